@@ -1,0 +1,76 @@
+"""Non-maximum suppression: which of many overlapping candidates are one and the same thing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floating = NDArray[np.floating[Any]]
+Indices = NDArray[np.intp]
+
+
+def iou(a: Floating, b: Floating) -> Floating:
+    """Intersection over union of every box of `a` with every box of `b`.
+
+    a: (N, 4), b: (M, 4) x1, y1, x2, y2. Returns (N, M) in 0..1; a box without area overlaps nothing, itself included.
+    """
+    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
+    intersection = np.prod(np.maximum(sides, 0), axis=-1)
+    area_a, area_b = (np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=-1) for boxes in (a, b))
+    union = area_a[:, None] + area_b[None, :] - intersection
+    overlap: Floating = np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+    return overlap
+
+
+def within(boxes: Floating) -> Floating:
+    """How much of every box lies within every other: row i, column j is the part of box j that is in box i.
+
+    boxes: (N, 4) x1, y1, x2, y2. Returns (N, N) in 0..1; of a box without area it is nothing.
+    """
+    sides = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:]) - np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    intersection = np.prod(np.maximum(sides, 0), axis=-1)
+    area = np.broadcast_to(np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=-1), intersection.shape)
+    part: Floating = np.divide(intersection, area, out=np.zeros_like(intersection), where=area > 0)
+    return part
+
+
+def group(similarity: Floating, scores: Floating, threshold: float) -> tuple[Indices, Indices]:
+    """Give every candidate to the best-scored one that it resembles: greedy suppression over any similarity.
+
+    similarity: (N, N), row i telling how much each candidate resembles candidate i. scores: (N,).
+    Returns the leaders, (M,) indices of candidates, best first (equal scores in their given order), and (N,) the place
+    in that list of each candidate's leader. A candidate follows the first leader whose similarity exceeds `threshold`.
+    """
+    leaders: list[int] = []
+    leader_of = np.full(len(scores), -1, np.intp)
+    alike = similarity > threshold
+    for i in np.argsort(-scores, kind="stable"):
+        if leader_of[i] < 0:
+            leader_of[alike[i] & (leader_of < 0)] = len(leaders)
+            leader_of[i] = len(leaders)  # also where it does not resemble itself, as a box without area
+            leaders.append(int(i))
+    return np.array(leaders, np.intp), leader_of
+
+
+def nms(boxes: Floating, scores: Floating, threshold: float) -> Indices:
+    """Greedy non-maximum suppression: the indices of the boxes that stay, best first.
+
+    boxes: (N, 4) x1, y1, x2, y2. scores: (N,). A box goes where its IoU with a better one that stays exceeds
+    `threshold`.
+    """
+    return group(iou(boxes, boxes), scores, threshold)[0]
+
+
+def weighted_nms(boxes: Floating, scores: Floating, values: Floating, threshold: float) -> tuple[Indices, Floating]:
+    """Non-maximum suppression in which the suppressed have a say: each group becomes its score-weighted mean.
+
+    After BlazeFace (Bazarevsky et al., 2019, section 3.3), which blends where others discard to steady boxes in video.
+
+    boxes: (N, 4) x1, y1, x2, y2. scores: (N,) positive. values: (N, D) whatever is to be averaged.
+    Returns the indices of the leaders, best first, and their groups' (M, D) mean values.
+    """
+    leaders, leader_of = group(iou(boxes, boxes), scores, threshold)
+    weights = np.where(leader_of == np.arange(len(leaders))[:, None], scores, 0)
+    return leaders, (weights / weights.sum(axis=1, keepdims=True)) @ values

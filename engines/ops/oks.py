@@ -1,0 +1,33 @@
+"""Object keypoint similarity: how alike two poses are, as COCO's keypoint evaluation measures it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floating = NDArray[np.floating[Any]]
+
+
+def oks(a: Floating, b: Floating, areas: Floating, sigmas: Floating, weights: Floating | None = None) -> Floating:
+    """Object keypoint similarity of every pose of `a` with every pose of `b`.
+
+    The weighted mean over keypoints of exp(-d² / (2 s² (2σ)²)), where d is the distance between the two, s² the area of
+    the pose of `a` and σ the keypoint's constant (cocodataset.org, keypoints evaluation; the factor 2 of σ is that of
+    its code, pycocotools).
+
+    a: (N, K, 2), b: (M, K, 2) finite pixels. areas: (N,) square pixels of the poses of `a`. sigmas: (K,).
+    weights: (N, K), at least 0: how much each keypoint of `a` counts (COCO: 1 where it is annotated); None counts all.
+    Returns (N, M) in 0..1, in the precision of `a`; 0 where no keypoint counts.
+    """
+    eps = np.spacing(1.0)  # COCO's guard against an area of nothing
+    scale = (-0.5 / (np.square(2 * sigmas) * (areas[:, None] + eps))).astype(a.dtype)
+    dx = a[:, None, :, 0] - b[None, :, :, 0]
+    dy = a[:, None, :, 1] - b[None, :, :, 1]
+    alike: Floating = np.exp((dx * dx + dy * dy) * scale[:, None, :])
+    if weights is None:
+        weights = np.ones_like(a[..., 0])
+    total = weights.sum(axis=1, keepdims=True)
+    summed: Floating = (alike @ weights[:, :, None])[..., 0]
+    return summed / np.where(total > 0, total, 1)

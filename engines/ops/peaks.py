@@ -1,0 +1,67 @@
+"""Where the peaks of heatmaps are, to a fraction of a cell."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+def find_peaks(heatmaps: Floats) -> tuple[Floats, Floats]:
+    """The highest cell of each map: (..., H, W) to its x, y (..., 2) and its value (...).
+
+    The first in reading order wins a tie. A map whose maximum is not above 0 has its peak at 0, 0.
+    """
+    height, width = heatmaps.shape[-2:]
+    flat = heatmaps.reshape(*heatmaps.shape[:-2], height * width)
+    best = flat.argmax(axis=-1)
+    values = np.take_along_axis(flat, best[..., None], axis=-1)[..., 0]
+    best = np.where(values > 0, best, 0)
+    return np.stack([best % width, best // width], axis=-1).astype(np.float32), values.astype(np.float32)
+
+
+@np.errstate(invalid="ignore", over="ignore")  # maps of NaN and infinity give what is no number, and no warning
+def refine_quarter(heatmaps: Floats, peaks: Floats) -> Floats:
+    """Move each peak a quarter of a cell towards its higher neighbour, along x and along y.
+
+    Stacked hourglass networks (Newell et al., 2016), section 3.1, as Simple Baselines applies it: a peak in the two
+    outermost cells of a side, or between equal neighbours, stays.
+    """
+    height, width = heatmaps.shape[-2:]
+    x, y = peaks[..., 0].astype(np.intp), peaks[..., 1].astype(np.intp)
+    inside = (x > 1) & (x < width - 1) & (y > 1) & (y < height - 1)
+    x, y = x.clip(1, width - 2), y.clip(1, height - 2)
+    maps = heatmaps.reshape(-1, height, width)
+    n = np.arange(len(maps)).reshape(x.shape)
+    slope = np.stack([maps[n, y, x + 1] - maps[n, y, x - 1], maps[n, y + 1, x] - maps[n, y - 1, x]], axis=-1)
+    moved: Floats = (peaks + 0.25 * np.sign(slope) * inside[..., None]).astype(np.float32)
+    return moved
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def refine_dark(heatmaps: Floats, peaks: Floats) -> Floats:
+    """Move each peak to where the Taylor expansion of the logarithm around it has its maximum, at most a cell away.
+
+    Distribution-aware coordinate representation (DARK, Zhang et al., 2020), equation 9, without its smoothing. A peak
+    at a border, or where the surface is not curved downwards, stays.
+    """
+    height, width = heatmaps.shape[-2:]
+    x, y = peaks[..., 0].astype(np.intp), peaks[..., 1].astype(np.intp)
+    inside = (x > 0) & (x < width - 1) & (y > 0) & (y < height - 1)
+    x, y = x.clip(1, width - 2), y.clip(1, height - 2)
+    maps = heatmaps.reshape(-1, height, width)
+    n = np.arange(len(maps)).reshape(x.shape)[..., None, None]
+    around = np.arange(-1, 2)
+    patch = np.log(np.maximum(maps[n, y[..., None, None] + around[:, None], x[..., None, None] + around], 1e-6))
+    dx = 0.5 * (patch[..., 1, 2] - patch[..., 1, 0])
+    dy = 0.5 * (patch[..., 2, 1] - patch[..., 0, 1])
+    dxx = patch[..., 1, 2] - 2 * patch[..., 1, 1] + patch[..., 1, 0]
+    dyy = patch[..., 2, 1] - 2 * patch[..., 1, 1] + patch[..., 0, 1]
+    dxy = 0.25 * (patch[..., 2, 2] - patch[..., 2, 0] - patch[..., 0, 2] + patch[..., 0, 0])
+    determinant = dxx * dyy - dxy * dxy
+    good = inside & (determinant > 1e-9) & (dxx < 0)
+    safe = np.where(good, determinant, 1.0)
+    offset = np.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], axis=-1) / safe[..., None]
+    moved: Floats = (peaks + offset.clip(-1, 1) * good[..., None]).astype(np.float32)
+    return moved

@@ -1,0 +1,34 @@
+"""Compiled graphs that run batches: `open_runtime` and the contract they share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from engines.runtimes.base import PixelInput, Runtime, RuntimeClosedError, RuntimeSpec, TensorSpec
+
+__all__ = ["PixelInput", "Runtime", "RuntimeClosedError", "RuntimeSpec", "TensorSpec", "open_runtime"]
+
+
+def open_runtime(
+    path: Path,
+    backend: str = "openvino",
+    *,
+    precision: str = "auto",
+    max_batch: int | None = None,
+    pixels: PixelInput | None = None,
+    outputs: Sequence[str] | None = None,
+    cache_dir: Path | None = None,
+) -> Runtime:
+    """Compile and warm up the graph at `path`.
+
+    pixels: the graph then takes uint8 RGB crops and normalises them itself. outputs: the only ones to keep.
+    cache_dir: where compiled graphs are kept between starts. Raises ValueError for what the backend does not have.
+    """
+    if backend != "openvino":
+        raise ValueError(f"backend {backend!r} is not one of openvino")
+    from engines.runtimes.openvino import OpenVinoRuntime  # a backend is imported only where it is used
+
+    return OpenVinoRuntime(
+        path, precision=precision, max_batch=max_batch, pixels=pixels, outputs=outputs, cache_dir=cache_dir
+    )
