@@ -1,0 +1,48 @@
+"""The families: the code that knows a kind of model, by the name that the catalogue uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TypeVar
+
+from engines.catalogue import CatalogueError, Model
+from engines.families.base import Detector, Estimator
+from engines.families.blazepose import BlazePose
+from engines.families.blazepose_detector import BlazePoseDetector
+from engines.families.heatmap import Heatmap
+from engines.families.rtmdet import RTMDet
+from engines.families.simcc import SimCC
+from engines.skeletons import SKELETONS
+
+__all__ = ["DETECTORS", "ESTIMATORS", "Detector", "Estimator", "open_detector", "open_estimator"]
+
+Role = TypeVar("Role")
+
+DETECTORS: Mapping[str, Callable[..., Detector]] = MappingProxyType(
+    {"blazepose_detector": BlazePoseDetector, "rtmdet": RTMDet}
+)
+ESTIMATORS: Mapping[str, Callable[..., Estimator]] = MappingProxyType(
+    {"blazepose": BlazePose, "heatmap": Heatmap, "simcc": SimCC}
+)
+
+
+def open_detector(model: Model) -> Detector:
+    """The detector that a catalogue entry describes. Raises CatalogueError where it cannot be one."""
+    return _build(model, DETECTORS, model.input)
+
+
+def open_estimator(model: Model) -> Estimator:
+    """The estimator that a catalogue entry describes. Raises CatalogueError where it cannot be one."""
+    if model.skeleton is None or model.skeleton not in SKELETONS:
+        raise CatalogueError(f"{model.name}: skeleton {model.skeleton!r} is not one of {', '.join(SKELETONS)}")
+    return _build(model, ESTIMATORS, model.input, SKELETONS[model.skeleton])
+
+
+def _build(model: Model, families: Mapping[str, Callable[..., Role]], *arguments: object) -> Role:
+    if model.family not in families:
+        raise CatalogueError(f"{model.name}: family {model.family!r} is not one of {', '.join(families)}")
+    try:
+        return families[model.family](*arguments, **model.options)
+    except (TypeError, ValueError) as error:  # an option that the family does not have, or a value out of its range
+        raise CatalogueError(f"{model.name}: the options do not fit family {model.family}: {error}") from error

@@ -1,0 +1,60 @@
+"""The roles a family plays: what a pipeline asks of the code that knows a kind of model.
+
+A family is pure: arrays and regions in, detections or poses out. It never runs its network itself, so that a Batcher
+can gather the regions of many frames and many clients into one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from engines.poses import Detections, Poses, Region
+from engines.runtimes.base import Arrays, PixelInput
+from engines.skeletons import Skeleton
+
+
+class Detector(Protocol):
+    """Finds people: regions of a frame in, detections out."""
+
+    @property
+    def pixels(self) -> PixelInput:
+        """What its network takes."""
+
+    @property
+    def outputs(self) -> tuple[str, ...] | None:
+        """The graph's outputs that `decode` reads (others are cut off before compiling), or None for all."""
+
+    def regions(self, width: int, height: int) -> list[Region]:
+        """The regions of a frame of `width` x `height` that it wants to see: the whole, or the whole and tiles."""
+
+    def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Detections]:
+        """Detections in frame pixels, one entry per region of the batch. Garbage in the outputs gives nobody."""
+
+    def merge(self, parts: Sequence[Detections], regions: Sequence[Region]) -> Detections:
+        """Join what the `regions` of one frame gave, a part each, into one set without duplicates, best first."""
+
+
+class Estimator(Protocol):
+    """Finds the keypoints of one person per region."""
+
+    @property
+    def pixels(self) -> PixelInput:
+        """What its network takes."""
+
+    @property
+    def outputs(self) -> tuple[str, ...] | None:
+        """The graph's outputs that `decode` reads (others are cut off before compiling), or None for all."""
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The keypoints it gives."""
+
+    def regions(self, people: Detections) -> list[Region]:
+        """The region to look at for each detected person."""
+
+    def decode(self, outputs: Arrays, regions: Sequence[Region]) -> Poses:
+        """One pose per region of the batch, in frame pixels."""
+
+    def merge(self, poses: Poses, people: Detections) -> Poses:
+        """Weigh the poses of one frame with the detections they come from, row by row; drop nobodies and duplicates."""

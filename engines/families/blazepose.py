@@ -1,0 +1,141 @@
+"""BlazePose: 33 keypoints of a person in the frame and in metres (Bazarevsky et al., 2020).
+
+Facts about the graph are from MediaPipe's description of it (google-ai-edge/mediapipe: modules/pose_landmark/
+pose_landmark_by_roi_cpu.pbtxt, tensors_to_pose_landmarks_and_segmentation.pbtxt and the calculators that they name).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.families.blazepose_detector import BODY_CENTRE, BODY_TOP
+from engines.families.regions import PADDING, person_regions
+from engines.ops.activations import sigmoid
+from engines.ops.nms import group, within
+from engines.ops.oks import oks
+from engines.poses import Detections, Floats, Poses, Region, to_frame
+from engines.runtimes.base import Arrays, PixelInput
+from engines.skeletons import BLAZEPOSE_33, Skeleton
+
+_LANDMARKS = 39  # the keypoints and 6 helpers, of which MediaPipe takes 2 to place the next frame's region
+_WINDOW = 7  # heatmap cells
+_MIN_PEAK = 0.5
+_SAME_PERSON = 0.5  # OKS
+_PART_OF = 0.8  # of a box; a tile may show a part of somebody as if it were a whole person
+_MARGIN = 0.05  # of the longer side of a box around keypoints: skull, hands and clothes (measured on COCO's boxes)
+_MAX_REACH = 8.0  # input sizes; a keypoint that is further out comes from a broken graph
+
+
+class BlazePose:
+    """Outputs: landmarks `Identity`, presence `Identity_1`, heatmaps `Identity_3`, landmarks in metres `Identity_4`.
+
+    min_presence: people of whose presence the network is less sure are dropped, 0..1.
+    Raises ValueError for another skeleton than BlazePose's.
+    """
+
+    outputs = ("Identity", "Identity_1", "Identity_3", "Identity_4")  # Identity_2, a mask, takes a quarter of the time
+
+    def __init__(self, pixels: PixelInput, skeleton: Skeleton = BLAZEPOSE_33, *, min_presence: float = 0.5) -> None:
+        if skeleton != BLAZEPOSE_33:
+            raise ValueError(f"skeleton {skeleton.name}: BlazePose gives {BLAZEPOSE_33.name}")
+        self.pixels = pixels
+        self.skeleton = skeleton
+        self.min_presence = min_presence
+
+    def regions(self, people: Detections) -> list[Region]:
+        """See `Estimator.regions`: squares around bodies, turned upright where the detector gives alignment points."""
+        if people.anchors is None:
+            return person_regions(people, self.pixels.width, self.pixels.height)
+        centre = people.anchors[:, BODY_CENTRE].astype(float)
+        spine = people.anchors[:, BODY_TOP] - centre
+        sides = 2 * PADDING * np.hypot(*spine.T).clip(min=1.0)
+        turns = np.arctan2(spine[:, 0], -spine[:, 1])  # from straight up, clockwise
+        return [
+            Region(x, y, side, side, turn)
+            for (x, y), side, turn in zip(centre.tolist(), sides.tolist(), turns.tolist(), strict=True)
+        ]
+
+    def decode(self, outputs: Arrays, regions: Sequence[Region]) -> Poses:
+        """See `Estimator.decode`. A pose scores its presence, or 0 where that is too low or an output is garbage."""
+        landmarks = _landmarks(outputs["Identity"])
+        metres = _landmarks(outputs["Identity_4"])
+        presence = np.asarray(outputs["Identity_1"], np.float32)[:, 0]
+        size = np.array([self.pixels.width, self.pixels.height], np.float32)
+
+        sane = (np.abs(landmarks) < _MAX_REACH * size.max()).all(axis=(1, 2)) & (np.abs(metres) < 100).all(axis=(1, 2))
+        sane &= (presence >= self.min_presence) & (presence <= 1)
+        landmarks, metres = (np.where(sane[:, None, None], values, 0) for values in (landmarks, metres))
+
+        points = refine(landmarks[..., :2] / size, np.asarray(outputs["Identity_3"], np.float32)) * size
+        keypoints = to_frame(points, regions, self.pixels.width, self.pixels.height)
+        visible, inside = sigmoid(landmarks[..., 3]), sigmoid(landmarks[..., 4])
+        return Poses(
+            keypoints=keypoints,
+            keypoint_scores=np.minimum(visible, inside),  # the two are trained apart, but what is out cannot be seen
+            boxes=_boxes(keypoints, inside),
+            scores=np.where(sane, presence, 0),
+            skeleton=self.skeleton,
+            keypoints_3d=_turn(metres, regions),
+        )
+
+    def merge(self, poses: Poses, people: Detections) -> Poses:
+        """See `Estimator.merge`."""
+        poses = replace(poses, scores=poses.scores * people.scores)
+        poses = poses.select(poses.scores > 0)
+        areas = np.prod(poses.boxes[:, 2:] - poses.boxes[:, :2], axis=1)
+        alike = oks(poses.keypoints, poses.keypoints, areas, self.skeleton.sigmas, poses.keypoint_scores)
+        poses = poses.select(group(alike, poses.scores, _SAME_PERSON)[0])
+        return poses.select(group(within(poses.boxes), poses.scores, _PART_OF)[0])
+
+
+def refine(points: Floats, heatmaps: Floats) -> Floats:
+    """Move keypoints to the weighted middle of their heatmap around them, where that is sure enough.
+
+    After MediaPipe's refine_landmarks_from_heatmap_calculator.
+    points: (n, K, 2) x, y as parts of the input's size. heatmaps: (n, H, W, K or more) logits. Returns new points.
+    """
+    n, k = points.shape[:2]
+    size = np.array(heatmaps.shape[2:0:-1], np.float32)
+    reach = np.arange(_WINDOW, dtype=np.float32) - _WINDOW // 2
+    cell = np.floor(points * size)
+    xs, ys = (cell[..., axis, None] + reach for axis in (0, 1))  # (n, K, window)
+
+    in_x, in_y = (xs >= 0) & (xs < size[0]), (ys >= 0) & (ys < size[1])
+    rows = np.where(in_y, ys, 0).astype(np.intp)[:, :, :, None]
+    columns = np.where(in_x, xs, 0).astype(np.intp)[:, :, None, :]
+    logits = heatmaps[np.arange(n)[:, None, None, None], rows, columns, np.arange(k)[None, :, None, None]]
+    seen = in_y[:, :, :, None] & in_x[:, :, None, :] & ~np.isnan(logits)
+    weights = sigmoid(np.where(seen, logits, -np.inf))  # (n, K, window, window)
+
+    total = weights.sum(axis=(2, 3)).clip(min=np.finfo(np.float32).tiny)
+    middle = np.stack([(weights.sum(axis=2) * xs).sum(axis=2), (weights.sum(axis=3) * ys).sum(axis=2)], axis=-1)
+    sure = (weights.max(axis=(2, 3)) >= _MIN_PEAK) & (cell >= 0).all(axis=-1) & (cell < size).all(axis=-1)
+    return np.where(sure[..., None], middle / total[..., None] / size, points)
+
+
+def _landmarks(flat: NDArray[np.generic]) -> Floats:
+    """The (n, 33, values) keypoints of (n, 39 x values) landmarks; the helpers come last."""
+    values = np.asarray(flat, np.float32)
+    return values.reshape(len(values), _LANDMARKS, values.shape[1] // _LANDMARKS)[:, : len(BLAZEPOSE_33)]
+
+
+def _turn(metres: Floats, regions: Sequence[Region]) -> Floats:
+    """Landmarks in the axes of their regions to those of the frame."""
+    angles = np.array([region.rotation for region in regions], np.float32)[:, None]
+    cos, sin = np.cos(angles), np.sin(angles)
+    x, y, z = np.moveaxis(metres, -1, 0)
+    return np.stack([cos * x - sin * y, sin * x + cos * y, z], axis=-1)
+
+
+def _boxes(keypoints: Floats, inside: Floats) -> Floats:
+    """Around the keypoints that are likely inside of the frame, or around all where none is, with a margin."""
+    counted = inside >= 0.5
+    counted |= ~counted.any(axis=1, keepdims=True)
+    low = np.where(counted[..., None], keypoints, np.inf).min(axis=1)
+    high = np.where(counted[..., None], keypoints, -np.inf).max(axis=1)
+    margin = _MARGIN * (high - low).max(axis=1, keepdims=True)
+    return np.concatenate([low - margin, high + margin], axis=1)

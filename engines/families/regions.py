@@ -1,0 +1,28 @@
+"""The regions of a frame that networks are shown."""
+
+from __future__ import annotations
+
+from engines.poses import Detections, Region
+
+PADDING = 1.25
+"""How much larger than the person the region is (Simple Baselines, section 4.1; every top-down model since)."""
+
+
+def letterbox(frame_width: int, frame_height: int, width: int, height: int, *, centred: bool = False) -> Region:
+    """The smallest region of the input's shape that holds the whole frame, at its top left or centred on it."""
+    scale = max(frame_width / width, frame_height / height)
+    region_width, region_height = width * scale, height * scale
+    if centred:
+        return Region(frame_width / 2, frame_height / 2, region_width, region_height)
+    return Region(region_width / 2, region_height / 2, region_width, region_height)
+
+
+def person_regions(people: Detections, width: int, height: int, padding: float = PADDING) -> list[Region]:
+    """The boxes of `people`, widened to the shape of a network's input (width : height) and padded on all sides."""
+    x1, y1, x2, y2 = people.boxes.T.astype(float)
+    aspect = width / height
+    widths = (x2 - x1).clip(min=(y2 - y1) * aspect).clip(min=1.0) * padding
+    return [
+        Region(cx, cy, w, w / aspect)
+        for cx, cy, w in zip(((x1 + x2) / 2).tolist(), ((y1 + y2) / 2).tolist(), widths.tolist(), strict=True)
+    ]

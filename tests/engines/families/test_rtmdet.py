@@ -1,0 +1,45 @@
+"""The RTMDet family: boxes in input pixels to people in frame pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engines.families.rtmdet import RTMDet
+from engines.runtimes.base import PixelInput
+
+PIXELS = PixelInput(320, 320, "bgr", pad=114)
+
+
+def outputs(*rows: tuple[float, float, float, float, float, int]) -> dict[str, np.ndarray]:
+    table = np.array(rows, np.float64)[None]
+    return {"dets": table[..., :5].astype(np.float32), "labels": table[..., 5].astype(np.int64)}
+
+
+def test_the_frame_lies_at_the_top_left_of_the_input() -> None:
+    [region] = RTMDet(PIXELS).regions(640, 480)
+    np.testing.assert_allclose(region.to_input(320, 320), [[0.5, 0, 0], [0, 0.5, 0]])
+
+
+def test_people_come_back_in_frame_pixels_best_first_and_nothing_else_does() -> None:
+    family = RTMDet(PIXELS, min_score=0.3)
+    rows = outputs(
+        (10, 20, 30, 40, 0.5, 0),
+        (50, 60, 70, 80, 0.9, 0),
+        (1, 2, 3, 4, 0.2, 0),  # too unsure
+        (1, 2, 3, 4, 0.9, 16),  # a dog
+        (0, 0, 0, 0, 0, -1),  # padding
+    )
+    [people] = family.decode(rows, family.regions(640, 480))
+    np.testing.assert_allclose(people.boxes, [[100, 120, 140, 160], [20, 40, 60, 80]])
+    np.testing.assert_allclose(people.scores, [0.9, 0.5])
+    assert family.merge([people], family.regions(640, 480)) is people
+
+
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 1e30])
+def test_garbage_is_nobody(garbage: float) -> None:
+    family = RTMDet(PIXELS)
+    [people] = family.decode(
+        outputs((garbage, 0, 5, 5, 0.9, 0), (1, 1, 2, 2, -abs(garbage), 0)), family.regions(64, 64)
+    )
+    assert len(people) == 0
