@@ -1,0 +1,1 @@
+"""Poses in the forms that programs exchange: Posewire's own JSON, COCO results, OpenPose, CSV."""

@@ -1,0 +1,218 @@
+"""Files made to do harm: they cost next to nothing and never raise anything but ImageError."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import time
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.imaging.decode import ImageError, ImageTooLargeError, Limits, UndecodableImageError, decode
+from service.imaging.jpeg import JpegFile
+from tests.pictures import encoded, photo
+from tests.service.imaging.files import LIMITS, files, picture, png, png_chunk, rgb, tiff
+
+ROOMY = Limits()
+PIXELS = png_chunk(b"IDAT", zlib.compress(bytes(100 * 301)))
+
+
+def huge_headers() -> dict[str, bytes]:
+    """Headers of 20,000 x 20,000 pixels, and nothing after them."""
+    side = struct.pack("<I", 19_999)[:3]
+    return {
+        "PNG": png(20_000, 20_000)[:33],
+        "JPEG": b"\xff\xd8\xff\xc0"
+        + struct.pack(">HBHHB9x", 17, 8, 20_000, 20_000, 3)
+        + b"\xff\xda\0\x0c\3"
+        + bytes(9),
+        "WebP": b"RIFF" + bytes(4) + b"WEBPVP8X" + struct.pack("<II", 10, 0) + side + side,
+        "BMP": b"BM" + bytes(12) + struct.pack("<IiiHHIIiiII", 40, 20_000, -20_000, 1, 24, 0, 0, 0, 0, 0, 0),
+        "TIFF": tiff({256: (3, 1, 20_000), 257: (3, 1, 20_000)}, b""),
+    }
+
+
+@pytest.mark.parametrize("name", huge_headers())
+def test_too_many_pixels_are_refused_by_the_header_alone(name: str) -> None:
+    with pytest.raises(ImageTooLargeError, match="20,000 x 20,000 pixels"):
+        decode(huge_headers()[name], ROOMY)
+
+
+def test_a_huge_png_costs_no_memory_and_no_time() -> None:
+    data = png(20_000, 20_000, png_chunk(b"IDAT", zlib.compress(bytes(50_000_000))))
+    assert len(data) < 50_000
+    tracemalloc.start()
+    started = time.perf_counter()
+    with pytest.raises(ImageTooLargeError):
+        decode(data, ROOMY)
+    took, (_, peak) = time.perf_counter() - started, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000
+    assert took < 0.01
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        pytest.param([png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1_000_000)))] * 200, id="texts"),
+        pytest.param([png_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(100_000_000)))], id="colour profile"),
+        pytest.param([png_chunk(b"acTL", bytes(8)), png_chunk(b"fcTL", bytes(26))], id="broken animation"),
+    ],
+)
+def test_what_is_not_the_picture_is_not_unpacked(chunks: list[bytes]) -> None:
+    started = time.perf_counter()
+    decoded = decode(png(100, 100, *chunks, PIXELS), ROOMY)
+    assert (decoded.pixels == 0).all()
+    assert time.perf_counter() - started < 0.1
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        pytest.param(png(100, 100, *[png_chunk(b"tEXt", b"")] * 20_000, PIXELS), "chunks", id="PNG chunks"),
+        pytest.param(png(100, 100), "cannot load|no", id="PNG without pixels"),
+        pytest.param(png(0, 100, PIXELS), "0 x 100 pixels", id="PNG without width"),
+        pytest.param(png(100, 100, PIXELS[:-1] + b"!"), "checksum", id="PNG checksum"),
+        pytest.param(b"\xff\xd8" + b"\xff\xfe\0\2" * 100_000 + b"\xff\xd9", "no picture", id="JPEG segments"),
+        pytest.param(b"\xff\xd8\xff\xfe\0\2garbage", "no marker at byte 6", id="JPEG without marker"),
+        pytest.param(b"\xff\xd8\xff\xd9", "no picture", id="JPEG of nothing"),
+        pytest.param(b"\xff\xd8\xff\xff\xff", "inside its header", id="JPEG of filling"),
+        pytest.param(b"RIFF\x20\0\0\0WEBPJUNK" + bytes(50), "no picture", id="WebP of nothing"),
+        pytest.param(
+            b"BM" + bytes(12) + struct.pack("<IiiHHIIiiII", 40, 9, 9, 1, 8, 1, 0, 0, 0, 0, 0),
+            "compression 1",
+            id="BMP RLE",
+        ),
+        pytest.param(
+            b"BM" + bytes(12) + struct.pack("<IiiHHIIiiII", 40, 9, 9, 1, 8, 0, 0, 0, 0, 60_000, 0), "colours", id="BMP"
+        ),
+    ],
+)
+def test_files_that_lie_are_told_so(data: bytes, message: str) -> None:
+    with pytest.raises(UndecodableImageError, match=message):
+        decode(data, ROOMY)
+
+
+def test_a_jpeg_of_a_thousand_scans_is_not_decoded() -> None:
+    data = encoded(picture(), progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    assert JpegFile.read(data).has_many_scans
+    assert not JpegFile.read(encoded(photo(64, 64))).has_many_scans
+    with pytest.raises(UndecodableImageError, match=r"has 10\d\d scans"):
+        decode(data[:-2] + last * 1000 + data[-2:], ROOMY)
+
+
+def test_chroma_samplings_that_turbojpeg_does_not_know_are_decoded_too() -> None:
+    plain = encoded(photo(64, 64).convert("L"))
+    data = bytearray(plain)
+    data[data.index(b"\xff\xc0") + 11] = 0x23  # odd, but without meaning for a single component
+    assert (decode(bytes(data), ROOMY).pixels == decode(plain, ROOMY).pixels).all()
+
+
+GOOD_TIFF = {256: (3, 1, 100), 257: (3, 1, 100), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1), 277: (3, 1, 1)}
+GOOD_TIFF |= {278: (4, 1, 100), 273: (4, 1, 122), 279: (4, 1, 10_000)}
+
+
+def test_the_tiff_that_the_next_test_spoils_is_fine() -> None:
+    assert decode(tiff(dict(sorted(GOOD_TIFF.items())), bytes(10_000)), ROOMY).pixels.shape == (100, 100, 3)
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        pytest.param({259: (3, 1, 4)}, "compression 4", id="fax"),
+        pytest.param({259: (3, 1, 99)}, "compression 99", id="unknown compression"),
+        pytest.param({277: (3, 2, 0)}, "has several", id="two counts of channels"),
+        pytest.param({279: (4, 1, 10_001)}, "go on to byte", id="strip beyond the end"),
+        pytest.param({279: (4, 2, 8)}, "1 strips or tiles and the sizes of 2", id="strips and sizes"),
+        pytest.param({273: (4, 2000, 8), 279: (4, 2000, 8)}, "more values than make sense", id="overlapping tags"),
+        pytest.param({322: (4, 1, 60_000), 323: (4, 1, 60_000)}, "16 megapixels", id="huge tile"),
+        pytest.param({320: (3, 2**31, 8)}, "of tag 320", id="tag beyond the end"),
+        pytest.param({256: (3, 1, 0)}, "0 x 100 pixels", id="no width"),
+        pytest.param({258: (3, 1, 77)}, "header makes no sense", id="bits"),
+        pytest.param(dict.fromkeys(range(1000, 2100), (7, 9000, 8)), "at most 1024 are read", id="many tags"),
+    ],
+)
+def test_tiffs_that_lie_are_told_so(tags: dict[int, tuple[int, int, int]], message: str) -> None:
+    merged = dict(sorted((GOOD_TIFF | tags).items()))
+    merged[273] = (merged[273][0], merged[273][1], 14 + 12 * len(merged)) if 273 not in tags else tags[273]
+    with pytest.raises(UndecodableImageError, match=message):
+        decode(tiff(merged, bytes(10_000)), ROOMY)
+
+
+def test_metadata_of_a_tiff_is_not_read() -> None:
+    # Directories that Pillow would follow: the next page is this one, and so are EXIF and GPS.
+    data = bytearray(
+        tiff(dict(sorted((GOOD_TIFF | {273: (4, 1, 170), 34665: (4, 1, 8), 34853: (4, 1, 8)}).items())), b"")
+    )
+    data[-4:] = struct.pack("<I", 8)
+    assert decode(bytes(data) + bytes(10_024), ROOMY).pixels.shape == (100, 100, 3)
+
+
+def test_libtiff_does_not_write_on_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+    data = bytearray(encoded(picture(), "TIFF", compression="tiff_adobe_deflate"))
+    data[len(data) // 2 : len(data) // 2 + 9] = b"\xff" * 9
+    with pytest.raises(UndecodableImageError):
+        decode(bytes(data), LIMITS)
+    assert capfd.readouterr().err == ""
+
+
+def checked(data: bytes) -> None:
+    """Decode; what comes out is either whole or an ImageError."""
+    with contextlib.suppress(ImageError):
+        decoded = decode(data, LIMITS, needs=(20, 20))
+        height, width, _ = decoded.pixels.shape
+        assert (width, height) == (-(-decoded.width // decoded.scale), -(-decoded.height // decoded.scale))
+
+
+NAMES = sorted(files())
+MARKS = [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\x40\0\0\0WEBPVP8 ", b"BM", b"II*\0", b"MM\0*"]
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.one_of(st.binary(max_size=300), st.tuples(st.sampled_from(MARKS), st.binary(max_size=300)).map(b"".join)))
+def test_random_bytes_are_image_errors(data: bytes) -> None:
+    checked(data)
+
+
+@st.composite
+def spoilt(draw: st.DrawFn) -> bytes:
+    """A good file with some bytes changed, removed or added; a PNG's checksums may be put right again."""
+    name = draw(st.sampled_from(NAMES))
+    data = bytearray(files()[name][0])
+    for _ in range(draw(st.integers(1, 6))):
+        # Most of what can go wrong is within the header.
+        at = draw(st.one_of(st.integers(0, min(200, len(data) - 1)), st.integers(0, len(data) - 1)))
+        data[at] = draw(st.sampled_from([0, 1, 127, 128, 255]) | st.integers(0, 255))
+    if draw(st.booleans()):
+        start = draw(st.integers(0, len(data) - 1))
+        data[start : start + draw(st.integers(0, 40))] = draw(st.binary(max_size=40))
+    if name.startswith("PNG") and draw(st.booleans()):
+        _mend_checksums(data)
+    return bytes(data)
+
+
+def _mend_checksums(data: bytearray) -> None:
+    at = 8
+    while at + 12 <= len(data):
+        end = at + 12 + struct.unpack_from(">I", data, at)[0]
+        if end > len(data):
+            break
+        struct.pack_into(">I", data, end - 4, zlib.crc32(data[at + 4 : end - 4]))
+        at = end
+
+
+@settings(max_examples=1000, deadline=None)
+@given(spoilt())
+def test_spoilt_files_are_pictures_or_image_errors(data: bytes) -> None:
+    checked(data)
+
+
+def test_after_all_that_good_files_are_decoded_as_ever() -> None:
+    data, image, _ = files()["PNG"]
+    assert np.array_equal(decode(data, LIMITS).pixels, rgb(image))
