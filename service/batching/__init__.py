@@ -1,0 +1,22 @@
+"""The dynamic batching queue: the only place where the work of different clients meets."""
+
+from service.batching.batcher import Batcher
+from service.batching.errors import BatchingError, ClosedError, DeadlineExceededError, OverloadedError, RunError
+from service.batching.health import Health, Stats
+from service.batching.jobs import Served
+from service.batching.lane import Priority
+from service.batching.observer import Observer
+
+__all__ = [
+    "Batcher",
+    "BatchingError",
+    "ClosedError",
+    "DeadlineExceededError",
+    "Health",
+    "Observer",
+    "OverloadedError",
+    "Priority",
+    "RunError",
+    "Served",
+    "Stats",
+]

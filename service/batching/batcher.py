@@ -1,0 +1,284 @@
+"""The asyncio face of the queue: await a result, and let others share the batch."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import inf
+from types import TracebackType
+from typing import Generic, Self
+
+from service.batching.dispatcher import Dispatcher, Limits
+from service.batching.errors import BatchingError, ClosedError, DeadlineExceededError
+from service.batching.health import Health, Stats
+from service.batching.jobs import Job, Outcome, R, Served, T, Ticket
+from service.batching.lane import Priority
+from service.batching.observer import Observer
+from service.batching.worker import Run, Worker
+
+logger = logging.getLogger(__name__)
+
+_LEAVE_S = 0.5
+"""How long `close` waits for threads to end, which only those with a batch under way do not do at once."""
+
+
+def one(_: object) -> int:
+    """The cost of an item where all are alike."""
+    return 1
+
+
+class Batcher(Generic[T, R]):
+    """The dynamic batching queue in front of one function that runs batches.
+
+    An idle worker starts at once on whatever waits; while all are busy, work gathers. Every submitted item ends
+    exactly once: with its result, with an error, cancelled, or at its deadline. It lives on the event loop that `start`
+    ran on, and its methods may be called there only; `predict`, `health` and `stats` from anywhere.
+
+        async with Batcher(run, name="detector", max_batch=8) as batcher:
+            served = await batcher.submit(item, client="10.0.0.7", deadline=time.monotonic() + 0.5)
+    """
+
+    def __init__(
+        self,
+        run: Run[T, R],
+        *,
+        name: str,
+        cost: Callable[[T], int] = one,
+        max_batch: int = 8,
+        max_delay: float = 0.0,
+        max_queue: int = 256,
+        workers: int = 1,
+        rungs: Sequence[int] | None = None,
+        hang_after: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+        observer: Observer | None = None,
+    ) -> None:
+        """Make a batcher that does nothing until `start`.
+
+        run: called on worker threads, by `workers` of them at once. cost: an item's work units, at least 1.
+        max_batch, max_queue: in work units. max_delay: seconds that an idle worker waits for a batch to fill up.
+        rungs: the batch sizes that take distinct time, ascending; powers of two up to max_batch if not given.
+        hang_after: seconds that a batch may take, and be several times slower than usual, before `health` is bad.
+        clock: seconds; deadlines are times of this clock.
+        Raises ValueError where a limit makes no sense.
+        """
+        sizes = tuple(rungs) if rungs is not None else _powers_of_two(max_batch)
+        limits = Limits(max_batch, max_delay, max_queue, workers, sizes, hang_after)
+        self.name = name
+        self._cost = cost
+        self._clock = clock
+        self._observer = observer or Observer()
+        self._dispatcher = Dispatcher[Job[T, R]](name, limits, clock)
+        self._workers = [
+            Worker(name, i, run, self._dispatcher, self._post, self._left, clock, self._observer)
+            for i in range(workers)
+        ]
+        self._tickets: set[Ticket[R]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._all_left = asyncio.Event()
+        self._closed = False
+
+    async def start(self) -> None:
+        """Start the workers. Raises RuntimeError where it was started before."""
+        if self._loop is not None or self._closed:
+            raise RuntimeError(f"{self.name} can be started only once")
+        self._loop = asyncio.get_running_loop()
+        self._dispatcher.accept()
+        for worker in self._workers:
+            worker.start()
+
+    async def close(self, drain: float = 10.0) -> None:
+        """Refuse new work, finish what was accepted within `drain` seconds, fail the rest. Closing twice is fine.
+
+        A worker that hangs is left behind; what it runs is finished with in the background or never.
+        """
+        self._closed = True
+        self._dispatcher.refuse()
+        if self._loop is None:
+            return
+        if self._tickets:
+            await asyncio.wait([ticket.future for ticket in self._tickets], timeout=drain)
+        self._fail_all(f"{self.name} was closed before the item was done")
+        self._dispatcher.stop()
+        try:
+            async with asyncio.timeout(_LEAVE_S):
+                await self._all_left.wait()
+        except TimeoutError:
+            logger.warning("%s is closed, but a batch of it still runs", self.name)
+        else:
+            for worker in self._workers:
+                worker.join()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def submit(
+        self,
+        item: T,
+        *,
+        priority: Priority = Priority.STILL,
+        client: str = "",
+        deadline: float | None = None,
+        admitted: bool = False,
+    ) -> Served[R]:
+        """Wait for the result of one item.
+
+        client: who shares the capacity fairly with other clients. deadline: a time of the clock. admitted: `admit` has
+        let it pass, so that it is only refused when the batcher is closed or the deadline has passed.
+        Raises OverloadedError or ClosedError on arrival, DeadlineExceededError at the deadline, and whatever `run`
+        raised or returned for this item. A caller that is cancelled takes its item out of the queue.
+        """
+        served = await self.submit_all((item,), priority=priority, client=client, deadline=deadline, admitted=admitted)
+        return served[0]
+
+    async def submit_all(
+        self,
+        items: Sequence[T],
+        *,
+        priority: Priority = Priority.STILL,
+        client: str = "",
+        deadline: float | None = None,
+        admitted: bool = False,
+    ) -> list[Served[R]]:
+        """Wait for the results of several items, in their order; they are accepted all or none.
+
+        Batches take them one by one. Where one fails, its error is raised and the others are cancelled. Otherwise as
+        `submit`.
+        """
+        if not items:
+            return []
+        jobs = self._enqueue(items, priority, client, inf if deadline is None else deadline, admitted)
+        ticket = jobs[0].ticket
+        self._tickets.add(ticket)
+        timer = None
+        if deadline is not None:
+            timer = ticket.future.get_loop().call_later(max(0.0, deadline - self._clock()), self._expire, ticket)
+        try:
+            return await ticket.future
+        except BaseException as error:
+            self._dispatcher.withdraw(jobs)  # what waits; what runs is ignored when it comes
+            self._tell(error, ticket.missing)
+            raise
+        finally:
+            self._tickets.discard(ticket)
+            if timer is not None:
+                timer.cancel()
+            del jobs, ticket  # the error's traceback holds this frame, and the ticket holds the error
+
+    def admit(
+        self, units: int, *, priority: Priority = Priority.STILL, client: str = "", deadline: float | None = None
+    ) -> None:
+        """Raise what `submit` would for so many units of work; nothing is reserved.
+
+        For callers that want to know before they read a request, or before the first of several stages.
+        """
+        try:
+            self._dispatcher.admit(units, priority, client, inf if deadline is None else deadline)
+        except BatchingError as refusal:
+            self._observer.rejected(self.name, refusal.reason)
+            raise
+
+    def predict(self, units: int = 1, *, priority: Priority = Priority.STILL, client: str = "") -> float:
+        """Seconds until so much work would be done if it was submitted now; 0 before anything has run."""
+        return self._dispatcher.predict(units, priority, client)
+
+    @property
+    def health(self) -> Health:
+        """Whether it serves; it gets better by itself where the cause goes."""
+        if self._loop is None or self._closed:
+            return Health("closed", f"{self.name} is closed" if self._closed else f"{self.name} is not started")
+        if dead := sum(worker.ended for worker in self._workers):
+            return Health("dead", f"{dead} of {len(self._workers)} workers of {self.name} have ended")
+        if hung := self._dispatcher.hung():
+            return Health("hung", hung)
+        return Health("ok", f"{self.name} serves")
+
+    @property
+    def stats(self) -> Stats:
+        """What waits and runs now."""
+        return self._dispatcher.stats(sum(worker.restarts for worker in self._workers))
+
+    def _enqueue(
+        self, items: Sequence[T], priority: Priority, client: str, deadline: float, admitted: bool
+    ) -> list[Job[T, R]]:
+        """Let items wait, all or none."""
+        arrived = self._clock()
+        ticket = Ticket[R](asyncio.get_running_loop().create_future(), len(items))
+        jobs: list[Job[T, R]] = []
+        for index, item in enumerate(items):
+            units = self._cost(item)
+            if units < 1:
+                raise ValueError(f"the cost of an item of {self.name} must be at least 1 unit, not {units}")
+            jobs.append(Job(units, priority, client, deadline, arrived, item, ticket, index))
+        try:
+            self._dispatcher.offer(jobs, admitted=admitted)
+        except BatchingError as refusal:
+            self._observer.rejected(self.name, refusal.reason)
+            raise
+        return jobs
+
+    def _expire(self, ticket: Ticket[R]) -> None:
+        ticket.fail(DeadlineExceededError(f"{self.name} had no result by the deadline"))
+
+    def _tell(self, error: BaseException, items: int) -> None:
+        """Let the observer know how a call ended that has no results for so many of its items."""
+        match error:
+            case DeadlineExceededError():
+                told = [self._observer.expired] * items
+            case ClosedError():
+                told = [self._observer.failed] * items
+            case asyncio.CancelledError():
+                told = [self._observer.cancelled] * items
+            case _:
+                told = [self._observer.failed] + [self._observer.cancelled] * (items - 1)
+        for tell in told:
+            tell(self.name)
+
+    def _fail_all(self, why: str) -> None:
+        for ticket in self._tickets:
+            ticket.fail(ClosedError(why))
+
+    def _on_loop(self, callback: Callable[[], None]) -> None:
+        """Called by workers."""
+        if self._loop is None:
+            raise RuntimeError("a worker runs before start")
+        try:
+            self._loop.call_soon_threadsafe(callback)
+        except RuntimeError:
+            if not self._loop.is_closed():
+                raise
+            # A worker that had hung came back after its event loop ended, and with that everybody who waited.
+
+    def _post(self, jobs: Sequence[Job[T, R]], outcomes: Sequence[Outcome[R]]) -> None:
+        self._on_loop(partial(_deliver, jobs, outcomes))
+
+    def _left(self) -> None:
+        self._on_loop(self._worker_left)
+
+    def _worker_left(self) -> None:
+        if not all(worker.ended for worker in self._workers):
+            return
+        self._all_left.set()
+        if not self._closed:  # a fault of this package: nobody will serve what waits
+            self._dispatcher.refuse()
+            self._fail_all(f"all workers of {self.name} have ended")
+
+
+def _deliver(jobs: Sequence[Job[T, R]], outcomes: Sequence[Outcome[R]]) -> None:
+    """On the event loop: hand a whole batch to those who wait for it."""
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        job.ticket.settle(job.index, outcome)
+
+
+def _powers_of_two(limit: int) -> tuple[int, ...]:
+    """1, 2, 4 and so on up to `limit`, which is always among them."""
+    return (*(1 << i for i in range((limit - 1).bit_length())), limit)

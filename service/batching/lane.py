@@ -1,0 +1,164 @@
+"""The clients of one priority taking turns: by work units between clients, by deadline within one."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from dataclasses import dataclass, field
+from enum import IntEnum
+from itertools import count
+from math import inf
+from operator import attrgetter
+from typing import Generic, TypeVar
+
+
+class Priority(IntEnum):
+    """How soon an answer is worth something. A lower number is more urgent."""
+
+    LIVE = 0
+    """A frame of a live stream, stale in a moment."""
+    STILL = 1
+    """A picture that somebody waits for."""
+    BULK = 2
+    """A video or an archive that nobody watches."""
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One item in the queue.
+
+    units: its work, at least 1. deadline, arrived: seconds of the caller's clock; no deadline is infinity.
+    promised: it should meet its deadline, with little time to spare: the dispatcher's. place: its rank within its
+    client: the queue's.
+    """
+
+    units: int
+    priority: Priority
+    client: str
+    deadline: float
+    arrived: float
+    promised: bool = field(default=False, init=False)
+    place: tuple[float, int] = field(default=(inf, -1), init=False)
+
+
+E = TypeVar("E", bound=Entry)
+_place = attrgetter("place")
+_turn = attrgetter("turn")
+
+
+@dataclass(slots=True, eq=False)
+class _Client(Generic[E]):
+    """A client with something waiting.
+
+    start: the virtual time its next item starts at. turn: the virtual time that item finishes at, and a tie-breaker.
+    """
+
+    name: str
+    start: int
+    units: int = 0
+    entries: list[E] = field(default_factory=list)
+    turn: tuple[int, int] | None = None
+
+
+class Lane(Generic[E]):
+    """Self-clocked fair queueing (Golestani 1994): next is the client whose next item finishes first in virtual time.
+
+    Virtual time is the work units that every client here has had since it came. An item is charged before it runs, so
+    a client with fat items waits longer for each, and one that has nothing left owes nothing and can be forgotten:
+    memory is bounded by what waits. The units that two waiting clients get never differ by more than their fattest
+    item. Both orders are sorted lists, so that an item in the middle can leave at once; at the few hundred entries that
+    wait here a list's insertion is cheaper than any tree.
+    """
+
+    def __init__(self) -> None:
+        self.units = 0
+        self.items = 0
+        self._now = 0
+        self._ticks = count()
+        self._clients: dict[str, _Client[E]] = {}
+        self._turns: list[_Client[E]] = []
+        self._holders: dict[int, int] = {}  # how many clients hold so many units, for `ahead`
+
+    @property
+    def head(self) -> E:
+        """The entry whose turn it is. The lane must not be empty."""
+        return self._turns[0].entries[0]
+
+    @property
+    def oldest(self) -> float:
+        """When the entry that waits longest arrived, infinity where none waits. Looks at every entry."""
+        return min((e.arrived for client in self._turns for e in client.entries), default=inf)
+
+    def push(self, entry: E) -> None:
+        """Add an entry: behind those of its client that are due no later, before the others."""
+        client = self._clients.get(entry.client)
+        if client is None:
+            client = self._clients[entry.client] = _Client(entry.client, self._now)
+        entry.place = (entry.deadline, next(self._ticks))
+        insort(client.entries, entry, key=_place)
+        self._weigh(client, entry.units)
+        self.items += 1
+        if client.entries[0] is entry:
+            self._reseat(client)
+
+    def pop(self) -> E:
+        """Take the head and charge its client. The lane must not be empty."""
+        client = self._turns[0]
+        client.start += client.entries[0].units
+        self._now = max(self._now, client.start)
+        return self._drop(client, 0)
+
+    def remove(self, entry: E) -> bool:
+        """Take out an entry wherever it stands, at no charge; False where it does not wait here."""
+        client = self._clients.get(entry.client)
+        if client is None:
+            return False
+        index = bisect_left(client.entries, entry.place, key=_place)
+        if index == len(client.entries) or client.entries[index] is not entry:
+            return False
+        self._drop(client, index)
+        return True
+
+    def held(self, client: str) -> int:
+        """The units that a client has waiting here."""
+        found = self._clients.get(client)
+        return found.units if found else 0
+
+    def ahead(self, units: int, client: str) -> int:
+        """The units of this lane that run until `units` more of `client` have, these included.
+
+        A client is served no more than its neighbour while both wait: of each other client at most as much runs as of
+        this one, however long its queue.
+        """
+        own = self.held(client) + units
+        # Hundreds of clients hold but a few different amounts, this client's own among them.
+        return units + sum(min(amount, own) * clients for amount, clients in self._holders.items())
+
+    def _weigh(self, client: _Client[E], change: int) -> None:
+        """Change the units that a client holds."""
+        before, after = client.units, client.units + change
+        if before:
+            self._holders[before] -= 1
+            if not self._holders[before]:
+                del self._holders[before]
+        if after:
+            self._holders[after] = self._holders.get(after, 0) + 1
+        client.units = after
+        self.units += change
+
+    def _drop(self, client: _Client[E], index: int) -> E:
+        entry = client.entries.pop(index)
+        self._weigh(client, -entry.units)
+        self.items -= 1
+        if index == 0:
+            self._reseat(client)
+        return entry
+
+    def _reseat(self, client: _Client[E]) -> None:
+        """Put a client where its next item belongs; one that has none leaves."""
+        if client.turn is not None:
+            del self._turns[bisect_left(self._turns, client.turn, key=_turn)]
+        if client.entries:
+            client.turn = (client.start + client.entries[0].units, next(self._ticks))
+            insort(self._turns, client, key=_turn)
+        else:
+            del self._clients[client.name]

@@ -1,0 +1,38 @@
+"""What a batcher tells to whoever counts: the seam to metrics."""
+
+from __future__ import annotations
+
+
+class Observer:
+    """Hears what happens to items, and does nothing about it: override what should be counted.
+
+    `name` is the batcher's. Methods must be quick, thread-safe and must not raise.
+
+    Called without any lock held: `rejected`, `cancelled`, `expired` and `failed` on the event loop's thread, the others
+    on worker threads. Every item that was accepted is told of exactly once by `cancelled`, `expired` or `failed`,
+    or by none of them where it got its result.
+    """
+
+    def batch_started(self, name: str, items: int, units: int) -> None:
+        """A worker took a batch."""
+
+    def batch_finished(self, name: str, items: int, seconds: float) -> None:
+        """A batch is done, after this time in `run` with all retries; its results are on their way."""
+
+    def waited(self, name: str, seconds: float) -> None:
+        """An item waited this long from its arrival to the start of its batch."""
+
+    def rejected(self, name: str, reason: str) -> None:
+        """A submission was refused on arrival: `full`, `late`, `expired` or `closed`."""
+
+    def cancelled(self, name: str) -> None:
+        """Nobody awaits an item any more, or its neighbour in the same call failed."""
+
+    def expired(self, name: str) -> None:
+        """An item's deadline passed before its result came."""
+
+    def failed(self, name: str) -> None:
+        """An item ended with an error, the runtime's or because the batcher closed."""
+
+    def restarted(self, name: str) -> None:
+        """A worker's thread was replaced."""

@@ -1,0 +1,83 @@
+"""How long batches take, learnt while they run, and when work that waits will be done."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import pairwise
+from math import inf
+
+_GAIN = 0.2
+"""The weight of a new observation: a change is believed after about five batches."""
+
+_STALL = 4.0
+_STALL_FLOOR_S = 0.001
+"""One batch counts for at most _STALL times what was expected: a single hang is no trend, ten slow batches are."""
+
+
+class ServiceTime:
+    """Seconds that a batch takes, an exponentially weighted mean for each rung.
+
+    A batch takes no less time than a smaller one, and no more than in proportion to it. So each observation also draws
+    the other rungs to within those bounds: a rung that was never seen starts at the slower bound, and one that the load
+    does not reach any more cannot keep a stale value.
+    """
+
+    def __init__(self, rungs: Sequence[int]) -> None:
+        """rungs: the batch sizes in units that take distinct time, ascending; raises ValueError where they are not."""
+        if not rungs or rungs[0] < 1 or any(a >= b for a, b in pairwise(rungs)):
+            raise ValueError(f"rungs must be positive and ascending, not {list(rungs)}")
+        self.known = False
+        self._rungs = tuple(rungs)
+        self._seconds = [0.0] * len(rungs)
+
+    def observe(self, units: int, seconds: float) -> None:
+        """Learn that a batch of `units` took `seconds`."""
+        index = bisect_left(self._rungs, units)
+        size = self._rungs[index] if index < len(self._rungs) else units
+        if self.known:
+            seconds = min(seconds, _STALL * max(self.batch(units), _STALL_FLOOR_S))
+        for i, rung in enumerate(self._rungs):
+            low, high = sorted((seconds, seconds * rung / size))
+            mean = self._seconds[i]
+            if self.known:
+                self._seconds[i] += _GAIN * (min(max(mean, low), high) - mean)
+            else:
+                self._seconds[i] = high
+        self.known = True
+
+    def batch(self, units: int) -> float:
+        """Seconds that one batch of `units` will take; 0 before the first observation."""
+        index = bisect_left(self._rungs, units)
+        if index < len(self._rungs):
+            return self._seconds[index]
+        return self._seconds[-1] * units / self._rungs[-1]
+
+    def until_done(self, units: int, max_batch: int, busy: Sequence[float]) -> float:
+        """Seconds until `units` of waiting work are done, by workers that are free after `busy` seconds each.
+
+        0 before the first observation. The work goes in batches of `max_batch`; the last one is taken for full where
+        others run before it, as more will have come by then.
+        """
+        if not self.known:
+            return 0.0
+        before = (units - 1) // max_batch
+        if not before:
+            return min(busy) + self.batch(units)
+        full = self.batch(max_batch)
+        return _start(before * full, busy) + full
+
+
+def _start(work: float, busy: Sequence[float]) -> float:
+    """Seconds until somebody is free, after workers busy for `busy` seconds each did `work` seconds more together.
+
+    It fills up the workers that are free first, so one that hangs is not counted on.
+    """
+    level = 0.0
+    times = sorted(busy)
+    for count, (start, end) in enumerate(pairwise([*times, inf]), 1):
+        level = start + work / count
+        if level <= end:
+            break
+        work -= (end - start) * count
+    return level

@@ -1,0 +1,115 @@
+"""What waits, whose turn it is, and how much more may come: a pure data structure without threads or a clock."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Generic
+
+from service.batching.lane import E, Lane, Priority
+
+WEIGHTS = {Priority.LIVE: 8, Priority.STILL: 4, Priority.BULK: 1}
+"""The shares of the work units that priorities get while all of them wait."""
+
+_STRIDES = {priority: max(WEIGHTS.values()) // weight for priority, weight in WEIGHTS.items()}
+"""The virtual time that one unit takes, whole so that it stays exact for ever."""
+
+
+class WorkQueue(Generic[E]):
+    """Entries in the order they should run.
+
+    Fair by weight between priorities, by equal work units between the clients of a priority, and by earliest deadline
+    within a client. No priority and no client that waits is passed over for ever.
+    """
+
+    def __init__(self, max_units: int) -> None:
+        """max_units: what `excess` bounds the queue to; `push` itself refuses nothing.
+
+        `units` and `items` are the work and the entries that wait.
+        """
+        self.max_units = max_units
+        self.units = 0
+        self.items = 0
+        self._lanes: dict[Priority, Lane[E]] = {priority: Lane() for priority in Priority}
+        self._starts = dict.fromkeys(Priority, 0)  # of each priority's next entry, in virtual time: see Lane
+        self._now = 0
+
+    @property
+    def oldest(self) -> float:
+        """When the entry that waits longest arrived, infinity where none waits. Looks at every entry."""
+        return min(lane.oldest for lane in self._lanes.values())
+
+    def push(self, entry: E) -> None:
+        """Let an entry wait."""
+        lane = self._lanes[entry.priority]
+        if not lane.units:
+            self._starts[entry.priority] = self._now
+        lane.push(entry)
+        self.units += entry.units
+        self.items += 1
+
+    def pop(self, limit: int, now: float) -> tuple[list[E], list[E]]:
+        """Take the entries whose turn it is, at most `limit` units of them, and those met whose deadline has passed.
+
+        An entry of more than `limit` units comes alone. What does not fit stays first in turn: a smaller entry does
+        not overtake it, or fat ones would wait for ever.
+        """
+        batch: list[E] = []
+        expired: list[E] = []
+        while limit > 0 and (priority := self._next()) is not None:
+            lane = self._lanes[priority]
+            entry = lane.head
+            if entry.deadline <= now:
+                self.remove(entry)
+                expired.append(entry)
+                continue
+            if batch and entry.units > limit:
+                break
+            start = self._starts[priority] = self._starts[priority] + entry.units * _STRIDES[priority]
+            self._now = max(self._now, start)
+            batch.append(lane.pop())
+            self.units -= entry.units
+            self.items -= 1
+            limit -= entry.units
+        return batch, expired
+
+    def remove(self, entry: E) -> bool:
+        """Take out an entry that need not run any more; False where it does not wait."""
+        waited = self._lanes[entry.priority].remove(entry)
+        if waited:
+            self.units -= entry.units
+            self.items -= 1
+        return waited
+
+    def excess(self, units: int, client: str) -> int:
+        """How many units have to leave before `units` more of `client` may enter; 0 where they may now.
+
+        A client may hold at most as much as stays free (the dynamic thresholds of Choudhury and Hahne, 1998): one that
+        floods gets half of the queue, two get a third each, and a newcomer finds room. An empty queue takes anything,
+        as waiting would never help a request that is too large for it.
+        """
+        if not self.units or 2 * (self.units + units) <= self.max_units:
+            return 0  # the usual case, without a look at what this client holds: no more than all that waits
+        held = sum(lane.held(client) for lane in self._lanes.values())
+        return max(0, held + units - (self.max_units - self.units - units))
+
+    def ahead(self, units: int, priority: Priority, client: str) -> int:
+        """The units that run until `units` more of `client` have, these included, if nothing else came.
+
+        Of another priority runs at most its share by weight meanwhile, however much of it waits.
+        """
+        own = self._lanes[priority].ahead(units, client)
+        return own + sum(
+            min(lane.units, -(-own * WEIGHTS[other] // WEIGHTS[priority]))
+            for other, lane in self._lanes.items()
+            if other is not priority
+        )
+
+    def _next(self) -> Priority | None:
+        """The priority whose next entry finishes first in virtual time, the more urgent of equals."""
+        first, soonest = None, inf
+        for priority, lane in self._lanes.items():
+            if lane.units:
+                finish = self._starts[priority] + lane.head.units * _STRIDES[priority]
+                if finish < soonest:
+                    first, soonest = priority, finish
+        return first

@@ -1,0 +1,96 @@
+"""A runtime that tests can stop, one that can be poisoned, and an observer that remembers."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+from service.batching import (
+    Observer,
+)
+
+
+class Runtime:
+    """Doubles numbers. It stops before each batch while it is `held`, and remembers what it ran."""
+
+    def __init__(self, *, held: bool = False) -> None:
+        self.batches: list[list[int]] = []
+        self.threads: list[threading.Thread] = []
+        self._entered = threading.Semaphore(0)
+        self._go = threading.Event()
+        if not held:
+            self._go.set()
+
+    def __call__(self, items: Sequence[int]) -> list[int | BaseException]:
+        self.batches.append(list(items))
+        self.threads.append(threading.current_thread())
+        self._entered.release()
+        assert self._go.wait(10)
+        return [2 * item for item in items]
+
+    async def entered(self, batches: int = 1) -> None:
+        """Wait until so many more batches have begun."""
+        for _ in range(batches):
+            assert await asyncio.to_thread(self._entered.acquire, timeout=10)
+
+    def entered_meanwhile(self) -> bool:
+        """Block the event loop until another batch has begun."""
+        return self._entered.acquire(timeout=10)
+
+    def release(self) -> None:
+        self._go.set()
+
+
+class PoisonError(ValueError):
+    pass
+
+
+class Poisonable(Runtime):
+    """Raises for a whole batch that holds a negative number."""
+
+    def __call__(self, items: Sequence[int]) -> list[int | BaseException]:
+        results = super().__call__(items)
+        if any(item < 0 for item in items):
+            raise PoisonError(str(items))
+        return results
+
+
+class Counting(Observer):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[object, ...]] = []
+
+    def count(self, what: str) -> int:
+        return sum(told[0] == what for told in self.told)
+
+    def batch_started(self, name: str, items: int, units: int) -> None:
+        self.told.append(("batch_started", name, items, units))
+
+    def batch_finished(self, name: str, items: int, seconds: float) -> None:
+        self.told.append(("batch_finished", name, items, seconds))
+
+    def waited(self, name: str, seconds: float) -> None:
+        self.told.append(("waited", name, seconds))
+
+    def rejected(self, name: str, reason: str) -> None:
+        self.told.append(("rejected", name, reason))
+
+    def cancelled(self, name: str) -> None:
+        self.told.append(("cancelled", name))
+
+    def expired(self, name: str) -> None:
+        self.told.append(("expired", name))
+
+    def failed(self, name: str) -> None:
+        self.told.append(("failed", name))
+
+    def restarted(self, name: str) -> None:
+        self.told.append(("restarted", name))
+
+
+async def ready() -> None:
+    """Let tasks that were just made run until they wait."""
+    for _ in range(3):
+        await asyncio.sleep(0)

@@ -1,0 +1,163 @@
+"""How work is gathered, ordered and refused, with real threads. Every wait is for an event, never for time to pass."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from service.batching import (
+    Batcher,
+    DeadlineExceededError,
+    OverloadedError,
+    Priority,
+)
+from tests.service.batching.fakes import Counting, Runtime, ready
+
+
+def test_a_result_tells_what_it_took() -> None:
+    async def main() -> None:
+        async with Batcher(Runtime(), name="x") as batcher:
+            served = await batcher.submit(21)
+        assert (served.value, served.batch) == (42, 1)
+        assert served.queued_s >= 0
+        assert served.ran_s >= 0
+
+    asyncio.run(main())
+
+
+def test_an_idle_worker_starts_at_once_and_work_gathers_while_it_is_busy() -> None:
+    async def main() -> None:
+        runtime = Runtime(held=True)
+        async with Batcher(runtime, name="x", max_batch=4) as batcher:
+            first = asyncio.create_task(batcher.submit(0))
+            await runtime.entered()
+            others = [asyncio.create_task(batcher.submit(i)) for i in range(1, 7)]
+            await ready()
+            assert batcher.stats.waiting_items == 6
+            runtime.release()
+            assert [(await task).batch for task in [first, *others]] == [1, 4, 4, 4, 4, 2, 2]
+        assert runtime.batches == [[0], [1, 2, 3, 4], [5, 6]]
+
+    asyncio.run(main())
+
+
+def test_the_crops_of_one_frame_use_all_idle_workers_and_come_back_in_order() -> None:
+    async def main() -> None:
+        runtime = Runtime(held=True)
+        async with Batcher(runtime, name="x", workers=2) as batcher:
+            frame = asyncio.create_task(batcher.submit_all([1, 2, 3, 4]))
+            await runtime.entered(2)
+            runtime.release()
+            assert [served.value for served in await frame] == [2, 4, 6, 8]
+        assert sorted(runtime.batches) == [[1, 2], [3, 4]]
+        assert {thread.name for thread in runtime.threads} == {"posewire-x-0", "posewire-x-1"}
+
+    asyncio.run(main())
+
+
+def test_no_items_are_no_work() -> None:
+    async def main() -> None:
+        async with Batcher(Runtime(), name="x") as batcher:
+            assert await batcher.submit_all([]) == []
+
+    asyncio.run(main())
+
+
+def test_cost_is_counted_in_units() -> None:
+    async def main() -> None:
+        runtime = Runtime(held=True)
+        async with Batcher(runtime, name="x", cost=lambda item: item, max_batch=8) as batcher:
+            frame = asyncio.create_task(batcher.submit_all([9, 5, 4, 4]))
+            await runtime.entered()
+            assert batcher.stats.waiting_units == 13
+            runtime.release()
+            await frame
+            with pytest.raises(ValueError, match="at least 1 unit, not 0"):
+                await batcher.submit(0)
+        assert runtime.batches == [[9], [5], [4, 4]]
+
+    asyncio.run(main())
+
+
+def test_refusals_come_on_arrival_and_are_counted() -> None:
+    now = 0.0
+
+    async def main() -> None:
+        nonlocal now
+        runtime, observer = Runtime(held=True), Counting()
+        async with Batcher(runtime, name="x", max_queue=4, clock=lambda: now, observer=observer) as batcher:
+            running = asyncio.create_task(batcher.submit(0))
+            await runtime.entered()
+            now = 1.0
+            waiting = [asyncio.create_task(batcher.submit(item)) for item in (1, 2)]
+            await ready()
+            with pytest.raises(OverloadedError, match="no room"):
+                await batcher.submit(3)
+            with pytest.raises(OverloadedError):
+                batcher.admit(1)
+            with pytest.raises(DeadlineExceededError):
+                await batcher.submit(3, deadline=1.0)
+            batcher.admit(1, client="newcomer")
+            waiting.append(asyncio.create_task(batcher.submit(3, admitted=True)))
+            await ready()
+            assert batcher.stats.waiting_items == 3
+            runtime.release()
+            await asyncio.gather(running, *waiting)
+            assert batcher.predict(1) == pytest.approx(1.0, abs=1.0)
+        assert [told[-1] for told in observer.told if told[0] == "rejected"] == ["full", "full", "expired"]
+
+    asyncio.run(main())
+
+
+def test_what_cannot_be_in_time_is_refused() -> None:
+    now = 0.0
+
+    async def main() -> None:
+        nonlocal now
+        runtime = Runtime(held=True)
+        async with Batcher(runtime, name="x", max_batch=1, clock=lambda: now) as batcher:
+            first = asyncio.create_task(batcher.submit(0))
+            await runtime.entered()
+            now = 1.0  # the first took a second
+            runtime.release()
+            await first
+            assert batcher.predict() == pytest.approx(1.0)
+            runtime._go.clear()
+            second = asyncio.create_task(batcher.submit(1, deadline=now + 0.5))  # an idle worker takes anything
+            await runtime.entered()
+            with pytest.raises(OverloadedError) as refusal:
+                await batcher.submit(2, deadline=now + 2.0)
+            assert refusal.value.reason == "late"
+            runtime.release()
+            await second
+
+    asyncio.run(main())
+
+
+def test_the_observer_hears_of_batches() -> None:
+    async def main() -> None:
+        observer = Counting()
+        async with Batcher(
+            Runtime(), name="x", cost=lambda item: item, clock=lambda: 0.0, observer=observer
+        ) as batcher:
+            await batcher.submit(3)
+        assert observer.told == [("batch_started", "x", 1, 3), ("waited", "x", 0.0), ("batch_finished", "x", 1, 0.0)]
+
+    asyncio.run(main())
+
+
+def test_urgent_work_of_one_client_goes_before_its_bulk() -> None:
+    async def main() -> None:
+        runtime = Runtime(held=True)
+        async with Batcher(runtime, name="x", max_batch=1) as batcher:
+            tasks = [asyncio.create_task(batcher.submit(0))]
+            await runtime.entered()
+            for item, priority in enumerate((Priority.BULK, Priority.STILL, Priority.LIVE), start=1):
+                tasks.append(asyncio.create_task(batcher.submit(item, priority=priority)))
+            await ready()
+            runtime.release()
+            await asyncio.gather(*tasks)
+        assert runtime.batches == [[0], [3], [2], [1]]
+
+    asyncio.run(main())

@@ -1,0 +1,204 @@
+"""The queue's order and bounds, against a model that only knows who waits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import inf
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from service.batching.lane import Entry, Priority
+from service.batching.queue import WEIGHTS, WorkQueue
+
+FATTEST = 8
+
+
+def entry(
+    client: str = "a", units: int = 1, priority: Priority = Priority.STILL, deadline: float = inf, arrived: float = 0.0
+) -> Entry:
+    return Entry(units, priority, client, deadline, arrived)
+
+
+def filled(*waiting: Entry, max_units: int = 1000) -> WorkQueue[Entry]:
+    queue = WorkQueue[Entry](max_units)
+    for each in waiting:
+        queue.push(each)
+    return queue
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """Entries come, run, expire and are cancelled in any order; each leaves once, and for the right reason."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue = WorkQueue[Entry](max_units=32)
+        self.waiting: list[Entry] = []
+        self.now = 0.0
+
+    @rule(
+        client=st.sampled_from("abc"),
+        units=st.integers(1, FATTEST),
+        priority=st.sampled_from(Priority),
+        patience=st.one_of(st.just(inf), st.integers(1, 5).map(float)),
+    )
+    def submit(self, client: str, units: int, priority: Priority, patience: float) -> None:
+        excess = self.queue.excess(units, client)
+        held = sum(e.units for e in self.waiting if e.client == client)
+        free = 32 - sum(e.units for e in self.waiting)
+        assert (excess == 0) == (not self.waiting or held + units <= free - units)
+        if not excess:
+            new = entry(client, units, priority, self.now + patience)
+            self.queue.push(new)
+            self.waiting.append(new)
+
+    @rule(seconds=st.integers(1, 3))
+    def wait(self, seconds: int) -> None:
+        self.now += seconds
+
+    @rule(limit=st.integers(1, 12))
+    def run(self, limit: int) -> None:
+        batch, expired = self.queue.pop(limit, self.now)
+        assert sum(e.units for e in batch) <= limit or len(batch) == 1
+        assert all(e.deadline > self.now for e in batch)
+        assert all(e.deadline <= self.now for e in expired)
+        if not batch:
+            assert not any(e.deadline > self.now for e in self.waiting)
+        for each in batch:
+            earlier = [e for e in self.waiting if (e.client, e.priority) == (each.client, each.priority)]
+            assert all(e in batch or e in expired for e in earlier if e.deadline < each.deadline)
+        for each in batch + expired:
+            self.waiting.remove(each)  # raises where it came twice, or after it was cancelled
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        gone = data.draw(st.sampled_from(self.waiting))
+        assert self.queue.remove(gone)
+        assert not self.queue.remove(gone)
+        self.waiting.remove(gone)
+
+    @invariant()
+    def counts_what_waits(self) -> None:
+        assert self.queue.items == len(self.waiting)
+        assert self.queue.units == sum(e.units for e in self.waiting)
+
+
+TestQueueMachine = QueueMachine.TestCase
+TestQueueMachine.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
+
+
+def test_priorities_share_by_weight_while_all_wait() -> None:
+    queue = filled(*(entry(priority=priority) for priority in Priority for _ in range(100)))
+    batch, _ = queue.pop(52, 0.0)
+    assert Counter(e.priority for e in batch) == {Priority.LIVE: 32, Priority.STILL: 16, Priority.BULK: 4}
+
+
+@given(st.lists(st.tuples(st.sampled_from(Priority), st.integers(1, FATTEST)), min_size=1, max_size=60))
+def test_no_priority_gets_ahead_of_its_weight_by_more_than_one_fat_item(work: list[tuple[Priority, int]]) -> None:
+    queue = filled(*(entry(priority=priority, units=units) for priority, units in work))
+    left = Counter(priority for priority, _ in work)
+    had = dict.fromkeys(Priority, 0.0)  # work units over weight: equal for all where it is fair
+    while queue.items:
+        (popped,), _ = queue.pop(1, 0.0)
+        had[popped.priority] += popped.units / WEIGHTS[popped.priority]
+        left[popped.priority] -= 1
+        still = [had[priority] for priority in Priority if left[priority]]
+        if still:
+            assert max(still) - min(still) <= FATTEST
+
+
+def test_bulk_is_served_while_live_work_never_ends() -> None:
+    bulk = entry(priority=Priority.BULK)
+    queue = filled(bulk, entry(priority=Priority.LIVE))
+    live = 0
+    while (popped := queue.pop(1, 0.0)[0][0]) is not bulk:
+        live += popped.units
+        queue.push(entry(priority=Priority.LIVE))
+    assert live == 8
+
+
+def test_an_urgent_item_that_comes_late_is_next() -> None:
+    queue = filled(*(entry(priority=Priority.BULK) for _ in range(50)))
+    queue.pop(20, 0.0)
+    queue.push(entry(priority=Priority.LIVE))
+    (popped,), _ = queue.pop(1, 0.0)
+    assert popped.priority is Priority.LIVE
+
+
+def test_a_priority_that_was_away_has_saved_nothing() -> None:
+    queue = filled(*(entry(priority=Priority.LIVE) for _ in range(100)))
+    queue.pop(60, 0.0)
+    for _ in range(10):
+        queue.push(entry(priority=Priority.BULK))
+    batch, _ = queue.pop(18, 0.0)
+    assert Counter(e.priority for e in batch) == {Priority.LIVE: 16, Priority.BULK: 2}
+
+
+def test_an_item_that_is_larger_than_a_batch_runs_alone() -> None:
+    queue = filled(entry(units=20), entry())
+    assert [e.units for e in queue.pop(8, 0.0)[0]] == [20]
+    assert [e.units for e in queue.pop(8, 0.0)[0]] == [1]
+
+
+def test_a_fat_item_is_not_overtaken_by_what_would_fit() -> None:
+    queue = filled(entry(units=4), entry(units=6), entry(units=4))
+    assert [e.units for e in queue.pop(8, 0.0)[0]] == [4]
+    assert [e.units for e in queue.pop(8, 0.0)[0]] == [6]
+
+
+def test_expired_items_take_no_room_in_a_batch() -> None:
+    late, alive = entry(deadline=1.0), entry(deadline=2.0)
+    assert filled(late, alive).pop(1, 1.0) == ([alive], [late])
+
+
+def test_a_flood_leaves_room_for_newcomers() -> None:
+    queue = WorkQueue[Entry](100)
+    got = Counter[str]()
+    for client in ("flood", "second", "third"):
+        while not queue.excess(1, client):
+            queue.push(entry(client))
+            got[client] += 1
+    assert got == {"flood": 50, "second": 25, "third": 12}
+
+
+def test_an_empty_queue_takes_what_it_could_never_take_otherwise() -> None:
+    queue = WorkQueue[Entry](10)
+    assert queue.excess(40, "crowd") == 0
+    queue.push(entry("crowd", 40))
+    assert queue.excess(1, "new") == 32
+
+
+@pytest.mark.parametrize(
+    ("priority", "units"),
+    [
+        (Priority.LIVE, 2 + 1 + 1),  # half as much still work as live work, and an eighth of it in bulk, rounded up
+        (Priority.STILL, 2 + 4 + 1),
+        (Priority.BULK, 2 + 16 + 8),
+    ],
+)
+def test_ahead_counts_other_priorities_by_weight(priority: Priority, units: int) -> None:
+    others = (entry("other", priority=other) for other in Priority if other is not priority for _ in range(100))
+    assert filled(*others).ahead(2, priority, "new") == units
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(Priority)), max_size=60),
+    st.sampled_from(Priority),
+)
+def test_ahead_is_what_runs_first_but_for_one_item_of_each(
+    work: list[tuple[str, Priority]], priority: Priority
+) -> None:
+    queue = filled(*(entry(client, priority=theirs) for client, theirs in work))
+    ours = entry("new", priority=priority)
+    ahead = queue.ahead(1, priority, "new")
+    queue.push(ours)
+    popped = 0
+    while True:
+        (each,), _ = queue.pop(1, 0.0)
+        popped += 1
+        if each is ours:
+            break
+    assert popped <= ahead + 3 + 2
