@@ -1,0 +1,1 @@
+"""The HTTP face. Only this package imports FastAPI."""

@@ -1,0 +1,122 @@
+"""The application: routes, the gate in front of them, and what happens at start and at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from types import FrameType
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from service import __version__
+from service.api import info, pose
+from service.api.gate import Gate
+from service.api.problems import ProblemError
+from service.api.security import ApiKeys, RateLimit
+from service.api.state import ServerState
+from service.batching import Observer
+from service.config import Settings
+from service.observability.metrics import Metrics
+from service.serving import Serving
+
+_GAUGES_S = 1.0
+"""How old the gauges of /metrics may be."""
+
+
+def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -> FastAPI:
+    """The server as an ASGI application. open_models: blocks until the models are warm; called once, at start.
+
+    Raises ValueError or OSError for API keys that cannot be read.
+    """
+    state = ServerState(
+        settings=settings,
+        metrics=Metrics(),
+        keys=ApiKeys.read(settings.api_keys, settings.api_keys_file),
+        rate_limit=RateLimit(settings.rate, settings.burst),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        serving = await asyncio.to_thread(open_models, state.metrics)
+        await serving.start()
+        gc.freeze()  # what lives as long as the process need not be looked at by every collection
+        state.serving = serving
+        gauges = asyncio.create_task(_refresh_gauges(state, serving), name="posewire-gauges")
+        with _draining(state):
+            yield
+        gauges.cancel()
+        state.serving = None
+        await serving.close(settings.grace_seconds)
+
+    app = FastAPI(
+        title="Posewire",
+        version=__version__,
+        summary="Everybody's pose in an image: POST it to /pose.",
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.state.server = state
+    app.include_router(pose.router, tags=["pose"])
+    app.include_router(info.router, tags=["server"])
+    app.add_middleware(Gate, state=state)
+    app.add_exception_handler(RequestValidationError, _bad_parameter)
+    app.add_exception_handler(HTTPException, _http_error)
+    return app
+
+
+async def _refresh_gauges(state: ServerState, serving: Serving) -> None:
+    while True:
+        depths = {batcher.name: batcher.stats.waiting_units for batcher in serving.batchers}
+        state.metrics.refresh(ready=not state.unready(), depths=depths)
+        await asyncio.sleep(_GAUGES_S)
+
+
+@contextmanager
+def _draining(state: ServerState) -> Iterator[None]:
+    """At SIGTERM fail /readyz first and keep serving for `drain_seconds`, then hand the signal on to the server.
+
+    A second signal, or Ctrl-C, ends the wait at once.
+    """
+    loop = asyncio.get_running_loop()
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread only: this is a server inside of a test
+        return
+    stop = signal.getsignal(signal.SIGTERM)
+
+    def hand_on() -> None:
+        if callable(stop):
+            stop(signal.SIGTERM, None)
+
+    def drain(_number: int, _frame: FrameType | None) -> None:
+        wait = 0.0 if state.draining else state.settings.drain_seconds
+        state.draining = True
+        loop.call_soon_threadsafe(lambda: loop.call_later(wait, hand_on))
+
+    signal.signal(signal.SIGTERM, drain)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, stop)
+
+
+async def _bad_parameter(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - what it is registered for
+    details = [f"{'.'.join(str(part) for part in e['loc'][1:])}: {e['msg']}" for e in error.errors()]
+    raise ProblemError("bad-parameter", "; ".join(details))
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        raise ProblemError("method-not-allowed", f"{request.url.path} takes {allowed}, not {request.method}")
+    if error.status_code == 404:
+        raise ProblemError("not-found", f"there is nothing at {request.url.path}")
+    raise ProblemError("bad-request", str(error.detail))

@@ -1,0 +1,83 @@
+"""What the server says of itself: its models, skeletons, health, metrics, and what its problems mean."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from engines.skeletons import SKELETONS
+from service.api.problems import KINDS, ProblemError
+from service.api.schemas import ModelInfo, SkeletonInfo, State
+from service.api.state import ServerState
+
+router = APIRouter()
+
+
+@router.get("/models", summary="The served models, the default first")
+async def models(request: Request) -> list[ModelInfo]:
+    """What is served, from whom, under which licence, and how full its queues are."""
+    serving = ServerState.of(request).running()
+    depth = {batcher.name: batcher.stats.waiting_units for batcher in serving.batchers}
+    return [
+        ModelInfo(
+            name=name,
+            title=served.model.title,
+            default=served is serving.default,
+            why=served.why,
+            skeleton=served.skeleton.name,
+            detector=served.model.detector,
+            licence=served.model.licence,
+            accuracy=served.model.accuracy,
+            device=served.pipeline.stages[-1].runtime.spec.device,
+            precision=served.pipeline.stages[-1].runtime.spec.precision,
+            max_batch={stage.name: stage.runtime.spec.max_batch for stage in served.pipeline.stages},
+            queue={stage.name: depth[stage.name] for stage in served.pipeline.stages},
+        )
+        for name, served in serving.models.items()
+    ]
+
+
+@router.get("/skeletons", summary="The keypoint sets by name")
+async def skeletons() -> list[SkeletonInfo]:
+    """Keypoint names in the order of the answers, the limbs that join them, and their OKS sigmas."""
+    return [
+        SkeletonInfo(
+            name=s.name,
+            keypoints=list(s.keypoints),
+            limbs=[(s.keypoints[a], s.keypoints[b]) for a, b in s.limbs],
+            sigmas=[round(float(sigma), 3) for sigma in s.sigmas],
+        )
+        for s in SKELETONS.values()
+    ]
+
+
+@router.get("/livez", summary="Whether the process lives")
+async def livez() -> State:
+    """200 as long as the event loop turns; a hung network does not change it."""
+    return State(status="ok")
+
+
+@router.get("/readyz", summary="Whether to send requests here", responses={503: {"model": State}})
+async def readyz(request: Request) -> Response:
+    """503 while starting, while draining after SIGTERM, and while a network hangs."""
+    server = ServerState.of(request)
+    reason = server.unready()
+    if not reason:
+        return JSONResponse(State(status="ok").model_dump())
+    status = reason if reason in ("draining", "starting") else "unhealthy"
+    return JSONResponse({"status": status, "detail": reason}, 503)
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
+def metrics(request: Request) -> Response:
+    """Counts and histograms in Prometheus' text format."""
+    return Response(ServerState.of(request).metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/problems/{kind}", summary="What a problem type means", response_class=PlainTextResponse)
+async def problem(kind: str) -> str:
+    """The title of a problem and what to do about it."""
+    if kind not in KINDS:
+        raise ProblemError("not-found", f"there is no problem type {kind}; there are: {', '.join(KINDS)}")
+    return f"{KINDS[kind].title} ({int(KINDS[kind].status)})\n\n{KINDS[kind].help}\n"

@@ -1,0 +1,217 @@
+"""POST /pose: images in, everybody's pose out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from dataclasses import replace
+from typing import Annotated, Any, TypeVar
+
+import orjson
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from engines.skeletons import SKELETONS
+from service.api.images import RAW_TYPES, Upload, read_upload
+from service.api.problems import ProblemError, problem_of
+from service.api.schemas import PoseQuery, PoseResult, Problem, ProblemEntry
+from service.api.state import ServerState
+from service.batching import Priority
+from service.formats.coco import coco_results
+from service.formats.openpose import openpose_document
+from service.formats.people import people_list
+from service.imaging.encode import encode
+from service.imaging.overlay import draw
+from service.pipelines import Estimate, estimate_all
+from service.serving import ServedModel
+from service.stages import Ask
+
+router = APIRouter()
+Result = TypeVar("Result")
+
+_PICTURES = ("image/jpeg", "image/png")
+_EXAMPLE = {"type": "string", "format": "binary"}
+_BODIES = {
+    **{media_type: {"schema": _EXAMPLE} for media_type in RAW_TYPES},
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "required": ["image"],
+            "properties": {"image": {"type": "array", "items": _EXAMPLE}},
+        }
+    },
+    "application/json": {
+        "schema": {"type": "object", "properties": {"image": {"type": "string", "format": "byte"}}},
+    },
+}
+
+
+@router.post(
+    "/pose",
+    summary="Everybody in an image, or in several",
+    response_class=Response,
+    openapi_extra={"requestBody": {"required": True, "content": _BODIES}},
+    responses={
+        200: {"model": PoseResult | list[PoseResult | ProblemEntry], "content": {t: {} for t in _PICTURES}},
+        **{status: {"model": Problem} for status in (400, 401, 404, 413, 415, 422, 429, 503, 504)},
+    },
+)
+async def pose(request: Request, query: Annotated[PoseQuery, Query()]) -> Response:
+    """The body is an image, several as multipart fields `image`, or `{"image": BASE64}`, `{"images": [...]}` in JSON.
+
+    Several images give a list in their order, an entry with `error` in place of one that failed. With
+    `Accept: image/jpeg` or `image/png` the answer is the picture with the skeletons drawn on it.
+    """
+    arrived = time.monotonic()
+    server = ServerState.of(request)
+    picture = _wanted_picture(request.headers.get("accept", ""))
+    served = server.find_model(query.model)
+    deadline = arrived + (query.timeout_ms or server.settings.timeout_ms) / 1000
+    ask = served.pipeline.admit(_ask(request, query, server, deadline))
+    if server.pending >= server.settings.max_requests:
+        server.metrics.refused("concurrency")
+        raise ProblemError("overloaded", f"{server.pending} requests are under way already", retry_after_s=1.0)
+    server.pending += 1
+    try:
+        upload = await _by(deadline, read_upload(request, server.settings))
+        if picture and upload.several:
+            raise ProblemError("bad-parameter", f"{picture} is drawn of one image only; send one, or accept JSON")
+        if len(upload.images) > 1:
+            ask = served.pipeline.admit(replace(ask, admitted=False), images=len(upload.images))
+        work = _answer(server, served, query, ask, upload, picture, arrived)
+        return await _unless_client_leaves(request, work)
+    finally:
+        server.pending -= 1
+
+
+def _ask(request: Request, query: PoseQuery, server: ServerState, deadline: float) -> Ask:
+    settings = server.settings
+    return Ask(
+        client=request.scope["state"]["client"],
+        priority=Priority.BULK if query.priority == "bulk" else Priority.STILL,
+        deadline=deadline,
+        max_people=min(query.max_people or settings.max_people, settings.max_people),
+        min_score=query.min_score,
+    )
+
+
+async def _answer(
+    server: ServerState,
+    served: ServedModel,
+    query: PoseQuery,
+    ask: Ask,
+    upload: Upload,
+    picture: str,
+    arrived: float,
+) -> Response:
+    outcomes = await estimate_all(served.pipeline, upload.images, ask, full_size=bool(picture))
+    if picture:
+        estimate = _value(server, outcomes[0])
+        content = await asyncio.to_thread(_draw, estimate, picture)
+        _count(server, estimate, 0.0)
+        return Response(content, media_type=picture)
+    if not upload.several:
+        return _json(_entry(server, served, query, _value(server, outcomes[0]), 0, arrived))
+    entries = [
+        _entry(server, served, query, outcome, index, arrived)
+        if isinstance(outcome, Estimate)
+        else orjson.dumps({"error": _problem(server, outcome).document()})
+        for index, outcome in enumerate(outcomes)
+    ]
+    return _json(b"[" + b",".join(entries) + b"]")
+
+
+def _json(content: bytes) -> Response:
+    return Response(content, media_type="application/json")
+
+
+def _entry(
+    server: ServerState, served: ServedModel, query: PoseQuery, estimate: Estimate, index: int, arrived: float
+) -> bytes:
+    """The answer for one image, encoded. Its people are encoded first, so that the timing can say what that took."""
+    started = time.perf_counter()
+    poses = estimate.poses
+    if query.format == "coco":
+        content = orjson.dumps(coco_results(poses, image_id=index), option=orjson.OPT_SERIALIZE_NUMPY)
+    elif query.format == "openpose":
+        content = orjson.dumps(openpose_document(poses), option=orjson.OPT_SERIALIZE_NUMPY)
+    else:
+        if query.skeleton != "native":
+            poses = poses.as_skeleton(SKELETONS[query.skeleton])
+        content = orjson.dumps(people_list(poses), option=orjson.OPT_SERIALIZE_NUMPY)
+    serialise = time.perf_counter() - started
+    _count(server, estimate, serialise)
+    if query.format != "json":
+        return content
+    document: dict[str, Any] = {
+        "width": estimate.width,
+        "height": estimate.height,
+        "model": served.model.name,
+        "skeleton": poses.skeleton.name,
+        "people": orjson.Fragment(content),
+        "timing_ms": {
+            name: round(1e3 * seconds, 3)
+            for name, seconds in (
+                *estimate.timing.parts(),
+                ("serialise", serialise),
+                ("total", time.monotonic() - arrived),
+            )
+        },
+    }
+    return orjson.dumps(document)
+
+
+def _count(server: ServerState, estimate: Estimate, serialise: float) -> None:
+    server.metrics.estimated({**dict(estimate.timing.parts()), "serialise": serialise}, len(estimate.poses))
+
+
+def _draw(estimate: Estimate, media_type: str) -> bytes:
+    return encode(draw(estimate.image.pixels, estimate.poses), media_type)
+
+
+def _value(server: ServerState, outcome: Estimate | BaseException) -> Estimate:
+    if isinstance(outcome, Estimate):
+        return outcome
+    _problem(server, outcome)
+    raise outcome
+
+
+def _problem(server: ServerState, error: BaseException) -> ProblemError:
+    """The problem of one image. Raises the error itself where it is a defect of the server's."""
+    problem = problem_of(error)
+    if problem is None:
+        raise error
+    if problem.kind in ("undecodable-image", "too-large", "not-an-image"):
+        server.metrics.decode_failures.labels(problem.kind).inc()
+    return problem
+
+
+def _wanted_picture(accept: str) -> str:
+    """The picture type that the client prefers over JSON, or an empty string."""
+    named = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
+    return next((t for t in named if t in _PICTURES), "") if "application/json" not in named else ""
+
+
+async def _by(deadline: float, reading: Awaitable[Upload]) -> Upload:
+    try:
+        async with asyncio.timeout(deadline - time.monotonic()):
+            return await reading
+    except TimeoutError as error:
+        raise ProblemError("deadline-passed", "the request's body did not arrive within its deadline") from error
+
+
+async def _unless_client_leaves(request: Request, work: Awaitable[Result]) -> Result:
+    """Await `work`, cancelled as soon as the client closes the connection, so that its items cost no inference."""
+    task = asyncio.ensure_future(work)
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        task.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        return await task
+    finally:
+        watcher.cancel()

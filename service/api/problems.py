@@ -1,0 +1,127 @@
+"""Errors as RFC 9457 problem documents: a stable type, what was wrong, and what to do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from service.batching import ClosedError, DeadlineExceededError, OverloadedError
+from service.imaging.errors import ImageError, ImageTooLargeError, NotAnImageError
+
+MEDIA_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of problem. `help` is what GET on its type answers."""
+
+    status: HTTPStatus
+    title: str
+    help: str
+
+
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        "undecodable-image": Kind(
+            HTTPStatus.BAD_REQUEST, "The image cannot be decoded",
+            "The bytes begin like an image but are truncated or corrupt. Send the whole file, unchanged.",
+        ),
+        "bad-request": Kind(
+            HTTPStatus.BAD_REQUEST, "The request cannot be read",
+            "The body is not what its Content-Type says. `detail` names the place.",
+        ),
+        "unauthorized": Kind(
+            HTTPStatus.UNAUTHORIZED, "An API key is needed",
+            "Send `Authorization: Bearer KEY` or `X-API-Key: KEY` with a key that this server accepts.",
+        ),
+        "not-found": Kind(HTTPStatus.NOT_FOUND, "There is nothing here", "GET /docs lists what this server answers."),
+        "unknown-model": Kind(
+            HTTPStatus.NOT_FOUND, "This model is not served",
+            "GET /models lists the served ones; `posewire serve --model NAME` serves another.",
+        ),
+        "method-not-allowed": Kind(
+            HTTPStatus.METHOD_NOT_ALLOWED, "This method is not allowed here", "`Allow` names the methods that are."
+        ),
+        "too-large": Kind(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Too many bytes or pixels",
+            "Send a smaller image, or raise POSEWIRE_MAX_BODY_MB or POSEWIRE_MAX_PIXELS_M on the server.",
+        ),
+        "not-an-image": Kind(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "This is not an image",
+            "Send JPEG, PNG, WebP, BMP or TIFF: raw, as multipart field `image`, or as base64 in JSON.",
+        ),
+        "bad-parameter": Kind(
+            HTTPStatus.UNPROCESSABLE_ENTITY, "A parameter is wrong",
+            "`detail` names the parameter and what it takes; GET /docs has them all.",
+        ),
+        "rate-limited": Kind(
+            HTTPStatus.TOO_MANY_REQUESTS, "Too many requests", "Wait for `Retry-After` seconds, then go on slower."
+        ),
+        "internal": Kind(
+            HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed",
+            "This is a defect or a broken model file; the server's log has the rest under this request id.",
+        ),
+        "overloaded": Kind(
+            HTTPStatus.SERVICE_UNAVAILABLE, "The server is busy",
+            "Try again after `Retry-After` seconds, with a longer timeout_ms, or on another replica.",
+        ),
+        "deadline-passed": Kind(
+            HTTPStatus.GATEWAY_TIMEOUT, "The deadline passed",
+            "The answer was not ready within timeout_ms. Give it more, or send smaller images.",
+        ),
+    }
+)  # fmt: skip
+
+
+class ProblemError(Exception):
+    """Ends a request with a problem document. kind: a key of KINDS. Raises KeyError for any other."""
+
+    def __init__(self, kind: str, detail: str, *, retry_after_s: float | None = None, **members: Any) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.status = int(KINDS[kind].status)
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+        self.members = members
+
+    def document(self) -> dict[str, Any]:
+        """The members of the problem document."""
+        kind = KINDS[self.kind]
+        members = {"type": f"/problems/{self.kind}", "title": kind.title, "status": self.status, "detail": self.detail}
+        return members | self.members
+
+    def response(self) -> Response:
+        """The answer to the client."""
+        headers = {}
+        if self.retry_after_s is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(self.retry_after_s)))
+        if self.kind == "unauthorized":
+            headers["WWW-Authenticate"] = "Bearer"
+        return Response(orjson.dumps(self.document()), self.status, headers, MEDIA_TYPE)
+
+
+def problem_of(error: BaseException) -> ProblemError | None:
+    """The problem that an error of the inner rooms is to a client, or None for a defect of ours."""
+    if isinstance(error, ProblemError):
+        return error
+    detail = str(error)
+    if isinstance(error, ImageTooLargeError):
+        return ProblemError("too-large", detail)
+    if isinstance(error, NotAnImageError):
+        return ProblemError("not-an-image", detail)
+    if isinstance(error, ImageError):
+        return ProblemError("undecodable-image", detail)
+    if isinstance(error, OverloadedError):
+        return ProblemError("overloaded", detail, retry_after_s=error.retry_after_s)
+    if isinstance(error, DeadlineExceededError):
+        return ProblemError("deadline-passed", detail)
+    if isinstance(error, ClosedError):
+        return ProblemError("overloaded", "this server is shutting down; try another", retry_after_s=1.0)
+    return None

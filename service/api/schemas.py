@@ -1,0 +1,106 @@
+"""What goes over the wire, for validation and for /docs. Answers are encoded from arrays; these only describe them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Skeletons = Literal["native", "coco-17"]
+Formats = Literal["json", "coco", "openpose"]
+
+
+class PoseQuery(BaseModel):
+    """The parameters of POST /pose."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(None, description="a model that GET /models lists; the first of them by default")
+    min_score: float = Field(0.3, ge=0, le=1, description="people with a lower score are left out")
+    max_people: int | None = Field(None, ge=1, le=1000, description="at most this many people, best first")
+    skeleton: Skeletons = Field("native", description="the model's own keypoints, or COCO's 17")
+    format: Formats = Field("json", description="json: Posewire's own; coco: COCO results; openpose: BODY_25")
+    timeout_ms: int | None = Field(None, ge=1, le=600_000, description="deadline, milliseconds from arrival")
+    priority: Literal["still", "bulk"] = Field("still", description="bulk gives way to everybody else")
+
+
+class Person(BaseModel):
+    """One person of an image."""
+
+    score: float = Field(ge=0, le=1)
+    box: tuple[float, float, float, float] = Field(description="x1, y1, x2, y2 in pixels")
+    keypoints: list[tuple[float, float, float]] = Field(description="x, y in pixels and score, in skeleton order")
+    keypoints_3d: list[tuple[float, float, float]] | None = Field(
+        None, description="x, y, z in metres from the middle of the hips, from models that give them"
+    )
+
+
+class TimingMs(BaseModel):
+    """Where the time went, in milliseconds."""
+
+    queue: float
+    prepare: float
+    infer: float
+    decode: float
+    serialise: float
+    total: float
+
+
+class PoseResult(BaseModel):
+    """Everybody in one image."""
+
+    width: int
+    height: int
+    model: str
+    skeleton: str
+    people: list[Person]
+    timing_ms: TimingMs
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem document."""
+
+    type: str = Field(description="stable; GET it for what it means", examples=["/problems/undecodable-image"])
+    title: str
+    status: int
+    detail: str
+    request_id: str | None = None
+
+
+class ProblemEntry(BaseModel):
+    """Stands in a list of results for an image that failed."""
+
+    error: Problem
+
+
+class ModelInfo(BaseModel):
+    """A served model."""
+
+    name: str
+    title: str
+    default: bool
+    why: str = Field(description="how the default was chosen, where nobody named it")
+    skeleton: str
+    detector: str | None
+    licence: str
+    accuracy: str = Field(description="as published")
+    device: str
+    precision: str
+    max_batch: dict[str, int] = Field(description="largest batch of each network")
+    queue: dict[str, int] = Field(description="work units that wait for each network")
+
+
+class SkeletonInfo(BaseModel):
+    """A keypoint set."""
+
+    name: str
+    keypoints: list[str]
+    limbs: list[tuple[str, str]]
+    sigmas: list[float]
+
+
+class State(BaseModel):
+    """Answer of /livez and /readyz."""
+
+    status: Literal["ok", "starting", "draining", "unhealthy"]
+    detail: str = ""

@@ -1,0 +1,57 @@
+"""What the routes share: one object a server, made at start and held by the app."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from starlette.requests import Request
+
+from service.api.problems import ProblemError
+from service.api.security import ApiKeys, RateLimit
+from service.config import Settings
+from service.observability.metrics import Metrics
+from service.serving import ServedModel, Serving
+
+
+@dataclass(slots=True)
+class ServerState:
+    """The parts of a running server. `draining` turns true once, at SIGTERM; `pending` counts POST /pose under way."""
+
+    settings: Settings
+    metrics: Metrics
+    keys: ApiKeys
+    rate_limit: RateLimit
+    serving: Serving | None = None
+    draining: bool = False
+    pending: int = 0
+
+    @staticmethod
+    def of(request: Request) -> ServerState:
+        """The state of the app that serves `request`."""
+        return cast(ServerState, request.app.state.server)
+
+    def running(self) -> Serving:
+        """The served models. Raises ProblemError before start and after shutdown."""
+        if self.serving is None:
+            raise ProblemError("overloaded", "this server is not up; try another", retry_after_s=1.0)
+        return self.serving
+
+    def find_model(self, name: str | None) -> ServedModel:
+        """The served model of that name, or the default. Raises ProblemError for one that is not served."""
+        serving = self.running()
+        if name is None:
+            return serving.default
+        if name not in serving.models:
+            served = ", ".join(serving.models)
+            raise ProblemError("unknown-model", f"{name!r} is not served here; served are: {served}")
+        return serving.models[name]
+
+    def unready(self) -> str:
+        """Why this server should get no requests; empty where it should."""
+        if self.draining:
+            return "draining"
+        if self.serving is None:
+            return "starting"
+        sick = [f"{b.name}: {b.health.detail}" for b in self.serving.batchers if not b.health.ok]
+        return "; ".join(sick)

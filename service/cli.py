@@ -1,0 +1,218 @@
+"""The `posewire` command."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import ValidationError
+
+from engines.catalogue import Catalogue, CatalogueError, FetchError, UnknownModelError, load
+from service import __version__
+from service.config import Settings
+
+_MODEL_HELP = "Model to use; several, separated by commas, for serve. auto takes the best that can be had."
+
+
+class _Command(click.Group):
+    """Turns the errors that a user can cause into one clear line and exit code 1 (2 for wrong usage)."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """See click.Group."""
+        try:
+            return super().invoke(ctx)
+        except (CatalogueError, FetchError, UnknownModelError) as error:
+            raise click.ClickException(str(error)) from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"])
+            raise click.UsageError(f"setting {name}: {first['msg']}, not {first['input']!r}") from error
+
+
+@click.group(cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="posewire")
+def main() -> None:
+    """Find the people in images and give each person's keypoints."""
+
+
+@main.command()
+@click.option("--host", help="Address to listen on.  [default: 0.0.0.0]")
+@click.option("--port", type=int, help="Port to listen on; 0 takes a free one.  [default: 8000]")
+@click.option("--model", help=_MODEL_HELP)
+@click.option("--workers", type=int, help="Server processes; each loads its own models.  [default: 1]")
+@click.option("--precision", help="auto, fp32 or bf16.  [default: auto]")
+@click.option("--config", type=click.Path(exists=True, dir_okay=False), help="TOML file with any of the settings.")
+@click.option("--log-format", help="json or text.  [default: json]")
+def serve(**options: Any) -> None:
+    """Serve POST /pose over HTTP until SIGTERM or Ctrl-C."""
+    from service.server import run_server  # the server's packages take a second to import; other commands do without
+
+    for name, value in options.items():
+        if value is not None:  # worker processes read their settings from the environment too
+            os.environ[f"POSEWIRE_{name.upper()}"] = str(value)
+    run_server(Settings(), catalogue := load(), _choose(catalogue, Settings().model))
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--model", default="auto", show_default=True, help=_MODEL_HELP)
+@click.option(
+    "--render", type=click.Path(path_type=Path), help="Draw the skeletons: a picture, or a folder for several."
+)
+@click.option(
+    "--format", "style", type=click.Choice(["json", "coco", "openpose", "csv"]), default="json", show_default=True
+)
+@click.option("--min-score", type=click.FloatRange(0, 1), default=0.3, show_default=True)
+@click.option("--max-people", type=click.IntRange(1), default=50, show_default=True)
+def image(
+    files: Sequence[Path], model: str, render: Path | None, style: str, min_score: float, max_people: int
+) -> None:
+    """Estimate the poses in image FILES, all in one batch, and print them."""
+    from service.stills import Still, estimate_files, render_to, write_results
+
+    if render is not None and len(files) > 1 and render.suffix:
+        raise click.UsageError("--render names one picture, but there are several images; name a folder")
+    names, why = _choose(catalogue := load(), (model,))
+    with _bar(f"{len(files)} images", len(files)) as advance:
+        stills: list[Still] = asyncio.run(
+            estimate_files(
+                files,
+                catalogue,
+                names[0],
+                advance=advance,
+                min_score=min_score,
+                max_people=max_people,
+                draw=render is not None,
+            )
+        )
+    if model == "auto":
+        click.echo(why, err=True)
+    for still in stills:
+        if still.problem:
+            click.echo(f"Error: {still.path}: {still.problem}", err=True)
+        elif render is not None:
+            click.echo(f"{still.path}: drawn on {render_to(still, render, alone=len(files) == 1)}", err=True)
+    click.echo(write_results([s for s in stills if not s.problem], style), nl=False)
+    if any(still.problem for still in stills):
+        sys.exit(1)
+
+
+@main.group(invoke_without_command=True)
+@click.pass_context
+def models(context: click.Context) -> None:
+    """List the models of the catalogue, or fetch one."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_models)
+
+
+@models.command("list")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def list_models(as_json: bool = False) -> None:
+    """List the models, whether they are on this machine, and their licences."""
+    rows = [
+        {
+            "name": m.name,
+            "role": m.role,
+            "here": m.cached,
+            "licence": m.licence + ("" if m.commercial else " (no commercial use)"),
+            "accuracy": m.accuracy,
+            "title": m.title,
+        }
+        for m in load().models()
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    wide = max(len(str(row["name"])) for row in rows)
+    for row in rows:
+        here = "here" if row["here"] else "-"
+        click.echo(f"{row['name']:<{wide}}  {row['role']:<9}  {here:<4}  {row['licence']:<10}  {row['title']}")
+        if row["accuracy"]:
+            click.echo(f"{'':<{wide}}  {row['accuracy']}")
+
+
+@models.command()
+@click.argument("name")
+def fetch(name: str) -> None:
+    """Fetch the files of model NAME and of its detector."""
+    for part in load().parts(name):
+        path = part.fetch(progress=_progress())
+        click.echo(f"{part.name}: {path}")
+
+
+@main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--model", default="auto", show_default=True, help=_MODEL_HELP)
+@click.option("--seconds", type=click.FloatRange(0.5), default=5.0, show_default=True)
+@click.option("--concurrency", type=click.IntRange(1), default=8, show_default=True)
+def bench(file: Path, model: str, seconds: float, concurrency: int) -> None:
+    """Measure this machine: images a second and latency of image FILE, alone and CONCURRENCY at once."""
+    from service.stills import measure
+
+    names, why = _choose(catalogue := load(), (model,))
+    click.echo(why or names[0])
+    for level in (1, concurrency):
+        click.echo(asyncio.run(measure(file, catalogue, names[0], seconds=seconds, concurrency=level)))
+
+
+@main.command()
+def key() -> None:
+    """Make an API key: give the first line to the client, the second to the server."""
+    from service.api.security import digest
+
+    made = secrets.token_urlsafe(32)
+    click.echo(f"key:    {made}\ndigest: {digest(made)}")
+
+
+def _choose(catalogue: Catalogue, names: Sequence[str]) -> tuple[list[str], str]:
+    """The models that `names` means, fetched, and why the first was chosen where nobody named it."""
+    from service.serving import servable
+
+    why = ""
+    chosen = []
+    for name in names:
+        if name == "auto":
+            choice = catalogue.choose_default(progress=_progress())
+            name, why = choice.model.name, choice.why
+        chosen.append(servable(catalogue[name]).name)
+        for part in catalogue.parts(name):
+            part.fetch(progress=_progress())
+    return chosen, why
+
+
+def _progress() -> Callable[[int, int | None, str], None]:
+    """Draws a bar for fetches on a terminal, at most ten times a second."""
+    last = 0.0
+
+    def show(done: int, total: int | None, label: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if not sys.stderr.isatty() or (now - last < 0.1 and done != total):
+            return
+        last = now
+        share = f"{100 * done / total:3.0f} % of {total / 1e6:.1f} MB" if total else f"{done / 1e6:.1f} MB"
+        click.echo(f"\r{label}: {share}\x1b[K", nl=done == total, err=True)
+
+    return show
+
+
+class _bar:  # noqa: N801 - reads as a function
+    """A progress bar on stderr where that is a terminal; gives a function that counts one step."""
+
+    def __init__(self, label: str, length: int) -> None:
+        self._bar = click.progressbar(length=length, label=label, file=sys.stderr, hidden=not sys.stderr.isatty())
+
+    def __enter__(self) -> Callable[[], None]:
+        self._bar.__enter__()
+        return lambda: self._bar.update(1)
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.__exit__(*error)  # type: ignore[arg-type]

@@ -1,0 +1,73 @@
+"""Every setting of the server, from the command line, the environment (POSEWIRE_*) and a file, in that order."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, BeforeValidator, Field
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+
+def _split(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+
+class Settings(BaseSettings):
+    """Frozen after start. Names in capitals with POSEWIRE_ before them are the environment's; the file is TOML."""
+
+    model_config = SettingsConfigDict(env_prefix="POSEWIRE_", frozen=True, extra="forbid", populate_by_name=True)
+
+    host: str = Field("0.0.0.0", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    workers: int = Field(1, ge=1, le=64, description="server processes; each loads its own models")
+    model: CommaList = Field(
+        ("auto",),
+        validation_alias=AliasChoices("model", "POSEWIRE_MODEL"),
+        description="models to serve, the first answers by default; auto takes the best that can be had",
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="arithmetic of the networks")
+
+    max_body_mb: float = Field(32.0, gt=0, description="largest request body, megabytes")
+    max_pixels_m: float = Field(25.0, gt=0, description="largest image, million pixels")
+    max_images: int = Field(16, ge=1, description="most images in one request")
+    max_people: int = Field(50, ge=1, description="most people estimated in one image")
+    max_requests: int = Field(256, ge=1, description="most requests under way at once; more are refused with 503")
+    max_queue: int = Field(1024, ge=1, description="most work units that wait for one network")
+    max_delay_ms: float = Field(0.0, ge=0, description="how long a batch may wait for company; 0 never waits")
+    timeout_ms: int = Field(10_000, ge=1, description="a request's deadline where it names none")
+
+    api_keys: CommaList = Field((), description="SHA-256 digests of accepted keys, as `posewire key` prints them")
+    api_keys_file: Path | None = Field(None, description="file of such digests, one a line")
+    rate: float = Field(0.0, ge=0, description="requests a second allowed to each client; 0 is no limit")
+    burst: int = Field(20, ge=1, description="requests a client may send at once before `rate` counts")
+
+    drain_seconds: float = Field(2.0, ge=0, description="after SIGTERM, time for the load balancer to notice")
+    grace_seconds: float = Field(30.0, gt=0, description="after that, time for accepted requests to finish")
+    hang_seconds: float = Field(5.0, gt=0, description="a network that takes longer makes /readyz fail")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log line")
+    log_format: Literal["json", "text"] = Field("json", description="how log lines look")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - its signature is given
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line, then environment, then the TOML file that POSEWIRE_CONFIG names."""
+        file = os.environ.get("POSEWIRE_CONFIG")
+        return (init_settings, env_settings, *([TomlConfigSettingsSource(settings_cls, Path(file))] if file else []))

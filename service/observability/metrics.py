@@ -1,0 +1,128 @@
+"""Prometheus metrics. Each Metrics has its own registry, so that two servers in one process do not mix."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from service.batching import Observer
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+PARTS = ("queue", "prepare", "infer", "decode", "serialise")
+"""The parts that a request's latency is split into."""
+
+
+class Metrics(Observer):
+    """What the server counts and times; Batchers report to it directly."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        self._registry = registry
+        self.requests = Counter(
+            "posewire_requests", "HTTP requests by route and status.", ["route", "status"], registry=registry
+        )
+        self.request_seconds = Histogram(
+            "posewire_request_seconds", "Time from a request's first byte to its answer's last.", ["route"],
+            buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self.part_seconds = Histogram(
+            "posewire_part_seconds", "Latency of an image, split into parts.", ["part"], buckets=_SECONDS,
+            registry=registry,
+        )  # fmt: skip
+        self.people = Counter("posewire_people", "People found in images.", registry=registry)
+        self.decode_failures = Counter(
+            "posewire_decode_failures", "Images that could not be decoded, by problem.", ["problem"], registry=registry
+        )
+        self._ready = Gauge(
+            "posewire_ready", "1 while /readyz answers 200.", registry=registry, multiprocess_mode="livemin"
+        )
+        self._batch_items = Histogram(
+            "posewire_batch_size", "Items in a batch.", ["network"], buckets=(1, 2, 4, 8, 16, 32), registry=registry
+        )
+        self._batch_seconds = Histogram(
+            "posewire_batch_seconds", "Time that a batch ran.", ["network"], buckets=_SECONDS, registry=registry
+        )
+        self._wait = Histogram(
+            "posewire_queue_wait_seconds", "Time that an item waited for its batch.", ["network"],
+            buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self._depth = Gauge(
+            "posewire_queue_depth", "Work units that wait.", ["network"], registry=registry,
+            multiprocess_mode="livesum",
+        )  # fmt: skip
+        self._events = {
+            event: Counter(f"posewire_{event}", text, ["network"], registry=registry)
+            for event, text in {
+                "cancelled": "Items dropped because their client left.",
+                "expired": "Items whose deadline passed.",
+                "failed": "Items that ended with an error.",
+                "worker_restarts": "Worker threads that died and were replaced.",
+            }.items()
+        }
+        self._rejected = Counter(
+            "posewire_rejected", "Work refused on arrival, by reason.", ["network", "reason"], registry=registry
+        )
+
+    def render(self) -> bytes:
+        """All metrics in Prometheus' text format; of all workers where there are several."""
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            everybody = CollectorRegistry()
+            MultiProcessCollector(everybody)  # type: ignore[no-untyped-call]
+            return generate_latest(everybody)
+        return generate_latest(self._registry)
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        """A request got its answer."""
+        self.requests.labels(route, str(status)).inc()
+        self.request_seconds.labels(route).observe(seconds)
+
+    def estimated(self, seconds: Mapping[str, float], people: int) -> None:
+        """An image was estimated. seconds: by part, see PARTS."""
+        for part, value in seconds.items():
+            self.part_seconds.labels(part).observe(value)
+        self.people.inc(people)
+
+    def refused(self, reason: str) -> None:
+        """A request was refused before it met a queue."""
+        self._rejected.labels("", reason).inc()
+
+    def refresh(self, ready: bool, depths: Mapping[str, int]) -> None:
+        """Set what is a state and no event. depths: work units that wait, by network."""
+        self._ready.set(ready)
+        for network, units in depths.items():
+            self._depth.labels(network).set(units)
+
+    def batch_started(self, name: str, items: int, units: int) -> None:  # noqa: ARG002
+        """See `Observer.batch_started`."""
+        self._batch_items.labels(name).observe(items)
+
+    def batch_finished(self, name: str, items: int, seconds: float) -> None:  # noqa: ARG002
+        """See `Observer.batch_finished`."""
+        self._batch_seconds.labels(name).observe(seconds)
+
+    def waited(self, name: str, seconds: float) -> None:
+        """See `Observer.waited`."""
+        self._wait.labels(name).observe(seconds)
+
+    def rejected(self, name: str, reason: str) -> None:
+        """See `Observer.rejected`."""
+        self._rejected.labels(name, reason).inc()
+
+    def cancelled(self, name: str) -> None:
+        """See `Observer.cancelled`."""
+        self._events["cancelled"].labels(name).inc()
+
+    def expired(self, name: str) -> None:
+        """See `Observer.expired`."""
+        self._events["expired"].labels(name).inc()
+
+    def failed(self, name: str) -> None:
+        """See `Observer.failed`."""
+        self._events["failed"].labels(name).inc()
+
+    def restarted(self, name: str) -> None:
+        """See `Observer.restarted`."""
+        self._events["worker_restarts"].labels(name).inc()

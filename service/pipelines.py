@@ -1,0 +1,142 @@
+"""From bytes to people: decode, detect, crop, estimate, as coroutines over the Batchers that all requests share."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from engines.families import Detector, Estimator
+from engines.families.regions import PADDING
+from engines.poses import Detections, Frame, Poses
+from service.batching import Batcher, OverloadedError
+from service.imaging.decode import DecodedImage
+from service.stages import Ask, NetworkStage, Timing
+
+_DETAIL = 3
+"""How many times its detector's input a frame should measure along one side, for the sake of the crops."""
+_SMOOTHING = 0.05
+"""Weight of the newest frame in the running mean of people per frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageJob:
+    """An encoded image, and the (width, height) of which its pipeline needs one to be filled; None for every pixel."""
+
+    data: bytes
+    needs: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The people of one image in its own pixels, best first. width, height: of the image as displayed."""
+
+    poses: Poses
+    width: int
+    height: int
+    timing: Timing
+    image: DecodedImage
+
+
+class TopDown:
+    """Detect the people, then estimate each of them; without a detector the whole frame is one person.
+
+    decoder: shared by all pipelines. Crops of all frames of all clients meet in the estimator's Batcher.
+    """
+
+    def __init__(
+        self,
+        decoder: Batcher[ImageJob, DecodedImage],
+        estimator: Estimator,
+        estimate: NetworkStage[Poses],
+        detector: Detector | None = None,
+        detect: NetworkStage[Detections] | None = None,
+    ) -> None:
+        self._decoder = decoder
+        self._estimator = estimator
+        self._estimate = estimate
+        self._detector = detector
+        self._detect = detect
+        self._people = 1.0
+        self._looks = len(detector.regions(640, 480)) if detector is not None else 0  # of a frame of the usual shape
+        if detector is not None:
+            # Crops need more pixels than the detector does: people are small parts of the frame.
+            self._needs = (_DETAIL * detector.pixels.width, _DETAIL * detector.pixels.height)
+        else:  # the frame is the part of the input that is not padding
+            self._needs = (int(estimator.pixels.width / PADDING), int(estimator.pixels.height / PADDING))
+
+    @property
+    def stages(self) -> Sequence[NetworkStage[Detections] | NetworkStage[Poses]]:
+        """The networks in the order in which a frame meets them."""
+        return [self._estimate] if self._detect is None else [self._detect, self._estimate]
+
+    def admit(self, ask: Ask, images: int = 1) -> Ask:
+        """Refuse what the whole pipeline cannot finish by its deadline, before any work is spent on it.
+
+        Raises OverloadedError with the seconds after which a new try is worth it, or DeadlineExceededError.
+        """
+        work: list[tuple[Batcher[Any, Any], int]] = [(self._decoder, images)]
+        if self._detect is not None:
+            work.append((self._detect.batcher, images * self._looks))
+        work.append((self._estimate.batcher, images * math.ceil(self._people)))
+        needed = 0.0
+        for batcher, units in work:
+            batcher.admit(units, priority=ask.priority, client=ask.client, deadline=ask.deadline)
+            needed += batcher.predict(units, priority=ask.priority, client=ask.client)
+        late = ask.deadline is not None and time.monotonic() + needed > ask.deadline
+        # An idle pipeline takes anything: a prediction that is wrong would otherwise never be righted.
+        if late and any(batcher.stats.waiting_units or batcher.stats.running_batches for batcher, _ in work):
+            raise OverloadedError(
+                f"this would be done in {needed:.2f} s, after its deadline", reason="late", retry_after_s=needed
+            )
+        return replace(ask, admitted=True)
+
+    async def image(self, data: bytes, ask: Ask, *, full_size: bool = False) -> Estimate:
+        """Everybody in an encoded image. full_size: decode every pixel, to draw on.
+
+        Raises ImageError for bytes that are no picture within the limits, and what `Batcher.submit` raises.
+        """
+        job = ImageJob(data, None if full_size else self._needs)
+        served = await self._decoder.submit(
+            job, priority=ask.priority, client=ask.client, deadline=ask.deadline, admitted=ask.admitted
+        )
+        image = served.value
+        poses, timing = await self.frame(image.pixels, ask)
+        if image.scale != 1:
+            poses = poses.scaled(image.scale)
+        timing += Timing(queue=served.queued_s, prepare=served.ran_s)
+        return Estimate(poses, image.width, image.height, timing, image)
+
+    async def frame(self, frame: Frame, ask: Ask) -> tuple[Poses, Timing]:
+        """Everybody in a decoded frame, best first, in its pixels."""
+        people, timing = await self._find(frame, ask)
+        if not len(people):
+            return Poses.empty(self._estimator.skeleton), timing
+        parts, estimating = await self._estimate.see(frame, self._estimator.regions(people), ask)
+        poses = self._estimator.merge(Poses.join(parts), people)
+        order = np.argsort(-poses.scores, kind="stable")
+        poses = poses.select(order[poses.scores[order] >= ask.min_score][: ask.max_people])
+        return poses, timing + estimating
+
+    async def _find(self, frame: Frame, ask: Ask) -> tuple[Detections, Timing]:
+        height, width = frame.shape[:2]
+        if self._detector is None or self._detect is None:
+            return Detections(np.array([[0, 0, width, height]], np.float32), np.ones(1, np.float32)), Timing()
+        regions = self._detector.regions(width, height)
+        parts, timing = await self._detect.see(frame, regions, ask)
+        people = self._detector.merge(parts, regions).select(slice(ask.max_people))
+        self._people += _SMOOTHING * (len(people) - self._people)
+        return people, timing
+
+
+async def estimate_all(
+    pipeline: TopDown, images: Sequence[bytes], ask: Ask, *, full_size: bool = False
+) -> list[Estimate | BaseException]:
+    """Every image's people, or what went wrong with it, in order. All are under way at once, so that they batch."""
+    tasks = (pipeline.image(data, ask, full_size=full_size) for data in images)
+    return await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,92 @@
+"""`posewire serve`: the banner, and uvicorn with one process or several."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+import click
+import uvicorn
+from fastapi import FastAPI
+
+from engines.catalogue import Catalogue, load
+from service.api.app import create_app
+from service.config import Settings
+from service.observability import logs
+from service.serving import open_serving
+
+_NAMES, _WHY = "POSEWIRE_CHOSEN_MODELS", "POSEWIRE_CHOSEN_WHY"
+
+
+def run_server(settings: Settings, catalogue: Catalogue, choice: tuple[Sequence[str], str]) -> None:
+    """Serve until SIGTERM or Ctrl-C. choice: the models, fetched already, and why they were chosen."""
+    names, why = choice
+    os.environ |= {_NAMES: ",".join(names), _WHY: why}  # how a worker process learns what the first has chosen
+    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((settings.host, settings.port))
+        except OSError as error:
+            raise click.ClickException(
+                f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); choose another with --port"
+            ) from error
+        port = listening.getsockname()[1]
+        _greet(settings, catalogue, names[0], why, port)
+        config = uvicorn.Config(
+            "service.server:worker_app",
+            factory=True,
+            workers=settings.workers,
+            loop="uvloop",
+            http="httptools",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            backlog=2048,
+            timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
+        )
+        for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it has ended in good order
+            signal.signal(number, _do_nothing)
+        if settings.workers == 1:
+            uvicorn.Server(config).run(sockets=[listening])
+            return
+        shared = Path(tempfile.mkdtemp(prefix="posewire-metrics-"))
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared)
+        listening.set_inheritable(True)
+        try:
+            uvicorn.supervisors.Multiprocess(config, sockets=[listening]).run()
+        finally:
+            shutil.rmtree(shared, ignore_errors=True)
+
+
+def _do_nothing(_number: int, _frame: FrameType | None) -> None:
+    """The end was graceful; there is nothing left to interrupt."""
+
+
+def worker_app() -> FastAPI:
+    """The application as uvicorn makes it in each process."""
+    settings = Settings()
+    logs.configure(settings.log_level, settings.log_format)
+    names, why = os.environ[_NAMES].split(","), os.environ[_WHY]
+    return create_app(settings, lambda observer: open_serving(load(), names, settings, observer, why=why))
+
+
+def _greet(settings: Settings, catalogue: Catalogue, name: str, why: str, port: int) -> None:
+    model = catalogue[name]
+    host = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
+    changed = {k: v for k, v in settings.model_dump(mode="json", exclude_defaults=True).items() if k != "api_keys"}
+    lines = [
+        f"Posewire   http://{host}:{port}   docs: http://{host}:{port}/docs",
+        f"model      {why or name}",
+        f"           {model.title}; {model.licence}; {model.accuracy or 'no published accuracy'}",
+        f"device     CPU, {len(os.sched_getaffinity(0))} cores",
+        f"try        curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' http://{host}:{port}/pose",
+    ]
+    if changed:
+        lines.append("settings   " + ", ".join(f"{key}={value}" for key, value in changed.items()))
+    click.echo("\n".join(lines), err=True)

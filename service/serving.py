@@ -1,0 +1,157 @@
+"""The models that this process serves: fetched, compiled, warmed up, and joined into pipelines."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from engines.catalogue import Catalogue, CatalogueError, Model
+from engines.families import Detector, Estimator, open_detector, open_estimator
+from engines.fetching import Progress
+from engines.poses import Poses, Region
+from engines.runtimes import Runtime, open_runtime
+from engines.runtimes.base import Arrays
+from engines.skeletons import Skeleton
+from service.batching import Batcher, Observer
+from service.config import Settings
+from service.imaging.decode import DecodedImage, Limits, decode
+from service.pipelines import ImageJob, TopDown
+from service.stages import NetworkStage
+
+AnyBatcher = Batcher[Any, Any]
+"""A Batcher whose items do not matter here."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model with the pipeline that answers for it. why: how it was chosen, where nobody named it."""
+
+    model: Model
+    pipeline: TopDown
+    skeleton: Skeleton
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The served models by name, the default first, with every queue and network behind them."""
+
+    models: Mapping[str, ServedModel]
+    batchers: Sequence[AnyBatcher]
+    runtimes: Mapping[str, Runtime]
+
+    @property
+    def default(self) -> ServedModel:
+        """The model that answers where a request names none."""
+        return next(iter(self.models.values()))
+
+    async def start(self) -> None:
+        """Start the worker threads."""
+        for batcher in self.batchers:
+            await batcher.start()
+
+    async def close(self, drain_seconds: float) -> None:
+        """Finish what was accepted within `drain_seconds`, then stop the threads and free the networks."""
+        await asyncio.gather(*(batcher.close(drain_seconds) for batcher in self.batchers))
+        for runtime in self.runtimes.values():
+            await asyncio.to_thread(runtime.close)
+
+
+def image_limits(settings: Settings) -> Limits:
+    """What an image may measure."""
+    return Limits(max_bytes=int(settings.max_body_mb * 1e6), max_pixels=int(settings.max_pixels_m * 1e6))
+
+
+def open_serving(
+    catalogue: Catalogue,
+    names: Sequence[str],
+    settings: Settings,
+    observer: Observer | None = None,
+    *,
+    why: str = "",
+    progress: Progress | None = None,
+) -> Serving:
+    """Fetch, compile and warm up the models of `names` (at least one) with their detectors; blocks meanwhile.
+
+    A network that two models share is opened once and has one queue. why: how the first was chosen.
+    Raises CatalogueError, UnknownModelError, FetchError and, for a graph that cannot be compiled, RuntimeError.
+    """
+    models = [servable(catalogue[name]) for name in dict.fromkeys(names)]
+    detectors = {m.detector: open_detector(catalogue[m.detector]) for m in models if m.detector is not None}
+    estimators = {m.name: open_estimator(m) for m in models}
+    roles: dict[str, Detector | Estimator] = {**detectors, **estimators}
+    paths = {name: catalogue[name].fetch(progress=progress) for name in roles}
+
+    def compile_one(name: str) -> Runtime:
+        pixels, outputs = roles[name].pixels, roles[name].outputs
+        cache = catalogue[name].cache / "compiled"
+        return open_runtime(paths[name], precision=settings.precision, pixels=pixels, outputs=outputs, cache_dir=cache)
+
+    with ThreadPoolExecutor(thread_name_prefix="posewire-open") as pool:
+        runtimes = dict(zip(roles, pool.map(compile_one, roles), strict=True))
+    queues = _Queues(settings, observer)
+    decoder = queues.open(_decoding(image_limits(settings)), "decode", max_batch=1, workers=_cores())
+    detect = {n: NetworkStage(n, runtimes[n], d.pixels, d.decode, queues.open) for n, d in detectors.items()}
+    estimate = {n: NetworkStage(n, runtimes[n], e.pixels, _singly(e), queues.open) for n, e in estimators.items()}
+    served: dict[str, ServedModel] = {}
+    for model in models:
+        stages = estimators[model.name], estimate[model.name]
+        if model.detector is None:
+            pipeline = TopDown(decoder, *stages)
+        else:
+            pipeline = TopDown(decoder, *stages, detectors[model.detector], detect[model.detector])
+        skeleton = estimators[model.name].skeleton
+        served[model.name] = ServedModel(model, pipeline, skeleton, "" if served else why)
+    return Serving(served, queues.opened, runtimes)
+
+
+class _Queues:
+    """Opens Batchers with the server's settings and remembers them."""
+
+    def __init__(self, settings: Settings, observer: Observer | None) -> None:
+        self.opened: list[AnyBatcher] = []
+        self._settings = settings
+        self._observer = observer
+
+    def open(self, run: Callable[[Sequence[Any]], Sequence[Any]], name: str, **options: Any) -> AnyBatcher:
+        settings = self._settings
+        batcher = Batcher(
+            run,
+            name=name,
+            max_delay=settings.max_delay_ms / 1000,
+            max_queue=settings.max_queue,
+            hang_after=settings.hang_seconds,
+            observer=self._observer,
+            **options,
+        )
+        self.opened.append(batcher)
+        return batcher
+
+
+def servable(model: Model) -> Model:
+    """The model itself. Raises CatalogueError for one that cannot answer for whole images."""
+    if model.role != "estimator":
+        raise CatalogueError(f"{model.name} is a {model.role}; serve an estimator, which brings its detector along")
+    return model
+
+
+def _decoding(limits: Limits) -> Callable[[Sequence[ImageJob]], Sequence[DecodedImage]]:
+    return lambda jobs: [decode(job.data, limits, needs=job.needs) for job in jobs]
+
+
+def _singly(estimator: Estimator) -> Callable[[Arrays, Sequence[Region]], Sequence[Poses]]:
+    """The estimator's decoding, vectorised over the batch, then cut into one Poses per region."""
+
+    def decode_each(outputs: Arrays, regions: Sequence[Region]) -> Sequence[Poses]:
+        poses = estimator.decode(outputs, regions)
+        return [poses.select(slice(n, n + 1)) for n in range(len(regions))]
+
+    return decode_each
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))

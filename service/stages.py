@@ -1,0 +1,132 @@
+"""One stage of a pipeline: a compiled network, the family that reads it, and the Batcher where requests meet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+from engines.ops.affine import align, crop
+
+from engines.poses import Frame, Region
+from engines.runtimes.base import Arrays, PixelInput, Runtime
+from service.batching import Batcher, Priority, Served
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a client wants of one image.
+
+    client: whom fairness and rates count. deadline: on the monotonic clock, seconds. min_score: 0..1.
+    admitted: the admission test has been passed already.
+    """
+
+    client: str = ""
+    priority: Priority = Priority.STILL
+    deadline: float | None = None
+    max_people: int = 50
+    min_score: float = 0.3
+    admitted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Where the time of one image went, in seconds of wall time."""
+
+    queue: float = 0.0
+    prepare: float = 0.0
+    infer: float = 0.0
+    decode: float = 0.0
+
+    def parts(self) -> tuple[tuple[str, float], ...]:
+        """The parts by name."""
+        return ("queue", self.queue), ("prepare", self.prepare), ("infer", self.infer), ("decode", self.decode)
+
+    def __add__(self, other: Timing) -> Timing:
+        return Timing(
+            self.queue + other.queue,
+            self.prepare + other.prepare,
+            self.infer + other.infer,
+            self.decode + other.decode,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A region of a frame that a network shall see; one work unit."""
+
+    frame: Frame
+    region: Region
+
+
+@dataclass(frozen=True, slots=True)
+class Seen(Generic[Result]):
+    """What the network saw in one Look, and the time that its batch took (timing.queue is not known here)."""
+
+    value: Result
+    timing: Timing
+
+
+class NetworkStage(Generic[Result]):
+    """Crops the regions that wait, runs them as one batch, and decodes the batch at once.
+
+    decode: (outputs, regions) to one result per region.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        runtime: Runtime,
+        pixels: PixelInput,
+        decode: Callable[[Arrays, Sequence[Region]], Sequence[Result]],
+        open_queue: Callable[..., Batcher[Look, Seen[Result]]],
+    ) -> None:
+        self.name = name
+        self.runtime = runtime
+        self.batcher = open_queue(
+            self._run,
+            name,
+            max_batch=runtime.spec.max_batch,
+            rungs=runtime.spec.rungs,
+            workers=runtime.spec.concurrency,
+        )
+        self._pixels = pixels
+        self._decode = decode
+        self._input = runtime.spec.inputs[0].name
+
+    async def see(self, frame: Frame, regions: Sequence[Region], ask: Ask) -> tuple[list[Result], Timing]:
+        """The results for `regions` in order, and the time they took: of the slowest, as they ran side by side."""
+        height, width = frame.shape[:2]
+        served = await self.batcher.submit_all(
+            [Look(frame, align(region, width, height, self._pixels)) for region in regions],
+            priority=ask.priority,
+            client=ask.client,
+            deadline=ask.deadline,
+            admitted=ask.admitted,
+        )
+        return [one.value.value for one in served], _slowest(served)
+
+    def _run(self, looks: Sequence[Look]) -> Sequence[Seen[Result]]:
+        started = time.perf_counter()
+        # The one copy of the pixels between the decoded frame and the network: each crop is written into its batch.
+        batch = np.empty((len(looks), self._pixels.height, self._pixels.width, 3), np.uint8)
+        for slot, look in zip(batch, looks, strict=True):
+            crop(look.frame, look.region, self._pixels, slot)
+        prepared = time.perf_counter()
+        outputs = self.runtime.run({self._input: batch})
+        inferred = time.perf_counter()
+        results = self._decode(outputs, [look.region for look in looks])
+        decoded = time.perf_counter()
+        timing = Timing(0.0, prepared - started, inferred - prepared, decoded - inferred)
+        return [Seen(result, timing) for result in results]
+
+
+def _slowest(served: Sequence[Served[Seen[Result]]]) -> Timing:
+    if not served:
+        return Timing()
+    last = max(served, key=lambda one: one.queued_s + one.ran_s)
+    return last.value.timing + Timing(queue=last.queued_s)

@@ -1,0 +1,35 @@
+"""A real server process with a little model, shared by the tests of a module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.graphs import tiny_catalogue
+from tests.pictures import encoded, photo
+from tests.servers import ServerProcess
+
+
+@pytest.fixture(scope="session")
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_catalogue(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def server(catalogue: Path) -> Iterator[ServerProcess]:
+    with ServerProcess("--model", "tiny", catalogue=catalogue) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: ServerProcess) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=30) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def jpeg() -> bytes:
+    return encoded(photo(), quality=90)

@@ -1,0 +1,115 @@
+"""Health, metrics, start and end of a server."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.servers import ServerProcess
+
+
+def wait_for(condition: object, seconds: float = 20.0) -> None:
+    assert callable(condition)
+    stop = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < stop, "it did not come to pass"
+        time.sleep(0.01)
+
+
+def test_models_and_skeletons_are_listed(client: httpx.Client) -> None:
+    [model] = client.get("/models").json()
+    assert (model["name"], model["default"], model["licence"], model["skeleton"]) == (
+        "tiny",
+        True,
+        "Apache-2.0",
+        "coco-17",
+    )
+    assert model["max_batch"]["tiny"] > 1
+    assert model["queue"] == {"tiny": 0}
+    by_name = {s["name"]: s for s in client.get("/skeletons").json()}
+    assert len(by_name["coco-17"]["keypoints"]) == 17
+    assert ["left_shoulder", "left_elbow"] in by_name["coco-17"]["limbs"]
+
+
+def test_metrics_count_requests_batches_and_failures(client: httpx.Client, jpeg: bytes) -> None:
+    client.post("/pose", content=jpeg)
+    client.post("/pose", content=jpeg[:500])
+    text = client.get("/metrics").text
+    for line in (
+        'posewire_requests_total{route="/pose",status="200"}',
+        'posewire_requests_total{route="/pose",status="400"}',
+        'posewire_decode_failures_total{problem="undecodable-image"}',
+        'posewire_part_seconds_bucket{le="0.0005",part="queue"}',
+        'posewire_batch_size_count{network="tiny"}',
+        'posewire_queue_wait_seconds_count{network="decode"}',
+        'posewire_queue_depth{network="tiny"}',
+        "posewire_ready 1.0",
+    ):
+        assert line in text
+    for name in ("rejected", "cancelled", "worker_restarts", "expired", "failed"):
+        assert f"# TYPE posewire_{name}_total counter" in text
+
+
+def test_the_docs_describe_every_route_and_load_no_stranger_into_the_api(client: httpx.Client) -> None:
+    schema = client.get("/openapi.json").json()
+    assert {"/pose", "/models", "/skeletons", "/livez", "/readyz", "/metrics"} <= set(schema["paths"])
+    body = schema["paths"]["/pose"]["post"]["requestBody"]["content"]
+    assert {"image/jpeg", "multipart/form-data", "application/json"} <= set(body)
+    assert client.get("/docs").status_code == 200
+
+
+def test_every_request_is_a_json_log_line_with_its_id(server: ServerProcess, client: httpx.Client, jpeg: bytes) -> None:
+    client.post("/pose", content=jpeg, headers={"X-Request-ID": "find-me"})
+    wait_for(lambda: any("find-me" in line for line in server.log))
+    line = json.loads(next(line for line in server.log if "find-me" in line))
+    assert (line["message"], line["status"], line["request_id"]) == ("POST /pose 200", 200, "find-me")
+
+
+def test_sigterm_drops_readiness_first_answers_what_it_accepted_and_exits(catalogue: Path, jpeg: bytes) -> None:
+    environment = {"drain_seconds": 1.0, "grace_seconds": 10}
+    with ServerProcess("--model", "tiny", catalogue=catalogue, environment=environment) as server:
+        statuses: list[int] = []
+        refused = threading.Event()
+
+        def load() -> None:
+            with httpx.Client(base_url=server.url, timeout=30) as client:
+                while not refused.is_set():
+                    try:
+                        statuses.append(client.post("/pose", content=jpeg).status_code)
+                    except httpx.ConnectError:
+                        refused.set()  # it listens no more, which comes last
+
+        clients = [threading.Thread(target=load) for _ in range(4)]
+        for thread in clients:
+            thread.start()
+        wait_for(lambda: len(statuses) > 20)
+        before = len(statuses)
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: httpx.get(f"{server.url}/readyz").status_code == 503)
+        assert httpx.get(f"{server.url}/readyz").json()["status"] == "draining"
+        assert httpx.get(f"{server.url}/livez").status_code == 200
+        assert server.process.wait(20) in (0, -signal.SIGTERM)
+        for thread in clients:
+            thread.join()
+        assert len(statuses) > before
+        assert set(statuses) == {200}
+
+
+def test_a_port_that_is_taken_is_one_clear_line(server: ServerProcess, catalogue: Path) -> None:
+    taken = ServerProcess("--model", "tiny", "--port", str(server.port), catalogue=catalogue)
+    with pytest.raises(RuntimeError, match=r"cannot listen on 127\.0\.0\.1:.*choose another") as failure, taken:
+        pass
+    assert "Traceback" not in str(failure.value)
+
+
+def test_two_workers_share_one_port_and_one_set_of_metrics(catalogue: Path, jpeg: bytes) -> None:
+    with ServerProcess("--model", "tiny", "--workers", "2", catalogue=catalogue) as server:
+        for _ in range(20):
+            assert httpx.post(f"{server.url}/pose", content=jpeg).status_code == 200
+        assert 'posewire_requests_total{route="/pose",status="200"} 20.0' in httpx.get(f"{server.url}/metrics").text

@@ -1,0 +1,125 @@
+"""The `posewire` command as a user runs it: a process, its output, its exit code."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from service.api.security import digest
+from tests.graphs import tiny_catalogue
+from tests.pictures import encoded, photo
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the catalogue of the little model and some pictures."""
+    folder = tmp_path_factory.mktemp("cli")
+    tiny_catalogue(folder)
+    for n in range(3):
+        (folder / f"{n}.jpg").write_bytes(encoded(photo(320, 240, seed=n)))
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a picture")
+    return folder
+
+
+def posewire(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    variables = {**os.environ, "POSEWIRE_CATALOGUE": str(folder / "tiny.toml"), **environment}
+    command = [sys.executable, "-m", "service", *arguments]
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
+
+
+def test_one_image_gives_an_object(folder: Path) -> None:
+    done = posewire(folder, "image", "0.jpg", "--model", "tiny", "--min-score", "0")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["image"], result["width"], result["height"], result["skeleton"]) == ("0.jpg", 320, 240, "coco-17")
+    assert len(result["people"][0]["keypoints"]) == 17
+
+
+def test_several_images_give_a_list_in_order(folder: Path) -> None:
+    done = posewire(folder, "image", "2.jpg", "0.jpg", "1.jpg", "--model", "tiny")
+    assert [result["image"] for result in json.loads(done.stdout)] == ["2.jpg", "0.jpg", "1.jpg"]
+
+
+def test_formats_for_other_programs(folder: Path) -> None:
+    options = ("--model", "tiny", "--min-score", "0", "--format")
+    coco = json.loads(posewire(folder, "image", "0.jpg", "1.jpg", *options, "coco").stdout)
+    assert [row["image_id"] for row in coco] == [0, 1]
+    openpose = json.loads(posewire(folder, "image", "0.jpg", *options, "openpose").stdout)
+    assert len(openpose["people"][0]["pose_keypoints_2d"]) == 75
+    rows = list(csv.DictReader(io.StringIO(posewire(folder, "image", "0.jpg", *options, "csv").stdout)))
+    assert (len(rows), rows[0]["image"], rows[0]["keypoint"]) == (17, "0.jpg", "nose")
+
+
+def test_skeletons_are_drawn_on_a_picture_or_into_a_folder(folder: Path, tmp_path: Path) -> None:
+    options = ("--model", "tiny", "--min-score", "0", "--render")
+    posewire(folder, "image", "0.jpg", *options, str(tmp_path / "one.png"))
+    with Image.open(tmp_path / "one.png") as picture:
+        assert picture.size == (320, 240)
+    posewire(folder, "image", "0.jpg", "1.jpg", *options, str(tmp_path / "drawn"))
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["0.jpg", "1.jpg"]
+
+
+def test_a_broken_image_is_one_line_and_the_others_are_done(folder: Path) -> None:
+    done = posewire(folder, "image", "broken.jpg", "0.jpg", "--model", "tiny")
+    assert done.returncode == 1
+    assert [line for line in done.stderr.splitlines() if line.startswith("Error: broken.jpg: ")] == [
+        done.stderr.strip()
+    ]
+    assert json.loads(done.stdout)["image"] == "0.jpg"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("image", "nowhere.jpg"), 2, "does not exist"),
+        (("image", "0.jpg", "--model", "tinny"), 1, "did you mean tiny?"),
+        (("image", "0.jpg", "1.jpg", "--model", "tiny", "--render", "x.jpg"), 2, "name a folder"),
+        (("serve", "--port", "99999"), 2, "setting port: Input should be less than or equal to 65535"),
+        (("serve", "--model", "rtmdet-nano"), 1, "serve an estimator"),
+        (("models", "fetch", "nobody"), 1, "no model is called 'nobody'"),
+        (("dance",), 2, "No such command"),
+    ],
+)
+def test_mistakes_are_one_clear_line(folder: Path, arguments: tuple[str, ...], code: int, says: str) -> None:
+    done = posewire(folder, *arguments)
+    assert done.returncode == code
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_broken_catalogue_is_named(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("[models.x]\nrole = 'king'\n")
+    done = posewire(folder, "models", "list", POSEWIRE_CATALOGUE=str(tmp_path / "mine.toml"))
+    assert done.returncode == 1
+    assert "mine.toml" in done.stderr
+
+
+def test_models_are_listed_for_people_and_programs(folder: Path) -> None:
+    assert "tiny" in posewire(folder, "models").stdout
+    rows = {row["name"]: row for row in json.loads(posewire(folder, "models", "list", "--json").stdout)}
+    assert rows["tiny"]["here"]
+    assert rows["blazepose"]["licence"] == "Apache-2.0"
+
+
+def test_fetching_a_model_that_is_here_says_where(folder: Path) -> None:
+    done = posewire(folder, "models", "fetch", "tiny")
+    assert done.stdout.strip() == f"tiny: {folder / 'tiny.xml'}"
+
+
+def test_a_key_comes_with_the_digest_that_the_server_wants(folder: Path) -> None:
+    made, stored = (line.split(":")[1].strip() for line in posewire(folder, "key").stdout.splitlines())
+    assert digest(made) == stored
+
+
+def test_bench_measures_alone_and_at_once(folder: Path) -> None:
+    done = posewire(folder, "bench", "0.jpg", "--model", "tiny", "--seconds", "0.5", "--concurrency", "4")
+    assert done.returncode == 0, done.stderr
+    assert [line.split("at once")[0].strip() for line in done.stdout.splitlines() if "images/s" in line] == ["1", "4"]
