@@ -11,6 +11,7 @@ detector = "NAME"                     # for estimators; one without it looks at 
 licence = "Apache-2.0"                # default: "unknown"
 commercial = true                     # whether the licence allows commercial use; default: false
 publisher = "..."                     # optional
+bf16 = true                           # whether precision "auto" may compute it in bf16; default: true
 accuracy = "AP 69.7 (COCO val2017)"   # the published figure; optional
 source = { kind = "pypi", package, version, python, platform }    # a wheel; the files are members of it
        | { kind = "https", url }      # a zip with the files (the end of a member's path is enough), or the file
@@ -47,7 +48,8 @@ class Model:
     """A catalogue entry.
 
     skeleton: the keypoints it gives, None for a detector. detector: the model that finds the people for it, or None.
-    commercial: whether its licence allows commercial use. accuracy: the published figure with its data set, or "".
+    commercial: whether its licence allows commercial use. bf16: whether that is exact enough for it.
+    accuracy: the published figure with its data set, or "".
     files: the first is the one that a runtime opens. options: settings of its family, read only (lists are tuples).
     declared_in: its catalogue file. cache: where fetched files go. also: what other entries need of the same source.
     """
@@ -60,6 +62,7 @@ class Model:
     detector: str | None
     licence: str
     commercial: bool
+    bf16: bool
     publisher: str
     accuracy: str
     source: Source
@@ -131,6 +134,7 @@ def _model(name: str, entry: Table, path: Path, cache: Path) -> Model:
         detector=entry.text("detector") if role == "estimator" and entry.has("detector") else None,
         licence=entry.text("licence", "unknown"),
         commercial=entry.take("commercial", bool, "true or false", False),
+        bf16=entry.take("bf16", bool, "true or false", True),
         publisher=entry.text("publisher", ""),
         accuracy=entry.text("accuracy", ""),
         source=source,

@@ -54,6 +54,11 @@ class Serving:
         for batcher in self.batchers:
             await batcher.start()
 
+    def release(self) -> None:
+        """Let idle networks give back the memory that they keep for the next batch; blocks for some milliseconds."""
+        for runtime in self.runtimes.values():
+            runtime.release()
+
     async def close(self, drain_seconds: float) -> None:
         """Finish what was accepted within `drain_seconds`, then stop the threads and free the networks."""
         await asyncio.gather(*(batcher.close(drain_seconds) for batcher in self.batchers))
@@ -93,6 +98,8 @@ def open_serving(
 
     with ThreadPoolExecutor(thread_name_prefix="posewire-open") as pool:
         runtimes = dict(zip(roles, pool.map(compile_one, roles), strict=True))
+    for runtime in runtimes.values():
+        runtime.release()  # while one was compiled, the others could not give back all
     queues = _Queues(settings, observer)
     decoder = queues.open(_decoding(image_limits(settings)), "decode", max_batch=1, workers=_cores())
     detect = {n: NetworkStage(n, runtimes[n], d.pixels, d.decode, queues.open) for n, d in detectors.items()}

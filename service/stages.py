@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
-from engines.ops.affine import align, crop
 
+from engines.ops.affine import align, crop
 from engines.poses import Frame, Region
 from engines.runtimes.base import Arrays, PixelInput, Runtime
 from service.batching import Batcher, Priority, Served

@@ -115,5 +115,8 @@ class Runtime(Protocol):
         close. The arrays returned belong to the caller.
         """
 
+    def release(self) -> None:
+        """Give back what is only kept for the next batch, which then takes a little longer. Does nothing in use."""
+
     def close(self) -> None:
         """Free the graph once the calls under way have ended. Closing twice is fine."""

@@ -61,9 +61,10 @@ class OpenVinoRuntime:
 
         def compiled(batch: int, hint: str) -> _Compiled:
             config = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": {"fp32": "f32"}.get(precision, precision)}
-            return _Compiled(core.compile_model(_read(core, path, pixels, outputs, batch), "CPU", config))
+            return _Compiled(core.compile_model(read_graph(core, path, pixels, outputs, batch), "CPU", config))
 
-        many = compiled(-1, "THROUGHPUT") if max_batch != 1 else None
+        keeps_shape = max_batch != 1 and _gives_an_output_per_item(read_graph(core, path, pixels, outputs, 2))
+        many = compiled(-1, "THROUGHPUT") if keeps_shape else None
         batches = many is not None and many.batches_independently()
         if many is None or not batches:
             many = compiled(1, "THROUGHPUT")
@@ -84,7 +85,7 @@ class OpenVinoRuntime:
         many.warm_up(self._spec.rungs)
         if self._one is not None:
             self._one.warm_up((1,))
-        _return_freed_memory()
+        self.release()
 
     @property
     def spec(self) -> RuntimeSpec:
@@ -103,6 +104,14 @@ class OpenVinoRuntime:
         if len(parts) == 1:
             return parts[0]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def release(self) -> None:
+        """See `Runtime.release`."""
+        with self._changed:
+            if self._active == 0:
+                for compiled in filter(None, (self._one, self._many)):
+                    compiled.release()
+        _return_freed_memory()
 
     def close(self) -> None:
         """See `Runtime.close`."""
@@ -159,7 +168,10 @@ class _Compiled:
             list(pool.map(warm, requests))
         for request in requests:
             self._idle.put(request)
-        self._model.release_memory()  # activations of the largest rung, half of what the process holds
+
+    def release(self) -> None:
+        """Free the activations of the largest rung run so far, which can be half of what a process holds."""
+        self._model.release_memory()
 
     def batches_independently(self) -> bool:
         """Whether the items of a batch of two come out as they do alone.
@@ -195,7 +207,16 @@ def _return_freed_memory() -> None:
         trim(0)
 
 
-def _read(core: ov.Core, path: Path, pixels: PixelInput | None, outputs: Sequence[str] | None, batch: int) -> ov.Model:
+def _gives_an_output_per_item(model: ov.Model) -> bool:
+    """Whether the shapes of a graph with a batch of two allow it to batch; tells most that cannot, without compiling."""
+    firsts = [port.partial_shape[0] for port in model.outputs if port.partial_shape.rank.get_length() > 0]
+    return len(firsts) == len(model.outputs) and all(first.is_dynamic or first.get_length() == 2 for first in firsts)
+
+
+def read_graph(
+    core: ov.Core, path: Path, pixels: PixelInput | None, outputs: Sequence[str] | None, batch: int
+) -> ov.Model:
+    """The graph as it is compiled: with the outputs asked for, with its preprocessing, for this batch (-1: any)."""
     model = core.read_model(path)
     if outputs is not None:
         _keep_outputs(model, outputs)

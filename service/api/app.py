@@ -26,8 +26,9 @@ from service.config import Settings
 from service.observability.metrics import Metrics
 from service.serving import Serving
 
-_GAUGES_S = 1.0
-"""How old the gauges of /metrics may be."""
+_TURN_S = 1.0
+"""How often the house is kept, and so how old the gauges of /metrics may be."""
+_IDLE_TURNS = 10
 
 
 def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -> FastAPI:
@@ -48,10 +49,10 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
         await serving.start()
         gc.freeze()  # what lives as long as the process need not be looked at by every collection
         state.serving = serving
-        gauges = asyncio.create_task(_refresh_gauges(state, serving), name="posewire-gauges")
+        house = asyncio.create_task(_keep_house(state, serving), name="posewire-house")
         with _draining(state):
             yield
-        gauges.cancel()
+        house.cancel()
         state.serving = None
         await serving.close(settings.grace_seconds)
 
@@ -71,11 +72,17 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
     return app
 
 
-async def _refresh_gauges(state: ServerState, serving: Serving) -> None:
+async def _keep_house(state: ServerState, serving: Serving) -> None:
+    """Refresh the gauges, and once the server has been idle for a while let the networks give back their memory."""
+    answered = idle = 0
     while True:
         depths = {batcher.name: batcher.stats.waiting_units for batcher in serving.batchers}
         state.metrics.refresh(ready=not state.unready(), depths=depths)
-        await asyncio.sleep(_GAUGES_S)
+        idle = 0 if state.pending or state.answered != answered else idle + 1
+        answered = state.answered
+        if idle == _IDLE_TURNS:
+            await asyncio.to_thread(serving.release)
+        await asyncio.sleep(_TURN_S)
 
 
 @contextmanager

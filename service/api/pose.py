@@ -83,6 +83,7 @@ async def pose(request: Request, query: Annotated[PoseQuery, Query()]) -> Respon
         return await _unless_client_leaves(request, work)
     finally:
         server.pending -= 1
+        server.answered += 1
 
 
 def _ask(request: Request, query: PoseQuery, server: ServerState, deadline: float) -> Ask:

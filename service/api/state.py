@@ -16,7 +16,9 @@ from service.serving import ServedModel, Serving
 
 @dataclass(slots=True)
 class ServerState:
-    """The parts of a running server. `draining` turns true once, at SIGTERM; `pending` counts POST /pose under way."""
+    """The parts of a running server. `draining` turns true once, at SIGTERM; `pending` counts POST /pose under
+    way, `answered` those that have ended.
+    """
 
     settings: Settings
     metrics: Metrics
@@ -25,6 +27,7 @@ class ServerState:
     serving: Serving | None = None
     draining: bool = False
     pending: int = 0
+    answered: int = 0
 
     @staticmethod
     def of(request: Request) -> ServerState:

@@ -156,12 +156,13 @@ class Batcher(Generic[T, R]):
         """
         if not items:
             return []
-        jobs = self._enqueue(items, priority, client, inf if deadline is None else deadline, admitted)
+        due = inf if deadline is None else deadline
+        jobs = self._enqueue(items, priority, client, due, admitted)
         ticket = jobs[0].ticket
         self._tickets.add(ticket)
         timer = None
-        if deadline is not None:
-            timer = ticket.future.get_loop().call_later(max(0.0, deadline - self._clock()), self._expire, ticket)
+        if due < inf:
+            timer = ticket.future.get_loop().call_later(max(0.0, due - self._clock()), self._expire, ticket)
         try:
             return await ticket.future
         except BaseException as error:
@@ -212,7 +213,7 @@ class Batcher(Generic[T, R]):
     ) -> list[Job[T, R]]:
         """Let items wait, all or none."""
         arrived = self._clock()
-        ticket = Ticket[R](asyncio.get_running_loop().create_future(), len(items))
+        ticket: Ticket[R] = Ticket(asyncio.get_running_loop().create_future(), len(items))
         jobs: list[Job[T, R]] = []
         for index, item in enumerate(items):
             units = self._cost(item)

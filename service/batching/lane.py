@@ -27,8 +27,8 @@ class Entry:
     """One item in the queue.
 
     units: its work, at least 1. deadline, arrived: seconds of the caller's clock; no deadline is infinity.
-    promised: it should meet its deadline, with little time to spare: the dispatcher's. place: its rank within its
-    client: the queue's.
+    promised: it should meet its deadline, with little time to spare; set by Admission. place: its rank within its
+    client; set by Lane.
     """
 
     units: int

@@ -131,6 +131,12 @@ def test_what_does_not_fit_is_refused_with_what_would(
         runtime.run(feeds)
 
 
+def test_memory_can_be_given_back_between_batches(runtime: Runtime) -> None:
+    before = runtime.run({"image": crops(3)})["heatmaps"]
+    runtime.release()
+    np.testing.assert_array_equal(runtime.run({"image": crops(3)})["heatmaps"], before)
+
+
 def test_a_closed_runtime_refuses_and_closing_twice_is_fine(graph: Path) -> None:
     runtime = open_runtime(graph, precision="fp32", max_batch=1, pixels=PIXELS)
     runtime.close()
