@@ -208,7 +208,7 @@ def _return_freed_memory() -> None:
 
 
 def _gives_an_output_per_item(model: ov.Model) -> bool:
-    """Whether the shapes of a graph with a batch of two allow it to batch; tells most that cannot, without compiling."""
+    """Whether the shapes of a graph with a batch of two let it batch: finds most that cannot, without compiling."""
     firsts = [port.partial_shape[0] for port in model.outputs if port.partial_shape.rank.get_length() > 0]
     return len(firsts) == len(model.outputs) and all(first.is_dynamic or first.get_length() == 2 for first in firsts)
 

@@ -35,7 +35,7 @@ class StoredImage(Protocol):
         """In pixels, as stored."""
 
     def decode(self, needs: tuple[int, int] | None, /) -> DecodedImage:
-        """Decode all of it, or at a smaller size where that is cheaper and still fills `needs` (width, height) on one side.
+        """Decode all of it, at a smaller size where that is cheaper and still fills `needs` (width, height) on a side.
 
         needs: None for every pixel.
 

@@ -90,7 +90,7 @@ def test_a_request_whose_deadline_passes_meanwhile_gets_504(catalogue: Path, jpe
 
 async def until(client: httpx.AsyncClient, status: int) -> None:
     async with asyncio.timeout(20):
-        while (await client.get("/readyz")).status_code != status:
+        while (await client.get("/readyz")).status_code != status:  # noqa: ASYNC110 - it is across HTTP
             await asyncio.sleep(0.02)
 
 
