@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,26 @@ def save_keypoint_graph(
     return path
 
 
+def save_detector_graph(path: Path, boxes: Sequence[tuple[float, float, float, float, float]]) -> Path:
+    """A graph with RTMDet's signature that finds people in the same boxes of every image.
+
+    boxes: x1, y1, x2, y2 in input pixels and the score.
+    """
+    image = op.parameter([1, 3, 320, 320], ov.Type.f32, name="input")
+    nothing = op.multiply(op.reduce_mean(image, np.array([1, 2, 3]), keep_dims=False), op.constant(np.float32(0)))
+    rows = np.array(boxes, np.float32)[None]
+    dets = op.add(op.reshape(nothing, np.array([-1, 1, 1]), special_zero=False), op.constant(rows))
+    zeros = op.add(op.reshape(nothing, np.array([-1, 1]), special_zero=False), op.constant(rows[..., 0] * 0))
+    labels = op.convert(zeros, "i64")
+    image.output(0).set_names({"input"})
+    dets.output(0).set_names({"dets"})
+    labels.output(0).set_names({"labels"})
+    model = ov.Model([dets, labels], [image], "detector")
+    model.reshape({image.output(0): ov.PartialShape([-1, 3, 320, 320])})
+    ov.save_model(model, path, compress_to_fp16=False)
+    return path
+
+
 def save_folding_graph(path: Path) -> Path:
     """A graph whose reshape has the batch of one baked in, as many exports have: (n, 4) to (1, 4n)."""
     data = op.parameter([1, 4], ov.Type.f32, name="data")
@@ -47,14 +68,34 @@ def save_folding_graph(path: Path) -> Path:
 
 
 def tiny_catalogue(folder: Path) -> Path:
-    """A catalogue file in `folder` with the model `tiny`: the little network on the whole frame, no detector."""
+    """A catalogue file in `folder` with the model `tiny`, the little network on the whole frame, and the model `pair`,
+    the same on the two people that a detector finds in every image.
+    """
     save_keypoint_graph(folder / "tiny.xml")
+    save_detector_graph(folder / "pair.xml", [(40, 40, 120, 220, 0.9), (180, 60, 260, 230, 0.8)])
     path = folder / "tiny.toml"
     path.write_text(_TINY)
     return path
 
 
 _TINY = """
+[models.pair-detector]
+role = "detector"
+family = "rtmdet"
+source = { kind = "file", path = "." }
+files = [{ path = "pair.xml" }, { path = "pair.bin" }]
+input = { width = 320, height = 320, order = "bgr", pad = 114 }
+
+[models.pair]
+title = "a little network with random weights, behind a detector"
+role = "estimator"
+family = "heatmap"
+skeleton = "coco-17"
+detector = "pair-detector"
+source = { kind = "file", path = "." }
+files = [{ path = "tiny.xml" }, { path = "tiny.bin" }]
+input = { width = 192, height = 256, mean = [123.675, 116.28, 103.53], std = [58.395, 57.12, 57.375] }
+
 [models.tiny]
 title = "a little network with random weights"
 role = "estimator"

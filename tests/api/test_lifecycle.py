@@ -5,21 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import threading
-import time
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.servers import ServerProcess
-
-
-def wait_for(condition: object, seconds: float = 20.0) -> None:
-    assert callable(condition)
-    stop = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < stop, "it did not come to pass"
-        time.sleep(0.01)
+from tests.waiting import wait_for
 
 
 def test_models_and_skeletons_are_listed(client: httpx.Client) -> None:

@@ -1,0 +1,180 @@
+"""Pipelines over real little networks: what meets in a batch, what is refused, what a client that leaves costs."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from engines.catalogue import load
+from engines.runtimes.base import Arrays
+from service.batching import DeadlineExceededError, OverloadedError
+from service.config import Settings
+from service.imaging.errors import UndecodableImageError
+from service.pipelines import estimate_all
+from service.serving import Serving, open_serving
+from service.stages import Ask
+from tests.graphs import tiny_catalogue
+from tests.pictures import encoded, photo
+from tests.waiting import until
+
+Result = TypeVar("Result")
+JPEG = encoded(photo(640, 480), quality=90)
+ASK = Ask(min_score=0.0)
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_catalogue(tmp_path_factory.mktemp("pipelines"))
+
+
+class Gated:
+    """Stands in front of a network: counts the batches it runs, and holds them back until `open`."""
+
+    def __init__(self, serving: Serving, name: str) -> None:
+        runtime = serving.runtimes[name]
+        self._run = runtime.run
+        self.batches: list[int] = []
+        self.open = threading.Event()
+        self.open.set()
+        runtime.run = self.run  # type: ignore[method-assign]
+
+    def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
+        self.batches.append(len(next(iter(feeds.values()))))
+        self.open.wait(30)
+        return self._run(feeds)
+
+
+def serve(catalogue: Path, model: str) -> Serving:
+    return open_serving(load([catalogue]), [model], Settings())
+
+
+def run(serving: Serving, story: Coroutine[Any, Any, Result]) -> Result:
+    async def whole() -> Result:
+        await serving.start()
+        try:
+            return await story
+        finally:
+            await serving.close(5.0)
+
+    return asyncio.run(whole())
+
+
+def test_a_detector_finds_the_people_and_each_is_estimated_in_the_pixels_of_the_image(catalogue: Path) -> None:
+    serving = serve(catalogue, "pair")
+    estimate = run(serving, serving.default.pipeline.image(JPEG, ASK))
+    assert (estimate.width, estimate.height, len(estimate.poses)) == (640, 480, 2)
+    boxes = sorted(estimate.poses.boxes.round(0).tolist())  # the detector's 320 pixels show 640
+    np.testing.assert_allclose(boxes, [[80, 80, 240, 440], [360, 120, 520, 460]], atol=1)
+    for points, (x1, y1, x2, y2) in zip(estimate.poses.keypoints, estimate.poses.boxes, strict=True):
+        wide, high = x2 - x1, y2 - y1
+        assert (points > (x1 - wide, y1 - high)).all()
+        assert (points < (x2 + wide, y2 + high)).all()
+    assert all(seconds >= 0 for _, seconds in estimate.timing.parts())
+
+
+def test_the_scores_of_both_networks_count_and_limits_hold(catalogue: Path) -> None:
+    serving = serve(catalogue, "pair")
+
+    async def story() -> tuple[int, int]:
+        best = await serving.default.pipeline.image(JPEG, Ask(min_score=0.0, max_people=1))
+        none = await serving.default.pipeline.image(JPEG, Ask(min_score=1.0))
+        return len(best.poses), len(none.poses)
+
+    assert run(serving, story()) == (1, 0)
+
+
+def test_a_smaller_decode_gives_the_same_places(catalogue: Path) -> None:
+    serving = serve(catalogue, "pair")
+    large = encoded(photo(640, 480).resize((2560, 1920)), quality=95)
+
+    async def story() -> tuple[NDArray[Any], NDArray[Any], int]:
+        pipeline = serving.default.pipeline
+        small, full = await pipeline.image(large, ASK), await pipeline.image(large, ASK, full_size=True)
+        return small.poses.boxes, full.poses.boxes, small.image.scale
+
+    small, full, scale = run(serving, story())
+    assert scale == 2
+    np.testing.assert_allclose(small, full, atol=2)
+
+
+def test_crops_of_different_clients_meet_in_one_batch(catalogue: Path) -> None:
+    serving = serve(catalogue, "pair")
+    gate = Gated(serving, "pair")
+
+    async def story() -> None:
+        gate.open.clear()
+        pipeline = serving.default.pipeline
+        tasks = [asyncio.create_task(pipeline.image(JPEG, Ask(client=str(n), min_score=0))) for n in range(6)]
+        stage = pipeline.stages[-1]
+        workers = stage.runtime.spec.concurrency
+        await until(lambda: stage.batcher.stats.waiting_items + sum(gate.batches) == 12)  # all crops of all six
+        assert len(gate.batches) == workers
+        gate.open.set()
+        await asyncio.gather(*tasks)
+
+    run(serving, story())
+    assert sum(gate.batches) == 12
+    assert max(gate.batches) > 2  # two people a frame: more than two crops are more than one client's
+
+
+def test_one_broken_image_harms_only_itself(catalogue: Path) -> None:
+    serving = serve(catalogue, "pair")
+    first, broken, last = run(serving, estimate_all(serving.default.pipeline, [JPEG, JPEG[:999], JPEG], ASK))
+    assert isinstance(broken, UndecodableImageError)
+    assert not isinstance(first, BaseException)
+    assert not isinstance(last, BaseException)
+    np.testing.assert_array_equal(first.poses.keypoints, last.poses.keypoints)
+
+
+def test_a_client_that_leaves_while_its_crops_wait_costs_no_inference(catalogue: Path) -> None:
+    serving = serve(catalogue, "tiny")
+    gate = Gated(serving, "tiny")
+
+    async def story() -> None:
+        gate.open.clear()
+        pipeline = serving.default.pipeline
+        stage = pipeline.stages[-1]
+        workers = stage.runtime.spec.concurrency
+        busy = [asyncio.create_task(pipeline.image(JPEG, ASK)) for _ in range(workers)]
+        await until(lambda: len(gate.batches) == workers)
+        leaving = asyncio.create_task(pipeline.image(JPEG, ASK))
+        await until(lambda: stage.batcher.stats.waiting_items == 1)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        assert stage.batcher.stats.waiting_items == 0
+        gate.open.set()
+        await asyncio.gather(*busy)
+        assert sum(gate.batches) == workers
+
+    run(serving, story())
+
+
+def test_a_deadline_that_has_passed_is_refused_and_a_hopeless_one_too(catalogue: Path) -> None:
+    serving = serve(catalogue, "tiny")
+    gate = Gated(serving, "tiny")
+
+    async def story() -> None:
+        pipeline = serving.default.pipeline
+        await pipeline.image(JPEG, ASK)  # an idle pipeline, once it knows how long a batch takes
+        with pytest.raises(DeadlineExceededError):
+            pipeline.admit(Ask(deadline=time.monotonic() - 1))
+        gate.open.clear()
+        tasks = [asyncio.create_task(pipeline.image(JPEG, ASK)) for _ in range(40)]
+        stage = pipeline.stages[-1]
+        await until(lambda: stage.batcher.stats.waiting_items >= 20)
+        with pytest.raises(OverloadedError) as refusal:
+            pipeline.admit(Ask(deadline=time.monotonic() + 0.001))
+        assert refusal.value.retry_after_s > 0
+        assert pipeline.admit(Ask(deadline=time.monotonic() + 600)).admitted
+        gate.open.set()
+        await asyncio.gather(*tasks)
+
+    run(serving, story())
