@@ -7,6 +7,7 @@ import secrets
 import time
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import ProblemError, problem_of
@@ -53,6 +54,8 @@ class Gate:
             try:
                 scope["state"] = {**scope.get("state", {}), "client": self._client(scope, headers)}
                 await self._app(scope, receive, send_marked)
+            except ClientDisconnect:
+                pass  # nobody is left to be answered
             except Exception as error:
                 if status != 499:
                     raise  # the answer has begun; only closing the connection tells the client

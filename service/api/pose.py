@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import orjson
 from fastapi import APIRouter, Query, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from engines.skeletons import SKELETONS
@@ -203,7 +204,10 @@ async def _by(deadline: float, reading: Awaitable[Upload]) -> Upload:
 
 
 async def _unless_client_leaves(request: Request, work: Awaitable[Result]) -> Result:
-    """Await `work`, cancelled as soon as the client closes the connection, so that its items cost no inference."""
+    """Await `work`, cancelled as soon as the client closes the connection, so that its items cost no inference.
+
+    Raises ClientDisconnect then.
+    """
     task = asyncio.ensure_future(work)
 
     async def watch() -> None:
@@ -214,5 +218,9 @@ async def _unless_client_leaves(request: Request, work: Awaitable[Result]) -> Re
     watcher = asyncio.create_task(watch())
     try:
         return await task
+    except asyncio.CancelledError:
+        if watcher.done():  # it was the watcher who cancelled
+            raise ClientDisconnect from None
+        raise
     finally:
         watcher.cancel()

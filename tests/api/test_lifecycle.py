@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import threading
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.pictures import encoded, photo
 from tests.servers import ServerProcess
 from tests.waiting import wait_for
 
@@ -61,6 +63,17 @@ def test_every_request_is_a_json_log_line_with_its_id(server: ServerProcess, cli
     wait_for(lambda: any("find-me" in line for line in server.log))
     line = json.loads(next(line for line in server.log if "find-me" in line))
     assert (line["message"], line["status"], line["request_id"]) == ("POST /pose 200", 200, "find-me")
+
+
+def test_clients_that_leave_are_no_errors(server: ServerProcess, client: httpx.Client) -> None:
+    large = encoded(photo(3000, 2000), "PNG")
+    head = f"POST /pose HTTP/1.1\r\nHost: x\r\nContent-Length: {len(large)}\r\n\r\n".encode()
+    for sent in (head + large, head + large[:1000]):  # while it waits for the answer; while it sends
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(sent)
+    gone = 'posewire_requests_total{route="/pose",status="499"} 2.0'
+    wait_for(lambda: gone in client.get("/metrics").text)
+    assert not any('"level":"error"' in line for line in server.log)
 
 
 def test_sigterm_drops_readiness_first_answers_what_it_accepted_and_exits(catalogue: Path, jpeg: bytes) -> None:
