@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     max_pixels_m: float = Field(25.0, gt=0, description="largest image, million pixels")
     max_images: int = Field(16, ge=1, description="most images in one request")
     max_people: int = Field(50, ge=1, description="most people estimated in one image")
-    max_requests: int = Field(256, ge=1, description="most requests under way at once; more are refused with 503")
+    max_requests: int = Field(128, ge=1, description="most requests under way at once, and so of images in memory")
     max_queue: int = Field(1024, ge=1, description="most work units that wait for one network")
     max_delay_ms: float = Field(0.0, ge=0, description="how long a batch may wait for company; 0 never waits")
     timeout_ms: int = Field(10_000, ge=1, description="a request's deadline where it names none")

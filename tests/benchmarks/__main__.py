@@ -1,0 +1,30 @@
+"""python -m tests.benchmarks NAME [OPTIONS] runs one benchmark; without a name, all of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+_NAMES = sorted(
+    path.stem for path in Path(__file__).parent.glob("*.py") if 'if __name__ == "__main__"' in path.read_text()
+)
+_NAMES.remove("__main__") if "__main__" in _NAMES else None
+
+
+def main(arguments: list[str]) -> int:
+    """Run the benchmark that is named, or every one."""
+    if arguments and arguments[0] not in _NAMES:
+        print(f"there is no benchmark {arguments[0]!r}; there are {', '.join(_NAMES)}", file=sys.stderr)
+        return 2
+    failed = 0
+    for name in arguments[:1] or _NAMES:
+        print(f"--- {name}", flush=True)
+        failed |= subprocess.run(
+            [sys.executable, "-m", f"tests.benchmarks.{name}", *arguments[1:]], check=False
+        ).returncode
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,192 @@
+"""10,000 bad requests among good ones: python -m tests.benchmarks bad_input [--json FILE]
+
+Several connections send whatever `hostile` makes, every third request a valid picture, while the clients of `rude` do
+their worst beside them. Every good request must get the answer that it got alone, every bad one its 4xx with a problem
+document; the process must stay the same, ready, flat in memory, and must not call any of it an error of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import re
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from tests.benchmarks.goals import goal, show
+from tests.benchmarks.hostile import Case, cases, good_cases
+from tests.benchmarks.load import Connection, Shot, connect
+from tests.benchmarks.report import Row, main
+from tests.benchmarks.rude import RUDE
+from tests.benchmarks.watch import Watch
+from tests.graphs import tiny_catalogue
+from tests.servers import ServerProcess
+
+_COUNT = 10_000
+_CONNECTIONS = 8
+_PATIENCE_S = 30.0
+_POLL_S = 0.1
+_SAME_PIXELS = 1.0
+"""A batch of another size may round a point's place to its neighbour in the heatmap, and no farther."""
+_FLAT_MB_PER_MINUTE = 10.0
+SETTINGS = {"max_body_mb": 4}
+"""Small, so that bodies without end need not be long."""
+
+People = list[dict[str, Any]]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came back. statuses: by family. wrong: what should not have happened, in words."""
+
+    statuses: dict[str, Counter[int]] = field(default_factory=dict)
+    wrong: dict[str, list[str]] = field(default_factory=dict)
+    unready: int = 0
+
+    def add(self, family: str, status: int, complaint: str) -> None:
+        """Count one answer."""
+        self.statuses.setdefault(family, Counter())[status] += 1
+        self.wrong.setdefault(family, []).extend([complaint] if complaint else [])
+
+
+async def bombard(port: int, count: int, seed: int = 0) -> Tally:
+    """Send `count` bad requests, half as many good ones, and a rude client for every hundredth."""
+    tally = Tally()
+    good = good_cases()
+    reference = await _reference(port, good)
+    mixed = _mix(count, good, seed)
+    stop = asyncio.Event()
+
+    async def polite() -> None:
+        connection = await connect(port)
+        for case in mixed:
+            if connection.broken:
+                connection = await connect(port)
+            status, body = await _ask(connection, case.shot)
+            tally.add(case.family, status, judge(case, status, body, reference))
+        connection.close()
+
+    async def rude() -> None:
+        for turn in range(max(1, count // 100)):
+            client = list(RUDE)[turn % len(RUDE)]
+            status = await client(port)
+            name = f"rude: {client.__name__.replace('_', ' ')}"
+            tally.add(name, status, "" if status in RUDE[client] else f"answered {status}")
+
+    probe = asyncio.create_task(_probe(port, tally, stop))
+    async with asyncio.TaskGroup() as group:
+        for _ in range(_CONNECTIONS):
+            group.create_task(polite())
+        group.create_task(rude())
+    stop.set()
+    await probe
+    return tally
+
+
+def judge(case: Case, status: int, body: bytes, reference: Mapping[bytes, People]) -> str:
+    """What is wrong with an answer, in words; nothing where it is right."""
+    if status not in case.allowed:
+        return f"{status} {body[:200]!r} for {case.shot.path[:80]} with {case.shot.body[:40].hex()}..."
+    document = json.loads(body)
+    if status != 200:
+        proper = document["type"].startswith("/problems/") and document["status"] == status and document["detail"]
+        return "" if proper else f"{document} is no problem document"
+    if case.size is not None and (document["width"], document["height"]) != case.size:
+        return f"a picture of {case.size} is said to have {document['width']} x {document['height']}"
+    expected = reference.get(case.shot.body)
+    if expected is not None and not _alike(document["people"], expected):
+        return f"{document['people']} instead of {expected}"
+    return ""
+
+
+def _alike(people: People, others: People) -> bool:
+    return len(people) == len(others) and all(
+        np.allclose(one["keypoints"], other["keypoints"], rtol=0, atol=_SAME_PIXELS)
+        for one, other in zip(people, others, strict=True)
+    )
+
+
+def _mix(count: int, good: Sequence[Case], seed: int) -> Iterator[Case]:
+    """The bad cases, and after every second of them a good one."""
+    turn = itertools.cycle(good)
+    for number, case in enumerate(cases(count, seed)):
+        yield case
+        if number % 2:
+            yield next(turn)
+
+
+async def _ask(connection: Connection, shot: Shot) -> tuple[int, bytes]:
+    async with asyncio.timeout(_PATIENCE_S):
+        return await connection.ask(shot.encode())
+
+
+async def _reference(port: int, good: Sequence[Case]) -> dict[bytes, People]:
+    """The people of every valid picture, asked for alone."""
+    connection = await connect(port)
+    answers = {case.shot.body: json.loads((await _ask(connection, case.shot))[1]) for case in good}
+    connection.close()
+    return {body: answer["people"] for body, answer in answers.items()}
+
+
+async def _probe(port: int, tally: Tally, stop: asyncio.Event) -> None:
+    """Ask for readiness all the time."""
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=5) as client:
+        while not stop.is_set():
+            tally.unready += (await client.get("/readyz")).status_code != 200
+            await asyncio.sleep(_POLL_S)
+
+
+def run() -> list[Row]:
+    """One server under fire, then what is left of it."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ServerProcess("--model", "tiny", catalogue=tiny_catalogue(Path(folder)), environment=SETTINGS) as server,
+    ):
+        files = server.open_files()
+        with Watch(server) as watch:
+            tally = asyncio.run(bombard(server.port, _COUNT))
+        time.sleep(1)  # connections that nobody closed would be open still
+        rows = [_row(family, tally) for family in sorted(tally.statuses)]
+        return [*rows, *_goals(server, tally, watch, files)]
+
+
+def _row(family: str, tally: Tally) -> Row:
+    counts = tally.statuses[family]
+    return {
+        "family": family,
+        "requests": counts.total(),
+        "statuses": dict(sorted(counts.items())),
+        "wrong": len(tally.wrong[family]),
+        "for example": " ".join(tally.wrong[family][:1])[:300],
+    }
+
+
+def _goals(server: ServerProcess, tally: Tally, watch: Watch, files: int) -> list[Row]:
+    metrics = httpx.get(f"{server.url}/metrics").text
+    restarts = sum(float(n) for n in re.findall(r"^posewire_worker_restarts_total{.*} (\S+)$", metrics, re.MULTILINE))
+    failures = sum(
+        float(n) for n in re.findall(r'^posewire_requests_total{.*status="5.."} (\S+)$', metrics, re.MULTILINE)
+    )
+    return [
+        goal("answers that are wrong", sum(len(wrong) for wrong in tally.wrong.values()), "=", 0),
+        goal("5xx as the server counts them", failures, "=", 0),
+        goal("error lines in its log", sum('"level":"error"' in line for line in server.log), "=", 0),
+        goal("times that it was not ready", tally.unready, "=", 0),
+        goal("processes that ended", int(server.process.poll() is not None), "=", 0),
+        goal("worker threads that ended", restarts, "=", 0),
+        goal("files left open", server.open_files() - files, "<", 3),
+        goal("memory, MB/min", watch.slope, "<", _FLAT_MB_PER_MINUTE),
+    ]
+
+
+if __name__ == "__main__":
+    main(run, show)

@@ -1,0 +1,18 @@
+"""What was promised beside what was measured."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from tests.benchmarks.report import Row, table
+
+
+def goal(name: str, measured: float, sign: Literal["<", ">", "="], bound: float) -> Row:
+    """A row that says whether a promise holds."""
+    holds = {"<": measured < bound, ">": measured > bound, "=": measured == bound}[sign]
+    return {"goal": name, "measured": round(float(measured), 3), "promised": f"{sign} {bound:g}", "holds": bool(holds)}
+
+
+def show(rows: list[Row]) -> str:
+    """The measurements as one table, the goals as another."""
+    return "\n\n".join(table([row for row in rows if ("goal" in row) == goals]) for goals in (False, True))

@@ -1,0 +1,205 @@
+"""A load generator that costs little itself: raw HTTP/1.1 on kept-alive connections, in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """One request. headers: lines without Host and Content-Length."""
+
+    body: bytes
+    path: str = "/pose"
+    headers: tuple[str, ...] = ("Content-Type: image/jpeg",)
+
+    def encode(self) -> bytes:
+        """The request as bytes on the wire."""
+        lines = [f"POST {self.path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(self.body)}", *self.headers]
+        return "\r\n".join(lines).encode() + b"\r\n\r\n" + self.body
+
+
+@dataclass(slots=True)
+class Report:
+    """What came back. latencies: seconds, by HTTP status (0: the connection broke). wall: seconds of the whole run.
+
+    cpu: processor time that sending and receiving took, seconds. late: seconds by which requests of an open loop were
+    sent after their time; where they are many, the generator was the limit.
+    """
+
+    wall: float = 0.0
+    cpu: float = 0.0
+    late: list[float] = field(default_factory=list)
+    latencies: dict[int, list[float]] = field(default_factory=dict)
+    finished: dict[int, list[float]] = field(default_factory=dict)
+
+    def add(self, status: int, started: float, ended: float) -> None:
+        """Count one answer."""
+        self.latencies.setdefault(status, []).append(ended - started)
+        self.finished.setdefault(status, []).append(ended)
+
+    @property
+    def good(self) -> int:
+        """How many 200s."""
+        return len(self.latencies.get(200, ()))
+
+    @property
+    def rate(self) -> float:
+        """200s a second."""
+        return self.good / self.wall
+
+    def percentile(self, percent: float, status: int = 200) -> float:
+        """Latency in milliseconds."""
+        values = self.latencies.get(status, ())
+        return float(np.percentile(values, percent)) * 1e3 if values else float("nan")
+
+
+class Connection(asyncio.Protocol):
+    """One kept-alive connection; `ask` sends a request and awaits (status, body)."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray()
+        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+        self.broken = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
+        self._transport = transport  # type: ignore[assignment]
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - its signature is given
+        self.broken = True
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result((0, b""))
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        head = bytes(self._buffer[:end]).lower()
+        at = head.find(b"content-length:")
+        length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+        if len(self._buffer) < end + 4 + length or self._answer is None or self._answer.done():
+            return
+        body = bytes(self._buffer[end + 4 : end + 4 + length])
+        del self._buffer[: end + 4 + length]
+        self.broken = b"connection: close" in head
+        self._answer.set_result((int(head[9:12]), body))
+
+    async def ask(self, request: bytes) -> tuple[int, bytes]:
+        assert self._transport is not None
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return await self._answer
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+
+async def connect(port: int) -> Connection:
+    """A new connection to a server on the loopback."""
+    _, connection = await asyncio.get_running_loop().create_connection(Connection, "127.0.0.1", port)
+    return connection
+
+
+async def _closed_loop(port: int, shots: Sequence[Shot], concurrency: int, seconds: float) -> Report:
+    requests = [shot.encode() for shot in shots]
+    report = Report()
+    stop = time.perf_counter() + seconds
+
+    async def client(number: int) -> None:
+        connection = await connect(port)
+        turn = number
+        while time.perf_counter() < stop:
+            if connection.broken:
+                connection = await connect(port)
+            started = time.perf_counter()
+            status, _ = await connection.ask(requests[turn % len(requests)])
+            report.add(status, started, time.perf_counter())
+            turn += concurrency
+        connection.close()
+
+    cpu, started = time.process_time(), time.perf_counter()
+    await asyncio.gather(*(client(n) for n in range(concurrency)))
+    report.wall, report.cpu = time.perf_counter() - started, time.process_time() - cpu
+    return report
+
+
+async def _open_loop(port: int, shots: Sequence[Shot], rate: float, seconds: float, patience: float) -> Report:
+    """Requests at fixed times, whether the server keeps up or not; each on a free connection or a new one.
+
+    Latencies count from the time at which a request was due: a client does not care why it had to wait.
+    """
+    requests = [shot.encode() for shot in shots]
+    report = Report()
+    idle: list[Connection] = []
+    cpu, begin = time.process_time(), time.perf_counter()
+
+    async def ask(request: bytes) -> int:
+        used = idle.pop() if idle else None
+        connection = used or await connect(port)
+        try:
+            status = 0 if connection.broken else (await connection.ask(request))[0]
+        except BaseException:
+            connection.close()
+            raise
+        if not connection.broken:
+            idle.append(connection)
+        elif used and not status:  # the server closes connections that nobody uses: every client tries once more
+            return await ask(request)
+        return status
+
+    async def one(number: int, due: float) -> None:
+        report.late.append(time.perf_counter() - due)
+        try:
+            async with asyncio.timeout(patience):
+                status = await ask(requests[number % len(requests)])
+        except (OSError, TimeoutError):
+            status = 0
+        report.add(status, due, time.perf_counter())
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(int(rate * seconds)):
+            due = begin + number / rate
+            if (wait := due - time.perf_counter()) > 0:
+                await asyncio.sleep(wait)
+            group.create_task(one(number, due))
+    report.wall, report.cpu = time.perf_counter() - begin, time.process_time() - cpu
+    for connection in idle:
+        connection.close()
+    return report
+
+
+def closed_loop(port: int, shots: Sequence[Shot], *, concurrency: int, seconds: float) -> Report:
+    """Keep `concurrency` requests under way for `seconds`."""
+    return _elsewhere(_run_closed, port, list(shots), concurrency, seconds)
+
+
+def open_loop(port: int, shots: Sequence[Shot], *, rate: float, seconds: float, timeout: float = 30.0) -> Report:
+    """Send `rate` requests a second for `seconds`, without waiting for answers; status 0 after `timeout` seconds."""
+    return _elsewhere(_run_open, port, list(shots), rate, seconds, timeout)
+
+
+def _run_closed(*arguments: object) -> Report:
+    import uvloop
+
+    return uvloop.run(_closed_loop(*arguments))  # type: ignore[arg-type]
+
+
+def _run_open(*arguments: object) -> Report:
+    import uvloop
+
+    return uvloop.run(_open_loop(*arguments))  # type: ignore[arg-type]
+
+
+def _elsewhere(function: object, *arguments: object) -> Report:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)  # type: ignore[arg-type]

@@ -1,0 +1,213 @@
+"""What serving costs: python -m tests.benchmarks serving [--json FILE]
+
+JPEG in, JSON out, one network, one photo of 640x480 made by code. All contenders use the same functions
+(peers/work.py), give the same answer, and take turns; figures are medians over the rounds. The raw loop is the work
+without a server: the faster of its two forms is the limit. It has no client, while servers share the cores with the
+load generator, whose processor time is in the table too.
+
+The little network takes 30 % of the raw loop's time, so that serving shows. With ../shared there is also TinyPose on
+the whole frame.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from tests.benchmarks.load import Shot
+from tests.benchmarks.peers.environment import ROOT, peer_python
+from tests.benchmarks.peers.process import PeerProcess
+from tests.benchmarks.peers.rounds import (
+    BATCH,
+    CPU,
+    MEMORY,
+    P50,
+    P99,
+    RATE,
+    Contender,
+    Figures,
+    best_of,
+    medians,
+    ratio,
+    take_turns,
+)
+from tests.benchmarks.report import Row, main, table
+from tests.graphs import tiny_catalogue
+from tests.pictures import encoded, photo
+from tests.servers import ServerProcess
+from tests.shared import SHARED
+
+_CROWDS = (16, 32)
+"""Requests at once that saturate a server; the better one counts."""
+_SECONDS = 4.0
+_LITSERVE = "litserve==0.2.19"
+_MAX_BATCH = 4  # as ours on a CPU
+
+POSEWIRE, LITSERVE = "posewire", "LitServe, 2 workers"
+BARE = {form: f"bare FastAPI, {form} handler" for form in ("def", "async")}
+RAW = {
+    "processes": "raw loop, a process a core",
+    "pipelined": "raw loop, pipelined threads",
+    "alone": "raw loop, one thread",
+}
+
+Key = tuple[str, int]
+"""A contender and how many requests it has at once."""
+Results = Mapping[Key, Sequence[Figures]]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is served. file: the photo's. path: with a query where the photo's best person scores below the default."""
+
+    catalogue: Path
+    model: str
+    file: Path
+    path: str = "/pose"
+
+
+def compare(task: Task, rounds: int) -> list[Row]:
+    """The table for one network, and the ratios that matter."""
+    shot = Shot(task.file.read_bytes(), task.path)
+    measures: dict[Key, Callable[[], Figures]] = {
+        (RAW["alone"], 1): partial(_run_raw_loop, task, "alone"),
+        **{(RAW[form], _CROWDS[0]): partial(_run_raw_loop, task, form) for form in ("processes", "pipelined")},
+    }
+    with ExitStack() as stack:
+        ours = stack.enter_context(ServerProcess("--model", task.model, catalogue=task.catalogue))
+        contenders = {POSEWIRE: stack.enter_context(Contender(ours, shot))}
+        for form, name in BARE.items():
+            contenders[name] = stack.enter_context(Contender(stack.enter_context(_bare(task, form)), shot))
+        variant, contenders[LITSERVE] = best_of(stack, shot, _litserve_variants(task), _CROWDS[0])
+        print(f"{task.model}: LitServe is fastest here with {variant}", file=sys.stderr)
+        _check_same([contender.ask()["people"] for contender in contenders.values()])
+        for name, contender in contenders.items():
+            measures |= {(name, crowd): partial(contender.measure, crowd, _SECONDS) for crowd in (1, *_CROWDS)}
+        results = take_turns(measures, rounds)
+    best = _best(results, _CROWDS)
+    kept = [key for key in results if key[1] == 1 or key in best.values()]
+    rows: list[Row] = [
+        {"network": task.model, "contender": name, "at once": crowd, **medians(results[name, crowd])}
+        for name, crowd in sorted(kept, key=lambda key: key[1] > 1)
+    ]
+    return rows + [{"network": task.model, **row} for row in _ratios(results, best)]
+
+
+def _bare(task: Task, form: str) -> PeerProcess:
+    return PeerProcess(
+        [sys.executable, "-m", "tests.benchmarks.peers.fastapi_server"], task.catalogue, task.model, form
+    )
+
+
+def _litserve_variants(task: Task) -> dict[str, Callable[[], PeerProcess]]:
+    """What a user can tune without changing the code: how long batches wait, and how many processes speak HTTP."""
+    python = peer_python("litserve", _LITSERVE, shares=True)
+    command = (python, "-m", "tests.benchmarks.peers.litserve_server")
+    return {
+        f"batch_timeout {wait} ms and {servers} API server(s)": partial(
+            PeerProcess, command, task.catalogue, task.model, _MAX_BATCH, wait, servers
+        )
+        for servers in (1, 2)
+        for wait in (0, 1, 5, 20)
+    }
+
+
+def _check_same(answers: Sequence[list[dict[str, object]]]) -> None:
+    """Raise RuntimeError unless all contenders found the same person, keypoints within a tenth of a pixel."""
+    points = [np.array([person["keypoints"] for person in people]) for people in answers]
+    if not all(p.shape == points[0].shape and p.size and np.abs(p - points[0]).max() < 0.1 for p in points):
+        raise RuntimeError(f"the contenders answer differently: {answers}")
+
+
+def _run_raw_loop(task: Task, form: str) -> Figures:
+    command = [sys.executable, "-m", "tests.benchmarks.peers.raw_loop"]
+    command += [str(task.catalogue), task.model, str(task.file), str(_SECONDS), form]
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE)
+    measured = json.loads(done.stdout)
+    latencies = np.array(measured["latencies"]) * 1e3
+    return {
+        RATE: len(latencies) / measured["wall"],
+        P50: float(np.percentile(latencies, 50)),
+        P99: float(np.percentile(latencies, 99)),
+        CPU: 1e3 * measured["cpu"] / len(latencies),
+        BATCH: measured["batch"],
+        MEMORY: measured["memory_mb"],
+    }
+
+
+def _best(results: Results, crowds: Sequence[int]) -> dict[str, Key]:
+    """For each contender the crowd, among `crowds`, with which it serves most."""
+    best: dict[str, Key] = {}
+    for key in results:
+        if key[1] in crowds:
+            best[key[0]] = max(best.get(key[0], key), key, key=lambda k: medians(results[k])[RATE])
+    return best
+
+
+def _ratios(results: Results, best: Mapping[str, Key]) -> list[Row]:
+    full = {name: results[key] for name, key in best.items()}
+    ours, alone = full[POSEWIRE], results[POSEWIRE, 1]
+    limit = max((RAW["processes"], RAW["pipelined"]), key=lambda name: medians(full[name])[RATE])
+    bare = min(BARE.values(), key=lambda name: medians(results[name, 1])[P50])
+    return [
+        {"ratio": f"{RATE}, {POSEWIRE} / {limit}", "value": ratio(ours, full[limit], RATE), "goal": ">= 0.88"},
+        {"ratio": f"{RATE}, {POSEWIRE} / {LITSERVE}", "value": ratio(ours, full[LITSERVE], RATE), "goal": ">= 1.4"},
+        *(
+            {"ratio": f"{RATE}, {POSEWIRE} / {name}", "value": ratio(ours, full[name], RATE), "goal": ""}
+            for name in BARE.values()
+        ),
+        {"ratio": f"{CPU}, {POSEWIRE} / {limit}", "value": ratio(ours, full[limit], CPU), "goal": ""},
+        {"ratio": f"{P50} at 1, {POSEWIRE} / {bare}", "value": ratio(alone, results[bare, 1], P50), "goal": "<= 1"},
+    ]
+
+
+def _show(rows: list[Row]) -> str:
+    figures, ratios = ([row for row in rows if ("ratio" in row) is wanted] for wanted in (False, True))
+    return f"{table(figures)}\n\n{table(ratios)}"
+
+
+def _tinypose(folder: Path) -> Path:
+    """A catalogue file with TinyPose on the whole frame, which tests/weights.toml has behind a detector."""
+    path = folder / "tinypose.toml"
+    path.write_text(_TINYPOSE.replace("WEIGHTS", str(SHARED / "data/weights")))
+    return path
+
+
+_TINYPOSE = """
+[models.tinypose-whole]
+title = "TinyPose on the whole frame"
+role = "estimator"
+family = "heatmap"
+skeleton = "coco-17"
+licence = "Apache-2.0"
+commercial = true
+source = { kind = "file", path = "WEIGHTS" }
+files = [{ path = "tinypose_256x192/model.xml" }, { path = "tinypose_256x192/model.bin" }]
+input = { width = 192, height = 256, mean = [123.675, 116.28, 103.53], std = [58.395, 57.12, 57.375] }
+options = { output = "conv2d_441.tmp_1" }
+"""
+
+
+def run() -> list[Row]:
+    """The little network, and TinyPose where its weights are."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        file = folder / "photo.jpg"
+        file.write_bytes(encoded(photo(), quality=90))
+        rows = compare(Task(tiny_catalogue(folder), "tiny", file), rounds=3)
+        if SHARED.is_dir():
+            rows += compare(Task(_tinypose(folder), "tinypose-whole", file, "/pose?min_score=0"), rounds=2)
+    return rows
+
+
+if __name__ == "__main__":
+    main(run, _show)

@@ -1,0 +1,60 @@
+"""What a server takes while it is used: memory and processor time, sampled from outside."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from tests.servers import ServerProcess
+
+_INTERVAL_S = 0.25
+_SETTLED = 1 / 3
+"""Memory grows while a load is new: caches fill, threads get their arenas. The slope leaves this part out."""
+
+
+class Watch:
+    """Samples a server from a thread for as long as the context lasts.
+
+    cores: processor seconds per second that it took. megabytes: resident memory, by sample.
+    """
+
+    def __init__(self, server: ServerProcess) -> None:
+        self.megabytes: list[float] = []
+        self.cores = 0.0
+        self.cpu = 0.0
+        self._times: list[float] = []
+        self._server = server
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, name="watch", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._began, self._cpu = time.monotonic(), self._server.cpu_seconds()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.cpu = self._server.cpu_seconds() - self._cpu
+        self.cores = self.cpu / (time.monotonic() - self._began)
+
+    @property
+    def slope(self) -> float:
+        """Megabytes that memory grows in a minute, as a straight line through all but the first third."""
+        first = int(len(self.megabytes) * _SETTLED)
+        if len(self.megabytes) - first < 2:
+            return float("nan")
+        return float(np.polyfit(self._times[first:], self.megabytes[first:], 1)[0]) * 60
+
+    def _sample(self) -> None:
+        while True:
+            self._times.append(time.monotonic())
+            self.megabytes.append(self._server.memory_mb())
+            if self._stop.wait(_INTERVAL_S):
+                return
