@@ -8,7 +8,8 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,8 @@ def serve(**options: Any) -> None:
     for name, value in options.items():
         if value is not None:  # worker processes read their settings from the environment too
             os.environ[f"POSEWIRE_{name.upper()}"] = str(value)
-    run_server(Settings(), catalogue := load(), _choose(catalogue, Settings().model))
+    settings, catalogue = Settings(), load()
+    run_server(settings, catalogue, _choose(catalogue, settings.model))
 
 
 @main.command()
@@ -80,7 +82,8 @@ def image(
 
     if render is not None and len(files) > 1 and render.suffix:
         raise click.UsageError("--render names one picture, but there are several images; name a folder")
-    names, why = _choose(catalogue := load(), (model,))
+    catalogue = load()
+    names, why = _choose(catalogue, (model,))
     with _bar(f"{len(files)} images", len(files)) as advance:
         stills: list[Still] = asyncio.run(
             estimate_files(
@@ -157,7 +160,8 @@ def bench(file: Path, model: str, seconds: float, concurrency: int) -> None:
     """Measure this machine: images a second and latency of image FILE, alone and CONCURRENCY at once."""
     from service.stills import measure
 
-    names, why = _choose(catalogue := load(), (model,))
+    catalogue = load()
+    names, why = _choose(catalogue, (model,))
     click.echo(why or names[0])
     for level in (1, concurrency):
         click.echo(asyncio.run(measure(file, catalogue, names[0], seconds=seconds, concurrency=level)))
@@ -204,15 +208,8 @@ def _progress() -> Callable[[int, int | None, str], None]:
     return show
 
 
-class _bar:  # noqa: N801 - reads as a function
+@contextmanager
+def _bar(label: str, length: int) -> Iterator[Callable[[], None]]:
     """A progress bar on stderr where that is a terminal; gives a function that counts one step."""
-
-    def __init__(self, label: str, length: int) -> None:
-        self._bar = click.progressbar(length=length, label=label, file=sys.stderr, hidden=not sys.stderr.isatty())
-
-    def __enter__(self) -> Callable[[], None]:
-        self._bar.__enter__()
-        return lambda: self._bar.update(1)
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.__exit__(*error)  # type: ignore[arg-type]
+    with click.progressbar(length=length, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+        yield lambda: bar.update(1)
