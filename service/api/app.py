@@ -62,6 +62,7 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
         summary="Everybody's pose in an image: POST it to /pose.",
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,  # a body sent twice helps nobody
     )
     app.state.server = state
     app.include_router(pose.router, tags=["pose"])

@@ -78,8 +78,8 @@ async def pose(request: Request, query: Annotated[PoseQuery, Query()]) -> Respon
         upload = await _by(deadline, read_upload(request, server.settings))
         if picture and upload.several:
             raise ProblemError("bad-parameter", f"{picture} is drawn of one image only; send one, or accept JSON")
-        if len(upload.images) > 1:
-            ask = served.pipeline.admit(replace(ask, admitted=False), images=len(upload.images))
+        # Once more: others have come in while the body did, and only now is it known how many images it holds.
+        ask = served.pipeline.admit(replace(ask, admitted=False), images=len(upload.images))
         work = _answer(server, served, query, ask, upload, picture, arrived)
         return await _unless_client_leaves(request, work)
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import tempfile
@@ -36,7 +35,6 @@ class PeerProcess:
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
         )
         try:
             self._wait_ready()
@@ -55,14 +53,8 @@ class PeerProcess:
         """Where it listens."""
         return f"http://127.0.0.1:{self.port}"
 
-    @property
-    def tree(self) -> ProcessTree:
-        """It and what it has started."""
-        return ProcessTree(self.process.pid)
-
     def _end(self) -> None:
-        # All of its session: servers of several processes do not always take their children along.
-        os.killpg(self.process.pid, signal.SIGKILL)
+        ProcessTree(self.process.pid).kill()  # servers of several processes do not always take their children along
         self.process.wait()
         self._log.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -31,9 +32,14 @@ class ProcessTree:
         """Let them go on."""
         self._signal(signal.SIGCONT)
 
+    def kill(self) -> None:
+        """End them all."""
+        self._signal(signal.SIGKILL)
+
     def _signal(self, number: signal.Signals) -> None:
         for pid in self._pids():
-            os.kill(pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it ended by itself meanwhile
+                os.kill(pid, number)
 
     def _pids(self) -> list[int]:
         children: dict[int, list[int]] = {}

@@ -1,0 +1,73 @@
+"""Hostile input and the end of a server, in short; tests/benchmarks has the long versions."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.benchmarks.bad_input import bombard
+from tests.pictures import encoded, photo
+from tests.servers import ServerProcess
+from tests.waiting import wait_for
+
+
+def counted(server: ServerProcess, metric: str) -> float:
+    """The sum of a metric over its labels."""
+    text = httpx.get(f"{server.url}/metrics").text
+    return sum(float(value) for value in re.findall(rf"^posewire_{metric}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
+
+
+def test_bad_requests_get_what_they_deserve_and_good_ones_do_not_suffer(server: ServerProcess) -> None:
+    files, log = server.open_files(), len(server.log)
+    tally = asyncio.run(bombard(server.port, 300))
+    assert [complaint for wrong in tally.wrong.values() for complaint in wrong] == []
+    assert tally.unready == 0
+    assert server.process.poll() is None
+    assert counted(server, "worker_restarts_total") == 0
+    assert not [line for line in server.log[log:] if '"level":"error"' in line]
+    wait_for(lambda: server.open_files() <= files + 2)
+
+
+@pytest.fixture
+def ending(catalogue: Path) -> Iterator[ServerProcess]:
+    """A server of two stages that ends soon once it is told to."""
+    environment = {"drain_seconds": 0.2, "grace_seconds": 3}
+    with ServerProcess("--model", "pair", catalogue=catalogue, environment=environment) as running:
+        yield running
+
+
+def test_sigterm_waits_for_slow_requests_and_for_nobody_who_dawdles(ending: ServerProcess) -> None:
+    large = encoded(photo(3000, 2000))
+    files = [("image", large)] * 8
+    answers: list[httpx.Response] = []
+
+    def ask() -> None:
+        answers.append(httpx.post(f"{ending.url}/pose", files=files, timeout=30))
+
+    with (
+        httpx.Client(base_url=ending.url) as idle,
+        socket.create_connection(("127.0.0.1", ending.port)) as silent,
+        socket.create_connection(("127.0.0.1", ending.port)) as half,
+    ):
+        idle.get("/livez")
+        half.sendall(b"POST /pose?timeout_ms=600000 HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf")
+        clients = [threading.Thread(target=ask) for _ in range(3)]
+        for client in clients:
+            client.start()
+        wait_for(lambda: counted(ending, "queue_wait_seconds_count") > 3)  # all three are on their way
+        ending.process.send_signal(signal.SIGTERM)
+        assert ending.process.wait(30) == 0
+        for client in clients:
+            client.join()
+        assert [answer.status_code for answer in answers] == [200] * 3
+        assert [[len(entry["people"]) for entry in answer.json()] for answer in answers] == [[2] * 8] * 3
+        assert silent.recv(100) == b""
+        assert half.recv(100).startswith(b"HTTP/1.1 5")
