@@ -1,0 +1,7 @@
+"""Identities over time: numpy in and out, usable without the server."""
+
+from service.tracking.config import TrackerConfig
+from service.tracking.state import UNCONFIRMED, Track, TrackerState, TrackState
+from service.tracking.tracker import PoseTracker
+
+__all__ = ["UNCONFIRMED", "PoseTracker", "Track", "TrackState", "TrackerConfig", "TrackerState"]
