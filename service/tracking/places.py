@@ -1,0 +1,71 @@
+"""Where a person stands, and where that is from polygons and lines."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.poses import Poses
+
+Doubles = NDArray[np.float64]
+
+
+def feet(poses: Poses) -> Doubles:
+    """(N, 2) pixels: the middle of each box's lower edge, near the ground that the person stands on.
+
+    Hips are steadier, but say where somebody is on the ground only to a calibrated camera, and are often hidden.
+    """
+    boxes = poses.boxes.astype(np.float64)
+    return np.stack([(boxes[:, 0] + boxes[:, 2]) / 2, boxes[:, 3]], axis=1)
+
+
+def depth_inside(points: Doubles, polygon: Doubles) -> Doubles:
+    """How far each of `points` (N, 2) lies inside of `polygon` (E, 2): (N,), negative for those outside.
+
+    The distance to the nearest edge. A polygon that crosses itself is inside where it is wound oddly often.
+    """
+    ends = np.roll(polygon, -1, axis=0)
+    distance = _to_segments(points, polygon, ends).min(axis=1)
+    x, y = points[:, None, 0], points[:, None, 1]
+    above, below = polygon[:, 1] > y, ends[:, 1] > y
+    rise = np.where(polygon[:, 1] == ends[:, 1], 1.0, ends[:, 1] - polygon[:, 1])
+    meets = polygon[:, 0] + (y - polygon[:, 1]) / rise * (ends[:, 0] - polygon[:, 0])
+    inside = ((above != below) & (x < meets)).sum(axis=1) % 2 == 1
+    return np.asarray(np.where(inside, distance, -distance))
+
+
+def thickness(polygon: Doubles) -> float:
+    """About how far from its edges the middle of `polygon` (E, 2) is: half of a strip's width; 0 if it has no area."""
+    ends = np.roll(polygon, -1, axis=0)
+    area = abs(float(_cross(polygon, ends).sum())) / 2
+    around = float(np.linalg.norm(ends - polygon, axis=1).sum())
+    return area / around if around else 0.0
+
+
+def to_the_right(points: Doubles, start: Doubles, end: Doubles) -> Doubles:
+    """How far each of `points` (N, 2) lies to the right of the endless line, seen from `start` to `end` (2,).
+
+    On the screen, where y grows downwards; negative for those to the left.
+    """
+    along = end - start
+    return np.asarray(_cross(along, points - start) / np.linalg.norm(along))
+
+
+def crosses(a: Doubles, b: Doubles, start: Doubles, end: Doubles) -> bool:
+    """Whether the way from `a` to `b`, which lie on different sides of the endless line, meets its part start..end."""
+    way, along = b - a, end - start
+    return 0 <= float(_cross(a - start, way)) / float(_cross(along, way)) <= 1
+
+
+def _cross(a: Doubles, b: Doubles) -> Doubles:
+    return np.asarray(a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0])
+
+
+def _to_segments(points: Doubles, starts: Doubles, ends: Doubles) -> Doubles:
+    """(N, E) distances of points (N, 2) to segments (E, 2)."""
+    along = ends - starts
+    squared = np.maximum((along * along).sum(axis=1), 1e-300)
+    offset = points[:, None] - starts
+    share = np.clip((offset * along).sum(axis=2) / squared, 0, 1)
+    distance: Doubles = np.linalg.norm(offset - share[..., None] * along, axis=2)
+    return distance

@@ -1,0 +1,236 @@
+"""What tracked people do in the places that a user marked: enter, leave and dwell in zones, cross lines.
+
+Judged by the feet (the middle of the box's lower edge, `places.feet`), from tracks alone. All coordinates are relative:
+x and y are 0 at the frame's left upper corner and 1 at its right lower one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Literal
+
+import numpy as np
+
+from engines.poses import Poses
+from service.tracking.places import Doubles, crosses, depth_inside, feet, thickness, to_the_right
+
+Point = tuple[float, float]
+Kind = Literal["enter", "leave", "dwell", "cross"]
+Side = Literal["left", "right"]
+
+_NARROW = 0.5
+"""The share of a zone's thickness that the margin may take, so that narrow zones can be entered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """A polygon; its points in order, the last is joined to the first.
+
+    dwell_seconds: how long somebody stays until there is a dwell event, one a visit; None for never.
+    Raises ValueError where it is no polygon.
+    """
+
+    name: str
+    polygon: tuple[Point, ...]
+    dwell_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_points(f"zone {self.name!r}", self.name, self.polygon)
+        if len(self.polygon) < 3:
+            raise ValueError(f"zone {self.name!r} has {len(self.polygon)} points; a polygon needs at least 3")
+        if not thickness(np.array(self.polygon, np.float64)) > 0:
+            raise ValueError(f"zone {self.name!r} has no area; its points must not lie on one line")
+        if self.dwell_seconds is not None and not (isfinite(self.dwell_seconds) and self.dwell_seconds > 0):
+            raise ValueError(f"zone {self.name!r}: dwell_seconds must be more than 0, not {self.dwell_seconds}")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line to cross. Left and right are as seen on the screen from `start` to `end`. Raises ValueError for a dot."""
+
+    name: str
+    start: Point
+    end: Point
+
+    def __post_init__(self) -> None:
+        _check_points(f"line {self.name!r}", self.name, (self.start, self.end))
+        if self.start == self.end:
+            raise ValueError(f"line {self.name!r} starts and ends in the same point")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that person `id` did at the zone or line `name`.
+
+    timestamp: seconds, of the frame that showed it. direction: the side that somebody crossed a line to.
+    seconds: of the visit so far, for leave and dwell; until last seen for somebody who left out of sight.
+    """
+
+    kind: Kind
+    name: str
+    id: int
+    timestamp: float
+    direction: Side | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """Somebody's stay in a zone. since: seconds. dwelt: whether its dwell event has been."""
+
+    since: float
+    dwelt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """What is known of person `id`. seen: seconds, when last.
+
+    visits: the stay in each zone, None outside of it. places: for each line, where the feet were when they were last
+    clear of it, relative, None if never.
+    """
+
+    id: int
+    seen: float
+    visits: tuple[Visit | None, ...]
+    places: tuple[Point | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ZonesState:
+    """All that Zones remembers."""
+
+    present: tuple[Presence, ...] = ()
+
+
+class Zones:
+    """The zones and lines of one stream.
+
+    Somebody counts as inside or as on the other side only when `margin` beyond the border (in shares of the frame's
+    shorter side, less in narrow zones), so that jitter on a border is no event. Who is first seen inside enters then.
+    Who is out of sight for longer than `lost_seconds` leaves; until then a visit goes on.
+    Raises ValueError where names are not unique or a setting makes no sense.
+    """
+
+    def __init__(
+        self, zones: Iterable[Zone] = (), lines: Iterable[Line] = (), *, margin: float = 0.01, lost_seconds: float = 5.0
+    ) -> None:
+        self.zones = tuple(zones)
+        self.lines = tuple(lines)
+        names = [zone.name for zone in self.zones] + [line.name for line in self.lines]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"several zones or lines are called {twice[0]!r}; give each a name of its own")
+        if not 0 <= margin <= 0.25:
+            raise ValueError(f"margin must be in 0..0.25, not {margin}")
+        if not lost_seconds >= 0:
+            raise ValueError(f"lost_seconds must be at least 0, not {lost_seconds}")
+        self._margin = margin
+        self._lost_seconds = lost_seconds
+        self._present: dict[int, Presence] = {}
+
+    def update(self, poses: Poses, width: int, height: int, timestamp: float) -> list[Event]:
+        """What happened between the last frame and this one, of `width` x `height` pixels.
+
+        Poses without ids, and the people with id -1, are nobody's. timestamp: seconds.
+        """
+        events: list[Event] = []
+        if poses.ids is not None and len(poses):
+            points = feet(poses)
+            depths = [self._depth(zone, points, width, height) for zone in self.zones]
+            for n in np.flatnonzero((poses.ids >= 0) & np.isfinite(points).all(axis=1)):
+                number = int(poses.ids[n])
+                before = self._present.get(number) or self._unknown(number, timestamp)
+                inside = [(float(depth[n]), margin) for depth, margin in depths]
+                visits = self._visits(before, inside, timestamp, events)
+                places = self._places(before, points[n], width, height, timestamp, events)
+                self._present[number] = Presence(number, timestamp, visits, places)
+        self._leave(timestamp, events)
+        return events
+
+    def state(self) -> ZonesState:
+        """What `restore` needs to go on elsewhere."""
+        return ZonesState(tuple(self._present.values()))
+
+    def restore(self, state: ZonesState) -> None:
+        """Go on from `state`, forgetting all else. Raises ValueError if it is of other zones and lines."""
+        for person in state.present:
+            if (len(person.visits), len(person.places)) != (len(self.zones), len(self.lines)):
+                raise ValueError(
+                    f"the state is of {len(person.visits)} zones and {len(person.places)} lines, not of "
+                    f"{len(self.zones)} and {len(self.lines)}"
+                )
+        self._present = {person.id: person for person in state.present}
+
+    def _unknown(self, number: int, timestamp: float) -> Presence:
+        return Presence(number, timestamp, (None,) * len(self.zones), (None,) * len(self.lines))
+
+    def _depth(self, zone: Zone, points: Doubles, width: int, height: int) -> tuple[Doubles, float]:
+        """How deep inside the points are, in pixels, and the margin there."""
+        polygon = np.array(zone.polygon) * (width, height)
+        return depth_inside(points, polygon), min(self._margin * min(width, height), _NARROW * thickness(polygon))
+
+    def _visits(
+        self, before: Presence, inside: Sequence[tuple[float, float]], now: float, events: list[Event]
+    ) -> tuple[Visit | None, ...]:
+        return tuple(
+            self._visit(zone, visit, before.id, depth, margin, now, events)
+            for zone, visit, (depth, margin) in zip(self.zones, before.visits, inside, strict=True)
+        )
+
+    @staticmethod
+    def _visit(
+        zone: Zone, visit: Visit | None, number: int, depth: float, margin: float, now: float, events: list[Event]
+    ) -> Visit | None:
+        if visit is None:
+            if depth < margin:
+                return None
+            events.append(Event("enter", zone.name, number, now))
+            return Visit(now)
+        stayed = now - visit.since
+        if depth < -margin:
+            events.append(Event("leave", zone.name, number, now, seconds=stayed))
+            return None
+        if zone.dwell_seconds is not None and not visit.dwelt and stayed >= zone.dwell_seconds:
+            events.append(Event("dwell", zone.name, number, now, seconds=stayed))
+            return Visit(visit.since, dwelt=True)
+        return visit
+
+    def _places(
+        self, before: Presence, point: Doubles, width: int, height: int, now: float, events: list[Event]
+    ) -> tuple[Point | None, ...]:
+        size = np.array([width, height], np.float64)
+        clear = self._margin * min(width, height)
+        places: list[Point | None] = []
+        for line, place in zip(self.lines, before.places, strict=True):
+            start, end = np.array(line.start) * size, np.array(line.end) * size
+            right = float(to_the_right(point[None], start, end)[0])
+            if right == 0 or abs(right) < clear:
+                places.append(place)  # too near to say
+                continue
+            places.append((float(point[0] / width), float(point[1] / height)))
+            if place is None:
+                continue
+            last = np.array(place) * size
+            was_right = float(to_the_right(last[None], start, end)[0])
+            if (right > 0) != (was_right > 0) and crosses(last, point, start, end):
+                side: Side = "right" if right > 0 else "left"
+                events.append(Event("cross", line.name, before.id, now, direction=side))
+        return tuple(places)
+
+    def _leave(self, now: float, events: list[Event]) -> None:
+        """Forget whoever is out of sight for too long."""
+        for person in [p for p in self._present.values() if now - p.seen > self._lost_seconds]:
+            del self._present[person.id]
+            for zone, visit in zip(self.zones, person.visits, strict=True):
+                if visit is not None:
+                    events.append(Event("leave", zone.name, person.id, now, seconds=person.seen - visit.since))
+
+
+def _check_points(what: str, name: str, points: Sequence[Point]) -> None:
+    if not name:
+        raise ValueError(f"{what} needs a name")
+    for point in points:
+        if len(point) != 2 or not all(isfinite(value) and 0 <= value <= 1 for value in point):
+            raise ValueError(f"{what}: each point is x, y in 0..1 (shares of the frame), not {point}")
