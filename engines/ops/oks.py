@@ -21,13 +21,22 @@ def oks(a: Floating, b: Floating, areas: Floating, sigmas: Floating, weights: Fl
     weights: (N, K), at least 0: how much each keypoint of `a` counts (COCO: 1 where it is annotated); None counts all.
     Returns (N, M) in 0..1, in the precision of `a`; 0 where no keypoint counts.
     """
-    eps = np.spacing(1.0)  # COCO's guard against an area of nothing
-    scale = (-0.5 / (np.square(2 * sigmas) * (areas[:, None] + eps))).astype(a.dtype)
-    dx = a[:, None, :, 0] - b[None, :, :, 0]
-    dy = a[:, None, :, 1] - b[None, :, :, 1]
-    alike: Floating = np.exp((dx * dx + dy * dy) * scale[:, None, :])
+    alike = keypoint_similarity(a[:, None] - b[None], areas[:, None], sigmas)
     if weights is None:
         weights = np.ones_like(a[..., 0])
     total = weights.sum(axis=1, keepdims=True)
     summed: Floating = (alike @ weights[:, :, None])[..., 0]
     return summed / np.where(total > 0, total, 1)
+
+
+def keypoint_similarity(offsets: Floating, areas: Floating, sigmas: Floating) -> Floating:
+    """The terms that `oks` averages: exp(-d² / (2 s² (2σ)²)) of each keypoint.
+
+    offsets: (..., K, 2) pixels between two poses. areas: (...) square pixels. sigmas: (K,).
+    Returns (..., K) in 0..1, in the precision of `offsets`.
+    """
+    eps = np.spacing(1.0)  # COCO's guard against an area of nothing
+    scale = (-0.5 / (np.square(2 * sigmas) * (areas[..., None] + eps))).astype(offsets.dtype)
+    dx, dy = offsets[..., 0], offsets[..., 1]
+    alike: Floating = np.exp((dx * dx + dy * dy) * scale)
+    return alike

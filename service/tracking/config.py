@@ -19,6 +19,7 @@ class TrackerConfig:
     duplicate_oks: a pose this similar to another of its frame that is a person already does not become one.
     lost_seconds: how long the tracker looks for a person out of sight; gaps between frames do not count.
     forget_seconds: how long it remembers a person at all, gaps between frames included.
+    max_tracks: how many people it remembers at most; the longest unseen go first.
     history: the poses of a person that a new one is compared with (the paper's queue of L frames).
     use_flow: carry people by optical flow where there are pixels.
     assignment: "greedy", the best pair first as in the paper, or "optimal", the best sum of similarities.
@@ -34,6 +35,7 @@ class TrackerConfig:
     duplicate_oks: float = 0.6
     lost_seconds: float = 5.0
     forget_seconds: float = 60.0
+    max_tracks: int = 256
     history: int = 3
     use_flow: bool = True
     assignment: Literal["greedy", "optimal"] = "greedy"
@@ -46,7 +48,8 @@ class TrackerConfig:
         for name in ("confirm_seconds", "lost_seconds", "forget_seconds"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
-        if self.history < 1:
-            raise ValueError(f"history is {self.history}; a pose needs at least 1 to be compared with")
+        for name in ("max_tracks", "history"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.assignment not in ("greedy", "optimal"):
             raise ValueError(f"assignment is {self.assignment!r}; it must be greedy or optimal")

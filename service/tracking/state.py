@@ -37,17 +37,18 @@ class TrackState:
 
     ids: (T,) int64, -1 for who is not confirmed yet. born, seen: (T,) float64 timestamps of the first and last pose.
     missed: (T,) float64 seconds that the tracker has looked in vain; 0 for who is in sight.
-    centers: (T, 2) float32 where constant velocity puts the middle of the person. velocities: (T, 2) float32 pixels
-    a second, the camera's motion taken off. boxes: (T, 4) float32 x1, y1, x2, y2. scores: (T,) float32 of the last
-    pose. poses: (T, L, K, 3) float32 x, y, score of the last L poses, the newest first; scores of 0 where none is.
+    velocities: (T, 2) float32 pixels a second, the camera's motion taken off. drifts: (T, 2) float32 pixels from where
+    flow has carried the person since the last pose to where constant velocity has. boxes: (T, 4) float32 as in Poses.
+    scores: (T,) float32 of the last pose. poses: (T, L, K, 3) float32 x, y, score of the last L poses, the newest
+    first; scores of 0 where there is none.
     """
 
     ids: NDArray[np.int64]
     born: NDArray[np.float64]
     seen: NDArray[np.float64]
     missed: NDArray[np.float64]
-    centers: NDArray[np.float32]
     velocities: NDArray[np.float32]
+    drifts: NDArray[np.float32]
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
     poses: NDArray[np.float32]
@@ -56,18 +57,18 @@ class TrackState:
         return len(self.ids)
 
     @staticmethod
-    def empty(history: int, keypoints: int) -> TrackState:
-        """Nobody."""
+    def zeros(people: int, history: int, keypoints: int) -> TrackState:
+        """Rows to be filled in."""
         return TrackState(
-            ids=np.zeros(0, np.int64),
-            born=np.zeros(0),
-            seen=np.zeros(0),
-            missed=np.zeros(0),
-            centers=np.zeros((0, 2), np.float32),
-            velocities=np.zeros((0, 2), np.float32),
-            boxes=np.zeros((0, 4), np.float32),
-            scores=np.zeros(0, np.float32),
-            poses=np.zeros((0, history, keypoints, 3), np.float32),
+            ids=np.zeros(people, np.int64),
+            born=np.zeros(people),
+            seen=np.zeros(people),
+            missed=np.zeros(people),
+            velocities=np.zeros((people, 2), np.float32),
+            drifts=np.zeros((people, 2), np.float32),
+            boxes=np.zeros((people, 4), np.float32),
+            scores=np.zeros(people, np.float32),
+            poses=np.zeros((people, history, keypoints, 3), np.float32),
         )
 
     @staticmethod
@@ -82,6 +83,24 @@ class TrackState:
     def copy(self) -> TrackState:
         """The same in arrays of its own."""
         return TrackState(*(column.copy() for column in _columns(self)))
+
+    def fitted(self, history: int, keypoints: int) -> TrackState:
+        """A copy with queues of `history` poses. Raises ValueError where the arrays are not of one set of people."""
+        fitted = TrackState.zeros(len(self), history, keypoints)
+        for name in _FIELDS:
+            given, wanted = getattr(self, name), getattr(fitted, name)
+            if given.shape[0] != len(self) or given.shape[-1:] != wanted.shape[-1:] or given.ndim != wanted.ndim:
+                raise ValueError(f"{name} is {given.shape} for {len(self)} people; it must be like {wanted.shape}")
+            if not np.isfinite(given).all():
+                raise ValueError(f"{name} holds values that are no numbers")
+        if self.poses.shape[2] != keypoints:
+            raise ValueError(f"these people have {self.poses.shape[2]} keypoints, not {keypoints}")
+        for name in _FIELDS:
+            if name != "poses":
+                getattr(fitted, name)[...] = getattr(self, name)
+        shared = min(history, self.poses.shape[1])
+        fitted.poses[:, :shared] = self.poses[:, :shared]
+        return fitted
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,130 @@
+"""Where points of one frame are in the next: pyramidal Lucas-Kanade with a forward-backward check."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.poses import Frame
+
+Floats = NDArray[np.float32]
+Grey = NDArray[Any]
+"""(height, width) uint8."""
+
+_WINDOW = (15, 15)
+_LEVELS = 3
+_CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 12, 0.02)
+_TEXTURE = 5e-4
+"""The least eigenvalue of a window's gradients: below it nothing there can be followed."""
+_RETURN = 1.0
+"""How far, in pixels of the shrunk frame, a point may come back from where it started."""
+_LARGE = 120.0
+"""People at least this high, in pixels, lose nothing when the frame is shrunk to half."""
+_GRID = (6, 4)
+_AGREED = 6
+"""So many points of the background must be followed before they speak for the camera."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """Where people went, in pixels.
+
+    moves: (T, K, 2), 0 where not found. found: (T, K). camera: (2,) the motion of the background.
+    """
+
+    moves: Floats
+    found: NDArray[np.bool_]
+    camera: Floats
+
+
+class Flow:
+    """Holds on to the last frame, in grey, to follow points from it into the next."""
+
+    def __init__(self) -> None:
+        self._grey: Grey | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the last frame, 0 without one."""
+        return (0, 0) if self._grey is None else (self._grey.shape[1], self._grey.shape[0])
+
+    def forget(self) -> None:
+        """Start again with the next frame."""
+        self._grey = None
+
+    def follow(self, frame: Frame, points: Floats, known: NDArray[np.bool_], boxes: Floats) -> Carried | None:
+        """Carry people from the last frame into this one, which becomes the last.
+
+        points: (T, K, 2) pixels of the last frame. known: (T, K) which to follow. boxes: (T, 4), to tell the background
+        from people. None without a last frame of the same size.
+        """
+        grey: Grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+        last, self._grey = self._grey, grey
+        if last is None or last.shape != grey.shape:
+            return None
+        ground = _background(grey.shape[1], grey.shape[0], boxes)
+        start = np.concatenate([points[known], ground])
+        if not len(start):
+            return Carried(np.zeros_like(points), np.zeros_like(known), np.zeros(2, np.float32))
+        moved, ok = _lucas_kanade(last, grey, start, _shrink(boxes))
+        people = len(start) - len(ground)
+        moves, found = np.zeros_like(points), np.zeros_like(known)
+        found[known] = ok[:people]
+        moves[found] = moved[:people][ok[:people]]
+        return Carried(moves, found, _camera(moved[people:][ok[people:]]))
+
+
+def _lucas_kanade(last: Grey, grey: Grey, start: Floats, shrink: int) -> tuple[Floats, NDArray[np.bool_]]:
+    """Moves (P, 2) in pixels of the frame, and which of them (P,) are to be believed."""
+    if shrink > 1:
+        size = (grey.shape[1] // shrink, grey.shape[0] // shrink)
+        last, grey = (cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in (last, grey))
+    begin = start / np.float32(shrink)
+    there, back = np.empty_like(begin), begin.copy()
+    there, forth, _ = _search(last, grey, begin, there, 0)
+    # The way back starts from where it should end: it needs few steps if it is right.
+    back, home, _ = _search(grey, last, there, back, cv2.OPTFLOW_USE_INITIAL_FLOW)
+    ok = (forth[:, 0] > 0) & (home[:, 0] > 0) & (np.square(back - begin).sum(axis=1) < _RETURN**2)
+    return (there - begin) * np.float32(shrink), ok
+
+
+def _search(a: Grey, b: Grey, start: Floats, end: Floats, flags: int) -> tuple[Grey, Grey, Grey]:
+    return cv2.calcOpticalFlowPyrLK(
+        a,
+        b,
+        start,
+        end,
+        winSize=_WINDOW,
+        maxLevel=_LEVELS,
+        criteria=_CRITERIA,
+        flags=flags,
+        minEigThreshold=_TEXTURE,
+    )
+
+
+def _shrink(boxes: Floats) -> int:
+    if not len(boxes):
+        return 2
+    return 2 if float((boxes[:, 3] - boxes[:, 1]).min()) >= _LARGE else 1
+
+
+def _background(width: int, height: int, boxes: Floats) -> Floats:
+    """Points of a grid over the frame that lie in nobody's box."""
+    x, y = np.meshgrid((np.arange(_GRID[0]) + 0.5) * width / _GRID[0], (np.arange(_GRID[1]) + 0.5) * height / _GRID[1])
+    grid = np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
+    inside = (grid[:, None] >= boxes[None, :, :2]) & (grid[:, None] <= boxes[None, :, 2:])
+    outside: NDArray[np.bool_] = ~np.any(np.all(inside, axis=2), axis=1)
+    return grid[outside]
+
+
+def _camera(moves: Floats) -> Floats:
+    """The motion that most of the background shares; none where it does not agree."""
+    if len(moves) < _AGREED:
+        return np.zeros(2, np.float32)
+    middle = np.median(moves, axis=0)
+    agree = np.abs(moves - middle).max(axis=1) < 2 + 0.1 * np.abs(middle).max()
+    return middle.astype(np.float32) if agree.mean() > 0.5 else np.zeros(2, np.float32)

@@ -1,0 +1,73 @@
+"""How the people a tracker remembers move while nobody looks, and what a new pose says of their speed."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.tracking.flow import Carried
+from service.tracking.similarity import Observed
+from service.tracking.state import TrackState
+
+_DAMPING = 2.0
+"""Seconds after which a person out of sight has lost all but a third of the speed they had."""
+_SPEED = 0.3
+"""Seconds over which speed is averaged."""
+
+
+def carry(tracks: TrackState, seconds: float, carried: Carried | None, least: int = 3) -> NDArray[np.float32]:
+    """Move `tracks` on in place by `seconds`; gives the part of each person's keypoints that flow has hold of, (T,).
+
+    carried: what flow says, None without pixels. Keypoints that flow did not find go with the rest of their person;
+    people of whom it found fewer than `least` go at constant velocity on top of the camera's motion.
+    """
+    reach = np.float32(_DAMPING * -np.expm1(-seconds / _DAMPING))
+    by_motion = tracks.velocities * reach
+    absent = tracks.missed > 0
+    if absent.any():
+        tracks.velocities[absent] *= np.float32(np.exp(-seconds / _DAMPING))
+    held = np.zeros(len(tracks), np.float32)
+    if carried is None:
+        tracks.poses[..., :2] += by_motion[:, None, None]
+        tracks.boxes[:] += np.tile(by_motion, 2)
+        return held
+    by_motion += carried.camera
+    count = carried.found.sum(axis=1)
+    whole = np.where((count >= least)[:, None], carried.moves.sum(axis=1) / np.maximum(count, 1)[:, None], by_motion)
+    moves = np.where((carried.found & (count >= least)[:, None])[..., None], carried.moves, whole[:, None])
+    tracks.poses[..., :2] += moves[:, None]
+    tracks.boxes[:] += np.tile(whole, 2)
+    tracks.drifts[:] += by_motion - whole
+    known = np.maximum((tracks.poses[:, 0, :, 2] > 0).sum(axis=1), 1)
+    return np.where(count >= least, count / known, held).astype(np.float32)
+
+
+def let_go(tracks: TrackState, which: NDArray[np.bool_]) -> None:
+    """Put people where constant velocity has them: flow may have stayed with whoever hides them."""
+    if which.any():
+        tracks.poses[which, ..., :2] += tracks.drifts[which][:, None, None]
+        tracks.boxes[which] += np.tile(tracks.drifts[which], 2)
+        tracks.drifts[which] = 0
+
+
+def observe(tracks: TrackState, rows: NDArray[np.intp], seen: Observed, chosen: NDArray[np.intp], now: float) -> None:
+    """Tell people `rows` that they are the poses `chosen` of now, in place."""
+    points, queue = seen.points[chosen], tracks.poses[rows]
+    elapsed = now - tracks.seen[rows]
+    # The surprise of each keypoint that both poses show, against where constant velocity expected it.
+    surprise = points[..., :2] - queue[:, 0, :, :2] - tracks.drifts[rows][:, None]
+    weights = points[..., 2] * queue[:, 0, :, 2]
+    shared = weights.sum(axis=1)
+    mean = (surprise * weights[..., None]).sum(axis=1) / np.maximum(shared, 1e-6)[:, None]
+    age = np.maximum(now - tracks.born[rows], 1e-6)
+    gain = np.maximum(-np.expm1(-elapsed / _SPEED), elapsed / age)
+    rate = np.divide(gain, elapsed, out=np.zeros_like(elapsed), where=elapsed > 0)
+    tracks.velocities[rows] += (mean * rate[:, None]).astype(np.float32)
+    queue[:, 1:] = queue[:, :-1]
+    queue[:, 0] = points
+    tracks.poses[rows] = queue
+    tracks.boxes[rows] = seen.boxes[chosen]
+    tracks.scores[rows] = seen.scores[chosen]
+    tracks.drifts[rows] = 0
+    tracks.seen[rows] = now
+    tracks.missed[rows] = 0

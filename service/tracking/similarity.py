@@ -1,0 +1,150 @@
+"""How alike the poses of a frame and the people a tracker remembers are, pair by pair.
+
+Only pairs near enough to be alike are compared, so that a crowd costs little more than its neighbours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.ops.oks import keypoint_similarity
+from service.tracking.state import TrackState
+
+Floats = NDArray[np.float32]
+Indices = NDArray[np.intp]
+
+_NEAR = 1.5
+"""Middles of boxes further apart than this many sizes are nobody alike. A size is the square root of a box's area."""
+_AREA = 0.6
+"""The part of a box that a person fills: OKS takes the person's area."""
+_MOTION = 0.5
+"""The say of constant velocity beside that of flow, when flow holds every keypoint of the person."""
+_DENIED = 1.0
+"""The least sum of weights that a similarity is divided by: one shared keypoint is no proof."""
+_START, _SPREAD = 0.3, 0.6
+"""How far from where they were expected people are, in sizes: at once, and after one second out of sight."""
+_FAR = 6.0
+"""Squared tolerances beyond which nobody is expected: a similarity of 0.05."""
+_GROWTH = 0.5
+"""How much of its size, as a logarithm, a box may gain or lose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """The poses of one frame, ready to compare. points: (N, K, 3) float32 x, y, score, 0 for what does not count.
+
+    boxes: (N, 4). areas: (N,) square pixels, of box or keypoints, whichever is larger. scores: (N,).
+    """
+
+    points: Floats
+    boxes: Floats
+    areas: Floats
+    scores: Floats
+
+    @staticmethod
+    def of(keypoints: Floats, keypoint_scores: Floats, boxes: Floats, scores: Floats, least: float) -> Observed:
+        """As `Poses` has them; keypoints with a score below `least`, or that are no numbers, do not count."""
+        points = np.empty((*keypoint_scores.shape, 3), np.float32)
+        points[..., :2] = keypoints
+        points[..., 2] = keypoint_scores
+        points[..., 2][keypoint_scores < least] = 0
+        if not np.isfinite(points).all():
+            points[~np.isfinite(points).all(axis=-1)] = 0
+        return Observed(points, boxes, areas(boxes), scores)
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """P pairs of a track and a pose that might be one. tracks, poses: (P,) indices. similarity: (P,) 0..1."""
+
+    tracks: Indices
+    poses: Indices
+    similarity: Floats
+
+    def where(self, chosen: NDArray[np.bool_]) -> Pairs:
+        """Some of the pairs."""
+        return Pairs(self.tracks[chosen], self.poses[chosen], self.similarity[chosen])
+
+
+def areas(boxes: Floats) -> Floats:
+    """(N,) square pixels of (N, 4) x1, y1, x2, y2; at least 1."""
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1)
+    product: Floats = sides[:, 0] * sides[:, 1]
+    return product
+
+
+def in_sight(tracks: TrackState, held: Floats, seen: Observed, sigmas: Floats) -> Pairs:
+    """Flow-based OKS over the queue of each person's last poses (Xiao, Wu, Wei, 2018, section 2.3).
+
+    Each pose of the queue lies where flow has carried it; the best of them speaks for the person, together with the
+    newest one where constant velocity puts it, as flow stays behind with the person in front when two cross.
+    held: (T,) 0..1, the part of each person's keypoints that flow has hold of.
+    """
+    row, column = _near(tracks.boxes, seen)
+    queue, new = tracks.poses[row], seen.points[column]
+    pairs, history, keypoints, _ = queue.shape
+    offsets = np.empty((pairs, history + 1, keypoints, 2), np.float32)
+    np.subtract(queue[..., :2], new[:, None, :, :2], out=offsets[:, :history])
+    np.add(offsets[:, 0], tracks.drifts[row][:, None], out=offsets[:, history])
+    area = np.maximum(areas(tracks.boxes)[row], seen.areas[column]) * np.float32(_AREA)
+    alike = keypoint_similarity(offsets, np.broadcast_to(area[:, None], offsets.shape[:2]), sigmas)
+    weights = queue[..., 2] * new[:, None, :, 2]
+    total = np.maximum(weights.sum(axis=-1), _DENIED)
+    by_flow = ((alike[:, :history] * weights).sum(axis=-1) / total).max(axis=1)
+    by_motion = (alike[:, history] * weights[:, 0]).sum(axis=-1) / total[:, 0]
+    share = held[row]
+    return Pairs(row, column, (share * by_flow + _MOTION * by_motion) / (share + _MOTION))
+
+
+def out_of_sight(tracks: TrackState, absent: NDArray[np.float64], seen: Observed, sigmas: Floats) -> Pairs:
+    """How well each pose could be each person who was last seen `absent` (T,) seconds ago.
+
+    A person moves on at constant velocity, but less and less surely: the tolerance grows with the root of time, as in
+    a random walk. Size and shape of the pose must fit too.
+    """
+    sizes = np.sqrt(areas(tracks.boxes))
+    reach = (sizes * (_START + _SPREAD * np.sqrt(absent))).astype(np.float32)
+    gaps = _middles(tracks.boxes + np.tile(tracks.drifts, 2))[:, None] - _middles(seen.boxes)[None]
+    distance = (gaps * gaps).sum(axis=-1) / (reach * reach)[:, None]
+    row, column = np.nonzero(distance < _FAR)
+    growth = np.log(sizes[row] / np.sqrt(seen.areas[column])) / _GROWTH
+    shape = _shape(tracks.poses[row, 0], seen.points[column], sigmas)
+    near = np.exp(-0.5 * (distance[row, column] + growth * growth))
+    return Pairs(row, column, near * (0.5 + 0.5 * shape))
+
+
+def between(seen: Observed, some: Indices, others: Indices, sigmas: Floats) -> Floats:
+    """OKS of poses of one frame with others of it, (S, O), in 0..1."""
+    a, b = seen.points[some][:, None], seen.points[others][None]
+    area = np.maximum(seen.areas[some][:, None], seen.areas[others][None]) * np.float32(_AREA)
+    weights = a[..., 2] * b[..., 2]
+    alike = keypoint_similarity(a[..., :2] - b[..., :2], area, sigmas)
+    return (alike * weights).sum(axis=-1) / np.maximum(weights.sum(axis=-1), _DENIED)  # type: ignore[no-any-return]
+
+
+def _near(boxes: Floats, seen: Observed) -> tuple[Indices, Indices]:
+    gaps = _middles(boxes)[:, None] - _middles(seen.boxes)[None]
+    reach = _NEAR**2 * np.maximum(areas(boxes)[:, None], seen.areas[None])
+    row, column = np.nonzero((gaps * gaps).sum(axis=-1) < reach)
+    return row, column
+
+
+def _middles(boxes: Floats) -> Floats:
+    return (boxes[:, :2] + boxes[:, 2:]) * np.float32(0.5)
+
+
+def _shape(a: Floats, b: Floats, sigmas: Floats) -> Floats:
+    """OKS of (P, K, 3) poses, each moved to its own middle and scaled to the size of 1, over what both show."""
+    weights = a[..., 2] * b[..., 2]
+    total = np.maximum(weights.sum(axis=-1), 1e-6)[:, None]
+    forms = []
+    for points in (a[..., :2], b[..., :2]):
+        centred = points - (points * weights[..., None]).sum(axis=1, keepdims=True) / total[..., None]
+        spread = np.sqrt((np.square(centred).sum(axis=-1) * weights).sum(axis=-1) / total[:, 0])
+        forms.append(centred / np.maximum(spread, 1e-6)[:, None, None])
+    # the spread around the middle is about a third of a person's height, whose area is about a fifth of height squared
+    alike = keypoint_similarity(forms[0] - forms[1], np.full(len(a), 2.0, np.float32), sigmas)
+    return (alike * weights).sum(axis=-1) / np.maximum(weights.sum(axis=-1), _DENIED)  # type: ignore[no-any-return]

@@ -1,0 +1,231 @@
+"""Sequences of people drawn in code, with the truth beside what a detector would see of them.
+
+People are rigid shapes of textured cloth that walk before a textured wall, so that optical flow has something to hold.
+All is seeded: a scene of one seed is the same everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.poses import Frame, Poses
+from engines.skeletons import COCO_17, Skeleton, convert_keypoints
+
+Floats = NDArray[Any]
+"""float32; OpenCV names no type."""
+
+Path = Callable[[float], tuple[float, float]]
+"""Seconds to where the middle of a person is, in pixels of the wall."""
+
+WIDTH, HEIGHT, FPS = 320, 180, 15.0
+
+# A person of height 1 around their middle, facing us; x to the right.
+_FIGURE = np.array(
+    [(0, -0.42), (0.02, -0.44), (-0.02, -0.44), (0.05, -0.43), (-0.05, -0.43), (0.11, -0.30), (-0.11, -0.30),
+     (0.15, -0.14), (-0.15, -0.14), (0.16, 0.01), (-0.16, 0.01), (0.07, 0.02), (-0.07, 0.02), (0.08, 0.24),
+     (-0.08, 0.24), (0.08, 0.46), (-0.08, 0.46)], np.float32
+)  # fmt: skip
+_WIDTH_OF_A_PERSON = 0.42
+
+
+@dataclass(frozen=True)
+class Person:
+    """Someone in a scene. height: pixels. present: when they are there at all. Later people stand in front."""
+
+    height: float
+    path: Path
+    present: Callable[[float], bool] = lambda _: True
+
+
+@dataclass(frozen=True)
+class Detector:
+    """How well people are seen. noise: spread of keypoints in OKS sigmas. missed: 0..1 of people in frames.
+
+    ghosts: false people a frame. blind: the part of a person that must be hidden for them not to be seen; 2 is never.
+    """
+
+    noise: float = 0.3
+    missed: float = 0.0
+    ghosts: float = 0.0
+    blind: float = 0.7
+
+
+PERFECT = Detector(noise=0.0, blind=2.0)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What happens in a scene. pillars: (left, right) pixels of the wall that hide who is behind. camera: its path.
+
+    skipped: whether the frame of a moment never arrives.
+    """
+
+    people: list[Person]
+    seconds: float
+    pillars: list[tuple[float, float]] = field(default_factory=list)
+    camera: Path = lambda _: (0.0, 0.0)
+    skipped: Callable[[float], bool] = lambda _: False
+    detector: Detector = field(default_factory=Detector)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One frame of a scene.
+
+    truth: everybody in the picture, with their true ids from 1 on, keypoint scores 0 where hidden. seen: what the
+    detector found. who: (N,) the true id of each of those, 0 of a ghost.
+    """
+
+    timestamp: float
+    frame: Frame
+    truth: Poses
+    seen: Poses
+    who: NDArray[np.int64]
+
+
+def texture(rng: np.random.Generator, height: int, width: int, coarse: int = 5) -> NDArray[np.float32]:
+    """(height, width, 3) noise of several scales, 0..255."""
+    total = np.zeros((height, width, 3), np.float32)
+    for scale in (2**n for n in range(1, coarse + 1)):
+        noise = rng.normal(size=(height // scale + 2, width // scale + 2, 3)).astype(np.float32)
+        total += scale**0.5 * cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    low, high = total.min(), total.max()
+    return (total - low) / (high - low) * 255  # type: ignore[no-any-return]
+
+
+def play(plan: Plan, seed: int, *, width: int = WIDTH, height: int = HEIGHT, fps: float = FPS) -> list[Step]:
+    """Draw a scene. Keypoints are coco-17; see `as_skeleton` for others."""
+    rng = np.random.default_rng(seed)
+    wall = texture(rng, height * 2, width * 3)
+    pillar = texture(rng, height * 2, width * 3)
+    figures = [_FIGURE * rng.normal(1, 0.05, (1, 2)).astype(np.float32) for _ in plan.people]
+    sprites = [_sprite(rng, person.height, figure) for person, figure in zip(plan.people, figures, strict=True)]
+    steps = []
+    for number in range(round(plan.seconds * fps)):
+        now = number / fps
+        if plan.skipped(now):
+            continue
+        camera = np.array(plan.camera(now), np.float32)
+        picture = _window(wall, camera, width, height)
+        shown: list[NDArray[np.bool_]] = []
+        keypoints: list[Floats] = []
+        covers: list[Floats] = []
+        ids: list[int] = []
+        for person, figure, (cloth, mask) in zip(plan.people, figures, sprites, strict=True):
+            middle = np.array(person.path(now), np.float32) - camera
+            if person.present(now):
+                cover = _put(picture, cloth, mask, middle)
+                for behind in covers:
+                    behind[cover > 0.5] = 0
+                covers.append(cover)
+                keypoints.append(figure * person.height + middle)
+                ids.append(plan.people.index(person) + 1)
+        for left, right in plan.pillars:
+            a, b = (int(np.clip(x - camera[0], 0, width)) for x in (left, right))
+            picture[:, a:b] = _window(pillar, camera, width, height)[:, a:b]
+            for behind in covers:
+                behind[:, a:b] = 0
+        for points, cover in zip(keypoints, covers, strict=True):
+            shown.append(_uncovered(points, cover))
+        truth, seen, who = _look(rng, plan.detector, keypoints, shown, ids, width, height)
+        steps.append(Step(now, picture.astype(np.uint8), truth, seen, who))
+    return steps
+
+
+def as_skeleton(poses: Poses, skeleton: Skeleton) -> Poses:
+    """The same people with the keypoints of `skeleton` that coco-17 can give."""
+    points, scores = convert_keypoints(poses.keypoints, poses.keypoint_scores, COCO_17, skeleton)
+    return replace(poses, keypoints=points, keypoint_scores=scores, skeleton=skeleton)
+
+
+def _sprite(rng: np.random.Generator, height: float, figure: Floats) -> tuple[Floats, Floats]:
+    """A person's cloth (h, w, 3) and where it is (h, w) 0 or 1, with the person's middle in its middle."""
+    h, w = int(height * 1.1), int(height * _WIDTH_OF_A_PERSON * 1.1)
+    cloth = texture(rng, h, w, coarse=4) * rng.uniform(0.5, 1, 3).astype(np.float32)
+    mask = np.zeros((h, w), np.uint8)
+    points = np.round(figure * height + (w / 2, h / 2)).astype(int)
+    thick = max(2, int(height * 0.09))
+    for a, b in COCO_17.limbs:
+        cv2.line(mask, points[a].tolist(), points[b].tolist(), 1, thick)
+    cv2.fillConvexPoly(mask, points[[5, 6, 12, 11]], 1)
+    cv2.circle(mask, points[0].tolist(), int(height * 0.08), 1, -1)
+    return cloth, mask.astype(np.float32)
+
+
+def _window(wall: Floats, camera: Floats, width: int, height: int) -> Floats:
+    """What the camera sees of the wall, from the middle of it on, to fractions of a pixel."""
+    shift = np.array([[1, 0, -camera[0] - wall.shape[1] / 3], [0, 1, -camera[1] - wall.shape[0] / 4]], np.float32)
+    return cv2.warpAffine(wall, shift, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+
+
+def _put(picture: Floats, cloth: Floats, mask: Floats, middle: Floats) -> Floats:
+    """Draw a person into the picture; gives where they are in it."""
+    height, width = picture.shape[:2]
+    shift = np.array([[1, 0, middle[0] - mask.shape[1] / 2], [0, 1, middle[1] - mask.shape[0] / 2]], np.float32)
+    cover = cv2.warpAffine(mask, shift, (width, height), flags=cv2.INTER_LINEAR)
+    drawn = cv2.warpAffine(cloth, shift, (width, height), flags=cv2.INTER_LINEAR)
+    picture += cover[..., None] * (drawn - picture)
+    return cover
+
+
+def _uncovered(points: Floats, cover: Floats) -> NDArray[np.bool_]:
+    """Which keypoints lie in the picture with nobody and nothing before them."""
+    height, width = cover.shape
+    x, y = np.round(points).astype(int).T
+    inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
+    near = cv2.dilate(cover, np.ones((5, 5), np.uint8))  # thin limbs: the keypoint may lie on their edge
+    clear: NDArray[np.bool_] = inside & (near[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)] > 0.5)
+    return clear
+
+
+def _look(
+    rng: np.random.Generator,
+    detector: Detector,
+    keypoints: list[Floats],
+    shown: list[NDArray[np.bool_]],
+    ids: list[int],
+    width: int,
+    height: int,
+) -> tuple[Poses, Poses, NDArray[np.int64]]:
+    """The truth of everybody at least partly in the picture, what the detector makes of it, and of whom."""
+    in_picture = [n for n, p in enumerate(keypoints) if ((p > 0) & (p < (width, height))).all(axis=1).mean() > 1 - 0.7]
+    truth_points = [keypoints[n] for n in in_picture]
+    truth_ids = np.array([ids[n] for n in in_picture], np.int64)
+    visible = [shown[n] for n in in_picture]
+    truth = _poses(truth_points, [v.astype(np.float32) for v in visible], truth_ids)
+    found, scores, who = [], [], []
+    for points, clear, identity in zip(truth_points, visible, truth_ids, strict=True):
+        hidden = 1 - clear.mean()
+        unlucky = rng.uniform() < detector.missed
+        size = np.sqrt(np.prod(np.ptp(points, axis=0)))
+        spread = COCO_17.sigmas * 2 * size * detector.noise * np.where(clear, 1, 2)
+        noise = rng.normal(size=points.shape) * spread[:, None]
+        score = np.clip(np.where(clear, 0.9, 0.4) + rng.normal(0, 0.05, len(points)), 0, 1)
+        if hidden < detector.blind and not unlucky:
+            found.append((points + noise).astype(np.float32))
+            perfect = detector == PERFECT
+            scores.append(np.ones(len(points), np.float32) if perfect else score.astype(np.float32))
+            who.append(int(identity))
+    for _ in range(rng.poisson(detector.ghosts)):
+        tall = rng.uniform(0.2, 0.5) * height
+        spot = rng.uniform((0, 0), (width, height))
+        found.append((_FIGURE * tall + spot + rng.normal(0, tall / 20, _FIGURE.shape)).astype(np.float32))
+        scores.append(rng.uniform(0.1, 0.5, len(_FIGURE)).astype(np.float32))
+        who.append(0)
+    return truth, _poses(found, scores), np.array(who, np.int64)
+
+
+def _poses(points: list[Floats], scores: list[Floats], ids: NDArray[np.int64] | None = None) -> Poses:
+    if not points:
+        return replace(Poses.empty(COCO_17), ids=ids)
+    keypoints, keypoint_scores = np.stack(points), np.stack(scores)
+    low, high = keypoints.min(axis=1), keypoints.max(axis=1)
+    margin = (high - low) * 0.08
+    boxes = np.concatenate([low - margin, high + margin], axis=1).astype(np.float32)
+    return Poses(keypoints, keypoint_scores, boxes, keypoint_scores.mean(axis=1), COCO_17, ids)
