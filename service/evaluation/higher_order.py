@@ -1,0 +1,132 @@
+"""HOTA: detection and association in one balanced measure, over thresholds of similarity.
+
+Luiten, Osep, Dendorfer, Torr, Geiger, Leal-Taixe and Leibe, "HOTA: A Higher Order Metric for Evaluating Multi-Object
+Tracking", IJCV 129, 2021, section 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.evaluation.assignment import best_assignment
+from service.evaluation.sequence import EPSILON, Numbered, TrackedSequence, number
+
+Floats = NDArray[np.float64]
+
+ALPHAS: Floats = np.arange(1, 20, dtype=np.float64) * 0.05
+"""The thresholds of similarity: 0.05, 0.10, ... 0.95."""
+ALPHAS.flags.writeable = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hota:
+    """Sums over all frames, each (19,) over ALPHAS, and the measures made of them (fractions).
+
+    matches, misses, false_positives: people. association, association_recall, association_precision: summed over
+    matches. similarity: summed over matches.
+    """
+
+    matches: Floats
+    misses: Floats
+    false_positives: Floats
+    association: Floats
+    association_recall: Floats
+    association_precision: Floats
+    similarity: Floats
+
+    @property
+    def det_a(self) -> Floats:
+        """DetA: matches / (matches + misses + false positives)."""
+        return self.matches / np.maximum(1, self.matches + self.misses + self.false_positives)
+
+    @property
+    def det_re(self) -> Floats:
+        """DetRe: share of the true people that are matched."""
+        return self.matches / np.maximum(1, self.matches + self.misses)
+
+    @property
+    def det_pr(self) -> Floats:
+        """DetPr: share of the found people that are matched."""
+        return self.matches / np.maximum(1, self.matches + self.false_positives)
+
+    @property
+    def ass_a(self) -> Floats:
+        """AssA: how well the ids of the matches agree over time."""
+        return self.association / np.maximum(1, self.matches)
+
+    @property
+    def ass_re(self) -> Floats:
+        """AssRe: how much of each person's time its id covers."""
+        return self.association_recall / np.maximum(1, self.matches)
+
+    @property
+    def ass_pr(self) -> Floats:
+        """AssPr: how much of each id's time goes to its person."""
+        return self.association_precision / np.maximum(1, self.matches)
+
+    @property
+    def loc_a(self) -> Floats:
+        """LocA: mean similarity of the matches; 1 where there are none, as in the authors' evaluation."""
+        return np.where(self.matches > 0, self.similarity / np.maximum(1, self.matches), 1.0)
+
+    @property
+    def hota_per_alpha(self) -> Floats:
+        """The geometric mean of DetA and AssA."""
+        return np.sqrt(self.det_a * self.ass_a)
+
+    @property
+    def hota(self) -> float:
+        """HOTA itself: the mean over the thresholds."""
+        return float(self.hota_per_alpha.mean())
+
+    def __add__(self, other: Hota) -> Hota:
+        return Hota(*(getattr(self, name) + getattr(other, name) for name in Hota.__slots__))
+
+
+def hota(sequences: Sequence[TrackedSequence]) -> Hota:
+    """HOTA over all sequences together: counts are summed, association and localisation weighed by matches."""
+    nothing = Hota(*(np.zeros(len(ALPHAS)) for _ in Hota.__slots__))
+    return sum((_one(number(sequence)) for sequence in sequences), start=nothing)
+
+
+def _one(numbered: Numbered) -> Hota:
+    truth_frames, found_frames = numbered.truth_frames, numbered.found_frames
+    agreement = _agreement(numbered)
+    pairs: list[NDArray[np.int64]] = []
+    likeness: list[Floats] = []
+    for frame in numbered.frames:
+        rows, columns = best_assignment(agreement[np.ix_(frame.truth, frame.found)] * frame.similarity)
+        pairs.append(frame.truth[rows] * len(found_frames) + frame.found[columns])
+        likeness.append(frame.similarity[rows, columns])
+    pair = np.concatenate(pairs) if pairs else np.zeros(0, np.int64)
+    similarity = np.concatenate(likeness) if likeness else np.zeros(0)
+
+    sums = np.zeros((5, len(ALPHAS)))
+    for n, alpha in enumerate(ALPHAS):
+        reached = similarity >= alpha - EPSILON
+        together = np.bincount(pair[reached], minlength=agreement.size).reshape(agreement.shape)
+        either = truth_frames[:, None] + found_frames[None, :] - together
+        sums[:, n] = (
+            reached.sum(),
+            (together * together / np.maximum(1, either)).sum(),
+            (together * together / truth_frames[:, None]).sum(),
+            (together * together / found_frames[None, :]).sum(),
+            similarity[reached].sum(),
+        )
+    return Hota(sums[0], truth_frames.sum() - sums[0], found_frames.sum() - sums[0], *sums[1:])
+
+
+def _agreement(numbered: Numbered) -> Floats:
+    """How well each true person and each found id go together over the whole sequence, (G, T): the weight that makes
+    the matching of each frame serve association first. Similarity counts as far as it is no one else's."""
+    together = np.zeros((len(numbered.truth_frames), len(numbered.found_frames)))
+    for frame in numbered.frames:
+        similarity = frame.similarity
+        either = similarity.sum(axis=1, keepdims=True) + similarity.sum(axis=0, keepdims=True) - similarity
+        share = np.divide(similarity, either, out=np.zeros_like(similarity), where=either > EPSILON)
+        together[np.ix_(frame.truth, frame.found)] += share
+    return together / (numbered.truth_frames[:, None] + numbered.found_frames[None, :] - together)

@@ -1,0 +1,149 @@
+"""PoseTrack's tracking measures: CLEAR MOT of each joint on its own, with the person's id as the joint's.
+
+Andriluka et al., "PoseTrack", CVPR 2018, section 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.poses import Poses
+from engines.skeletons import POSETRACK_15
+from service.evaluation.assignment import best_assignment
+from service.evaluation.joints import POSEVAL, THRESHOLD, Floats, JointFrame, Quirks, with_total
+
+Ints = NDArray[np.int64]
+
+_NOBODY = np.iinfo(np.int64).min
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JointMot:
+    """Counts (15,) per joint, and the measures (16,) made of them: per joint and their mean; percent, nan where a joint
+    is never labelled.
+
+    matches: switches included. distances: summed in head sizes, over the matches (and candidates, see Quirks).
+    """
+
+    matches: Ints
+    misses: Ints
+    false_positives: Ints
+    switches: Ints
+    distances: Floats
+
+    @property
+    def mota(self) -> Floats:
+        """1 - (misses + false positives + switches) / labelled joints."""
+        wrong = self.misses + self.false_positives + self.switches
+        return with_total(100 * (1 - _ratio(wrong, self.matches + self.misses)))
+
+    @property
+    def motp(self) -> Floats:
+        """1 - mean distance of the matches in head sizes: 50 to 100 without quirks."""
+        return with_total(100 * (1 - _ratio(self.distances, self.matches)))
+
+    @property
+    def precision(self) -> Floats:
+        """Matches / found joints."""
+        return with_total(100 * _ratio(self.matches, self.matches + self.false_positives))
+
+    @property
+    def recall(self) -> Floats:
+        """Matches / labelled joints."""
+        return with_total(100 * _ratio(self.matches, self.matches + self.misses))
+
+
+def posetrack_mot(sequences: Sequence[Sequence[JointFrame]], quirks: Quirks = POSEVAL) -> JointMot:
+    """MOTA and MOTP per joint over all sequences together.
+
+    People without an identity (id below 0) count as not found. Raises ValueError for poses without ids.
+    """
+    joints = [_Joint() for _ in POSETRACK_15.keypoints]
+    for frames in sequences:
+        for joint in joints:
+            joint.start()
+        for frame in quirks.judged(frames)[: -1 if quirks.drops_last_frame else None]:
+            _count(frame, joints, quirks)
+    matches, misses, false_positives, switches = np.array(
+        [(j.matches, j.misses, j.false_positives, j.switches) for j in joints]
+    ).T
+    distances = np.array([joint.distance for joint in joints])
+    return JointMot(matches, misses, false_positives, switches, distances)
+
+
+class _Joint:
+    """One joint's counts so far, and who went with whom in this sequence."""
+
+    def __init__(self) -> None:
+        self.matches = self.misses = self.false_positives = self.switches = 0
+        self.distance = 0.0
+        self.start()
+
+    def start(self) -> None:
+        """A new sequence: nobody is known."""
+        self.names: dict[int, int] = {}  # the id under which each person was last matched
+        self.persons: dict[int, int] = {}  # the person to whom each id last went anew
+
+    def count(self, truth: Ints, found: Ints, distances: Floats, quirks: Quirks) -> None:
+        """One frame. distances: (N, M) in head sizes."""
+        near = distances <= THRESHOLD
+        if quirks.counts_candidates:
+            self.distance += float(distances[near].sum())
+        # A person whose last id is near enough keeps it; what is left is matched, as many as can be, nearest first.
+        names = np.array([self.names.get(person, _NOBODY) for person in truth.tolist()], np.int64)
+        kept = near & (names[:, None] == found)
+        kept &= np.cumsum(kept, axis=0) == 1  # two people may have been matched to one id, in different frames
+        free = near & ~kept.any(axis=1)[:, None] & ~kept.any(axis=0)[None, :]
+        worth = len(truth) * THRESHOLD + 1
+        rows, columns = best_assignment(np.where(free, worth - np.where(near, distances, 0), 0))
+        new = free[rows, columns]
+        for row, column in zip(rows[new], columns[new], strict=True):
+            self._name(int(truth[row]), int(found[column]), float(distances[row, column]), quirks)
+        matched = int(kept.sum() + new.sum())
+        self.matches += matched
+        self.misses += len(truth) - matched
+        self.false_positives += len(found) - matched
+        self.distance += float(distances[kept].sum())
+
+    def _name(self, person: int, name: int, distance: float, quirks: Quirks) -> None:
+        """Match a person to another id than its last one."""
+        switched = self.names.get(person, name) != name
+        moved = self.persons.get(name, person) != person
+        self.switches += switched
+        self.distance += distance
+        if quirks.repeats_changes:
+            new = (switched and name not in self.persons) + (moved and person not in self.names)
+            self.distance += distance * (moved + new)
+        self.names[person], self.persons[name] = name, person
+
+
+def _count(frame: JointFrame, joints: Sequence[_Joint], quirks: Quirks) -> None:
+    if quirks.shortens_empty_frames and not (len(frame.truth) and len(frame.found)):
+        for joint in joints:
+            joint.misses += 1
+            joint.false_positives += 1
+        return
+    truth, found, distances = _ids(frame.truth), _ids(frame.found), frame.distances()
+    named = found >= 0
+    for n, joint in enumerate(joints):
+        there, seen = frame.truth.keypoint_scores[:, n] > 0, named & (frame.found.keypoint_scores[:, n] > 0)
+        joint.count(
+            truth[there],
+            found[seen],
+            distances[:, :, n][np.ix_(there, seen)],
+            quirks,
+        )
+
+
+def _ids(poses: Poses) -> Ints:
+    if poses.ids is None and len(poses):
+        raise ValueError("tracking is measured by ids; these poses have none")
+    return np.zeros(0, np.int64) if poses.ids is None else poses.ids
+
+
+def _ratio(part: NDArray[np.number], whole: Ints) -> Floats:
+    return np.where(whole > 0, part / np.maximum(1, whole), np.nan)

@@ -1,0 +1,108 @@
+"""What PoseTrack's measures compare: the labelled and the found joints of a frame, and the head sizes that scale them.
+
+Andriluka et al., "PoseTrack: A Benchmark for Human Pose Estimation and Tracking", CVPR 2018, section 4: a found joint
+is right within half a head size of its true place (PCKh of Andriluka et al., CVPR 2014).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.poses import Poses
+from engines.skeletons import POSETRACK_15
+
+Floats = NDArray[np.float64]
+
+THRESHOLD = 0.5
+"""How far from its true place a joint may be, in head sizes."""
+_HEAD = 0.6
+"""MPII's head size is this part of its head box's diagonal."""
+
+GROUPS = {
+    "Head": ("head_top", "nose", "head_bottom"),
+    "Shou": ("right_shoulder", "left_shoulder"),
+    "Elb": ("right_elbow", "left_elbow"),
+    "Wri": ("right_wrist", "left_wrist"),
+    "Hip": ("right_hip", "left_hip"),
+    "Knee": ("right_knee", "left_knee"),
+    "Ankl": ("right_ankle", "left_ankle"),
+    "Total": POSETRACK_15.keypoints,
+}
+"""The columns in which PoseTrack reports, each the mean over its joints."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JointFrame:
+    """One frame: N true and M found people, poses of PoseTrack's 15 joints.
+
+    A joint whose score is 0 is not labelled, or not found. head_sizes: (N,) pixels, above 0. labelled: whether people
+    were labelled in this frame at all. Raises ValueError for another skeleton and for head sizes that are not there.
+    """
+
+    truth: Poses
+    found: Poses
+    head_sizes: Floats
+    labelled: bool = True
+
+    def __post_init__(self) -> None:
+        for poses in (self.truth, self.found):
+            if poses.skeleton != POSETRACK_15:
+                raise ValueError(f"PoseTrack has the skeleton {POSETRACK_15.name}, not {poses.skeleton.name}")
+        if self.head_sizes.shape != (len(self.truth),) or not (self.head_sizes > 0).all():
+            raise ValueError(f"each of the {len(self.truth)} true people needs a head size above 0")
+
+    def distances(self) -> Floats:
+        """(N, M, 15) distances in head sizes; infinite where either joint is missing."""
+        apart = self.truth.keypoints[:, None].astype(np.float64) - self.found.keypoints[None]
+        both = self.truth.keypoint_scores[:, None] * self.found.keypoint_scores[None] > 0
+        return np.where(both, np.hypot(apart[..., 0], apart[..., 1]) / self.head_sizes[:, None, None], np.inf)
+
+
+@dataclass(frozen=True, slots=True)
+class Quirks:
+    """Properties of poseval, the published evaluation, that change its figures; each can be switched off.
+
+    drops_last_frame: the last frame of every sequence is left out.
+    counts_candidates: MOTP counts the distances of all pairs near enough to match, besides those of the matches; it
+    comes out some 20 points too low.
+    repeats_changes: MOTP counts the distance of a match again where its id was another person's before, and where an
+    id or a person is matched for the first time in the course of such a change.
+    shortens_empty_frames: frames without true people are left out; in tracking a frame without found people counts one
+    miss and one false positive of each joint, whoever is there.
+    """
+
+    drops_last_frame: bool = True
+    counts_candidates: bool = True
+    repeats_changes: bool = True
+    shortens_empty_frames: bool = True
+
+    def judged(self, frames: Sequence[JointFrame]) -> list[JointFrame]:
+        """The frames that count."""
+        return [frame for frame in frames if frame.labelled and (len(frame.truth) or not self.shortens_empty_frames)]
+
+
+POSEVAL = Quirks()
+CORRECT = Quirks(drops_last_frame=False, counts_candidates=False, repeats_changes=False, shortens_empty_frames=False)
+
+
+def head_sizes(head_boxes: NDArray[np.floating]) -> Floats:
+    """(N,) head sizes of (N, 4) head boxes x1, y1, x2, y2."""
+    sides = head_boxes[:, 2:].astype(np.float64) - head_boxes[:, :2]
+    return _HEAD * np.hypot(sides[:, 0], sides[:, 1])
+
+
+def with_total(per_joint: Sequence[float] | Floats) -> Floats:
+    """(16,) the 15 joints and their mean; a joint that was never labelled is nan and not in the mean."""
+    values = np.asarray(per_joint, np.float64)
+    known = values[~np.isnan(values)]
+    return np.append(values, known.mean() if len(known) else np.nan)
+
+
+def grouped(per_joint: Floats) -> dict[str, float]:
+    """The first 15 of `per_joint` as the columns of GROUPS."""
+    index = {name: n for n, name in enumerate(POSETRACK_15.keypoints)}
+    return {group: float(with_total([per_joint[index[name]] for name in names])[-1]) for group, names in GROUPS.items()}

@@ -1,0 +1,67 @@
+"""From PoseTrack's files to the frames that its measures compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.poses import Poses
+from service.evaluation.joints import JointFrame, head_sizes
+from service.formats.errors import FormatError
+from service.formats.sequence import PoseFrame, PoseSequence
+
+Floating = NDArray[np.floating[Any]]
+
+
+def pair(truth: PoseSequence, found: PoseSequence) -> list[JointFrame]:
+    """The frames of the truth, each with what was found in the frame of the same name: nobody where there is none.
+
+    Joints in regions that were not labelled are left out on both sides. Raises FormatError where the two sequences have
+    no frame in common, and for truth without head boxes.
+    """
+    by_name = {frame.name: frame for frame in found.frames}
+    if truth.frames and not any(frame.name in by_name for frame in truth.frames):
+        theirs = found.frames[0].name if found.frames else "no frames"
+        raise FormatError(
+            f"{found.name}: none of its frames is one of the truth: {theirs} against {truth.frames[0].name}; results "
+            "must name the same image files as the truth"
+        )
+    return [_pair(frame, by_name.get(frame.name), truth.name) for frame in truth.frames]
+
+
+def _pair(truth: PoseFrame, found: PoseFrame | None, sequence: str) -> JointFrame:
+    people = _outside(truth.poses, truth.ignored)
+    others = Poses.empty(people.skeleton) if found is None else _outside(found.poses, truth.ignored)
+    there, seen = _have_joints(people), _have_joints(others)
+    heads = truth.head_boxes
+    if heads is None:
+        if there.any():
+            raise FormatError(f"{sequence}: the people of {truth.name} have no head boxes; PoseTrack measures by them")
+        heads = np.zeros((len(people), 4), np.float32)
+    return JointFrame(people.select(there), others.select(seen), head_sizes(heads[there]), truth.labelled)
+
+
+def _have_joints(poses: Poses) -> NDArray[np.bool_]:
+    return np.asarray((poses.keypoint_scores > 0).any(axis=1))
+
+
+def _outside(poses: Poses, regions: Sequence[Floating]) -> Poses:
+    """The people without the keypoints that lie in any of the regions."""
+    scores = poses.keypoint_scores.copy()
+    for region in regions:
+        scores[contains(region, poses.keypoints)] = 0
+    return replace(poses, keypoint_scores=scores)
+
+
+def contains(polygon: Floating, points: Floating) -> NDArray[np.bool_]:
+    """Which of (..., 2) points lie in the polygon of (V, 2) corners: a ray to the right crosses its edge an odd number
+    of times (Shimrat, "Algorithm 112", CACM 5, 1962)."""
+    x, y = points[..., 0, None].astype(np.float64), points[..., 1, None].astype(np.float64)
+    (x1, y1), (x2, y2) = polygon.T.astype(np.float64), np.roll(polygon, -1, axis=0).T.astype(np.float64)
+    spans = (y1 > y) != (y2 > y)
+    slope = np.divide(x2 - x1, y2 - y1, out=np.zeros_like(x1), where=y2 != y1)
+    return np.asarray((spans & (x < x1 + (y - y1) * slope)).sum(axis=-1) % 2 == 1)

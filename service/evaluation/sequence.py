@@ -1,0 +1,103 @@
+"""What tracking metrics compare: per frame who is there, whom the tracker named, and how alike they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from engines.ops.oks import oks
+from engines.poses import Poses
+
+EPSILON = float(np.finfo(np.float64).eps)
+"""How far below a threshold a similarity may be and still reach it, so that rounding decides nothing."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrackedFrame:
+    """One frame: the true people, the found people and the similarity of every pair.
+
+    truth: (N,) true ids, found: (M,) ids by the tracker; each at most once in a frame. similarity: (N, M) in 0..1.
+    Anything array-like is taken and kept as int64 and float64. Raises ValueError where the three contradict each other.
+    """
+
+    truth: NDArray[np.int64]
+    found: NDArray[np.int64]
+    similarity: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        _keep(self, "truth", self.truth, np.int64)
+        _keep(self, "found", self.found, np.int64)
+        _keep(self, "similarity", self.similarity, np.float64)
+        for name, ids in (("truth", self.truth), ("found", self.found)):
+            if ids.ndim != 1 or len(np.unique(ids)) != len(ids):
+                raise ValueError(f"{name} must list each id of the frame once, not {ids.tolist()}")
+        if self.similarity.shape != (len(self.truth), len(self.found)):
+            raise ValueError(
+                f"similarity must be true people x found people, {len(self.truth)} x {len(self.found)}, "
+                f"not {' x '.join(map(str, self.similarity.shape))}"
+            )
+        if not ((self.similarity >= 0) & (self.similarity <= 1)).all():
+            raise ValueError("similarities must be numbers in 0..1")
+
+
+TrackedSequence = Sequence[TrackedFrame]
+"""The frames of one video in order; the metrics take several such."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Numbered:
+    """A sequence whose ids are 0, 1, 2, ... so that they can index arrays.
+
+    truth_frames: (G,) in how many frames each true person is. found_frames: (T,) the same of each found id.
+    """
+
+    frames: TrackedSequence
+    truth_frames: NDArray[np.int64]
+    found_frames: NDArray[np.int64]
+
+
+def number(frames: TrackedSequence) -> Numbered:
+    """The same sequence with its ids numbered in ascending order."""
+    truth, truth_frames = np.unique(_joined([f.truth for f in frames]), return_counts=True)
+    found, found_frames = np.unique(_joined([f.found for f in frames]), return_counts=True)
+    return Numbered(
+        [TrackedFrame(np.searchsorted(truth, f.truth), np.searchsorted(found, f.found), f.similarity) for f in frames],
+        truth_frames,
+        found_frames,
+    )
+
+
+def compare_poses(truth: Poses, found: Poses) -> TrackedFrame:
+    """The frame with OKS as similarity, over the keypoints that both skeletons have and the truth labels (score > 0).
+
+    Both need ids. People without an identity (id below 0) count as not found; a person's area is that of its box.
+    Raises ValueError for poses without ids and for skeletons that share no keypoint.
+    """
+    if truth.ids is None or found.ids is None:
+        raise ValueError("tracking is measured by ids; these poses have none")
+    shared = [name for name in truth.skeleton.keypoints if name in found.skeleton.keypoints]
+    if not shared:
+        raise ValueError(f"{truth.skeleton.name} and {found.skeleton.name} share no keypoint")
+    known = found.ids >= 0
+    ours = [truth.skeleton.keypoints.index(name) for name in shared]
+    theirs = [found.skeleton.keypoints.index(name) for name in shared]
+    sides = truth.boxes[:, 2:].astype(np.float64) - truth.boxes[:, :2]
+    similarity = oks(
+        truth.keypoints[:, ours].astype(np.float64),
+        found.keypoints[:, theirs].astype(np.float64),
+        sides.prod(axis=1),
+        truth.skeleton.sigmas[ours],
+        (truth.keypoint_scores[:, ours] > 0).astype(np.float64),
+    )
+    return TrackedFrame(truth.ids, found.ids[known], similarity[:, known].clip(0, 1))
+
+
+def _keep(frame: TrackedFrame, name: str, value: ArrayLike, dtype: type) -> None:
+    object.__setattr__(frame, name, np.asarray(value, dtype))
+
+
+def _joined(ids: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.concatenate(ids) if ids else np.zeros(0, np.int64)

@@ -1,0 +1,164 @@
+"""PoseTrack's files, one per sequence: the form of 2018 (COCO's with track ids) and that of 2017 (MPII's annolist).
+
+After github.com/leonid-pishchulin/poseval, README, and github.com/anDoer/PoseTrack18 (posetrack.net).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from engines.poses import Floats
+from engines.skeletons import COCO_17, POSETRACK_15
+from service.formats.parsing import Node
+from service.formats.posetrack_2017 import read_annolist
+from service.formats.sequence import PoseFrame, PoseSequence, gather
+
+KEYPOINTS_2018 = ("nose", "head_bottom", "head_top", *COCO_17.keypoints[3:])
+"""The order of the 2018 files. The ears are there, but never labelled."""
+
+_PERSON = 1
+_KNOWN = np.isin(KEYPOINTS_2018, POSETRACK_15.keypoints)
+_FROM_15 = [POSETRACK_15.keypoints.index(name) if name in POSETRACK_15.keypoints else 0 for name in KEYPOINTS_2018]
+_FAINT = np.float32(1e-6)
+"""The score of a keypoint that is there, but with score 0 or less."""
+
+
+def read_posetrack(path: Path) -> PoseSequence:
+    """Truth or results of one sequence, in either form, as POSETRACK_15.
+
+    Keypoints with visibility 0 have score 0; the others have that in `scores`, or 1. Raises FormatError.
+    """
+    root = Node.read(path)
+    if root.get("annolist") is not None:
+        return PoseSequence(path.stem, POSETRACK_15, read_annolist(root["annolist"]))
+    return PoseSequence(path.stem, POSETRACK_15, tuple(_frames_2018(root)))
+
+
+def posetrack_document(sequence: PoseSequence) -> dict[str, object]:
+    """A sequence in the form of 2018, for orjson with OPT_SERIALIZE_NUMPY. Pixels have 2 decimals, scores 3."""
+    images: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
+    for n, frame in enumerate(sequence.frames):
+        number = n if frame.number is None else frame.number
+        images.append(_image(frame, number, len(sequence)))
+        poses = frame.poses.as_skeleton(POSETRACK_15)
+        scores = poses.keypoint_scores[:, _FROM_15] * _KNOWN
+        points = poses.keypoints[:, _FROM_15] * (scores > 0)[..., None]
+        rows = np.concatenate([points.round(2), (scores > 0)[..., None]], axis=2, dtype=np.float32)
+        for m in range(len(poses)):
+            x1, y1, x2, y2 = poses.boxes[m]
+            entry: dict[str, object] = {
+                "id": len(annotations),
+                "image_id": number,
+                "category_id": _PERSON,
+                "keypoints": rows[m].ravel(),
+                "scores": scores[m].round(3),
+                "score": poses.scores[m].round(3),
+                "bbox": np.array([x1, y1, x2 - x1, y2 - y1]).round(2),
+            }
+            if poses.ids is not None:
+                entry["track_id"] = poses.ids[m]
+            if frame.head_boxes is not None:
+                x1, y1, x2, y2 = frame.head_boxes[m]
+                entry["bbox_head"] = np.array([x1, y1, x2 - x1, y2 - y1]).round(2)
+            annotations.append(entry)
+    category = {"id": _PERSON, "name": "person", "supercategory": "person", "keypoints": KEYPOINTS_2018, "skeleton": []}
+    return {"images": images, "annotations": annotations, "categories": [category]}
+
+
+def _image(frame: PoseFrame, number: int, frames: int) -> dict[str, object]:
+    image: dict[str, object] = {
+        "id": number,
+        "frame_id": number,
+        "file_name": frame.name,
+        "nframes": frames,
+        "is_labeled": frame.labelled,
+    }
+    if frame.width is not None and frame.height is not None:
+        image |= {"width": frame.width, "height": frame.height}
+    if frame.ignored:
+        image["ignore_regions_x"] = [region[:, 0] for region in frame.ignored]
+        image["ignore_regions_y"] = [region[:, 1] for region in frame.ignored]
+    return image
+
+
+def _frames_2018(root: Node) -> Iterator[PoseFrame]:
+    people: dict[int, list[Node]] = {}
+    for person in root["annotations"]:
+        people.setdefault(person["image_id"].integer(), []).append(person)
+    order = _order(root)
+    images = list(root["images"])
+    unknown = set(people) - {image["id"].integer() for image in images}
+    if unknown:
+        raise root["annotations"].error(f"name image_id {min(unknown)}, but images has none of that id")
+    for image in images:
+        number = image["id"].integer()
+        listed = people.get(number, [])
+        labelled = image.get("is_labeled")
+        width, height = image.get("width"), image.get("height")
+        yield PoseFrame(
+            name=image["file_name"].text(),
+            poses=gather(POSETRACK_15, (_person(person, order) for person in listed)),
+            number=number,
+            width=None if width is None else width.integer(),
+            height=None if height is None else height.integer(),
+            head_boxes=_head_boxes(listed),
+            ignored=tuple(_ignored(image)),
+            labelled=bool(listed) if labelled is None else bool(labelled.value),
+        )
+
+
+def _order(root: Node) -> tuple[list[int], int]:
+    """Where each joint of POSETRACK_15 is in the files' keypoints, and how many those have."""
+    names: Sequence[str] = KEYPOINTS_2018
+    for category in root.get("categories") or ():
+        listed = category.get("keypoints")
+        if listed is not None:
+            names = [name.text() for name in listed]
+            missing = [name for name in POSETRACK_15.keypoints if name not in names]
+            if missing:
+                raise listed.error(f"lacks {', '.join(missing)}; PoseTrack's keypoints are {' '.join(KEYPOINTS_2018)}")
+            break
+    return [names.index(name) for name in POSETRACK_15.keypoints], len(names)
+
+
+def _person(
+    person: Node, order: tuple[list[int], int]
+) -> tuple[Floats, Floats, Floats | None, float | None, int | None]:
+    index, count = order
+    rows = person["keypoints"].numbers((count, 3))[index]
+    scores, box, score, track = (person.get(key) for key in ("scores", "bbox", "score", "track_id"))
+    given = np.ones(count, np.float32) if scores is None else scores.numbers((count,))
+    return (
+        rows[:, :2],
+        np.where(rows[:, 2] > 0, np.maximum(given[index], _FAINT), 0).astype(np.float32),
+        None if box is None else _corners(box),
+        None if score is None else score.number(),
+        None if track is None else track.integer(),
+    )
+
+
+def _head_boxes(people: list[Node]) -> Floats | None:
+    boxes = [person.get("bbox_head") for person in people]
+    found = [_corners(box) for box in boxes if box is not None]
+    return np.stack(found) if found and len(found) == len(people) else None
+
+
+def _corners(box: Node) -> Floats:
+    x, y, width, height = box.numbers((4,))
+    return np.array([x, y, x + width, y + height], np.float32)
+
+
+def _ignored(image: Node) -> Iterator[Floats]:
+    columns, lines = image.get("ignore_regions_x"), image.get("ignore_regions_y")
+    if columns is None or lines is None:
+        return
+    # One region is written as a list of numbers by some, as a list of such lists by others.
+    if columns.value and not isinstance(columns.value[0], list):
+        columns, lines = Node([columns.value], columns.where), Node([lines.value], lines.where)
+    for xs, ys in zip(columns, lines, strict=False):
+        x = xs.numbers((-1,))
+        yield np.stack([x, ys.numbers((len(x),))], axis=1)
