@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import numpy as np
 
 from engines.families import Detector, Estimator
 from engines.families.regions import PADDING
 from engines.poses import Detections, Frame, Poses
-from service.batching import Batcher, OverloadedError
+from service.batching import Batcher
+from service.entrance import Entrance, Work
 from service.imaging.decode import DecodedImage
 from service.stages import Ask, NetworkStage, Timing
 
@@ -56,12 +56,15 @@ class TopDown:
         estimate: NetworkStage[Poses],
         detector: Detector | None = None,
         detect: NetworkStage[Detections] | None = None,
+        *,
+        entrance: Entrance | None = None,
     ) -> None:
         self._decoder = decoder
         self._estimator = estimator
         self._estimate = estimate
         self._detector = detector
         self._detect = detect
+        self._entrance = entrance or Entrance()
         self._people = 1.0
         self._looks = len(detector.regions(640, 480)) if detector is not None else 0  # of a frame of the usual shape
         if detector is not None:
@@ -75,26 +78,19 @@ class TopDown:
         """The networks in the order in which a frame meets them."""
         return [self._estimate] if self._detect is None else [self._detect, self._estimate]
 
-    def admit(self, ask: Ask, images: int = 1) -> Ask:
-        """Refuse what the whole pipeline cannot finish by its deadline, before any work is spent on it.
+    def test(self, ask: Ask, images: int = 1) -> None:
+        """Raise OverloadedError or DeadlineExceededError where `admit` would; holds nothing."""
+        self._entrance.test(self._work(images), ask)
 
-        Raises OverloadedError with the seconds after which a new try is worth it, or DeadlineExceededError.
-        """
-        work: list[tuple[Batcher[Any, Any], int]] = [(self._decoder, images)]
-        if self._detect is not None:
-            work.append((self._detect.batcher, images * self._looks))
-        work.append((self._estimate.batcher, images * math.ceil(self._people)))
-        needed = 0.0
-        for batcher, units in work:
-            batcher.admit(units, priority=ask.priority, client=ask.client, deadline=ask.deadline)
-            needed += batcher.predict(units, priority=ask.priority, client=ask.client)
-        late = ask.deadline is not None and time.monotonic() + needed > ask.deadline
-        # An idle pipeline takes anything: a prediction that is wrong would otherwise never be righted.
-        if late and any(batcher.stats.waiting_units or batcher.stats.running_batches for batcher, _ in work):
-            raise OverloadedError(
-                f"this would be done in {needed:.2f} s, after its deadline", reason="late", retry_after_s=needed
-            )
-        return replace(ask, admitted=True)
+    def admit(self, ask: Ask, images: int = 1) -> AbstractContextManager[Ask]:
+        """Enter with so many images, or be refused before any work is spent: see `Entrance.admit`."""
+        return self._entrance.admit(self._work(images), ask)
+
+    def _work(self, images: int) -> Work:
+        people = (self._estimate.batcher, images * math.ceil(self._people))
+        if self._detect is None:
+            return [(self._decoder, images), people]
+        return [(self._decoder, images), (self._detect.batcher, images * self._looks), people]
 
     async def image(self, data: bytes, ask: Ask, *, full_size: bool = False) -> Estimate:
         """Everybody in an encoded image. full_size: decode every pixel, to draw on.
@@ -103,7 +99,12 @@ class TopDown:
         """
         job = ImageJob(data, None if full_size else self._needs)
         served = await self._decoder.submit(
-            job, priority=ask.priority, client=ask.client, deadline=ask.deadline, admitted=ask.admitted
+            job,
+            priority=ask.priority,
+            client=ask.client,
+            deadline=ask.deadline,
+            admitted=ask.admitted,
+            place=ask.places.get(self._decoder.name),
         )
         image = served.value
         poses, timing = await self.frame(image.pixels, ask)

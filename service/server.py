@@ -14,7 +14,7 @@ from types import FrameType
 
 import click
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from engines.catalogue import Catalogue, load
 from service.api.app import create_app
@@ -70,7 +70,7 @@ def _do_nothing(_number: int, _frame: FrameType | None) -> None:
     """The end was graceful; there is nothing left to interrupt."""
 
 
-def worker_app() -> FastAPI:
+def worker_app() -> ASGIApp:
     """The application as uvicorn makes it in each process."""
     settings = Settings()
     _bound_memory_pools()

@@ -18,6 +18,7 @@ from engines.runtimes.base import Arrays
 from engines.skeletons import Skeleton
 from service.batching import Batcher, Observer
 from service.config import Settings
+from service.entrance import Entrance
 from service.imaging.decode import DecodedImage, Limits, decode
 from service.pipelines import ImageJob, TopDown
 from service.stages import NetworkStage
@@ -108,9 +109,10 @@ def open_serving(
     for model in models:
         stages = estimators[model.name], estimate[model.name]
         if model.detector is None:
-            pipeline = TopDown(decoder, *stages)
+            pipeline = TopDown(decoder, *stages, entrance=Entrance(observer))
         else:
-            pipeline = TopDown(decoder, *stages, detectors[model.detector], detect[model.detector])
+            finding = detectors[model.detector], detect[model.detector]
+            pipeline = TopDown(decoder, *stages, *finding, entrance=Entrance(observer))
         skeleton = estimators[model.name].skeleton
         served[model.name] = ServedModel(model, pipeline, skeleton, "" if served else why)
     return Serving(served, queues.opened, runtimes)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from engines.ops.affine import align, crop
 from engines.poses import Frame, Region
 from engines.runtimes.base import Arrays, PixelInput, Runtime
-from service.batching import Batcher, Priority, Served
+from service.batching import Batcher, Place, Priority, Served
 
 Result = TypeVar("Result")
 
@@ -22,7 +22,8 @@ class Ask:
     """What a client wants of one image.
 
     client: whom fairness and rates count. deadline: on the monotonic clock, seconds. min_score: 0..1.
-    admitted: the admission test has been passed already.
+    admitted: nothing of it is refused, as whoever asks bounds what is under way himself. places: what it holds in
+    queues, by the Batcher's name.
     """
 
     client: str = ""
@@ -31,6 +32,7 @@ class Ask:
     max_people: int = 50
     min_score: float = 0.3
     admitted: bool = False
+    places: Mapping[str, Place] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ class NetworkStage(Generic[Result]):
             client=ask.client,
             deadline=ask.deadline,
             admitted=ask.admitted,
+            place=ask.places.get(self.batcher.name),
         )
         return [one.value.value for one in served], _slowest(served)
 

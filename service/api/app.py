@@ -18,7 +18,7 @@ from starlette.responses import Response
 from service import __version__
 from service.api import info, pose
 from service.api.gate import Gate
-from service.api.problems import ProblemError
+from service.api.problems import ProblemError, bad_parameter
 from service.api.security import ApiKeys, RateLimit
 from service.api.state import ServerState
 from service.batching import Observer
@@ -31,7 +31,7 @@ _TURN_S = 1.0
 _IDLE_TURNS = 10
 
 
-def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -> FastAPI:
+def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -> Gate:
     """The server as an ASGI application. open_models: blocks until the models are warm; called once, at start.
 
     Raises ValueError or OSError for API keys that cannot be read.
@@ -67,10 +67,11 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
     app.state.server = state
     app.include_router(pose.router, tags=["pose"])
     app.include_router(info.router, tags=["server"])
-    app.add_middleware(Gate, state=state)
+    app.add_exception_handler(ProblemError, _problem)
     app.add_exception_handler(RequestValidationError, _bad_parameter)
     app.add_exception_handler(HTTPException, _http_error)
-    return app
+    app.add_exception_handler(Exception, _defect)
+    return Gate(app, state, direct={("POST", "/pose"): pose.answer})
 
 
 async def _keep_house(state: ServerState, serving: Serving) -> None:
@@ -114,17 +115,27 @@ def _draining(state: ServerState) -> Iterator[None]:
         signal.signal(signal.SIGTERM, stop)
 
 
+async def _problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)  # noqa: S101 - what it is registered for
+    return error.response()
+
+
+async def _defect(_: Request, _error: Exception) -> Response:
+    return ProblemError("internal", "the server failed on this request; its log says why").response()
+
+
 async def _bad_parameter(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - what it is registered for
-    details = [f"{'.'.join(str(part) for part in e['loc'][1:])}: {e['msg']}" for e in error.errors()]
-    raise ProblemError("bad-parameter", "; ".join(details))
+    return bad_parameter(error.errors(), skip=1).response()
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
-        raise ProblemError("method-not-allowed", f"{request.url.path} takes {allowed}, not {request.method}")
-    if error.status_code == 404:
-        raise ProblemError("not-found", f"there is nothing at {request.url.path}")
-    raise ProblemError("bad-request", str(error.detail))
+        problem = ProblemError("method-not-allowed", f"{request.url.path} takes {allowed}, not {request.method}")
+    elif error.status_code == 404:
+        problem = ProblemError("not-found", f"there is nothing at {request.url.path}")
+    else:
+        problem = ProblemError("bad-request", str(error.detail))
+    return problem.response()

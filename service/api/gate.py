@@ -5,10 +5,14 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from collections.abc import Awaitable, Callable, Mapping
+from itertools import count
 
+from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
 
 from service.api.problems import ProblemError, problem_of
 from service.api.state import ServerState
@@ -21,27 +25,37 @@ _OPEN = frozenset({"/livez", "/readyz"})
 _ROUTES = frozenset({"/pose", "/models", "/skeletons", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json"})
 """What metrics name; anything else a client asks for is "other", so that it cannot grow them."""
 
+Direct = Callable[[ServerState, Request], Awaitable[Response]]
+
 
 class Gate:
-    """Plain ASGI middleware; every exception of the app ends here as a problem document."""
+    """The ASGI application: the app behind it, and every exception as a problem document."""
 
-    def __init__(self, app: ASGIApp, state: ServerState) -> None:
-        self._app = app
+    def __init__(self, app: FastAPI, state: ServerState, direct: Mapping[tuple[str, str], Direct]) -> None:
+        """direct: by method and path, what is answered without the app. Its routing, validation and middlewares would
+        cost as much again as all else that the event loop does for an image.
+        """
+        self.app = app
         self._state = state
+        self._direct = direct
+        self._ids = count(1)
+        self._series = secrets.token_hex(4)  # tells this process's request ids from those of others
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         started = time.perf_counter()
         headers = Headers(scope=scope)
-        identity = _request_id(headers.get("x-request-id", ""))
+        identity = self._request_id(headers.get("x-request-id", ""))
         token = request_id.set(identity)
         status = 499  # the client left before there was an answer
+        complete = False
 
         async def send_marked(message: Message) -> None:
-            nonlocal status
+            nonlocal status, complete
+            complete = message["type"] == "http.response.body" and not message.get("more_body", False)
             if message["type"] == "http.response.start":
                 status = message["status"]
                 marked = MutableHeaders(scope=message)
@@ -53,13 +67,20 @@ class Gate:
         try:
             try:
                 scope["state"] = {**scope.get("state", {}), "client": self._client(scope, headers)}
-                await self._app(scope, receive, send_marked)
+                if answer := self._direct.get((scope["method"], scope["path"])):
+                    response = await answer(self._state, Request(scope, receive))
+                    await response(scope, receive, send_marked)
+                else:
+                    await self.app(scope, receive, send_marked)
             except ClientDisconnect:
                 pass  # nobody is left to be answered
             except Exception as error:
-                if status != 499:
+                if status == 499:
+                    await self._fail(error, scope, receive, send_marked)
+                elif complete:  # the app has answered for a defect of its own
+                    log.exception("a request failed")
+                else:
                     raise  # the answer has begun; only closing the connection tells the client
-                await self._fail(error, scope, receive, send_marked)
         finally:
             seconds = time.perf_counter() - started
             path, peer = scope["path"], (scope.get("client") or ("",))[0]
@@ -81,12 +102,10 @@ class Gate:
         if problem is None:
             log.error("a request failed", exc_info=error)
             problem = ProblemError("internal", "the server failed on this request; its log says why")
-        problem.members.setdefault("request_id", request_id.get())
         await problem.response()(scope, receive, send)
 
-
-def _request_id(given: str) -> str:
-    """The client's own id where it can go into a header and a log line, else a new one."""
-    if given and len(given) <= 128 and given.isascii() and given.isprintable():
-        return given
-    return secrets.token_hex(8)
+    def _request_id(self, given: str) -> str:
+        """The client's own id where it can go into a header and a log line, else a new one."""
+        if given and len(given) <= 128 and given.isascii() and given.isprintable():
+            return given
+        return f"{self._series}-{next(self._ids):x}"

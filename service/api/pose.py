@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
-from dataclasses import replace
+from collections.abc import Awaitable, Coroutine
+from functools import lru_cache
 from typing import Annotated, Any, TypeVar
+from urllib.parse import parse_qsl
 
 import orjson
 from fastapi import APIRouter, Query, Request
+from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from engines.skeletons import SKELETONS
 from service.api.images import RAW_TYPES, Upload, read_upload
-from service.api.problems import ProblemError, problem_of
+from service.api.problems import ProblemError, bad_parameter, problem_of
 from service.api.schemas import PoseQuery, PoseResult, Problem, ProblemEntry
 from service.api.state import ServerState
 from service.batching import Priority
@@ -31,6 +33,10 @@ from service.stages import Ask
 router = APIRouter()
 Result = TypeVar("Result")
 
+_LOOK_S = 0.1
+"""How long after its request a client may have left before anybody notices."""
+_LONG_QUERY = 256
+"""Bytes; a longer one is not remembered."""
 _PICTURES = ("image/jpeg", "image/png")
 _EXAMPLE = {"type": "string", "format": "binary"}
 _BODIES = {
@@ -58,18 +64,25 @@ _BODIES = {
         **{status: {"model": Problem} for status in (400, 401, 404, 413, 415, 422, 429, 503, 504)},
     },
 )
-async def pose(request: Request, query: Annotated[PoseQuery, Query()]) -> Response:
+async def pose(request: Request, _: Annotated[PoseQuery, Query()]) -> Response:
     """The body is an image, several as multipart fields `image`, or `{"image": BASE64}`, `{"images": [...]}` in JSON.
 
     Several images give a list in their order, an entry with `error` in place of one that failed. With
     `Accept: image/jpeg` or `image/png` the answer is the picture with the skeletons drawn on it.
     """
+    return await answer(ServerState.of(request), request)
+
+
+async def answer(server: ServerState, request: Request) -> Response:
+    """What POST /pose does, without FastAPI. Raises ProblemError and what `problem_of` knows."""
     arrived = time.monotonic()
-    server = ServerState.of(request)
+    query = read_query(request.scope["query_string"])
     picture = _wanted_picture(request.headers.get("accept", ""))
     served = server.find_model(query.model)
     deadline = arrived + (query.timeout_ms or server.settings.timeout_ms) / 1000
-    ask = served.pipeline.admit(_ask(request, query, server, deadline))
+    ask = _ask(request, query, server, deadline)
+    if server.pending:
+        served.pipeline.test(ask)  # before the body is read
     if server.pending >= server.settings.max_requests:
         server.metrics.refused("concurrency")
         raise ProblemError("overloaded", f"{server.pending} requests are under way already", retry_after_s=1.0)
@@ -78,13 +91,28 @@ async def pose(request: Request, query: Annotated[PoseQuery, Query()]) -> Respon
         upload = await _by(deadline, read_upload(request, server.settings))
         if picture and upload.several:
             raise ProblemError("bad-parameter", f"{picture} is drawn of one image only; send one, or accept JSON")
-        # Once more: others have come in while the body did, and only now is it known how many images it holds.
-        ask = served.pipeline.admit(replace(ask, admitted=False), images=len(upload.images))
-        work = _answer(server, served, query, ask, upload, picture, arrived)
-        return await _unless_client_leaves(request, work)
+        with served.pipeline.admit(ask, images=len(upload.images)) as admitted:
+            work = _answer(server, served, query, admitted, upload, picture, arrived)
+            return await _unless_client_leaves(request, work)
     finally:
         server.pending -= 1
         server.answered += 1
+
+
+def read_query(query: bytes) -> PoseQuery:
+    """The parameters in a URL; of one given twice the last counts. Raises ProblemError for wrong ones."""
+    return _read_query(query) if len(query) > _LONG_QUERY else _remember_query(query)
+
+
+def _read_query(query: bytes) -> PoseQuery:
+    try:
+        return PoseQuery.model_validate(dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)))
+    except ValidationError as error:
+        raise bad_parameter(error.errors()) from error
+
+
+_remember_query = lru_cache(256)(_read_query)
+"""Clients send the same few queries again and again."""
 
 
 def _ask(request: Request, query: PoseQuery, server: ServerState, deadline: float) -> Ask:
@@ -203,24 +231,36 @@ async def _by(deadline: float, reading: Awaitable[Upload]) -> Upload:
         raise ProblemError("deadline-passed", "the request's body did not arrive within its deadline") from error
 
 
-async def _unless_client_leaves(request: Request, work: Awaitable[Result]) -> Result:
-    """Await `work`, cancelled as soon as the client closes the connection, so that its items cost no inference.
+async def _unless_client_leaves(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """Await `work`, cancelled when the client closes the connection, so that its items cost no inference.
 
-    Raises ClientDisconnect then.
+    Raises ClientDisconnect then. It takes a moment until somebody looks: most answers are there by then.
     """
-    task = asyncio.ensure_future(work)
+    waiting = asyncio.current_task()
+    assert waiting is not None  # noqa: S101 - it runs in a task
+    left = False
+    watcher: asyncio.Task[None] | None = None
 
     async def watch() -> None:
+        nonlocal left
         while (await request.receive())["type"] != "http.disconnect":
             pass
-        task.cancel()
+        left = True
+        waiting.cancel()
 
-    watcher = asyncio.create_task(watch())
+    def look() -> None:
+        nonlocal watcher
+        watcher = asyncio.create_task(watch())
+
+    timer = asyncio.get_running_loop().call_later(_LOOK_S, look)
     try:
-        return await task
+        return await work
     except asyncio.CancelledError:
-        if watcher.done():  # it was the watcher who cancelled
+        if left:  # it was the watcher who cancelled
+            waiting.uncancel()
             raise ClientDisconnect from None
         raise
     finally:
-        watcher.cancel()
+        timer.cancel()
+        if watcher is not None:
+            watcher.cancel()

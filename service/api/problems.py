@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from service.batching import ClosedError, DeadlineExceededError, OverloadedError
 from service.imaging.errors import ImageError, ImageTooLargeError, NotAnImageError
+from service.observability.logs import request_id
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -95,7 +96,8 @@ class ProblemError(Exception):
         """The members of the problem document."""
         kind = KINDS[self.kind]
         members = {"type": f"/problems/{self.kind}", "title": kind.title, "status": self.status, "detail": self.detail}
-        return members | self.members
+        identity = {"request_id": current} if (current := request_id.get()) else {}
+        return members | identity | self.members
 
     def response(self) -> Response:
         """The answer to the client."""
@@ -105,6 +107,12 @@ class ProblemError(Exception):
         if self.kind == "unauthorized":
             headers["WWW-Authenticate"] = "Bearer"
         return Response(orjson.dumps(self.document()), self.status, headers, MEDIA_TYPE)
+
+
+def bad_parameter(errors: Sequence[Any], *, skip: int = 0) -> ProblemError:
+    """What pydantic found wrong, as a problem. skip: leading parts of places that mean nothing to a client."""
+    details = (f"{'.'.join(str(part) for part in error['loc'][skip:])}: {error['msg']}" for error in errors)
+    return ProblemError("bad-parameter", "; ".join(details))
 
 
 def problem_of(error: BaseException) -> ProblemError | None:

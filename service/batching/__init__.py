@@ -6,15 +6,18 @@ from service.batching.health import Health, Stats
 from service.batching.jobs import Served
 from service.batching.lane import Priority
 from service.batching.observer import Observer
+from service.batching.place import Forecast, Place
 
 __all__ = [
     "Batcher",
     "BatchingError",
     "ClosedError",
     "DeadlineExceededError",
+    "Forecast",
     "Health",
     "Observer",
     "OverloadedError",
+    "Place",
     "Priority",
     "RunError",
     "Served",

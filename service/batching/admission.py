@@ -34,11 +34,11 @@ class Admission(Generic[E]):
         self.test_deadline(deadline, now)
         queue = self._queue
         # An idle worker takes anything: refusing would gain nothing, and a wrong prediction would never be righted.
-        if not queue.units and not min(busy):
+        if not queue.load and not min(busy):
             return
         if excess := queue.excess(units, client):
             raise OverloadedError(
-                f"{self._name} has no room for {units} units of this client: {queue.units} of {queue.max_units} wait",
+                f"{self._name} has no room for {units} units of this client: {queue.load} of {queue.max_units} wait",
                 reason="full",
                 retry_after_s=self._until_done(excess, busy) or 1.0,
             )
@@ -80,7 +80,7 @@ class Admission(Generic[E]):
         Where all that waits is done within `enough` seconds, these: they are an upper bound and cost nothing to know,
         while the exact answer looks at every client.
         """
-        bound = self._until_done(self._queue.units + units, busy)
+        bound = self._until_done(self._queue.load + units, busy)
         return bound if bound <= enough else self._until_done(self._queue.ahead(units, priority, client), busy)
 
     def ran(self, entries: Iterable[E], seconds: float) -> None:

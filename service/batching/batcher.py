@@ -17,6 +17,7 @@ from service.batching.health import Health, Stats
 from service.batching.jobs import Job, Outcome, R, Served, T, Ticket
 from service.batching.lane import Priority
 from service.batching.observer import Observer
+from service.batching.place import Forecast, Place
 from service.batching.worker import Run, Worker
 
 logger = logging.getLogger(__name__)
@@ -129,15 +130,19 @@ class Batcher(Generic[T, R]):
         client: str = "",
         deadline: float | None = None,
         admitted: bool = False,
+        place: Place | None = None,
     ) -> Served[R]:
         """Wait for the result of one item.
 
         client: who shares the capacity fairly with other clients. deadline: a time of the clock. admitted: `admit` has
-        let it pass, so that it is only refused when the batcher is closed or the deadline has passed.
+        let it pass, so that it is only refused when the batcher is closed or the deadline has passed. place: held for
+        it by `hold`, to the same effect.
         Raises OverloadedError or ClosedError on arrival, DeadlineExceededError at the deadline, and whatever `run`
         raised or returned for this item. A caller that is cancelled takes its item out of the queue.
         """
-        served = await self.submit_all((item,), priority=priority, client=client, deadline=deadline, admitted=admitted)
+        served = await self.submit_all(
+            (item,), priority=priority, client=client, deadline=deadline, admitted=admitted, place=place
+        )
         return served[0]
 
     async def submit_all(
@@ -148,6 +153,7 @@ class Batcher(Generic[T, R]):
         client: str = "",
         deadline: float | None = None,
         admitted: bool = False,
+        place: Place | None = None,
     ) -> list[Served[R]]:
         """Wait for the results of several items, in their order; they are accepted all or none.
 
@@ -157,7 +163,7 @@ class Batcher(Generic[T, R]):
         if not items:
             return []
         due = inf if deadline is None else deadline
-        jobs = self._enqueue(items, priority, client, due, admitted)
+        jobs = self._enqueue(items, priority, client, due, admitted, place)
         ticket = jobs[0].ticket
         self._tickets.add(ticket)
         timer = None
@@ -188,8 +194,19 @@ class Batcher(Generic[T, R]):
             self._observer.rejected(self.name, refusal.reason)
             raise
 
-    def predict(self, units: int = 1, *, priority: Priority = Priority.STILL, client: str = "") -> float:
-        """Seconds until so much work would be done if it was submitted now; 0 before anything has run."""
+    def hold(self, units: int, *, priority: Priority = Priority.STILL, client: str = "") -> Place:
+        """Count work that is on its way as waiting from now on, so that nobody is promised its turn.
+
+        Give the place to `submit` with the work, and to `release` once no more of it will come.
+        """
+        return self._dispatcher.hold(units, priority, client)
+
+    def release(self, place: Place) -> None:
+        """Give up what is left of a place."""
+        self._dispatcher.release(place)
+
+    def predict(self, units: int = 1, *, priority: Priority = Priority.STILL, client: str = "") -> Forecast:
+        """When so much work would be done if it was submitted now."""
         return self._dispatcher.predict(units, priority, client)
 
     @property
@@ -209,7 +226,13 @@ class Batcher(Generic[T, R]):
         return self._dispatcher.stats(sum(worker.restarts for worker in self._workers))
 
     def _enqueue(
-        self, items: Sequence[T], priority: Priority, client: str, deadline: float, admitted: bool
+        self,
+        items: Sequence[T],
+        priority: Priority,
+        client: str,
+        deadline: float,
+        admitted: bool,
+        place: Place | None,
     ) -> list[Job[T, R]]:
         """Let items wait, all or none."""
         arrived = self._clock()
@@ -221,7 +244,7 @@ class Batcher(Generic[T, R]):
                 raise ValueError(f"the cost of an item of {self.name} must be at least 1 unit, not {units}")
             jobs.append(Job(units, priority, client, deadline, arrived, item, ticket, index))
         try:
-            self._dispatcher.offer(jobs, admitted=admitted)
+            self._dispatcher.offer(jobs, admitted=admitted, place=place)
         except BatchingError as refusal:
             self._observer.rejected(self.name, refusal.reason)
             raise

@@ -11,6 +11,7 @@ from service.batching.admission import Admission
 from service.batching.errors import ClosedError
 from service.batching.health import Stats
 from service.batching.lane import E, Priority
+from service.batching.place import Forecast, Place
 from service.batching.queue import WorkQueue
 
 _HANG = 5.0
@@ -75,8 +76,19 @@ class Dispatcher(Generic[E]):
             now = self._clock()
             self._admission.test(units, priority, client, deadline, now, self._busy(now))
 
-    def offer(self, entries: Sequence[E], *, admitted: bool) -> None:
-        """Let entries wait, all or none; `admitted` ones are only refused when it is closed or too late.
+    def hold(self, units: int, priority: Priority, client: str) -> Place:
+        """Count work that is on its way as waiting from now on."""
+        with self._lock:
+            self._queue.hold(units, priority, client)
+        return Place(units, priority, client)
+
+    def release(self, place: Place) -> None:
+        """What has not come by now will not come."""
+        with self._lock:
+            self._redeem(place, place.units)
+
+    def offer(self, entries: Sequence[E], *, admitted: bool, place: Place | None = None) -> None:
+        """Let entries wait, all or none; those `admitted` or with a place are only refused when closed or too late.
 
         They share their priority, client and deadline. Raises as `admit` does.
         """
@@ -86,7 +98,9 @@ class Dispatcher(Generic[E]):
             self._test_open()
             now = self._clock()
             busy = self._busy(now)
-            if admitted:
+            if place is not None:
+                self._redeem(place, units)
+            if admitted or place is not None:
                 self._admission.test_deadline(first.deadline, now)
             else:
                 self._admission.test(units, first.priority, first.client, first.deadline, now, busy)
@@ -140,10 +154,11 @@ class Dispatcher(Generic[E]):
         with self._lock:
             self._running.pop(worker, None)
 
-    def predict(self, units: int, priority: Priority, client: str) -> float:
-        """Seconds until `units` of work would be done if they were submitted now; 0 before anything has run."""
+    def predict(self, units: int, priority: Priority, client: str) -> Forecast:
+        """When `units` of work would be done if they were submitted now."""
         with self._lock:
-            return self._admission.wait(units, priority, client, self._busy(self._clock()))
+            done = self._admission.wait(units, priority, client, self._busy(self._clock()))
+            return Forecast(done, self._admission.time.until_done(units, self._limits.max_batch, (0.0,)))
 
     def accept(self) -> None:
         """Accept work from now on."""
@@ -189,6 +204,11 @@ class Dispatcher(Generic[E]):
     def _test_open(self) -> None:
         if not self._accepting:
             raise ClosedError(f"{self._name} accepts no work: it is not started, or closing")
+
+    def _redeem(self, place: Place, units: int) -> None:
+        come = min(place.units, units)
+        place.units -= come
+        self._queue.hold(-come, place.priority, place.client)
 
     def _busy(self, now: float) -> list[float]:
         idle = self._limits.workers - len(self._running)

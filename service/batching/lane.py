@@ -10,6 +10,8 @@ from math import inf
 from operator import attrgetter
 from typing import Generic, TypeVar
 
+from service.batching.holdings import Holdings
+
 
 class Priority(IntEnum):
     """How soon an answer is worth something. A lower number is more urgent."""
@@ -54,7 +56,6 @@ class _Client(Generic[E]):
 
     name: str
     start: int
-    units: int = 0
     entries: list[E] = field(default_factory=list)
     turn: tuple[int, int] | None = None
 
@@ -70,13 +71,14 @@ class Lane(Generic[E]):
     """
 
     def __init__(self) -> None:
+        """units, items: what waits. holdings: that, and what is on its way (see WorkQueue.hold)."""
         self.units = 0
         self.items = 0
+        self.holdings = Holdings()
         self._now = 0
         self._ticks = count()
         self._clients: dict[str, _Client[E]] = {}
         self._turns: list[_Client[E]] = []
-        self._holders: dict[int, int] = {}  # how many clients hold so many units, for `ahead`
 
     @property
     def head(self) -> E:
@@ -95,8 +97,7 @@ class Lane(Generic[E]):
             client = self._clients[entry.client] = _Client(entry.client, self._now)
         entry.place = (entry.deadline, next(self._ticks))
         insort(client.entries, entry, key=_place)
-        self._weigh(client, entry.units)
-        self.items += 1
+        self._count(entry, 1)
         if client.entries[0] is entry:
             self._reseat(client)
 
@@ -118,37 +119,14 @@ class Lane(Generic[E]):
         self._drop(client, index)
         return True
 
-    def held(self, client: str) -> int:
-        """The units that a client has waiting here."""
-        found = self._clients.get(client)
-        return found.units if found else 0
-
-    def ahead(self, units: int, client: str) -> int:
-        """The units of this lane that run until `units` more of `client` have, these included.
-
-        A client is served no more than its neighbour while both wait: of each other client at most as much runs as of
-        this one, however long its queue.
-        """
-        own = self.held(client) + units
-        # Hundreds of clients hold but a few different amounts, this client's own among them.
-        return units + sum(min(amount, own) * clients for amount, clients in self._holders.items())
-
-    def _weigh(self, client: _Client[E], change: int) -> None:
-        """Change the units that a client holds."""
-        before, after = client.units, client.units + change
-        if before:
-            self._holders[before] -= 1
-            if not self._holders[before]:
-                del self._holders[before]
-        if after:
-            self._holders[after] = self._holders.get(after, 0) + 1
-        client.units = after
-        self.units += change
+    def _count(self, entry: E, sign: int) -> None:
+        self.units += sign * entry.units
+        self.items += sign
+        self.holdings.change(entry.client, sign * entry.units)
 
     def _drop(self, client: _Client[E], index: int) -> E:
         entry = client.entries.pop(index)
-        self._weigh(client, -entry.units)
-        self.items -= 1
+        self._count(entry, -1)
         if index == 0:
             self._reseat(client)
         return entry

@@ -24,11 +24,12 @@ class WorkQueue(Generic[E]):
     def __init__(self, max_units: int) -> None:
         """max_units: what `excess` bounds the queue to; `push` itself refuses nothing.
 
-        `units` and `items` are the work and the entries that wait.
+        `units` and `items` are the work and the entries that wait, `load` is the work with what is on its way.
         """
         self.max_units = max_units
         self.units = 0
         self.items = 0
+        self.load = 0
         self._lanes: dict[Priority, Lane[E]] = {priority: Lane() for priority in Priority}
         self._starts = dict.fromkeys(Priority, 0)  # of each priority's next entry, in virtual time: see Lane
         self._now = 0
@@ -44,8 +45,7 @@ class WorkQueue(Generic[E]):
         if not lane.units:
             self._starts[entry.priority] = self._now
         lane.push(entry)
-        self.units += entry.units
-        self.items += 1
+        self._count(entry, 1)
 
     def pop(self, limit: int, now: float) -> tuple[list[E], list[E]]:
         """Take the entries whose turn it is, at most `limit` units of them, and those met whose deadline has passed.
@@ -67,8 +67,7 @@ class WorkQueue(Generic[E]):
             start = self._starts[priority] = self._starts[priority] + entry.units * _STRIDES[priority]
             self._now = max(self._now, start)
             batch.append(lane.pop())
-            self.units -= entry.units
-            self.items -= 1
+            self._count(entry, -1)
             limit -= entry.units
         return batch, expired
 
@@ -76,9 +75,13 @@ class WorkQueue(Generic[E]):
         """Take out an entry that need not run any more; False where it does not wait."""
         waited = self._lanes[entry.priority].remove(entry)
         if waited:
-            self.units -= entry.units
-            self.items -= 1
+            self._count(entry, -1)
         return waited
+
+    def hold(self, units: int, priority: Priority, client: str) -> None:
+        """Count work that is on its way as if it waited here; a negative number ends that, before it is pushed."""
+        self._lanes[priority].holdings.change(client, units)
+        self.load += units
 
     def excess(self, units: int, client: str) -> int:
         """How many units have to leave before `units` more of `client` may enter; 0 where they may now.
@@ -87,22 +90,27 @@ class WorkQueue(Generic[E]):
         floods gets half of the queue, two get a third each, and a newcomer finds room. An empty queue takes anything,
         as waiting would never help a request that is too large for it.
         """
-        if not self.units or 2 * (self.units + units) <= self.max_units:
+        if not self.load or 2 * (self.load + units) <= self.max_units:
             return 0  # the usual case, without a look at what this client holds: no more than all that waits
-        held = sum(lane.held(client) for lane in self._lanes.values())
-        return max(0, held + units - (self.max_units - self.units - units))
+        held = sum(lane.holdings.of(client) for lane in self._lanes.values())
+        return max(0, held + units - (self.max_units - self.load - units))
 
     def ahead(self, units: int, priority: Priority, client: str) -> int:
         """The units that run until `units` more of `client` have, these included, if nothing else came.
 
         Of another priority runs at most its share by weight meanwhile, however much of it waits.
         """
-        own = self._lanes[priority].ahead(units, client)
+        own = self._lanes[priority].holdings.ahead(units, client)
         return own + sum(
-            min(lane.units, -(-own * WEIGHTS[other] // WEIGHTS[priority]))
+            min(lane.holdings.total, -(-own * WEIGHTS[other] // WEIGHTS[priority]))
             for other, lane in self._lanes.items()
             if other is not priority
         )
+
+    def _count(self, entry: E, sign: int) -> None:
+        self.units += sign * entry.units
+        self.load += sign * entry.units
+        self.items += sign
 
     def _next(self) -> Priority | None:
         """The priority whose next entry finishes first in virtual time, the more urgent of equals."""

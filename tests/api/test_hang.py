@@ -46,7 +46,7 @@ def test_a_hung_network_makes_the_server_unready_until_it_returns(catalogue: Pat
     async def story() -> None:
         app = create_app(settings, open_models)
         async with (
-            app.router.lifespan_context(app),
+            app.app.router.lifespan_context(app.app),
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
         ):
             assert (await client.get("/readyz")).status_code == 200
@@ -76,7 +76,7 @@ def test_a_request_whose_deadline_passes_meanwhile_gets_504(catalogue: Path, jpe
     async def story() -> None:
         app = create_app(settings, open_models)
         async with (
-            app.router.lifespan_context(app),
+            app.app.router.lifespan_context(app.app),
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
         ):
             stuck[0].go.clear()

@@ -165,15 +165,16 @@ def test_a_deadline_that_has_passed_is_refused_and_a_hopeless_one_too(catalogue:
         pipeline = serving.default.pipeline
         await pipeline.image(JPEG, ASK)  # an idle pipeline, once it knows how long a batch takes
         with pytest.raises(DeadlineExceededError):
-            pipeline.admit(Ask(deadline=time.monotonic() - 1))
+            pipeline.test(Ask(deadline=time.monotonic() - 1))
         gate.open.clear()
         tasks = [asyncio.create_task(pipeline.image(JPEG, ASK)) for _ in range(40)]
         stage = pipeline.stages[-1]
         await until(lambda: stage.batcher.stats.waiting_items >= 20)
         with pytest.raises(OverloadedError) as refusal:
-            pipeline.admit(Ask(deadline=time.monotonic() + 0.001))
+            pipeline.test(Ask(deadline=time.monotonic() + 0.001))
         assert refusal.value.retry_after_s > 0
-        assert pipeline.admit(Ask(deadline=time.monotonic() + 600)).admitted
+        with pipeline.admit(Ask(deadline=time.monotonic() + 600)) as admitted:
+            assert sorted(admitted.places) == ["decode", "tiny"]
         gate.open.set()
         await asyncio.gather(*tasks)
 

@@ -104,7 +104,7 @@ def test_refusals_come_on_arrival_and_are_counted() -> None:
             assert batcher.stats.waiting_items == 3
             runtime.release()
             await asyncio.gather(running, *waiting)
-            assert batcher.predict(1) == pytest.approx(1.0, abs=1.0)
+            assert batcher.predict(1).done == pytest.approx(1.0, abs=1.0)
         assert [told[-1] for told in observer.told if told[0] == "rejected"] == ["full", "full", "expired"]
 
     asyncio.run(main())
@@ -122,7 +122,7 @@ def test_what_cannot_be_in_time_is_refused() -> None:
             now = 1.0  # the first took a second
             runtime.release()
             await first
-            assert batcher.predict() == pytest.approx(1.0)
+            assert batcher.predict().done == pytest.approx(1.0)
             runtime._go.clear()
             second = asyncio.create_task(batcher.submit(1, deadline=now + 0.5))  # an idle worker takes anything
             await runtime.entered()

@@ -189,15 +189,45 @@ def test_a_deadline_missed_makes_the_next_refusal_come_earlier() -> None:
 def test_predictions_count_down_what_runs() -> None:
     clock = Clock()
     dispatcher = opened(clock, limits(max_batch=1))
-    assert dispatcher.predict(1, Priority.STILL, "a") == 0.0
+    assert dispatcher.predict(1, Priority.STILL, "a").done == 0.0
     dispatcher.ran(offer(dispatcher, 1), 1.0)
     taken(dispatcher)
     clock.now = 0.75
-    assert dispatcher.predict(1, Priority.STILL, "a") == pytest.approx(0.25 + 1.0)
+    assert dispatcher.predict(1, Priority.STILL, "a").done == pytest.approx(0.25 + 1.0)
     clock.now = 3.0  # it is 2 s late, and expected to be as late again
-    assert dispatcher.predict(1, Priority.STILL, "a") == pytest.approx(2.0 + 1.0)
+    assert dispatcher.predict(1, Priority.STILL, "a").done == pytest.approx(2.0 + 1.0)
     dispatcher.end(0)
-    assert dispatcher.predict(1, Priority.STILL, "a") == pytest.approx(1.0)
+    assert dispatcher.predict(1, Priority.STILL, "a").done == pytest.approx(1.0)
+
+
+def test_work_that_is_on_its_way_counts_as_if_it_waited() -> None:
+    clock = Clock()
+    dispatcher = opened(clock, limits(max_batch=1, max_queue=8))
+    dispatcher.ran(offer(dispatcher, 1), 1.0)
+    taken(dispatcher)
+    dispatcher.end(0)
+    place = dispatcher.hold(3, Priority.STILL, "b")
+    assert dispatcher.stats(0).waiting_units == 0
+    assert dispatcher.predict(3, Priority.STILL, "a").done == pytest.approx(6.0)
+    with pytest.raises(OverloadedError, match="deadline"):
+        offer(dispatcher, 1, deadline=1.5)
+
+    come = [Entry(1, Priority.STILL, "b", 0.5, 0.0) for _ in range(2)]
+    dispatcher.offer(come, admitted=False, place=place)  # no test: it was let in before
+    assert dispatcher.stats(0).waiting_units == 2
+    assert dispatcher.predict(3, Priority.STILL, "a").done == pytest.approx(6.0)
+
+    dispatcher.release(place)
+    dispatcher.release(place)  # once is enough
+    assert dispatcher.predict(3, Priority.STILL, "a").done == pytest.approx(5.0)
+
+
+def test_places_leave_no_room_beyond_the_queues_bound() -> None:
+    dispatcher = opened(Clock(), limits(max_batch=1, max_queue=8))
+    dispatcher.hold(6, Priority.STILL, "b")
+    with pytest.raises(OverloadedError, match="no room") as refusal:
+        offer(dispatcher, 3)
+    assert refusal.value.reason == "full"
 
 
 def test_a_batch_hangs_when_it_is_slow_both_in_seconds_and_for_its_kind() -> None:

@@ -93,7 +93,7 @@ def test_what_is_removed_has_no_turn_and_no_weight(waiting: list[Entry], data: s
     assert all(lane.remove(e) for e in gone)
     left = [e for e in waiting if e not in gone]
     assert (lane.items, lane.units) == (len(left), sum(e.units for e in left))
-    assert all(lane.held(client) == sum(e.units for e in left if e.client == client) for client in "abc")
+    assert all(lane.holdings.of(client) == sum(e.units for e in left if e.client == client) for client in "abc")
     assert {id(lane.pop()) for _ in left} == {id(e) for e in left}
 
 
@@ -145,10 +145,10 @@ def test_a_client_that_never_has_more_than_one_fat_item_waiting_gets_no_more_eit
 
 def test_ahead_counts_a_flood_only_up_to_its_share() -> None:
     lane = filled([entry("flood") for _ in range(100)] + [entry("small") for _ in range(2)])
-    assert lane.ahead(1, "new") == 1 + 1 + 1
-    assert lane.ahead(3, "new") == 3 + 3 + 2
-    assert lane.ahead(1, "small") == 3 + 3
-    assert lane.ahead(1, "flood") == 101 + 2
+    assert lane.holdings.ahead(1, "new") == 1 + 1 + 1
+    assert lane.holdings.ahead(3, "new") == 3 + 3 + 2
+    assert lane.holdings.ahead(1, "small") == 3 + 3
+    assert lane.holdings.ahead(1, "flood") == 101 + 2
 
 
 @given(entries, st.sampled_from("abcd"), st.integers(1, FATTEST))
@@ -156,8 +156,8 @@ def test_ahead_is_what_the_clients_hold_up_to_what_this_one_does(waiting: list[E
     lane = filled(waiting)
     for _ in waiting[::2]:
         lane.pop()
-    own = lane.held(client) + units
-    assert lane.ahead(units, client) == own + sum(min(lane.held(c), own) for c in "abcd" if c != client)
+    own = lane.holdings.of(client) + units
+    assert lane.holdings.ahead(units, client) == own + sum(min(lane.holdings.of(c), own) for c in "abcd" if c != client)
 
 
 def test_oldest_is_the_longest_wait_whatever_its_turn() -> None:
