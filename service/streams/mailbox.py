@@ -1,0 +1,50 @@
+"""The one frame of a stream that waits: the newest."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A frame as it came. number: 0 for the first of the connection. arrived: seconds of the session's clock.
+    dropped: how many frames came and were passed over since the last that was taken.
+    """
+
+    number: int
+    data: bytes
+    arrived: float
+    dropped: int = 0
+
+
+class Mailbox:
+    """Holds at most one frame. What arrives replaces what waits: a live stream wants the present, not all of the past.
+
+    It belongs to one event loop, and one task takes from it.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._waiting: Letter | None = None
+        self._taken = -1
+        self._arrival = asyncio.Event()
+
+    def put(self, data: bytes, arrived: float) -> int:
+        """Leave a frame. Returns how many it replaced, 0 or 1."""
+        replaced = int(self._waiting is not None)
+        self._waiting = Letter(self.received, data, arrived)
+        self.received += 1
+        self._arrival.set()
+        return replaced
+
+    async def take(self) -> Letter:
+        """The newest frame, as soon as there is one."""
+        await self._arrival.wait()
+        letter = self._waiting
+        assert letter is not None  # noqa: S101 - the event says so
+        self._waiting = None
+        self._arrival.clear()
+        dropped = letter.number - self._taken - 1
+        self._taken = letter.number
+        return Letter(letter.number, letter.data, letter.arrived, dropped)

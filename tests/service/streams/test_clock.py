@@ -1,0 +1,39 @@
+"""Times of frames: the client's clock where it makes sense, the server's in the end."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.streams.clock import FrameClock
+
+
+def test_differences_are_the_clients_without_the_networks_jitter() -> None:
+    clock = FrameClock()
+    times = [clock.place(stamp, arrived) for stamp, arrived in ((7.0, 100.0), (7.1, 100.13), (7.2, 100.25))]
+    assert times == pytest.approx([100.0, 100.1, 100.2])
+
+
+def test_a_frame_is_never_taken_after_it_came() -> None:
+    clock = FrameClock()
+    clock.place(7.0, 100.5)  # this one was slow
+    assert clock.place(7.1, 100.2 + 0.35) == pytest.approx(100.55)
+    assert clock.place(7.2, 100.65) == pytest.approx(100.65)
+
+
+def test_time_does_not_run_backwards_when_a_client_sets_its_clock() -> None:
+    clock = FrameClock()
+    hours = ((5000.0, 100.0), (1400.0, 100.1), (1400.1, 100.2), (9000.0, 100.3), (9000.0, 100.4))
+    times = [clock.place(stamp, arrived) for stamp, arrived in hours]
+    assert times == pytest.approx([100.0, 100.1, 100.2, 100.3, 100.3])  # the last is the same instant twice
+    assert times == sorted(times)
+
+
+def test_without_timestamps_it_is_the_arrival() -> None:
+    clock = FrameClock()
+    assert [clock.place(None, arrived) for arrived in (1.0, 2.0, 1.5)] == [1.0, 2.0, 2.0]
+
+
+def test_a_resumed_stream_goes_on_after_its_last_frame() -> None:
+    clock = FrameClock(last=200.0)
+    assert clock.place(None, 199.9) == 200.0
+    assert clock.place(3.0, 200.5) == pytest.approx(200.5)

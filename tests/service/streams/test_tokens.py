@@ -1,0 +1,63 @@
+"""Resume tokens: short, signed, and good for a while."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.streams.tokens import Claim, TokenError, Tokens, new_session
+
+
+class Clock:
+    now = 1e9
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("sequence", [0, 1, 255, 256, 2**40])
+def test_a_token_says_which_session_and_as_of_which_result(sequence: int) -> None:
+    tokens = Tokens("secret", 30)
+    claim = Claim(new_session(), sequence)
+    assert tokens.read(tokens.make(claim)) == claim
+    assert len(tokens.make(claim)) < 90
+
+
+def test_servers_with_the_same_key_read_each_others() -> None:
+    claim = Claim(new_session(), 3)
+    assert Tokens("secret", 30).read(Tokens("secret", 30).make(claim)) == claim
+    with pytest.raises(TokenError, match="not one of this server's"):
+        Tokens("another", 30).read(Tokens("secret", 30).make(claim))
+
+
+def test_without_a_key_a_server_reads_only_its_own() -> None:
+    with pytest.raises(TokenError, match="not one of this server's"):
+        Tokens("", 30).read(Tokens("", 30).make(Claim(new_session(), 3)))
+
+
+def test_a_token_ages() -> None:
+    clock = Clock()
+    tokens = Tokens("secret", 30, clock)
+    token = tokens.make(Claim(new_session(), 1))
+    clock.now += 30
+    tokens.read(token)
+    clock.now += 1
+    with pytest.raises(TokenError, match="older than 30 s"):
+        tokens.read(token)
+
+
+@pytest.mark.parametrize("token", ["", "x", "xxxx.yyyy.zzzz", "\udce4", "é" * 50])
+def test_what_is_no_token_opens_nothing(token: str) -> None:
+    with pytest.raises(TokenError):
+        Tokens("secret", 30).read(token)
+
+
+def test_what_was_tampered_with_opens_nothing() -> None:
+    tokens = Tokens("secret", 30)
+    good = tokens.make(Claim(new_session(), 1))
+    for at in range(len(good) - 1):  # the last character of base64 may hold bits that say nothing
+        with pytest.raises(TokenError):
+            tokens.read(good[:at] + ("A" if good[at] != "A" else "B") + good[at + 1 :])
+
+
+def test_sessions_do_not_repeat() -> None:
+    assert len({new_session() for _ in range(1000)}) == 1000
