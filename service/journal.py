@@ -1,0 +1,116 @@
+"""Work that is done, on disk, so that a killed process need not do it again.
+
+A file of records: a line of JSON that says what the work is, then for each record its length, its CRC-32 and its bytes.
+What a crash left half-written at the end is cut off.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import struct
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+_MAGIC = b"posewire journal 1 "
+_HEAD = struct.Struct("<II")
+_MAX_LINE = 1 << 16
+
+
+class JournalError(Exception):
+    """A journal that cannot be used; the message is for the user."""
+
+
+class Journal:
+    """The records of one piece of work, first those of an earlier run in their order, then new ones.
+
+    about: what the work is (plain JSON). A journal of other work is begun anew: `other` then says of which.
+    Held by one process at a time. A context manager; the file stays until `remove`.
+    Raises JournalError where the file is not a journal, cannot be written, or is in use.
+    """
+
+    def __init__(self, path: Path, about: Mapping[str, object]) -> None:
+        self.path = path
+        self.found = 0
+        self.other: Mapping[str, object] | None = None
+        self._left = 0
+        line = _MAGIC + json.dumps(dict(about), sort_keys=True).encode() + b"\n"
+        try:
+            self._file: BinaryIO = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=1 << 16)
+        except OSError as error:
+            raise JournalError(f"cannot write {path}: {error.strerror}") from error
+        try:
+            self._lock()
+            self._begin(line)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def next(self) -> bytes | None:
+        """The next record of the earlier run; None when there are no more."""
+        if not self._left:
+            return None
+        self._left -= 1
+        record = self._read()
+        if record is None:
+            raise JournalError(f"{self.path} changed while it was read")
+        return record
+
+    def append(self, record: bytes) -> None:
+        """Add a record, after all of the earlier run have been read; it survives the process from then on."""
+        if self._left:
+            raise ValueError(f"{self._left} records of the earlier run come first")
+        self._file.write(_HEAD.pack(len(record), zlib.crc32(record)) + record)
+        self._file.flush()
+
+    def remove(self) -> None:
+        """The work is done: delete the file."""
+        self.path.unlink(missing_ok=True)
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise JournalError(f"{self.path} is in use: another posewire process does the same work") from error
+
+    def _begin(self, line: bytes) -> None:
+        """Find the records of an earlier run, cut off what is broken after them, and go to the first."""
+        there = self._file.readline(_MAX_LINE)
+        if there and not there.startswith(_MAGIC) and not _MAGIC.startswith(there):
+            raise JournalError(f"{self.path} is not a journal of posewire; move it away")
+        if there == line:
+            end = self._file.tell()
+            while self._read() is not None:
+                self.found += 1
+                end = self._file.tell()
+            self._file.truncate(end)
+            self._file.seek(len(line))
+            self._left = self.found
+            return
+        if there.endswith(b"\n"):
+            self.other = json.loads(there[len(_MAGIC) :])
+        self._file.seek(0)
+        self._file.truncate()
+        self._file.write(line)
+        self._file.flush()
+
+    def _read(self) -> bytes | None:
+        """The record here; None where the file ends or is broken."""
+        head = self._file.read(_HEAD.size)
+        if len(head) < _HEAD.size:
+            return None
+        length, checksum = _HEAD.unpack(head)
+        record = self._file.read(length)
+        return record if len(record) == length and zlib.crc32(record) == checksum else None

@@ -1,0 +1,102 @@
+"""Little videos that tests make: each frame of a colour of its own, with a tone if asked."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+
+from engines.poses import Frame
+
+HERTZ = 48_000
+
+
+def shade(number: int) -> int:
+    """The grey of frame `number` of a video, well apart from its neighbours'."""
+    return 40 + 25 * (number % 8)
+
+
+def picture(number: int, width: int = 160, height: int = 120) -> Frame:
+    """Grey, but red in the left upper quarter, so that turns and mirrors show."""
+    pixels = np.full((height, width, 3), shade(number), np.uint8)
+    pixels[: height // 2, : width // 2] = (220, 30, 30)
+    return pixels
+
+
+def make_video(
+    path: Path,
+    frames: int = 12,
+    *,
+    size: tuple[int, int] = (160, 120),
+    times: Sequence[int] | None = None,
+    tick: Fraction = Fraction(1, 25),
+    sound: str = "",
+    codec: str = "libx264",
+    options: dict[str, str] | None = None,
+) -> Path:
+    """A video of so many frames, at `times` in ticks (one after the other if not given), of even `size`.
+
+    sound: the codec of a tone as long as the video; none for "". options: of the container.
+    """
+    times = range(frames) if times is None else times
+    with av.open(path, "w", options=options or {}) as out:
+        stream = out.add_stream(codec, rate=round(1 / tick), options={"g": "5"})
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = tick
+        tone = out.add_stream(sound, rate=HERTZ) if sound else None
+        out.start_encoding()
+        heard = int(next(iter(times), 0) * tick * HERTZ)
+        for number, time in enumerate(times):
+            frame = av.VideoFrame.from_ndarray(picture(number, *size), "rgb24")
+            frame.pts, frame.time_base = time, tick
+            out.mux(stream.encode(frame))
+            if isinstance(tone, AudioStream):
+                heard = _sing(out, tone, heard, int((time + 1) * tick * HERTZ))
+        out.mux(stream.encode(None))
+        if isinstance(tone, AudioStream):
+            out.mux(tone.encode(None))
+    return path
+
+
+def make_song(path: Path, *, cover: bool = False) -> Path:
+    """A second of sound without a video, with a picture on its cover if asked."""
+    with av.open(path, "w", format="mp4") as out:
+        tone = out.add_stream("aac", rate=HERTZ)
+        assert isinstance(tone, AudioStream)
+        if cover:
+            image = out.add_stream("mjpeg", rate=1)
+            assert isinstance(image, av.VideoStream)
+            image.width, image.height, image.pix_fmt = 160, 120, "yuvj420p"
+            image.disposition = av.stream.Disposition.attached_pic
+            frame = av.VideoFrame.from_ndarray(picture(0), "rgb24")
+            frame.pts, frame.time_base = 0, Fraction(1)
+            out.mux(image.encode(frame))
+        _sing(out, tone, 0, HERTZ)
+        out.mux(tone.encode(None))
+    return path
+
+
+def _sing(out: av.container.OutputContainer, tone: AudioStream, start: int, end: int) -> int:
+    wave = np.sin(np.arange(start, end) * (440 * 2 * np.pi / HERTZ))
+    frame = av.AudioFrame.from_ndarray((wave * 8000).astype(np.int16)[None], "s16", "mono")
+    frame.sample_rate, frame.pts, frame.time_base = HERTZ, start, Fraction(1, HERTZ)
+    out.mux(tone.encode(frame))
+    return end
+
+
+def set_display_matrix(path: Path, a: int, b: int, c: int, d: int) -> None:
+    """Ask players of the mp4 file `path` to show (x, y) at (a x + c y, b x + d y), in place."""
+    data = bytearray(path.read_bytes())
+    track = data.index(b"tkhd") + 4
+    assert data[track] == 0, "only version 0 is known here"
+    place = track + 40
+    one = 1 << 16
+    struct.pack_into(">9i", data, place, a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
