@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
@@ -34,16 +36,33 @@ class _Palette(NamedTuple):
 _ALONE = _Palette(left=(255, 149, 0), right=(0, 208, 255), middle=(240, 245, 250))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Trail:
+    """The way that person `id` came, oldest first. points: (P, 2) frame pixels. ages: (P,) 0 for now to 1 for gone."""
+
+    id: int
+    points: NDArray[np.float32]
+    ages: NDArray[np.float32]
+
+
 def draw(
-    pixels: Frame, poses: Poses, *, min_keypoint_score: float = 0.3, boxes: bool = False, labels: bool = False
+    pixels: Frame,
+    poses: Poses,
+    *,
+    min_keypoint_score: float = 0.3,
+    boxes: bool = False,
+    labels: bool = False,
+    trails: Sequence[Trail] = (),
 ) -> Frame:
     """`pixels` with the people of `poses` drawn over them, in a new array: the one copy.
 
     Keypoints below `min_keypoint_score` and the limbs that end in them are left out. Left, right and middle have
     colours of their own; where there are several people, or identities, each has a hue, kept for as long as the id is.
-    boxes, labels: draw the box, and beside it the id (where there is one) and the score.
+    boxes, labels: draw the box, and beside it the id (where there is one) and the score. trails: drawn below all else.
     """
     canvas = pixels.copy()
+    for trail in trails:
+        _draw_trail(canvas, trail)
     sides = [_side(name) for name in poses.skeleton.keypoints]
     for n in np.argsort(poses.scores, kind="stable"):  # the best last, over the others
         palette = _palette(poses, int(n))
@@ -66,9 +85,12 @@ def _side(name: str) -> int:
 def _palette(poses: Poses, n: int) -> _Palette:
     if poses.ids is None and len(poses) == 1:
         return _ALONE
-    number = n if poses.ids is None else int(poses.ids[n])
-    hue = 0.08 + number * _GOLDEN_ANGLE
+    hue = _hue(n if poses.ids is None else int(poses.ids[n]))
     return _Palette(left=_rgb(hue - 0.05, 0.95, 1.0), right=_rgb(hue + 0.05, 0.55, 1.0), middle=_rgb(hue, 0.75, 0.9))
+
+
+def _hue(number: int) -> float:
+    return 0.08 + number * _GOLDEN_ANGLE
 
 
 def _rgb(hue: float, saturation: float, value: float) -> Colour:
@@ -119,6 +141,17 @@ def _draw_skeleton(
 
 def _draw_dot(canvas: Frame, place: tuple[int, int], radius: float, colour: Colour) -> None:
     cv2.circle(canvas, place, round(radius * (1 << _SUBPIXEL_BITS)), colour, cv2.FILLED, cv2.LINE_AA, _SUBPIXEL_BITS)
+
+
+def _draw_trail(canvas: Frame, trail: Trail) -> None:
+    """Thinner and darker the older it is."""
+    widest = max(2.0, float(np.hypot(*canvas.shape[:2])) / 250)
+    places = [_place(point, canvas) if np.isfinite(point).all() else None for point in trail.points]
+    for start, end, age in zip(places, places[1:], trail.ages[1:].tolist(), strict=False):
+        if start is not None and end is not None:
+            colour = _rgb(_hue(trail.id), 0.75, 0.9 - 0.5 * age)
+            width = max(1, round(widest * (1 - 0.7 * age)))
+            cv2.line(canvas, start, end, colour, width, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
 def _draw_box(canvas: Frame, box: NDArray[np.float32], colour: Colour, width: int) -> None:
