@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -46,6 +46,13 @@ class Settings(BaseSettings):
     max_queue: int = Field(1024, ge=1, description="most work units that wait for one network")
     max_delay_ms: float = Field(0.0, ge=0, description="how long a batch may wait for company; 0 never waits")
     timeout_ms: int = Field(10_000, ge=1, description="a request's deadline where it names none")
+
+    max_streams: int = Field(256, ge=1, description="most live streams at once")
+    max_frame_mb: float = Field(8.0, gt=0, description="largest frame of a stream, megabytes")
+    idle_seconds: float = Field(60.0, gt=0, description="a stream that sends or reads nothing for so long is ended")
+    ping_seconds: float = Field(20.0, gt=0, description="time between pings of a stream, and to answer one")
+    resume_seconds: int = Field(30, ge=0, description="how long a stream's identities wait for its client to come back")
+    resume_key: SecretStr = Field(SecretStr(""), description="signs resume tokens; a new one at each start by default")
 
     api_keys: CommaList = Field((), description="SHA-256 digests of accepted keys, as `posewire key` prints them")
     api_keys_file: Path | None = Field(None, description="file of such digests, one a line")

@@ -20,17 +20,22 @@ import httpx
 class ServerProcess:
     """`posewire serve` on a free port of the loopback. A context manager; `log` holds what it has written so far.
 
-    catalogue: POSEWIRE_CATALOGUE. environment: further POSEWIRE_* settings by their name in lower case.
+    catalogue: POSEWIRE_CATALOGUE. environment: further POSEWIRE_* settings by their name in lower case. module: what
+    is run in place of the command.
     """
 
     def __init__(
-        self, *arguments: str, catalogue: Path | None = None, environment: Mapping[str, object] | None = None
+        self,
+        *arguments: str,
+        catalogue: Path | None = None,
+        environment: Mapping[str, object] | None = None,
+        module: str = "service",
     ) -> None:
         variables = {k: v for k, v in os.environ.items() if not k.startswith("POSEWIRE_") or k == "POSEWIRE_MODELS"}
         variables |= {f"POSEWIRE_{key.upper()}": str(value) for key, value in (environment or {}).items()}
         if catalogue is not None:
             variables["POSEWIRE_CATALOGUE"] = str(catalogue)
-        self._command = [sys.executable, "-m", "service", "serve", "--host", "127.0.0.1", "--port", "0", *arguments]
+        self._command = [sys.executable, "-m", module, "serve", "--host", "127.0.0.1", "--port", "0", *arguments]
         self._variables = variables
         self.log: list[str] = []
         self.port = 0

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from service import __version__
-from service.api import info, pose
+from service.api import info, pose, stream
 from service.api.gate import Gate
 from service.api.problems import ProblemError, bad_parameter
 from service.api.security import ApiKeys, RateLimit
@@ -25,6 +25,9 @@ from service.batching import Observer
 from service.config import Settings
 from service.observability.metrics import Metrics
 from service.serving import Serving
+from service.streams.registry import Streams
+from service.streams.store import MemoryStore
+from service.streams.tokens import Tokens
 
 _TURN_S = 1.0
 """How often the house is kept, and so how old the gauges of /metrics may be."""
@@ -41,6 +44,7 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
         metrics=Metrics(),
         keys=ApiKeys.read(settings.api_keys, settings.api_keys_file),
         rate_limit=RateLimit(settings.rate, settings.burst),
+        streams=_open_streams(settings),
     )
 
     @asynccontextmanager
@@ -53,6 +57,7 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
         with _draining(state):
             yield
         house.cancel()
+        await state.streams.close()
         state.serving = None
         await serving.close(settings.grace_seconds)
 
@@ -66,6 +71,7 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
     )
     app.state.server = state
     app.include_router(pose.router, tags=["pose"])
+    app.include_router(stream.router)
     app.include_router(info.router, tags=["server"])
     app.add_exception_handler(ProblemError, _problem)
     app.add_exception_handler(RequestValidationError, _bad_parameter)
@@ -74,13 +80,20 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
     return Gate(app, state, direct={("POST", "/pose"): pose.answer})
 
 
+def _open_streams(settings: Settings) -> Streams:
+    # A token is as old as its client's last result, which may be all of the idle time at the stream's end.
+    tokens = Tokens(settings.resume_key.get_secret_value(), round(settings.idle_seconds) + settings.resume_seconds)
+    return Streams(MemoryStore(), tokens, most=settings.max_streams, resume_seconds=settings.resume_seconds)
+
+
 async def _keep_house(state: ServerState, serving: Serving) -> None:
     """Refresh the gauges, and once the server has been idle for a while let the networks give back their memory."""
     answered = idle = 0
     while True:
         depths = {batcher.name: batcher.stats.waiting_units for batcher in serving.batchers}
         state.metrics.refresh(ready=not state.unready(), depths=depths)
-        idle = 0 if state.pending or state.answered != answered else idle + 1
+        await state.streams.reap()
+        idle = 0 if state.pending or len(state.streams) or state.answered != answered else idle + 1
         answered = state.answered
         if idle == _IDLE_TURNS:
             await asyncio.to_thread(serving.release)
@@ -91,7 +104,7 @@ async def _keep_house(state: ServerState, serving: Serving) -> None:
 def _draining(state: ServerState) -> Iterator[None]:
     """At SIGTERM fail /readyz first and keep serving for `drain_seconds`, then hand the signal on to the server.
 
-    A second signal, or Ctrl-C, ends the wait at once.
+    Streams are told at once, and ended before that. A second signal, or Ctrl-C, ends the wait at once.
     """
     loop = asyncio.get_running_loop()
     if threading.current_thread() is not threading.main_thread():
@@ -99,14 +112,20 @@ def _draining(state: ServerState) -> Iterator[None]:
         return
     stop = signal.getsignal(signal.SIGTERM)
 
-    def hand_on() -> None:
+    leaving: list[asyncio.Task[None]] = []
+
+    async def leave(wait: float) -> None:
+        farewell = asyncio.create_task(state.streams.go_away(wait))
+        await asyncio.sleep(wait)
+        await state.streams.close()
+        farewell.cancel()
         if callable(stop):
             stop(signal.SIGTERM, None)
 
     def drain(_number: int, _frame: FrameType | None) -> None:
         wait = 0.0 if state.draining else state.settings.drain_seconds
         state.draining = True
-        loop.call_soon_threadsafe(lambda: loop.call_later(wait, hand_on))
+        loop.call_soon_threadsafe(lambda: leaving.append(loop.create_task(leave(wait), name="posewire-leave")))
 
     signal.signal(signal.SIGTERM, drain)
     try:

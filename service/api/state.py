@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 
 from service.api.problems import ProblemError
 from service.api.security import ApiKeys, RateLimit
 from service.config import Settings
 from service.observability.metrics import Metrics
 from service.serving import ServedModel, Serving
+from service.streams.registry import Streams
 
 
 @dataclass(slots=True)
@@ -24,14 +25,15 @@ class ServerState:
     metrics: Metrics
     keys: ApiKeys
     rate_limit: RateLimit
+    streams: Streams
     serving: Serving | None = None
     draining: bool = False
     pending: int = 0
     answered: int = 0
 
     @staticmethod
-    def of(request: Request) -> ServerState:
-        """The state of the app that serves `request`."""
+    def of(request: HTTPConnection) -> ServerState:
+        """The state of the app that serves `request`, or a websocket."""
         return cast(ServerState, request.app.state.server)
 
     def running(self) -> Serving:

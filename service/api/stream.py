@@ -1,0 +1,193 @@
+"""WS /stream: frames in, everybody with an identity out, for as long as it lasts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from engines.skeletons import SKELETONS
+from service.api.hello import HelloMessage
+from service.api.problems import ProblemError, problem_of
+from service.api.state import ServerState
+from service.batching import Priority
+from service.observability.logs import request_id
+from service.serving import ServedModel
+from service.stages import Ask
+from service.streams.closing import CloseCode, StreamError
+from service.streams.protocol import SUBPROTOCOLS, Encoding, Hello
+from service.streams.session import Session, Terms
+from service.streams.sight import Sight
+from service.tracking import PoseTracker
+
+router = APIRouter()
+log = logging.getLogger(__name__)
+
+_HELLO_S = 10.0
+"""How long a hello may take to come."""
+_CLOSE_S = 1.0
+"""How long a close frame may take to leave; a client that reads nothing never takes it."""
+_REFUSALS = {
+    "unauthorized": CloseCode.UNAUTHORIZED,
+    "rate-limited": CloseCode.RATE_LIMITED,
+    "unknown-model": CloseCode.UNKNOWN_MODEL,
+    "overloaded": CloseCode.TRY_LATER,
+}
+
+
+@router.websocket("/stream")
+async def stream(socket: WebSocket) -> None:
+    """One stream, from its handshake to its close code; GET /docs/stream describes it."""
+    server = ServerState.of(socket)
+    metrics = server.metrics.streams
+    marked = request_id.set(secrets.token_hex(8))
+    channel = SocketChannel(socket)
+    began = time.perf_counter()
+    code, reason = int(CloseCode.FAILED), "the server failed; its log says why"
+    metrics.open.inc()
+    try:
+        await _serve(server, socket, channel)
+    except ConnectionError:
+        code = channel.code
+    except StreamError as error:
+        code, reason = int(error.code), error.reason
+        await channel.close(code, reason)
+    except Exception as error:
+        log.error("a stream failed", exc_info=error)
+        await channel.close(code, reason)
+    finally:
+        metrics.open.dec()
+        metrics.closed(code)
+        peer = socket.client.host if socket.client else ""
+        extra = {"status": code, "ms": round((time.perf_counter() - began) * 1e3), "client": peer}
+        log.info("WS /stream %d", code, extra=extra)
+        request_id.reset(marked)
+
+
+class SocketChannel:
+    """A websocket as a `Channel`. code: with which the client has closed it."""
+
+    def __init__(self, socket: WebSocket) -> None:
+        self.code = 1006
+        self._socket = socket
+
+    async def receive(self) -> str | bytes:
+        """See `Channel.receive`."""
+        message = await self._socket.receive()
+        if message["type"] == "websocket.disconnect":
+            self.code = message["code"]
+            raise ConnectionResetError("the client has left")
+        text: str | None = message.get("text")
+        return message["bytes"] if text is None else text
+
+    async def send(self, message: str | bytes) -> None:
+        """See `Channel.send`."""
+        kind = "text" if isinstance(message, str) else "bytes"
+        try:
+            await self._socket.send({"type": "websocket.send", kind: message})
+        except (WebSocketDisconnect, OSError) as error:
+            raise ConnectionResetError("the client has left") from error
+
+    async def close(self, code: int, reason: str) -> None:
+        """Say why, to a client that may have left or stopped reading."""
+        with suppress(TimeoutError, WebSocketDisconnect, OSError):
+            async with asyncio.timeout(_CLOSE_S):
+                await self._socket.close(code, reason)
+
+
+async def _serve(server: ServerState, socket: WebSocket, channel: SocketChannel) -> None:
+    """Raises StreamError or ConnectionError, as a stream has no end of its own."""
+    offered = socket.scope["subprotocols"]
+    known = next((name for name in offered if name in SUBPROTOCOLS), None)
+    await socket.accept(known)
+    if offered and known is None:
+        raise StreamError(CloseCode.BAD_HELLO, f"subprotocol: this server speaks {' and '.join(SUBPROTOCOLS)}")
+    message = await _hello(server, socket, channel)
+    try:
+        client = server.keys.check(_headers(socket, message)) or (socket.client.host if socket.client else "")
+        server.rate_limit.take(client)
+        served = server.find_model(message.model)
+    except ProblemError as problem:
+        raise StreamError(_REFUSALS[problem.kind], problem.detail) from problem
+    encoding = SUBPROTOCOLS[known] if known else message.format or "json"
+    if message.format not in (None, encoding):
+        raise StreamError(CloseCode.BAD_HELLO, f"format: {message.format} contradicts the subprotocol {known}")
+    await _run(server, channel, served, message.checked(), encoding)
+
+
+async def _hello(server: ServerState, socket: WebSocket, channel: SocketChannel) -> HelloMessage:
+    for name in socket.query_params:
+        if name != "model":
+            raise StreamError(CloseCode.BAD_HELLO, f"parameter {name}: only model may be in the URL, not {name}")
+    with server.streams.greeting():
+        try:
+            async with asyncio.timeout(_HELLO_S):
+                first = await channel.receive()
+        except TimeoutError as error:
+            raise StreamError(CloseCode.SILENT, f"no hello came within {_HELLO_S:g} s") from error
+    hello = HelloMessage.read(first)
+    named = socket.query_params.get("model")
+    if named and hello.model not in (None, named):
+        raise StreamError(CloseCode.BAD_HELLO, f"model: the hello says {hello.model}, the URL {named}")
+    return hello.model_copy(update={"model": hello.model or named})
+
+
+def _headers(socket: WebSocket, hello: HelloMessage) -> Mapping[str, str]:
+    """The headers, with the key of the hello where there is one: browsers cannot set headers."""
+    key = hello.key.get_secret_value()
+    return {"x-api-key": key} if key else socket.headers
+
+
+async def _run(
+    server: ServerState, channel: SocketChannel, served: ServedModel, hello: Hello, encoding: Encoding
+) -> None:
+    settings, streams = server.settings, server.streams
+    native = served.skeleton
+    beginning = await streams.begin(hello.resume, native.name)
+    name = beginning.session
+    ask = Ask(
+        client=f"stream {name}",  # each is served in turn with all others
+        priority=Priority.LIVE,
+        max_people=min(hello.max_people or settings.max_people, settings.max_people),
+        min_score=hello.min_score,
+    )
+    sight = Sight(served.pipeline, PoseTracker(native), hello, ask, streams.pool, beginning.memory)
+    session = Session(
+        channel,
+        hello,
+        encoding,
+        sight,
+        Terms(frame=settings.timeout_ms / 1000, idle=settings.idle_seconds),
+        token=lambda sequence: streams.token(name, sequence),
+        describe=_describe,
+        observer=server.metrics.streams,
+        sequence=beginning.sequence,
+    )
+    resumed = beginning.memory is not None
+    server.metrics.streams.began(token=bool(hello.resume), resumed=resumed)
+    skeleton = native if hello.skeleton == "native" else SKELETONS[hello.skeleton]
+    async with streams.hold(name, session):
+        await session.run(
+            {
+                "session": name,
+                "resumed": resumed,
+                **({"detail": beginning.why} if beginning.why else {}),
+                "model": served.model.name,
+                "skeleton": skeleton.name,
+                "keypoints": skeleton.keypoints,
+                "window": hello.window,
+                "resume_seconds": streams.resume_seconds,
+            }
+        )
+
+
+def _describe(error: Exception) -> Mapping[str, Any] | None:
+    problem = problem_of(error)
+    return None if problem is None else problem.document()

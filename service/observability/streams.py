@@ -1,0 +1,59 @@
+"""What is counted of live streams."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from service.streams.session import Observer
+
+_AGES = (0.005, 0.01, 0.02, 0.033, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+class StreamMetrics(Observer):
+    """Sessions report to it directly. part_seconds: where the time of all images went, by part."""
+
+    def __init__(self, registry: CollectorRegistry, part_seconds: Histogram, people: Counter) -> None:
+        self.open = Gauge("posewire_streams", "Open streams.", registry=registry, multiprocess_mode="livesum")
+        self._frames = Counter(
+            "posewire_stream_frames", "Frames of streams: received, and served, dropped or failed.", ["outcome"],
+            registry=registry,
+        )  # fmt: skip
+        self._age = Histogram(
+            "posewire_stream_age_seconds", "Age of a frame when its result went out.", buckets=_AGES, registry=registry
+        )
+        self._resumes = Counter(
+            "posewire_stream_resumes", "Streams begun with a token, by whether it was still good.", ["resumed"],
+            registry=registry,
+        )  # fmt: skip
+        self._closes = Counter("posewire_stream_closes", "Ended streams by close code.", ["code"], registry=registry)
+        self._part_seconds = part_seconds
+        self._people = people
+
+    def received(self, replaced: int) -> None:
+        """See `Observer.received`."""
+        self._frames.labels("received").inc()
+        if replaced:
+            self._frames.labels("dropped").inc(replaced)
+
+    def result(self, age: float, seconds: Mapping[str, float], people: int) -> None:
+        """See `Observer.result`."""
+        self._frames.labels("served").inc()
+        self._age.observe(age)
+        for part, value in seconds.items():
+            self._part_seconds.labels(part).observe(value)
+        self._people.inc(people)
+
+    def failed(self) -> None:
+        """See `Observer.failed`."""
+        self._frames.labels("failed").inc()
+
+    def began(self, *, token: bool, resumed: bool) -> None:
+        """A stream began. token: with one. resumed: with the memory of its session."""
+        if token:
+            self._resumes.labels(str(resumed).lower()).inc()
+
+    def closed(self, code: int) -> None:
+        """A stream ended."""
+        self._closes.labels(str(code)).inc()

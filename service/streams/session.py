@@ -1,0 +1,249 @@
+"""One stream: frames come in, the newest is looked at, its result goes out, for as long as both sides will."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from service.batching import ClosedError, DeadlineExceededError, OverloadedError
+from service.formats.people import people_list
+from service.imaging.errors import ImageError
+from service.streams.clock import FrameClock
+from service.streams.closing import CloseCode, StreamError
+from service.streams.mailbox import Letter, Mailbox
+from service.streams.memory import Memory
+from service.streams.protocol import Encoding, Hello, embed, encode, read_acknowledgement, read_frame
+from service.streams.sight import Seen, Sight
+from service.streams.window import Window
+from service.tracking.zones import Event
+
+log = logging.getLogger(__name__)
+
+_PATIENCE = 5
+"""Frames in a row that may go wrong."""
+_STALE_S = 1.0
+"""A frame that waited longer than this for an acknowledgement is no longer worth a look."""
+
+Problem = Mapping[str, Any]
+
+
+class Channel(Protocol):
+    """A connection that carries messages."""
+
+    async def receive(self) -> str | bytes:
+        """The next message. Raises ConnectionError once the client has left."""
+
+    async def send(self, message: str | bytes) -> None:
+        """Send a message; returns when there is room for another. Raises ConnectionError once the client has left."""
+
+
+class Observer:
+    """What a session tells of itself; does nothing."""
+
+    def received(self, replaced: int) -> None:
+        """A frame came, and took the place of so many that waited."""
+
+    def result(self, age: float, seconds: Mapping[str, float], people: int) -> None:
+        """A frame got its result. age: seconds since it came. seconds: where the time went, by part."""
+
+    def failed(self) -> None:
+        """A frame got an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What holds for every stream of a server, in seconds.
+
+    frame: the deadline of a frame, from its arrival. idle: how long a client may send nothing, or read nothing.
+    """
+
+    frame: float
+    idle: float
+
+
+class Session:
+    """The life of one connection after its hello.
+
+    token: makes the resume token for a sequence number. describe: what is told of a frame's error; None for a defect of
+    the server's. clock: seconds, monotonic. sequence: of results in this session, over all its connections.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        hello: Hello,
+        encoding: Encoding,
+        sight: Sight,
+        terms: Terms,
+        *,
+        token: Callable[[int], str],
+        describe: Callable[[Exception], Problem | None],
+        observer: Observer,
+        sequence: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.sequence = sequence
+        self._channel = channel
+        self._hello = hello
+        self._encoding = encoding
+        self._sight = sight
+        self._terms = terms
+        self._token = token
+        self._describe = describe
+        self._observer = observer
+        self._clock = clock
+        # A resumed stream goes on elsewhere, where the monotonic clock has another origin.
+        self._epoch = wall() - clock()
+        self._frame_clock = FrameClock(sight.memory.tracker.timestamp)
+        self._mailbox = Mailbox()
+        self._window = Window(hello.window)
+        self._failures = 0
+        self._places = bool(hello.zones or hello.lines)
+        self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def memory(self) -> Memory:
+        """What the session remembers, as of its last frame."""
+        return self._sight.memory
+
+    async def run(self, welcome: Mapping[str, Any]) -> None:
+        """Greet, then serve until the client leaves (ConnectionError) or the stream is ended (StreamError)."""
+        await self._tell({"type": "welcome", **welcome, "token": self._token(self.sequence)})
+        tasks = [asyncio.ensure_future(part) for part in (self._listen(), self._work(), self._end)]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for task in done:
+            await task
+
+    def end(self, code: CloseCode, reason: str) -> None:
+        """End the stream from outside."""
+        if not self._end.done():
+            self._end.set_exception(StreamError(code, reason))
+
+    async def go_away(self, seconds: float) -> None:
+        """Tell the client that the server ends the stream in so many seconds."""
+        farewell = {"type": "go_away", "closes_in_ms": round(1e3 * seconds), "token": self._token(self.sequence)}
+        await self._tell(farewell)
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._terms.idle):
+                    message = await self._channel.receive()
+            except TimeoutError as error:
+                raise StreamError(CloseCode.SILENT, f"nothing came for {self._terms.idle:g} s") from error
+            if isinstance(message, bytes):
+                self._observer.received(self._mailbox.put(message, self._clock()))
+            else:
+                number = read_acknowledgement(message)
+                try:
+                    self._window.acknowledge(number)
+                except ValueError as error:
+                    raise StreamError(CloseCode.BAD_MESSAGE, str(error)) from error
+
+    async def _work(self) -> None:
+        while True:
+            held_up = not self._window.open
+            try:
+                async with asyncio.timeout(self._terms.idle):
+                    await self._window.wait()
+            except TimeoutError as error:
+                reason = f'no result was acknowledged for {self._terms.idle:g} s; send {{"ack": FRAME}}, or window 0'
+                raise StreamError(CloseCode.GONE, reason) from error
+            letter = await self._mailbox.take()
+            await self._answer(letter, held_up)
+
+    async def _answer(self, letter: Letter, held_up: bool) -> None:
+        stamp = None
+        try:
+            stamp, picture = read_frame(letter.data, self._hello.timestamps)
+            waited = self._clock() - letter.arrived
+            if held_up and waited > _STALE_S:
+                raise DeadlineExceededError(f"the frame waited {waited:.1f} s for results to be acknowledged")
+            taken = self._frame_clock.place(None if stamp is None else stamp / 1e3, letter.arrived + self._epoch)
+            seen = await self._sight.see(picture, taken, letter.arrived + self._terms.frame)
+        except Exception as error:  # noqa: BLE001 - a frame's error is its answer
+            await self._fail(letter, stamp, error)
+        else:
+            await self._succeed(letter, stamp, seen)
+
+    async def _succeed(self, letter: Letter, stamp: float | None, seen: Seen) -> None:
+        started = time.perf_counter()
+        people = embed(self._people(seen), self._encoding)
+        seconds = {**seen.seconds, "serialise": time.perf_counter() - started}
+        about = {
+            "width": seen.width,
+            "height": seen.height,
+            "people": people,
+            **({"events": [_plain(event) for event in seen.events]} if self._places else {}),
+            "timing_ms": {part: round(1e3 * value, 3) for part, value in seconds.items()},
+        }
+        self._failures = 0
+        self._observer.result(self._clock() - letter.arrived, seconds, len(seen.poses))
+        await self._report("result", letter, stamp, about)
+
+    def _people(self, seen: Seen) -> list[dict[str, object]]:
+        people = people_list(seen.poses)
+        if self._hello.extras:
+            for person, velocity, age in zip(people, seen.velocities.round(2), seen.ages.round(3), strict=True):
+                person |= {"velocity": velocity, "age_s": age}
+        return people
+
+    async def _fail(self, letter: Letter, stamp: float | None, error: Exception) -> None:
+        problem = self._describe(error)
+        if problem is None:
+            log.error("a frame failed", exc_info=error)
+            problem = {"title": "The server failed on this frame"}
+        self._observer.failed()
+        await self._report("error", letter, stamp, {"error": problem})
+        match error:
+            case ClosedError():
+                raise StreamError(CloseCode.GOING_AWAY, "this server is going down") from error
+            case OverloadedError() | DeadlineExceededError():
+                return  # nobody's fault, and it passes
+        self._failures += 1
+        if self._failures == _PATIENCE:
+            code = CloseCode.BAD_FRAMES if isinstance(error, ImageError) else CloseCode.FAILED
+            raise StreamError(code, f"{_PATIENCE} frames in a row failed; each had its error message") from error
+
+    async def _report(self, kind: str, letter: Letter, stamp: float | None, about: Mapping[str, Any]) -> None:
+        """Send what a frame came to."""
+        self.sequence += 1
+        self._window.sent(letter.number)
+        await self._tell(
+            {
+                "type": kind,
+                "frame": letter.number,
+                "timestamp": stamp,
+                "age_ms": round(1e3 * (self._clock() - letter.arrived), 3),
+                "dropped": letter.dropped,
+                **about,
+                "token": self._token(self.sequence),
+            }
+        )
+
+    async def _tell(self, document: Mapping[str, Any]) -> None:
+        try:
+            async with asyncio.timeout(self._terms.idle):
+                await self._channel.send(encode(document, self._encoding))
+        except TimeoutError as error:
+            raise StreamError(CloseCode.GONE, f"nothing was read for {self._terms.idle:g} s") from error
+
+
+def _plain(event: Event) -> dict[str, object]:
+    """An event without what does not apply to it."""
+    about = {"kind": event.kind, "name": event.name, "id": event.id}
+    if event.direction is not None:
+        about["direction"] = event.direction
+    if event.seconds is not None:
+        about["seconds"] = round(event.seconds, 3)
+    return about

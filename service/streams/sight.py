@@ -1,0 +1,107 @@
+"""What a stream sees in one frame: decode, find the people, tell who is who."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from engines.poses import Floats, Frame, Poses
+from engines.skeletons import SKELETONS
+from service.pipelines import TopDown
+from service.stages import Ask
+from service.streams.memory import Memory
+from service.streams.protocol import Hello
+from service.tracking import PoseTracker
+from service.tracking.smoothing import OneEuro
+from service.tracking.zones import Event, Zones
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The people of one frame of `width` x `height` pixels, with ids, and what happened at the zones and lines.
+
+    velocities: (N, 2) pixels a second, 0 for who has no id. ages: (N,) seconds since each was first seen.
+    seconds: where the time went, by part.
+    """
+
+    poses: Poses
+    velocities: Floats
+    ages: Floats
+    events: Sequence[Event]
+    width: int
+    height: int
+    seconds: dict[str, float]
+
+
+class Sight:
+    """One stream's eyes and memory.
+
+    pipeline: shared by all. hello: what is looked for. ask: as whom; its score is the least that is told of, not the
+    least that is tracked. pool: runs the tracker, whose optical flow takes milliseconds that the event loop has not.
+    memory: to go on from.
+    """
+
+    def __init__(
+        self, pipeline: TopDown, tracker: PoseTracker, hello: Hello, ask: Ask, pool: Executor, memory: Memory | None
+    ) -> None:
+        self._pipeline = pipeline
+        self._tracker = tracker
+        self._hello = hello
+        self._ask = replace(ask, min_score=min(ask.min_score, tracker.config.weak_score))
+        self._pool = pool
+        self._zones = Zones(hello.zones, hello.lines, lost_seconds=tracker.config.lost_seconds)
+        self._smoother = OneEuro() if hello.smoothing else None
+        if memory is not None:
+            tracker.restore(memory.tracker)
+            if memory.places == hello.places:
+                self._zones.restore(memory.zones)
+        self._memory = Memory(tracker.state(), self._zones.state(), hello.places)
+
+    @property
+    def memory(self) -> Memory:
+        """What is remembered as of the last frame, for whoever goes on with the stream."""
+        return self._memory
+
+    async def see(self, picture: bytes, taken: float, deadline: float) -> Seen:
+        """Everybody in an encoded picture. taken: seconds, never running backwards. deadline: monotonic seconds.
+
+        Raises ImageError for what is no picture, and what `Batcher.submit` raises.
+        """
+        found = await self._pipeline.image(picture, replace(self._ask, deadline=deadline))
+        scale = found.image.scale
+        seen = found.poses if scale == 1 else found.poses.scaled(1 / scale)
+        loop = asyncio.get_running_loop()
+        tracked = await loop.run_in_executor(self._pool, self._track, seen, found.image.pixels, taken)
+        poses, velocities, ages, events, took = tracked
+        if scale != 1:
+            poses, velocities = poses.scaled(scale), velocities * np.float32(scale)
+        if self._hello.skeleton != "native":
+            poses = poses.as_skeleton(SKELETONS[self._hello.skeleton])
+        seconds = {**dict(found.timing.parts()), "track": took}
+        return Seen(poses, velocities, ages, events, found.width, found.height, seconds)
+
+    def _track(self, poses: Poses, frame: Frame, taken: float) -> tuple[Poses, Floats, Floats, Sequence[Event], float]:
+        started = time.perf_counter()
+        height, width = frame.shape[:2]
+        poses = self._tracker.update(poses, frame, taken)
+        events = self._zones.update(poses, width, height, taken)
+        self._memory = Memory(self._tracker.state(), self._zones.state(), self._hello.places)
+        if self._smoother is not None:
+            poses = self._smoother.smooth(poses, taken)
+        poses = poses.select(poses.scores >= self._hello.min_score)
+        velocities, ages = self._tracks_of(poses)
+        return poses, velocities, ages, events, time.perf_counter() - started
+
+    def _tracks_of(self, poses: Poses) -> tuple[Floats, Floats]:
+        velocities = np.zeros((len(poses), 2), np.float32)
+        ages = np.zeros(len(poses), np.float32)
+        tracks = {track.id: track for track in self._tracker.tracks} if self._hello.extras else {}
+        for n, number in enumerate(() if poses.ids is None else poses.ids.tolist()):
+            if (track := tracks.get(number)) is not None:
+                velocities[n], ages[n] = track.velocity, track.age
+        return velocities, ages

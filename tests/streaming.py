@@ -1,0 +1,96 @@
+"""A client of streams, as somebody would write one from the protocol's page."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import ormsgpack
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+Message = dict[str, Any]
+
+
+class Stream:
+    """An open stream. acknowledge: say of every result that it was handled, as soon as it is heard."""
+
+    def __init__(self, socket: ClientConnection, acknowledge: bool) -> None:
+        self.socket = socket
+        self.welcome: Message = {}
+        self._acknowledge = acknowledge
+
+    async def show(self, picture: bytes, timestamp: float | None = None) -> None:
+        """Send a frame. timestamp: milliseconds, where the hello announced them."""
+        await self.socket.send(picture if timestamp is None else struct.pack(">d", timestamp) + picture)
+
+    async def hear(self) -> Message:
+        """The next message."""
+        data = await self.socket.recv()
+        message: Message = ormsgpack.unpackb(data) if isinstance(data, bytes) else json.loads(data)
+        if self._acknowledge and "frame" in message:
+            await self.acknowledge(message["frame"])
+        return message
+
+    async def ask(self, picture: bytes, timestamp: float | None = None) -> Message:
+        """Send a frame and wait for what comes of it."""
+        await self.show(picture, timestamp)
+        return await self.hear()
+
+    async def acknowledge(self, frame: int) -> None:
+        """Say that all results up to this frame's are handled."""
+        await self.socket.send(json.dumps({"ack": frame}))
+
+    async def ending(self) -> tuple[int, str]:
+        """The close code and reason, whatever is heard before."""
+        try:
+            while True:
+                await self.socket.recv()
+        except ConnectionClosed as closed:
+            return (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (1006, "")
+
+
+@asynccontextmanager
+async def stream(
+    port: int,
+    *,
+    path: str = "/stream",
+    subprotocols: Sequence[str] = (),
+    headers: dict[str, str] | None = None,
+    acknowledge: bool = True,
+    **hello: Any,
+) -> AsyncIterator[Stream]:
+    """A stream that was greeted; the keywords are the hello's members."""
+    async with knock(port, path=path, subprotocols=subprotocols, headers=headers) as socket:
+        await socket.send(json.dumps(hello))
+        opened = Stream(socket, acknowledge)
+        opened.welcome = await opened.hear()
+        assert opened.welcome["type"] == "welcome"
+        yield opened
+
+
+@asynccontextmanager
+async def knock(
+    port: int, *, path: str = "/stream", subprotocols: Sequence[str] = (), headers: dict[str, str] | None = None
+) -> AsyncIterator[ClientConnection]:
+    """A connection on which nothing was said."""
+    async with connect(
+        f"ws://127.0.0.1:{port}{path}",
+        compression=None,
+        subprotocols=[Subprotocol(name) for name in subprotocols] or None,
+        additional_headers=headers,
+        close_timeout=2,
+    ) as socket:
+        yield socket
+
+
+async def refusal(port: int, hello: str | bytes | None = None, **options: Any) -> tuple[int, str]:
+    """The close code and reason that such a hello gets."""
+    async with knock(port, **options) as socket:
+        if hello is not None:
+            await socket.send(hello)
+        return await Stream(socket, acknowledge=False).ending()
