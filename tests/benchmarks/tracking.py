@@ -1,0 +1,180 @@
+"""Identities on a real sequence: python -m tests.benchmarks tracking [--json FILE]
+
+Needs ../shared/data/posetrack: 41 frames, 960x540, of four people who cross and hide each other, taken to be 25 a
+second; once all of them, once every fifth. RTMDet-nano 640 + TinyPose find the people once; every tracker gets the
+same poses, and this project's the frames too. The truth: 14 joints of each person; two poses are as similar as OKS over
+those that both have (the middle of the shoulders does not count as the neck), with the box around a person's labelled
+joints as its area.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engines.catalogue import load
+from engines.poses import Floats, Frame, Poses
+from engines.skeletons import COCO_17, POSETRACK_15
+from service.config import Settings
+from service.evaluation import clear_mot, compare_poses, hota, identity
+from service.formats.sequence import extent
+from service.serving import open_serving
+from service.stages import Ask
+from service.tracking import PoseTracker, TrackerConfig
+from tests.benchmarks.peers.tracked import Ids, track_with
+from tests.benchmarks.report import Row, main, table
+from tests.shared import SHARED, weights_catalogue
+
+_FPS = 25.0
+_STRIDES = (1, 5)
+_MIN_SCORES = (0.3, 0.2)
+"""Poses below it are given to nobody. 0.3 is the API's default; below 0.2 there are hardly any real people."""
+_SEQUENCE = SHARED / "data/posetrack"
+_JOINTS = {"neck": "head_bottom"}
+"""What the sequence calls otherwise than PoseTrack does."""
+
+# The settings of the peers are the best of two dozen each on all frames of this sequence.
+_NORFAIR = {"distance_threshold": 0.35, "detection_threshold": 0.3, "hit_counter_max": 30}
+_NORFAIR_SPEED = 540
+"""How far Norfair's keypoints may move, pixels a second."""
+_BYTETRACK = {"lost_track_buffer": 60, "minimum_consecutive_frames": 1}
+
+Tracker = Callable[[Sequence[Poses], Sequence[Frame], float], Ids]
+"""From the poses of each frame, the frames and how many of them there are a second."""
+
+
+def read_truth() -> list[Poses]:
+    """The people of each frame, with their ids."""
+    document = json.loads((_SEQUENCE / "ground_truth.json").read_text())
+    names = {int(number): name for number, name in document["joint_ids"].items()}
+    joints = {number: POSETRACK_15.keypoints.index(_JOINTS.get(name, name)) for number, name in names.items()}
+    return [_people(frame["persons"], joints) for frame in document["frames"]]
+
+
+def _people(persons: list[dict[str, Any]], joints: dict[int, int]) -> Poses:
+    rows = np.zeros((len(persons), len(POSETRACK_15), 3), np.float32)
+    for row, person in zip(rows, persons, strict=True):
+        for point in person["points"]:
+            row[joints[point["id"]]] = point["x"], point["y"], 1
+    keypoints, labelled = rows[..., :2], rows[..., 2]
+    ids = np.array([person["track_id"] for person in persons], np.int64)
+    scores = np.ones(len(persons), np.float32)
+    return Poses(keypoints, labelled, extent(keypoints, labelled), scores, POSETRACK_15, ids)
+
+
+async def find_people() -> tuple[list[Poses], list[Frame]]:
+    """What the networks see in each frame, down to the lowest score, and the frames."""
+    with tempfile.TemporaryDirectory() as folder:
+        serving = open_serving(load([weights_catalogue(Path(folder))]), ["tinypose"], Settings(precision="fp32"))
+    await serving.start()
+    ask = Ask(min_score=min(_MIN_SCORES), admitted=True)
+    try:
+        seen = [
+            await serving.default.pipeline.image(file.read_bytes(), ask, full_size=True)
+            for file in sorted(_SEQUENCE.glob("*.jpg"))
+        ]
+    finally:
+        await serving.close(1.0)
+    return [one.poses for one in seen], [one.image.pixels for one in seen]
+
+
+def ours(config: TrackerConfig, people: Sequence[Poses], frames: Sequence[Frame], fps: float) -> Ids:
+    """This project's tracker."""
+    tracker = PoseTracker(COCO_17, config)
+    tracked = [
+        tracker.update(poses, frame, number / fps)
+        for number, (poses, frame) in enumerate(zip(people, frames, strict=True))
+    ]
+    return [np.full(len(poses), -1) if poses.ids is None else poses.ids for poses in tracked]
+
+
+def greedy_iou(people: Sequence[Poses], _: object, fps: float, least: float = 0.3, keep_s: float = 1.0) -> Ids:
+    """The plainest tracker: the best overlapping boxes first, with the last box of each id for `keep_s` seconds."""
+    boxes, seen = np.zeros((0, 4), np.float32), np.zeros(0)
+    ids: Ids = []
+    for number, poses in enumerate(people):
+        given = np.full(len(poses), -1)
+        overlaps = _iou(boxes, poses.boxes) * (number - seen <= keep_s * fps)[:, None]
+        while overlaps.size and overlaps.max() >= least:
+            row, column = np.unravel_index(overlaps.argmax(), overlaps.shape)
+            given[column] = row
+            overlaps[row], overlaps[:, column] = -1, -1
+        new = given < 0
+        given[new] = len(boxes) + np.arange(new.sum())
+        boxes, seen = np.concatenate([boxes, poses.boxes[new]]), np.concatenate([seen, np.zeros(new.sum())])
+        boxes[given], seen[given] = poses.boxes, number
+        ids.append(given)
+    return ids
+
+
+def _iou(a: Floats, b: Floats) -> Floats:
+    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
+    common = sides.clip(0).prod(axis=2)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (a, b)]
+    overlaps: Floats = common / (areas[0][:, None] + areas[1][None, :] - common)
+    return overlaps
+
+
+def _norfair(delay: int, people: Sequence[Poses], _: object, fps: float) -> Ids:
+    settings = {**_NORFAIR, "near": _NORFAIR_SPEED / fps, "initialization_delay": delay}
+    return track_with("norfair", "norfair==2.3.0", "norfair_tracker.py", settings, people)
+
+
+def _bytetrack(people: Sequence[Poses], _: object, fps: float) -> Ids:
+    settings = {**_BYTETRACK, "frame_rate": fps}
+    return track_with("bytetrack", "trackers==2.3.0", "bytetrack_tracker.py", settings, people)
+
+
+TRACKERS: dict[str, Tracker] = {
+    "posewire": partial(ours, TrackerConfig()),
+    "posewire, without flow": partial(ours, TrackerConfig(use_flow=False)),
+    "greedy box IoU": greedy_iou,
+    "norfair 2.3": partial(_norfair, 0),
+    "norfair 2.3, a frame's delay": partial(_norfair, 1),
+    "ByteTrack (trackers 2.3)": _bytetrack,
+}
+
+
+def measure(name: str, people: Sequence[Poses], ids: Ids, truth: Sequence[Poses]) -> Row:
+    """How well ids follow the true people."""
+    video = [
+        compare_poses(true, replace(poses, ids=given)) for true, poses, given in zip(truth, people, ids, strict=True)
+    ]
+    clear = clear_mot([video])
+    return {
+        "tracker": name,
+        "IDF1": round(identity([video]).idf1, 3),
+        "HOTA": round(hota([video]).hota, 3),
+        "MOTA": round(clear.mota, 3),
+        "switches": clear.switches,
+        "misses": clear.misses,
+        "false": clear.false_positives,
+        "ids": len({int(number) for each in ids for number in each if number >= 0}),
+    }
+
+
+def run() -> list[Row]:
+    """Every tracker, on all frames and on every fifth, on the poses from each minimum score."""
+    truth = read_truth()
+    everybody, frames = asyncio.run(find_people())
+    rows = []
+    for stride, least in product(_STRIDES, _MIN_SCORES):
+        fps = _FPS / stride
+        people = [poses.select(poses.scores >= least) for poses in everybody[::stride]]
+        for name, track in TRACKERS.items():
+            ids = track(people, frames[::stride], fps)
+            rows.append({"fps": fps, "min_score": least, **measure(name, people, ids, truth[::stride])})
+    return rows
+
+
+if __name__ == "__main__":
+    main(run, table)
