@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -28,6 +29,8 @@ from service.serving import Serving
 from service.streams.registry import Streams
 from service.streams.store import MemoryStore
 from service.streams.tokens import Tokens
+
+log = logging.getLogger(__name__)
 
 _TURN_S = 1.0
 """How often the house is kept, and so how old the gauges of /metrics may be."""
@@ -87,11 +90,16 @@ def _open_streams(settings: Settings) -> Streams:
 
 
 async def _keep_house(state: ServerState, serving: Serving) -> None:
-    """Refresh the gauges, and once the server has been idle for a while let the networks give back their memory."""
-    answered = idle = 0
+    """Refresh the gauges, log what was refused, and once the server has been idle for a while let the networks give
+    back their memory.
+    """
+    answered = refused = idle = 0
     while True:
         depths = {batcher.name: batcher.stats.waiting_units for batcher in serving.batchers}
         state.metrics.refresh(ready=not state.unready(), depths=depths)
+        if state.refused > refused:
+            log.warning("%d requests were refused", state.refused - refused)
+            refused = state.refused
         await state.streams.reap()
         idle = 0 if state.pending or len(state.streams) or state.answered != answered else idle + 1
         answered = state.answered

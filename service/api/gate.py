@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 _OPEN = frozenset({"/livez", "/readyz"})
 """Probes carry no keys and count towards no rate."""
+_REFUSED = (429, 503)
 _ROUTES = frozenset({"/pose", "/models", "/skeletons", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json"})
 """What metrics name; anything else a client asks for is "other", so that it cannot grow them."""
 
@@ -85,9 +86,12 @@ class Gate:
             seconds = time.perf_counter() - started
             path, peer = scope["path"], (scope.get("client") or ("",))[0]
             self._state.metrics.answered(path if path in _ROUTES else "other", status, seconds)
-            if path not in _OPEN and log.isEnabledFor(logging.INFO):
+            refused = status in _REFUSED  # under overload most are, and a line for each would cost more than refusing
+            self._state.refused += refused
+            level = logging.DEBUG if refused or path in _OPEN else logging.INFO
+            if log.isEnabledFor(level):
                 extra = {"status": status, "ms": round(seconds * 1e3, 1), "client": peer}
-                log.info("%s %s %d", scope["method"], path, status, extra=extra)
+                log.log(level, "%s %s %d", scope["method"], path, status, extra=extra)
             request_id.reset(token)
 
     def _client(self, scope: Scope, headers: Headers) -> str:

@@ -18,7 +18,7 @@ from service.streams.registry import Streams
 @dataclass(slots=True)
 class ServerState:
     """The parts of a running server. `draining` turns true once, at SIGTERM; `pending` counts POST /pose under
-    way, `answered` those that have ended.
+    way, `answered` those that have ended, `refused` the requests that got a 429 or 503.
     """
 
     settings: Settings
@@ -30,6 +30,7 @@ class ServerState:
     draining: bool = False
     pending: int = 0
     answered: int = 0
+    refused: int = 0
 
     @staticmethod
     def of(request: HTTPConnection) -> ServerState:

@@ -183,13 +183,13 @@ class Batcher(Generic[T, R]):
 
     def admit(
         self, units: int, *, priority: Priority = Priority.STILL, client: str = "", deadline: float | None = None
-    ) -> None:
-        """Raise what `submit` would for so many units of work; nothing is reserved.
+    ) -> Forecast:
+        """When so many units of work would be done; nothing is held. Raises what `submit` would.
 
         For callers that want to know before they read a request, or before the first of several stages.
         """
         try:
-            self._dispatcher.admit(units, priority, client, inf if deadline is None else deadline)
+            return self._dispatcher.admit(units, priority, client, inf if deadline is None else deadline)
         except BatchingError as refusal:
             self._observer.rejected(self.name, refusal.reason)
             raise

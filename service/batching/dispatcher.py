@@ -69,12 +69,16 @@ class Dispatcher(Generic[E]):
         self._accepting = False
         self._stopped = False
 
-    def admit(self, units: int, priority: Priority, client: str, deadline: float) -> None:
-        """Raise what `offer` would: ClosedError, DeadlineExceededError or OverloadedError."""
+    def admit(self, units: int, priority: Priority, client: str, deadline: float) -> Forecast:
+        """When so much work would be done. Raises what `offer` would: ClosedError, DeadlineExceededError or
+        OverloadedError.
+        """
         with self._lock:
             self._test_open()
             now = self._clock()
-            self._admission.test(units, priority, client, deadline, now, self._busy(now))
+            busy = self._busy(now)
+            self._admission.test(units, priority, client, deadline, now, busy)
+            return self._forecast(units, priority, client, busy)
 
     def hold(self, units: int, priority: Priority, client: str) -> Place:
         """Count work that is on its way as waiting from now on."""
@@ -157,8 +161,7 @@ class Dispatcher(Generic[E]):
     def predict(self, units: int, priority: Priority, client: str) -> Forecast:
         """When `units` of work would be done if they were submitted now."""
         with self._lock:
-            done = self._admission.wait(units, priority, client, self._busy(self._clock()))
-            return Forecast(done, self._admission.time.until_done(units, self._limits.max_batch, (0.0,)))
+            return self._forecast(units, priority, client, self._busy(self._clock()))
 
     def accept(self) -> None:
         """Accept work from now on."""
@@ -209,6 +212,10 @@ class Dispatcher(Generic[E]):
         come = min(place.units, units)
         place.units -= come
         self._queue.hold(-come, place.priority, place.client)
+
+    def _forecast(self, units: int, priority: Priority, client: str, busy: Sequence[float]) -> Forecast:
+        done = self._admission.wait(units, priority, client, busy)
+        return Forecast(done, self._admission.time.until_done(units, self._limits.max_batch, (0.0,)))
 
     def _busy(self, now: float) -> list[float]:
         idle = self._limits.workers - len(self._running)

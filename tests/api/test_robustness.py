@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.benchmarks.bad_input import bombard
+from tests.benchmarks.load import Shot, closed_loop
 from tests.pictures import encoded, photo
 from tests.servers import ServerProcess
 from tests.waiting import wait_for
@@ -34,6 +35,39 @@ def test_bad_requests_get_what_they_deserve_and_good_ones_do_not_suffer(server: 
     assert counted(server, "worker_restarts_total") == 0
     assert not [line for line in server.log[log:] if '"level":"error"' in line]
     wait_for(lambda: server.open_files() <= files + 2)
+
+
+def test_overload_is_refused_and_leaves_nothing_behind(server: ServerProcess) -> None:
+    shot = Shot(encoded(photo(), quality=90), "/pose?timeout_ms=150")
+    report = closed_loop(server.port, [shot], concurrency=64, seconds=2)
+    counts = {status: len(times) for status, times in report.latencies.items()}
+    assert counts.keys() <= {200, 503, 504}
+    assert counts[200] > 0
+    assert counts[503] > 10 * counts.get(504, 0)  # what cannot be done is said at once
+    wait_for(lambda: counted(server, "queue_depth") == 0)
+    assert httpx.post(f"{server.url}/pose", content=shot.body).status_code == 200
+
+
+def test_a_refusal_says_when_to_come_back_and_does_not_wait_for_the_body(ending: ServerProcess) -> None:
+    large = [("image", encoded(photo(3000, 2000)))] * 8
+    head = b"POST /pose?timeout_ms=20 HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 9000\r\n\r\n"
+
+    def crowd() -> None:
+        httpx.post(f"{ending.url}/pose", files=large, timeout=60)
+
+    crowd()  # now the server knows how long this takes
+    clients = [threading.Thread(target=crowd) for _ in range(4)]
+    for client in clients:
+        client.start()
+    wait_for(lambda: counted(ending, "queue_depth") > 4)
+    with socket.create_connection(("127.0.0.1", ending.port), timeout=10) as impatient:
+        impatient.sendall(head)
+        answer = impatient.recv(10_000).decode()
+    for client in clients:
+        client.join()
+    assert answer.startswith("HTTP/1.1 503")
+    assert int(re.findall(r"(?mi)^retry-after: (\d+)", answer)[0]) >= 1
+    assert '"/problems/overloaded"' in answer
 
 
 @pytest.fixture
