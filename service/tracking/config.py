@@ -30,8 +30,8 @@ class TrackerConfig:
     confirm_seconds: float = 0.3
     weak_score: float = 0.2
     keypoint_score: float = 0.2
-    match_oks: float = 0.2
-    match_lost: float = 0.2
+    match_oks: float = 0.3
+    match_lost: float = 0.5
     duplicate_oks: float = 0.6
     lost_seconds: float = 5.0
     forget_seconds: float = 60.0

@@ -9,14 +9,18 @@ from service.tracking.flow import Carried
 from service.tracking.similarity import Observed
 from service.tracking.state import TrackState
 
-_DAMPING = 2.0
+_DAMPING = 4.0
 """Seconds after which a person out of sight has lost all but a third of the speed they had."""
+_HIDDEN = 0.3
+"""How far flow is to be trusted with somebody out of sight: it may have gone with whoever hides them."""
+_SOON = 0.25
+"""Seconds between frames that halve the trust in flow."""
 _SPEED = 0.3
 """Seconds over which speed is averaged."""
 
 
 def carry(tracks: TrackState, seconds: float, carried: Carried | None, least: int = 3) -> NDArray[np.float32]:
-    """Move `tracks` on in place by `seconds`; gives the part of each person's keypoints that flow has hold of, (T,).
+    """Move `tracks` on in place by `seconds`; gives how far flow is to be trusted with each person, (T,) 0..1.
 
     carried: what flow says, None without pixels. Keypoints that flow did not find go with the rest of their person;
     people of whom it found fewer than `least` go at constant velocity on top of the camera's motion.
@@ -39,7 +43,8 @@ def carry(tracks: TrackState, seconds: float, carried: Carried | None, least: in
     tracks.boxes[:] += np.tile(whole, 2)
     tracks.drifts[:] += by_motion - whole
     known = np.maximum((tracks.poses[:, 0, :, 2] > 0).sum(axis=1), 1)
-    return np.where(count >= least, count / known, held).astype(np.float32)
+    trust = np.where(absent, _HIDDEN, 1.0) / (1 + (seconds / _SOON) ** 2)
+    return np.where(count >= least, trust * count / known, held).astype(np.float32)
 
 
 def let_go(tracks: TrackState, which: NDArray[np.bool_]) -> None:

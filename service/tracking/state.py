@@ -40,7 +40,8 @@ class TrackState:
     velocities: (T, 2) float32 pixels a second, the camera's motion taken off. drifts: (T, 2) float32 pixels from where
     flow has carried the person since the last pose to where constant velocity has. boxes: (T, 4) float32 as in Poses.
     scores: (T,) float32 of the last pose. poses: (T, L, K, 3) float32 x, y, score of the last L poses, the newest
-    first; scores of 0 where there is none.
+    first; scores of 0 where there is none. colours: (T, K, 4) float32 red, green, blue 0..1 of what the person wears at
+    each keypoint, and 1 where that is known.
     """
 
     ids: NDArray[np.int64]
@@ -52,6 +53,7 @@ class TrackState:
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
     poses: NDArray[np.float32]
+    colours: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -69,6 +71,7 @@ class TrackState:
             boxes=np.zeros((people, 4), np.float32),
             scores=np.zeros(people, np.float32),
             poses=np.zeros((people, history, keypoints, 3), np.float32),
+            colours=np.zeros((people, keypoints, 4), np.float32),
         )
 
     @staticmethod

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from engines.poses import Detections, Frame, Poses
 from engines.skeletons import Skeleton
-from service.tracking import motion
-from service.tracking.assignment import assign
+from service.tracking import colours, motion
+from service.tracking.assignment import Method, assign
 from service.tracking.config import TrackerConfig
 from service.tracking.flow import Carried, Flow
 from service.tracking.similarity import Observed, Pairs, between, in_sight, out_of_sight
@@ -35,6 +35,8 @@ _PAUSE = 1.0
 """Seconds between frames after which the scene may be another."""
 _BROKEN = 0.3
 """The part of keypoints under which flow has broken down."""
+_SOMEONE_ELSE = 0.25
+"""How likely somebody else is where a person out of sight is expected, before one looks at colours."""
 _MARGIN = 0.15
 """By how much the box around a person's keypoints is widened to be a proposal (section 3.2 of the paper)."""
 
@@ -59,6 +61,7 @@ class PoseTracker:
         self._broken = False
         self._unsettled = True
         self._filled = np.zeros((0, len(skeleton)), np.bool_)
+        self._worn: colours.Worn | None = None
 
     @property
     def unsettled(self) -> bool:
@@ -115,6 +118,7 @@ class PoseTracker:
         seen = Observed.of(
             poses.keypoints, poses.keypoint_scores, poses.boxes, poses.scores, self.config.keypoint_score
         )
+        self._worn = colours.look(frame, seen.points, seen.boxes, seen.areas) if frame is not None else None
         rows, chosen = self._match(seen)
         self._filled = np.zeros(poses.keypoint_scores.shape, np.bool_)
         if self.config.fill_keypoints:
@@ -185,27 +189,34 @@ class PoseTracker:
         if not len(tracks) or not len(seen.scores):
             return np.zeros(0, np.intp), np.zeros(0, np.intp)
         strong = seen.scores >= config.birth_score
-        confirmed, in_view = tracks.ids != UNCONFIRMED, tracks.missed < _HOLD
+        confirmed = tracks.ids != UNCONFIRMED
+        in_view = (tracks.missed < _HOLD) & (self._now - tracks.seen < _PAUSE)
         free_tracks, free_poses = np.ones(len(tracks), np.bool_), np.ones(len(seen.scores), np.bool_)
         rows: list[NDArray[np.intp]] = []
         chosen: list[NDArray[np.intp]] = []
 
-        def take(pairs: Pairs, who: NDArray[np.bool_], which: NDArray[np.bool_], least: float) -> None:
+        def take(pairs: Pairs, who: NDArray[np.bool_], which: NDArray[np.bool_], least: float, how: Method) -> None:
             allowed = (who & free_tracks)[pairs.tracks] & (which & free_poses)[pairs.poses]
             if allowed.any():
-                row, column = assign(pairs.where(allowed), least, config.assignment)
+                row, column = assign(pairs.where(allowed), least, how)
                 free_tracks[row], free_poses[column] = False, False
                 rows.append(row)
                 chosen.append(column)
 
         near = in_sight(tracks, self._held, seen, self.skeleton.sigmas)
-        take(near, confirmed & in_view, strong, config.match_oks)
-        take(near, confirmed & in_view, ~strong, config.match_oks)
+        take(near, confirmed & in_view, strong, config.match_oks, config.assignment)
+        take(near, confirmed & in_view, ~strong, config.match_oks, config.assignment)
         fit = seen.scores >= config.weak_score
         if (confirmed & free_tracks).any() and (fit & free_poses).any():
             far = out_of_sight(tracks, self._now - tracks.seen, seen, self.skeleton.sigmas)
-            take(far, confirmed, fit, config.match_lost)
-        take(near, ~confirmed, fit, config.match_oks)
+            worn = np.full(len(far.tracks), 0.5, np.float32)
+            if self._worn is not None:
+                worn = colours.alike(tracks.colours, self._worn, far.tracks, far.poses)
+            for_it, against = far.similarity * worn, _SOMEONE_ELSE * (1 - worn)
+            real = np.minimum(seen.scores / max(config.birth_score, 1e-6), 1)[far.poses]
+            far = Pairs(far.tracks, far.poses, real * for_it / (for_it + against))
+            take(far, confirmed, fit, config.match_lost, "optimal")
+        take(near, ~confirmed, fit, config.match_oks, config.assignment)
         if not rows:
             return np.zeros(0, np.intp), np.zeros(0, np.intp)
         return np.concatenate(rows), np.concatenate(chosen)
@@ -218,6 +229,8 @@ class PoseTracker:
         missing[rows] = False
         returned = rows[tracks.missed[rows] > _STALE]
         tracks.poses[returned, :, :, 2] = 0
+        if self._worn is not None:
+            colours.learn(tracks.colours, rows, self._worn, chosen, (self._now - tracks.seen[rows]).astype(np.float32))
         motion.observe(tracks, rows, seen, chosen, self._now)
         tracks.missed[missing] += min(self._elapsed, _GLANCE)
         hardly = was_in_view & (missing | (tracks.scores < config.weak_score))
@@ -254,6 +267,8 @@ class PoseTracker:
         born.boxes[:] = seen.boxes[fresh]
         born.scores[:] = seen.scores[fresh]
         born.poses[:, 0] = seen.points[fresh]
+        if self._worn is not None:
+            colours.learn(born.colours, np.arange(len(fresh)), self._worn, fresh, np.zeros(len(fresh), np.float32))
         return born
 
     def _keep(self, born: TrackState) -> None:
