@@ -35,8 +35,6 @@ def run_server(settings: Settings, catalogue: Catalogue, choice: tuple[Sequence[
     os.environ |= {_NAMES: ",".join(names), _WHY: why}  # how a worker process learns what the first has chosen
     with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # A peer that is gone for good while data is on its way to it: the kernel would try for a quarter of an hour.
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1e3 * settings.idle_seconds))
         try:
             listening.bind((settings.host, settings.port))
         except OSError as error:
@@ -51,7 +49,7 @@ def run_server(settings: Settings, catalogue: Catalogue, choice: tuple[Sequence[
             workers=settings.workers,
             loop="uvloop",
             http="httptools",
-            ws="websockets-sansio",
+            ws="service.api.websocket:BoundedWebSocket",
             ws_max_size=int(settings.max_frame_mb * 1e6),
             ws_ping_interval=settings.ping_seconds,
             ws_ping_timeout=settings.ping_seconds,

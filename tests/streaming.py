@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import ormsgpack
@@ -92,5 +92,6 @@ async def refusal(port: int, hello: str | bytes | None = None, **options: Any) -
     """The close code and reason that such a hello gets."""
     async with knock(port, **options) as socket:
         if hello is not None:
-            await socket.send(hello)
+            with suppress(ConnectionClosed):  # it may be refused for its handshake already
+                await socket.send(hello)
         return await Stream(socket, acknowledge=False).ending()

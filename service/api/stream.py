@@ -126,12 +126,13 @@ async def _hello(server: ServerState, socket: WebSocket, channel: SocketChannel)
     for name in socket.query_params:
         if name != "model":
             raise StreamError(CloseCode.BAD_HELLO, f"parameter {name}: only model may be in the URL, not {name}")
+    patience = min(_HELLO_S, server.settings.idle_seconds)
     with server.streams.greeting():
         try:
-            async with asyncio.timeout(_HELLO_S):
+            async with asyncio.timeout(patience):
                 first = await channel.receive()
         except TimeoutError as error:
-            raise StreamError(CloseCode.SILENT, f"no hello came within {_HELLO_S:g} s") from error
+            raise StreamError(CloseCode.SILENT, f"no hello came within {patience:g} s") from error
     hello = HelloMessage.read(first)
     named = socket.query_params.get("model")
     if named and hello.model not in (None, named):

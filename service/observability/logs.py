@@ -52,5 +52,5 @@ def configure(level: str, style: Literal["json", "text"]) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for noisy in ("uvicorn.access", "httpx", "httpcore"):  # the server logs its requests itself
+    for noisy in ("uvicorn.access", "uvicorn.websocket", "httpx", "httpcore"):  # the server logs its requests itself
         logging.getLogger(noisy).setLevel(logging.WARNING)

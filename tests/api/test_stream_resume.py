@@ -1,0 +1,149 @@
+"""Streams that go on: after a broken connection, in place of an older one, and when a server goes down."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.servers import ServerProcess
+from tests.streaming import Stream, knock, refusal, stream
+from tests.waiting import wait_for
+
+Message = Mapping[str, Any]
+LEFT = [{"name": "left", "polygon": [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]}]
+
+
+def ids(result: Message) -> list[int]:
+    return [person["id"] for person in result["people"]]
+
+
+async def begin(port: int, picture: bytes, **hello: Any) -> Message:
+    """The second result of a stream that then ends."""
+    async with stream(port, model="pair", **hello) as opened:
+        await opened.ask(picture)
+        return await opened.ask(picture)
+
+
+def test_a_token_brings_identities_back(live: ServerProcess, jpeg: bytes) -> None:
+    async def story() -> tuple[Message, Message, Message]:
+        before = await begin(live.port, jpeg, zones=LEFT)
+        async with stream(live.port, model="pair", zones=LEFT, resume=before["token"], extras=True) as opened:
+            return before, opened.welcome, await opened.ask(jpeg)
+
+    before, welcome, after = asyncio.run(story())
+    assert welcome["resumed"] is True
+    assert ids(after) == ids(before) == [1, 2]
+    assert after["people"][0]["age_s"] > 0
+    assert after["frame"] == 0  # the connection's, as its client counts
+    assert after["events"] == []  # whoever was in the zone is there still
+
+
+def test_a_new_stream_has_identities_of_its_own_and_a_session_of_its_own(live: ServerProcess, jpeg: bytes) -> None:
+    async def story() -> tuple[Message, Message]:
+        async with stream(live.port) as one, stream(live.port) as another:
+            return one.welcome, another.welcome
+
+    one, another = asyncio.run(story())
+    assert one["session"] != another["session"]
+    assert not one["resumed"]
+
+
+def test_a_token_that_opens_nothing_begins_a_new_stream_and_says_why(live: ServerProcess, jpeg: bytes) -> None:
+    async def story() -> list[Message]:
+        good = (await begin(live.port, jpeg))["token"]
+        welcomes: list[Message] = []
+        for token in (good[:-5] + "xxxxx", "nonsense"):
+            async with stream(live.port, model="pair", resume=token) as opened:
+                welcomes.append(opened.welcome)
+        return welcomes
+
+    for welcome in asyncio.run(story()):
+        assert (welcome["resumed"], welcome["detail"]) == (False, "the token is not one of this server's")
+
+
+def test_a_session_waits_only_so_long(live: ServerProcess, jpeg: bytes) -> None:
+    async def story() -> Message:
+        token = (await begin(live.port, jpeg))["token"]
+        await asyncio.sleep(1.1)
+        async with stream(live.port, model="pair", resume=token) as opened:
+            return opened.welcome
+
+    assert asyncio.run(story())["detail"] == "the session is not kept any more"
+
+
+def test_a_token_resumes_once(live: ServerProcess, jpeg: bytes) -> None:
+    async def story() -> tuple[Message, Message, tuple[int, str]]:
+        token = (await begin(live.port, jpeg))["token"]
+        async with stream(live.port, model="pair", resume=token) as first:
+            await first.ask(jpeg)
+            async with stream(live.port, model="pair", resume=token) as second:  # a newer connection wins
+                return await second.ask(jpeg), second.welcome, await first.ending()
+
+    result, welcome, ending = asyncio.run(story())
+    assert welcome["resumed"] is True
+    assert ids(result) == [1, 2]
+    assert ending == (4409, "another connection has taken this session over")
+
+
+def test_a_connection_that_is_dead_but_not_yet_known_to_be_is_replaced(live: ServerProcess, jpeg: bytes) -> None:
+    async def story() -> tuple[bool, list[int]]:
+        async with stream(live.port, model="pair") as lost:
+            token = (await lost.ask(jpeg))["token"]
+            await lost.show(jpeg)  # its answer is under way when the network changes
+            async with stream(live.port, model="pair", resume=token) as found:
+                return found.welcome["resumed"], ids(await found.ask(jpeg))
+
+    assert asyncio.run(story()) == (True, [1, 2])
+
+
+@pytest.fixture(scope="module")
+def ending(catalogue: Path) -> ServerProcess:
+    environment = {"drain_seconds": 0.5, "grace_seconds": 3}
+    return ServerProcess("--model", "pair", catalogue=catalogue, environment=environment)
+
+
+def test_at_sigterm_streams_are_told_served_on_and_then_closed(ending: ServerProcess, jpeg: bytes) -> None:
+    async def last_words(opened: Stream) -> tuple[Message, Message, tuple[int, str]]:
+        ending.process.send_signal(signal.SIGTERM)
+        farewell = await opened.hear()
+        return farewell, await opened.ask(jpeg), await opened.ending()
+
+    async def story() -> tuple[Message, Message, tuple[int, str]]:
+        async with stream(ending.port) as opened, knock(ending.port) as late:
+            await opened.ask(jpeg)
+            words = asyncio.create_task(last_words(opened))
+            await asyncio.to_thread(wait_for, lambda: httpx.get(f"{ending.url}/readyz").status_code == 503)
+            await late.send("{}")  # a stream that would begin now
+            assert await Stream(late, acknowledge=False).ending() == (1013, "this server is going down")
+            return await words
+
+    with ending:
+        farewell, result, end = asyncio.run(story())
+        assert ending.process.wait(10) == 0
+    assert (farewell["type"], farewell["closes_in_ms"]) == ("go_away", 500)
+    assert farewell["token"]
+    assert result["type"] == "result"
+    assert end == (1001, "this server is going down; connect again with the last token")
+    assert json.loads(next(line for line in ending.log if '"WS /stream 1001"' in line))["status"] == 1001
+
+
+def test_there_is_room_for_so_many_streams(catalogue: Path, jpeg: bytes) -> None:
+    async def story(port: int) -> None:
+        async with stream(port) as first, stream(port) as second:
+            token = (await first.ask(jpeg))["token"]
+            assert await refusal(port, "{}") == (1013, "2 streams are open, as many as this server takes")
+            async with stream(port, resume=token) as again:  # takes the first one's place
+                assert again.welcome["resumed"] is True
+                assert (await second.ask(jpeg))["type"] == "result"
+        async with stream(port):
+            pass
+
+    with ServerProcess("--model", "tiny", catalogue=catalogue, environment={"max_streams": 2}) as server:
+        asyncio.run(story(server.port))
