@@ -13,11 +13,13 @@ from types import FrameType
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from service import __version__
 from service.api import info, pose, stream
+from service.api.examples import DESCRIPTION
 from service.api.gate import Gate
 from service.api.problems import ProblemError, bad_parameter
 from service.api.security import ApiKeys, RateLimit
@@ -64,12 +66,14 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
         state.serving = None
         await serving.close(settings.grace_seconds)
 
-    app = FastAPI(
+    app = FastAPIOffline(  # its page brings its own script and style: a server may stand where no CDN is reached
         title="Posewire",
         version=__version__,
         summary="Everybody's pose in an image: POST it to /pose.",
+        description=DESCRIPTION,
         lifespan=lifespan,
         redoc_url=None,
+        static_url="/docs/assets",
         redirect_slashes=False,  # a body sent twice helps nobody
     )
     app.state.server = state

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from engines.skeletons import SKELETONS
+from service.api.examples import json_body
 from service.api.images import RAW_TYPES, Upload, read_upload
 from service.api.problems import ProblemError, bad_parameter, problem_of
 from service.api.schemas import PoseQuery, PoseResult, Problem, ProblemEntry
@@ -50,6 +51,7 @@ _BODIES = {
     },
     "application/json": {
         "schema": {"type": "object", "properties": {"image": {"type": "string", "format": "byte"}}},
+        "example": json_body(),
     },
 }
 

@@ -1,0 +1,30 @@
+"""The page that explains the API, and the examples on it."""
+
+from __future__ import annotations
+
+import re
+
+import httpx
+
+
+def test_the_page_needs_nothing_from_anywhere_else(client: httpx.Client) -> None:
+    page = client.get("/docs").text
+    assets = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(assets) == 3  # script, style, icon
+    for asset in assets:
+        assert asset.startswith("/docs/assets/")
+        assert client.get(asset).status_code == 200
+
+
+def test_the_json_example_works_as_it_stands(client: httpx.Client) -> None:
+    operation = client.get("/openapi.json").json()["paths"]["/pose"]["post"]
+    example = operation["requestBody"]["content"]["application/json"]["example"]
+    answer = client.post("/pose", json=example)
+    assert answer.status_code == 200
+    assert (answer.json()["width"], answer.json()["height"]) == (32, 24)
+
+
+def test_every_parameter_is_described(client: httpx.Client) -> None:
+    operation = client.get("/openapi.json").json()["paths"]["/pose"]["post"]
+    named = {parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "query"}
+    assert named == {"model", "min_score", "max_people", "skeleton", "format", "timeout_ms", "priority"}
