@@ -113,9 +113,12 @@ class TopDown:
         timing += Timing(queue=served.queued_s, prepare=served.ran_s)
         return Estimate(poses, image.width, image.height, timing, image)
 
-    async def frame(self, frame: Frame, ask: Ask) -> tuple[Poses, Timing]:
-        """Everybody in a decoded frame, best first, in its pixels."""
-        people, timing = await self._find(frame, ask)
+    async def frame(self, frame: Frame, ask: Ask, people: Detections | None = None) -> tuple[Poses, Timing]:
+        """Everybody in a decoded frame, best first, in its pixels.
+
+        people: where to look, from a tracker that knows; without it the detector finds out.
+        """
+        people, timing = await self._find(frame, ask) if people is None else (people, Timing())
         if not len(people):
             return Poses.empty(self._estimator.skeleton), timing
         parts, estimating = await self._estimate.see(frame, self._estimator.regions(people), ask)

@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from engines.catalogue import load
+from engines.poses import Detections
 from engines.runtimes.base import Arrays
 from service.batching import DeadlineExceededError, OverloadedError
 from service.config import Settings
@@ -179,3 +180,15 @@ def test_a_deadline_that_has_passed_is_refused_and_a_hopeless_one_too(catalogue:
         await asyncio.gather(*tasks)
 
     run(serving, story())
+
+
+def test_a_tracker_that_knows_where_people_are_saves_the_detector(catalogue: Path) -> None:
+    serving = serve(catalogue, "pair")
+    detector = Gated(serving, "pair-detector")
+    frame = np.asarray(photo(640, 480))
+    boxes = np.array([[100, 50, 300, 450]], np.float32)
+    known = Detections(boxes, np.ones(1, np.float32))
+    poses, timing = run(serving, serving.default.pipeline.frame(frame, ASK, known))
+    assert poses.boxes.tolist() == boxes.tolist()
+    assert detector.batches == []
+    assert timing.infer > 0
