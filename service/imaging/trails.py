@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
+from math import isfinite
 
 import numpy as np
 
 from engines.poses import Poses
 from service.imaging.overlay import Trail
-from service.tracking.places import feet
+from service.tracking.places import hips
 
 _MOST_POINTS = 256
 """Of one trail, so that a high frame rate costs no more; more than that could not be told apart anyway."""
 
 
 class Trails:
-    """Remembers where each id's feet were within the last `seconds`."""
+    """Remembers where the middle of each id's hips was within the last `seconds`.
+
+    Boxes, and with them the feet, jump where people hide each other.
+    """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -24,8 +28,8 @@ class Trails:
     def update(self, poses: Poses, timestamp: float) -> list[Trail]:
         """Add the people of a frame at `timestamp` seconds; gives everybody's trail, also of who has just left."""
         if poses.ids is not None:
-            for number, (x, y) in zip(poses.ids.tolist(), feet(poses).tolist(), strict=True):
-                if number >= 0:
+            for number, (x, y) in zip(poses.ids.tolist(), hips(poses).tolist(), strict=True):
+                if number >= 0 and isfinite(x) and isfinite(y):
                     self._add(number, x, y, timestamp)
         for number, points in list(self._points.items()):
             while points and not 0 <= timestamp - points[0][2] <= self._seconds:

@@ -13,10 +13,19 @@ Doubles = NDArray[np.float64]
 def feet(poses: Poses) -> Doubles:
     """(N, 2) pixels: the middle of each box's lower edge, near the ground that the person stands on.
 
-    Hips are steadier, but say where somebody is on the ground only to a calibrated camera, and are often hidden.
+    Hips are steadier where somebody stands behind something, but say less about where that is.
     """
     boxes = poses.boxes.astype(np.float64)
     return np.stack([(boxes[:, 0] + boxes[:, 2]) / 2, boxes[:, 3]], axis=1)
+
+
+def hips(poses: Poses, min_score: float = 0.3) -> Doubles:
+    """(N, 2) pixels: the middle between the hips, NaN where one of them scores less than `min_score`."""
+    names = poses.skeleton.keypoints
+    sides = [names.index("left_hip"), names.index("right_hip")]
+    seen = (poses.keypoint_scores[:, sides] >= min_score).all(axis=1)
+    middle = poses.keypoints[:, sides].astype(np.float64).mean(axis=1)
+    return np.asarray(np.where(seen[:, None], middle, np.nan))
 
 
 def depth_inside(points: Doubles, polygon: Doubles) -> Doubles:

@@ -13,14 +13,14 @@ from service.imaging.trails import Trails
 from tests.service.tracking.walkers import standing
 
 
-def test_a_trail_is_where_the_feet_were_lately() -> None:
+def test_a_trail_is_where_the_hips_were_lately() -> None:
     trails = Trails(1.0)
     for n in range(50):
         shown = trails.update(standing({3: (10.0 * n, 200.0)}), n / 8)
     (trail,) = shown
     assert trail.id == 3
     assert trail.points[:, 0].tolist() == [410 + 10 * n for n in range(9)]
-    assert trail.points[:, 1].tolist() == [200.0] * 9
+    assert trail.points[:, 1].tolist() == [180.0] * 9
     assert trail.ages.tolist() == [1 - n / 8 for n in range(9)]
 
 
@@ -31,6 +31,14 @@ def test_who_has_left_fades_away_and_is_forgotten() -> None:
     nobody = replace(Poses.empty(COCO_17), ids=np.zeros(0, np.int64))
     assert len(trails.update(nobody, 1.5)[0].points) == 5
     assert trails.update(nobody, 2.0) == []
+
+
+def test_hidden_hips_leave_a_gap_that_the_trail_bridges() -> None:
+    trails = Trails(1.0)
+    trails.update(standing({3: (10.0, 200.0)}), 0.0)
+    trails.update(standing({3: (500.0, 200.0)}, score=0.1), 0.1)
+    (trail,) = trails.update(standing({3: (30.0, 200.0)}), 0.2)
+    assert trail.points[:, 0].tolist() == [10.0, 30.0]
 
 
 def test_people_without_an_identity_leave_no_trail() -> None:
