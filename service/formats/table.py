@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from engines.poses import Poses
 from service.formats.people import keypoint_rows
@@ -22,11 +22,14 @@ def csv_table(images: Iterable[tuple[str, Poses]]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEADER)
     for image, poses in images:
-        rows = keypoint_rows(poses.keypoints, poses.keypoint_scores)
-        ids = [""] * len(poses) if poses.ids is None else [str(number) for number in poses.ids]
-        for person, (number, score) in enumerate(zip(ids, poses.scores, strict=True)):
-            writer.writerows(
-                (image, person, number, f"{score:.3f}", name, f"{x:.2f}", f"{y:.2f}", f"{keypoint_score:.3f}")
-                for name, (x, y, keypoint_score) in zip(poses.skeleton.keypoints, rows[person], strict=True)
-            )
+        writer.writerows((image, *row) for row in keypoint_lines(poses))
     return text.getvalue()
+
+
+def keypoint_lines(poses: Poses) -> Iterator[tuple[object, ...]]:
+    """The rows of one image, as HEADER names them from `person` on."""
+    rows = keypoint_rows(poses.keypoints, poses.keypoint_scores)
+    ids = [""] * len(poses) if poses.ids is None else [str(number) for number in poses.ids]
+    for person, (number, score) in enumerate(zip(ids, poses.scores, strict=True)):
+        for name, (x, y, keypoint_score) in zip(poses.skeleton.keypoints, rows[person], strict=True):
+            yield person, number, f"{score:.3f}", name, f"{x:.2f}", f"{y:.2f}", f"{keypoint_score:.3f}"
