@@ -78,7 +78,7 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
     )
     app.state.server = state
     app.include_router(pose.router, tags=["pose"])
-    app.include_router(stream.router)
+    app.include_router(stream.router, tags=["stream"])
     app.include_router(info.router, tags=["server"])
     app.add_exception_handler(ProblemError, _problem)
     app.add_exception_handler(RequestValidationError, _bad_parameter)

@@ -8,9 +8,11 @@ import secrets
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter
+from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from engines.skeletons import SKELETONS
@@ -30,6 +32,7 @@ from service.tracking import PoseTracker
 router = APIRouter()
 log = logging.getLogger(__name__)
 
+_PAGE = Path(__file__).with_suffix(".md")
 _HELLO_S = 10.0
 """How long a hello may take to come."""
 _CLOSE_S = 1.0
@@ -40,6 +43,12 @@ _REFUSALS = {
     "unknown-model": CloseCode.UNKNOWN_MODEL,
     "overloaded": CloseCode.TRY_LATER,
 }
+
+
+@router.get("/docs/stream", summary="How to write a client of WS /stream", response_class=PlainTextResponse)
+def page() -> str:
+    """The protocol, for people: messages, examples, close codes."""
+    return _PAGE.read_text()
 
 
 @router.websocket("/stream")

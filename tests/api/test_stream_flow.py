@@ -60,10 +60,10 @@ def test_a_reader_that_falls_behind_is_sent_no_more_than_its_window(live: Server
     async def story() -> tuple[list[Message], list[Message]]:
         async with stream(live.port, window=3, acknowledge=False) as opened:
             filming = asyncio.create_task(film(opened, jpeg, rate=50, seconds=30))
-            first = [await opened.hear() for _ in range(3)]
+            first: list[Message] = [await opened.hear() for _ in range(3)]
             assert await watch(opened, 0.4) == []
             await opened.acknowledge(first[-1]["frame"])
-            later = [await opened.hear() for _ in range(3)]
+            later: list[Message] = [await opened.hear() for _ in range(3)]
             assert await watch(opened, 0.2) == []
             filming.cancel()
             return first, later
