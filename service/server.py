@@ -107,7 +107,7 @@ def _greet(settings: Settings, catalogue: Catalogue, name: str, why: str, port: 
         f"model      {why or name}",
         f"           {model.title}; {model.licence}; {model.accuracy or 'no published accuracy'}",
         f"device     CPU, {len(os.sched_getaffinity(0))} cores",
-        f"try        curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' http://{host}:{port}/pose",
+        f"try        curl --data-binary @photo.jpg http://{host}:{port}/pose",
     ]
     if changed:
         lines.append("settings   " + ", ".join(f"{key}={value}" for key, value in changed.items()))

@@ -11,7 +11,7 @@ from service.imaging.encode import encode
 DESCRIPTION = """
 Find the people in a picture:
 
-    curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' http://localhost:8000/pose
+    curl --data-binary @photo.jpg http://localhost:8000/pose
 
 Draw them on it:
 

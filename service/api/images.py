@@ -17,6 +17,9 @@ from service.config import Settings
 
 RAW_TYPES = ("image/jpeg", "image/png", "image/webp", "image/bmp", "image/tiff")
 
+_UNTOLD = ("", "application/octet-stream", "application/x-www-form-urlencoded")
+"""Types of bodies whose client did not say what they are; the last is what `curl --data-binary` sends."""
+
 
 @dataclass(frozen=True, slots=True)
 class Upload:
@@ -50,7 +53,7 @@ async def read_upload(request: Request, settings: Settings) -> Upload:
         upload = await _from_multipart(request, settings)
     elif media_type == "application/json":
         upload = _from_json(await read_body(request, settings))
-    elif media_type in ("", "application/octet-stream", *RAW_TYPES):
+    elif media_type in _UNTOLD or media_type in RAW_TYPES:
         upload = Upload([await read_body(request, settings)], several=False)
     else:
         raise ProblemError(

@@ -51,6 +51,12 @@ def test_multipart_json_and_raw_say_the_same(client: httpx.Client, jpeg: bytes) 
     assert raw["people"] == multipart["people"] == in_json["people"] == data_url["people"]
 
 
+def test_what_curl_calls_a_body_of_unknown_kind_is_looked_at(client: httpx.Client, jpeg: bytes) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert client.post("/pose", content=jpeg, headers=headers).status_code == 200
+    assert client.post("/pose", content=b"image=3", headers=headers).status_code == 415
+
+
 def test_several_images_give_a_list_in_order_and_a_broken_one_harms_only_itself(
     client: httpx.Client, jpeg: bytes
 ) -> None:
