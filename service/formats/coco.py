@@ -1,28 +1,178 @@
-"""COCO's results format for keypoints (cocodataset.org, "Results Format"), as pycocotools reads it."""
+"""COCO's formats for keypoints: annotations ("Data Format") and results ("Results Format", cocodataset.org)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
-from engines.poses import Poses
-from engines.skeletons import COCO_17
+from engines.poses import Floats, Poses
+from engines.skeletons import COCO_17, SKELETONS, Skeleton
+from service.formats.parsing import Node
+from service.formats.sequence import Person, PoseFrame, PoseSequence, gather
 
 _PERSON = 1
+_LABELLED = 2
+"""COCO's visibility of a keypoint that is labelled and can be seen; 1 is one that is hidden."""
 
 
 def coco_results(poses: Poses, image_id: int) -> list[dict[str, object]]:
     """One entry per person, with COCO's 17 keypoints as x1, y1, v1, ... and its box as x, y, width, height.
 
     The visibility v is 1, which COCO recommends for results, or 0 for a keypoint that was not looked for or has no
-    score at all. The format has no scores of keypoints. Pixels have 2 decimals, scores 3; the numbers are numpy's, for
-    orjson with OPT_SERIALIZE_NUMPY. image_id: the image's number in the annotations.
+    score at all. The format has no scores of keypoints. Where there are ids, each person has its `track_id`, which is
+    not COCO's. Pixels have 2 decimals, scores 3; the numbers are numpy's, for orjson with OPT_SERIALIZE_NUMPY.
+    image_id: the image's number in the annotations.
     """
     poses = poses.as_skeleton(COCO_17)
     visibility = (poses.keypoint_scores > 0).astype(np.float32)
     rows = np.concatenate([poses.keypoints.round(2), visibility[:, :, None]], axis=2)
-    x1, y1, x2, y2 = poses.boxes.T
-    boxes = np.stack([x1, y1, x2 - x1, y2 - y1], axis=1).round(2)
-    return [
+    people: list[dict[str, object]] = [
         {"image_id": image_id, "category_id": _PERSON, "keypoints": row.ravel(), "score": score, "bbox": box}
-        for row, score, box in zip(rows, poses.scores.round(3), boxes, strict=True)
+        for row, score, box in zip(rows, poses.scores.round(3), _sized(poses.boxes), strict=True)
     ]
+    if poses.ids is not None:
+        for person, number in zip(people, poses.ids, strict=True):
+            person["track_id"] = number
+    return people
+
+
+def coco_annotations(sequence: PoseSequence) -> dict[str, object]:
+    """The people as ground truth: a keypoint with a score is labelled, a person's area is that of its box.
+
+    Track ids and people's scores are added as `track_id` and `score`, which are not COCO's. Numbers as `coco_results`.
+    """
+    skeleton = sequence.skeleton
+    annotations: list[dict[str, object]] = []
+    for n, frame in enumerate(sequence.frames):
+        poses = frame.poses
+        labelled = poses.keypoint_scores > 0
+        points = np.where(labelled[..., None], poses.keypoints, 0).round(2)
+        rows = np.concatenate([points, _LABELLED * labelled[..., None]], axis=2, dtype=np.float32)
+        for m, box in enumerate(_sized(poses.boxes)):
+            entry: dict[str, object] = {
+                "id": len(annotations) + 1,
+                "image_id": n if frame.number is None else frame.number,
+                "category_id": _PERSON,
+                "iscrowd": 0,
+                "keypoints": rows[m].ravel(),
+                "num_keypoints": labelled[m].sum(),
+                "bbox": box,
+                "area": (box[2] * box[3]).round(2),
+                "score": poses.scores[m].round(3),
+            }
+            if poses.ids is not None:
+                entry["track_id"] = poses.ids[m]
+            annotations.append(entry)
+    limbs = [[a + 1, b + 1] for a, b in skeleton.limbs]  # COCO counts keypoints from 1
+    person = {"id": _PERSON, "name": "person", "keypoints": skeleton.keypoints, "skeleton": limbs}
+    return {"images": list(_images(sequence)), "annotations": annotations, "categories": [person]}
+
+
+def read_coco(path: Path) -> PoseSequence:
+    """Annotations or results as a sequence, an image a frame; crowds are left out. Raises FormatError.
+
+    In annotations a labelled keypoint has score 1. In results, which name no images, frames are in the order of
+    image_id, and a keypoint's score is what stands in the place of its visibility.
+    """
+    root = Node.read(path)
+    if isinstance(root.value, list):
+        by_image = _by_image(root)
+        frames = [PoseFrame(str(n), _people(by_image[n], COCO_17, truth=False), n) for n in sorted(by_image)]
+        return PoseSequence(path.stem, COCO_17, tuple(frames))
+    skeleton = _skeleton(root)
+    by_image = _by_image(root["annotations"])
+    frames = []
+    for image in root["images"]:
+        number = image["id"].integer()
+        poses = _people(by_image.pop(number, []), skeleton, truth=True)
+        width, height = (None if (node := image.get(side)) is None else node.integer() for side in ("width", "height"))
+        frames.append(PoseFrame(image["file_name"].text(), poses, number, width=width, height=height))
+    if by_image:
+        raise root["annotations"].error(f"name image {min(by_image)}, which is not one of the images")
+    return PoseSequence(path.stem, skeleton, tuple(frames))
+
+
+def read_coco_truth(path: Path) -> dict[str, Any]:
+    """Annotations as they are, checked for what `service.evaluation.keypoint_ap` needs. Raises FormatError."""
+    root = Node.read(path)
+    if isinstance(root.value, list):
+        raise root.error("is a list, as results are; the truth must be COCO's annotations")
+    count = len(_skeleton(root))
+    images = {image["id"].integer() for image in root["images"]}
+    for person in root["annotations"]:
+        if person["image_id"].integer() not in images:
+            raise person["image_id"].error("is none of the images")
+        person["category_id"].integer()
+        person["keypoints"].numbers((3 * count,))
+        person["area"].number()
+        person["bbox"].numbers((4,))
+    checked: dict[str, Any] = root.value
+    return checked
+
+
+def read_coco_results(path: Path, keypoints: int = len(COCO_17)) -> list[dict[str, Any]]:
+    """Results as they are, checked for what `service.evaluation.keypoint_ap` needs. Raises FormatError."""
+    root = Node.read(path)
+    if isinstance(root.value, dict):
+        raise root.error("is an object; COCO's results are a list of people with image_id, keypoints and score")
+    for person in root:
+        person["image_id"].integer()
+        person["category_id"].integer()
+        person["keypoints"].numbers((3 * keypoints,))
+        person["score"].number()
+    checked: list[dict[str, Any]] = root.value
+    return checked
+
+
+def _images(sequence: PoseSequence) -> Iterator[dict[str, object]]:
+    for n, frame in enumerate(sequence.frames):
+        image: dict[str, object] = {"id": n if frame.number is None else frame.number, "file_name": frame.name}
+        if frame.width is not None and frame.height is not None:
+            image |= {"width": frame.width, "height": frame.height}
+        yield image
+
+
+def _sized(boxes: Floats) -> Floats:
+    """(N, 4) x1, y1, x2, y2 as rounded x, y, width, height."""
+    x1, y1, x2, y2 = boxes.T
+    return np.stack([x1, y1, x2 - x1, y2 - y1], axis=1).round(2)
+
+
+def _skeleton(root: Node) -> Skeleton:
+    """That of the first category with keypoints; COCO's where none has."""
+    for category in root["categories"]:
+        listed = category.get("keypoints")
+        if listed is not None:
+            names = tuple(name.text() for name in listed)
+            for skeleton in SKELETONS.values():
+                if names == skeleton.keypoints:
+                    return skeleton
+            raise listed.error(f"are those of none of the skeletons {', '.join(SKELETONS)}: {' '.join(names)}")
+    return COCO_17
+
+
+def _by_image(people: Node) -> dict[int, list[Node]]:
+    found: dict[int, list[Node]] = {}
+    for person in people:
+        found.setdefault(person["image_id"].integer(), []).append(person)
+    return found
+
+
+def _people(people: list[Node], skeleton: Skeleton, *, truth: bool) -> Poses:
+    singles = [person for person in people if not person.value.get("iscrowd")]
+    return gather(skeleton, [_person(person, len(skeleton), truth=truth) for person in singles])
+
+
+def _person(person: Node, count: int, *, truth: bool) -> Person:
+    rows = person["keypoints"].numbers((count, 3))
+    box, score, track = person.get("bbox"), person.get("score"), person.get("track_id")
+    return Person(
+        rows[:, :2],
+        (rows[:, 2] > 0).astype(np.float32) if truth else rows[:, 2].clip(0),
+        None if box is None else box.corners(),
+        None if score is None else score.number(),
+        None if track is None else track.integer(),
+    )

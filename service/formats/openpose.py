@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import orjson
+
 from engines.poses import Poses
 from engines.skeletons import OPENPOSE_25
+from service.formats.errors import FormatError
+from service.formats.parsing import Node
 from service.formats.people import keypoint_rows
+from service.formats.sequence import Person, PoseFrame, PoseSequence, gather
 
 _VERSION = 1.3
 _NOBODY = -1
+_SUFFIX = "_keypoints"
+"""OpenPose calls the file of a frame so after the name of its image."""
 
 # Parts that Posewire does not look for; readers expect the keys.
 _OTHER_PARTS = (
@@ -34,3 +43,46 @@ def openpose_document(poses: Poses) -> dict[str, object]:
         for number, row in zip(ids, keypoint_rows(poses.keypoints, poses.keypoint_scores), strict=True)
     ]
     return {"version": _VERSION, "people": people}
+
+
+def write_openpose(sequence: PoseSequence, folder: Path) -> None:
+    """A file for each frame, as OpenPose's --write_json: named after the frame's image. The folder is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for frame in sequence.frames:
+        document = orjson.dumps(openpose_document(frame.poses), option=orjson.OPT_SERIALIZE_NUMPY)
+        (folder / f"{Path(frame.name).stem}{_SUFFIX}.json").write_bytes(document)
+
+
+def read_openpose(path: Path) -> PoseSequence:
+    """A file of one frame or of a list of them, or a folder of files in the order of their names. Raises FormatError.
+
+    A person's score is the mean of its keypoints' that were found, its box is around those.
+    """
+    files = [path]
+    if path.is_dir():
+        files = sorted(path.glob("*.json"))
+        if not files:
+            raise FormatError(f"{path}: has no *.json; OpenPose writes one a frame")
+    frames = []
+    for file in files:
+        root = Node.read(file)
+        documents = list(root) if isinstance(root.value, list) else [root]
+        name = file.stem.removesuffix(_SUFFIX)
+        frames += [PoseFrame(name, _people(document)) for document in documents]
+    return PoseSequence(path.stem, OPENPOSE_25, tuple(frames))
+
+
+def _people(document: Node) -> Poses:
+    return gather(OPENPOSE_25, [_person(person) for person in document["people"]])
+
+
+def _person(person: Node) -> Person:
+    found = person["pose_keypoints_2d"]
+    if isinstance(found.value, list) and len(found.value) != 3 * len(OPENPOSE_25):
+        raise found.error(
+            f"has {len(found.value)} numbers, not {3 * len(OPENPOSE_25)}; only BODY_25 is read (--model_pose BODY_25)"
+        )
+    rows = found.numbers((len(OPENPOSE_25), 3))
+    listed = person.get("person_id")
+    number = None if listed is None else listed.only().integer()
+    return Person(rows[:, :2], rows[:, 2].clip(0), identity=None if number == _NOBODY else number)

@@ -58,11 +58,26 @@ class Node:
         """A whole number."""
         if isinstance(self.value, bool) or not isinstance(self.value, int):
             raise self.error(f"must be a whole number, not {_kind(self.value)}")
+        if not -(2**63) <= self.value < 2**63:
+            raise self.error(f"must fit into 64 bits, not be {self.value}")
         return self.value
 
     def number(self) -> float:
         """A finite number."""
         return float(self.numbers(())[()])
+
+    def only(self) -> Node:
+        """The value itself, or the only one of its list."""
+        if not isinstance(self.value, list):
+            return self
+        if len(self.value) != 1:
+            raise self.error(f"must be a list of one, not of {len(self.value)}")
+        return next(iter(self))
+
+    def corners(self) -> NDArray[np.float32]:
+        """The box x1, y1, x2, y2 of four numbers x, y, width, height."""
+        x, y, width, height = self.numbers((4,))
+        return np.array([x, y, x + width, y + height], np.float32)
 
     def text(self) -> str:
         """A string."""
@@ -76,7 +91,8 @@ class Node:
             found = np.array(self.value)
             if found.dtype.kind not in "iuf" and found.size:
                 raise ValueError
-            found = found.astype(np.float32).reshape(shape)
+            with np.errstate(over="ignore"):  # too large is infinite, which is refused below
+                found = found.astype(np.float32).reshape(shape)
         except (ValueError, TypeError):
             raise self.error(f"must be {_shape(shape)}, not {_kind(self.value)}") from None
         if not np.isfinite(found).all():

@@ -14,7 +14,7 @@ from engines.poses import Floats
 from engines.skeletons import COCO_17, POSETRACK_15
 from service.formats.parsing import Node
 from service.formats.posetrack_2017 import read_annolist
-from service.formats.sequence import PoseFrame, PoseSequence, gather
+from service.formats.sequence import FAINT, Person, PoseFrame, PoseSequence, gather
 
 KEYPOINTS_2018 = ("nose", "head_bottom", "head_top", *COCO_17.keypoints[3:])
 """The order of the 2018 files. The ears are there, but never labelled."""
@@ -22,8 +22,6 @@ KEYPOINTS_2018 = ("nose", "head_bottom", "head_top", *COCO_17.keypoints[3:])
 _PERSON = 1
 _KNOWN = np.isin(KEYPOINTS_2018, POSETRACK_15.keypoints)
 _FROM_15 = [POSETRACK_15.keypoints.index(name) if name in POSETRACK_15.keypoints else 0 for name in KEYPOINTS_2018]
-_FAINT = np.float32(1e-6)
-"""The score of a keypoint that is there, but with score 0 or less."""
 
 
 def read_posetrack(path: Path) -> PoseSequence:
@@ -55,7 +53,7 @@ def posetrack_document(sequence: PoseSequence) -> dict[str, object]:
                 "image_id": number,
                 "category_id": _PERSON,
                 "keypoints": rows[m].ravel(),
-                "scores": scores[m].round(3),
+                "scores": scores[m].round(3).copy(),
                 "score": poses.scores[m].round(3),
                 "bbox": np.array([x1, y1, x2 - x1, y2 - y1]).round(2),
             }
@@ -80,8 +78,8 @@ def _image(frame: PoseFrame, number: int, frames: int) -> dict[str, object]:
     if frame.width is not None and frame.height is not None:
         image |= {"width": frame.width, "height": frame.height}
     if frame.ignored:
-        image["ignore_regions_x"] = [region[:, 0] for region in frame.ignored]
-        image["ignore_regions_y"] = [region[:, 1] for region in frame.ignored]
+        image["ignore_regions_x"] = [region[:, 0].tolist() for region in frame.ignored]
+        image["ignore_regions_y"] = [region[:, 1].tolist() for region in frame.ignored]
     return image
 
 
@@ -101,7 +99,7 @@ def _frames_2018(root: Node) -> Iterator[PoseFrame]:
         width, height = image.get("width"), image.get("height")
         yield PoseFrame(
             name=image["file_name"].text(),
-            poses=gather(POSETRACK_15, (_person(person, order) for person in listed)),
+            poses=gather(POSETRACK_15, [_person(person, order) for person in listed]),
             number=number,
             width=None if width is None else width.integer(),
             height=None if height is None else height.integer(),
@@ -125,17 +123,15 @@ def _order(root: Node) -> tuple[list[int], int]:
     return [names.index(name) for name in POSETRACK_15.keypoints], len(names)
 
 
-def _person(
-    person: Node, order: tuple[list[int], int]
-) -> tuple[Floats, Floats, Floats | None, float | None, int | None]:
+def _person(person: Node, order: tuple[list[int], int]) -> Person:
     index, count = order
     rows = person["keypoints"].numbers((count, 3))[index]
     scores, box, score, track = (person.get(key) for key in ("scores", "bbox", "score", "track_id"))
     given = np.ones(count, np.float32) if scores is None else scores.numbers((count,))
-    return (
+    return Person(
         rows[:, :2],
-        np.where(rows[:, 2] > 0, np.maximum(given[index], _FAINT), 0).astype(np.float32),
-        None if box is None else _corners(box),
+        np.where(rows[:, 2] > 0, np.maximum(given[index], FAINT), 0).astype(np.float32),
+        None if box is None else box.corners(),
         None if score is None else score.number(),
         None if track is None else track.integer(),
     )
@@ -143,13 +139,8 @@ def _person(
 
 def _head_boxes(people: list[Node]) -> Floats | None:
     boxes = [person.get("bbox_head") for person in people]
-    found = [_corners(box) for box in boxes if box is not None]
+    found = [box.corners() for box in boxes if box is not None]
     return np.stack(found) if found and len(found) == len(people) else None
-
-
-def _corners(box: Node) -> Floats:
-    x, y, width, height = box.numbers((4,))
-    return np.array([x, y, x + width, y + height], np.float32)
 
 
 def _ignored(image: Node) -> Iterator[Floats]:
@@ -157,7 +148,7 @@ def _ignored(image: Node) -> Iterator[Floats]:
     if columns is None or lines is None:
         return
     # One region is written as a list of numbers by some, as a list of such lists by others.
-    if columns.value and not isinstance(columns.value[0], list):
+    if isinstance(columns.value, list) and columns.value and not isinstance(columns.value[0], list):
         columns, lines = Node([columns.value], columns.where), Node([lines.value], lines.where)
     for xs, ys in zip(columns, lines, strict=False):
         x = xs.numbers((-1,))

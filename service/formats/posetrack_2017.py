@@ -7,9 +7,8 @@ import numpy as np
 from engines.poses import Floats
 from engines.skeletons import POSETRACK_15
 from service.formats.parsing import Node
-from service.formats.sequence import PoseFrame, gather
+from service.formats.sequence import FAINT, Person, PoseFrame, gather
 
-_FAINT = np.float32(1e-6)
 _HEAD = ("x1", "y1", "x2", "y2")
 
 
@@ -23,56 +22,39 @@ def _frame(entry: Node) -> PoseFrame:
     labelled, number = entry.get("is_labeled"), entry.get("imgnum")
     heads = [person for person in people if person.get("x1") is not None]
     return PoseFrame(
-        name=_only(entry["image"])["name"].text(),
-        poses=gather(POSETRACK_15, (_person(person) for person in people)),
-        number=None if number is None else _only(number).integer(),
-        head_boxes=np.array([[_only(person[key]).number() for key in _HEAD] for person in heads], np.float32)
+        name=entry["image"].only()["name"].text(),
+        poses=gather(POSETRACK_15, [_person(person) for person in people]),
+        number=None if number is None else number.only().integer(),
+        head_boxes=np.array([[person[key].only().number() for key in _HEAD] for person in heads], np.float32)
         if heads and len(heads) == len(people)
         else None,
-        ignored=tuple(_points(region)[:, 1:3] for region in entry.get("ignore_regions") or ()),
-        labelled=bool(people) if labelled is None else bool(_only(labelled).value),
+        ignored=tuple(_rows(region, "x", "y") for region in entry.get("ignore_regions") or ()),
+        labelled=bool(people) if labelled is None else bool(labelled.only().value),
     )
 
 
-def _person(person: Node) -> tuple[Floats, Floats, Floats | None, float | None, int | None]:
+def _person(person: Node) -> Person:
     keypoints = np.zeros((len(POSETRACK_15), 2), np.float32)
     scores = np.zeros(len(POSETRACK_15), np.float32)
     points = person.get("annopoints")
     if points is not None and points.value:
-        rows = _points(_only(points))
+        points = points.only()
+        rows = _rows(points, "id", "x", "y")
+        if not np.isin(rows[:, 0], range(len(POSETRACK_15))).all():
+            raise points.error(f"has joints {rows[:, 0].tolist()}; PoseTrack's are 0 to {len(POSETRACK_15) - 1}")
         joints = rows[:, 0].astype(int)
-        if not ((joints >= 0) & (joints < len(POSETRACK_15))).all():
-            raise points.error(f"has joints {joints.tolist()}; PoseTrack's are 0 to {len(POSETRACK_15) - 1}")
-        keypoints[joints], scores[joints] = rows[:, 1:3], np.maximum(rows[:, 3], _FAINT)
+        given = [1.0 if (score := point.get("score")) is None else score.only().number() for point in points["point"]]
+        keypoints[joints], scores[joints] = rows[:, 1:], np.maximum(np.array(given, np.float32), FAINT)
     score, track = person.get("score"), person.get("track_id")
-    return (
+    return Person(
         keypoints,
         scores,
-        None,
-        None if score is None else _only(score).number(),
-        None if track is None else _only(track).integer(),
+        score=None if score is None else score.only().number(),
+        identity=None if track is None else track.only().integer(),
     )
 
 
-def _points(node: Node) -> Floats:
-    """(P, 4) id, x, y and score of the points, 0 and 1 where they have none."""
-    points = node["point"]
-    rows = [[_value(point, key, default) for key, default in _COLUMNS] for point in points]
-    return np.array(rows, np.float32).reshape(-1, len(_COLUMNS))
-
-
-_COLUMNS = (("id", 0.0), ("x", None), ("y", None), ("score", 1.0))
-
-
-def _value(point: Node, key: str, default: float | None) -> float:
-    value = point.get(key) if default is not None else point[key]
-    return default if value is None and default is not None else _only(value or point[key]).number()
-
-
-def _only(node: Node) -> Node:
-    """The value itself, or the only one of its list."""
-    if not isinstance(node.value, list):
-        return node
-    if len(node.value) != 1:
-        raise node.error(f"must be a list of one, not of {len(node.value)}")
-    return next(iter(node))
+def _rows(node: Node, *keys: str) -> Floats:
+    """(P, len(keys)) numbers of the points."""
+    rows = [[point[key].only().number() for key in keys] for point in node["point"]]
+    return np.array(rows, np.float32).reshape(-1, len(keys))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from engines.poses import Floats, Poses
 from engines.skeletons import Skeleton
+
+FAINT = np.float32(1e-6)
+"""The score of a keypoint that a file has, but with score 0 or less."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,26 +55,32 @@ def extent(keypoints: Floats, scores: Floats) -> Floats:
     return np.where(np.isfinite(boxes), boxes, 0).astype(np.float32)
 
 
-def gather(
-    skeleton: Skeleton,
-    people: Iterable[tuple[Floats, Floats, Floats | None, float | None, int | None]],
-) -> Poses:
-    """Poses of people as a file lists them: keypoints (K, 2), their scores (K,), box, score and id.
+@dataclass(frozen=True, slots=True, eq=False)
+class Person:
+    """A person as a file lists it: keypoints (K, 2), their scores (K,), and what the file has of the rest."""
+
+    keypoints: Floats
+    keypoint_scores: Floats
+    box: Floats | None = None
+    score: float | None = None
+    identity: int | None = None
+
+
+def gather(skeleton: Skeleton, people: Sequence[Person]) -> Poses:
+    """The people of a frame as Poses.
 
     A box that the file does not give is drawn around the keypoints; a person's score is else the mean of its keypoints'
     that have one. Poses have ids where any of the people has one; a person without then has -1.
     """
-    listed = list(people)
-    if not listed:
+    if not people:
         return Poses.empty(skeleton)
-    keypoints = np.stack([person[0] for person in listed]).astype(np.float32)
-    scores = np.stack([person[1] for person in listed]).astype(np.float32)
+    keypoints = np.stack([person.keypoints for person in people]).astype(np.float32)
+    scores = np.stack([person.keypoint_scores for person in people]).astype(np.float32)
     boxes = extent(keypoints, scores)
     means = scores.sum(axis=1) / np.maximum(1, (scores > 0).sum(axis=1))
-    for n, (_, _, box, score, _) in enumerate(listed):
-        boxes[n] = boxes[n] if box is None else box
-        means[n] = means[n] if score is None else score
-    ids = [person[4] for person in listed]
-    known = any(number is not None for number in ids)
-    numbers = np.array([-1 if number is None else number for number in ids], np.int64)
-    return Poses(keypoints, scores, boxes, means.astype(np.float32), skeleton, numbers if known else None)
+    for n, person in enumerate(people):
+        boxes[n] = boxes[n] if person.box is None else person.box
+        means[n] = means[n] if person.score is None else person.score
+    known = any(person.identity is not None for person in people)
+    ids = np.array([-1 if person.identity is None else person.identity for person in people], np.int64)
+    return Poses(keypoints, scores, boxes, means.astype(np.float32), skeleton, ids if known else None)

@@ -44,6 +44,7 @@ def frame(truth: Poses, found: Poses, *, labelled: bool = True) -> JointFrame:
 NOBODY = Poses.empty(POSETRACK_15)
 
 
+@cache
 def measured(name: str) -> list[list[JointFrame]]:
     """The sequences of one of SETS."""
     files = sorted((_GOLDENS / name / "gt").iterdir())

@@ -1,0 +1,63 @@
+"""Reading Posewire's own JSON: what `posewire image` prints and what `posewire video` writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from engines.poses import Poses
+from engines.skeletons import COCO_17, SKELETONS, Skeleton
+from service.formats.parsing import Node
+from service.formats.sequence import Person, PoseFrame, PoseSequence, gather
+
+
+def read_posewire(path: Path) -> PoseSequence:
+    """One image, a list of images, or a video's frames. Metres (keypoints_3d) are not kept. Raises FormatError."""
+    root = Node.read(path)
+    if not isinstance(root.value, list) and root.get("frames") is not None:
+        skeleton = _skeleton(root)
+        return PoseSequence(path.stem, skeleton, tuple(_video_frame(frame, skeleton) for frame in root["frames"]))
+    images = list(root) if isinstance(root.value, list) else [root]
+    skeleton = _skeleton(images[0]) if images else COCO_17
+    for image in images:
+        if _skeleton(image) != skeleton:
+            raise image["skeleton"].error(f"differs from {skeleton.name}, that of the first image")
+    return PoseSequence(path.stem, skeleton, tuple(_image(image, skeleton) for image in images))
+
+
+def _skeleton(node: Node) -> Skeleton:
+    name = node["skeleton"].text()
+    if name not in SKELETONS:
+        raise node["skeleton"].error(f"is {name!r}, none of {', '.join(SKELETONS)}")
+    return SKELETONS[name]
+
+
+def _video_frame(frame: Node, skeleton: Skeleton) -> PoseFrame:
+    number = frame["frame"].integer()
+    return PoseFrame(str(number), _people(frame, skeleton), number, frame["time"].number())
+
+
+def _image(image: Node, skeleton: Skeleton) -> PoseFrame:
+    return PoseFrame(
+        image["image"].text(),
+        _people(image, skeleton),
+        width=image["width"].integer(),
+        height=image["height"].integer(),
+    )
+
+
+def _people(node: Node, skeleton: Skeleton) -> Poses:
+    return gather(skeleton, [_person(person, len(skeleton)) for person in node["people"]])
+
+
+def _person(person: Node, count: int) -> Person:
+    rows = person["keypoints"].numbers((count, 3))
+    identity = person.get("id")
+    return Person(
+        rows[:, :2],
+        rows[:, 2].clip(0),
+        np.array(person["box"].numbers((4,))),
+        person["score"].number(),
+        None if identity is None else identity.integer(),
+    )

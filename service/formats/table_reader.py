@@ -1,0 +1,92 @@
+"""Reading the CSV that `table` and `frames` write: one row per keypoint, of images or of a video's frames."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from engines.skeletons import SKELETONS, Skeleton
+from service.formats.errors import FormatError
+from service.formats.sequence import Person, PoseFrame, PoseSequence, gather
+from service.formats.table import HEADER
+
+_VIDEO_HEADER = ("frame", "time", *HEADER[1:])
+_LARGEST = 2.0**53
+"""Up to here a float holds every whole number, ids among them."""
+
+Row = tuple[int, dict[str, str]]
+"""The number of a line, and its cells by column."""
+
+
+def read_table(path: Path) -> PoseSequence:
+    """The people of a CSV file with the columns of HEADER, or with frame and time in the place of the image.
+
+    Boxes, which the file has not, are drawn around the keypoints; images without people are not in it. The skeleton is
+    the one that has the file's keypoints. Raises FormatError.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            columns = tuple(reader.fieldnames or ())
+            if columns not in (HEADER, _VIDEO_HEADER):
+                raise FormatError(f"{path}: must start with the line {','.join(HEADER)}, not {','.join(columns)[:200]}")
+            rows: list[Row] = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise FormatError(f"{path}: cannot be read as CSV: {error}") from error
+    image = columns[0]
+    people = [list(lines) for _, lines in groupby(rows, key=lambda row: (row[1][image], row[1]["person"]))]
+    skeleton = _skeleton(path, people[0]) if people else next(iter(SKELETONS.values()))
+    frames = (_frame(path, list(group), skeleton) for _, group in groupby(people, key=lambda lines: lines[0][1][image]))
+    return PoseSequence(path.stem, skeleton, tuple(frames))
+
+
+def _skeleton(path: Path, lines: list[Row]) -> Skeleton:
+    names = tuple(row["keypoint"] for _, row in lines)
+    for skeleton in SKELETONS.values():
+        if names == skeleton.keypoints:
+            return skeleton
+    raise FormatError(
+        f"{path}, line {lines[0][0]}: the keypoints of this person are those of none of the skeletons "
+        f"{', '.join(SKELETONS)}: {' '.join(map(str, names))}"
+    )
+
+
+def _frame(path: Path, people: list[list[Row]], skeleton: Skeleton) -> PoseFrame:
+    line, first = people[0][0]
+    poses = gather(skeleton, [_person(path, lines, skeleton) for lines in people])
+    if "image" in first:
+        return PoseFrame(first["image"], poses)
+    number, time = _numbers(path, line, (first["frame"], first["time"]))
+    return PoseFrame(first["frame"], poses, int(number), float(time))
+
+
+def _person(path: Path, lines: list[Row], skeleton: Skeleton) -> Person:
+    line, first = lines[0]
+    names = tuple(row["keypoint"] for _, row in lines)
+    if names != skeleton.keypoints:
+        raise FormatError(
+            f"{path}, line {line}: person {first['person']} must have the {len(skeleton)} keypoints of "
+            f"{skeleton.name} in their order, as the first person of the file does"
+        )
+    cells = [tuple(_numbers(path, at, (row["x"], row["y"], row["keypoint_score"]))) for at, row in lines]
+    rows = np.array(cells, np.float32)
+    (score,) = _numbers(path, line, (first["score"],))
+    identity = None
+    if first["id"]:
+        (identity,) = map(int, _numbers(path, line, (first["id"],)))
+    return Person(rows[:, :2], rows[:, 2], score=score, identity=identity)
+
+
+def _numbers(path: Path, line: int, cells: Iterable[str | None]) -> Iterator[float]:
+    for cell in cells:
+        try:
+            number = float(cell or "")
+        except ValueError:
+            raise FormatError(f"{path}, line {line}: must have a number where it has {cell!r}") from None
+        if not abs(number) < _LARGEST:
+            raise FormatError(f"{path}, line {line}: must have numbers below {_LARGEST:g}, not {cell!r}")
+        yield number

@@ -1,0 +1,39 @@
+"""What the readers make of people whose files do not say everything."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engines.skeletons import COCO_17
+from service.formats.sequence import Person, extent, gather
+
+
+def person(sure: float, **known: object) -> Person:
+    points = np.arange(34, dtype=np.float32).reshape(17, 2)
+    return Person(points, np.full(17, sure, np.float32), **known)  # type: ignore[arg-type]
+
+
+def test_what_a_file_gives_is_kept() -> None:
+    poses = gather(COCO_17, [person(0.5, box=np.array([1, 2, 3, 4]), score=0.9, identity=7)])
+    assert poses.boxes.tolist() == [[1, 2, 3, 4]]
+    assert (poses.scores[0], poses.ids) == (np.float32(0.9), np.array([7]))
+
+
+def test_what_it_does_not_give_is_taken_from_the_keypoints() -> None:
+    half = person(0.5)
+    half.keypoint_scores[8:] = 0
+    poses = gather(COCO_17, [half, person(0.25, identity=7)])
+    assert poses.boxes.tolist() == [[0, 1, 14, 15], [0, 1, 32, 33]]
+    assert poses.scores.tolist() == [0.5, 0.25]
+    assert poses.ids is not None
+    assert poses.ids.tolist() == [-1, 7]
+
+
+def test_nobody_has_no_ids() -> None:
+    assert gather(COCO_17, []).ids is None
+    assert gather(COCO_17, [person(0.5)]).ids is None
+
+
+def test_a_person_without_keypoints_has_no_extent() -> None:
+    assert extent(np.ones((1, 17, 2), np.float32), np.zeros((1, 17), np.float32)).tolist() == [[0, 0, 0, 0]]
+    assert extent(np.ones((0, 17, 2), np.float32), np.zeros((0, 17), np.float32)).shape == (0, 4)

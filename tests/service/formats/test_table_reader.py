@@ -1,0 +1,69 @@
+"""CSV that comes back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given
+
+from engines.skeletons import BLAZEPOSE_33, COCO_17
+from service.formats.errors import FormatError
+from service.formats.sequence import PoseSequence
+from service.formats.table import csv_table
+from service.formats.table_reader import read_table
+from tests.service.formats.people import two_people
+from tests.service.formats.sequences import assert_same_people, few, sequences
+
+
+@few
+@given(sequences(BLAZEPOSE_33))
+def test_images_with_people_come_back(written: PoseSequence) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "video.csv"
+        path.write_text(csv_table((frame.name, frame.poses) for frame in written.frames))
+        read = read_table(path)
+    peopled = [frame for frame in written.frames if len(frame.poses)]
+    for ours, theirs in zip(read.frames, peopled, strict=True):
+        assert ours.name == theirs.name
+        assert_same_people(ours.poses, theirs.poses)
+
+
+def test_a_videos_frames_have_times(tmp_path: Path) -> None:
+    rows = "".join(f"12,0.4,0,7,0.9,{name},1,2,0.5\n" for name in COCO_17.keypoints)
+    path = tmp_path / "video.csv"
+    path.write_text("frame,time,person,id,score,keypoint,x,y,keypoint_score\n" + rows)
+    (frame,) = read_table(path).frames
+    assert (frame.name, frame.number, frame.timestamp) == ("12", 12, 0.4)
+    assert frame.poses.ids is not None
+    assert frame.poses.ids.tolist() == [7]
+
+
+@pytest.mark.parametrize(
+    ("cut", "put", "says"),
+    [
+        ("image,person", "picture,person", "must start with the line image,person,id,score"),
+        ("left_eye", "tail", "line 2: the keypoints of this person are those of none of the skeletons"),
+        ("a.jpg,1,,0.500,nose,100.13,0.00,0.500\n", "", "line 19: person 1 must have the 17 keypoints of coco-17"),
+        ("nose,100.13", "nose,far", "line 19: must have a number where it has 'far'"),
+        ("nose,100.13", "nose,nan", "line 19: must have numbers below"),
+        ("nose,100.13", "nose,1e39", "line 19: must have numbers below"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, cut: str, put: str, says: str) -> None:
+    text = csv_table([("a.jpg", two_people())])
+    path = tmp_path / "poses.csv"
+    path.write_text(text.replace(cut, put, 1))
+    with pytest.raises(FormatError, match=says) as refusal:
+        read_table(path)
+    assert str(refusal.value).startswith(str(path))
+
+
+def test_what_is_no_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "poses.csv"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(FormatError, match=r"poses\.csv: cannot be read as CSV"):
+        read_table(path)
+    with pytest.raises(FormatError, match="No such file"):
+        read_table(tmp_path / "nowhere.csv")
