@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from engines.catalogue import Catalogue, CatalogueError, FetchError, UnknownModelError, load
 from service import __version__
+from service.cli_eval import evaluate
 from service.config import Settings
 
 _MODEL_HELP = "Model to use; several, separated by commas, for serve. auto takes the best that can be had."
@@ -108,6 +109,56 @@ def image(
         sys.exit(1)
 
 
+@main.command()
+@click.argument("source", metavar="IN", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the video with the skeletons drawn."
+)
+@click.option("--poses", type=click.Path(dir_okay=False, path_type=Path), help="Write the poses: .json or .csv.")
+@click.option("--model", default="auto", show_default=True, help=_MODEL_HELP)
+@click.option("--min-score", type=click.FloatRange(0, 1), default=0.3, show_default=True)
+@click.option("--max-people", type=click.IntRange(1), default=50, show_default=True)
+@click.option("--detect-every", type=click.IntRange(0), default=0, metavar="MS", help="Detect people only so often.")
+@click.option("--trails", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="Draw everybody's last way.")
+@click.option("--smooth/--no-smooth", default=True, show_default=True, help="Smooth what is drawn (never --poses).")
+def video(
+    source: Path,
+    out: Path | None,
+    poses: Path | None,
+    model: str,
+    min_score: float,
+    max_people: int,
+    detect_every: int,
+    trails: float,
+    smooth: bool,
+) -> None:
+    """Track the people in the video IN; after a crash or Ctrl-C the same command goes on from there."""
+    from service.imaging.video import VideoError, VideoReader
+    from service.journal import JournalError
+    from service.video_frames import Seek
+    from service.videos import VideoTask, process_video
+
+    task = VideoTask(source, out, poses, Seek(min_score, max_people, detect_every / 1000), trails, smooth)
+    if wrong := task.problem():
+        raise click.UsageError(wrong)
+    try:
+        with VideoReader(source) as reader:
+            catalogue = load()
+            names, why = _choose(catalogue, (model,))
+            if model == "auto":
+                click.echo(why, err=True)
+            with _bar(source.name, reader.info.frames or 1) as advance:
+                done = asyncio.run(process_video(reader, task, catalogue, names[0], advance=advance))
+    except (VideoError, JournalError) as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        click.echo("Stopped; the same command goes on from here.", err=True)
+        sys.exit(130)
+    click.echo(done.summary(), err=True)
+    if done.problem:
+        raise click.ClickException(done.problem)
+
+
 @main.group(invoke_without_command=True)
 @click.pass_context
 def models(context: click.Context) -> None:
@@ -165,6 +216,9 @@ def bench(file: Path, model: str, seconds: float, concurrency: int) -> None:
     click.echo(why or names[0])
     for level in (1, concurrency):
         click.echo(asyncio.run(measure(file, catalogue, names[0], seconds=seconds, concurrency=level)))
+
+
+main.add_command(evaluate)
 
 
 @main.command()

@@ -29,7 +29,7 @@ class Journal:
     """The records of one piece of work, first those of an earlier run in their order, then new ones.
 
     about: what the work is (plain JSON). A journal of other work is begun anew: `other` then says of which.
-    Held by one process at a time. A context manager; the file stays until `remove`.
+    Held by one process at a time. A context manager; a file with records stays until `remove`.
     Raises JournalError where the file is not a journal, cannot be written, or is in use.
     """
 
@@ -38,6 +38,7 @@ class Journal:
         self.found = 0
         self.other: Mapping[str, object] | None = None
         self._left = 0
+        self._added = 0
         line = _MAGIC + json.dumps(dict(about), sort_keys=True).encode() + b"\n"
         try:
             self._file: BinaryIO = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=1 << 16)
@@ -56,6 +57,8 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if not self.found and not self._added:
+            self.remove()
         self._file.close()
 
     def next(self) -> bytes | None:
@@ -74,6 +77,7 @@ class Journal:
             raise ValueError(f"{self._left} records of the earlier run come first")
         self._file.write(_HEAD.pack(len(record), zlib.crc32(record)) + record)
         self._file.flush()
+        self._added += 1
 
     def remove(self) -> None:
         """The work is done: delete the file."""

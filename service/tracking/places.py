@@ -25,7 +25,7 @@ def hips(poses: Poses, min_score: float = 0.3) -> Doubles:
     sides = [names.index("left_hip"), names.index("right_hip")]
     seen = (poses.keypoint_scores[:, sides] >= min_score).all(axis=1)
     middle = poses.keypoints[:, sides].astype(np.float64).mean(axis=1)
-    return np.asarray(np.where(seen[:, None], middle, np.nan))
+    return np.asarray(np.where(np.asarray(seen)[:, None], middle, np.nan))
 
 
 def depth_inside(points: Doubles, polygon: Doubles) -> Doubles:

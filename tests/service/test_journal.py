@@ -62,6 +62,7 @@ def test_other_work_begins_anew_and_says_what_was_there(tmp_path: Path) -> None:
     with Journal(path, {**ABOUT, "min_score": 0.5}) as journal:
         assert journal.other == ABOUT
         assert journal.next() is None
+        journal.append(b"anew")
     with Journal(path, {**ABOUT, "min_score": 0.5}) as journal:
         assert journal.other is None
 
@@ -91,7 +92,14 @@ def test_new_records_wait_for_the_old_ones_to_be_read(tmp_path: Path) -> None:
         journal.append(b"second")
 
 
+def test_work_that_never_began_leaves_nothing(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j", ABOUT):
+        assert (tmp_path / "j").exists()
+    assert not (tmp_path / "j").exists()
+
+
 def test_done_work_leaves_nothing(tmp_path: Path) -> None:
     with Journal(tmp_path / "j", ABOUT) as journal:
+        journal.append(b"all")
         journal.remove()
     assert not (tmp_path / "j").exists()
