@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.poses import Poses
 from engines.skeletons import POSETRACK_15
 from service.evaluation.assignment import best_assignment
 from service.evaluation.joints import POSEVAL, THRESHOLD, Floats, JointFrame, Quirks, with_total
+from service.evaluation.sequence import ids_of
 
 Ints = NDArray[np.int64]
 
@@ -127,7 +127,7 @@ def _count(frame: JointFrame, joints: Sequence[_Joint], quirks: Quirks) -> None:
             joint.misses += 1
             joint.false_positives += 1
         return
-    truth, found, distances = _ids(frame.truth), _ids(frame.found), frame.distances()
+    truth, found, distances = ids_of(frame.truth), ids_of(frame.found), frame.distances()
     named = found >= 0
     for n, joint in enumerate(joints):
         there, seen = frame.truth.keypoint_scores[:, n] > 0, named & (frame.found.keypoint_scores[:, n] > 0)
@@ -137,12 +137,6 @@ def _count(frame: JointFrame, joints: Sequence[_Joint], quirks: Quirks) -> None:
             distances[:, :, n][np.ix_(there, seen)],
             quirks,
         )
-
-
-def _ids(poses: Poses) -> Ints:
-    if poses.ids is None and len(poses):
-        raise ValueError("tracking is measured by ids; these poses have none")
-    return np.zeros(0, np.int64) if poses.ids is None else poses.ids
 
 
 def _ratio(part: NDArray[np.number], whole: Ints) -> Floats:

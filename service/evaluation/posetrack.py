@@ -21,7 +21,7 @@ def pair(truth: PoseSequence, found: PoseSequence) -> list[JointFrame]:
     """The frames of the truth, each with what was found in the frame of the same name: nobody where there is none.
 
     Joints in regions that were not labelled are left out on both sides. Raises FormatError where the two sequences have
-    no frame in common, and for truth without head boxes.
+    no frame in common, for truth without head boxes, and for track ids that are there twice.
     """
     by_name = {frame.name: frame for frame in found.frames}
     if truth.frames and not any(frame.name in by_name for frame in truth.frames):
@@ -37,6 +37,13 @@ def _pair(truth: PoseFrame, found: PoseFrame | None, sequence: str) -> JointFram
     people = _outside(truth.poses, truth.ignored)
     others = Poses.empty(people.skeleton) if found is None else _outside(found.poses, truth.ignored)
     there, seen = _have_joints(people), _have_joints(others)
+    for who, ids in (("the truth", people.ids), ("the results", others.ids)):
+        named = [] if ids is None else ids[ids >= 0].tolist()
+        twice = [number for number in named if named.count(number) > 1]
+        if twice:
+            raise FormatError(f"{sequence}: {who} of {truth.name} name track id {twice[0]} twice")
+    if people.ids is not None and (people.ids < 0).any():
+        raise FormatError(f"{sequence}: the truth of {truth.name} has people with a track id and people without")
     heads = truth.head_boxes
     if heads is None:
         if there.any():

@@ -76,12 +76,11 @@ def compare_poses(truth: Poses, found: Poses) -> TrackedFrame:
     Both need ids. People without an identity (id below 0) count as not found; a person's area is that of its box.
     Raises ValueError for poses without ids and for skeletons that share no keypoint.
     """
-    if truth.ids is None or found.ids is None:
-        raise ValueError("tracking is measured by ids; these poses have none")
+    truth_ids, found_ids = ids_of(truth), ids_of(found)
     shared = [name for name in truth.skeleton.keypoints if name in found.skeleton.keypoints]
     if not shared:
         raise ValueError(f"{truth.skeleton.name} and {found.skeleton.name} share no keypoint")
-    known = found.ids >= 0
+    known = found_ids >= 0
     ours = [truth.skeleton.keypoints.index(name) for name in shared]
     theirs = [found.skeleton.keypoints.index(name) for name in shared]
     sides = truth.boxes[:, 2:].astype(np.float64) - truth.boxes[:, :2]
@@ -92,7 +91,14 @@ def compare_poses(truth: Poses, found: Poses) -> TrackedFrame:
         truth.skeleton.sigmas[ours],
         (truth.keypoint_scores[:, ours] > 0).astype(np.float64),
     )
-    return TrackedFrame(truth.ids, found.ids[known], similarity[:, known].clip(0, 1))
+    return TrackedFrame(truth_ids, found_ids[known], similarity[:, known].clip(0, 1))
+
+
+def ids_of(poses: Poses) -> NDArray[np.int64]:
+    """The ids of the people, of nobody where there is nobody. Raises ValueError for people without."""
+    if poses.ids is None and len(poses):
+        raise ValueError("tracking is measured by ids; these poses have none")
+    return np.zeros(0, np.int64) if poses.ids is None else poses.ids
 
 
 def _keep(frame: TrackedFrame, name: str, value: ArrayLike, dtype: type) -> None:

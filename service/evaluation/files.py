@@ -1,0 +1,155 @@
+"""What `posewire eval` does: files in, figures as a table and as JSON out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from engines.skeletons import POSETRACK_15
+from service.evaluation.clear import ClearMot, clear_mot
+from service.evaluation.higher_order import Hota, hota
+from service.evaluation.idf1 import Identity, identity
+from service.evaluation.joint_ap import JointAp, posetrack_map
+from service.evaluation.joint_mot import JointMot, posetrack_mot
+from service.evaluation.joints import GROUPS, POSEVAL, Floats, JointFrame, Quirks, grouped
+from service.evaluation.keypoints import KeypointAp, keypoint_ap
+from service.evaluation.posetrack import pair
+from service.evaluation.sequence import compare_poses
+from service.formats.coco import read_coco_results, read_coco_truth
+from service.formats.errors import FormatError
+from service.formats.posetrack import read_posetrack
+
+_COCO_NAMES = {
+    "ap": "AP", "ap50": "AP50", "ap75": "AP75", "ap_medium": "APm", "ap_large": "APl",
+    "ar": "AR", "ar50": "AR50", "ar75": "AR75", "ar_medium": "ARm", "ar_large": "ARl",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class CocoReport:
+    """COCO's figures for one file of results."""
+
+    figures: KeypointAp
+
+    def table(self) -> str:
+        """A line of names and one of figures."""
+        return _lines([list(_COCO_NAMES.values()), [f"{getattr(self.figures, key):.3f}" for key in _COCO_NAMES]])
+
+    def document(self) -> dict[str, object]:
+        """Every figure by its name, for orjson with OPT_SERIALIZE_NUMPY."""
+        return asdict(self.figures)
+
+
+@dataclass(frozen=True, slots=True)
+class PeopleReport:
+    """Tracking of whole people, by OKS: a match is a pair with OKS of 0.5 or more."""
+
+    clear: ClearMot
+    identity: Identity
+    hota: Hota
+
+    def figures(self) -> dict[str, float]:
+        """The measures that others publish."""
+        clear = self.clear
+        figures = {"MOTA": clear.mota, "IDF1": self.identity.idf1, "HOTA": self.hota.hota, "switches": clear.switches}
+        return figures | {"misses": clear.misses, "false_positives": clear.false_positives}
+
+
+@dataclass(frozen=True, slots=True)
+class PoseTrackReport:
+    """PoseTrack's figures for the results of some sequences; of tracking only where the results have ids."""
+
+    ap: JointAp
+    joints: JointMot | None
+    people: PeopleReport | None
+
+    def _rows(self) -> dict[str, Floats]:
+        rows = {"AP": self.ap.ap}
+        if self.joints is not None:
+            rows |= {"MOTA": self.joints.mota, "MOTP": self.joints.motp}
+        best = self.joints or self.ap
+        return rows | {"precision": best.precision, "recall": best.recall}
+
+    def table(self) -> str:
+        """PoseTrack's columns in percent, and below them a line about whole people."""
+        rows = [["%", *GROUPS]]
+        for name, values in self._rows().items():
+            rows.append([name, *("-" if np.isnan(value) else f"{value:.1f}" for value in grouped(values).values())])
+        text = _lines(rows)
+        if self.people is None:
+            return text + "\nTracking is not measured: it needs track ids in the truth and in the results."
+        figures = (
+            f"{name} {100 * value:.1f} %" if isinstance(value, float) else f"{value} {name.replace('_', ' ')}"
+            for name, value in self.people.figures().items()
+        )
+        return f"{text}\nwhole people, by OKS: {', '.join(figures)}"
+
+    def document(self) -> dict[str, object]:
+        """Every figure by joint and by column, null where there is none; for orjson."""
+        named: dict[str, object] = {
+            name: {**dict(zip(POSETRACK_15.keypoints, values.tolist(), strict=False)), **grouped(values)}
+            for name, values in self._rows().items()
+        }
+        return named if self.people is None else named | {"people": self.people.figures()}
+
+
+def evaluate_coco(truth: Path, results: Path) -> CocoReport:
+    """AP and AR of a file of results, or of all the files in a folder together. Raises FormatError."""
+    labelled = read_coco_truth(truth)
+    found = [person for file in _json_files(results) for person in read_coco_results(file)]
+    try:
+        return CocoReport(keypoint_ap(labelled, found))
+    except ValueError as error:
+        raise FormatError(f"{results}: {error}") from error
+
+
+def evaluate_posetrack(truth: Path, results: Path, quirks: Quirks = POSEVAL) -> PoseTrackReport:
+    """PoseTrack's figures of a sequence, or of a folder of them; results are in files of the same names.
+
+    Raises FormatError.
+    """
+    files = _json_files(truth)
+    found = [results / file.name if results.is_dir() else results for file in files]
+    if len(files) > 1 and not results.is_dir():
+        raise FormatError(f"{results}: is one file, but {truth} has {len(files)}; name a folder with a file for each")
+    missing = [file for file in found if not file.exists()]
+    if missing:
+        raise FormatError(
+            f"{missing[0]}: is not there, one of {len(missing)} of {len(files)} sequences without results"
+        )
+    sequences = [pair(read_posetrack(a), read_posetrack(b)) for a, b in zip(files, found, strict=True)]
+    people = [poses for frames in sequences for frame in frames for poses in (frame.truth, frame.found) if len(poses)]
+    tracked = all(poses.ids is not None for poses in people)
+    return PoseTrackReport(
+        posetrack_map(sequences, quirks),
+        posetrack_mot(sequences, quirks) if tracked else None,
+        _whole_people(sequences) if tracked else None,
+    )
+
+
+def _whole_people(sequences: Sequence[Sequence[JointFrame]]) -> PeopleReport:
+    videos = [[compare_poses(f.truth, f.found) for f in frames if f.labelled] for frames in sequences]
+    return PeopleReport(clear_mot(videos), identity(videos), hota(videos))
+
+
+def _json_files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = sorted(path.glob("*.json"))
+    if not files:
+        raise FormatError(f"{path}: has no *.json")
+    return files
+
+
+def _lines(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as lines; the first column to the left, the others to the right."""
+    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    )
