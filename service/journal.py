@@ -12,6 +12,7 @@ import os
 import struct
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -59,7 +60,8 @@ class Journal:
     ) -> None:
         if not self.found and not self._added:
             self.remove()
-        self._file.close()
+        with suppress(OSError):  # every record was flushed, but for one that failed and was told of
+            self._file.close()
 
     def next(self) -> bytes | None:
         """The next record of the earlier run; None when there are no more."""
@@ -72,11 +74,17 @@ class Journal:
         return record
 
     def append(self, record: bytes) -> None:
-        """Add a record, after all of the earlier run have been read; it survives the process from then on."""
+        """Add a record, after all of the earlier run have been read; it survives the process from then on.
+
+        Raises JournalError where the disk is full.
+        """
         if self._left:
             raise ValueError(f"{self._left} records of the earlier run come first")
-        self._file.write(_HEAD.pack(len(record), zlib.crc32(record)) + record)
-        self._file.flush()
+        try:
+            self._file.write(_HEAD.pack(len(record), zlib.crc32(record)) + record)
+            self._file.flush()
+        except OSError as error:
+            raise JournalError(f"cannot write {self.path}: {error.strerror}") from error
         self._added += 1
 
     def remove(self) -> None:

@@ -156,6 +156,7 @@ class _Sink:
                     "skeleton": served.skeleton.name,
                     "keypoints": served.skeleton.keypoints,
                 }
+                opening.enter_context(_writing(task.poses))
                 self._poses = opening.enter_context(FramesFile(poses, task.poses.suffix, about))
             self._closing = opening.pop_all()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -43,11 +44,13 @@ class FramesFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if error is None and self._json:
-                self._file.write("\n]}\n")
-        finally:
-            self._file.close()
+        if error is not None:
+            with suppress(OSError):  # the first error says more
+                self._file.close()
+            return
+        if self._json:
+            self._file.write("\n]}\n")
+        self._file.close()
 
     def write(self, number: int, seconds: float, poses: Poses) -> None:
         """Add a frame. Times have 6 decimals."""

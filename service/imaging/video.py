@@ -71,7 +71,7 @@ class VideoReader:
         self._damaged = 0
         self._upright = _Upright()
         try:
-            self._file = av.open(path)
+            self._file = av.open(path, metadata_errors="replace")
         except (av.FFmpegError, OSError) as error:
             raise VideoError(f"{path} cannot be read as a video: {error.strerror or error}") from error
         try:

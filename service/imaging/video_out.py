@@ -54,7 +54,7 @@ class VideoWriter:
         self._tick = info.tick
         kind = _KINDS[suffix.lower()]
         try:
-            self._input = av.open(source)
+            self._input = av.open(source, metadata_errors="replace")
             flags = {"movflags": "faststart"} if kind.container in ("mp4", "mov") else {}
             self._output = av.open(path, "w", format=kind.container, options=flags)
         except (av.FFmpegError, OSError) as error:

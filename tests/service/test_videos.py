@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -37,10 +38,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(folder: Path, *arguments: object, model: str = "tiny") -> subprocess.Popen[str]:
+def start(
+    folder: Path, *arguments: object, model: str = "tiny", most_bytes: int = resource.RLIM_INFINITY
+) -> subprocess.Popen[str]:
+    """The command as a process. most_bytes: that a file may have."""
     variables = {**os.environ, "POSEWIRE_CATALOGUE": str(folder / "tiny.toml")}
     command = [sys.executable, "-m", "service", "video", *map(str, arguments), "--model", model, "--min-score", "0"]
-    return subprocess.Popen(command, cwd=folder, env=variables, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=folder, env=variables, stderr=subprocess.PIPE, text=True)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+    return process
 
 
 def posewire_video(folder: Path, *arguments: object, model: str = "tiny") -> tuple[int, str]:
@@ -147,6 +153,18 @@ def test_a_variable_frame_rate_goes_through(folder: Path, tmp_path: Path) -> Non
     assert posewire_video(folder, source, "--out", tmp_path / "b.mkv")[0] == 0
     with VideoReader(tmp_path / "b.mkv") as video:
         assert [picture.seconds for picture in video] == pytest.approx([t / 1000 for t in times])
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "poses.csv"])
+def test_a_full_disk_is_one_clear_line_and_no_half_a_file(folder: Path, tmp_path: Path, name: str) -> None:
+    option = "--out" if name == "out.mp4" else "--poses"
+    process = start(folder, "long.mp4", option, tmp_path / name, most_bytes=40_000)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert said.splitlines()[-1].startswith(f"Error: cannot write {tmp_path / name}")
+    assert said.splitlines()[-1].endswith("File too large")
+    assert "Traceback" not in said
+    assert [path.name for path in tmp_path.iterdir()] == [f"{name}.journal"]
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,20 @@ def test_a_video_without_frames_is_refused(tmp_path: Path) -> None:
         VideoReader(path)
 
 
+def test_a_codec_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", 5)
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz").replace(b"avcC", b"zzzC"))
+    with pytest.raises(VideoError, match="has no frame that can be decoded"):
+        VideoReader(path)
+
+
+def test_names_in_another_encoding_harm_nothing(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", 5)
+    path.write_bytes(path.read_bytes().replace(b"VideoHandler", b"Vid\xe9oHandler"))
+    with VideoReader(path) as video:
+        assert len(list(video)) == 5
+
+
 def test_a_picture_is_a_video_of_one_frame(tmp_path: Path) -> None:
     Image.fromarray(np.full((60, 80, 3), 90, np.uint8)).save(tmp_path / "a.png")
     with VideoReader(tmp_path / "a.png") as video:
