@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -38,10 +38,12 @@ def make_video(
     sound: str = "",
     codec: str = "libx264",
     options: dict[str, str] | None = None,
+    draw: Callable[[int, int, int], Frame] = picture,
 ) -> Path:
     """A video of so many frames, at `times` in ticks (one after the other if not given), of even `size`.
 
-    sound: the codec of a tone as long as the video; none for "". options: of the container.
+    sound: the codec of a tone as long as the video; none for "". options: of the container. draw: makes a frame of its
+    number, width and height.
     """
     times = range(frames) if times is None else times
     with av.open(path, "w", options=options or {}) as out:
@@ -54,7 +56,7 @@ def make_video(
         out.start_encoding()
         heard = int(next(iter(times), 0) * tick * HERTZ)
         for number, time in enumerate(times):
-            frame = av.VideoFrame.from_ndarray(picture(number, *size), "rgb24")
+            frame = av.VideoFrame.from_ndarray(draw(number, *size), "rgb24")
             frame.pts, frame.time_base = time, tick
             out.mux(stream.encode(frame))
             if isinstance(tone, AudioStream):
