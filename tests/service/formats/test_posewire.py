@@ -10,6 +10,7 @@ from hypothesis import given
 
 from engines.skeletons import COCO_17, HALPE_26
 from service.formats.errors import FormatError
+from service.formats.frames import FramesFile
 from service.formats.people import people_list
 from service.formats.posewire import read_posewire
 from service.formats.sequence import PoseSequence
@@ -35,9 +36,12 @@ def test_images_come_back(written: PoseSequence) -> None:
 @few
 @given(sequences(HALPE_26))
 def test_a_videos_frames_come_back(written: PoseSequence) -> None:
-    rows = [{"frame": n, "time": n / 4, "people": people_list(f.poses)} for n, f in enumerate(written.frames)]
     with TemporaryDirectory() as folder:
-        read = read_posewire(save(Path(folder) / "video.json", {"skeleton": "halpe-26", "frames": rows}))
+        path = Path(folder) / "video.json"
+        with FramesFile(path, ".json", {"video": "a.mp4", "skeleton": "halpe-26"}) as file:
+            for n, frame in enumerate(written.frames):
+                file.write(n, n / 4, frame.poses)
+        read = read_posewire(path)
     assert read.skeleton == HALPE_26
     for n, (ours, theirs) in enumerate(zip(read.frames, written.frames, strict=True)):
         assert (ours.number, ours.timestamp) == (n, n / 4)

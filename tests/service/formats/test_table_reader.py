@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from engines.skeletons import BLAZEPOSE_33, COCO_17
+from engines.skeletons import BLAZEPOSE_33
 from service.formats.errors import FormatError
+from service.formats.frames import FramesFile
 from service.formats.sequence import PoseSequence
 from service.formats.table import csv_table
 from service.formats.table_reader import read_table
@@ -31,13 +36,13 @@ def test_images_with_people_come_back(written: PoseSequence) -> None:
 
 
 def test_a_videos_frames_have_times(tmp_path: Path) -> None:
-    rows = "".join(f"12,0.4,0,7,0.9,{name},1,2,0.5\n" for name in COCO_17.keypoints)
     path = tmp_path / "video.csv"
-    path.write_text("frame,time,person,id,score,keypoint,x,y,keypoint_score\n" + rows)
+    with FramesFile(path, ".csv", {}) as file:
+        file.write(12, 0.4, replace(two_people(), ids=np.array([7, -1])))
     (frame,) = read_table(path).frames
     assert (frame.name, frame.number, frame.timestamp) == ("12", 12, 0.4)
     assert frame.poses.ids is not None
-    assert frame.poses.ids.tolist() == [7]
+    assert frame.poses.ids.tolist() == [7, -1]
 
 
 @pytest.mark.parametrize(
@@ -58,6 +63,18 @@ def test_mistakes_are_named(tmp_path: Path, cut: str, put: str, says: str) -> No
     with pytest.raises(FormatError, match=says) as refusal:
         read_table(path)
     assert str(refusal.value).startswith(str(path))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data(), st.sampled_from(["", ",", "\n", '"', "x", "-", "1e400", "\0", "é", "9" * 30]))
+def test_a_slip_anywhere_is_read_or_named(data: st.DataObject, slip: str) -> None:
+    text = csv_table([("a.jpg", replace(two_people(), ids=np.array([7, 9])))])
+    at = data.draw(st.integers(0, len(text) - 1))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "poses.csv"
+        path.write_text(text[:at] + slip + text[at + 1 :], encoding="utf-8")
+        with suppress(FormatError):
+            read_table(path)
 
 
 def test_what_is_no_text_is_named(tmp_path: Path) -> None:
