@@ -26,6 +26,8 @@ _AT_ONCE = 16
 """Frames under way at once: enough to fill every batch."""
 _AT_ONCE_BYTES = 256 << 20
 """The memory that they may take."""
+_ROUNDING_S = 1e-4
+"""How much too early the detector may look: times of frames are rounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ class FramePoses:
 
     async def _proposals(self, picture: Picture) -> Detections | None:
         """Where to look without the detector; None where it is its turn."""
-        due = picture.seconds - self._detected >= self._seek.detect_every
+        due = picture.seconds - self._detected >= self._seek.detect_every - _ROUNDING_S
         if due or self._tracker.unsettled or not self._detects:
             return None
         expected = await self._aside(lambda: self._tracker.propose(picture.pixels, picture.seconds))

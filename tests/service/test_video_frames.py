@@ -93,7 +93,7 @@ def test_the_detector_rests_between_its_turns(folder: Path) -> None:
     run = follow(folder, Seek(min_score=0.0, detect_every=0.2))
     turns = [n for n, look in enumerate(run.looks) if look.detected]
     assert turns[0] == 0
-    assert max(np.diff([*turns, FRAMES])) == 5  # a fifth of a second; earlier where the tracker is unsure
+    assert max(np.diff([*turns, FRAMES])) <= 5  # a fifth of a second; earlier where the tracker is unsure
     assert len(turns) < 0.8 * FRAMES
     assert all(len(look.poses) for look in run.looks)
 
@@ -127,7 +127,10 @@ def test_a_journal_of_another_video_does_not_go_unnoticed(folder: Path) -> None:
 def test_poses_come_out_of_a_record_to_the_last_bit() -> None:
     rng = np.random.default_rng(0)
     poses = Poses(
-        *(rng.random(shape, np.float32) for shape in ((3, 33, 2), (3, 33), (3, 4), (3,))),
+        rng.random((3, 33, 2), np.float32),
+        rng.random((3, 33), np.float32),
+        rng.random((3, 4), np.float32),
+        rng.random(3, np.float32),
         BLAZEPOSE_33,
         keypoints_3d=rng.random((3, 33, 3), np.float32),
     )
