@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from engines.poses import Poses
 
 Doubles = NDArray[np.float64]
+Point = tuple[float, float]
 
 
 def feet(poses: Poses) -> Doubles:
@@ -60,10 +61,16 @@ def to_the_right(points: Doubles, start: Doubles, end: Doubles) -> Doubles:
     return np.asarray(_cross(along, points - start) / np.linalg.norm(along))
 
 
-def crosses(a: Doubles, b: Doubles, start: Doubles, end: Doubles) -> bool:
-    """Whether the way from `a` to `b`, which lie on different sides of the endless line, meets its part start..end."""
-    way, along = b - a, end - start
-    return 0 <= float(_cross(a - start, way)) / float(_cross(along, way)) <= 1
+def crosses(a: Point, b: Point, start: Point, end: Point) -> bool:
+    """Whether the way from `a` to `b`, neither of them on the endless line, meets its part start..end."""
+    sides = _turn(start, end, a), _turn(start, end, b)
+    ends = _turn(a, b, start), _turn(a, b, end)
+    return (sides[0] > 0) != (sides[1] > 0) and min(ends) <= 0 <= max(ends)
+
+
+def _turn(a: Point, b: Point, c: Point) -> float:
+    """Positive where c lies to the right of the way from a to b, on the screen."""
+    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
 
 
 def _cross(a: Doubles, b: Doubles) -> Doubles:

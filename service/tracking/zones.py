@@ -14,9 +14,8 @@ from typing import Literal
 import numpy as np
 
 from engines.poses import Poses
-from service.tracking.places import Doubles, crosses, depth_inside, feet, thickness, to_the_right
+from service.tracking.places import Doubles, Point, crosses, depth_inside, feet, thickness, to_the_right
 
-Point = tuple[float, float]
 Kind = Literal["enter", "leave", "dwell", "cross"]
 Side = Literal["left", "right"]
 
@@ -139,12 +138,14 @@ class Zones:
         if poses.ids is not None and len(poses):
             points = feet(poses)
             depths = [self._depth(zone, points, width, height) for zone in self.zones]
+            sides = [self._to_the_right(line, points, width, height) for line in self.lines]
             for n in np.flatnonzero((poses.ids >= 0) & np.isfinite(points).all(axis=1)):
                 number = int(poses.ids[n])
                 before = self._present.get(number) or self._unknown(number, timestamp)
                 inside = [(float(depth[n]), margin) for depth, margin in depths]
                 visits = self._visits(before, inside, timestamp, events)
-                places = self._places(before, points[n], width, height, timestamp, events)
+                rights = [float(right[n]) for right in sides]
+                places = self._places(before, points[n], rights, width, height, timestamp, events)
                 self._present[number] = Presence(number, timestamp, visits, places)
         self._leave(timestamp, events)
         return events
@@ -197,24 +198,31 @@ class Zones:
             return Visit(visit.since, dwelt=True)
         return visit
 
+    @staticmethod
+    def _to_the_right(line: Line, points: Doubles, width: int, height: int) -> Doubles:
+        """How far to the right of the line the points are, in pixels."""
+        size = (width, height)
+        return to_the_right(points, np.array(line.start) * size, np.array(line.end) * size)
+
     def _places(
-        self, before: Presence, point: Doubles, width: int, height: int, now: float, events: list[Event]
+        self,
+        before: Presence,
+        point: Doubles,
+        rights: Sequence[float],
+        width: int,
+        height: int,
+        now: float,
+        events: list[Event],
     ) -> tuple[Point | None, ...]:
-        size = np.array([width, height], np.float64)
         clear = self._margin * min(width, height)
+        here = (float(point[0]) / width, float(point[1]) / height)
         places: list[Point | None] = []
-        for line, place in zip(self.lines, before.places, strict=True):
-            start, end = np.array(line.start) * size, np.array(line.end) * size
-            right = float(to_the_right(point[None], start, end)[0])
+        for line, place, right in zip(self.lines, before.places, rights, strict=True):
             if right == 0 or abs(right) < clear:
                 places.append(place)  # too near to say
                 continue
-            places.append((float(point[0] / width), float(point[1] / height)))
-            if place is None:
-                continue
-            last = np.array(place) * size
-            was_right = float(to_the_right(last[None], start, end)[0])
-            if (right > 0) != (was_right > 0) and crosses(last, point, start, end):
+            places.append(here)
+            if place is not None and crosses(place, here, line.start, line.end):
                 side: Side = "right" if right > 0 else "left"
                 events.append(Event("cross", line.name, before.id, now, direction=side))
         return tuple(places)
