@@ -20,8 +20,6 @@ _CLEAR = 0.5
 """Keypoints that score less may be hidden, and show what hides them."""
 _WHOLE = 0.6
 """Of somebody who shows less than this part of their keypoints nothing new is learned."""
-_CROWDED = 0.05
-"""Boxes that overlap more than this may show each other's clothes."""
 _LEARNING = 1.0
 """Seconds over which colours are averaged."""
 _BETWEEN, _SHARPNESS = 0.105, 0.012
@@ -44,15 +42,13 @@ class Worn:
 
 
 def look(frame: Frame, points: Floats, boxes: Floats, areas: Floats) -> Worn:
-    """The colours at the keypoints of people whom nobody is near.
+    """The colours at the keypoints that lie in nobody else's box.
 
     points: (N, K, 3) pixels and score. boxes: (N, 4). areas: (N,) square pixels.
     """
     height, width = frame.shape[:2]
-    overlap = iou(boxes, boxes)
-    np.fill_diagonal(overlap, 0)
-    alone = overlap.max(axis=1, initial=0) < _CROWDED
-    known = (points[..., 2] >= _CLEAR) & alone[:, None]
+    known = points[..., 2] >= _CLEAR
+    _doubt_the_crowded(known, points, boxes)
     rgb = np.zeros((*known.shape, 3), np.float32)
     people, _ = np.nonzero(known)
     shown = np.maximum(known.sum(axis=1), 1)[:, None]
@@ -64,6 +60,16 @@ def look(frame: Frame, points: Floats, boxes: Floats, areas: Floats) -> Worn:
     y = np.clip(at[:, 1:] + step[:, None] * offsets, 0, height - 1).astype(np.intp)
     rgb[known] = frame[y[:, :, None], x[:, None, :]].mean(axis=(1, 2), dtype=np.float32) * np.float32(1 / 255)
     return Worn(rgb, known)
+
+
+def _doubt_the_crowded(known: NDArray[np.bool_], points: Floats, boxes: Floats) -> None:
+    """Forget, in place, what lies in somebody else's box."""
+    overlap = iou(boxes, boxes)
+    np.fill_diagonal(overlap, 0)
+    for person in np.flatnonzero(overlap.max(axis=1, initial=0) > 0):
+        others = boxes[overlap[person] > 0]
+        at = points[person, :, None, :2]
+        known[person] &= ~((at > others[:, :2]) & (at < others[:, 2:])).all(axis=2).any(axis=1)
 
 
 def learn(colours: Floats, rows: NDArray[np.intp], worn: Worn, chosen: NDArray[np.intp], elapsed: Floats) -> None:

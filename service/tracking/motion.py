@@ -20,7 +20,7 @@ _SPEED = 0.3
 
 
 def carry(tracks: TrackState, seconds: float, carried: Carried | None, least: int = 3) -> NDArray[np.float32]:
-    """Move `tracks` on in place by `seconds`; gives how far flow is to be trusted with each person, (T,) 0..1.
+    """Move `tracks` on in place by `seconds`; gives the part of each person's keypoints that flow has hold of, (T,).
 
     carried: what flow says, None without pixels. Keypoints that flow did not find go with the rest of their person;
     people of whom it found fewer than `least` go at constant velocity on top of the camera's motion.
@@ -43,8 +43,12 @@ def carry(tracks: TrackState, seconds: float, carried: Carried | None, least: in
     tracks.boxes[:] += np.tile(whole, 2)
     tracks.drifts[:] += by_motion - whole
     known = np.maximum((tracks.poses[:, 0, :, 2] > 0).sum(axis=1), 1)
-    trust = np.where(absent, _HIDDEN, 1.0) / (1 + (seconds / _SOON) ** 2)
-    return np.where(count >= least, trust * count / known, held).astype(np.float32)
+    return np.where(count >= least, count / known, held).astype(np.float32)
+
+
+def trust(tracks: TrackState, seconds: float) -> NDArray[np.float32]:
+    """How far flow over `seconds` is to be trusted with each person that it has hold of, (T,) 0..1."""
+    return (np.where(tracks.missed > 0, _HIDDEN, 1.0) / (1 + (seconds / _SOON) ** 2)).astype(np.float32)
 
 
 def let_go(tracks: TrackState, which: NDArray[np.bool_]) -> None:

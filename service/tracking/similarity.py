@@ -22,6 +22,8 @@ _AREA = 0.6
 """The part of a box that a person fills: OKS takes the person's area."""
 _MOTION = 0.5
 """The say of constant velocity beside that of flow, when flow holds every keypoint of the person."""
+_DOUBT = 0.2
+"""The say of a pose's own score: of two poses of one person the better is to be theirs."""
 _DENIED = 1.0
 """The least sum of weights that a similarity is divided by: one shared keypoint is no proof."""
 _START, _SPREAD = 0.3, 0.6
@@ -83,20 +85,21 @@ def in_sight(tracks: TrackState, held: Floats, seen: Observed, sigmas: Floats) -
     newest one where constant velocity puts it, as flow stays behind with the person in front when two cross.
     held: (T,) 0..1, the part of each person's keypoints that flow has hold of.
     """
-    row, column = _near(tracks.boxes, seen)
+    mine = areas(tracks.boxes)
+    row, column = _near(tracks.boxes, mine, seen)
     queue, new = tracks.poses[row], seen.points[column]
     pairs, history, keypoints, _ = queue.shape
     offsets = np.empty((pairs, history + 1, keypoints, 2), np.float32)
     np.subtract(queue[..., :2], new[:, None, :, :2], out=offsets[:, :history])
     np.add(offsets[:, 0], tracks.drifts[row][:, None], out=offsets[:, history])
-    area = np.maximum(areas(tracks.boxes)[row], seen.areas[column]) * np.float32(_AREA)
-    alike = keypoint_similarity(offsets, np.broadcast_to(area[:, None], offsets.shape[:2]), sigmas)
+    area = np.maximum(mine[row], seen.areas[column]) * np.float32(_AREA)
+    alike = keypoint_similarity(offsets, area[:, None], sigmas)
     weights = queue[..., 2] * new[:, None, :, 2]
     total = np.maximum(weights.sum(axis=-1), _DENIED)
-    by_flow = ((alike[:, :history] * weights).sum(axis=-1) / total).max(axis=1)
-    by_motion = (alike[:, history] * weights[:, 0]).sum(axis=-1) / total[:, 0]
-    share = held[row]
-    return Pairs(row, column, (share * by_flow + _MOTION * by_motion) / (share + _MOTION))
+    by_flow = (np.einsum("phk,phk->ph", alike[:, :history], weights) / total).max(axis=1)
+    by_motion = np.einsum("pk,pk->p", alike[:, history], weights[:, 0]) / total[:, 0]
+    share, trust = held[row], 1 - _DOUBT + _DOUBT * seen.scores[column]
+    return Pairs(row, column, trust * (share * by_flow + _MOTION * by_motion) / (share + _MOTION))
 
 
 def out_of_sight(tracks: TrackState, absent: NDArray[np.float64], seen: Observed, sigmas: Floats) -> Pairs:
@@ -125,10 +128,11 @@ def between(seen: Observed, some: Indices, others: Indices, sigmas: Floats) -> F
     return (alike * weights).sum(axis=-1) / np.maximum(weights.sum(axis=-1), _DENIED)  # type: ignore[no-any-return]
 
 
-def _near(boxes: Floats, seen: Observed) -> tuple[Indices, Indices]:
-    gaps = _middles(boxes)[:, None] - _middles(seen.boxes)[None]
-    reach = _NEAR**2 * np.maximum(areas(boxes)[:, None], seen.areas[None])
-    row, column = np.nonzero((gaps * gaps).sum(axis=-1) < reach)
+def _near(boxes: Floats, sizes: Floats, seen: Observed) -> tuple[Indices, Indices]:
+    a, b = _middles(boxes), _middles(seen.boxes)
+    dx, dy = np.subtract.outer(a[:, 0], b[:, 0]), np.subtract.outer(a[:, 1], b[:, 1])
+    reach = np.float32(_NEAR**2) * np.maximum.outer(sizes, seen.areas)
+    row, column = np.nonzero(dx * dx + dy * dy < reach)
     return row, column
 
 

@@ -17,26 +17,20 @@ from numpy.typing import NDArray
 from engines.poses import Detections, Frame, Poses
 from engines.skeletons import Skeleton
 from service.tracking import colours, motion
-from service.tracking.assignment import Method, assign
 from service.tracking.config import TrackerConfig
 from service.tracking.flow import Carried, Flow
-from service.tracking.similarity import Observed, Pairs, between, in_sight, out_of_sight
+from service.tracking.matching import HOLD, PAUSE, Sight, match, singles
+from service.tracking.similarity import Observed
 from service.tracking.state import UNCONFIRMED, Track, TrackerState, TrackState
 
 _DEFAULTS = TrackerConfig()
 
-_HOLD = 0.25
-"""Seconds out of sight for which flow is believed and people still count as in sight."""
 _STALE = 0.5
 """Seconds after which a person's earlier poses say nothing any more."""
 _GLANCE = 0.5
 """The most seconds out of sight that one frame may add: before it nobody looked."""
-_PAUSE = 1.0
-"""Seconds between frames after which the scene may be another."""
 _BROKEN = 0.3
 """The part of keypoints under which flow has broken down."""
-_SOMEONE_ELSE = 0.25
-"""How likely somebody else is where a person out of sight is expected, before one looks at colours."""
 _MARGIN = 0.15
 """By how much the box around a person's keypoints is widened to be a proposal (section 3.2 of the paper)."""
 
@@ -61,7 +55,6 @@ class PoseTracker:
         self._broken = False
         self._unsettled = True
         self._filled = np.zeros((0, len(skeleton)), np.bool_)
-        self._worn: colours.Worn | None = None
 
     @property
     def unsettled(self) -> bool:
@@ -99,7 +92,7 @@ class PoseTracker:
         second flow. Raises ValueError as `update` does.
         """
         self._advance(frame, timestamp)
-        tracks = self._tracks.select((self._tracks.ids != UNCONFIRMED) & (self._tracks.missed < _HOLD))
+        tracks = self._tracks.select((self._tracks.ids != UNCONFIRMED) & (self._tracks.missed < HOLD))
         boxes = _around(tracks)
         order = np.argsort(-tracks.scores, kind="stable")
         return Detections(boxes[order], tracks.scores[order])
@@ -118,12 +111,13 @@ class PoseTracker:
         seen = Observed.of(
             poses.keypoints, poses.keypoint_scores, poses.boxes, poses.scores, self.config.keypoint_score
         )
-        self._worn = colours.look(frame, seen.points, seen.boxes, seen.areas) if frame is not None else None
-        rows, chosen = self._match(seen)
+        worn = None if frame is None else colours.look(frame, seen.points, seen.boxes, seen.areas)
+        sight = Sight(seen, worn, self._held, self._now)
+        rows, chosen = match(self._tracks, sight, self.config, self.skeleton.sigmas)
         self._filled = np.zeros(poses.keypoint_scores.shape, np.bool_)
         if self.config.fill_keypoints:
             poses = self._fill(poses, rows, chosen)
-        ids = self._remember(seen, rows, chosen)
+        ids = self._remember(sight, rows, chosen)
         return replace(poses, ids=ids)
 
     def state(self) -> TrackerState:
@@ -157,11 +151,12 @@ class PoseTracker:
             self._resize(frame.shape[1], frame.shape[0])
             if self.config.use_flow:
                 carried = self._follow(frame)
-        self._held = motion.carry(self._tracks, elapsed, carried)
-        motion.let_go(self._tracks, self._tracks.missed >= _HOLD)
+        share = motion.carry(self._tracks, elapsed, carried)
+        motion.let_go(self._tracks, self._tracks.missed >= HOLD)
         in_view = self._tracks.missed == 0
-        lost_hold = carried is not None and in_view.any() and float(self._held[in_view].mean()) < _BROKEN
-        self._broken = bool(lost_hold) or elapsed > _PAUSE
+        lost_hold = carried is not None and in_view.any() and float(share[in_view].mean()) < _BROKEN
+        self._held = share * motion.trust(self._tracks, elapsed)
+        self._broken = bool(lost_hold) or elapsed > PAUSE
         # Two looks at one instant are one frame: what the first elapsed still counts.
         self._elapsed = elapsed if timestamp > self._now or math.isnan(self._now) else self._elapsed
         self._frame, self._now = frame, timestamp
@@ -169,7 +164,7 @@ class PoseTracker:
     def _follow(self, frame: Frame) -> Carried | None:
         tracks = self._tracks
         newest = tracks.poses[:, 0]
-        known = (newest[..., 2] > 0) & (tracks.missed < _HOLD)[:, None]
+        known = (newest[..., 2] > 0) & (tracks.missed < HOLD)[:, None]
         return self._flow.follow(frame, newest[..., :2], known, tracks.boxes)
 
     def _resize(self, width: int, height: int) -> None:
@@ -183,55 +178,17 @@ class PoseTracker:
         self._tracks.velocities[:] *= scale
         self._tracks.drifts[:] *= scale
 
-    def _match(self, seen: Observed) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Rows of tracks and the poses that they are, in rounds: each has what the one before left."""
-        tracks, config = self._tracks, self.config
-        if not len(tracks) or not len(seen.scores):
-            return np.zeros(0, np.intp), np.zeros(0, np.intp)
-        strong = seen.scores >= config.birth_score
-        confirmed = tracks.ids != UNCONFIRMED
-        in_view = (tracks.missed < _HOLD) & (self._now - tracks.seen < _PAUSE)
-        free_tracks, free_poses = np.ones(len(tracks), np.bool_), np.ones(len(seen.scores), np.bool_)
-        rows: list[NDArray[np.intp]] = []
-        chosen: list[NDArray[np.intp]] = []
-
-        def take(pairs: Pairs, who: NDArray[np.bool_], which: NDArray[np.bool_], least: float, how: Method) -> None:
-            allowed = (who & free_tracks)[pairs.tracks] & (which & free_poses)[pairs.poses]
-            if allowed.any():
-                row, column = assign(pairs.where(allowed), least, how)
-                free_tracks[row], free_poses[column] = False, False
-                rows.append(row)
-                chosen.append(column)
-
-        near = in_sight(tracks, self._held, seen, self.skeleton.sigmas)
-        take(near, confirmed & in_view, strong, config.match_oks, config.assignment)
-        take(near, confirmed & in_view, ~strong, config.match_oks, config.assignment)
-        fit = seen.scores >= config.weak_score
-        if (confirmed & free_tracks).any() and (fit & free_poses).any():
-            far = out_of_sight(tracks, self._now - tracks.seen, seen, self.skeleton.sigmas)
-            worn = np.full(len(far.tracks), 0.5, np.float32)
-            if self._worn is not None:
-                worn = colours.alike(tracks.colours, self._worn, far.tracks, far.poses)
-            for_it, against = far.similarity * worn, _SOMEONE_ELSE * (1 - worn)
-            real = np.minimum(seen.scores / max(config.birth_score, 1e-6), 1)[far.poses]
-            far = Pairs(far.tracks, far.poses, real * for_it / (for_it + against))
-            take(far, confirmed, fit, config.match_lost, "optimal")
-        take(near, ~confirmed, fit, config.match_oks, config.assignment)
-        if not rows:
-            return np.zeros(0, np.intp), np.zeros(0, np.intp)
-        return np.concatenate(rows), np.concatenate(chosen)
-
-    def _remember(self, seen: Observed, rows: NDArray[np.intp], chosen: NDArray[np.intp]) -> NDArray[np.int64]:
+    def _remember(self, sight: Sight, rows: NDArray[np.intp], chosen: NDArray[np.intp]) -> NDArray[np.int64]:
         """Bring everybody up to date, let the new be born and the old go; gives the ids of the poses."""
-        tracks, config = self._tracks, self.config
+        tracks, config, seen = self._tracks, self.config, sight.seen
         was_in_view = (tracks.missed == 0) & (tracks.ids != UNCONFIRMED)
         missing = np.ones(len(tracks), np.bool_)
         missing[rows] = False
         returned = rows[tracks.missed[rows] > _STALE]
-        tracks.poses[returned, :, :, 2] = 0
-        if self._worn is not None:
-            colours.learn(tracks.colours, rows, self._worn, chosen, (self._now - tracks.seen[rows]).astype(np.float32))
+        if sight.worn is not None:
+            colours.learn(tracks.colours, rows, sight.worn, chosen, (self._now - tracks.seen[rows]).astype(np.float32))
         motion.observe(tracks, rows, seen, chosen, self._now)
+        tracks.poses[returned, 1:, :, 2] = 0
         tracks.missed[missing] += min(self._elapsed, _GLANCE)
         hardly = was_in_view & (missing | (tracks.scores < config.weak_score))
         self._unsettled = self._broken or bool(hardly.any())
@@ -239,36 +196,29 @@ class PoseTracker:
 
         ids = np.full(len(seen.scores), UNCONFIRMED, np.int64)
         ids[chosen] = tracks.ids[rows]
+        left = seen.scores >= config.weak_score
+        left[chosen] = False
         grown = self._now - tracks.born[rows] >= config.confirm_seconds
         ripe = (ids[chosen] == UNCONFIRMED) & (grown | (seen.scores[chosen] >= config.birth_score))
-        candidates = np.setdiff1d(np.flatnonzero(seen.scores >= config.weak_score), chosen)
-        fresh = self._single(seen, candidates, ids)
+        known = np.flatnonzero(ids != UNCONFIRMED)
+        fresh = singles(seen, np.flatnonzero(left), known, config.duplicate_oks, self.skeleton.sigmas)
         for place in np.flatnonzero(ripe):
             tracks.ids[rows[place]] = ids[chosen[place]] = self._new_id()
-        for pose in fresh[seen.scores[fresh] >= config.birth_score]:
+        for pose in np.sort(fresh[seen.scores[fresh] >= config.birth_score]):
             ids[pose] = self._new_id()
-        self._keep(self._born(seen, fresh, ids))
+        self._keep(self._born(sight, fresh, ids))
         return ids
 
-    def _single(self, seen: Observed, candidates: NDArray[np.intp], ids: NDArray[np.int64]) -> NDArray[np.intp]:
-        """The candidates that are not a second pose of somebody who has one."""
-        known = np.flatnonzero(ids != UNCONFIRMED)
-        if not len(candidates) or not len(known):
-            return candidates
-        alone: NDArray[np.bool_] = (
-            between(seen, candidates, known, self.skeleton.sigmas).max(axis=1) < self.config.duplicate_oks
-        )
-        return candidates[alone]
-
-    def _born(self, seen: Observed, fresh: NDArray[np.intp], ids: NDArray[np.int64]) -> TrackState:
+    def _born(self, sight: Sight, fresh: NDArray[np.intp], ids: NDArray[np.int64]) -> TrackState:
+        seen = sight.seen
         born = TrackState.zeros(len(fresh), self.config.history, len(self.skeleton))
         born.ids[:] = ids[fresh]
         born.born[:] = born.seen[:] = self._now
         born.boxes[:] = seen.boxes[fresh]
         born.scores[:] = seen.scores[fresh]
         born.poses[:, 0] = seen.points[fresh]
-        if self._worn is not None:
-            colours.learn(born.colours, np.arange(len(fresh)), self._worn, fresh, np.zeros(len(fresh), np.float32))
+        if sight.worn is not None:
+            colours.learn(born.colours, np.arange(len(fresh)), sight.worn, fresh, np.zeros(len(fresh), np.float32))
         return born
 
     def _keep(self, born: TrackState) -> None:
