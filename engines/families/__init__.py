@@ -7,15 +7,26 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from engines.catalogue import CatalogueError, Model
-from engines.families.base import Detector, Estimator
+from engines.families.base import Detector, Estimator, Finder
 from engines.families.blazepose import BlazePose
 from engines.families.blazepose_detector import BlazePoseDetector
 from engines.families.heatmap import Heatmap
+from engines.families.personlab import PersonLab
 from engines.families.rtmdet import RTMDet
 from engines.families.simcc import SimCC
-from engines.skeletons import SKELETONS
+from engines.skeletons import SKELETONS, Skeleton
 
-__all__ = ["DETECTORS", "ESTIMATORS", "Detector", "Estimator", "open_detector", "open_estimator"]
+__all__ = [
+    "DETECTORS",
+    "ESTIMATORS",
+    "FINDERS",
+    "Detector",
+    "Estimator",
+    "Finder",
+    "open_detector",
+    "open_estimator",
+    "open_finder",
+]
 
 Role = TypeVar("Role")
 
@@ -25,6 +36,7 @@ DETECTORS: Mapping[str, Callable[..., Detector]] = MappingProxyType(
 ESTIMATORS: Mapping[str, Callable[..., Estimator]] = MappingProxyType(
     {"blazepose": BlazePose, "heatmap": Heatmap, "simcc": SimCC}
 )
+FINDERS: Mapping[str, Callable[..., Finder]] = MappingProxyType({"personlab": PersonLab})
 
 
 def open_detector(model: Model) -> Detector:
@@ -34,9 +46,18 @@ def open_detector(model: Model) -> Detector:
 
 def open_estimator(model: Model) -> Estimator:
     """The estimator that a catalogue entry describes. Raises CatalogueError where it cannot be one."""
+    return _build(model, ESTIMATORS, model.input, _skeleton(model))
+
+
+def open_finder(model: Model) -> Finder:
+    """The bottom-up or one-stage model that a catalogue entry describes. Raises CatalogueError where it cannot be."""
+    return _build(model, FINDERS, model.input, _skeleton(model))
+
+
+def _skeleton(model: Model) -> Skeleton:
     if model.skeleton is None or model.skeleton not in SKELETONS:
         raise CatalogueError(f"{model.name}: skeleton {model.skeleton!r} is not one of {', '.join(SKELETONS)}")
-    return _build(model, ESTIMATORS, model.input, SKELETONS[model.skeleton])
+    return SKELETONS[model.skeleton]
 
 
 def _build(model: Model, families: Mapping[str, Callable[..., Role]], *arguments: object) -> Role:

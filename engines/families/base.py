@@ -58,3 +58,27 @@ class Estimator(Protocol):
 
     def merge(self, poses: Poses, people: Detections) -> Poses:
         """Weigh the poses of one frame with the detections they come from, row by row; drop nobodies and duplicates."""
+
+
+class Finder(Protocol):
+    """Finds everybody and their keypoints in one look at the whole frame: the bottom-up and one-stage models."""
+
+    @property
+    def pixels(self) -> PixelInput:
+        """What its network takes."""
+
+    @property
+    def outputs(self) -> tuple[str, ...] | None:
+        """The graph's outputs that `decode` reads (others are cut off before compiling), or None for all."""
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The keypoints it gives."""
+
+    def region(self, width: int, height: int) -> Region:
+        """The region that shows a whole frame of `width` x `height`."""
+
+    def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
+        """Everybody in frame pixels, best first, one entry per region of the batch. Garbage in the outputs gives
+        nobody.
+        """

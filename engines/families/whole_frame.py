@@ -1,0 +1,61 @@
+"""What families that see everybody in one look share, once they have read people in input pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engines.poses import Floats, Poses, Region, to_frame
+from engines.runtimes.base import PixelInput
+from engines.skeletons import Skeleton
+
+_MAX_REACH = 8.0  # input sizes; what is further out comes from a broken graph
+_COUNTED = 0.2  # keypoints of lower scores do not widen a person's box, unless there are no others
+_MARGIN = 0.05  # of the longer side of a box around keypoints: skull, hands and clothes
+
+
+def people_in_frame(
+    points: Floats,
+    keypoint_scores: Floats,
+    scores: Floats,
+    region: Region,
+    pixels: PixelInput,
+    skeleton: Skeleton,
+    boxes: Floats | None = None,
+) -> Poses:
+    """The poses of one region in frame pixels, best first.
+
+    points: (N, K, 2) and boxes: (N, 4) x1, y1, x2, y2 in input pixels; without boxes they are put around the keypoints.
+    keypoint_scores: (N, K), scores: (N,); clipped to 0..1. People with numbers that are none, or far out, are dropped,
+    and so is a person of score 0.
+    """
+    if not len(scores):
+        return Poses.empty(skeleton)
+    if boxes is None:
+        boxes = boxes_around(points, keypoint_scores)
+    flat = np.concatenate([points.reshape(len(points), -1), boxes], axis=1)
+    reach = _MAX_REACH * max(pixels.width, pixels.height)
+    sane = (np.abs(flat) < reach).all(axis=1) & np.isfinite(keypoint_scores).all(axis=1) & (scores > 0)
+    order = np.argsort(-scores, kind="stable")
+    kept = order[sane[order]]
+    if not len(kept):
+        return Poses.empty(skeleton)
+    corners = np.concatenate([points[kept], boxes[kept].reshape(-1, 2, 2)], axis=1)
+    placed = to_frame(corners, [region] * len(kept), pixels.width, pixels.height)
+    return Poses(
+        keypoints=placed[:, :-2],
+        keypoint_scores=keypoint_scores[kept].clip(0, 1).astype(np.float32),
+        boxes=placed[:, -2:].reshape(-1, 4),
+        scores=scores[kept].clip(0, 1).astype(np.float32),
+        skeleton=skeleton,
+    )
+
+
+def boxes_around(points: Floats, keypoint_scores: Floats) -> Floats:
+    """Boxes (N, 4) around the keypoints that are seen, or around all where none is, with a margin."""
+    counted = keypoint_scores >= _COUNTED
+    counted |= ~counted.any(axis=1, keepdims=True)
+    low = np.where(counted[..., None], points, np.inf).min(axis=1)
+    high = np.where(counted[..., None], points, -np.inf).max(axis=1)
+    with np.errstate(invalid="ignore"):  # infinities, which the caller drops
+        margin = _MARGIN * (high - low).max(axis=1, keepdims=True)
+        return np.concatenate([low - margin, high + margin], axis=1).astype(np.float32)

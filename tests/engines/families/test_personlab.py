@@ -1,0 +1,117 @@
+"""The PersonLab family: people are read off heatmaps and offsets that are drawn here as the paper describes them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engines.families.personlab import PersonLab
+from engines.ops.oks import oks
+from engines.poses import Floats, Region
+from engines.runtimes.base import PixelInput
+from engines.skeletons import BLAZEPOSE_33, COCO_17
+from tests.people import standing
+
+PIXELS = PixelInput(241, 321)  # a grid of 16 x 21 cells, 16 pixels apart
+CELLS = (16, 21)
+FAMILY = PersonLab(PIXELS, heatmaps="heat", short_offsets="short", mid_offsets="mid")
+EDGES = [
+    (0, 1), (1, 3), (0, 2), (2, 4), (0, 5), (5, 7), (7, 9), (5, 11), (11, 13), (13, 15),
+    (0, 6), (6, 8), (8, 10), (6, 12), (12, 14), (14, 16),
+]  # fmt: skip
+WHOLE = Region(160.5, 120.5, 321, 241)
+
+
+def draw(*people: Floats) -> dict[str, Floats]:
+    """What a perfect network says of (17, 2) keypoints: in a disk around each, it is sure and knows the way."""
+    heat = np.full((*CELLS, 17), -6, np.float32)
+    short = np.zeros((*CELLS, 2, 17), np.float32)
+    mid = np.zeros((*CELLS, 2, 2, 16), np.float32)
+    ys, xs = np.mgrid[: CELLS[0], : CELLS[1]] * 16.0
+    for person in people:
+        for k, (x, y) in enumerate(person):
+            distance = np.hypot(xs - x, ys - y)
+            near = distance < 24
+            heat[near, k] = np.maximum(heat[near, k], 3 - distance[near] / 12)
+            short[near, :, k] = np.stack([y - ys[near], x - xs[near]], axis=-1)
+            for e, edge in enumerate(EDGES):
+                for backwards, (source, target) in enumerate((edge, edge[::-1])):
+                    if source == k:
+                        to_x, to_y = person[target]
+                        mid[near, backwards, :, e] = np.stack([to_y - ys[near], to_x - xs[near]], axis=-1)
+    return {"heat": heat[None], "short": short.reshape(1, *CELLS, 34), "mid": mid.reshape(1, *CELLS, 64)}
+
+
+def test_the_keypoints_of_two_people_are_found_and_not_mixed_up() -> None:
+    left, right = standing(90, 120, 180), standing(230, 115, 170)
+    [poses] = FAMILY.decode(draw(left, right), [WHOLE])
+    assert len(poses) == 2
+    alike = oks(np.stack([left, right]), poses.keypoints, np.full(2, 9000.0), COCO_17.sigmas)
+    assert sorted(alike.argmax(axis=1)) == [0, 1]
+    assert (alike.max(axis=1) > 0.95).all()
+    assert ((poses.scores > 0.5) & (poses.scores <= 1)).all()
+    assert (np.diff(poses.scores) <= 0).all()
+
+
+def test_boxes_hold_the_keypoints_and_all_is_in_pixels_of_the_frame() -> None:
+    person = standing(160, 120, 180)
+    region = FAMILY.region(642, 482)  # twice as large as the input
+    [poses] = FAMILY.decode(draw(person), [region])
+    np.testing.assert_allclose(poses.keypoints[0], 2 * person, atol=1.0)
+    x1, y1, x2, y2 = poses.boxes[0]
+    assert (poses.keypoints[0] > (x1, y1)).all()
+    assert (poses.keypoints[0] < (x2, y2)).all()
+
+
+def test_a_hidden_keypoint_is_where_its_neighbour_points_with_a_low_score() -> None:
+    person = standing(160, 120, 180)
+    fields = draw(person)
+    fields["heat"][..., 9] = -6  # nothing shows the left wrist
+    [poses] = FAMILY.decode(fields, [WHOLE])
+    assert poses.keypoint_scores[0, 9] < 0.01
+    assert np.linalg.norm(poses.keypoints[0, 9] - person[9]) < 16
+    assert (np.delete(poses.keypoint_scores[0], 9) > 0.5).all()
+
+
+def test_who_shares_all_keypoints_with_somebody_better_is_nobody_else() -> None:
+    person = standing(160, 120, 180)
+    [poses] = FAMILY.decode(draw(person, person + 4), [WHOLE])
+    assert len(poses) == 1
+
+
+def test_whole_numbers_become_real_ones() -> None:
+    person = standing(160, 120, 180)
+    real = draw(person)
+    scales = {"heat": (0.05, 128), "short": (0.25, 128), "mid": (1.4, 117)}
+    whole = {
+        name: np.rint(values / scales[name][0] + scales[name][1]).clip(0, 255).astype(np.uint8)
+        for name, values in real.items()
+    }
+    family = PersonLab(PIXELS, heatmaps="heat", short_offsets="short", mid_offsets="mid", quantised=scales)
+    [poses] = family.decode(whole, [WHOLE])
+    np.testing.assert_allclose(poses.keypoints[0], person, atol=1.0)
+
+
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 0.0, 1e30, -1e30])
+def test_garbage_is_nobody(garbage: float) -> None:
+    everywhere = {name: np.full_like(values, garbage) for name, values in draw().items()}
+    [poses] = FAMILY.decode(everywhere, [WHOLE])
+    assert len(poses) == 0
+
+
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 1e30, -1e30])
+@pytest.mark.parametrize("where", ["heat", "short", "mid"])
+def test_garbage_in_one_output_is_nobody(garbage: float, where: str) -> None:
+    fields = draw(standing(160, 120, 180))
+    fields[where][...] = garbage
+    [poses] = FAMILY.decode(fields, [WHOLE])
+    assert len(poses) == 0
+
+
+def test_only_the_skeleton_of_the_tree_and_numbers_in_range_are_taken() -> None:
+    with pytest.raises(ValueError, match="blazepose-33"):
+        PersonLab(PIXELS, BLAZEPOSE_33)
+    with pytest.raises(ValueError, match="min_score 2"):
+        PersonLab(PIXELS, min_score=2)
+    with pytest.raises(ValueError, match="quantised names heatmap;"):
+        PersonLab(PIXELS, quantised={"heatmap": (1, 0)})
