@@ -32,6 +32,8 @@ _FIGURE = np.array(
      (-0.08, 0.24), (0.08, 0.46), (-0.08, 0.46)], np.float32
 )  # fmt: skip
 _WIDTH_OF_A_PERSON = 0.42
+_IN_PICTURE = 0.3
+"""The part of a person's keypoints from which on they count as being there."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,8 @@ class Plan:
 class Step:
     """One frame of a scene.
 
-    truth: everybody in the picture, with their true ids from 1 on, keypoint scores 0 where hidden. seen: what the
-    detector found. who: (N,) the true id of each of those, 0 of a ghost.
+    truth: everybody who can be seen, with their true ids from 1 on. seen: what the detector found. who: (N,) the true
+    id of each of those, 0 of a ghost.
     """
 
     timestamp: float
@@ -103,7 +105,7 @@ def play(plan: Plan, seed: int, *, width: int = WIDTH, height: int = HEIGHT, fps
     """Draw a scene. Keypoints are coco-17; see `as_skeleton` for others."""
     rng = np.random.default_rng(seed)
     wall = texture(rng, height * 2, width * 3)
-    pillar = texture(rng, height * 2, width * 3)
+    pillar = texture(np.random.default_rng([seed, 1]), height * 2, width * 3) if plan.pillars else wall
     figures = [_FIGURE * rng.normal(1, 0.05, (1, 2)).astype(np.float32) for _ in plan.people]
     sprites = [_sprite(rng, person.height, figure) for person, figure in zip(plan.people, figures, strict=True)]
     steps = []
@@ -165,12 +167,19 @@ def _window(wall: Floats, camera: Floats, width: int, height: int) -> Floats:
 
 
 def _put(picture: Floats, cloth: Floats, mask: Floats, middle: Floats) -> Floats:
-    """Draw a person into the picture; gives where they are in it."""
+    """Draw a person into the picture; gives where they are in it, 0 to 1."""
     height, width = picture.shape[:2]
-    shift = np.array([[1, 0, middle[0] - mask.shape[1] / 2], [0, 1, middle[1] - mask.shape[0] / 2]], np.float32)
-    cover = cv2.warpAffine(mask, shift, (width, height), flags=cv2.INTER_LINEAR)
-    drawn = cv2.warpAffine(cloth, shift, (width, height), flags=cv2.INTER_LINEAR)
-    picture += cover[..., None] * (drawn - picture)
+    corner = middle - (mask.shape[1] / 2, mask.shape[0] / 2)
+    left, top = np.floor(corner).astype(int)
+    shift = np.array([[1, 0, corner[0] - left], [0, 1, corner[1] - top]], np.float32)
+    size = (mask.shape[1] + 1, mask.shape[0] + 1)
+    x = slice(max(left, 0), max(min(left + size[0], width), 0))
+    y = slice(max(top, 0), max(min(top + size[1], height), 0))
+    part = slice(y.start - top, y.stop - top), slice(x.start - left, x.stop - left)
+    cover = np.zeros((height, width), np.float32)
+    if x.stop > x.start and y.stop > y.start:
+        cover[y, x] = cv2.warpAffine(mask, shift, size)[part]
+        picture[y, x] += cover[y, x, None] * (cv2.warpAffine(cloth, shift, size)[part] - picture[y, x])
     return cover
 
 
@@ -193,21 +202,24 @@ def _look(
     width: int,
     height: int,
 ) -> tuple[Poses, Poses, NDArray[np.int64]]:
-    """The truth of everybody at least partly in the picture, what the detector makes of it, and of whom."""
-    in_picture = [n for n, p in enumerate(keypoints) if ((p > 0) & (p < (width, height))).all(axis=1).mean() > 1 - 0.7]
-    truth_points = [keypoints[n] for n in in_picture]
-    truth_ids = np.array([ids[n] for n in in_picture], np.int64)
-    visible = [shown[n] for n in in_picture]
-    truth = _poses(truth_points, [v.astype(np.float32) for v in visible], truth_ids)
+    """The truth of everybody who can be seen, what the detector makes of it, and of whom."""
+    there = [
+        n
+        for n, (points, clear) in enumerate(zip(keypoints, shown, strict=True))
+        if np.mean((points > 0).all(axis=1) & (points < (width, height)).all(axis=1)) > _IN_PICTURE
+        and 1 - clear.mean() < detector.blind
+    ]
+    truth_points, visible = [keypoints[n] for n in there], [shown[n] for n in there]
+    truth_ids = np.array([ids[n] for n in there], np.int64)
+    truth = _poses(truth_points, [np.ones(len(points), np.float32) for points in truth_points], truth_ids)
     found, scores, who = [], [], []
     for points, clear, identity in zip(truth_points, visible, truth_ids, strict=True):
-        hidden = 1 - clear.mean()
         unlucky = rng.uniform() < detector.missed
         size = np.sqrt(np.prod(np.ptp(points, axis=0)))
         spread = COCO_17.sigmas * 2 * size * detector.noise * np.where(clear, 1, 2)
         noise = rng.normal(size=points.shape) * spread[:, None]
         score = np.clip(np.where(clear, 0.9, 0.4) + rng.normal(0, 0.05, len(points)), 0, 1)
-        if hidden < detector.blind and not unlucky:
+        if not unlucky:
             found.append((points + noise).astype(np.float32))
             perfect = detector == PERFECT
             scores.append(np.ones(len(points), np.float32) if perfect else score.astype(np.float32))

@@ -83,7 +83,7 @@ def singles(seen: Observed, candidates: Indices, known: Indices, least: float, s
     if not len(order):
         return order
     alike = between(seen, order, np.concatenate([known, order]), sigmas) >= least
-    single = ~alike[:, : len(known)].any(axis=1)
+    single: Mask = ~np.any(alike[:, : len(known)], axis=1)
     for n in range(1, len(order)):
         single[n] &= not (alike[n, len(known) : len(known) + n] & single[:n]).any()
     return order[single]
