@@ -78,6 +78,11 @@ class TopDown:
         """The networks in the order in which a frame meets them."""
         return [self._estimate] if self._detect is None else [self._detect, self._estimate]
 
+    @property
+    def detects(self) -> bool:
+        """Whether it looks for people; otherwise the whole frame is one."""
+        return self._detect is not None
+
     def test(self, ask: Ask, images: int = 1) -> None:
         """Raise OverloadedError or DeadlineExceededError where `admit` would; holds nothing."""
         self._entrance.test(self._work(images), ask)
@@ -97,6 +102,14 @@ class TopDown:
 
         Raises ImageError for bytes that are no picture within the limits, and what `Batcher.submit` raises.
         """
+        image, decoding = await self.decode(data, ask, full_size=full_size)
+        poses, timing = await self.frame(image.pixels, ask)
+        if image.scale != 1:
+            poses = poses.scaled(image.scale)
+        return Estimate(poses, image.width, image.height, timing + decoding, image)
+
+    async def decode(self, data: bytes, ask: Ask, *, full_size: bool = False) -> tuple[DecodedImage, Timing]:
+        """The pixels of an encoded image, as many as the pipeline needs or all. Raises as `image` does."""
         job = ImageJob(data, None if full_size else self._needs)
         served = await self._decoder.submit(
             job,
@@ -106,12 +119,7 @@ class TopDown:
             admitted=ask.admitted,
             place=ask.places.get(self._decoder.name),
         )
-        image = served.value
-        poses, timing = await self.frame(image.pixels, ask)
-        if image.scale != 1:
-            poses = poses.scaled(image.scale)
-        timing += Timing(queue=served.queued_s, prepare=served.ran_s)
-        return Estimate(poses, image.width, image.height, timing, image)
+        return served.value, Timing(queue=served.queued_s, prepare=served.ran_s)
 
     async def frame(self, frame: Frame, ask: Ask, people: Detections | None = None) -> tuple[Poses, Timing]:
         """Everybody in a decoded frame, best first, in its pixels.

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
-from engines.poses import Floats, Frame, Poses
+from engines.poses import Detections, Floats, Frame, Poses
 from engines.skeletons import SKELETONS
 from service.pipelines import TopDown
 from service.stages import Ask
@@ -19,6 +21,8 @@ from service.streams.protocol import Hello
 from service.tracking import PoseTracker
 from service.tracking.smoothing import OneEuro
 from service.tracking.zones import Event, Zones
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ class Sight:
             tracker.restore(memory.tracker)
             if memory.places == hello.places:
                 self._zones.restore(memory.zones)
+        self._detected = -math.inf
         self._memory = Memory(tracker.state(), self._zones.state(), hello.places)
 
     @property
@@ -72,18 +77,34 @@ class Sight:
 
         Raises ImageError for what is no picture, and what `Batcher.submit` raises.
         """
-        found = await self._pipeline.image(picture, replace(self._ask, deadline=deadline))
-        scale = found.image.scale
-        seen = found.poses if scale == 1 else found.poses.scaled(1 / scale)
-        loop = asyncio.get_running_loop()
-        tracked = await loop.run_in_executor(self._pool, self._track, seen, found.image.pixels, taken)
-        poses, velocities, ages, events, took = tracked
-        if scale != 1:
-            poses, velocities = poses.scaled(scale), velocities * np.float32(scale)
+        ask = replace(self._ask, deadline=deadline)
+        image, timing = await self._pipeline.decode(picture, ask)
+        people, expecting = None, 0.0
+        if not self._detector_is_due(taken):
+            people, expecting = await self._aside(lambda: self._expected(image.pixels, taken))
+        found, looking = await self._pipeline.frame(image.pixels, ask, people)
+        if people is None:
+            self._detected = taken
+        poses, velocities, ages, events, tracking = await self._aside(lambda: self._track(found, image.pixels, taken))
+        if image.scale != 1:
+            poses, velocities = poses.scaled(image.scale), velocities * np.float32(image.scale)
         if self._hello.skeleton != "native":
             poses = poses.as_skeleton(SKELETONS[self._hello.skeleton])
-        seconds = {**dict(found.timing.parts()), "track": took}
-        return Seen(poses, velocities, ages, events, found.width, found.height, seconds)
+        seconds = {**dict((timing + looking).parts()), "track": expecting + tracking}
+        return Seen(poses, velocities, ages, events, image.width, image.height, seconds)
+
+    def _detector_is_due(self, taken: float) -> bool:
+        recently = taken - self._detected < self._hello.detect_every
+        return not (recently and self._pipeline.detects) or self._tracker.unsettled
+
+    def _expected(self, frame: Frame, taken: float) -> tuple[Detections, float]:
+        """Where the people are whom the tracker knows.
+
+        A pose's score is weighed with its detection's, and would sink from frame to frame if that was the last pose's.
+        """
+        started = time.perf_counter()
+        boxes = self._tracker.propose(frame, taken).boxes[: self._ask.max_people]
+        return Detections(boxes, np.ones(len(boxes), np.float32)), time.perf_counter() - started
 
     def _track(self, poses: Poses, frame: Frame, taken: float) -> tuple[Poses, Floats, Floats, Sequence[Event], float]:
         started = time.perf_counter()
@@ -96,6 +117,9 @@ class Sight:
         poses = poses.select(poses.scores >= self._hello.min_score)
         velocities, ages = self._tracks_of(poses)
         return poses, velocities, ages, events, time.perf_counter() - started
+
+    async def _aside(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def _tracks_of(self, poses: Poses) -> tuple[Floats, Floats]:
         velocities = np.zeros((len(poses), 2), np.float32)

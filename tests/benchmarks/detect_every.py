@@ -1,0 +1,89 @@
+"""What it saves, and costs, to run the detector less often: python -m tests.benchmarks detect_every [--json FILE]
+
+Needs ../shared/data/posetrack: see `tracking`. Its frames go through a stream's Sight, 25 a second by their timestamps,
+and RTMDet-nano 640 + TinyPose. Between two looks of the detector the estimator sees the boxes that the tracker carries
+along. Processor time is of the whole process; all settings run one after another in it, and in turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from engines.catalogue import load
+from engines.poses import Poses
+from service.config import Settings
+from service.serving import Serving, open_serving
+from service.stages import Ask
+from service.streams.protocol import Hello
+from service.streams.sight import Sight
+from service.tracking import PoseTracker
+from tests.benchmarks.report import Row, main
+from tests.benchmarks.tracking import measure, read_truth
+from tests.shared import SHARED, weights_catalogue
+
+_FPS = 25.0
+_EVERY_MS = (0, 100, 200, 500, 1000)
+_TURNS = 3
+_MIN_SCORE = 0.3
+
+
+async def watch(serving: Serving, pictures: list[bytes], every: float) -> tuple[list[Poses], int, float]:
+    """The people of every picture, how often the detector ran, and processor seconds. every: seconds."""
+    pipeline = serving.default.pipeline
+    runtime = pipeline.stages[0].runtime
+    run, runs = runtime.run, 0
+
+    def counted(feeds: object) -> object:
+        nonlocal runs
+        runs += 1
+        return run(feeds)  # type: ignore[arg-type]
+
+    runtime.run = counted  # type: ignore[method-assign, assignment]
+    hello = Hello(min_score=_MIN_SCORE, detect_every=every)
+    with ThreadPoolExecutor(1) as pool:
+        sight = Sight(pipeline, PoseTracker(serving.default.skeleton), hello, Ask(min_score=_MIN_SCORE), pool, None)
+        began = time.process_time()
+        seen = [await sight.see(data, n / _FPS, time.monotonic() + 60) for n, data in enumerate(pictures)]
+        took = time.process_time() - began
+    runtime.run = run  # type: ignore[method-assign]
+    return [one.poses for one in seen], runs, took
+
+
+async def compare() -> list[Row]:
+    """A row for each setting."""
+    pictures = [file.read_bytes() for file in sorted((SHARED / "data/posetrack").glob("*.jpg"))]
+    truth = read_truth()
+    with tempfile.TemporaryDirectory() as folder:
+        serving = open_serving(load([weights_catalogue(Path(folder))]), ["tinypose"], Settings(precision="fp32"))
+    await serving.start()
+    try:
+        await watch(serving, pictures[:5], 0.0)  # warm up
+        turns = [[await watch(serving, pictures, every / 1000) for every in _EVERY_MS] for _ in range(_TURNS)]
+    finally:
+        await serving.close(1.0)
+    costs = {every: float(np.median([turn[n][2] for turn in turns])) for n, every in enumerate(_EVERY_MS)}
+    rows = []
+    for (people, runs, _), every in zip(turns[0], _EVERY_MS, strict=True):
+        ids = [np.full(len(poses), -1) if poses.ids is None else poses.ids for poses in people]
+        row = measure(f"detect_every {every} ms", people, ids, truth)
+        cost = {
+            "cpu ms a frame": round(1e3 * costs[every] / len(pictures), 1),
+            "of every frame's": round(costs[every] / costs[0], 2),
+        }
+        rows.append({**row, "detector runs": runs, **cost})
+    return rows
+
+
+def run() -> list[Row]:
+    """On the real sequence."""
+    return asyncio.run(compare())
+
+
+if __name__ == "__main__":
+    main(run)

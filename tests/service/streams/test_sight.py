@@ -1,0 +1,146 @@
+"""What a stream sees: the detector's turns, the least score, zones and smoothing, a memory to go on from."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+
+from engines.catalogue import load
+from engines.runtimes.base import Arrays
+from service.config import Settings
+from service.serving import Serving, open_serving
+from service.stages import Ask
+from service.streams.memory import Memory
+from service.streams.protocol import Hello
+from service.streams.sight import Seen, Sight
+from service.tracking import PoseTracker
+from service.tracking.zones import Zone
+from tests.graphs import tiny_catalogue
+from tests.pictures import encoded, photo
+from tests.shared import SHARED, needs_shared, weights_catalogue
+
+Result = TypeVar("Result")
+JPEG = encoded(photo(1280, 960), quality=90)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_catalogue(tmp_path_factory.mktemp("sight"))
+
+
+def serve(catalogue: Path, model: str) -> Serving:
+    return open_serving(load([catalogue]), [model], Settings())
+
+
+def run(serving: Serving, story: Coroutine[Any, Any, Result]) -> Result:
+    async def whole() -> Result:
+        await serving.start()
+        try:
+            return await story
+        finally:
+            await serving.close(5.0)
+
+    return asyncio.run(whole())
+
+
+def sight(serving: Serving, pool: ThreadPoolExecutor, memory: Memory | None = None, **wishes: Any) -> Sight:
+    hello = Hello(**wishes)
+    ask = Ask(client="stream", min_score=hello.min_score)
+    return Sight(serving.default.pipeline, PoseTracker(serving.default.skeleton), hello, ask, pool, memory)
+
+
+async def watch(serving: Serving, pictures: list[bytes], **wishes: Any) -> list[Seen]:
+    with ThreadPoolExecutor(1) as pool:
+        seeing = sight(serving, pool, **wishes)
+        return [await seeing.see(data, n / 25, deadline=1e12) for n, data in enumerate(pictures)]
+
+
+def count_detections(serving: Serving) -> list[int]:
+    """Grows by one for every batch of the detector."""
+    batches: list[int] = []
+    runtime = serving.default.pipeline.stages[0].runtime
+    detect = runtime.run
+
+    def counted(feeds: Arrays) -> Any:
+        batches.append(1)
+        return detect(feeds)
+
+    runtime.run = counted  # type: ignore[method-assign]
+    return batches
+
+
+def test_people_are_told_in_the_pixels_of_the_picture_though_it_was_decoded_smaller(pair: Path) -> None:
+    serving = serve(pair, "tiny")
+    [seen] = run(serving, watch(serving, [JPEG]))
+    assert (seen.width, seen.height) == (1280, 960)
+    np.testing.assert_allclose(seen.poses.boxes, [[0, 0, 1280, 960]], atol=4)
+
+
+def test_ids_hold_and_tracks_are_told_on_request(pair: Path) -> None:
+    serving = serve(pair, "pair")
+    seen = run(serving, watch(serving, [JPEG] * 4, extras=True))
+    assert [each.poses.ids.tolist() for each in seen if each.poses.ids is not None] == [[1, 2]] * 4
+    np.testing.assert_allclose(seen[-1].ages, [3 / 25] * 2, atol=1e-6)
+    np.testing.assert_allclose(seen[-1].velocities, 0, atol=1)
+
+
+def test_who_scores_too_little_to_be_told_is_tracked_all_the_same(pair: Path) -> None:
+    async def story() -> tuple[int, int]:
+        with ThreadPoolExecutor(1) as pool:
+            seeing = sight(serving, pool, min_score=0.99)
+            seen = await seeing.see(JPEG, 0.0, deadline=1e12)
+            return len(seen.poses), len(seeing.memory.tracker.tracks)
+
+    serving = serve(pair, "pair")
+    assert run(serving, story()) == (0, 2)
+
+
+def test_another_sight_goes_on_from_a_memory(pair: Path) -> None:
+    square = Zone("all", ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)))
+
+    async def story() -> tuple[Seen, Seen, Seen]:
+        with ThreadPoolExecutor(1) as pool:
+            first = sight(serving, pool, zones=(square,))
+            before = await first.see(JPEG, 10.0, deadline=1e12)
+            second = sight(serving, pool, first.memory, zones=(square,))
+            same = await second.see(JPEG, 14.0, deadline=1e12)
+            other_zones = sight(serving, pool, second.memory, zones=(square, Zone("too", square.polygon)))
+            return before, same, await other_zones.see(JPEG, 15.0, deadline=1e12)
+
+    serving = serve(pair, "pair")
+    before, same, other = run(serving, story())
+    assert before.poses.ids is not None
+    assert same.poses.ids is not None
+    assert before.poses.ids.tolist() == same.poses.ids.tolist() == [1, 2]
+    assert [event.kind for event in before.events] == ["enter", "enter"]
+    assert same.events == []  # they are in it still
+    assert len(other.events) == 4  # other zones: everybody enters anew
+
+
+def test_without_a_detector_there_is_nothing_to_save(pair: Path) -> None:
+    serving = serve(pair, "tiny")
+    seen = run(serving, watch(serving, [JPEG] * 3, detect_every=10.0))
+    assert all(each.poses.boxes.round(-1).tolist() == seen[0].poses.boxes.round(-1).tolist() for each in seen)
+
+
+def test_every_frame_is_searched_unless_said_otherwise(pair: Path) -> None:
+    serving = serve(pair, "pair")
+    detections = count_detections(serving)
+    run(serving, watch(serving, [JPEG] * 3))
+    assert len(detections) == 3
+
+
+@needs_shared
+def test_between_searches_people_are_followed(tmp_path: Path) -> None:
+    pictures = [file.read_bytes() for file in sorted((SHARED / "data/posetrack").glob("*.jpg"))[:8]]
+    serving = serve(weights_catalogue(tmp_path), "tinypose-320")
+    detections = count_detections(serving)
+    seen = run(serving, watch(serving, pictures, detect_every=0.2))
+    assert len(detections) <= 3
+    assert {tuple(sorted(each.poses.ids.tolist())) for each in seen if each.poses.ids is not None} == {(1, 2, 3, 4)}
