@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from engines.catalogue import CatalogueError, Model
+from engines.families.associative_embedding import AssociativeEmbedding
 from engines.families.base import Detector, Estimator, Finder
 from engines.families.blazepose import BlazePose
 from engines.families.blazepose_detector import BlazePoseDetector
@@ -36,7 +37,9 @@ DETECTORS: Mapping[str, Callable[..., Detector]] = MappingProxyType(
 ESTIMATORS: Mapping[str, Callable[..., Estimator]] = MappingProxyType(
     {"blazepose": BlazePose, "heatmap": Heatmap, "simcc": SimCC}
 )
-FINDERS: Mapping[str, Callable[..., Finder]] = MappingProxyType({"personlab": PersonLab})
+FINDERS: Mapping[str, Callable[..., Finder]] = MappingProxyType(
+    {"associative_embedding": AssociativeEmbedding, "personlab": PersonLab}
+)
 
 
 def open_detector(model: Model) -> Detector:

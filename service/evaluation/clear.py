@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from service.evaluation.assignment import best_assignment
+from engines.ops.assignment import best_assignment
 from service.evaluation.sequence import EPSILON, TrackedSequence, number
 
 _KEEPS = 1000.0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.evaluation.assignment import best_assignment
+from engines.ops.assignment import best_assignment
 from service.evaluation.sequence import EPSILON, Numbered, TrackedSequence, number
 
 Floats = NDArray[np.float64]

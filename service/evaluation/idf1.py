@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.evaluation.assignment import best_assignment
+from engines.ops.assignment import best_assignment
 from service.evaluation.sequence import EPSILON, TrackedSequence, number
 
 

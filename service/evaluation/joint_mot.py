@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.ops.assignment import best_assignment
 from engines.skeletons import POSETRACK_15
-from service.evaluation.assignment import best_assignment
 from service.evaluation.joints import POSEVAL, THRESHOLD, Floats, JointFrame, Quirks, with_total
 from service.evaluation.sequence import ids_of
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from service.evaluation.assignment import best_assignment
+from engines.ops.assignment import best_assignment
 
 
 def test_the_sum_counts_not_the_best_pair() -> None:

@@ -1,0 +1,132 @@
+"""HigherHRNet: heatmaps at two resolutions, and a tag at each pixel that tells people apart (Cheng et al., 2020).
+
+The heatmaps are averaged (section 3.3, "heatmap aggregation"), the peaks grouped by their tags: see `tag_grouping`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from engines.families.regions import letterbox
+from engines.families.tag_grouping import Grouping, adjust, candidates, match, refine
+from engines.families.whole_frame import people_in_frame
+from engines.poses import Floats, Poses, Region
+from engines.runtimes.base import Arrays, PixelInput
+from engines.skeletons import COCO_17, Skeleton
+
+_MAX_TAG = 1e4
+_MAX_HEAT = 10.0  # the network aims at 1; outputs beyond these are a broken graph's
+# Head and trunk before arms and legs: what moves little leads those who are to be found to their place.
+_COCO_ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)
+
+
+class Maps(NamedTuple):
+    """heatmaps: (K, H, W). tags: (K, H, W, T), one or two to a keypoint."""
+
+    heatmaps: Floats
+    tags: Floats
+
+
+def aggregate(
+    low: Floats, high: Floats, mirrored: tuple[Floats, Floats] | None = None, pairs: Sequence[tuple[int, int]] = ()
+) -> Maps:
+    """One image's outputs at the higher resolution.
+
+    low: (2K, h, w) heatmaps and tags; high: (K, H, W) heatmaps. mirrored: the same for the mirrored image, whose
+    heatmaps are averaged with these and whose tags come beside them. pairs: keypoints that a mirror exchanges.
+    """
+    maps = _aggregate(low, high)
+    if mirrored is None:
+        return maps
+    order = np.arange(len(high))
+    for left, right in pairs:
+        order[[left, right]] = right, left
+    other = _aggregate(*(side[..., ::-1] for side in mirrored))
+    tags = np.concatenate([maps.tags, other.tags[order]], axis=-1)
+    return Maps(np.float32(0.5) * (maps.heatmaps + other.heatmaps[order]), tags)
+
+
+def _aggregate(low: Floats, high: Floats) -> Maps:
+    k, height, width = high.shape
+    large = resize(low, height, width)
+    return Maps(np.float32(0.5) * (large[:k] + high), large[k:, :, :, None])
+
+
+def resize(maps: Floats, height: int, width: int) -> Floats:
+    """(K, h, w) maps at another size, bilinearly; the pixels' edges stay where they are."""
+    size = (width, height)
+    return np.stack([cv2.resize(np.ascontiguousarray(m), size, interpolation=cv2.INTER_LINEAR) for m in maps])
+
+
+class AssociativeEmbedding:
+    """Outputs `low` (n, 2K, h, w), heatmaps and then a tag map for each, and `high` (n, K, H, W), heatmaps.
+
+    low, high: their names in the graph. project: look for peaks at the input's own resolution, as the authors' tests
+    do, in place of the outputs': several times the work. refine: look for what a person misses. order: in which
+    keypoints are grouped. The rest: see `Grouping`.
+    Raises ValueError for an order that does not name each keypoint once.
+    """
+
+    def __init__(
+        self,
+        pixels: PixelInput,
+        skeleton: Skeleton,
+        *,
+        low: str = "out_low",
+        high: str = "out_high",
+        project: bool = False,
+        refine: bool = True,
+        order: Sequence[int] | None = None,
+        max_people: int = 30,
+        min_score: float = 0.1,
+        max_distance: float = 1.0,
+    ) -> None:
+        fallback = _COCO_ORDER if skeleton == COCO_17 else range(len(skeleton))
+        self._order = tuple(fallback if order is None else order)
+        if sorted(self._order) != list(range(len(skeleton))):
+            raise ValueError(f"order {list(self._order)} must name each of 0..{len(skeleton) - 1} once")
+        self.pixels = pixels
+        self.skeleton = skeleton
+        self.outputs = (low, high)
+        self._project = project
+        self._refine = refine
+        self._grouping = Grouping(max_people=max_people, min_score=min_score, max_distance=max_distance)
+
+    def region(self, width: int, height: int) -> Region:
+        """See `Finder.region`: the whole frame at the top left of the input."""
+        return letterbox(width, height, self.pixels.width, self.pixels.height)
+
+    def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
+        """See `Finder.decode`. A person's score is the mean of its keypoints' as they were found, missing ones 0."""
+        low, high = (np.asarray(outputs[name], np.float32) for name in self.outputs)
+        return [self._people(*item) for item in zip(low, high, regions, strict=True)]
+
+    def _people(self, low: Floats, high: Floats, region: Region) -> Poses:
+        k = len(self.skeleton)
+        sane = max(np.abs(low[:k]).max(), np.abs(high).max()) < _MAX_HEAT and np.abs(low[k:]).max() < _MAX_TAG
+        if not sane:  # NaN is not below anything
+            return Poses.empty(self.skeleton)
+        maps = aggregate(low, high)
+        if self._project:
+            size = self.pixels.height, self.pixels.width
+            maps = Maps(resize(maps.heatmaps, *size), resize(maps.tags[..., 0], *size)[..., None])
+        people = match(candidates(*maps, self._grouping), self._order, self._grouping)
+        scores = people[..., 2].mean(axis=1)
+        people = adjust(people, maps.heatmaps)
+        if self._refine:
+            people = refine(people, *maps)
+        height, width = maps.heatmaps.shape[-2:]
+        points = people[..., :2] * np.array([self.pixels.width / width, self.pixels.height / height], np.float32)
+        found = people[..., 2].clip(min=0)
+        return people_in_frame(_centred(points, found), found, scores, region, self.pixels, self.skeleton)
+
+
+def _centred(points: Floats, scores: Floats) -> Floats:
+    """Keypoints that were not found, in the middle of those that were."""
+    seen = (scores > 0)[..., None]
+    middle = (points * seen).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
+    return np.where(seen, points, middle[:, None]).astype(np.float32)
