@@ -97,6 +97,19 @@ def cut_into_rungs(count: int, rungs: Sequence[int]) -> list[tuple[int, int]]:
     return pieces
 
 
+def join_rungs(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """One array of all items. Detectors give as many rows as the fullest item of a rung needs; shorter parts are filled
+    up with zeros, which is a score that finds nobody.
+    """
+    inner = np.max([part.shape[1:] for part in parts], axis=0)
+    joined = np.zeros((sum(len(part) for part in parts), *inner), parts[0].dtype)
+    start = 0
+    for part in parts:
+        joined[(slice(start, start + len(part)), *(slice(size) for size in part.shape[1:]))] = part
+        start += len(part)
+    return joined
+
+
 class RuntimeClosedError(RuntimeError):
     """`run` was called after `close`."""
 

@@ -24,6 +24,7 @@ from engines.runtimes.base import (
     RuntimeSpec,
     TensorSpec,
     cut_into_rungs,
+    join_rungs,
 )
 
 _MAX_BATCH = 4  # on a CPU the time per item is flat from here, so a larger batch would only add latency and memory
@@ -103,7 +104,7 @@ class OpenVinoRuntime:
             ]
         if len(parts) == 1:
             return parts[0]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return {name: join_rungs([part[name] for part in parts]) for name in parts[0]}
 
     def release(self) -> None:
         """See `Runtime.release`."""

@@ -52,6 +52,12 @@ class Watch:
             return float("nan")
         return float(np.polyfit(self._times[first:], self.megabytes[first:], 1)[0]) * 60
 
+    @property
+    def growth(self) -> float:
+        """Megabytes between the medians of the first and the last third; a large picture is a spike and no growth."""
+        third = max(1, len(self.megabytes) // 3)
+        return float(np.median(self.megabytes[-third:]) - np.median(self.megabytes[:third]))
+
     def _sample(self) -> None:
         while True:
             self._times.append(time.monotonic())
