@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.ops.nms import iou
 from service.tracking.flow import Carried
 from service.tracking.similarity import Observed
 from service.tracking.state import TrackState
@@ -13,6 +14,8 @@ _DAMPING = 4.0
 """Seconds after which a person out of sight has lost all but a third of the speed they had."""
 _HIDDEN = 0.3
 """How far flow is to be trusted with somebody out of sight: it may have gone with whoever hides them."""
+_CROWD = 8.0
+"""How much less flow is to be trusted with people whose boxes overlap wholly."""
 _SOON = 0.25
 """Seconds between frames that halve the trust in flow."""
 _SPEED = 0.3
@@ -48,7 +51,11 @@ def carry(tracks: TrackState, seconds: float, carried: Carried | None, least: in
 
 def trust(tracks: TrackState, seconds: float) -> NDArray[np.float32]:
     """How far flow over `seconds` is to be trusted with each person that it has hold of, (T,) 0..1."""
-    return (np.where(tracks.missed > 0, _HIDDEN, 1.0) / (1 + (seconds / _SOON) ** 2)).astype(np.float32)
+    overlap = iou(tracks.boxes, tracks.boxes)
+    np.fill_diagonal(overlap, 0)
+    alone = 1 / (1 + _CROWD * overlap.max(axis=1, initial=0))
+    trusted: NDArray[np.float32] = np.where(tracks.missed > 0, _HIDDEN, 1).astype(np.float32) * alone
+    return trusted / np.float32(1 + (seconds / _SOON) ** 2)
 
 
 def let_go(tracks: TrackState, which: NDArray[np.bool_]) -> None:

@@ -24,6 +24,8 @@ _MOTION = 0.5
 """The say of constant velocity beside that of flow, when flow holds every keypoint of the person."""
 _DOUBT = 0.2
 """The say of a pose's own score: of two poses of one person the better is to be theirs."""
+_UNSURE = 0.2
+"""Seconds out of sight that double the area over which a keypoint is expected."""
 _DENIED = 1.0
 """The least sum of weights that a similarity is divided by: one shared keypoint is no proof."""
 _START, _SPREAD = 0.3, 0.6
@@ -92,7 +94,8 @@ def in_sight(tracks: TrackState, held: Floats, seen: Observed, sigmas: Floats) -
     offsets = np.empty((pairs, history + 1, keypoints, 2), np.float32)
     np.subtract(queue[..., :2], new[:, None, :, :2], out=offsets[:, :history])
     np.add(offsets[:, 0], tracks.drifts[row][:, None], out=offsets[:, history])
-    area = np.maximum(mine[row], seen.areas[column]) * np.float32(_AREA)
+    unsure = (_AREA * (1 + tracks.missed / _UNSURE)).astype(np.float32)
+    area = np.maximum(mine[row], seen.areas[column]) * unsure[row]
     alike = keypoint_similarity(offsets, area[:, None], sigmas)
     weights = queue[..., 2] * new[:, None, :, 2]
     total = np.maximum(weights.sum(axis=-1), _DENIED)
