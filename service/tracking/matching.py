@@ -45,6 +45,8 @@ class _Round:
         self.chosen: list[Indices] = []
 
     def take(self, pairs: Pairs, who: Mask, which: Mask, least: float, how: Method) -> None:
+        if not (self.free_tracks.any() and self.free_poses.any()):
+            return
         allowed = (who & self.free_tracks)[pairs.tracks] & (which & self.free_poses)[pairs.poses]
         if allowed.any():
             row, column = assign(pairs.where(allowed), least, how)
@@ -91,8 +93,9 @@ def singles(seen: Observed, candidates: Indices, known: Indices, least: float, s
 
 def _better_first(seen: Observed, weak: Mask, least: float, sigmas: Floats) -> tuple[Mask, ...]:
     """Weak poses in two parts: first those that are not a second, worse pose of one person."""
-    if weak.sum() < 2:
-        return (weak,)
+    count = np.count_nonzero(weak)
+    if count < 2:
+        return (weak,) if count else ()
     better = np.zeros(len(weak), np.bool_)
     better[singles(seen, np.flatnonzero(weak), np.zeros(0, np.intp), least, sigmas)] = True
     return better, weak & ~better

@@ -36,14 +36,14 @@ def carry(tracks: TrackState, seconds: float, carried: Carried | None, least: in
     held = np.zeros(len(tracks), np.float32)
     if carried is None:
         tracks.poses[..., :2] += by_motion[:, None, None]
-        tracks.boxes[:] += np.tile(by_motion, 2)
+        _shift(tracks.boxes, by_motion)
         return held
     by_motion += carried.camera
     count = carried.found.sum(axis=1)
     whole = np.where((count >= least)[:, None], carried.moves.sum(axis=1) / np.maximum(count, 1)[:, None], by_motion)
     moves = np.where((carried.found & (count >= least)[:, None])[..., None], carried.moves, whole[:, None])
     tracks.poses[..., :2] += moves[:, None]
-    tracks.boxes[:] += np.tile(whole, 2)
+    _shift(tracks.boxes, whole)
     tracks.drifts[:] += by_motion - whole
     known = np.maximum((tracks.poses[:, 0, :, 2] > 0).sum(axis=1), 1)
     return np.where(count >= least, count / known, held).astype(np.float32)
@@ -74,7 +74,7 @@ def observe(tracks: TrackState, rows: NDArray[np.intp], seen: Observed, chosen: 
     surprise = points[..., :2] - queue[:, 0, :, :2] - tracks.drifts[rows][:, None]
     weights = points[..., 2] * queue[:, 0, :, 2]
     shared = weights.sum(axis=1)
-    mean = (surprise * weights[..., None]).sum(axis=1) / np.maximum(shared, 1e-6)[:, None]
+    mean = np.einsum("nkd,nk->nd", surprise, weights) / np.maximum(shared, 1e-6)[:, None]
     age = np.maximum(now - tracks.born[rows], 1e-6)
     gain = np.maximum(-np.expm1(-elapsed / _SPEED), elapsed / age)
     rate = np.divide(gain, elapsed, out=np.zeros_like(elapsed), where=elapsed > 0)
@@ -87,3 +87,8 @@ def observe(tracks: TrackState, rows: NDArray[np.intp], seen: Observed, chosen: 
     tracks.drifts[rows] = 0
     tracks.seen[rows] = now
     tracks.missed[rows] = 0
+
+
+def _shift(boxes: NDArray[np.float32], moves: NDArray[np.float32]) -> None:
+    boxes[:, :2] += moves
+    boxes[:, 2:] += moves

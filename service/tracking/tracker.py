@@ -155,7 +155,7 @@ class PoseTracker:
         motion.let_go(self._tracks, self._tracks.missed >= HOLD)
         in_view = self._tracks.missed == 0
         lost_hold = carried is not None and in_view.any() and float(share[in_view].mean()) < _BROKEN
-        self._held = share * motion.trust(self._tracks, elapsed)
+        self._held = share if carried is None else share * motion.trust(self._tracks, elapsed)
         self._broken = bool(lost_hold) or elapsed > PAUSE
         # Two looks at one instant are one frame: what the first elapsed still counts.
         self._elapsed = elapsed if timestamp > self._now or math.isnan(self._now) else self._elapsed
@@ -200,16 +200,20 @@ class PoseTracker:
         left[chosen] = False
         grown = self._now - tracks.born[rows] >= config.confirm_seconds
         ripe = (ids[chosen] == UNCONFIRMED) & (grown | (seen.scores[chosen] >= config.birth_score))
-        known = np.flatnonzero(ids != UNCONFIRMED)
-        fresh = singles(seen, np.flatnonzero(left), known, config.duplicate_oks, self.skeleton.sigmas)
+        taken = np.flatnonzero(ids != UNCONFIRMED)
         for place in np.flatnonzero(ripe):
             tracks.ids[rows[place]] = ids[chosen[place]] = self._new_id()
-        for pose in np.sort(fresh[seen.scores[fresh] >= config.birth_score]):
-            ids[pose] = self._new_id()
-        self._keep(self._born(sight, fresh, ids))
+        self._let_go()
+        if left.any():
+            fresh = singles(seen, np.flatnonzero(left), taken, config.duplicate_oks, self.skeleton.sigmas)
+            for pose in np.sort(fresh[seen.scores[fresh] >= config.birth_score]):
+                ids[pose] = self._new_id()
+            self._bear(sight, fresh, ids)
+        self._held = np.zeros(len(self._tracks), np.float32)
         return ids
 
-    def _born(self, sight: Sight, fresh: NDArray[np.intp], ids: NDArray[np.int64]) -> TrackState:
+    def _bear(self, sight: Sight, fresh: NDArray[np.intp], ids: NDArray[np.int64]) -> None:
+        """Take the poses `fresh` as new people; of too many, those out of sight the longest make room."""
         seen = sight.seen
         born = TrackState.zeros(len(fresh), self.config.history, len(self.skeleton))
         born.ids[:] = ids[fresh]
@@ -219,22 +223,19 @@ class PoseTracker:
         born.poses[:, 0] = seen.points[fresh]
         if sight.worn is not None:
             colours.learn(born.colours, np.arange(len(fresh)), sight.worn, fresh, np.zeros(len(fresh), np.float32))
-        return born
+        tracks = TrackState.join([self._tracks, born])
+        if len(tracks) > self.config.max_tracks:
+            latest = np.argsort(-tracks.seen, kind="stable")[: self.config.max_tracks]
+            tracks = tracks.select(np.sort(latest))
+        self._tracks = tracks
 
-    def _keep(self, born: TrackState) -> None:
-        """Everybody who is not gone too long, and the newly born."""
+    def _let_go(self) -> None:
+        """Forget who is gone too long."""
         tracks, config = self._tracks, self.config
         patience = np.where(tracks.ids == UNCONFIRMED, 0.0, config.lost_seconds)
         gone = (tracks.missed > patience) | (self._now - tracks.seen > config.forget_seconds)
         if gone.any():
-            tracks = tracks.select(~gone)
-        if len(born):
-            tracks = TrackState.join([tracks, born])
-        if len(tracks) > config.max_tracks:
-            latest = np.argsort(-tracks.seen, kind="stable")[: config.max_tracks]
-            tracks = tracks.select(np.sort(latest))
-        self._tracks = tracks
-        self._held = np.zeros(len(tracks), np.float32)
+            self._tracks = tracks.select(~gone)
 
     def _new_id(self) -> int:
         self._next_id += 1
