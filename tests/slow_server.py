@@ -1,41 +1,57 @@
-"""`posewire serve` whose networks take a fixed time for a batch: python -m tests.slow_server serve ...
+"""`posewire serve` with networks of fixed service time: python -m tests.slow_server serve ...
 
-POSEWIRE_SERVICE_MS says how long; the rest of the server is what everybody runs.
+Each is asked once what it makes of noise, and from then on gives that answer for every item, a batch in
+POSEWIRE_SERVICE_MS whatever its size: as an accelerator would, and taking no processor time. All else is the server.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
-from engines.runtimes.base import Arrays
-from service import server
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.runtimes import open_runtime
+from engines.runtimes.base import Arrays, Runtime
+from service import serving
 from service.cli import main
-from service.serving import Serving, open_serving
 
 _SECONDS = float(os.environ.get("POSEWIRE_SERVICE_MS", "0")) / 1e3
 
 
-def _open_slowly(*arguments: Any, **options: Any) -> Serving:
-    serving = open_serving(*arguments, **options)
-    for runtime in serving.runtimes.values():
-        runtime.run = _at_least(runtime.run)  # type: ignore[method-assign, assignment]
-    return serving
+class FixedTime:
+    """A runtime in front of another, from which it has its answer."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.spec = replace(runtime.spec, rungs=(1, 2, 4, 8, 16, 32), concurrency=1)
+        self._runtime = runtime
+        rng = np.random.default_rng(7)
+        noise = {s.name: rng.integers(0, 256, (1, *s.shape)).astype(s.dtype) for s in runtime.spec.inputs}
+        self._answer = {name: np.array(output) for name, output in runtime.run(noise).items()}
+
+    def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
+        """See `Runtime.run`."""
+        items = len(next(iter(feeds.values())))
+        time.sleep(_SECONDS)
+        return {name: np.repeat(output, items, axis=0) for name, output in self._answer.items()}
+
+    def release(self) -> None:
+        """See `Runtime.release`."""
+        self._runtime.release()
+
+    def close(self) -> None:
+        """See `Runtime.close`."""
+        self._runtime.close()
 
 
-def _at_least(run: Callable[[Arrays], Any]) -> Callable[[Arrays], Any]:
-    def slowly(feeds: Arrays) -> Any:
-        due = time.perf_counter() + _SECONDS
-        outputs = run(feeds)
-        time.sleep(max(0.0, due - time.perf_counter()))
-        return outputs
-
-    return slowly
+def _open(*arguments: Any, **options: Any) -> Runtime:
+    return FixedTime(open_runtime(*arguments, **options))
 
 
 if __name__ == "__main__":
-    with patch.object(server, "open_serving", _open_slowly):
+    with patch.object(serving, "open_runtime", _open):
         main()

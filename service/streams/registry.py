@@ -18,7 +18,7 @@ from service.streams.tokens import Claim, TokenError, Tokens, new_session
 
 log = logging.getLogger(__name__)
 
-_TRACKERS = 4
+_TRACKERS = 2
 """Threads for trackers. Each stream has one frame under way, so that at most one job of each waits."""
 _LEAVE_S = 2.0
 """How long streams that were ended may take to say so."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 _PATIENCE = 5
 """Frames in a row that may go wrong."""
+_RENEWAL_S = 1.0
+"""How old a token may be before a result brings a new one; they are dated to the second, and signing takes time."""
 _STALE_S = 1.0
 """A frame that waited longer than this for an acknowledgement is no longer worth a look."""
 
@@ -103,6 +106,7 @@ class Session:
         self._mailbox = Mailbox()
         self._window = Window(hello.window)
         self._failures = 0
+        self._renewal, self._last_token = -math.inf, ""
         self._places = bool(hello.zones or hello.lines)
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -113,7 +117,7 @@ class Session:
 
     async def run(self, welcome: Mapping[str, Any]) -> None:
         """Greet, then serve until the client leaves (ConnectionError) or the stream is ended (StreamError)."""
-        await self._tell({"type": "welcome", **welcome, "token": self._token(self.sequence)})
+        await self._tell({"type": "welcome", **welcome, "token": self._renewed()})
         tasks = [asyncio.ensure_future(part) for part in (self._listen(), self._work(), self._end)]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -131,7 +135,7 @@ class Session:
 
     async def go_away(self, seconds: float) -> None:
         """Tell the client that the server ends the stream in so many seconds."""
-        farewell = {"type": "go_away", "closes_in_ms": round(1e3 * seconds), "token": self._token(self.sequence)}
+        farewell = {"type": "go_away", "closes_in_ms": round(1e3 * seconds), "token": self._renewed()}
         await self._tell(farewell)
 
     async def _listen(self) -> None:
@@ -227,9 +231,16 @@ class Session:
                 "age_ms": round(1e3 * (self._clock() - letter.arrived), 3),
                 "dropped": letter.dropped,
                 **about,
-                "token": self._token(self.sequence),
+                "token": self._renewed(),
             }
         )
+
+    def _renewed(self) -> str:
+        """A token that is fresh enough."""
+        now = self._clock()
+        if now >= self._renewal:
+            self._renewal, self._last_token = now + _RENEWAL_S, self._token(self.sequence)
+        return self._last_token
 
     async def _tell(self, document: Mapping[str, Any]) -> None:
         try:

@@ -1,0 +1,105 @@
+"""Cameras: clients of streams that send frames at a steady rate, and note what they hear.
+
+python -m tests.benchmarks.cameras PORT FPS prints a line of JSON for every result, until it is ended; it is a process
+of its own so that it can be stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from websockets.exceptions import ConnectionClosed
+
+from tests.pictures import encoded, photo
+from tests.streaming import Stream, stream
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A result. at: when it was heard, seconds of this process. latency: since its frame was sent, seconds."""
+
+    at: float
+    frame: int
+    age: float
+    latency: float
+    dropped: int
+
+
+@dataclass(slots=True)
+class Camera:
+    """One stream. sent: frames. heard: results, in order. wrong: messages that were no results."""
+
+    sent: int = 0
+    heard: list[Heard] = field(default_factory=list)
+    wrong: list[dict[str, Any]] = field(default_factory=list)
+
+
+def film(frames: int = 16, width: int = 320, height: int = 240) -> list[bytes]:
+    """A picture that moves to and fro by some pixels a frame."""
+    scene = np.asarray(photo(2 * width, height))
+    offsets = [3 * abs(n - frames // 2) for n in range(frames)]
+    return [encoded(Image.fromarray(scene[:, x : x + width]), quality=85) for x in offsets]
+
+
+async def shoot(port: int, pictures: Sequence[bytes], fps: float, until: float, phase: float = 0.0) -> Camera:
+    """Stream until the monotonic time `until`. phase: 0..1 of a frame's time that the first is late."""
+    camera = Camera()
+    async with stream(port, timestamps=True, acknowledge=True) as opened:
+        listening = asyncio.create_task(_listen(opened, camera))
+        due = time.monotonic() + phase / fps
+        with suppress(ConnectionClosed):
+            while due < until:
+                await asyncio.sleep(due - time.monotonic())
+                await opened.show(pictures[camera.sent % len(pictures)], 1e3 * time.monotonic())
+                camera.sent += 1
+                due = max(due + 1 / fps, time.monotonic() - 1)  # a camera that was stopped does not catch up
+        await asyncio.sleep(0.5)
+        listening.cancel()
+    return camera
+
+
+async def shoot_all(port: int, pictures: Sequence[bytes], rates: Sequence[float], seconds: float) -> list[Camera]:
+    """Cameras of these rates at once, not in step with each other."""
+    until = time.monotonic() + seconds
+    phases = np.random.default_rng(3).uniform(size=len(rates))
+    shots = (shoot(port, pictures, fps, until, phase) for fps, phase in zip(rates, phases, strict=True))
+    return await asyncio.gather(*shots)
+
+
+async def _listen(opened: Stream, camera: Camera, *, aloud: bool = False) -> None:
+    with suppress(ConnectionClosed):
+        while True:
+            message = await opened.hear()
+            now = time.monotonic()
+            if message["type"] != "result":
+                camera.wrong.append(message)
+                continue
+            latency = now - message["timestamp"] / 1e3
+            heard = Heard(now, message["frame"], message["age_ms"] / 1e3, latency, message["dropped"])
+            camera.heard.append(heard)
+            if aloud:
+                print(json.dumps(asdict(heard)), flush=True)
+
+
+async def _aloud(port: int, fps: float) -> None:
+    pictures = film()
+    async with stream(port, timestamps=True) as opened:
+        listening = asyncio.create_task(_listen(opened, Camera(), aloud=True))
+        sent = 0
+        while not listening.done():
+            await opened.show(pictures[sent % len(pictures)], 1e3 * time.monotonic())
+            sent += 1
+            await asyncio.sleep(1 / fps)
+
+
+if __name__ == "__main__":
+    asyncio.run(_aloud(int(sys.argv[1]), float(sys.argv[2])))
