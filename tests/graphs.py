@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino as ov
+from numpy.typing import NDArray
 from openvino import opset13 as op
 
 
@@ -51,6 +53,28 @@ def save_detector_graph(path: Path, boxes: Sequence[tuple[float, float, float, f
     labels.output(0).set_names({"labels"})
     model = ov.Model([dets, labels], [image], "detector")
     model.reshape({image.output(0): ov.PartialShape([-1, 3, 320, 320])})
+    ov.save_model(model, path, compress_to_fp16=False)
+    return path
+
+
+def save_constant_graph(path: Path, outputs: Mapping[str, NDArray[Any]], width: int, height: int) -> Path:
+    """A graph that says the same of every image (n, 3, height, width): `outputs`, whose batch is free where it is 1."""
+    image = op.parameter([1, 3, height, width], ov.Type.f32, name="input")
+    image.output(0).set_names({"input"})
+    results = []
+    for name, values in outputs.items():
+        batched = values.ndim > 0 and len(values) == 1
+        mean = op.reduce_mean(image, np.array([1, 2, 3] if batched else [0, 1, 2, 3]), keep_dims=False)
+        nothing = op.multiply(mean, op.constant(np.float32(0)))
+        if batched:
+            nothing = op.reshape(nothing, np.array([-1] + [1] * (values.ndim - 1)), special_zero=False)
+        result = op.add(nothing, op.constant(values.astype(np.float32)))
+        if values.dtype != np.float32:
+            result = op.convert(result, "i64")
+        result.output(0).set_names({name})
+        results.append(result)
+    model = ov.Model(results, [image], "constant")
+    model.reshape({image.output(0): ov.PartialShape([-1, 3, height, width])})
     ov.save_model(model, path, compress_to_fp16=False)
     return path
 

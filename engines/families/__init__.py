@@ -11,10 +11,15 @@ from engines.families.associative_embedding import AssociativeEmbedding
 from engines.families.base import Detector, Estimator, Finder
 from engines.families.blazepose import BlazePose
 from engines.families.blazepose_detector import BlazePoseDetector
+from engines.families.detections import BoxDetector, KeypointDetector
 from engines.families.heatmap import Heatmap
+from engines.families.movenet import MoveNet
 from engines.families.personlab import PersonLab
 from engines.families.rtmdet import RTMDet
+from engines.families.rtmo import RTMO
 from engines.families.simcc import SimCC
+from engines.families.yolo_pose import YOLOPose
+from engines.families.yolox import YOLOX
 from engines.skeletons import SKELETONS, Skeleton
 
 __all__ = [
@@ -32,13 +37,20 @@ __all__ = [
 Role = TypeVar("Role")
 
 DETECTORS: Mapping[str, Callable[..., Detector]] = MappingProxyType(
-    {"blazepose_detector": BlazePoseDetector, "rtmdet": RTMDet}
+    {"blazepose_detector": BlazePoseDetector, "detections": BoxDetector, "rtmdet": RTMDet, "yolox": YOLOX}
 )
 ESTIMATORS: Mapping[str, Callable[..., Estimator]] = MappingProxyType(
     {"blazepose": BlazePose, "heatmap": Heatmap, "simcc": SimCC}
 )
 FINDERS: Mapping[str, Callable[..., Finder]] = MappingProxyType(
-    {"associative_embedding": AssociativeEmbedding, "personlab": PersonLab}
+    {
+        "associative_embedding": AssociativeEmbedding,
+        "detections": KeypointDetector,
+        "movenet": MoveNet,
+        "personlab": PersonLab,
+        "rtmo": RTMO,
+        "yolo_pose": YOLOPose,
+    }
 )
 
 

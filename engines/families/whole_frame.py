@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from engines.poses import Floats, Poses, Region, to_frame
+from engines.ops.nms import nms
+from engines.poses import Detections, Floats, Poses, Region, to_frame
 from engines.runtimes.base import PixelInput
 from engines.skeletons import Skeleton
 
 _MAX_REACH = 8.0  # input sizes; what is further out comes from a broken graph
 _COUNTED = 0.2  # keypoints of lower scores do not widen a person's box, unless there are no others
+_MAX_BOXES = 512  # bounds the work that a strange image can cause; suppression compares each with each
+_ENDLESS = 1e6  # pixels
+_MAX_SCORE = 1.5  # a probability, rounded however badly
 _MARGIN = 0.05  # of the longer side of a box around keypoints: skull, hands and clothes
+
+Indices = NDArray[np.intp]
 
 
 def people_in_frame(
@@ -59,3 +66,26 @@ def boxes_around(points: Floats, keypoint_scores: Floats) -> Floats:
     with np.errstate(invalid="ignore"):  # infinities, which the caller drops
         margin = _MARGIN * (high - low).max(axis=1, keepdims=True)
         return np.concatenate([low - margin, high + margin], axis=1).astype(np.float32)
+
+
+def best_boxes(boxes: Floats, scores: Floats, least: float, overlap: float) -> Indices:
+    """Which of (N, 4) boxes x1, y1, x2, y2 stay, best first: of those of score `least` no two with an IoU above
+    `overlap`. Boxes and scores that are garbage go.
+    """
+    good = np.flatnonzero((scores >= least) & (scores <= _MAX_SCORE) & (np.abs(boxes) < _ENDLESS).all(axis=1))
+    good = good[np.argsort(-scores[good], kind="stable")][:_MAX_BOXES]
+    return good[nms(boxes[good], scores[good], overlap)]
+
+
+def corners(boxes: Floats) -> Floats:
+    """Boxes (..., 4) of centre x, y, width, height as x1, y1, x2, y2."""
+    with np.errstate(invalid="ignore"):  # infinities
+        half = boxes[..., 2:] / 2
+        return np.concatenate([boxes[..., :2] - half, boxes[..., :2] + half], axis=-1)
+
+
+def detections_in_frame(boxes: Floats, scores: Floats, region: Region, pixels: PixelInput) -> Detections:
+    """The detections of one region in frame pixels, from (N, 4) boxes in input pixels and (N,) scores, best first."""
+    near = (np.abs(boxes) < _MAX_REACH * max(pixels.width, pixels.height)).all(axis=1) & (scores > 0)
+    placed = to_frame(boxes[near].reshape(1, -1, 2), [region], pixels.width, pixels.height)
+    return Detections(placed.reshape(-1, 4), scores[near].clip(0, 1).astype(np.float32))

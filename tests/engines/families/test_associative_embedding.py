@@ -10,6 +10,7 @@ from engines.ops.oks import oks
 from engines.poses import Floats, Region
 from engines.runtimes.base import PixelInput
 from engines.skeletons import COCO_17
+from tests.drawn import Outputs, associative_embedding
 from tests.people import standing
 from tests.shared import SHARED, needs_shared
 
@@ -18,19 +19,9 @@ FAMILY = AssociativeEmbedding(PIXELS, COCO_17)
 WHOLE = Region(192, 128, 384, 256)
 
 
-def outputs(*people: Floats) -> dict[str, Floats]:
-    """What a network says of people at (17, 2) input pixels: Gaussians, around each its person's tag."""
-    result = {}
-    for name, stride in (("out_low", 4), ("out_high", 2)):
-        ys, xs = np.mgrid[: 256 // stride, : 384 // stride] * float(stride)
-        heatmaps, tags = (np.zeros((17, *ys.shape), np.float32) for _ in range(2))
-        for number, person in enumerate(people):
-            for k, (x, y) in enumerate(person):
-                squared = np.square(xs - x) + np.square(ys - y)
-                heatmaps[k] = np.maximum(heatmaps[k], 0.9 * np.exp(-squared / 32))
-                tags[k][squared < 150] = 3 * number + 0.01 * k
-        result[name] = np.concatenate([heatmaps, tags])[None] if name == "out_low" else heatmaps[None]
-    return result
+def outputs(*people: Floats) -> Outputs:
+    """What a perfect network says of people."""
+    return associative_embedding(PIXELS.width, PIXELS.height, *people)
 
 
 def test_people_come_back_in_frame_pixels() -> None:

@@ -10,36 +10,17 @@ from engines.ops.oks import oks
 from engines.poses import Floats, Region
 from engines.runtimes.base import PixelInput
 from engines.skeletons import BLAZEPOSE_33, COCO_17
+from tests.drawn import Outputs, personlab
 from tests.people import standing
 
 PIXELS = PixelInput(241, 321)  # a grid of 16 x 21 cells, 16 pixels apart
-CELLS = (16, 21)
 FAMILY = PersonLab(PIXELS, heatmaps="heat", short_offsets="short", mid_offsets="mid")
-EDGES = [
-    (0, 1), (1, 3), (0, 2), (2, 4), (0, 5), (5, 7), (7, 9), (5, 11), (11, 13), (13, 15),
-    (0, 6), (6, 8), (8, 10), (6, 12), (12, 14), (14, 16),
-]  # fmt: skip
 WHOLE = Region(160.5, 120.5, 321, 241)
 
 
-def draw(*people: Floats) -> dict[str, Floats]:
-    """What a perfect network says of (17, 2) keypoints: in a disk around each, it is sure and knows the way."""
-    heat = np.full((*CELLS, 17), -6, np.float32)
-    short = np.zeros((*CELLS, 2, 17), np.float32)
-    mid = np.zeros((*CELLS, 2, 2, 16), np.float32)
-    ys, xs = np.mgrid[: CELLS[0], : CELLS[1]] * 16.0
-    for person in people:
-        for k, (x, y) in enumerate(person):
-            distance = np.hypot(xs - x, ys - y)
-            near = distance < 24
-            heat[near, k] = np.maximum(heat[near, k], 3 - distance[near] / 12)
-            short[near, :, k] = np.stack([y - ys[near], x - xs[near]], axis=-1)
-            for e, edge in enumerate(EDGES):
-                for backwards, (source, target) in enumerate((edge, edge[::-1])):
-                    if source == k:
-                        to_x, to_y = person[target]
-                        mid[near, backwards, :, e] = np.stack([to_y - ys[near], to_x - xs[near]], axis=-1)
-    return {"heat": heat[None], "short": short.reshape(1, *CELLS, 34), "mid": mid.reshape(1, *CELLS, 64)}
+def draw(*people: Floats) -> Outputs:
+    """What a perfect network says of people."""
+    return personlab(PIXELS.width, PIXELS.height, *people)
 
 
 def test_the_keypoints_of_two_people_are_found_and_not_mixed_up() -> None:

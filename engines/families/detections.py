@@ -1,0 +1,150 @@
+"""Detectors that give boxes, scores and labels, and perhaps keypoints: exports of SSD (Liu et al., 2016), RetinaNet
+(Lin et al., 2017), Faster R-CNN (Ren et al., 2015), Mask and Keypoint R-CNN (He et al., 2017) and their like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engines.families.regions import letterbox
+from engines.families.whole_frame import best_boxes, corners, detections_in_frame, people_in_frame
+from engines.ops.activations import sigmoid
+from engines.poses import Detections, Floats, Poses, Region
+from engines.runtimes.base import Arrays, PixelInput
+from engines.skeletons import Skeleton
+
+_FORMATS = ("xyxy", "yxyx", "cxcywh")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Where a graph has what, and in which form. The defaults are those of torchvision.
+
+    boxes, scores, labels: names of outputs; without scores they are the fifth column of the boxes, without labels
+    all are people. form: of a box, "xyxy", "yxyx" or "cxcywh" (centre and size). relative: boxes (and keypoints) are
+    parts of the input, not its pixels. person: the label of people. min_score: what is under it is dropped, 0..1.
+    overlap: boxes of a larger IoU are of one person, for graphs that leave that to their users.
+    """
+
+    boxes: str = "boxes"
+    scores: str | None = "scores"
+    labels: str | None = "labels"
+    form: str = "xyxy"
+    relative: bool = False
+    person: int = 1
+    min_score: float = 0.3
+    overlap: float = 0.7
+
+    def __post_init__(self) -> None:
+        if self.form not in _FORMATS:
+            raise ValueError(f"form {self.form!r} is not one of {', '.join(_FORMATS)}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The outputs that are read."""
+        return tuple(name for name in (self.boxes, self.scores, self.labels) if name)
+
+    def size(self, pixels: PixelInput) -> Floats:
+        """What a position is multiplied by."""
+        return np.array([pixels.width, pixels.height] if self.relative else [1, 1], np.float32)
+
+    def people(self, outputs: Arrays, batch: int, pixels: PixelInput) -> list[tuple[Floats, Floats, Any]]:
+        """Of each image the (k, 4) boxes of people in input pixels, their (k,) scores, and which rows those are."""
+        boxes = per_image(outputs[self.boxes], batch, 3)
+        scores = boxes[..., 4] if self.scores is None else per_image(outputs[self.scores], batch, 2)
+        labels = None if self.labels is None else per_image(outputs[self.labels], batch, 2)
+        found = []
+        for n in range(batch):
+            rows = np.flatnonzero(labels[n] == self.person) if labels is not None else np.arange(len(scores[n]))
+            box, score = self._corners(boxes[n][rows, :4]) * np.tile(self.size(pixels), 2), scores[n][rows]
+            best = best_boxes(box, score, self.min_score, self.overlap)
+            found.append((box[best], score[best], rows[best]))
+        return found
+
+    def _corners(self, boxes: Floats) -> Floats:
+        if self.form == "cxcywh":
+            return corners(boxes)
+        return boxes[:, [1, 0, 3, 2]] if self.form == "yxyx" else boxes
+
+
+def per_image(values: Any, batch: int, dimensions: int) -> Floats:
+    """`values` with the batch first: a graph for one image may leave it out. Raises ValueError where neither fits."""
+    array = np.asarray(values, np.float32)
+    if array.ndim == dimensions - 1 and batch == 1:
+        array = array[None]
+    if array.ndim != dimensions or len(array) != batch:
+        raise ValueError(f"an output is {np.shape(values)} for {batch} images; {dimensions} dimensions are expected")
+    return array
+
+
+class BoxDetector:
+    """The boxes of people, as a detector for top-down models. Options: those of `Reading`."""
+
+    def __init__(self, pixels: PixelInput, **reading: Any) -> None:
+        self._reading = Reading(**reading)
+        self.pixels = pixels
+        self.outputs = self._reading.names
+
+    def regions(self, width: int, height: int) -> list[Region]:
+        """See `Detector.regions`: the whole frame at the top left of the input."""
+        return [letterbox(width, height, self.pixels.width, self.pixels.height)]
+
+    def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Detections]:
+        """See `Detector.decode`."""
+        found = self._reading.people(outputs, len(regions), self.pixels)
+        return [
+            detections_in_frame(boxes, scores, region, self.pixels)
+            for (boxes, scores, _), region in zip(found, regions, strict=True)
+        ]
+
+    def merge(self, parts: Sequence[Detections], regions: Sequence[Region]) -> Detections:  # noqa: ARG002
+        """See `Detector.merge`: there is only the whole frame."""
+        return parts[0]
+
+
+class KeypointDetector:
+    """People with their keypoints from one graph, as Keypoint R-CNN gives them.
+
+    keypoints: the name of the output (n, k, K, 2 or 3) x, y (or y, x, as the boxes). keypoint_scores: that of
+    (n, k, K), or None where they are the third value of each keypoint. logits: whether those need the sigmoid, as
+    torchvision's do. The other options: see `Reading`.
+    """
+
+    def __init__(
+        self,
+        pixels: PixelInput,
+        skeleton: Skeleton,
+        *,
+        keypoints: str = "keypoints",
+        keypoint_scores: str | None = "keypoints_scores",
+        logits: bool = True,
+        **reading: Any,
+    ) -> None:
+        self._reading = Reading(**reading)
+        self.pixels = pixels
+        self.skeleton = skeleton
+        self._keypoints = keypoints
+        self._scores = keypoint_scores
+        self._logits = logits
+        self.outputs = (*self._reading.names, keypoints, *((keypoint_scores,) if keypoint_scores else ()))
+
+    def region(self, width: int, height: int) -> Region:
+        """See `Finder.region`: the whole frame at the top left of the input."""
+        return letterbox(width, height, self.pixels.width, self.pixels.height)
+
+    def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
+        """See `Finder.decode`."""
+        batch = len(regions)
+        points = per_image(outputs[self._keypoints], batch, 4)
+        scores = points[..., 2] if self._scores is None else per_image(outputs[self._scores], batch, 3)
+        scores = sigmoid(scores).astype(np.float32) if self._logits else scores
+        points = points[..., 1::-1] if self._reading.form == "yxyx" else points[..., :2]
+        points = points * self._reading.size(self.pixels)
+        return [
+            people_in_frame(points[n][rows], scores[n][rows], sure, regions[n], self.pixels, self.skeleton, boxes)
+            for n, (boxes, sure, rows) in enumerate(self._reading.people(outputs, batch, self.pixels))
+        ]

@@ -1,0 +1,77 @@
+"""YOLOX, an anchor-free detector (Ge et al., 2021), whose export leaves the boxes to be decoded.
+
+An export with suppression in the graph has RTMDet's outputs, and is read by its family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from engines.families.regions import letterbox
+from engines.families.whole_frame import best_boxes, corners, detections_in_frame
+from engines.poses import Detections, Floats, Region
+from engines.runtimes.base import Arrays, PixelInput
+
+_STRIDES = (8, 16, 32)
+
+
+@lru_cache(maxsize=8)
+def grid(width: int, height: int) -> Floats:
+    """Of each of the A anchor points x, y and stride, all in cells of its own stride but the last: (A, 3)."""
+    layers = []
+    for stride in _STRIDES:
+        y, x = np.mgrid[0 : height // stride, 0 : width // stride]
+        layers.append(np.stack([x.ravel(), y.ravel(), np.full(x.size, stride)], axis=-1))
+    points = np.concatenate(layers).astype(np.float32)
+    points.flags.writeable = False
+    return points
+
+
+def decode_yolox(raw: Floats, width: int, height: int) -> Floats:
+    """Boxes (..., A, 4) centre x, y, width, height in input pixels, from the first four of (..., A, 4 or more)."""
+    points = grid(width, height)
+    stride = points[:, 2:]
+    with np.errstate(over="ignore", invalid="ignore"):  # garbage, which nobody will be
+        boxes: Floats = np.concatenate([(raw[..., :2] + points[:, :2]) * stride, np.exp(raw[..., 2:4]) * stride], -1)
+    return boxes
+
+
+class YOLOX:
+    """The first output (n, A, 5 + classes): box, objectness and class scores at each point of three grids.
+
+    person: the number of the class. min_score: detections under it are dropped, 0..1. overlap: boxes of a larger IoU
+    are of one person. Raises ValueError for an input whose sides are not multiples of 32.
+    """
+
+    outputs = None
+
+    def __init__(self, pixels: PixelInput, *, person: int = 0, min_score: float = 0.3, overlap: float = 0.45) -> None:
+        if pixels.width % _STRIDES[-1] or pixels.height % _STRIDES[-1]:
+            raise ValueError(f"input {pixels.width} x {pixels.height}: its sides must be multiples of {_STRIDES[-1]}")
+        self.pixels = pixels
+        self._class = 5 + person
+        self._min_score = min_score
+        self._overlap = overlap
+
+    def regions(self, width: int, height: int) -> list[Region]:
+        """See `Detector.regions`: the whole frame at the top left of the input."""
+        return [letterbox(width, height, self.pixels.width, self.pixels.height)]
+
+    def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Detections]:
+        """See `Detector.decode`."""
+        raw = np.asarray(next(iter(outputs.values())), np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            scores = raw[..., 4] * raw[..., self._class]
+        boxes = corners(decode_yolox(raw, self.pixels.width, self.pixels.height))
+        found = []
+        for box, score, region in zip(boxes, scores, regions, strict=True):
+            best = best_boxes(box, score, self._min_score, self._overlap)
+            found.append(detections_in_frame(box[best], score[best], region, self.pixels))
+        return found
+
+    def merge(self, parts: Sequence[Detections], regions: Sequence[Region]) -> Detections:  # noqa: ARG002
+        """See `Detector.merge`: there is only the whole frame."""
+        return parts[0]

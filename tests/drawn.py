@@ -1,0 +1,105 @@
+"""What networks of each signature would say of people drawn as keypoints: (17, 2) x, y in pixels of the input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.families.whole_frame import boxes_around
+from engines.poses import Floats
+
+Outputs = dict[str, NDArray[Any]]
+SCORE = 0.9
+
+_EDGES = [
+    (0, 1), (1, 3), (0, 2), (2, 4), (0, 5), (5, 7), (7, 9), (5, 11), (11, 13), (13, 15),
+    (0, 6), (6, 8), (8, 10), (6, 12), (12, 14), (14, 16),
+]  # fmt: skip
+
+
+def box_of(person: Floats) -> Floats:
+    """x1, y1, x2, y2 around somebody."""
+    box: Floats = boxes_around(person[None], np.ones((1, 17), np.float32))[0]
+    return box
+
+
+def personlab(width: int, height: int, *people: Floats) -> Outputs:
+    """In a disk around each keypoint the network is sure, and knows the way to it and to its neighbours."""
+    cells = ((height - 1) // 16 + 1, (width - 1) // 16 + 1)
+    heat = np.full((*cells, 17), -6, np.float32)
+    short = np.zeros((*cells, 2, 17), np.float32)
+    mid = np.zeros((*cells, 2, 2, 16), np.float32)
+    ys, xs = np.mgrid[: cells[0], : cells[1]] * 16.0
+    for person in people:
+        for k, (x, y) in enumerate(person):
+            distance = np.hypot(xs - x, ys - y)
+            near = distance < 24
+            heat[near, k] = np.maximum(heat[near, k], 3 - distance[near] / 12)
+            short[near, :, k] = np.stack([y - ys[near], x - xs[near]], axis=-1)
+            for e, edge in enumerate(_EDGES):
+                for backwards, (source, target) in enumerate((edge, edge[::-1])):
+                    if source == k:
+                        to_x, to_y = person[target]
+                        mid[near, backwards, :, e] = np.stack([to_y - ys[near], to_x - xs[near]], axis=-1)
+    return {"heat": heat[None], "short": short.reshape(1, *cells, 34), "mid": mid.reshape(1, *cells, 64)}
+
+
+def associative_embedding(width: int, height: int, *people: Floats) -> Outputs:
+    """A Gaussian at each keypoint, and around it the person's tag."""
+    result: Outputs = {}
+    for name, stride in (("out_low", 4), ("out_high", 2)):
+        ys, xs = np.mgrid[: height // stride, : width // stride] * float(stride)
+        heatmaps, tags = (np.zeros((17, *ys.shape), np.float32) for _ in range(2))
+        for number, person in enumerate(people):
+            for k, (x, y) in enumerate(person):
+                squared = np.square(xs - x) + np.square(ys - y)
+                heatmaps[k] = np.maximum(heatmaps[k], SCORE * np.exp(-squared / 32))
+                tags[k][squared < 150] = 3 * number + 0.01 * k
+        result[name] = np.concatenate([heatmaps, tags])[None] if name == "out_low" else heatmaps[None]
+    return result
+
+
+def rtmo(*people: Floats) -> Outputs:
+    """Boxes with scores, keypoints with scores, and a row of padding."""
+    rows = [(*box_of(person), SCORE) for person in people] + [(0.0,) * 5]
+    points = [np.column_stack([person, np.full(17, SCORE)]) for person in people] + [np.zeros((17, 3))]
+    return {"dets": np.array([rows], np.float32), "keypoints": np.array([points], np.float32)}
+
+
+def movenet(width: int, height: int, *people: Floats) -> Outputs:
+    """Six rows, of which those for nobody are unsure."""
+    rows = np.full((6, 56), 0.05, np.float32)
+    for row, person in zip(rows, people, strict=False):
+        row[:51] = np.column_stack([person[:, 1] / height, person[:, 0] / width, np.full(17, SCORE)]).ravel()
+        row[51:] = (*(box_of(person)[[1, 0, 3, 2]] / np.tile([height, width], 2)), SCORE)
+    return {"output_0": rows[None]}
+
+
+def yolo_pose(*people: Floats, layout: str = "columns") -> Outputs:
+    """Each person several times, a little beside itself and less sure, among many that are nobody."""
+    rows = []
+    for person in people:
+        for shift in (4.0, 0.0, -3.0):
+            x1, y1, x2, y2 = box_of(person) + shift
+            score = SCORE if shift == 0 else 0.6
+            box = (x1, y1, x2, y2) if layout == "end-to-end" else ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1)
+            marks = {"columns": (score,), "rows": (score, 1.0), "end-to-end": (score, 0.0)}[layout]
+            rows.append((*box, *marks, *np.column_stack([person + shift, np.full(17, SCORE)]).ravel()))
+    table = np.pad(np.array(rows, np.float32).reshape(len(rows), -1), ((7, 30), (0, 0)))
+    return {"output0": (table.T if layout == "columns" else table)[None]}
+
+
+def keypoint_rcnn(*people: Floats) -> Outputs:
+    """torchvision's outputs for one image, without a batch; a dog comes first."""
+    boxes = np.array([(5, 5, 60, 40), *(box_of(person) for person in people)], np.float32)
+    n = len(people)
+    points = np.array([np.zeros((17, 2)), *people], np.float32)
+    return {
+        "boxes": boxes,
+        "labels": np.array([18] + [1] * n),
+        "scores": np.array([0.95] + [SCORE] * n, np.float32),
+        "keypoints": np.concatenate([points, np.ones((n + 1, 17, 1), np.float32)], axis=-1),
+        "keypoints_scores": np.full((n + 1, 17), 2.2, np.float32),  # logits: 0.9
+    }
