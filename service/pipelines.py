@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -43,45 +44,39 @@ class Estimate:
     image: DecodedImage
 
 
-class TopDown:
-    """Detect the people, then estimate each of them; without a detector the whole frame is one person.
+class Pipeline(ABC):
+    """From an encoded image to everybody in it. What kinds of pipelines differ in is `frame`.
 
-    decoder: shared by all pipelines. Crops of all frames of all clients meet in the estimator's Batcher.
+    decoder: shared by all pipelines. needs: the (width, height) of which a frame should fill one.
     """
 
     def __init__(
-        self,
-        decoder: Batcher[ImageJob, DecodedImage],
-        estimator: Estimator,
-        estimate: NetworkStage[Poses],
-        detector: Detector | None = None,
-        detect: NetworkStage[Detections] | None = None,
-        *,
-        entrance: Entrance | None = None,
+        self, decoder: Batcher[ImageJob, DecodedImage], needs: tuple[int, int], entrance: Entrance | None = None
     ) -> None:
         self._decoder = decoder
-        self._estimator = estimator
-        self._estimate = estimate
-        self._detector = detector
-        self._detect = detect
+        self._needs = needs
         self._entrance = entrance or Entrance()
-        self._people = 1.0
-        self._looks = len(detector.regions(640, 480)) if detector is not None else 0  # of a frame of the usual shape
-        if detector is not None:
-            # Crops need more pixels than the detector does: people are small parts of the frame.
-            self._needs = (_DETAIL * detector.pixels.width, _DETAIL * detector.pixels.height)
-        else:  # the frame is the part of the input that is not padding
-            self._needs = (int(estimator.pixels.width / PADDING), int(estimator.pixels.height / PADDING))
 
     @property
+    @abstractmethod
     def stages(self) -> Sequence[NetworkStage[Detections] | NetworkStage[Poses]]:
         """The networks in the order in which a frame meets them."""
-        return [self._estimate] if self._detect is None else [self._detect, self._estimate]
 
     @property
+    @abstractmethod
     def detects(self) -> bool:
-        """Whether it looks for people; otherwise the whole frame is one."""
-        return self._detect is not None
+        """Whether it looks for people first, which whoever knows where they are can spare it."""
+
+    @abstractmethod
+    async def frame(self, frame: Frame, ask: Ask, people: Detections | None = None) -> tuple[Poses, Timing]:
+        """Everybody in a decoded frame, best first, in its pixels.
+
+        people: where to look, from a tracker that knows; without it the pipeline finds out.
+        """
+
+    @abstractmethod
+    def _work(self, images: int) -> Work:
+        """What so many images bring to the queues."""
 
     def test(self, ask: Ask, images: int = 1) -> None:
         """Raise OverloadedError or DeadlineExceededError where `admit` would; holds nothing."""
@@ -90,12 +85,6 @@ class TopDown:
     def admit(self, ask: Ask, images: int = 1) -> AbstractContextManager[Ask]:
         """Enter with so many images, or be refused before any work is spent: see `Entrance.admit`."""
         return self._entrance.admit(self._work(images), ask)
-
-    def _work(self, images: int) -> Work:
-        people = (self._estimate.batcher, images * math.ceil(self._people))
-        if self._detect is None:
-            return [(self._decoder, images), people]
-        return [(self._decoder, images), (self._detect.batcher, images * self._looks), people]
 
     async def image(self, data: bytes, ask: Ask, *, full_size: bool = False) -> Estimate:
         """Everybody in an encoded image. full_size: decode every pixel, to draw on.
@@ -121,19 +110,60 @@ class TopDown:
         )
         return served.value, Timing(queue=served.queued_s, prepare=served.ran_s)
 
-    async def frame(self, frame: Frame, ask: Ask, people: Detections | None = None) -> tuple[Poses, Timing]:
-        """Everybody in a decoded frame, best first, in its pixels.
 
-        people: where to look, from a tracker that knows; without it the detector finds out.
-        """
+class TopDown(Pipeline):
+    """Detect the people, then estimate each of them; without a detector the whole frame is one person.
+
+    Crops of all frames of all clients meet in the estimator's Batcher.
+    """
+
+    def __init__(
+        self,
+        decoder: Batcher[ImageJob, DecodedImage],
+        estimator: Estimator,
+        estimate: NetworkStage[Poses],
+        detector: Detector | None = None,
+        detect: NetworkStage[Detections] | None = None,
+        *,
+        entrance: Entrance | None = None,
+    ) -> None:
+        if detector is not None:
+            # Crops need more pixels than the detector does: people are small parts of the frame.
+            needs = (_DETAIL * detector.pixels.width, _DETAIL * detector.pixels.height)
+        else:  # the frame is the part of the input that is not padding
+            needs = (int(estimator.pixels.width / PADDING), int(estimator.pixels.height / PADDING))
+        super().__init__(decoder, needs, entrance)
+        self._estimator = estimator
+        self._estimate = estimate
+        self._detector = detector
+        self._detect = detect
+        self._people = 1.0
+        self._looks = len(detector.regions(640, 480)) if detector is not None else 0  # of a frame of the usual shape
+
+    @property
+    def stages(self) -> Sequence[NetworkStage[Detections] | NetworkStage[Poses]]:
+        """See `Pipeline.stages`."""
+        return [self._estimate] if self._detect is None else [self._detect, self._estimate]
+
+    @property
+    def detects(self) -> bool:
+        """See `Pipeline.detects`; without a detector the whole frame is one person."""
+        return self._detect is not None
+
+    def _work(self, images: int) -> Work:
+        people = (self._estimate.batcher, images * math.ceil(self._people))
+        if self._detect is None:
+            return [(self._decoder, images), people]
+        return [(self._decoder, images), (self._detect.batcher, images * self._looks), people]
+
+    async def frame(self, frame: Frame, ask: Ask, people: Detections | None = None) -> tuple[Poses, Timing]:
+        """See `Pipeline.frame`."""
         people, timing = await self._find(frame, ask) if people is None else (people, Timing())
         if not len(people):
             return Poses.empty(self._estimator.skeleton), timing
         parts, estimating = await self._estimate.see(frame, self._estimator.regions(people), ask)
         poses = self._estimator.merge(Poses.join(parts), people)
-        order = np.argsort(-poses.scores, kind="stable")
-        poses = poses.select(order[poses.scores[order] >= ask.min_score][: ask.max_people])
-        return poses, timing + estimating
+        return asked_for(poses, ask), timing + estimating
 
     async def _find(self, frame: Frame, ask: Ask) -> tuple[Detections, Timing]:
         height, width = frame.shape[:2]
@@ -146,8 +176,14 @@ class TopDown:
         return people, timing
 
 
+def asked_for(poses: Poses, ask: Ask) -> Poses:
+    """Of the poses those that `ask` wants, best first."""
+    order = np.argsort(-poses.scores, kind="stable")
+    return poses.select(order[poses.scores[order] >= ask.min_score][: ask.max_people])
+
+
 async def estimate_all(
-    pipeline: TopDown, images: Sequence[bytes], ask: Ask, *, full_size: bool = False
+    pipeline: Pipeline, images: Sequence[bytes], ask: Ask, *, full_size: bool = False
 ) -> list[Estimate | BaseException]:
     """Every image's people, or what went wrong with it, in order. All are under way at once, so that they batch."""
     tasks = (pipeline.image(data, ask, full_size=full_size) for data in images)

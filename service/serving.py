@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engines.catalogue import Catalogue, CatalogueError, Model
-from engines.families import Detector, Estimator, open_detector, open_estimator
+from engines.families import Detector, Estimator, Finder, open_detector, open_estimator, open_finder
 from engines.fetching import Progress
 from engines.poses import Poses, Region
 from engines.runtimes import Runtime, open_runtime
@@ -20,8 +20,9 @@ from service.batching import Batcher, Observer
 from service.config import Settings
 from service.entrance import Entrance
 from service.imaging.decode import DecodedImage, Limits, decode
-from service.pipelines import ImageJob, TopDown
+from service.pipelines import ImageJob, Pipeline, TopDown
 from service.stages import NetworkStage
+from service.whole_frame import WholeFrame
 
 AnyBatcher = Batcher[Any, Any]
 """A Batcher whose items do not matter here."""
@@ -32,7 +33,7 @@ class ServedModel:
     """A model with the pipeline that answers for it. why: how it was chosen, where nobody named it."""
 
     model: Model
-    pipeline: TopDown
+    pipeline: Pipeline
     skeleton: Skeleton
     why: str = ""
 
@@ -88,8 +89,9 @@ def open_serving(
     """
     models = [servable(catalogue[name]) for name in dict.fromkeys(names)]
     detectors = {m.detector: open_detector(catalogue[m.detector]) for m in models if m.detector is not None}
-    estimators = {m.name: open_estimator(m) for m in models}
-    roles: dict[str, Detector | Estimator] = {**detectors, **estimators}
+    estimators = {m.name: open_estimator(m) for m in models if m.role == "estimator"}
+    finders = {m.name: open_finder(m) for m in models if m.role != "estimator"}
+    roles: dict[str, Detector | Estimator | Finder] = {**detectors, **estimators, **finders}
     paths = {name: catalogue[name].fetch(progress=progress) for name in roles}
 
     def compile_one(name: str) -> Runtime:
@@ -105,16 +107,21 @@ def open_serving(
     decoder = queues.open(_decoding(image_limits(settings)), "decode", max_batch=1, workers=_cores())
     detect = {n: NetworkStage(n, runtimes[n], d.pixels, d.decode, queues.open) for n, d in detectors.items()}
     estimate = {n: NetworkStage(n, runtimes[n], e.pixels, _singly(e), queues.open) for n, e in estimators.items()}
+    find = {n: NetworkStage(n, runtimes[n], f.pixels, f.decode, queues.open) for n, f in finders.items()}
+
+    def pipeline(model: Model) -> Pipeline:
+        name, entrance = model.name, Entrance(observer)
+        if name in finders:
+            return WholeFrame(decoder, finders[name], find[name], entrance=entrance)
+        if model.detector is None:
+            return TopDown(decoder, estimators[name], estimate[name], entrance=entrance)
+        finding = detectors[model.detector], detect[model.detector]
+        return TopDown(decoder, estimators[name], estimate[name], *finding, entrance=entrance)
+
     served: dict[str, ServedModel] = {}
     for model in models:
-        stages = estimators[model.name], estimate[model.name]
-        if model.detector is None:
-            pipeline = TopDown(decoder, *stages, entrance=Entrance(observer))
-        else:
-            finding = detectors[model.detector], detect[model.detector]
-            pipeline = TopDown(decoder, *stages, *finding, entrance=Entrance(observer))
-        skeleton = estimators[model.name].skeleton
-        served[model.name] = ServedModel(model, pipeline, skeleton, "" if served else why)
+        skeleton = (estimators | finders)[model.name].skeleton
+        served[model.name] = ServedModel(model, pipeline(model), skeleton, "" if served else why)
     return Serving(served, queues.opened, runtimes)
 
 
@@ -143,8 +150,8 @@ class _Queues:
 
 def servable(model: Model) -> Model:
     """The model itself. Raises CatalogueError for one that cannot answer for whole images."""
-    if model.role != "estimator":
-        raise CatalogueError(f"{model.name} is a {model.role}; serve an estimator, which brings its detector along")
+    if model.role == "detector":
+        raise CatalogueError(f"{model.name} is a detector; serve an estimator, which brings its detector along")
     return model
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from engines.poses import Detections, Floats, Frame, Poses
 from engines.skeletons import SKELETONS
-from service.pipelines import TopDown
+from service.pipelines import Pipeline
 from service.stages import Ask
 from service.streams.memory import Memory
 from service.streams.protocol import Hello
@@ -51,7 +51,7 @@ class Sight:
     """
 
     def __init__(
-        self, pipeline: TopDown, tracker: PoseTracker, hello: Hello, ask: Ask, pool: Executor, memory: Memory | None
+        self, pipeline: Pipeline, tracker: PoseTracker, hello: Hello, ask: Ask, pool: Executor, memory: Memory | None
     ) -> None:
         self._pipeline = pipeline
         self._tracker = tracker
