@@ -16,10 +16,13 @@ class StreamMetrics(Observer):
 
     def __init__(self, registry: CollectorRegistry, part_seconds: Histogram, people: Counter) -> None:
         self.open = Gauge("posewire_streams", "Open streams.", registry=registry, multiprocess_mode="livesum")
-        self._frames = Counter(
+        frames = Counter(
             "posewire_stream_frames", "Frames of streams: received, and served, dropped or failed.", ["outcome"],
             registry=registry,
         )  # fmt: skip
+        self._received, self._served, self._dropped, self._failed = map(
+            frames.labels, ("received", "served", "dropped", "failed")
+        )
         self._age = Histogram(
             "posewire_stream_age_seconds", "Age of a frame when its result went out.", buckets=_AGES, registry=registry
         )
@@ -33,13 +36,13 @@ class StreamMetrics(Observer):
 
     def received(self, replaced: int) -> None:
         """See `Observer.received`."""
-        self._frames.labels("received").inc()
+        self._received.inc()
         if replaced:
-            self._frames.labels("dropped").inc(replaced)
+            self._dropped.inc(replaced)
 
     def result(self, age: float, seconds: Mapping[str, float], people: int) -> None:
         """See `Observer.result`."""
-        self._frames.labels("served").inc()
+        self._served.inc()
         self._age.observe(age)
         for part, value in seconds.items():
             self._part_seconds.labels(part).observe(value)
@@ -47,7 +50,7 @@ class StreamMetrics(Observer):
 
     def failed(self) -> None:
         """See `Observer.failed`."""
-        self._frames.labels("failed").inc()
+        self._failed.inc()
 
     def began(self, *, token: bool, resumed: bool) -> None:
         """A stream began. token: with one. resumed: with the memory of its session."""

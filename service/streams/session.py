@@ -157,14 +157,19 @@ class Session:
     async def _work(self) -> None:
         while True:
             held_up = not self._window.open
-            try:
-                async with asyncio.timeout(self._terms.idle):
-                    await self._window.wait()
-            except TimeoutError as error:
-                reason = f'no result was acknowledged for {self._terms.idle:g} s; send {{"ack": FRAME}}, or window 0'
-                raise StreamError(CloseCode.GONE, reason) from error
+            if held_up:
+                await self._credit()
             letter = await self._mailbox.take()
             await self._answer(letter, held_up)
+
+    async def _credit(self) -> None:
+        """Return once one more result may be sent."""
+        try:
+            async with asyncio.timeout(self._terms.idle):
+                await self._window.wait()
+        except TimeoutError as error:
+            reason = f'no result was acknowledged for {self._terms.idle:g} s; send {{"ack": FRAME}}, or window 0'
+            raise StreamError(CloseCode.GONE, reason) from error
 
     async def _answer(self, letter: Letter, held_up: bool) -> None:
         stamp = None

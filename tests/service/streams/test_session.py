@@ -1,0 +1,131 @@
+"""The life of one connection, where it goes wrong: the network, the server, a client that takes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engines.poses import Poses
+from engines.skeletons import COCO_17
+from service.batching import ClosedError, DeadlineExceededError, OverloadedError
+from service.streams.closing import CloseCode, StreamError
+from service.streams.memory import Memory
+from service.streams.protocol import Hello
+from service.streams.session import Observer, Session, Terms
+from service.streams.sight import Seen
+from service.tracking import PoseTracker
+from service.tracking.zones import ZonesState
+
+NOBODY = Seen(
+    Poses.empty(COCO_17), np.zeros((0, 2), np.float32), np.zeros(0, np.float32), [], 640, 480, {"queue": 0.001}
+)
+OVERLOADED = OverloadedError("busy", reason="full", retry_after_s=1.0)
+
+
+class Wire:
+    """A connection whose other end is this test. stuck: whoever sends waits for ever."""
+
+    def __init__(self, frames: int, *, stuck: bool = False) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self._frames = frames
+        self._stuck = stuck
+        self._answered = asyncio.Event()
+
+    async def receive(self) -> bytes:
+        """One frame for every answer, so that none is passed over."""
+        if not self._frames:
+            await asyncio.Event().wait()
+        if self.sent:
+            await self._answered.wait()
+        self._answered.clear()
+        self._frames -= 1
+        return b"frame"
+
+    async def send(self, message: str | bytes) -> None:
+        if self._stuck and self.sent:
+            await asyncio.Event().wait()
+        self.sent.append(json.loads(message))
+        self._answered.set()
+
+
+class Outcomes:
+    """In place of a Sight: sees what it was told, or raises it."""
+
+    def __init__(self, outcomes: Sequence[Seen | Exception]) -> None:
+        self.memory = Memory(PoseTracker(COCO_17).state(), ZonesState())
+        self._outcomes = iter(outcomes)
+
+    async def see(self, *_: object) -> Seen:
+        outcome = next(self._outcomes)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+def describe(error: Exception) -> Mapping[str, Any] | None:
+    return None if isinstance(error, ZeroDivisionError) else {"title": str(error)}
+
+
+def live(
+    outcomes: Sequence[Seen | Exception], *, stuck: bool = False, act: Callable[[Session], None] = lambda _: None
+) -> tuple[StreamError, list[dict[str, Any]]]:
+    """How such a stream ends, and all that was said after the welcome."""
+
+    async def story() -> tuple[StreamError, list[dict[str, Any]]]:
+        wire = Wire(len(outcomes), stuck=stuck)
+        session = Session(
+            wire, Hello(window=0), "json", Outcomes(outcomes), Terms(frame=1.0, idle=0.1),  # type: ignore[arg-type]
+            token=lambda sequence: f"token {sequence}", describe=describe, observer=Observer(),
+        )  # fmt: skip
+        asyncio.get_running_loop().call_later(0.02, act, session)
+        with pytest.raises(StreamError) as end:
+            await session.run({})
+        return end.value, wire.sent[1:]
+
+    return asyncio.run(story())
+
+
+def test_defects_are_told_as_such_and_five_in_a_row_end_the_stream(caplog: pytest.LogCaptureFixture) -> None:
+    end, sent = live([ZeroDivisionError()] * 4 + [NOBODY] + [ZeroDivisionError()] * 5)
+    assert [message["type"] for message in sent] == ["error"] * 4 + ["result"] + ["error"] * 5
+    assert sent[0]["error"] == {"title": "The server failed on this frame"}
+    assert end.code is CloseCode.FAILED
+    assert len(caplog.records) == 9
+
+
+@pytest.mark.parametrize("passing", [OVERLOADED, DeadlineExceededError("late")])
+def test_what_is_nobodys_fault_ends_no_stream(passing: Exception) -> None:
+    end, sent = live([passing] * 10 + [NOBODY])
+    assert [message["type"] for message in sent] == ["error"] * 10 + ["result"]
+    assert end.code is CloseCode.SILENT
+
+
+def test_when_the_queues_close_the_server_is_going_away() -> None:
+    end, sent = live([ClosedError("closed")])
+    assert end.code is CloseCode.GOING_AWAY
+    assert len(sent) == 1
+
+
+def test_a_client_that_takes_nothing_is_let_go() -> None:
+    end, _ = live([NOBODY], stuck=True)
+    assert (end.code, end.reason) == (CloseCode.GONE, "nothing was read for 0.1 s")
+
+
+def test_a_stream_is_ended_from_outside_once() -> None:
+    def act(session: Session) -> None:
+        session.end(CloseCode.REPLACED, "first")
+        session.end(CloseCode.GOING_AWAY, "second")
+
+    end, _ = live([NOBODY], act=act)
+    assert (end.code, end.reason) == (CloseCode.REPLACED, "first")
+
+
+def test_results_carry_the_token_of_the_second() -> None:
+    _, sent = live([NOBODY] * 3)
+    assert {message["token"] for message in sent} == {"token 0"}
+    assert [message["frame"] for message in sent] == [0, 1, 2]
