@@ -13,11 +13,13 @@ Method = Literal["greedy", "optimal"]
 
 
 def assign(pairs: Pairs, least: float, method: Method) -> tuple[Indices, Indices]:
-    """Tracks and poses, (M,) each, that belong together: no track and no pose twice, no pair below `least`."""
-    good = pairs.where(pairs.similarity >= least)
-    if len(good.tracks) < 2:
-        return good.tracks, good.poses
-    return _greedy(good) if method == "greedy" else _optimal(good, least)
+    """Tracks and poses, (M,) each, that belong together: no track and no pose twice.
+
+    pairs: none of them below `least`, which is what a pair left apart is worth to the best sum.
+    """
+    if len(pairs.tracks) < 2:
+        return pairs.tracks, pairs.poses
+    return _greedy(pairs) if method == "greedy" else _optimal(pairs, least)
 
 
 def _greedy(pairs: Pairs) -> tuple[Indices, Indices]:

@@ -48,6 +48,7 @@ class _Round:
         if not (self.free_tracks.any() and self.free_poses.any()):
             return
         allowed = (who & self.free_tracks)[pairs.tracks] & (which & self.free_poses)[pairs.poses]
+        allowed &= pairs.similarity >= least
         if allowed.any():
             row, column = assign(pairs.where(allowed), least, how)
             self.free_tracks[row], self.free_poses[column] = False, False

@@ -35,7 +35,8 @@ def carry(tracks: TrackState, seconds: float, carried: Carried | None, least: in
         tracks.velocities[absent] *= np.float32(np.exp(-seconds / _DAMPING))
     held = np.zeros(len(tracks), np.float32)
     if carried is None:
-        tracks.poses[..., :2] += by_motion[:, None, None]
+        for axis in (0, 1):
+            tracks.poses[..., axis] += by_motion[:, axis, None, None]
         _shift(tracks.boxes, by_motion)
         return held
     by_motion += carried.camera
@@ -71,10 +72,11 @@ def observe(tracks: TrackState, rows: NDArray[np.intp], seen: Observed, chosen: 
     points, queue = seen.points[chosen], tracks.poses[rows]
     elapsed = now - tracks.seen[rows]
     # The surprise of each keypoint that both poses show, against where constant velocity expected it.
-    surprise = points[..., :2] - queue[:, 0, :, :2] - tracks.drifts[rows][:, None]
+    surprise = (points - queue[:, 0])[..., :2]
     weights = points[..., 2] * queue[:, 0, :, 2]
-    shared = weights.sum(axis=1)
-    mean = np.einsum("nkd,nk->nd", surprise, weights) / np.maximum(shared, 1e-6)[:, None]
+    shared = weights.sum(axis=1)[:, None]
+    summed = np.einsum("nkd,nk->nd", surprise, weights) - shared * tracks.drifts[rows]
+    mean = summed / np.maximum(shared, 1e-6)
     age = np.maximum(now - tracks.born[rows], 1e-6)
     gain = np.maximum(-np.expm1(-elapsed / _SPEED), elapsed / age)
     rate = np.divide(gain, elapsed, out=np.zeros_like(elapsed), where=elapsed > 0)

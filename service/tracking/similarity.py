@@ -16,7 +16,7 @@ from service.tracking.state import TrackState
 Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
 
-_NEAR = 1.5
+_NEAR = 1.0
 """Middles of boxes further apart than this many sizes are nobody alike. A size is the square root of a box's area."""
 _AREA = 0.6
 """The part of a box that a person fills: OKS takes the person's area."""
@@ -89,14 +89,17 @@ def in_sight(tracks: TrackState, held: Floats, seen: Observed, sigmas: Floats) -
     """
     mine = areas(tracks.boxes)
     row, column = _near(tracks.boxes, mine, seen)
-    queue, new = tracks.poses[row], seen.points[column]
-    pairs, history, keypoints, _ = queue.shape
-    offsets = np.empty((pairs, history + 1, keypoints, 2), np.float32)
-    np.subtract(queue[..., :2], new[:, None, :, :2], out=offsets[:, :history])
-    np.add(offsets[:, 0], tracks.drifts[row][:, None], out=offsets[:, history])
+    queue, new = tracks.poses.take(row, axis=0), seen.points.take(column, axis=0)
+    pairs, history, keypoints, columns = queue.shape
+    # The scores are subtracted too, for nothing: numpy is slow where the innermost axis is two long.
+    offsets = np.empty((pairs, history + 1, keypoints, columns), np.float32)
+    np.subtract(queue, new[:, None], out=offsets[:, :history])
+    offsets[:, history] = offsets[:, 0]
+    for axis in (0, 1):
+        offsets[:, history, :, axis] += tracks.drifts[row, axis, None]
     unsure = (_AREA * (1 + tracks.missed / _UNSURE)).astype(np.float32)
     area = np.maximum(mine[row], seen.areas[column]) * unsure[row]
-    alike = keypoint_similarity(offsets, area[:, None], sigmas)
+    alike = keypoint_similarity(offsets[..., :2], area[:, None], sigmas)
     weights = queue[..., 2] * new[:, None, :, 2]
     total = np.maximum(weights.sum(axis=-1), _DENIED)
     by_flow = (np.einsum("phk,phk->ph", alike[:, :history], weights) / total).max(axis=1)
