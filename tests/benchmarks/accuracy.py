@@ -32,6 +32,8 @@ _RUNS = (
     ("tinypose", "fp32", True),
     ("tinypose-320", "fp32", False),
     ("simplepose", "fp32", False),
+    ("posenet", "fp32", False),
+    ("posenet", "fp32", True),
     ("blazepose-single", "fp32", False),
     ("blazepose", "fp32", False),
     ("blazepose", "auto", False),

@@ -39,6 +39,9 @@ def own(tmp_path: Path) -> Path:
     return folder / "own.toml"
 
 
+_UNPINNED = {"rtmo-t", "rtmo-s", "rtmo-m", "rtmo-l", "posenet", "movenet-multipose"}  # nobody publishes their digests
+
+
 def test_the_built_in_models(tmp_path: Path) -> None:
     models = catalogue.load([], tmp_path)
     assert len(models) == len(models.models()) == len(list(models))
@@ -48,8 +51,9 @@ def test_the_built_in_models(tmp_path: Path) -> None:
         assert model.commercial
         assert model.title
         assert model.accuracy or model.role == "detector"
-        assert all(file.sha256 for file in model.files)
+        assert all(file.sha256 for file in model.files) or model.name in _UNPINNED
         assert not model.cached
+    assert not _UNPINNED & set(models.defaults)
     blazepose = models["blazepose"]
     assert blazepose.source == PypiSource("mediapipe", "0.10.21", "3.11", "manylinux_2_28_x86_64")
     assert blazepose.input == PixelInput(256, 256, "rgb", (0, 0, 0), (255, 255, 255), "edge")

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 
+from engines.catalogue import load
+from engines.families import open_finder
 from engines.families.personlab import PersonLab
+from engines.ops.affine import crop
 from engines.ops.oks import oks
 from engines.poses import Floats, Region
+from engines.runtimes import open_runtime
 from engines.runtimes.base import PixelInput
 from engines.skeletons import BLAZEPOSE_33, COCO_17
 from tests.drawn import Outputs, personlab
 from tests.people import standing
+from tests.shared import SHARED, needs_shared, weights_catalogue
 
 PIXELS = PixelInput(241, 321)  # a grid of 16 x 21 cells, 16 pixels apart
 FAMILY = PersonLab(PIXELS, heatmaps="heat", short_offsets="short", mid_offsets="mid")
@@ -96,3 +105,24 @@ def test_only_the_skeleton_of_the_tree_and_numbers_in_range_are_taken() -> None:
         PersonLab(PIXELS, min_score=2)
     with pytest.raises(ValueError, match="quantised names heatmap;"):
         PersonLab(PIXELS, quantised={"heatmap": (1, 0)})
+
+
+@needs_shared
+def test_posenet_finds_the_people_of_a_photograph(tmp_path: Path) -> None:
+    model = load([weights_catalogue(tmp_path)])["posenet"]
+    family = open_finder(model)
+    runtime = open_runtime(model.fetch(), precision="fp32", pixels=family.pixels, outputs=family.outputs, max_batch=1)
+    frame = np.asarray(Image.open(SHARED / "data/coco/000000214753.jpg").convert("RGB"))
+    region = family.region(frame.shape[1], frame.shape[0])
+    batch = np.empty((1, family.pixels.height, family.pixels.width, 3), np.uint8)
+    crop(frame, region, family.pixels, batch[0])
+    [poses] = family.decode(runtime.run({runtime.spec.inputs[0].name: batch}), [region])
+    runtime.close()
+    truth = json.loads((SHARED / "data/coco/person_keypoints.json").read_text())["annotations"]
+    people = [person for person in truth if person["image_id"] == 214753 and person["num_keypoints"] > 8]
+    known = np.array([person["keypoints"] for person in people], np.float32).reshape(-1, 17, 3)
+    areas = np.array([person["area"] for person in people])
+    alike = oks(known[..., :2], poses.keypoints, areas, COCO_17.sigmas, (known[..., 2] > 0).astype(np.float32))
+    assert len(people) == 2
+    assert (alike.max(axis=1) > 0.75).all()
+    assert (poses.scores[:2] > 0.5).all()
