@@ -78,10 +78,12 @@ class Streams:
         """
         if self._draining:
             raise StreamError(CloseCode.TRY_LATER, "this server is going down")
-        beginning = await self._resume(token, skeleton) if token else Beginning(new_session())
-        if len(self._open) >= self._most:
+        claim, why = self._read(token)
+        if claim is not None:
+            await self._end_older(claim.session)
+        if len(self._open) >= self._most:  # before the state is taken: the client may come again
             raise StreamError(CloseCode.TRY_LATER, f"{self._most} streams are open, as many as this server takes")
-        return beginning
+        return Beginning(new_session(), why=why) if claim is None else await self._recall(claim, skeleton)
 
     def token(self, session: str, sequence: int) -> str:
         """A token that resumes a session."""
@@ -117,14 +119,22 @@ class Streams:
         await _within(_LEAVE_S, ended)
         self.pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _resume(self, token: str, skeleton: str) -> Beginning:
+    def _read(self, token: str) -> tuple[Claim | None, str]:
+        """What a token claims, or why it claims nothing."""
+        if not token:
+            return None, ""
         try:
-            claim = self._tokens.read(token)
+            return self._tokens.read(token), ""
         except TokenError as error:
-            return Beginning(new_session(), why=str(error))
-        while (entry := self._open.get(claim.session)) is not None:
+            return None, str(error)
+
+    async def _end_older(self, session: str) -> None:
+        while (entry := self._open.get(session)) is not None:
             entry.session.end(CloseCode.REPLACED, "another connection has taken this session over")
             await entry.ended.wait()
+
+    async def _recall(self, claim: Claim, skeleton: str) -> Beginning:
+        """The claimed session with its memory, or a new one."""
         data = await self._store.take(claim.session)
         if data is None:
             return Beginning(new_session(), why="the session is not kept any more")

@@ -117,8 +117,7 @@ class Session:
 
     async def run(self, welcome: Mapping[str, Any]) -> None:
         """Greet, then serve until the client leaves (ConnectionError) or the stream is ended (StreamError)."""
-        await self._tell({"type": "welcome", **welcome, "token": self._renewed()})
-        tasks = [asyncio.ensure_future(part) for part in (self._listen(), self._work(), self._end)]
+        tasks = [asyncio.ensure_future(part) for part in (self._listen(), self._work(welcome), self._end)]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -154,7 +153,8 @@ class Session:
                 except ValueError as error:
                     raise StreamError(CloseCode.BAD_MESSAGE, str(error)) from error
 
-    async def _work(self) -> None:
+    async def _work(self, welcome: Mapping[str, Any]) -> None:
+        await self._tell({"type": "welcome", **welcome, "token": self._renewed()})
         while True:
             held_up = not self._window.open
             if held_up:

@@ -142,8 +142,16 @@ def test_there_is_room_for_so_many_streams(catalogue: Path, jpeg: bytes) -> None
             async with stream(port, resume=token) as again:  # takes the first one's place
                 assert again.welcome["resumed"] is True
                 assert (await second.ask(jpeg))["type"] == "result"
+        async with stream(port), stream(port, resume=token) as waiting:
+            await waiting.ask(jpeg)
         async with stream(port):
-            pass
+            async with stream(port):
+                assert (await refusal(port, json.dumps({"resume": token})))[0] == 1013
+            await asyncio.to_thread(
+                wait_for, lambda: "posewire_streams 1.0" in httpx.get(f"http://127.0.0.1:{port}/metrics").text
+            )
+            async with stream(port, resume=token) as again:  # to be refused has cost it nothing
+                assert again.welcome["resumed"] is True
 
     with ServerProcess("--model", "tiny", catalogue=catalogue, environment={"max_streams": 2}) as server:
         asyncio.run(story(server.port))

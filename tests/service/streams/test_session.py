@@ -43,8 +43,7 @@ class Wire:
             return b"frame"
         if not self._frames:
             await asyncio.Event().wait()
-        if self.sent:
-            await self._answered.wait()
+        await self._answered.wait()  # the welcome counts as one
         self._answered.clear()
         self._frames -= 1
         return b"frame"
