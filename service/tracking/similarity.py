@@ -26,6 +26,8 @@ _DOUBT = 0.2
 """The say of a pose's own score: of two poses of one person the better is to be theirs."""
 _UNSURE = 0.2
 """Seconds out of sight that double the area over which a keypoint is expected."""
+_AWAY = 0.9
+"""What is left of a similarity with somebody who was missed: else two who share one pose would take turns at it."""
 _DENIED = 1.0
 """The least sum of weights that a similarity is divided by: one shared keypoint is no proof."""
 _START, _SPREAD = 0.3, 0.6
@@ -104,7 +106,8 @@ def in_sight(tracks: TrackState, held: Floats, seen: Observed, sigmas: Floats) -
     total = np.maximum(weights.sum(axis=-1), _DENIED)
     by_flow = (np.einsum("phk,phk->ph", alike[:, :history], weights) / total).max(axis=1)
     by_motion = np.einsum("pk,pk->p", alike[:, history], weights[:, 0]) / total[:, 0]
-    share, trust = held[row], 1 - _DOUBT + _DOUBT * seen.scores[column]
+    share = held[row]
+    trust = (1 - _DOUBT + _DOUBT * seen.scores[column]) * np.where(tracks.missed > 0, _AWAY, 1).astype(np.float32)[row]
     return Pairs(row, column, trust * (share * by_flow + _MOTION * by_motion) / (share + _MOTION))
 
 

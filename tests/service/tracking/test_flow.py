@@ -1,0 +1,64 @@
+"""Points are followed where there is something to hold, and not believed where there is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from service.tracking.flow import Flow
+from tests.service.tracking.people import wall
+
+POINTS = np.random.default_rng(0).uniform((60, 30), (140, 150), (1, 17, 2)).astype(np.float32)
+KNOWN = np.ones((1, 17), np.bool_)
+
+
+def box(height: float) -> np.ndarray:
+    return np.array([[60, 20, 140, 20 + height]], np.float32)
+
+
+@pytest.mark.parametrize("height", [80.0, 140.0], ids=["whole frame", "half frame"])
+def test_people_and_camera_are_followed(height: float) -> None:
+    flow = Flow()
+    assert flow.follow(wall(), POINTS, KNOWN, box(height)) is None
+    carried = flow.follow(wall(7), POINTS, KNOWN, box(height))
+    assert carried is not None
+    assert carried.found.mean() > 0.9
+    np.testing.assert_allclose(
+        carried.moves[carried.found], np.broadcast_to((7, 0), (carried.found.sum(), 2)), atol=0.5
+    )
+    np.testing.assert_allclose(carried.camera, (7, 0), atol=0.3)
+
+
+def test_what_is_not_asked_for_is_not_followed() -> None:
+    flow, known = Flow(), KNOWN.copy()
+    known[0, 3:] = False
+    flow.follow(wall(), POINTS, known, box(80))
+    carried = flow.follow(wall(4), POINTS, known, box(80))
+    assert carried is not None
+    assert not carried.found[0, 3:].any()
+    assert not carried.moves[0, 3:].any()
+
+
+@pytest.mark.parametrize("to", [np.zeros((180, 320, 3), np.uint8), 255 - wall()[::-1, ::-1]], ids=["black", "another"])
+def test_another_scene_is_not_believed(to: np.ndarray) -> None:
+    flow = Flow()
+    flow.follow(wall(), POINTS, KNOWN, box(80))
+    carried = flow.follow(np.ascontiguousarray(to), POINTS, KNOWN, box(80))
+    assert carried is not None
+    assert carried.found.mean() < 0.3
+
+
+def test_another_size_starts_again() -> None:
+    flow = Flow()
+    flow.follow(wall(), POINTS, KNOWN, box(80))
+    assert flow.follow(wall(width=400), POINTS, KNOWN, box(80)) is None
+    assert flow.follow(wall(3, width=400), POINTS, KNOWN, box(80)) is not None
+
+
+def test_nobody_to_follow_is_no_matter() -> None:
+    flow = Flow()
+    nobody, nothing = np.zeros((0, 17, 2), np.float32), np.zeros((0, 17), np.bool_)
+    flow.follow(wall(), nobody, nothing, np.zeros((0, 4), np.float32))
+    carried = flow.follow(wall(5), nobody, nothing, np.zeros((0, 4), np.float32))
+    assert carried is not None
+    np.testing.assert_allclose(carried.camera, (5, 0), atol=0.3)
