@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from engines.catalogue import Catalogue, CatalogueError, FetchError, UnknownModelError, load
 from service import __version__
+from service.cli_build import build
 from service.cli_eval import evaluate
 from service.config import Settings
 
@@ -219,6 +220,7 @@ def bench(file: Path, model: str, seconds: float, concurrency: int) -> None:
 
 
 main.add_command(evaluate)
+main.add_command(build)
 
 
 @main.command()

@@ -1,0 +1,115 @@
+"""From an author's checkpoint to a model that can be served: an ONNX graph and a catalogue file beside it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from engines.build.export import export_onnx
+from engines.build.published import PUBLISHED, Published, size_in
+from engines.networks.checkpoints import keypoints_in, load_network
+from engines.runtimes.base import PixelInput
+from engines.skeletons import COCO_17, SKELETONS
+
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"  # as catalogue files demand
+
+
+class BuildError(ValueError):
+    """What was asked for cannot be built; the message says what can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to build.
+
+    architecture: one of `engines.networks.NETWORKS`. size: height and width of the input; None takes what the
+    checkpoint's name says, or else the authors' first. skeleton: None takes COCO's where there are 17 keypoints.
+    detector: the model that finds the people, None to look at whole frames; bottom-up networks have none.
+    """
+
+    architecture: str
+    checkpoint: Path
+    name: str
+    size: tuple[int, int] | None = None
+    skeleton: str | None = None
+    detector: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """difference: of graph and network, see `engines.build.export.TOLERANCE`."""
+
+    graph: Path
+    catalogue: Path
+    pixels: PixelInput
+    skeleton: str
+    difference: float
+
+
+def build_checkpoint(order: Order, folder: Path) -> Built:
+    """Write `<name>.onnx` and `<name>.toml`, a catalogue file with the one model, into `folder`.
+
+    Raises CheckpointError, ExportError, and BuildError for an architecture, name, size or skeleton that does not fit.
+    """
+    if not re.fullmatch(_NAME, order.name):
+        raise BuildError(f"the name {order.name!r} must be of the form {_NAME}")
+    if order.architecture not in PUBLISHED:
+        raise BuildError(f"architecture {order.architecture!r} is not one of {', '.join(PUBLISHED)}")
+    published = PUBLISHED[order.architecture]
+    pixels = _sized(published, order)
+    network = load_network(order.architecture, order.checkpoint)
+    skeleton = _skeleton(order, keypoints_in(order.architecture, network.state_dict()))
+    folder.mkdir(parents=True, exist_ok=True)
+    graph = folder / f"{order.name}.onnx"
+    difference = export_onnx(
+        published.answering(network), graph, height=pixels.height, width=pixels.width, outputs=published.outputs
+    )
+    catalogue = folder / f"{order.name}.toml"
+    catalogue.write_text(_entry(order, published, pixels, skeleton))
+    return Built(graph, catalogue, pixels, skeleton, difference)
+
+
+def _sized(published: Published, order: Order) -> PixelInput:
+    size = order.size or size_in(order.checkpoint.name)
+    if size is None:
+        return published.pixels
+    if any(not 64 <= side <= 2048 or side % published.side for side in size):
+        raise BuildError(
+            f"the input of {order.architecture} cannot be {size[0]}x{size[1]} (height x width): "
+            f"both must be multiples of {published.side} from 64 to 2048"
+        )
+    return replace(published.pixels, height=size[0], width=size[1])
+
+
+def _skeleton(order: Order, count: int) -> str:
+    fitting = [skeleton.name for skeleton in SKELETONS.values() if len(skeleton) == count]
+    if order.skeleton is None and COCO_17.name in fitting:
+        return COCO_17.name
+    if order.skeleton in fitting:
+        return order.skeleton
+    asked = "say which skeleton that is" if order.skeleton is None else f"{order.skeleton} does not fit"
+    those = f"of {count} keypoints there is {', '.join(fitting)}" if fitting else "no skeleton here has as many"
+    raise BuildError(f"{order.checkpoint} has {count} keypoints: {asked}; {those}")
+
+
+def _entry(order: Order, published: Published, pixels: PixelInput, skeleton: str) -> str:
+    """The catalogue file. A TOML string in quotes is written as JSON writes it."""
+    detector = order.detector if published.role == "estimator" else None
+    pad = json.dumps(pixels.pad)
+    lines = [
+        f"# Built by `posewire build {order.architecture}`. Say here what licence the weights have.",
+        f"[models.{json.dumps(order.name)}]",
+        f"title = {json.dumps(f'{order.architecture} {pixels.height}x{pixels.width}, {order.checkpoint.name}')}",
+        f"role = {json.dumps(published.role)}",
+        f"family = {json.dumps(published.family)}",
+        f"skeleton = {json.dumps(skeleton)}",
+        *([] if detector is None else [f"detector = {json.dumps(detector)}"]),
+        'licence = "unknown"',
+        "commercial = false",
+        f'source = {{ kind = "file", path = {json.dumps(f"{order.name}.onnx")} }}',
+        f"input = {{ width = {pixels.width}, height = {pixels.height}, order = {json.dumps(pixels.order)}, "
+        f"mean = {list(pixels.mean)}, std = {list(pixels.std)}, pad = {pad} }}",
+    ]
+    return "\n".join(lines) + "\n"
