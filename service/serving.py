@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engines.catalogue import Catalogue, CatalogueError, Model
-from engines.families import Detector, Estimator, Finder, open_detector, open_estimator, open_finder
+from engines.families import Detector, Estimator, Finder, Flips, open_detector, open_estimator, open_finder
 from engines.fetching import Progress
 from engines.poses import Poses, Region
 from engines.runtimes import Runtime, open_runtime
@@ -106,8 +106,13 @@ def open_serving(
     queues = _Queues(settings, observer)
     decoder = queues.open(_decoding(image_limits(settings)), "decode", max_batch=1, workers=_cores())
     detect = {n: NetworkStage(n, runtimes[n], d.pixels, d.decode, queues.open) for n, d in detectors.items()}
-    estimate = {n: NetworkStage(n, runtimes[n], e.pixels, _singly(e), queues.open) for n, e in estimators.items()}
-    find = {n: NetworkStage(n, runtimes[n], f.pixels, f.decode, queues.open) for n, f in finders.items()}
+
+    def stage(name: str, role: Estimator | Finder, decode: Callable[..., Sequence[Poses]]) -> NetworkStage[Poses]:
+        flip = isinstance(role, Flips) and role.flip
+        return NetworkStage(name, runtimes[name], role.pixels, decode, queues.open, flip=flip)
+
+    estimate = {n: stage(n, estimator, _singly(estimator)) for n, estimator in estimators.items()}
+    find = {n: stage(n, finder, finder.decode) for n, finder in finders.items()}
 
     def pipeline(model: Model) -> Pipeline:
         name, entrance = model.name, Entrance(observer)

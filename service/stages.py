@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from engines.families.base import MIRRORED
 from engines.ops.affine import align, crop
 from engines.poses import Frame, Region
 from engines.runtimes.base import Arrays, PixelInput, Runtime
@@ -76,7 +77,7 @@ class Seen(Generic[Result]):
 class NetworkStage(Generic[Result]):
     """Crops the regions that wait, runs them as one batch, and decodes the batch at once.
 
-    decode: (outputs, regions) to one result per region.
+    decode: (outputs, regions) to one result per region. flip: it needs the outputs for the mirror images, too.
     """
 
     def __init__(
@@ -86,6 +87,8 @@ class NetworkStage(Generic[Result]):
         pixels: PixelInput,
         decode: Callable[[Arrays, Sequence[Region]], Sequence[Result]],
         open_queue: Callable[..., Batcher[Look, Seen[Result]]],
+        *,
+        flip: bool = False,
     ) -> None:
         self.name = name
         self.runtime = runtime
@@ -98,6 +101,7 @@ class NetworkStage(Generic[Result]):
         )
         self._pixels = pixels
         self._decode = decode
+        self._flip = flip
         self._input = runtime.spec.inputs[0].name
 
     async def see(self, frame: Frame, regions: Sequence[Region], ask: Ask) -> tuple[list[Result], Timing]:
@@ -121,6 +125,9 @@ class NetworkStage(Generic[Result]):
             crop(look.frame, look.region, self._pixels, slot)
         prepared = time.perf_counter()
         outputs = self.runtime.run({self._input: batch})
+        if self._flip:
+            mirrored = self.runtime.run({self._input: batch[:, :, ::-1]})
+            outputs |= {name + MIRRORED: output for name, output in mirrored.items()}
         inferred = time.perf_counter()
         results = self._decode(outputs, [look.region for look in looks])
         decoded = time.perf_counter()

@@ -11,9 +11,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from engines.families.base import MIRRORED
 from engines.families.regions import letterbox
 from engines.families.tag_grouping import Grouping, adjust, candidates, match, refine
 from engines.families.whole_frame import people_in_frame
+from engines.ops.flip import unmirrored
 from engines.poses import Floats, Poses, Region
 from engines.runtimes.base import Arrays, PixelInput
 from engines.skeletons import COCO_17, Skeleton
@@ -42,12 +44,10 @@ def aggregate(
     maps = _aggregate(low, high)
     if mirrored is None:
         return maps
-    order = np.arange(len(high))
-    for left, right in pairs:
-        order[[left, right]] = right, left
-    other = _aggregate(*(side[..., ::-1] for side in mirrored))
-    tags = np.concatenate([maps.tags, other.tags[order]], axis=-1)
-    return Maps(np.float32(0.5) * (maps.heatmaps + other.heatmaps[order]), tags)
+    other = _aggregate(*mirrored)
+    heatmaps = np.float32(0.5) * (maps.heatmaps + unmirrored(other.heatmaps, pairs))
+    tags = unmirrored(other.tags[..., 0], pairs)[..., None]
+    return Maps(heatmaps, np.concatenate([maps.tags, tags], axis=-1))
 
 
 def _aggregate(low: Floats, high: Floats) -> Maps:
@@ -66,8 +66,9 @@ class AssociativeEmbedding:
     """Outputs `low` (n, 2K, h, w), heatmaps and then a tag map for each, and `high` (n, K, H, W), heatmaps.
 
     low, high: their names in the graph. project: look for peaks at the input's own resolution, as the authors' tests
-    do, in place of the outputs': several times the work. refine: look for what a person misses. order: in which
-    keypoints are grouped. The rest: see `Grouping`.
+    do, in place of the outputs': several times the work. flip: the network sees each frame and its mirror image, at
+    twice the cost; the heatmaps are averaged, the tags stand side by side. refine: look for what a person misses.
+    order: in which keypoints are grouped. The rest: see `Grouping`.
     Raises ValueError for an order that does not name each keypoint once.
     """
 
@@ -79,6 +80,7 @@ class AssociativeEmbedding:
         low: str = "out_low",
         high: str = "out_high",
         project: bool = False,
+        flip: bool = False,
         refine: bool = True,
         order: Sequence[int] | None = None,
         max_people: int = 30,
@@ -92,6 +94,7 @@ class AssociativeEmbedding:
         self.pixels = pixels
         self.skeleton = skeleton
         self.outputs = (low, high)
+        self.flip = flip
         self._project = project
         self._refine = refine
         self._grouping = Grouping(max_people=max_people, min_score=min_score, max_distance=max_distance)
@@ -102,18 +105,19 @@ class AssociativeEmbedding:
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
         """See `Finder.decode`. A person's score is the mean of its keypoints' as they were found, missing ones 0."""
-        low, high = (np.asarray(outputs[name], np.float32) for name in self.outputs)
-        return [self._people(*item) for item in zip(low, high, regions, strict=True)]
+        sides = [[np.asarray(outputs[name], np.float32) for name in self.outputs]]
+        if self.flip:
+            sides.append([np.asarray(outputs[name + MIRRORED], np.float32) for name in self.outputs])
+        return [self._people([(low[n], high[n]) for low, high in sides], region) for n, region in enumerate(regions)]
 
-    def _people(self, low: Floats, high: Floats, region: Region) -> Poses:
-        k = len(self.skeleton)
-        sane = max(np.abs(low[:k]).max(), np.abs(high).max()) < _MAX_HEAT and np.abs(low[k:]).max() < _MAX_TAG
-        if not sane:  # NaN is not below anything
+    def _people(self, sides: Sequence[tuple[Floats, Floats]], region: Region) -> Poses:
+        if not all(self._sane(low, high) for low, high in sides):
             return Poses.empty(self.skeleton)
-        maps = aggregate(low, high)
+        maps = aggregate(*sides[0], sides[1] if self.flip else None, self.skeleton.pairs)
         if self._project:
             size = self.pixels.height, self.pixels.width
-            maps = Maps(resize(maps.heatmaps, *size), resize(maps.tags[..., 0], *size)[..., None])
+            tags = [resize(tags, *size) for tags in np.moveaxis(maps.tags, -1, 0)]
+            maps = Maps(resize(maps.heatmaps, *size), np.stack(tags, axis=-1))
         people = match(candidates(*maps, self._grouping), self._order, self._grouping)
         scores = people[..., 2].mean(axis=1)
         people = adjust(people, maps.heatmaps)
@@ -123,6 +127,11 @@ class AssociativeEmbedding:
         points = people[..., :2] * np.array([self.pixels.width / width, self.pixels.height / height], np.float32)
         found = people[..., 2].clip(min=0)
         return people_in_frame(_centred(points, found), found, scores, region, self.pixels, self.skeleton)
+
+    def _sane(self, low: Floats, high: Floats) -> bool:
+        k = len(self.skeleton)
+        heat, tags = max(np.abs(low[:k]).max(), np.abs(high).max()), np.abs(low[k:]).max()
+        return bool(heat < _MAX_HEAT and tags < _MAX_TAG)  # NaN is not below anything
 
 
 def _centred(points: Floats, scores: Floats) -> Floats:

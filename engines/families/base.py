@@ -7,11 +7,14 @@ can gather the regions of many frames and many clients into one batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from engines.poses import Detections, Poses, Region
 from engines.runtimes.base import Arrays, PixelInput
 from engines.skeletons import Skeleton
+
+MIRRORED = " mirrored"
+"""What the names of outputs for the mirror image end in, for those who want it: see `Flips`."""
 
 
 class Detector(Protocol):
@@ -82,3 +85,12 @@ class Finder(Protocol):
         """Everybody in frame pixels, best first, one entry per region of the batch. Garbage in the outputs gives
         nobody.
         """
+
+
+@runtime_checkable
+class Flips(Protocol):
+    """A family that can read what its network says of the mirror image, too: the flip test of many papers."""
+
+    @property
+    def flip(self) -> bool:
+        """Whether `decode` needs each output twice, the second of the mirror images, its name ending in MIRRORED."""

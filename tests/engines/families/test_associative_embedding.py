@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from engines.families.associative_embedding import AssociativeEmbedding, aggregate, resize
+from engines.families.base import MIRRORED
 from engines.ops.oks import oks
 from engines.poses import Floats, Region
 from engines.runtimes.base import PixelInput
@@ -41,6 +42,21 @@ def test_peaks_may_be_looked_for_in_the_inputs_resolution() -> None:
     [coarse] = FAMILY.decode(outputs(person), [WHOLE])
     [fine] = AssociativeEmbedding(PIXELS, COCO_17, project=True).decode(outputs(person), [WHOLE])
     np.testing.assert_allclose(fine.keypoints, coarse.keypoints, atol=3)
+
+
+def test_the_mirror_image_has_a_say() -> None:
+    person = standing(201.3, 128, 200)
+    reflected = np.array([382, 0], np.float32) + person * np.array([-1, 1], np.float32)
+    for left, right in COCO_17.pairs:
+        reflected[[left, right]] = reflected[[right, left]]
+    mirrored = {name + MIRRORED: maps for name, maps in outputs(reflected).items()}
+    family = AssociativeEmbedding(PIXELS, COCO_17, flip=True)
+    [poses] = family.decode({**outputs(person), **mirrored}, [WHOLE])
+    assert len(poses) == 1
+    np.testing.assert_allclose(poses.keypoints[0], person, atol=3)
+    mirrored["out_high" + MIRRORED][...] = np.nan
+    [poses] = family.decode({**outputs(person), **mirrored}, [WHOLE])
+    assert len(poses) == 0
 
 
 def test_what_is_not_found_lies_within_the_person_with_score_0() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from engines.families.heatmap import Heatmap
 from engines.families.regions import person_regions
-from engines.poses import Detections
+from engines.poses import Detections, Region
 from engines.runtimes.base import PixelInput
 from engines.skeletons import COCO_17
 from tests.shared import SHARED, needs_shared
@@ -48,7 +48,7 @@ def test_boxes_are_the_detectors_and_scores_the_product_of_both_networks() -> No
 
 
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 0.0, 1e38, -1e38])
-@pytest.mark.parametrize("refinement", ["quarter", "dark"])
+@pytest.mark.parametrize("refinement", ["quarter", "dark", "blurred"])
 def test_garbage_gives_finite_poses_and_scores_of_a_probability(garbage: float, refinement: str) -> None:
     family = Heatmap(PIXELS, COCO_17, refinement=refinement)
     poses = family.decode(
@@ -59,7 +59,7 @@ def test_garbage_gives_finite_poses_and_scores_of_a_probability(garbage: float, 
 
 
 def test_an_unknown_refinement_is_refused() -> None:
-    with pytest.raises(ValueError, match="'sharp' is not one of quarter, dark"):
+    with pytest.raises(ValueError, match="'sharp' is not one of quarter, dark, blurred"):
         Heatmap(PIXELS, COCO_17, refinement="sharp")
 
 
@@ -94,3 +94,28 @@ def test_rotated_regions_map_as_the_authors_affine_does() -> None:
     for region, affine in zip(turned, golden["a_affine_img2input_rot"], strict=True):
         corners = np.array([[0, 0, 1], [640, 480, 1]])
         np.testing.assert_allclose(corners @ region.to_input(192, 256).T, corners @ affine.T, atol=5e-3)
+
+
+@needs_shared
+@pytest.mark.parametrize(("scene", "height", "width"), [("a", 256, 192), ("b", 384, 288)])
+def test_cpn_is_read_as_its_authors_do(scene: str, height: int, width: int) -> None:
+    golden = np.load(SHARED / "goldens/decoders/cpn_decode.npz")
+    boxes, maps = golden[f"{scene}_crop_xyxy"], golden[f"{scene}_score_map"]
+    regions = [Region((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1) for x1, y1, x2, y2 in boxes.tolist()]
+    family = Heatmap(PixelInput(height, width), COCO_17, refinement="blurred", scale=1 / 255)
+    poses = family.decode({"h": maps}, regions)
+    np.testing.assert_allclose(poses.keypoints, golden[f"{scene}_keypoints"][..., :2], atol=1e-2)
+    people_there = golden[f"{scene}_det_scores"] * (poses.keypoint_scores + 0.5).mean(axis=1)  # there, half is added
+    np.testing.assert_allclose(people_there, golden[f"{scene}_scores"], atol=1e-5)
+
+
+@needs_shared
+@pytest.mark.parametrize(("shift", "name"), [(False, "preds"), (True, "preds_shift")])
+def test_the_mirror_image_is_averaged_as_the_authors_do(shift: bool, name: str) -> None:
+    golden = np.load(SHARED / "goldens/decoders/flip_test.npz")
+    x, y, w, h = golden["box_xywh"].T
+    family = Heatmap(PIXELS, COCO_17, flip=True, flip_shift=shift)
+    regions = family.regions(people(*np.stack([x, y, x + w, y + h], axis=1).tolist()))
+    outputs = {"h": golden["output"], "h mirrored": golden["output_of_flipped_input"]}
+    poses = family.decode(outputs, regions)
+    np.testing.assert_allclose(poses.keypoints, golden[name], atol=2e-3)
