@@ -51,6 +51,12 @@ def page() -> str:
     return _PAGE.read_text()
 
 
+@router.get("/stream", include_in_schema=False)
+def no_websocket() -> None:
+    """For who comes with plain HTTP, or through a proxy that drops the upgrade."""
+    raise ProblemError("bad-request", "this is a websocket, and the request asks for none; see GET /docs/stream")
+
+
 @router.websocket("/stream")
 async def stream(socket: WebSocket) -> None:
     """One stream, from its handshake to its close code; GET /docs/stream describes it."""

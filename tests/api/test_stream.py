@@ -200,6 +200,12 @@ def assert_refused(ending: tuple[int, str], code: int, reason: str) -> None:
     assert ending[1].startswith(reason[:123])
 
 
+def test_plain_http_is_told_what_is_here(live: ServerProcess) -> None:
+    answer = httpx.get(f"{live.url}/stream")
+    assert answer.status_code == 400
+    assert "this is a websocket" in answer.json()["detail"]
+
+
 def test_metrics_and_the_log_count_streams(live: ServerProcess, jpeg: bytes) -> None:
     async def story() -> None:
         async with stream(live.port) as opened:
