@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.poses import Frame, Poses
-from engines.skeletons import COCO_17, Skeleton, convert_keypoints
+from engines.skeletons import COCO_17
 
 Floats = NDArray[Any]
 """float32; OpenCV names no type."""
@@ -102,7 +102,7 @@ def texture(rng: np.random.Generator, height: int, width: int, coarse: int = 5) 
 
 
 def play(plan: Plan, seed: int, *, width: int = WIDTH, height: int = HEIGHT, fps: float = FPS) -> list[Step]:
-    """Draw a scene. Keypoints are coco-17; see `as_skeleton` for others."""
+    """Draw a scene. Keypoints are coco-17."""
     rng = np.random.default_rng(seed)
     wall = texture(rng, height * 2, width * 3)
     pillar = texture(np.random.default_rng([seed, 1]), height * 2, width * 3) if plan.pillars else wall
@@ -138,12 +138,6 @@ def play(plan: Plan, seed: int, *, width: int = WIDTH, height: int = HEIGHT, fps
         truth, seen, who = _look(rng, plan.detector, keypoints, shown, ids, width, height)
         steps.append(Step(now, picture.astype(np.uint8), truth, seen, who))
     return steps
-
-
-def as_skeleton(poses: Poses, skeleton: Skeleton) -> Poses:
-    """The same people with the keypoints of `skeleton` that coco-17 can give."""
-    points, scores = convert_keypoints(poses.keypoints, poses.keypoint_scores, COCO_17, skeleton)
-    return replace(poses, keypoints=points, keypoint_scores=scores, skeleton=skeleton)
 
 
 def _sprite(rng: np.random.Generator, height: float, figure: Floats) -> tuple[Floats, Floats]:
