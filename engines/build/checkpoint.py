@@ -14,6 +14,7 @@ from engines.runtimes.base import PixelInput
 from engines.skeletons import COCO_17, SKELETONS
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"  # as catalogue files demand
+_FIRST_WORDS = "# Built by `posewire build"
 
 
 class BuildError(ValueError):
@@ -59,6 +60,9 @@ def build_checkpoint(order: Order, folder: Path) -> Built:
         raise BuildError(f"architecture {order.architecture!r} is not one of {', '.join(PUBLISHED)}")
     published = PUBLISHED[order.architecture]
     pixels = _sized(published, order)
+    catalogue = folder / f"{order.name}.toml"
+    if catalogue.exists() and not catalogue.read_text().startswith(_FIRST_WORDS):
+        raise BuildError(f"{catalogue} is not a file that was built; choose another name or folder")
     network = load_network(order.architecture, order.checkpoint)
     skeleton = _skeleton(order, keypoints_in(order.architecture, network.state_dict()))
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +70,6 @@ def build_checkpoint(order: Order, folder: Path) -> Built:
     difference = export_onnx(
         published.answering(network), graph, height=pixels.height, width=pixels.width, outputs=published.outputs
     )
-    catalogue = folder / f"{order.name}.toml"
     catalogue.write_text(_entry(order, published, pixels, skeleton))
     return Built(graph, catalogue, pixels, skeleton, difference)
 
@@ -99,7 +102,7 @@ def _entry(order: Order, published: Published, pixels: PixelInput, skeleton: str
     detector = order.detector if published.role == "estimator" else None
     pad = json.dumps(pixels.pad)
     lines = [
-        f"# Built by `posewire build {order.architecture}`. Say here what licence the weights have.",
+        f"{_FIRST_WORDS} {order.architecture}`. Say here what licence the weights have.",
         f"[models.{json.dumps(order.name)}]",
         f"title = {json.dumps(f'{order.architecture} {pixels.height}x{pixels.width}, {order.checkpoint.name}')}",
         f"role = {json.dumps(published.role)}",

@@ -99,6 +99,14 @@ def test_a_skeleton_of_other_keypoints_is_refused(tmp_path: Path) -> None:
         build_checkpoint(Order("simple-baseline-r50", checkpoint, "mine", skeleton="coco-17"), tmp_path)
 
 
+def test_a_catalogue_file_of_the_users_own_is_not_overwritten(tmp_path: Path) -> None:
+    checkpoint = empty_checkpoint(tmp_path / "empty.pth", "simple-baseline-r50", 17)
+    (tmp_path / "mine.toml").write_text("[models.other]\n")
+    with pytest.raises(BuildError, match=r"mine\.toml is not a file that was built; choose another name or folder"):
+        build_checkpoint(Order("simple-baseline-r50", checkpoint, "mine"), tmp_path)
+    assert (tmp_path / "mine.toml").read_text() == "[models.other]\n"
+
+
 def test_every_network_can_be_built_and_the_command_names_it() -> None:
     assert list(PUBLISHED) == list(NETWORKS)
     words = re.findall(r"[\w-]+", CliRunner().invoke(main, ["build", "--help"]).stdout)
