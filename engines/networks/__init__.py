@@ -32,14 +32,17 @@ NETWORKS: Mapping[str, Callable[[int], nn.Module]] = MappingProxyType(
 """The architectures by name: the number of keypoints in, a module with random weights out."""
 
 
-def build_network(name: str, num_keypoints: int = 17) -> nn.Module:
+def build_network(name: str, num_keypoints: int | None = None) -> nn.Module:
     """A network with random weights: (n, 3, h, w) float32 images in, one tensor or a tuple of them out.
 
-    The keys and shapes of its state_dict are those of the published checkpoints (of the hourglass: num_keypoints=16).
+    num_keypoints: None takes as many as the published checkpoints have: COCO's 17, or MPII's 16 for the hourglass.
+    The keys and shapes of its state_dict are then those of the checkpoints.
     Raises ValueError for a name that is not in NETWORKS and for fewer than one keypoint.
     """
     if name not in NETWORKS:
         raise ValueError(f"network {name!r} is not one of {', '.join(NETWORKS)}")
+    if num_keypoints is None:
+        num_keypoints = 16 if name == "hourglass-8" else 17
     if num_keypoints < 1:
         raise ValueError(f"a network has at least one keypoint, not {num_keypoints}")
     return NETWORKS[name](num_keypoints)
