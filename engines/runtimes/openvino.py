@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import openvino as ov
+from numpy.random import default_rng  # by name: numpy loads it at first use, which threads must not do side by side
 from numpy.typing import NDArray
 from openvino.preprocess import ColorFormat, PrePostProcessor
 
@@ -179,7 +180,7 @@ class _Compiled:
 
         Many exported graphs accept a batch and then mix its items, because a reshape has the batch of one baked in.
         """
-        rng = np.random.default_rng(0)
+        rng = default_rng(0)
         pair = {i.name: rng.integers(0, 255, (2, *i.shape)).astype(i.dtype) for i in self.inputs}
         try:
             together = self.infer(pair)
