@@ -103,3 +103,30 @@ def keypoint_rcnn(*people: Floats) -> Outputs:
         "keypoints": np.concatenate([points, np.ones((n + 1, 17, 1), np.float32)], axis=-1),
         "keypoints_scores": np.full((n + 1, 17), 2.2, np.float32),  # logits: 0.9
     }
+
+
+_OPENPOSE = [0, 17, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3]  # as COCO's, with the neck as the 18th
+_LIMBS = [
+    (1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13), (1, 0),
+    (0, 14), (14, 16), (0, 15), (15, 17), (2, 16), (5, 17),
+]  # fmt: skip
+_FIELDS = [12, 20, 14, 16, 22, 24, 0, 2, 4, 6, 8, 10, 28, 30, 34, 32, 36, 18, 26]
+
+
+def part_affinity(width: int, height: int, *people: Floats) -> Outputs:
+    """A Gaussian at each keypoint and the neck, and along each limb, a cell or so wide, its direction."""
+    ys, xs = (side * 8 + 3.5 for side in np.mgrid[: height // 8, : width // 8])
+    heatmaps, fields = np.zeros((19, *xs.shape), np.float32), np.zeros((38, *xs.shape), np.float32)
+    for person in people:
+        points = np.concatenate([person, person[5:7].mean(axis=0, keepdims=True)])[_OPENPOSE]
+        for k, (x, y) in enumerate(points):
+            heatmaps[k] = np.maximum(heatmaps[k], SCORE * np.exp(-(np.square(xs - x) + np.square(ys - y)) / 72))
+        for (first, second), channel in zip(_LIMBS, _FIELDS, strict=True):
+            (x, y), way = points[first], points[second] - points[first]
+            length = np.hypot(*way)
+            along = ((xs - x) * way[0] + (ys - y) * way[1]) / length
+            aside = np.abs((xs - x) * way[1] - (ys - y) * way[0]) / length
+            on = (along > -4) & (along < length + 4) & (aside < 8)
+            fields[channel : channel + 2, on] = (way / length)[:, None]
+    heatmaps[18] = 1 - heatmaps[:18].max(axis=0)
+    return {"Mconv7_stage2_L1": fields[None], "Mconv7_stage2_L2": heatmaps[None]}

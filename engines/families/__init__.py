@@ -14,6 +14,7 @@ from engines.families.blazepose_detector import BlazePoseDetector
 from engines.families.detections import BoxDetector, KeypointDetector
 from engines.families.heatmap import Heatmap
 from engines.families.movenet import MoveNet
+from engines.families.part_affinity import PartAffinity
 from engines.families.personlab import PersonLab
 from engines.families.rtmdet import RTMDet
 from engines.families.rtmo import RTMO
@@ -48,6 +49,7 @@ FINDERS: Mapping[str, Callable[..., Finder]] = MappingProxyType(
         "associative_embedding": AssociativeEmbedding,
         "detections": KeypointDetector,
         "movenet": MoveNet,
+        "part_affinity": PartAffinity,
         "personlab": PersonLab,
         "rtmo": RTMO,
         "yolo_pose": YOLOPose,

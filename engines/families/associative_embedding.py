@@ -14,7 +14,7 @@ import numpy as np
 from engines.families.base import MIRRORED
 from engines.families.regions import letterbox
 from engines.families.tag_grouping import Grouping, adjust, candidates, match, refine
-from engines.families.whole_frame import people_in_frame
+from engines.families.whole_frame import in_the_middle, people_in_frame
 from engines.ops.flip import unmirrored
 from engines.poses import Floats, Poses, Region
 from engines.runtimes.base import Arrays, PixelInput
@@ -126,16 +126,9 @@ class AssociativeEmbedding:
         height, width = maps.heatmaps.shape[-2:]
         points = people[..., :2] * np.array([self.pixels.width / width, self.pixels.height / height], np.float32)
         found = people[..., 2].clip(min=0)
-        return people_in_frame(_centred(points, found), found, scores, region, self.pixels, self.skeleton)
+        return people_in_frame(in_the_middle(points, found), found, scores, region, self.pixels, self.skeleton)
 
     def _sane(self, low: Floats, high: Floats) -> bool:
         k = len(self.skeleton)
         heat, tags = max(np.abs(low[:k]).max(), np.abs(high).max()), np.abs(low[k:]).max()
         return bool(heat < _MAX_HEAT and tags < _MAX_TAG)  # NaN is not below anything
-
-
-def _centred(points: Floats, scores: Floats) -> Floats:
-    """Keypoints that were not found, in the middle of those that were."""
-    seen = (scores > 0)[..., None]
-    middle = (points * seen).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
-    return np.where(seen, points, middle[:, None]).astype(np.float32)

@@ -68,6 +68,13 @@ def boxes_around(points: Floats, keypoint_scores: Floats) -> Floats:
         return np.concatenate([low - margin, high + margin], axis=1).astype(np.float32)
 
 
+def in_the_middle(points: Floats, scores: Floats) -> Floats:
+    """(N, K, 2) points, with those that were not found (score 0) in the middle of the person's others."""
+    seen = (scores > 0)[..., None]
+    middle = (points * seen).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
+    return np.where(seen, points, middle[:, None]).astype(np.float32)
+
+
 def best_boxes(boxes: Floats, scores: Floats, least: float, overlap: float) -> Indices:
     """Which of (N, 4) boxes x1, y1, x2, y2 stay, best first: of those of score `least` no two with an IoU above
     `overlap`. Boxes and scores that are garbage go.

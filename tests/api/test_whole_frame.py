@@ -40,6 +40,7 @@ def kinds() -> list[Kind]:
         Kind("yolo_pose", "one-stage", (320, 320), drawn.yolo_pose(*upright)),
         Kind("detections", "one-stage", (320, 240), drawn.keypoint_rcnn(*halves)),
         Kind("associative_embedding", "bottom-up", (320, 256), drawn.associative_embedding(320, 256, *halves)),
+        Kind("part_affinity", "bottom-up", (320, 256), drawn.part_affinity(320, 256, *halves)),
         Kind(
             "personlab",
             "bottom-up",

@@ -1,0 +1,111 @@
+"""OpenPose and its like: heatmaps, and fields that point along limbs (Cao et al., 2017); see `limb_matching`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from engines.families.limb_matching import assemble, limb_scores, matches, peaks
+from engines.families.regions import letterbox
+from engines.families.whole_frame import in_the_middle, people_in_frame
+from engines.poses import Floats, Poses, Region
+from engines.runtimes.base import Arrays, PixelInput
+from engines.skeletons import COCO_17, Skeleton
+
+# What the channels mean: the keypoints of OpenPose's COCO model, the limbs, and the channel of each limb's field (x,
+# then y). The last two limbs only confirm what the others join.
+_KEYPOINTS = (
+    "nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
+    "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye", "left_eye",
+    "right_ear", "left_ear",
+)  # fmt: skip
+_LIMBS = (
+    (1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13), (1, 0),
+    (0, 14), (14, 16), (0, 15), (15, 17), (2, 16), (5, 17),
+)  # fmt: skip
+_CHANNELS = (12, 20, 14, 16, 22, 24, 0, 2, 4, 6, 8, 10, 28, 30, 34, 32, 36, 18, 26)
+_ORDER = [_KEYPOINTS.index(name) for name in COCO_17.keypoints]
+_HALF = np.float32(0.5)
+_MAX_HEAT, _MAX_FIELD = 10.0, 100.0  # the network aims at 1; outputs beyond these are a broken graph's
+
+
+class PartAffinity:
+    """Two outputs: heatmaps (n, 18 or 19, H, W), the last of 19 the background, and fields (n, 38, H, W).
+
+    heatmaps, fields: their names in the graph. upsample: peaks are looked for in heatmaps so many times larger.
+    min_score: of a keypoint, 0..1. min_keypoints: people of fewer are dropped. max_people: bounds the candidates for
+    each keypoint. The neck joins people and is not told of.
+    Raises ValueError for another skeleton than COCO's.
+    """
+
+    def __init__(
+        self,
+        pixels: PixelInput,
+        skeleton: Skeleton = COCO_17,
+        *,
+        heatmaps: str = "Mconv7_stage2_L2",
+        fields: str = "Mconv7_stage2_L1",
+        upsample: int = 2,
+        min_score: float = 0.1,
+        min_keypoints: int = 3,
+        max_people: int = 50,
+    ) -> None:
+        if skeleton != COCO_17:
+            raise ValueError(
+                f"skeleton {skeleton.name}: the fields' limbs are those of OpenPose's {COCO_17.name} model"
+            )
+        if not 1 <= upsample <= 8:
+            raise ValueError(f"upsample {upsample} is not one of 1..8")
+        self.pixels = pixels
+        self.skeleton = skeleton
+        self.outputs = (heatmaps, fields)
+        self._upsample = upsample
+        self._min_score = min_score
+        self._min_keypoints = min_keypoints
+        self._max_people = max_people
+
+    def region(self, width: int, height: int) -> Region:
+        """See `Finder.region`: the whole frame at the top left of the input."""
+        return letterbox(width, height, self.pixels.width, self.pixels.height)
+
+    def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
+        """See `Finder.decode`. A person's score is the mean of its keypoints', missing ones 0."""
+        heatmaps, fields = (np.asarray(outputs[name], np.float32) for name in self.outputs)
+        return [self._people(*item) for item in zip(heatmaps[:, : len(_KEYPOINTS)], fields, regions, strict=True)]
+
+    def _people(self, heatmaps: Floats, fields: Floats, region: Region) -> Poses:
+        if not (np.abs(heatmaps).max() < _MAX_HEAT and np.abs(fields).max() < _MAX_FIELD):  # NaN is not below anything
+            return Poses.empty(self.skeleton)
+        found = self._candidates(heatmaps)
+        pairs = [
+            matches(limb_scores(_together(fields, channel), found[first][:, :2], found[second][:, :2]))
+            for (first, second), channel in zip(_LIMBS, _CHANNELS, strict=True)
+        ]
+        people = [person for person in assemble(_LIMBS, pairs) if len(person) >= self._min_keypoints]
+        keypoints = np.zeros((len(people), len(_KEYPOINTS), 3), np.float32)
+        for keypoint, rows in enumerate(found):
+            whose = [n for n, person in enumerate(people) if keypoint in person]
+            keypoints[whose, keypoint] = rows[[people[n][keypoint] for n in whose]]
+        # A cell's value belongs to the middle of the pixels that it stands for.
+        height, width = heatmaps.shape[1:]
+        stride = np.array([self.pixels.width / width, self.pixels.height / height], np.float32)
+        points, scores = (keypoints[:, _ORDER, :2] + _HALF) * stride - _HALF, keypoints[:, _ORDER, 2]
+        points = in_the_middle(points, scores)
+        return people_in_frame(points, scores, scores.mean(axis=1), region, self.pixels, self.skeleton)
+
+    def _candidates(self, heatmaps: Floats) -> list[Floats]:
+        """For each of the (K, H, W) heatmaps the (m, 3) x, y in its cells, to fractions of them, and score."""
+        height, width = heatmaps.shape[1:]
+        maps = np.ascontiguousarray(np.moveaxis(heatmaps, 0, -1))
+        large = cv2.resize(maps, (width * self._upsample, height * self._upsample), interpolation=cv2.INTER_CUBIC)
+        found = peaks(large.astype(np.float32, copy=False), self._min_score, self._max_people)
+        for rows in found:
+            rows[:, :2] = (rows[:, :2] + _HALF) / np.float32(self._upsample) - _HALF
+        return found
+
+
+def _together(fields: Floats, channel: int) -> Floats:
+    """The (H, W, 2) field that begins at a channel."""
+    return np.ascontiguousarray(np.moveaxis(fields[channel : channel + 2], 0, -1))
