@@ -17,8 +17,9 @@ def assign(pairs: Pairs, least: float, method: Method) -> tuple[Indices, Indices
 
     pairs: none of them below `least`, which is what a pair left apart is worth to the best sum.
     """
-    if len(pairs.tracks) < 2:
-        return pairs.tracks, pairs.poses
+    count = len(pairs.tracks)
+    if len(set(pairs.tracks.tolist())) == count == len(set(pairs.poses.tolist())):
+        return pairs.tracks, pairs.poses  # nobody is in question, as in most frames
     return _greedy(pairs) if method == "greedy" else _optimal(pairs, least)
 
 
