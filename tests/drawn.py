@@ -130,3 +130,15 @@ def part_affinity(width: int, height: int, *people: Floats) -> Outputs:
             fields[channel : channel + 2, on] = (way / length)[:, None]
     heatmaps[18] = 1 - heatmaps[:18].max(axis=0)
     return {"Mconv7_stage2_L1": fields[None], "Mconv7_stage2_L2": heatmaps[None]}
+
+
+def yolox(width: int, height: int, *boxes: Floats) -> Outputs:
+    """Each box at the cell of the finest grid in which its centre lies, and in the next."""
+    layers = [(height // stride, width // stride) for stride in (8, 16, 32)]
+    raw = np.zeros((1, sum(rows * columns for rows, columns in layers), 6), np.float32)
+    for x1, y1, x2, y2 in boxes:
+        x, y = (x1 + x2) / 16, (y1 + y2) / 16
+        for score, column in ((SCORE, int(x)), (0.6, int(x) + 1)):
+            place = (x - column, y - int(y), np.log((x2 - x1) / 8), np.log((y2 - y1) / 8))
+            raw[0, int(y) * layers[0][1] + column] = (*place, score, 1.0)
+    return {"output": raw}

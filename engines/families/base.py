@@ -63,6 +63,7 @@ class Estimator(Protocol):
         """Weigh the poses of one frame with the detections they come from, row by row; drop nobodies and duplicates."""
 
 
+@runtime_checkable
 class Finder(Protocol):
     """Finds everybody and their keypoints in one look at the whole frame: the bottom-up and one-stage models."""
 

@@ -14,16 +14,19 @@ from engines.skeletons import Skeleton
 CONFIDENT = 0.2
 """Keypoints scored above it make up a person's score, as in Simple Baselines' evaluation (in_vis_thre)."""
 
+_MAX_SCORE = 10.0
+"""Networks aim at 1 and may go beyond; what is beyond this comes from a broken graph."""
+
 
 def poses_from_input(
     points: Floats, scores: Floats, regions: Sequence[Region], pixels: PixelInput, skeleton: Skeleton
 ) -> Poses:
     """Poses in frame pixels from (n, K, 2) points in input pixels and their (n, K) scores.
 
-    Scores are clipped to 0..1; a keypoint that is not a number gets score 0 at its region's centre. The person's score
+    Scores are clipped to 0..1; a keypoint that is garbage gets score 0 at its region's centre. The person's score
     is the mean of its confident keypoints' scores, its box the region.
     """
-    sane = np.isfinite(points).all(axis=-1) & np.isfinite(scores)
+    sane = np.isfinite(points).all(axis=-1) & (np.abs(scores) < _MAX_SCORE)  # nor NaN, nor inf
     middle = np.array([pixels.width / 2, pixels.height / 2], np.float32)
     points = np.where(sane[..., None], points, middle)
     scores = np.where(sane, scores, 0.0).clip(0.0, 1.0).astype(np.float32)
@@ -38,6 +41,7 @@ def poses_from_input(
 def weighed(poses: Poses, people: Detections) -> Poses:
     """The poses with the detector's boxes, which are tighter than regions, and both networks' confidence as score.
 
-    The detector has suppressed duplicates already.
+    Who has no confident keypoint is nobody. The detector has suppressed duplicates already.
     """
-    return replace(poses, boxes=people.boxes, scores=poses.scores * people.scores)
+    poses = replace(poses, boxes=people.boxes, scores=poses.scores * people.scores)
+    return poses.select(poses.scores > 0)

@@ -49,13 +49,13 @@ def test_boxes_are_the_detectors_and_scores_the_product_of_both_networks() -> No
 
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 0.0, 1e38, -1e38])
 @pytest.mark.parametrize("refinement", ["quarter", "dark", "blurred"])
-def test_garbage_gives_finite_poses_and_scores_of_a_probability(garbage: float, refinement: str) -> None:
+def test_garbage_is_nobody_at_finite_places(garbage: float, refinement: str) -> None:
     family = Heatmap(PIXELS, COCO_17, refinement=refinement)
-    poses = family.decode(
-        {"h": np.full((2, 17, 64, 48), garbage, np.float32)}, family.regions(people((0, 0, 9, 9), (5, 5, 5, 5)))
-    )
+    found = people((0, 0, 9, 9), (5, 5, 5, 5))
+    poses = family.decode({"h": np.full((2, 17, 64, 48), garbage, np.float32)}, family.regions(found))
     assert np.isfinite(poses.keypoints).all()
-    assert ((poses.scores >= 0) & (poses.scores <= 1)).all()
+    assert (poses.scores == 0).all()
+    assert len(family.merge(poses, found)) == 0
 
 
 def test_an_unknown_refinement_is_refused() -> None:

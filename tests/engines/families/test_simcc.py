@@ -31,10 +31,11 @@ def test_the_best_bins_are_half_pixels_and_the_weaker_of_the_two_is_the_score() 
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 0.0, 1e38])
 def test_garbage_gives_finite_poses(garbage: float) -> None:
     family = SimCC(PIXELS, COCO_17)
-    regions = family.regions(Detections(np.zeros((1, 4), np.float32), np.ones(1, np.float32)))
-    poses = family.decode(outputs(3, 4, garbage, garbage), regions)
+    found = Detections(np.zeros((1, 4), np.float32), np.ones(1, np.float32))
+    poses = family.decode(outputs(3, 4, garbage, garbage), family.regions(found))
     assert np.isfinite(poses.keypoints).all()
-    assert ((poses.scores >= 0) & (poses.scores <= 1)).all()
+    assert (poses.scores == 0).all()
+    assert len(family.merge(poses, found)) == 0
 
 
 @needs_shared
