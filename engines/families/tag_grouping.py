@@ -44,10 +44,10 @@ def candidates(heatmaps: Floats, tags: Floats, how: Grouping) -> list[Floats]:
     around = np.ones((how.window, how.window), np.uint8)
     found = []
     for heatmap, tag in zip(heatmaps, tags, strict=True):
-        highest = cv2.dilate(heatmap, around)
-        y, x = np.nonzero((heatmap == highest) & (heatmap > how.min_score))
-        best = np.argsort(-heatmap[y, x], kind="stable")[: how.max_people]
-        y, x = y[best], x[best]
+        cells = np.flatnonzero(heatmap > how.min_score)  # few, which makes what follows cheap
+        cells = cells[heatmap.ravel()[cells] == cv2.dilate(heatmap, around).ravel()[cells]]
+        cells = cells[np.argsort(-heatmap.ravel()[cells], kind="stable")][: how.max_people]
+        y, x = np.divmod(cells, heatmap.shape[1])
         found.append(np.column_stack([x, y, heatmap[y, x], tag[y, x]]).astype(np.float32))
     return found
 
