@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from tests.graphs import save_constant_graph, tiny_catalogue
 from tests.people import standing
 from tests.pictures import encoded, photo
 from tests.servers import ServerProcess
+from tests.streaming import stream
 
 FRAME = (640, 480)
 PEOPLE = [standing(180, 230, 380), standing(460, 240, 360)]
@@ -118,3 +120,12 @@ def test_the_model_says_what_it_is(served: httpx.Client) -> None:
     models = {model["name"]: model for model in served.get("/models").json()}
     assert models["rtmo"]["detector"] is None
     assert list(models["rtmo"]["queue"]) == ["rtmo"]
+
+
+def test_a_stream_keeps_the_identities_of_everybody(served: httpx.Client) -> None:
+    async def story() -> list[list[int]]:
+        async with stream(served.base_url.port or 0, model="personlab", detect_every=500) as opened:
+            results = [await opened.ask(encoded(photo(*FRAME))) for _ in range(3)]
+            return [[person["id"] for person in result["people"]] for result in results]
+
+    assert asyncio.run(story()) == [[1, 2]] * 3
