@@ -1,8 +1,8 @@
 """PersonLab: keypoints joined into people by offsets that the network gives (Papandreou et al., 2018), as in PoseNet.
 
-A keypoint that stands out begins a person; mid-range offsets lead from it along the body's tree to all others, and
-short-range offsets set each right (section 3.2). PoseNet leaves out the Hough voting of section 3.1: its heatmaps' own
-peaks are where people begin.
+Around a keypoint the heatmap is sure, and short-range offsets point to it: cells vote for where it is (section 3.1).
+A keypoint with many votes begins a person; mid-range offsets lead from it along the body's tree to all others, and
+short-range offsets set each right (section 3.2).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ _TREE = (
 )
 _EDGES = [tuple(COCO_17.keypoints.index(end) for end in edge.split("-")) for edge in _TREE.split()]
 _REFINEMENTS = 2  # of a keypoint by short-range offsets; the paper's "recurrent offset refinement"
+_DISK = 32  # pixels around a keypoint in which the heatmaps are trained to be sure
 _MAX_BEGINNINGS = 512  # bounds the work that a strange image can cause
 
 
@@ -74,16 +75,41 @@ class Fields:
         return cells[..., 0], cells[..., 1]
 
 
-def beginnings(heatmaps: Floats, least: float) -> tuple[Indices, Indices, Indices]:
+def votes(fields: Fields) -> Floats:
+    """How much of the disk around a keypoint says that it is in a cell: (H, W, K), 0..1 (equation 1).
+
+    Each cell's probability goes, in bilinear parts, to the four cells around where its short offset points.
+    """
+    shape = fields.heatmaps.shape
+    place = [
+        np.arange(shape[axis], dtype=np.float32).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
+        + fields.short[:, :, axis] / np.float32(fields.stride)
+        for axis in (0, 1)
+    ]
+    first = [np.floor(side).astype(np.intp) for side in place]
+    part = [side - cell for side, cell in zip(place, first, strict=True)]
+    kinds = np.arange(shape[2])
+    total = np.zeros(fields.heatmaps.size)
+    for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        y, x = first[0] + down, first[1] + right
+        share = fields.heatmaps * np.abs(1 - down - part[0]) * np.abs(1 - right - part[1])
+        inside = (y >= 0) & (y < shape[0]) & (x >= 0) & (x < shape[1])
+        cell = (y * shape[1] + x) * shape[2] + kinds
+        total += np.bincount(cell[inside], share[inside], len(total))
+    disk = np.pi * (_DISK / fields.stride) ** 2
+    return (total / disk).clip(0, 1).astype(np.float32).reshape(shape)
+
+
+def beginnings(scores: Floats, least: float) -> tuple[Indices, Indices, Indices]:
     """The cells and keypoints at which people may begin: peaks above `least`, best first.
 
-    Rows, columns and keypoints, each (C,), of (H, W, K) probabilities. A peak is the highest of the 3 x 3 cells around,
-    where they are not all the same.
+    Rows, columns and keypoints, each (C,), of (H, W, K) scores. A peak is the highest of the 3 x 3 cells around, where
+    they are not all the same.
     """
     around = np.ones((3, 3), np.uint8)
-    highest, lowest = (change(heatmaps, around).reshape(heatmaps.shape) for change in (cv2.dilate, cv2.erode))
-    rows, columns, kinds = np.nonzero((heatmaps >= highest) & (heatmaps > lowest) & (heatmaps > least))
-    order = np.argsort(-heatmaps[rows, columns, kinds], kind="stable")[:_MAX_BEGINNINGS]
+    highest, lowest = (change(scores, around).reshape(scores.shape) for change in (cv2.dilate, cv2.erode))
+    rows, columns, kinds = np.nonzero((scores >= highest) & (scores > lowest) & (scores > least))
+    order = np.argsort(-scores[rows, columns, kinds], kind="stable")[:_MAX_BEGINNINGS]
     return rows[order], columns[order], kinds[order]
 
 
@@ -135,7 +161,7 @@ class PersonLab:
 
     heatmaps, short_offsets, mid_offsets: their names in the graph. quantised: for an output that is of whole numbers,
     the scale and the zero point that make it real. logits: whether heatmaps need the sigmoid.
-    min_score: where people may begin, 0..1. radius: of what is one keypoint, in input pixels.
+    min_score: of the votes where people may begin, 0..1. radius: of what is one keypoint, in input pixels.
     Raises ValueError for another skeleton than COCO's, and numbers out of their range.
     """
 
@@ -149,7 +175,7 @@ class PersonLab:
         mid_offsets: str = "float_mid_offsets",
         quantised: Mapping[str, Sequence[float]] | None = None,
         logits: bool = True,
-        min_score: float = 0.3,
+        min_score: float = 0.06,
         radius: float = 20.0,
     ) -> None:
         if skeleton != COCO_17:
@@ -176,11 +202,11 @@ class PersonLab:
         cells = heatmaps.shape[1:3]
         stride = (self.pixels.width - 1) / max(cells[1] - 1, 1)
         reach = max(self.pixels.width, self.pixels.height)
-        offsets = np.concatenate([short, mid], axis=-1)
-        sane = (np.abs(offsets) < reach).all(axis=-1, keepdims=True)  # nor NaN, nor inf
+        everything = np.concatenate([heatmaps, short, mid], axis=-1)
+        sane = (np.abs(everything) < reach).all(axis=-1, keepdims=True)  # nor NaN, nor inf
         heatmaps = sigmoid(heatmaps) if self._logits else heatmaps
         heatmaps, short, mid = (np.where(sane, values, 0) for values in (heatmaps, short, mid))
-        heatmaps = np.nan_to_num(heatmaps).clip(0, 1).astype(np.float32)
+        heatmaps = heatmaps.clip(0, 1).astype(np.float32)
         short = short.reshape(-1, *cells, 2, len(COCO_17))
         mid = mid.reshape(-1, *cells, 2, 2, len(_EDGES))
         images = zip(heatmaps, short, mid, regions, strict=True)
@@ -194,7 +220,7 @@ class PersonLab:
         return (values - np.float32(zero)) * np.float32(scale)
 
     def _people(self, fields: Fields, region: Region) -> Poses:
-        rows, columns, kinds = beginnings(fields.heatmaps, self._min_score)
+        rows, columns, kinds = beginnings(votes(fields), self._min_score)
         if not len(rows):
             return Poses.empty(self.skeleton)
         points, scores = follow(fields, rows, columns, kinds)
