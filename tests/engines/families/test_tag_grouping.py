@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from engines.families.tag_grouping import Grouping, adjust, candidates, match, refine
-from engines.poses import Floats
+from engines.poses import Floats, Region, to_frame
 from tests.shared import SHARED, needs_shared
 
 GOLDENS = sorted(path.stem for path in (SHARED / "goldens/decoders").glob("ae_group_*.json"))
@@ -93,6 +93,11 @@ def test_people_are_those_of_the_authors_code(name: str) -> None:
         np.testing.assert_allclose(people[..., :2], expected[..., :2], atol=1e-3, err_msg=variant)
         np.testing.assert_allclose(people[..., 2], expected[..., 2], atol=1e-6, err_msg=variant)
         np.testing.assert_allclose(people[..., 3:], expected[..., 3:], atol=1e-5, err_msg=variant)
+        if variant == "default" and len(people):
+            (x, y), side = index["final_center"], 200 * index["final_scale"][0]
+            height, width = heatmaps.shape[1:]
+            placed = to_frame(people[..., :2], [Region(x, y, side, side * height / width)] * len(people), width, height)
+            np.testing.assert_allclose(placed, golden["default_final_image_xy"], atol=5e-3)
 
 
 @needs_shared

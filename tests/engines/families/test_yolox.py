@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from engines.families.yolox import YOLOX, decode_yolox, grid
+from engines.poses import Region
 from engines.runtimes.base import PixelInput
 from tests.shared import SHARED, needs_shared
 
@@ -51,8 +52,9 @@ def test_boxes_are_those_of_rtmlib(scene: str) -> None:
     decoded = decode_yolox(raw, width, height)[0]
     np.testing.assert_allclose(decoded, golden[f"{scene}_decoded_cxcywh"], rtol=1e-5)
     family = YOLOX(PixelInput(height, width), min_score=0.45)
-    [people] = family.decode({"output": raw}, family.regions(round(width / ratio), round(height / ratio)))
+    shown = width / ratio, height / ratio
+    [people] = family.decode({"output": raw}, [Region(shown[0] / 2, shown[1] / 2, *shown)])
     expected = golden[f"{scene}_boxes_xyxy"]
     assert people.boxes.shape == expected.shape
     np.testing.assert_allclose(people.scores, golden[f"{scene}_kept_scores"], atol=1e-6)
-    np.testing.assert_allclose(people.boxes, expected, atol=0.5)  # the frame's size is rounded here
+    np.testing.assert_allclose(people.boxes, expected, atol=0.01)
