@@ -34,9 +34,10 @@ _MAX_HEAT, _MAX_FIELD = 10.0, 100.0  # the network aims at 1; outputs beyond the
 class PartAffinity:
     """Two outputs: heatmaps (n, 18 or 19, H, W), the last of 19 the background, and fields (n, 38, H, W).
 
-    heatmaps, fields: their names in the graph. upsample: peaks are looked for in heatmaps so many times larger.
-    min_score: of a keypoint, 0..1. min_keypoints: people of fewer are dropped. max_people: bounds the candidates for
-    each keypoint. The neck joins people and is not told of.
+    heatmaps, fields: their names in the graph, by default those of Open Model Zoo's human-pose-estimation-0001.
+    upsample: peaks are looked for in heatmaps so many times larger. min_score: of a keypoint, 0..1. min_keypoints:
+    people of fewer are dropped. max_people: bounds the candidates for each keypoint. The neck joins people and is not
+    told of.
     Raises ValueError for another skeleton than COCO's.
     """
 
