@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test lint bench setup lock clean help
+.PHONY: run test torch lint bench setup lock clean help
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
@@ -17,6 +17,9 @@ run: setup ## serve on port 8000 (ARGS="--port 9000" adds options)
 
 test: $(VENV)/.dev ## run the tests (ARGS="-k batching" adds options)
 	$(BIN)/python -m pytest $(ARGS)
+
+torch: $(VENV)/.dev ## install PyTorch, for `posewire build` and the tests of networks
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[torch]'
 
 lint: $(VENV)/.dev ## style and types
 	$(BIN)/ruff check .

@@ -7,13 +7,13 @@ import os
 import shutil
 import signal
 import socket
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
 import click
+import cv2
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -24,8 +24,6 @@ from service.observability import logs
 from service.serving import open_serving
 
 _M_ARENA_MAX = -8  # malloc.h
-_SWITCH_S = 0.001
-"""How long the event loop waits for the interpreter while a worker thread computes, at most."""
 _NAMES, _WHY = "POSEWIRE_CHOSEN_MODELS", "POSEWIRE_CHOSEN_WHY"
 
 
@@ -81,7 +79,7 @@ def _do_nothing(_number: int, _frame: FrameType | None) -> None:
 def worker_app() -> ASGIApp:
     """The application as uvicorn makes it in each process."""
     settings = Settings()
-    sys.setswitchinterval(_SWITCH_S)
+    cv2.setNumThreads(1)  # the work is spread over threads already; a second pool halves nothing but idle time
     _bound_memory_pools()
     logs.configure(settings.log_level, settings.log_format)
     names, why = os.environ[_NAMES].split(","), os.environ[_WHY]
