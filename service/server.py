@@ -79,7 +79,7 @@ def _do_nothing(_number: int, _frame: FrameType | None) -> None:
 def worker_app() -> ASGIApp:
     """The application as uvicorn makes it in each process."""
     settings = Settings()
-    cv2.setNumThreads(1)  # the work is spread over threads already; a second pool halves nothing but idle time
+    cv2.setNumThreads(1)  # the work is spread over threads already; a second pool would only get in their way
     _bound_memory_pools()
     logs.configure(settings.log_level, settings.log_format)
     names, why = os.environ[_NAMES].split(","), os.environ[_WHY]
