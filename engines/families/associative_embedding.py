@@ -12,9 +12,8 @@ import cv2
 import numpy as np
 
 from engines.families.base import MIRRORED
-from engines.families.regions import letterbox
 from engines.families.tag_grouping import Grouping, adjust, candidates, match, refine
-from engines.families.whole_frame import in_the_middle, people_in_frame
+from engines.families.whole_frame import WholeFrameFamily, in_the_middle, people_in_frame
 from engines.ops.flip import unmirrored
 from engines.poses import Floats, Poses, Region
 from engines.runtimes.base import Arrays, PixelInput
@@ -62,7 +61,7 @@ def resize(maps: Floats, height: int, width: int) -> Floats:
     return np.stack([cv2.resize(np.ascontiguousarray(m), size, interpolation=cv2.INTER_LINEAR) for m in maps])
 
 
-class AssociativeEmbedding:
+class AssociativeEmbedding(WholeFrameFamily):
     """Outputs `low` (n, 2K, h, w), heatmaps and then a tag map for each, and `high` (n, K, H, W), heatmaps.
 
     low, high: their names in the graph. project: look for peaks at the input's own resolution, as the authors' tests
@@ -91,17 +90,12 @@ class AssociativeEmbedding:
         self._order = tuple(fallback if order is None else order)
         if sorted(self._order) != list(range(len(skeleton))):
             raise ValueError(f"order {list(self._order)} must name each of 0..{len(skeleton) - 1} once")
-        self.pixels = pixels
-        self.skeleton = skeleton
+        super().__init__(pixels, skeleton)
         self.outputs = (low, high)
         self.flip = flip
         self._project = project
         self._refine = refine
         self._grouping = Grouping(max_people=max_people, min_score=min_score, max_distance=max_distance)
-
-    def region(self, width: int, height: int) -> Region:
-        """See `Finder.region`: the whole frame at the top left of the input."""
-        return letterbox(width, height, self.pixels.width, self.pixels.height)
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
         """See `Finder.decode`. A person's score is the mean of its keypoints' as they were found, missing ones 0."""

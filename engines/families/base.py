@@ -17,8 +17,8 @@ MIRRORED = " mirrored"
 """What the names of outputs for the mirror image end in, for those who want it: see `Flips`."""
 
 
-class Detector(Protocol):
-    """Finds people: regions of a frame in, detections out."""
+class Family(Protocol):
+    """What every role has."""
 
     @property
     def pixels(self) -> PixelInput:
@@ -27,6 +27,10 @@ class Detector(Protocol):
     @property
     def outputs(self) -> tuple[str, ...] | None:
         """The graph's outputs that `decode` reads (others are cut off before compiling), or None for all."""
+
+
+class Detector(Family, Protocol):
+    """Finds people: regions of a frame in, detections out."""
 
     def regions(self, width: int, height: int) -> list[Region]:
         """The regions of a frame of `width` x `height` that it wants to see: the whole, or the whole and tiles."""
@@ -38,16 +42,8 @@ class Detector(Protocol):
         """Join what the `regions` of one frame gave, a part each, into one set without duplicates, best first."""
 
 
-class Estimator(Protocol):
+class Estimator(Family, Protocol):
     """Finds the keypoints of one person per region."""
-
-    @property
-    def pixels(self) -> PixelInput:
-        """What its network takes."""
-
-    @property
-    def outputs(self) -> tuple[str, ...] | None:
-        """The graph's outputs that `decode` reads (others are cut off before compiling), or None for all."""
 
     @property
     def skeleton(self) -> Skeleton:
@@ -64,16 +60,8 @@ class Estimator(Protocol):
 
 
 @runtime_checkable
-class Finder(Protocol):
+class Finder(Family, Protocol):
     """Finds everybody and their keypoints in one look at the whole frame: the bottom-up and one-stage models."""
-
-    @property
-    def pixels(self) -> PixelInput:
-        """What its network takes."""
-
-    @property
-    def outputs(self) -> tuple[str, ...] | None:
-        """The graph's outputs that `decode` reads (others are cut off before compiling), or None for all."""
 
     @property
     def skeleton(self) -> Skeleton:

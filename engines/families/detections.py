@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from engines.families.regions import letterbox
-from engines.families.whole_frame import best_boxes, corners, detections_in_frame, people_in_frame
+from engines.families.whole_frame import WholeFrameFamily, best_boxes, corners, detections_in_frame, people_in_frame
 from engines.ops.activations import sigmoid
 from engines.poses import Detections, Floats, Poses, Region
 from engines.runtimes.base import Arrays, PixelInput
@@ -106,7 +106,7 @@ class BoxDetector:
         return parts[0]
 
 
-class KeypointDetector:
+class KeypointDetector(WholeFrameFamily):
     """People with their keypoints from one graph, as Keypoint R-CNN gives them.
 
     keypoints: the name of the output (n, k, K, 2 or 3) x, y (or y, x, as the boxes). keypoint_scores: that of
@@ -125,16 +125,11 @@ class KeypointDetector:
         **reading: Any,
     ) -> None:
         self._reading = Reading(**reading)
-        self.pixels = pixels
-        self.skeleton = skeleton
+        super().__init__(pixels, skeleton)
         self._keypoints = keypoints
         self._scores = keypoint_scores
         self._logits = logits
         self.outputs = (*self._reading.names, keypoints, *((keypoint_scores,) if keypoint_scores else ()))
-
-    def region(self, width: int, height: int) -> Region:
-        """See `Finder.region`: the whole frame at the top left of the input."""
-        return letterbox(width, height, self.pixels.width, self.pixels.height)
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
         """See `Finder.decode`."""

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engines.families.regions import letterbox
-from engines.families.whole_frame import best_boxes, people_in_frame
+from engines.families.whole_frame import WholeFrameFamily, best_boxes, people_in_frame
 from engines.poses import Poses, Region
 from engines.runtimes.base import Arrays, PixelInput
 from engines.skeletons import COCO_17, Skeleton
@@ -17,7 +16,7 @@ from engines.skeletons import COCO_17, Skeleton
 _BOX = 3 * len(COCO_17)
 
 
-class MoveNet:
+class MoveNet(WholeFrameFamily):
     """The only output (n, 6, 56): y, x, score of 17 keypoints, then y1, x1, y2, x2, score, as parts of the input.
 
     min_score: people under it are dropped, 0..1. overlap: boxes of a larger IoU are of one person.
@@ -31,14 +30,9 @@ class MoveNet:
     ) -> None:
         if skeleton != COCO_17:
             raise ValueError(f"skeleton {skeleton.name}: MoveNet gives {COCO_17.name}")
-        self.pixels = pixels
-        self.skeleton = skeleton
+        super().__init__(pixels, skeleton)
         self._min_score = min_score
         self._overlap = overlap
-
-    def region(self, width: int, height: int) -> Region:
-        """See `Finder.region`: the whole frame at the top left of the input."""
-        return letterbox(width, height, self.pixels.width, self.pixels.height)
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
         """See `Finder.decode`."""

@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 
 from engines.families.limb_matching import assemble, limb_scores, matches, peaks
-from engines.families.regions import letterbox
-from engines.families.whole_frame import in_the_middle, people_in_frame
+from engines.families.whole_frame import WholeFrameFamily, in_the_middle, people_in_frame
 from engines.poses import Floats, Poses, Region
 from engines.runtimes.base import Arrays, PixelInput
 from engines.skeletons import COCO_17, Skeleton
@@ -31,7 +30,7 @@ _HALF = np.float32(0.5)
 _MAX_HEAT, _MAX_FIELD = 10.0, 100.0  # the network aims at 1; outputs beyond these are a broken graph's
 
 
-class PartAffinity:
+class PartAffinity(WholeFrameFamily):
     """Two outputs: heatmaps (n, 18 or 19, H, W), the last of 19 the background, and fields (n, 38, H, W).
 
     heatmaps, fields: their names in the graph, by default those of Open Model Zoo's human-pose-estimation-0001.
@@ -59,17 +58,12 @@ class PartAffinity:
             )
         if not 1 <= upsample <= 8:
             raise ValueError(f"upsample {upsample} is not one of 1..8")
-        self.pixels = pixels
-        self.skeleton = skeleton
+        super().__init__(pixels, skeleton)
         self.outputs = (heatmaps, fields)
         self._upsample = upsample
         self._min_score = min_score
         self._min_keypoints = min_keypoints
         self._max_people = max_people
-
-    def region(self, width: int, height: int) -> Region:
-        """See `Finder.region`: the whole frame at the top left of the input."""
-        return letterbox(width, height, self.pixels.width, self.pixels.height)
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
         """See `Finder.decode`. A person's score is the mean of its keypoints', missing ones 0."""

@@ -14,8 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.families.regions import letterbox
-from engines.families.whole_frame import people_in_frame
+from engines.families.whole_frame import WholeFrameFamily, people_in_frame
 from engines.ops.activations import sigmoid
 from engines.poses import Floats, Poses, Region
 from engines.runtimes.base import Arrays, PixelInput
@@ -155,7 +154,7 @@ def suppress(points: Floats, scores: Floats, kinds: Indices, radius: float) -> t
     return np.array(stays, np.intp), np.array(totals, np.float32)
 
 
-class PersonLab:
+class PersonLab(WholeFrameFamily):
     """Three outputs on a grid that covers the input from its first pixel to its last: heatmaps (n, H, W, 17), short
     offsets (n, H, W, 34) y then x, and mid offsets (n, H, W, 64) forwards y, x, backwards y, x.
 
@@ -182,8 +181,7 @@ class PersonLab:
             raise ValueError(f"skeleton {skeleton.name}: the tree of PersonLab's offsets is that of {COCO_17.name}")
         if not 0 < min_score < 1 or not radius > 0:
             raise ValueError(f"min_score {min_score} is not within 0..1, or radius {radius} is not above 0")
-        self.pixels = pixels
-        self.skeleton = skeleton
+        super().__init__(pixels, skeleton)
         self.outputs = (heatmaps, short_offsets, mid_offsets)
         self._quantised = quantised or {}
         if unknown := sorted(set(self._quantised) - set(self.outputs)):
@@ -191,10 +189,6 @@ class PersonLab:
         self._logits = logits
         self._min_score = min_score
         self._radius = radius
-
-    def region(self, width: int, height: int) -> Region:
-        """See `Finder.region`: the whole frame at the top left of the input."""
-        return letterbox(width, height, self.pixels.width, self.pixels.height)
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
         """See `Finder.decode`."""

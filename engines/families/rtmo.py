@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engines.families.regions import letterbox
-from engines.families.whole_frame import best_boxes, people_in_frame
+from engines.families.whole_frame import WholeFrameFamily, best_boxes, people_in_frame
 from engines.poses import Poses, Region
 from engines.runtimes.base import Arrays, PixelInput
 from engines.skeletons import Skeleton
 
 
-class RTMO:
+class RTMO(WholeFrameFamily):
     """Outputs `dets` (n, k, 5) x1, y1, x2, y2, score and `keypoints` (n, k, K, 3) x, y, score, in input pixels.
 
     min_score: people under it are dropped, 0..1. overlap: boxes of a larger IoU are of one person; the graph itself
@@ -25,14 +24,9 @@ class RTMO:
     def __init__(
         self, pixels: PixelInput, skeleton: Skeleton, *, min_score: float = 0.1, overlap: float = 0.45
     ) -> None:
-        self.pixels = pixels
-        self.skeleton = skeleton
+        super().__init__(pixels, skeleton)
         self._min_score = min_score
         self._overlap = overlap
-
-    def region(self, width: int, height: int) -> Region:
-        """See `Finder.region`: the whole frame at the top left of the input."""
-        return letterbox(width, height, self.pixels.width, self.pixels.height)
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
         """See `Finder.decode`."""

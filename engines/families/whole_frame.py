@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.families.regions import letterbox
 from engines.ops.nms import nms
 from engines.poses import Detections, Floats, Poses, Region, to_frame
 from engines.runtimes.base import PixelInput
@@ -18,6 +19,18 @@ _MAX_SCORE = 1.5  # a probability, rounded however badly
 _MARGIN = 0.05  # of the longer side of a box around keypoints: skull, hands and clothes
 
 Indices = NDArray[np.intp]
+
+
+class WholeFrameFamily:
+    """A `Finder` without its decoding: its network sees the whole frame at the top left of the input."""
+
+    def __init__(self, pixels: PixelInput, skeleton: Skeleton) -> None:
+        self.pixels = pixels
+        self.skeleton = skeleton
+
+    def region(self, width: int, height: int) -> Region:
+        """See `Finder.region`."""
+        return letterbox(width, height, self.pixels.width, self.pixels.height)
 
 
 def people_in_frame(

@@ -85,7 +85,7 @@ class Worker(Generic[T, R]):
         self.restarts += 1
         try:
             self._observer.restarted(self._name)
-        except Exception:
+        except Exception:  # whoever only counts must not cost the thread that takes over
             logger.exception("the observer of %s failed", self._name)
         self._thread = self._new_thread()
         self._thread.start()
