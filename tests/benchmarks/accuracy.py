@@ -1,27 +1,25 @@
 """Keypoint AP of whole pipelines on real COCO images: python -m tests.benchmarks accuracy [--json FILE]
 
-Needs ../shared/data/coco. The last 32 images in the order of the annotation file, by pycocotools. Images go in as the
-server gets them: encoded, and decoded only as large as the pipeline needs; `full decode` shows what that costs.
+Needs ../shared/data/coco. The last 32 images in the order of the annotation file, by `service.evaluation`. Images go in
+as the server gets them: encoded, and decoded only as large as the pipeline needs; `full decode` shows what that costs.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import io
+import json
 import tempfile
 from pathlib import Path
 
 import orjson
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from engines.catalogue import Catalogue, load
 from engines.skeletons import COCO_17
 from service.config import Settings
+from service.evaluation import keypoint_ap
 from service.formats.coco import coco_results
 from service.pipelines import Estimate
-from service.serving import open_serving
+from service.serving import Serving, open_serving
 from service.stages import Ask
 from tests.benchmarks.report import Row, main, table
 from tests.shared import SHARED, weights_catalogue
@@ -44,42 +42,32 @@ _RUNS = (
 
 def evaluate(catalogue: Catalogue, model: str, precision: str, full_size: bool, images: int = 32) -> Row:
     """AP and AR of one model on the last `images` images."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(SHARED / "data/coco/person_keypoints.json"))
-        numbers = [image["id"] for image in truth.dataset["images"]][-images:]
-        serving = open_serving(catalogue, [model], Settings(precision=precision))
-        estimates = asyncio.run(_estimate(serving, [_file(truth, n) for n in numbers], full_size))
-        results = [
-            row
-            for number, estimate in zip(numbers, estimates, strict=True)
-            for row in coco_results(estimate.poses.as_skeleton(COCO_17), image_id=number)
-        ]
-        plain = orjson.loads(orjson.dumps(results, option=orjson.OPT_SERIALIZE_NUMPY))
-        scoring = COCOeval(truth, truth.loadRes(plain), "keypoints")
-        scoring.params.imgIds = numbers
-        scoring.evaluate()
-        scoring.accumulate()
-        scoring.summarize()
+    truth = json.loads((SHARED / "data/coco/person_keypoints.json").read_bytes())
+    truth["images"] = truth["images"][-images:]
+    numbers = {image["id"] for image in truth["images"]}
+    truth["annotations"] = [person for person in truth["annotations"] if person["image_id"] in numbers]
+    serving = open_serving(catalogue, [model], Settings(precision=precision))
+    files = [SHARED / "data/coco" / image["file_name"] for image in truth["images"]]
+    estimates = asyncio.run(_estimate(serving, files, full_size))
+    results = [
+        row
+        for image, estimate in zip(truth["images"], estimates, strict=True)
+        for row in coco_results(estimate.poses.as_skeleton(COCO_17), image_id=image["id"])
+    ]
+    figures = keypoint_ap(truth, orjson.loads(orjson.dumps(results, option=orjson.OPT_SERIALIZE_NUMPY)))
     spec = serving.default.pipeline.stages[-1].runtime.spec
     return {
         "model": model,
         "precision": spec.precision,
         "decode": "full" if full_size else "as needed",
-        "AP": round(float(scoring.stats[0]), 3),
-        "AP50": round(float(scoring.stats[1]), 3),
-        "AR": round(float(scoring.stats[5]), 3),
+        "AP": round(figures.ap, 3),
+        "AP50": round(figures.ap50, 3),
+        "AR": round(figures.ar, 3),
         "people": len(results),
     }
 
 
-def _file(truth: COCO, number: int) -> Path:
-    return SHARED / "data/coco" / str(truth.imgs[number]["file_name"])
-
-
-async def _estimate(serving: object, files: list[Path], full_size: bool) -> list[Estimate]:
-    from service.serving import Serving
-
-    assert isinstance(serving, Serving)
+async def _estimate(serving: Serving, files: list[Path], full_size: bool) -> list[Estimate]:
     await serving.start()
     ask = Ask(min_score=0.01, admitted=True)
     try:

@@ -44,7 +44,7 @@ from tests.benchmarks.report import Row, main, table
 from tests.graphs import tiny_catalogue
 from tests.pictures import astronaut, encoded, photo
 from tests.servers import ServerProcess
-from tests.shared import SHARED
+from tests.shared import SHARED, weights_catalogue
 
 _CROWDS = (16, 32)
 """Requests at once that saturate a server; the better one counts."""
@@ -175,28 +175,6 @@ def _show(rows: list[Row]) -> str:
     return f"{table(figures)}\n\n{table(ratios)}"
 
 
-def _tinypose(folder: Path) -> Path:
-    """A catalogue file with TinyPose on the whole frame, which tests/weights.toml has behind a detector."""
-    path = folder / "tinypose.toml"
-    path.write_text(_TINYPOSE.replace("WEIGHTS", str(SHARED / "data/weights")))
-    return path
-
-
-_TINYPOSE = """
-[models.tinypose-whole]
-title = "TinyPose on the whole frame"
-role = "estimator"
-family = "heatmap"
-skeleton = "coco-17"
-licence = "Apache-2.0"
-commercial = true
-source = { kind = "file", path = "WEIGHTS" }
-files = [{ path = "tinypose_256x192/model.xml" }, { path = "tinypose_256x192/model.bin" }]
-input = { width = 192, height = 256, mean = [123.675, 116.28, 103.53], std = [58.395, 57.12, 57.375] }
-options = { output = "conv2d_441.tmp_1" }
-"""
-
-
 def run() -> list[Row]:
     """The little network, and TinyPose where its weights are."""
     with tempfile.TemporaryDirectory() as name:
@@ -207,7 +185,7 @@ def run() -> list[Row]:
         if SHARED.is_dir():
             portrait = folder / "portrait.jpg"  # a trained network has to see somebody to answer
             portrait.write_bytes(encoded(astronaut().resize((640, 480)), quality=90))
-            rows += compare(Task(_tinypose(folder), "tinypose-whole", portrait, "/pose?min_score=0"), rounds=2)
+            rows += compare(Task(weights_catalogue(folder), "tinypose-whole", portrait, "/pose?min_score=0"), rounds=2)
     return rows
 
 

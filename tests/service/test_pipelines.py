@@ -5,28 +5,25 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engines.catalogue import load
 from engines.poses import Detections
 from engines.runtimes.base import Arrays
 from service.batching import DeadlineExceededError, OverloadedError
-from service.config import Settings
 from service.imaging.errors import UndecodableImageError
 from service.pipelines import estimate_all
-from service.serving import Serving, open_serving
+from service.serving import Serving
 from service.stages import Ask
 from tests.graphs import tiny_catalogue
 from tests.pictures import encoded, photo
+from tests.stories import run, serve
 from tests.waiting import until
 
-Result = TypeVar("Result")
 JPEG = encoded(photo(640, 480), quality=90)
 ASK = Ask(min_score=0.0)
 
@@ -51,21 +48,6 @@ class Gated:
         self.batches.append(len(next(iter(feeds.values()))))
         self.open.wait(30)
         return self._run(feeds)
-
-
-def serve(catalogue: Path, model: str) -> Serving:
-    return open_serving(load([catalogue]), [model], Settings())
-
-
-def run(serving: Serving, story: Coroutine[Any, Any, Result]) -> Result:
-    async def whole() -> Result:
-        await serving.start()
-        try:
-            return await story
-        finally:
-            await serving.close(5.0)
-
-    return asyncio.run(whole())
 
 
 def test_a_detector_finds_the_people_and_each_is_estimated_in_the_pixels_of_the_image(catalogue: Path) -> None:

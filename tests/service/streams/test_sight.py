@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pytest
 
-from engines.catalogue import load
 from engines.runtimes.base import Arrays
-from service.config import Settings
-from service.serving import Serving, open_serving
+from service.serving import Serving
 from service.stages import Ask
 from service.streams.memory import Memory
 from service.streams.protocol import Hello
@@ -24,29 +20,14 @@ from service.tracking.zones import Zone
 from tests.graphs import tiny_catalogue
 from tests.pictures import encoded, photo
 from tests.shared import SHARED, needs_shared, weights_catalogue
+from tests.stories import run, serve
 
-Result = TypeVar("Result")
 JPEG = encoded(photo(1280, 960), quality=90)
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_catalogue(tmp_path_factory.mktemp("sight"))
-
-
-def serve(catalogue: Path, model: str) -> Serving:
-    return open_serving(load([catalogue]), [model], Settings())
-
-
-def run(serving: Serving, story: Coroutine[Any, Any, Result]) -> Result:
-    async def whole() -> Result:
-        await serving.start()
-        try:
-            return await story
-        finally:
-            await serving.close(5.0)
-
-    return asyncio.run(whole())
 
 
 def sight(serving: Serving, pool: ThreadPoolExecutor, memory: Memory | None = None, **wishes: Any) -> Sight:
