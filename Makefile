@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test torch lint bench setup lock clean help
+.PHONY: run test extras lint bench setup lock clean help
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
@@ -18,8 +18,7 @@ run: setup ## serve on port 8000 (ARGS="--port 9000" adds options)
 test: $(VENV)/.dev ## run the tests (ARGS="-k batching" adds options)
 	$(BIN)/python -m pytest $(ARGS)
 
-torch: $(VENV)/.dev ## install PyTorch, for `posewire build` and the tests of networks
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[torch]'
+extras: $(VENV)/.extras ## install PyTorch, TensorRT-RTX and Ray, for `posewire build`, `batch --ray` and their tests
 
 lint: $(VENV)/.dev ## style and types
 	$(BIN)/ruff check .
@@ -34,6 +33,8 @@ lock: $(VENV)/.dev ## choose versions anew, after a change of pyproject.toml
 		--upgrade pyproject.toml -o .lock/run.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
 		--upgrade -c .lock/run.txt --group dev pyproject.toml -o .lock/dev.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
+		-c .lock/dev.txt --extra torch --extra rtx --extra ray pyproject.toml -o .lock/extras.txt
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
@@ -51,4 +52,9 @@ $(VENV)/.run: .lock/run.txt pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.dev: .lock/dev.txt $(VENV)/.run | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r .lock/dev.txt
+	@touch $@
+
+# Without hashes, and as bounds: PyTorch has many builds of a version, and an index may offer a smaller one than PyPI's
+$(VENV)/.extras: .lock/extras.txt $(VENV)/.dev | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c .lock/extras.txt -e '.[torch,rtx,ray]'
 	@touch $@
