@@ -1,0 +1,70 @@
+"""Which TensorRT is here: TensorRT itself, or TensorRT for RTX, which builds plans without a GPU.
+
+Both have one Python API; code takes it from here as `trt`, so that nothing else asks which it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any
+
+from engines.build.gpu import Gpu
+
+TENSORRT, TENSORRT_RTX = "tensorrt", "tensorrt-rtx"
+_MODULES = MappingProxyType({TENSORRT: ("tensorrt", "tensorrt_lean"), TENSORRT_RTX: ("tensorrt_rtx",)})
+_TURING = (7, 5)
+
+
+class NoTensorRTError(RuntimeError):
+    """There is no TensorRT here that could do what was asked; the message says what to install."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flavour:
+    """An installed TensorRT. name: "tensorrt" or "tensorrt-rtx". trt: its Python module."""
+
+    name: str
+    version: str
+    trt: Any
+
+    @property
+    def builds(self) -> bool:
+        """Whether it makes plans; the lean runtime only runs them."""
+        return hasattr(self.trt, "Builder")
+
+    def target(self, gpu: Gpu | None) -> str:
+        """The GPUs that its plans run on, in a word that fits a file's name.
+
+        TensorRT times kernels on the very GPU, so its plans are for that one. TensorRT-RTX compiles ahead for many
+        architectures and finishes on the GPU: compute capability 8.0 and later, or Turing alone.
+        Raises NoTensorRTError where it needs a GPU and there is none.
+        """
+        if self.name == TENSORRT_RTX:
+            return "sm75" if gpu is not None and gpu.capability == _TURING else "sm80-and-later"
+        if gpu is None:
+            raise NoTensorRTError(
+                "TensorRT needs an NVIDIA GPU with its driver, and finds none; `nvidia-smi` says more. "
+                "Plans can be built without one by TensorRT-RTX: pip install 'posewire[rtx]'"
+            )
+        return gpu.word
+
+
+def find_flavour(gpu: Gpu | None, wanted: Sequence[str] = (TENSORRT, TENSORRT_RTX)) -> Flavour:
+    """The first of `wanted` that is installed and of use: TensorRT itself is of none without a GPU.
+
+    Raises NoTensorRTError where there is none.
+    """
+    for name in wanted:
+        if name == TENSORRT and gpu is None and TENSORRT_RTX in wanted:
+            continue
+        for module in _MODULES[name]:
+            try:
+                trt = import_module(module)
+            except ImportError:  # not installed, or without the libraries that it loads
+                continue
+            return Flavour(name, trt.__version__, trt)
+    extra = "tensorrt" if gpu is not None else "rtx"
+    raise NoTensorRTError(f"TensorRT is not installed: pip install 'posewire[{extra}]'")
