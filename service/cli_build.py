@@ -38,7 +38,7 @@ class _Size(click.ParamType[tuple[int, int]]):
     "--size", type=_Size(), help="Input of the network.  [default: what the file's name says, or the paper's]"
 )
 @click.option("--name", help="What to call the model.  [default: ARCHITECTURE]")
-@click.option("--skeleton", help="What the keypoints are.  [default: coco-17 where there are 17]")
+@click.option("--skeleton", help="What the keypoints are.  [default: by number, coco-17 or mpii-16]")
 @click.option(
     "--detector", default="rtmdet-nano", show_default=True, help="Who finds people; none: look at whole frames."
 )

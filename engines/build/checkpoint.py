@@ -11,7 +11,7 @@ from engines.build.export import export_onnx
 from engines.build.published import PUBLISHED, Published, size_in
 from engines.networks.checkpoints import keypoints_in, load_network
 from engines.runtimes.base import PixelInput
-from engines.skeletons import COCO_17, SKELETONS
+from engines.skeletons import COCO_17, MPII_16, SKELETONS
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"  # as catalogue files demand
 _FIRST_WORDS = "# Built by `posewire build"
@@ -26,7 +26,8 @@ class Order:
     """What to build.
 
     architecture: one of `engines.networks.NETWORKS`. size: height and width of the input; None takes what the
-    checkpoint's name says, or else the authors' first. skeleton: None takes COCO's where there are 17 keypoints.
+    checkpoint's name says, or else the authors' first.
+    skeleton: None takes COCO's where there are 17 keypoints, MPII's where there are 16.
     detector: the model that finds the people, None to look at whole frames; bottom-up networks have none.
     """
 
@@ -88,10 +89,9 @@ def _sized(published: Published, order: Order) -> PixelInput:
 
 def _skeleton(order: Order, count: int) -> str:
     fitting = [skeleton.name for skeleton in SKELETONS.values() if len(skeleton) == count]
-    if order.skeleton is None and COCO_17.name in fitting:
-        return COCO_17.name
-    if order.skeleton in fitting:
-        return order.skeleton
+    for wanted in (COCO_17.name, MPII_16.name) if order.skeleton is None else (order.skeleton,):
+        if wanted in fitting:
+            return wanted
     asked = "say which skeleton that is" if order.skeleton is None else f"{order.skeleton} does not fit"
     those = f"of {count} keypoints there is {', '.join(fitting)}" if fitting else "no skeleton here has as many"
     raise BuildError(f"{order.checkpoint} has {count} keypoints: {asked}; {those}")
@@ -115,4 +115,7 @@ def _entry(order: Order, published: Published, pixels: PixelInput, skeleton: str
         f"input = {{ width = {pixels.width}, height = {pixels.height}, order = {json.dumps(pixels.order)}, "
         f"mean = {list(pixels.mean)}, std = {list(pixels.std)}, pad = {pad} }}",
     ]
+    if published.options:
+        options = ", ".join(f"{key} = {json.dumps(value)}" for key, value in published.options.items())
+        lines.append(f"options = {{ {options} }}")
     return "\n".join(lines) + "\n"

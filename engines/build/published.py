@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from torch import Tensor, nn
@@ -37,6 +37,7 @@ class Published:
 
     outputs: the names of the exported graph's. peak: the value of a heatmap's peak where the last of several outputs
     is the answer; None where the network's outputs are served as they are. side: what sides must be a multiple of.
+    options: of the family, in the catalogue.
     """
 
     role: Role
@@ -45,6 +46,7 @@ class Published:
     pixels: PixelInput
     peak: float | None = None
     side: int = 32
+    options: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def answering(self, network: nn.Module) -> nn.Module:
         """The network, cut down to what is served."""
@@ -63,7 +65,10 @@ def _bottom_up(side: int) -> Published:
 # OpenCV's BGR with the means of RGB: so the authors trained, COLOR_RGB: false in their later configurations.
 _SIMPLE_BASELINE = _top_down(PixelInput(256, 192, "bgr", _IMAGENET_MEAN, _IMAGENET_STD))
 _HRNET = _top_down(PixelInput(256, 192, "rgb", _IMAGENET_MEAN, _IMAGENET_STD))
-_CPN = _top_down(PixelInput(256, 192, "rgb", (122.7717, 115.9465, 102.9801), (255, 255, 255), pad=114), peak=255.0)
+_CPN = replace(
+    _top_down(PixelInput(256, 192, "rgb", (122.7717, 115.9465, 102.9801), (255, 255, 255), pad=114), peak=255.0),
+    options={"refinement": "blurred"},
+)
 _HOURGLASS = _top_down(PixelInput(256, 256, "rgb", (0, 0, 0), (255, 255, 255)), peak=1.0, side=64)
 
 PUBLISHED: Mapping[str, Published] = MappingProxyType(

@@ -5,6 +5,7 @@ none, the one of its first download (trust on first use), which is kept beside t
 """
 
 from engines.fetching.sources import (
+    CheckpointSource,
     FetchError,
     File,
     FileSource,
@@ -17,6 +18,7 @@ from engines.fetching.sources import (
 from engines.fetching.store import fetch, is_cached, locate
 
 __all__ = [
+    "CheckpointSource",
     "FetchError",
     "File",
     "FileSource",

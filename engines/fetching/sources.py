@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 
 class FetchError(Exception):
@@ -59,7 +59,9 @@ class PypiSource:
 
 @dataclass(frozen=True, slots=True)
 class HttpsSource:
-    """A file at a URL, or a zip there whose members the files are."""
+    """A file at a URL, or a zip there whose members the files are; a URL that ends in a slash is the folder of files
+    that are downloaded one by one.
+    """
 
     url: str
 
@@ -72,6 +74,15 @@ class HttpsSource:
     def name(self) -> str:
         """The last part of the URL's path."""
         return PurePosixPath(unquote(urlsplit(self.url).path)).name
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether each file has a URL of its own."""
+        return urlsplit(self.url).path.endswith("/")
+
+    def url_of(self, file: File) -> str:
+        """Where to download what `file` is, or is in."""
+        return f"{self.url}{quote(file.path)}" if self.is_folder else self.url
 
     @property
     def key(self) -> str:
@@ -92,7 +103,24 @@ class FileSource:
         return str(self.path)
 
 
-Source = PypiSource | HttpsSource | FileSource
+@dataclass(frozen=True, slots=True)
+class CheckpointSource:
+    """Weights that their authors publish behind a page for people, of which `posewire build` makes a model.
+
+    architecture: one of `engines.networks.NETWORKS`. url: the page. file: what the authors call the weights.
+    """
+
+    architecture: str
+    url: str
+    file: str
+
+    @property
+    def origin(self) -> str:
+        """What messages call it."""
+        return f"{self.file} of {self.url}"
+
+
+Source = PypiSource | HttpsSource | FileSource | CheckpointSource
 
 
 def permitted(url: str, first: str | None = None) -> bool:

@@ -4,7 +4,7 @@ Every source has a folder, `<cache>/<source.key>/`, that holds
 
     files/<path>             the model files
     files/<path>.lock.json   what vouches for each (see records)
-    download.part            what an interrupted download left, to be resumed
+    *.part                   what an interrupted download left, to be resumed
     work-*/                  the fetch under way; what a killed one left is swept by the next
     .lock                    held by the process that fetches
 
@@ -24,10 +24,19 @@ from pathlib import Path, PurePosixPath
 
 from engines.fetching import pypi, records
 from engines.fetching.archives import take
-from engines.fetching.sources import FetchError, File, FileSource, HttpsSource, Progress, PypiSource, Source
+from engines.fetching.sources import (
+    CheckpointSource,
+    FetchError,
+    File,
+    FileSource,
+    HttpsSource,
+    Progress,
+    PypiSource,
+    Source,
+)
 
 
-def locate(cache: Path, source: Source, file: File) -> Path:
+def locate(cache: Path, source: PypiSource | HttpsSource | FileSource, file: File) -> Path:
     """Where `file` lies, or will lie once it is fetched."""
     if isinstance(source, FileSource):
         single = source.path.name == file.path and not source.path.is_dir()
@@ -37,6 +46,8 @@ def locate(cache: Path, source: Source, file: File) -> Path:
 
 def is_cached(cache: Path, source: Source, files: Sequence[File]) -> bool:
     """Whether all `files` are on this machine. One that changed since it was fetched is hashed, and counts if sound."""
+    if isinstance(source, CheckpointSource):
+        return False
     if isinstance(source, FileSource):
         return all(locate(cache, source, file).is_file() for file in files)
     return all(records.is_verified(locate(cache, source, file), file, source.origin) for file in files)
@@ -56,8 +67,14 @@ def fetch(
     What the cache holds is used without touching the network. `also` names further files of the same source: where
     they come with the download they are kept too, so that nobody needs to download it again for them.
     connect_timeout: seconds within which the publisher's machine must take the connection.
-    Raises FetchError where a file cannot be had, is not the one expected, or cannot be written.
+    Raises FetchError where a file cannot be had, is not the one expected, or cannot be written, and where it is to be
+    built.
     """
+    if isinstance(source, CheckpointSource):
+        raise FetchError(
+            f"{source.architecture} is built from its authors' weights, which no program can fetch",
+            f"get {source.origin} and run `posewire build {source.architecture} --checkpoint {source.file}`",
+        )
     if isinstance(source, FileSource):
         for file in files:
             _check_in_place(locate(cache, source, file), file)
@@ -98,15 +115,21 @@ def _bring_in(
     connect_timeout: float,
 ) -> None:
     """Download `source` and publish `files`, all of them or none. Needs the lock."""
-    with _workspace(cache / source.key) as work:
-        archive = _download(source, cache / source.key, work, progress, connect_timeout)
+    folder = cache / source.key
+    one_by_one = isinstance(source, HttpsSource) and source.is_folder
+    with _workspace(folder) as work:
+        archive = None if one_by_one else _download(source, files[0], folder, work, progress, connect_timeout)
 
         def unpack(index: int, file: File) -> tuple[Path, Path, str]:
-            path, final = _unpack(archive, source, file, work / str(index)), locate(cache, source, file)
+            target, final = work / str(index), locate(cache, source, file)
+            if archive is None:
+                path = _download(source, file, folder, work, progress, connect_timeout).replace(target)
+            else:
+                path = _unpack(archive, source, file, target)
             return path, final, _checked_digest(path, final, file, source.origin)
 
         sound = [unpack(i, file) for i, file in enumerate(files)]
-        for i, file in enumerate(also, len(files)):
+        for i, file in enumerate(() if one_by_one else also, len(files)):
             with suppress(FetchError):  # whoever wants that file will hear what is wrong with it
                 sound.append(unpack(i, file))
         for path, final, digest in sound:
@@ -118,15 +141,22 @@ def _bring_in(
 
 
 def _download(
-    source: PypiSource | HttpsSource, folder: Path, work: Path, progress: Progress | None, connect_timeout: float
+    source: PypiSource | HttpsSource,
+    file: File,
+    folder: Path,
+    work: Path,
+    progress: Progress | None,
+    connect_timeout: float,
 ) -> Path:
-    """Get what `source` names into `work`. Only an unfinished HTTPS download stays behind in `folder`."""
+    """Get what `file` is, or is in, into `work`. Only an unfinished HTTPS download stays behind in `folder`."""
     if isinstance(source, PypiSource):
         return pypi.download(source, work, progress=progress)
     from engines.fetching import https  # its httpx takes 0.1 s to import: downloads pay for that, not every start
 
-    part = folder / "download.part"
-    https.download(source.url, part, label=source.name, progress=progress, connect_timeout=connect_timeout)
+    url = source.url_of(file)
+    part = folder / f"{file.path.replace('/', '-') if source.is_folder else 'download'}.part"
+    label = PurePosixPath(file.path).name if source.is_folder else source.name
+    https.download(url, part, label=label, progress=progress, connect_timeout=connect_timeout)
     # Moved before anything is checked, so that nobody resumes a download that proves wrong.
     return part.replace(work / "download")
 

@@ -9,8 +9,19 @@ from zipfile import ZipFile
 
 import pytest
 
-from engines import catalogue, fetching
-from engines.catalogue import CatalogueError, Choice, FetchError, File, FileSource, PypiSource, UnknownModelError
+from engines import catalogue
+from engines.catalogue import (
+    CatalogueError,
+    CheckpointSource,
+    Choice,
+    FetchError,
+    File,
+    FileSource,
+    HttpsSource,
+    PypiSource,
+    UnknownModelError,
+)
+from engines.families import DETECTORS, ESTIMATORS, FINDERS
 from engines.runtimes.base import PixelInput
 from tests.shared import SHARED, needs_shared
 
@@ -47,13 +58,13 @@ def test_the_built_in_models(tmp_path: Path) -> None:
     assert len(models) == len(models.models()) == len(list(models))
     assert models.defaults == ("rtmpose-s", "blazepose")
     for model in models.models():
-        assert model.licence == "Apache-2.0"
-        assert model.commercial
         assert model.title
+        assert model.publisher
         assert model.accuracy or model.role == "detector"
         assert all(file.sha256 for file in model.files) or model.name in _UNPINNED
         assert not model.cached
-    assert not _UNPINNED & set(models.defaults)
+        if model.name in models.defaults:
+            assert all(part.commercial and part.name not in _UNPINNED for part in models.parts(model.name))
     blazepose = models["blazepose"]
     assert blazepose.source == PypiSource("mediapipe", "0.10.21", "3.11", "manylinux_2_28_x86_64")
     assert blazepose.input == PixelInput(256, 256, "rgb", (0, 0, 0), (255, 255, 255), "edge")
@@ -63,14 +74,70 @@ def test_the_built_in_models(tmp_path: Path) -> None:
     assert [part.input.order for part in models.parts("rtmpose-s")] == ["rgb", "bgr"]
 
 
+ROWS = {
+    "simple-baseline-r50": ("MIT, weights for research", False, "AP 70.4 (COCO val2017, flip test)"),
+    "simple-baseline-r101": ("MIT, weights for research", False, "AP 71.4 (COCO val2017, flip test)"),
+    "simple-baseline-r152": ("MIT, weights for research", False, "AP 72.0 (COCO val2017, flip test)"),
+    "hrnet-w32": ("MIT", True, "AP 74.4 (COCO val2017, flip test)"),
+    "hrnet-w48": ("MIT", True, "AP 75.1 (COCO val2017, flip test)"),
+    "higherhrnet-w32": ("MIT", True, "AP 67.1 (COCO val2017, flip test, one scale)"),
+    "higherhrnet-w48": ("MIT", True, "AP 69.9 (COCO val2017, flip test, one scale)"),
+    "hourglass-8": ("BSD-3-Clause", True, "PCKh@0.5 90.1 (MPII validation)"),
+    "rtmdet-nano": ("Apache-2.0", True, "box AP 40.3 (COCO val2017, persons)"),
+    "rtmdet-m": ("Apache-2.0", True, "box AP 62.5 (COCO val2017, persons)"),
+    "rtmpose-t": ("Apache-2.0", True, "AP 65.9 (COCO val2017)"),
+    "rtmpose-s": ("Apache-2.0", True, "AP 69.7 (COCO val2017)"),
+    "rtmpose-m": ("Apache-2.0", True, "AP 74.9 (COCO val2017)"),
+    "rtmpose-l": ("Apache-2.0", True, "AP 76.7 (COCO val2017)"),
+    "rtmo-s": ("Apache-2.0", True, "AP 68.6 (COCO val2017)"),
+    "rtmo-m": ("Apache-2.0", True, "AP 72.6 (COCO val2017)"),
+    "rtmo-l": ("Apache-2.0", True, "AP 74.8 (COCO val2017)"),
+    "movenet-multipose": ("Apache-2.0", True, "none published"),
+    "human-pose-estimation-0001": ("Apache-2.0", True, "AP 42.8 (a part of COCO val)"),
+    "posenet": ("Apache-2.0", True, "AP 25.9 (32 images of COCO val2017 with several people; measured)"),
+    "blazepose": ("Apache-2.0", True, "PCK@0.2 95.5 (yoga), 96.3 (dance), 95.7 (HIIT): one person, 2 to 4 m away"),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_every_promised_model_has_a_row_with_publisher_licence_and_accuracy(name: str) -> None:
+    model = catalogue.load([])[name]
+    assert (model.licence, model.commercial, model.accuracy) == ROWS[name]
+    assert model.publisher
+    assert isinstance(model.source, PypiSource) or model.source.origin.rpartition(" ")[2].startswith("https://")
+    families = DETECTORS if model.role == "detector" else ESTIMATORS if model.role == "estimator" else FINDERS
+    assert model.family in families
+
+
+def test_a_model_to_be_built_says_how(tmp_path: Path) -> None:
+    model = catalogue.load([], tmp_path)["hrnet-w32"]
+    page = "https://github.com/leoxiaobin/deep-high-resolution-net.pytorch"
+    assert model.source == CheckpointSource("hrnet-w32", page, "pose_hrnet_w32_256x192.pth")
+    assert not model.cached
+    with pytest.raises(FetchError) as caught:
+        model.fetch()
+    assert caught.value.hint == (
+        f"get pose_hrnet_w32_256x192.pth of {page} and run "
+        "`posewire build hrnet-w32 --checkpoint pose_hrnet_w32_256x192.pth`"
+    )
+
+
+def test_a_graph_and_its_weights_are_files_of_one_folder() -> None:
+    model = catalogue.load([])["human-pose-estimation-0001"]
+    assert isinstance(model.source, HttpsSource)
+    graph, weights = (model.source.url_of(file) for file in model.files)
+    assert graph.endswith("/FP32/human-pose-estimation-0001.xml")
+    assert weights == graph.removesuffix("xml") + "bin"
+
+
 def test_models_of_one_source_share_its_download(tmp_path: Path) -> None:
     models = catalogue.load([], tmp_path)
     pose, detector = models["blazepose"], models["blazepose-detector-single"]
     assert pose.also == detector.files
     assert detector.also == pose.files
-    folders = {fetching.locate(tmp_path, part.source, part.files[0]).relative_to(tmp_path).parts[0]
-               for part in (pose, detector, models["blazepose-single"])}  # fmt: skip
-    assert len(folders) == 1
+    assert isinstance(pose.source, PypiSource)
+    assert pose.source.key
+    assert {part.source for part in (pose, detector, models["blazepose-single"])} == {pose.source}
     assert models["rtmpose-s"].also == ()
 
 
@@ -151,8 +218,8 @@ FILES = 'files = [{ path = "a" }]'
     ("source", "more", "message"),
     [
         ("3", "", "source: is 3; it must be a table"),
-        ("{}", "", "source kind: is missing; it must be one of file, https, pypi"),
-        ('{ kind = "ftp" }', "", "source kind: is 'ftp'; it must be one of file, https, pypi"),
+        ("{}", "", "source kind: is missing; it must be one of checkpoint, file, https, pypi"),
+        ('{ kind = "ftp" }', "", "source kind: is 'ftp'; it must be one of checkpoint, file, https, pypi"),
         ('{ kind = "file" }', "", "source path: is missing; it must be a text"),
         ('{ kind = "https", url = "http://a.example/b" }', FILES, "source url: is .* it must be an https:// address"),
         (

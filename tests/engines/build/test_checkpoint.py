@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from engines.build.checkpoint import BuildError, Order, build_checkpoint
 from engines.build.published import PUBLISHED, Answer, size_in
-from engines.catalogue import load
+from engines.catalogue import CheckpointSource, load
 from engines.networks import NETWORKS, build_network
 from service.cli import main
 from tests.engines.networks.recipe import fill
@@ -105,6 +105,28 @@ def test_a_catalogue_file_of_the_users_own_is_not_overwritten(tmp_path: Path) ->
     with pytest.raises(BuildError, match=r"mine\.toml is not a file that was built; choose another name or folder"):
         build_checkpoint(Order("simple-baseline-r50", checkpoint, "mine"), tmp_path)
     assert (tmp_path / "mine.toml").read_text() == "[models.other]\n"
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_catalogues_rows_say_what_building_makes(name: str) -> None:
+    row, made = load([])[name], PUBLISHED[name]
+    assert isinstance(row.source, CheckpointSource)
+    assert row.source.architecture == name
+    assert row.input == made.pixels
+    assert (row.role, row.family, row.options) == (made.role, made.family, made.options)
+
+
+def test_sixteen_keypoints_are_mpiis(tmp_path: Path) -> None:
+    checkpoint = empty_checkpoint(tmp_path / "empty.pth", "simple-baseline-r50", 16)
+    built = build_checkpoint(Order("simple-baseline-r50", checkpoint, "mine", size=(64, 64)), tmp_path)
+    assert built.skeleton == "mpii-16"
+    assert load([built.catalogue])["mine"].skeleton == "mpii-16"
+
+
+def test_options_of_the_family_are_written_down(tmp_path: Path) -> None:
+    checkpoint = empty_checkpoint(tmp_path / "empty.pth", "cpn-r50", 17)
+    built = build_checkpoint(Order("cpn-r50", checkpoint, "mine", size=(64, 64)), tmp_path)
+    assert load([built.catalogue])["mine"].options == {"refinement": "blurred"}
 
 
 def test_every_network_can_be_built_and_the_command_names_it() -> None:

@@ -9,7 +9,7 @@ CONTENT = bytes(range(256)) * 4096  # 1 MiB
 
 
 class Publisher(ThreadingHTTPServer):
-    """Serves `content` at every path.
+    """Serves `content` at every path that `contents` does not have.
 
     version: the header that names the content's version. shift: how far its ranges start from where they should.
     break_after, stall_after: bytes after which it hangs up, or waits for `go_on`. asked: the headers of all requests.
@@ -18,6 +18,7 @@ class Publisher(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.content = CONTENT
+        self.contents: dict[str, bytes] = {}
         self.version: tuple[str, str] | None = ("ETag", '"1"')
         self.ranges = True
         self.shift = 0
@@ -50,7 +51,7 @@ class _Handler(BaseHTTPRequestHandler):
         if publisher.ranges and publisher.version and self.headers["If-Range"] == publisher.version[1]:
             start = publisher.asked_start(-1) + publisher.shift
             status = 206 if start < len(publisher.content) else 416
-        body = publisher.content[start:]
+        body = publisher.contents.get(self.path, publisher.content)[start:]
         self.send_response(status)
         if publisher.location:
             self.send_header("Location", publisher.location)

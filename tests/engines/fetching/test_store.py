@@ -72,6 +72,20 @@ def test_a_file_comes_once_and_is_then_used_without_the_network(tmp_path: Path, 
     assert leftovers(tmp_path) == []
 
 
+def test_files_of_a_folder_come_one_by_one_and_none_without_the_others(tmp_path: Path, publisher: Publisher) -> None:
+    source, files = HttpsSource(publisher.url("FP32/")), [File("pose.xml"), File("weights/pose.bin", DIGEST)]
+    publisher.contents = {"/FP32/pose.xml": b"<net/>", "/FP32/weights/pose.bin": b"another file"}
+    with pytest.raises(FetchError, match=r"weights/pose\.bin of http.*has the sha256"):
+        fetching.fetch(tmp_path, source, files, also=[File("other.xml")])
+    assert not fetching.is_cached(tmp_path, source, files[:1])
+    publisher.contents["/FP32/weights/pose.bin"] = CONTENT
+    path = fetching.fetch(tmp_path, source, files, also=[File("other.xml")])
+    assert path.read_bytes() == b"<net/>"
+    assert (path.parent / "weights/pose.bin").read_bytes() == CONTENT
+    assert len(publisher.asked) == 4
+    assert leftovers(tmp_path) == []
+
+
 def test_members_of_a_zip_are_found_by_the_end_of_their_path(tmp_path: Path, publisher: Publisher) -> None:
     publisher.content = zipped(
         {"a/b/end2end.onnx": CONTENT, "a/b/detail.json": b"{}", "a/x-end2end.onnx": b"not this one"}
