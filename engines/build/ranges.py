@@ -1,0 +1,57 @@
+"""How large the values inside of a graph become on real inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from engines.runtimes.base import Arrays
+
+Watch = Callable[[str, NDArray[np.float32]], None]
+"""Is told the name of a tensor and its value for one batch."""
+
+
+def watch_tensors(graph: Path, batches: Sequence[Arrays], watch: Watch) -> None:
+    """Run the ONNX graph in fp32 on each of `batches` and show `watch` every float tensor inside, inputs included.
+
+    Tensors that the compiler has merged or folded away are not shown.
+    """
+    core = ov.Core()
+    model = core.read_model(graph)
+    ports = [
+        port
+        for node in model.get_ordered_ops()
+        if node.get_type_name() not in ("Constant", "Result", "Parameter")
+        for port in node.outputs()
+        if port.get_element_type() == ov.Type.f32 and port.get_names()
+    ]
+    present = {id(port.get_node()) for port in model.outputs}
+    model.add_outputs([port for port in ports if id(port.get_node()) not in present])
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    request = compiled.create_infer_request()
+    for feeds in batches:
+        for name, value in feeds.items():
+            if value.dtype == np.float32:
+                watch(name, value)
+        results = request.infer({name: np.ascontiguousarray(value) for name, value in feeds.items()})
+        for port in compiled.outputs:
+            if port.get_element_type() == ov.Type.f32:
+                for name in port.get_names():
+                    watch(name, results[port])
+
+
+def largest_values(graph: Path, batches: Sequence[Arrays]) -> dict[str, float]:
+    """The largest absolute value of each float tensor over all `batches`; infinite where one is no number."""
+    found: dict[str, float] = {}
+
+    def watch(name: str, value: NDArray[Any]) -> None:
+        largest = float(np.abs(value).max(initial=0.0))
+        found[name] = max(found.get(name, 0.0), largest if np.isfinite(largest) else np.inf)
+
+    watch_tensors(graph, batches, watch)
+    return found

@@ -1,0 +1,73 @@
+"""A small ONNX network with whatever in its middle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+Floats = NDArray[np.float32]
+
+
+def save_network(
+    path: Path,
+    middle: Sequence[NodeProto] = (),
+    tail: Sequence[NodeProto] = (),
+    constants: dict[str, Floats] | None = None,
+    *,
+    opset: int = 17,
+) -> Path:
+    """Images (n, 3, 32, 24) in 0..255, less 120, to 5 maps: convolution, ReLU, `middle`, convolution, `tail`.
+
+    middle: nodes that make "b" of "a", tail: nodes that make "maps" of "c"; by default nothing happens there.
+    """
+    rng = np.random.default_rng(5)
+    weights = {
+        "mean": np.float32(120.25).reshape(1),
+        "first": rng.normal(0, 0.01, (8, 3, 3, 3)).astype(np.float32),
+        "second": rng.normal(0, 0.1, (5, 8, 3, 3)).astype(np.float32),
+        **(constants or {}),
+    }
+    nodes = [
+        helper.make_node("Sub", ["images", "mean"], ["centred"], name="normalise"),
+        helper.make_node("Conv", ["centred", "first"], ["hidden"], name="conv1", pads=[1] * 4),
+        helper.make_node("Relu", ["hidden"], ["a"], name="relu"),
+        *(middle or [helper.make_node("Identity", ["a"], ["b"])]),
+        helper.make_node("Conv", ["b", "second"], ["c"], name="conv2", pads=[1] * 4),
+        *(tail or [helper.make_node("Identity", ["c"], ["maps"])]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, 32, 24])],
+        [helper.make_tensor_value_info("maps", TensorProto.FLOAT, ["n", 5, 32, 24])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+    return path
+
+
+Middle = tuple[list[NodeProto], dict[str, Floats]]
+
+
+def there_and_back(there: str, back: str, amount: float) -> Middle:
+    """A middle that changes nothing but what its precision loses: ("Mul", "Div", 1e5) is too large for fp16, and
+    ("Add", "Sub", 4096) leaves so few digits for the rest that neither fp16 nor bf16 has them.
+    """
+    nodes = [
+        helper.make_node(there, ["a", "amount"], ["away"], name="there"),
+        helper.make_node("Relu", ["away"], ["still_away"], name="between"),
+        helper.make_node(back, ["still_away", "amount"], ["b"], name="back"),
+    ]
+    return nodes, {"amount": np.full(1, amount, np.float32)}
+
+
+def images(count: int = 2) -> Floats:
+    """Some noise."""
+    return np.random.default_rng(3).uniform(0, 255, (count, 3, 32, 24)).astype(np.float32)
