@@ -16,7 +16,7 @@ from engines.poses import Poses, Region
 from engines.runtimes import Runtime, open_runtime
 from engines.runtimes.base import Arrays
 from engines.skeletons import Skeleton
-from service.batching import Batcher, Observer
+from service.batching import Batcher, Observer, SteppedBatcher
 from service.config import Settings
 from service.entrance import Entrance
 from service.imaging.decode import DecodedImage, Limits, decode
@@ -81,10 +81,12 @@ def open_serving(
     *,
     why: str = "",
     progress: Progress | None = None,
+    repeatable: bool = False,
 ) -> Serving:
     """Fetch, compile and warm up the models of `names` (at least one) with their detectors; blocks meanwhile.
 
     A network that two models share is opened once and has one queue. why: how the first was chosen.
+    repeatable: compute on one core, and let groups `in_step` through, which get the same to the last bit each time.
     Raises CatalogueError, UnknownModelError, FetchError and, for a graph that cannot be compiled, RuntimeError.
     """
     models = [servable(catalogue[name]) for name in dict.fromkeys(names)]
@@ -97,13 +99,20 @@ def open_serving(
     def compile_one(name: str) -> Runtime:
         pixels, outputs = roles[name].pixels, roles[name].outputs
         cache = catalogue[name].cache / "compiled"
-        return open_runtime(paths[name], precision=settings.precision, pixels=pixels, outputs=outputs, cache_dir=cache)
+        return open_runtime(
+            paths[name],
+            precision=settings.precision,
+            pixels=pixels,
+            outputs=outputs,
+            cache_dir=cache,
+            threads=1 if repeatable else None,
+        )
 
     with ThreadPoolExecutor(thread_name_prefix="posewire-open") as pool:
         runtimes = dict(zip(roles, pool.map(compile_one, roles), strict=True))
     for runtime in runtimes.values():
         runtime.release()  # while one was compiled, the others could not give back all
-    queues = _Queues(settings, observer)
+    queues = _Queues(settings, observer, SteppedBatcher if repeatable else Batcher)
     decoder = queues.open(_decoding(image_limits(settings)), "decode", max_batch=1, workers=_cores())
     detect = {n: NetworkStage(n, runtimes[n], d.pixels, d.decode, queues.open) for n, d in detectors.items()}
 
@@ -131,16 +140,17 @@ def open_serving(
 
 
 class _Queues:
-    """Opens Batchers with the server's settings and remembers them."""
+    """Opens Batchers of a kind with the server's settings and remembers them."""
 
-    def __init__(self, settings: Settings, observer: Observer | None) -> None:
+    def __init__(self, settings: Settings, observer: Observer | None, kind: type[AnyBatcher]) -> None:
         self.opened: list[AnyBatcher] = []
+        self._kind = kind
         self._settings = settings
         self._observer = observer
 
     def open(self, run: Callable[[Sequence[Any]], Sequence[Any]], name: str, **options: Any) -> AnyBatcher:
         settings = self._settings
-        batcher = Batcher(
+        batcher = self._kind(
             run,
             name=name,
             max_delay=settings.max_delay_ms / 1000,

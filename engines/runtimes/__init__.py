@@ -19,16 +19,25 @@ def open_runtime(
     pixels: PixelInput | None = None,
     outputs: Sequence[str] | None = None,
     cache_dir: Path | None = None,
+    threads: int | None = None,
 ) -> Runtime:
     """Compile and warm up the graph at `path`.
 
     pixels: the graph then takes uint8 RGB crops and normalises them itself. outputs: the only ones to keep.
-    cache_dir: where compiled graphs are kept between starts. Raises ValueError for what the backend does not have.
+    cache_dir: where compiled graphs are kept between starts. threads: how many of the processor's cores to compute on,
+    all if not given; the last bits of what comes out can depend on it.
+    Raises ValueError for what the backend does not have.
     """
     if backend != "openvino":
         raise ValueError(f"backend {backend!r} is not one of openvino")
     from engines.runtimes.openvino import OpenVinoRuntime  # a backend is imported only where it is used
 
     return OpenVinoRuntime(
-        path, precision=precision, max_batch=max_batch, pixels=pixels, outputs=outputs, cache_dir=cache_dir
+        path,
+        precision=precision,
+        max_batch=max_batch,
+        pixels=pixels,
+        outputs=outputs,
+        cache_dir=cache_dir,
+        threads=threads,
     )

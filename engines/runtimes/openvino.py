@@ -42,7 +42,7 @@ class OpenVinoRuntime:
 
     path: .onnx, .xml or .tflite. pixels: fold uint8 RGB preprocessing into the graph's only input.
     outputs: keep these outputs alone; what only the others need is cut off.
-    precision: "fp32", "bf16", or "auto": bf16 where the CPU computes in it.
+    precision: "fp32", "bf16", or "auto": bf16 where the CPU computes in it. threads: cores to compute on, None for all.
     Raises ValueError for a precision that the CPU does not have and for outputs that the graph does not have.
     """
 
@@ -55,11 +55,14 @@ class OpenVinoRuntime:
         pixels: PixelInput | None = None,
         outputs: Sequence[str] | None = None,
         cache_dir: Path | None = None,
+        threads: int | None = None,
     ) -> None:
         core = ov.Core()
         precision = _resolve(precision, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
         if cache_dir is not None:
             core.set_property({"CACHE_DIR": str(cache_dir)})
+        if threads is not None:
+            core.set_property("CPU", {"INFERENCE_NUM_THREADS": threads})
 
         def compiled(batch: int, hint: str) -> _Compiled:
             config = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": {"fp32": "f32"}.get(precision, precision)}

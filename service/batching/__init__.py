@@ -3,6 +3,7 @@
 from service.batching.batcher import Batcher
 from service.batching.errors import BatchingError, ClosedError, DeadlineExceededError, OverloadedError, RunError
 from service.batching.health import Health, Stats
+from service.batching.in_step import SteppedBatcher, in_step
 from service.batching.jobs import Served
 from service.batching.lane import Priority
 from service.batching.observer import Observer
@@ -22,4 +23,6 @@ __all__ = [
     "RunError",
     "Served",
     "Stats",
+    "SteppedBatcher",
+    "in_step",
 ]

@@ -78,6 +78,12 @@ def test_a_graph_that_mixes_the_items_of_a_batch_is_run_one_by_one(tmp_path: Pat
         runtime.run({"data": np.ones((2, 4), np.float32)})
 
 
+def test_on_one_core_there_is_one_way_to_compute(graph: Path) -> None:
+    opened = open_runtime(graph, precision="fp32", pixels=PIXELS, threads=1)
+    assert opened.spec.concurrency == 1
+    opened.close()
+
+
 def test_many_threads_get_their_own_results(runtime: Runtime) -> None:
     batches = [crops(1 + seed % 4, seed) for seed in range(24)]
     expected = [runtime.run({"image": batch})["heatmaps"] for batch in batches]
