@@ -64,6 +64,8 @@ def look(frame: Frame, points: Floats, boxes: Floats, areas: Floats) -> Worn:
 
 def _doubt_the_crowded(known: NDArray[np.bool_], points: Floats, boxes: Floats) -> None:
     """Forget, in place, what lies in somebody else's box."""
+    if len(boxes) < 2:
+        return
     overlap = iou(boxes, boxes)
     np.fill_diagonal(overlap, 0)
     for person in np.flatnonzero(overlap.max(axis=1, initial=0) > 0):

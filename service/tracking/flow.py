@@ -24,6 +24,8 @@ _RETURN = 1.0
 """How far, in pixels of the shrunk frame, a point may come back from where it started."""
 _LARGE = 100.0
 """People at least this high, in pixels, lose nothing when the frame is shrunk to half."""
+_MOST = 0.8
+"""The part of people who must be that large."""
 _GRID = (6, 4)
 _AGREED = 6
 """So many points of the background must be followed before they speak for the camera."""
@@ -46,6 +48,8 @@ class Flow:
 
     def __init__(self) -> None:
         self._grey: Grey | None = None
+        self._half: Grey | None = None  # the same at half size, where it was needed
+        self._grid = np.zeros((0, 2), np.float32)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -54,7 +58,7 @@ class Flow:
 
     def forget(self) -> None:
         """Start again with the next frame."""
-        self._grey = None
+        self._grey = self._half = None
 
     def follow(self, frame: Frame, points: Floats, known: NDArray[np.bool_], boxes: Floats) -> Carried | None:
         """Carry people from the last frame into this one, which becomes the last.
@@ -63,14 +67,22 @@ class Flow:
         from people. None without a last frame of the same size.
         """
         grey: Grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-        last, self._grey = self._grey, grey
+        last, half = self._grey, self._half
+        self._grey, self._half = grey, None
         if last is None or last.shape != grey.shape:
+            self._grid = _grid(grey.shape[1], grey.shape[0])
             return None
-        ground = _background(grey.shape[1], grey.shape[0], boxes)
+        ground = _outside(self._grid, boxes)
         start = np.concatenate([points[known], ground])
         if not len(start):
             return Carried(np.zeros_like(points), np.zeros_like(known), np.zeros(2, np.float32))
-        moved, ok = _lucas_kanade(last, grey, start, _shrink(boxes))
+        if _all_large(boxes):
+            half = _halved(last) if half is None else half
+            self._half = _halved(grey)
+            moved, ok = _lucas_kanade(half, self._half, start * np.float32(0.5))
+            moved *= 2
+        else:
+            moved, ok = _lucas_kanade(last, grey, start)
         people = len(start) - len(ground)
         moves, found = np.zeros_like(points), np.zeros_like(known)
         found[known] = ok[:people]
@@ -78,18 +90,14 @@ class Flow:
         return Carried(moves, found, _camera(moved[people:][ok[people:]]))
 
 
-def _lucas_kanade(last: Grey, grey: Grey, start: Floats, shrink: int) -> tuple[Floats, NDArray[np.bool_]]:
-    """Moves (P, 2) in pixels of the frame, and which of them (P,) are to be believed."""
-    if shrink > 1:
-        size = (grey.shape[1] // shrink, grey.shape[0] // shrink)
-        last, grey = (cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in (last, grey))
-    begin = start / np.float32(shrink)
+def _lucas_kanade(last: Grey, grey: Grey, begin: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """Moves (P, 2) in pixels of these images, and which of them (P,) are to be believed."""
     there, back = np.empty_like(begin), begin.copy()
     there, forth, _ = _search(last, grey, begin, there, 0)
     # The way back starts from where it should end: it needs few steps if it is right.
     back, home, _ = _search(grey, last, there, back, cv2.OPTFLOW_USE_INITIAL_FLOW)
     ok = (forth[:, 0] > 0) & (home[:, 0] > 0) & (np.square(back - begin).sum(axis=1) < _RETURN**2)
-    return (there - begin) * np.float32(shrink), ok
+    return there - begin, ok
 
 
 def _search(a: Grey, b: Grey, start: Floats, end: Floats, flags: int) -> tuple[Grey, Grey, Grey]:
@@ -106,17 +114,23 @@ def _search(a: Grey, b: Grey, start: Floats, end: Floats, flags: int) -> tuple[G
     )
 
 
-def _shrink(boxes: Floats) -> int:
-    if not len(boxes):
-        return 2
-    # Most, not all: one child at the back shall not slow everybody down.
-    return 2 if float(np.percentile(boxes[:, 3] - boxes[:, 1], 20)) >= _LARGE else 1
+def _all_large(boxes: Floats) -> bool:
+    """Whether people are so large that half size loses nothing. Most, not all: one child shall not slow all down."""
+    large = np.count_nonzero(boxes[:, 3] - boxes[:, 1] >= _LARGE)
+    return bool(large >= _MOST * len(boxes))
 
 
-def _background(width: int, height: int, boxes: Floats) -> Floats:
-    """Points of a grid over the frame that lie in nobody's box."""
+def _halved(grey: Grey) -> Grey:
+    return cv2.resize(grey, (grey.shape[1] // 2, grey.shape[0] // 2), interpolation=cv2.INTER_AREA)
+
+
+def _grid(width: int, height: int) -> Floats:
     x, y = np.meshgrid((np.arange(_GRID[0]) + 0.5) * width / _GRID[0], (np.arange(_GRID[1]) + 0.5) * height / _GRID[1])
-    grid = np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
+    return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
+
+
+def _outside(grid: Floats, boxes: Floats) -> Floats:
+    """Points of the background: those of a grid that lie in nobody's box."""
     inside = (grid[:, None] >= boxes[None, :, :2]) & (grid[:, None] <= boxes[None, :, 2:])
     outside: NDArray[np.bool_] = ~np.any(np.all(inside, axis=2), axis=1)
     return grid[outside]

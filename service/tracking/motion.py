@@ -52,10 +52,11 @@ def carry(tracks: TrackState, seconds: float, carried: Carried | None, least: in
 
 def trust(tracks: TrackState, seconds: float) -> NDArray[np.float32]:
     """How far flow over `seconds` is to be trusted with each person that it has hold of, (T,) 0..1."""
-    overlap = iou(tracks.boxes, tracks.boxes)
-    np.fill_diagonal(overlap, 0)
-    alone = 1 / (1 + _CROWD * overlap.max(axis=1, initial=0))
-    trusted: NDArray[np.float32] = np.where(tracks.missed > 0, _HIDDEN, 1).astype(np.float32) * alone
+    trusted: NDArray[np.float32] = np.where(tracks.missed > 0, _HIDDEN, 1).astype(np.float32)
+    if len(tracks) > 1:
+        overlap = iou(tracks.boxes, tracks.boxes)
+        np.fill_diagonal(overlap, 0)
+        trusted /= 1 + _CROWD * overlap.max(axis=1)
     return trusted / np.float32(1 + (seconds / _SOON) ** 2)
 
 

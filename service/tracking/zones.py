@@ -135,6 +135,8 @@ class Zones:
         Poses without ids, and the people with id -1, are nobody's. timestamp: seconds.
         """
         events: list[Event] = []
+        if not (self.zones or self.lines):
+            return events
         if poses.ids is not None and len(poses):
             points = feet(poses)
             depths = [self._depth(zone, points, width, height) for zone in self.zones]
