@@ -181,6 +181,7 @@ async def _run(
         encoding,
         sight,
         Terms(frame=settings.timeout_ms / 1000, idle=settings.idle_seconds),
+        streams.turns(served.model.name),
         token=lambda sequence: streams.token(name, sequence),
         describe=_describe,
         observer=server.metrics.streams,

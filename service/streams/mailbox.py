@@ -38,12 +38,14 @@ class Mailbox:
         self._arrival.set()
         return replaced
 
-    async def take(self) -> Letter:
-        """The newest frame, as soon as there is one."""
+    async def arrival(self) -> None:
+        """Return once there is a frame."""
         await self._arrival.wait()
-        letter = self._waiting
-        assert letter is not None  # noqa: S101 - the event says so
-        self._waiting = None
+
+    def take(self) -> Letter:
+        """The newest frame. There must be one, see `arrival`."""
+        letter, self._waiting = self._waiting, None
+        assert letter is not None  # noqa: S101 - the caller has awaited it
         self._arrival.clear()
         dropped = letter.number - self._taken - 1
         self._taken = letter.number

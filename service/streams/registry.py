@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -15,6 +16,7 @@ from service.streams.memory import Memory
 from service.streams.session import Session
 from service.streams.store import Store
 from service.streams.tokens import Claim, TokenError, Tokens, new_session
+from service.streams.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ class Streams:
         self._tokens = tokens
         self._most = most
         self._open: dict[str, _Open] = {}
+        self._turns: dict[str, Turns] = {}
         self._greeting = 0
         self._draining = False
 
@@ -84,6 +87,10 @@ class Streams:
         if len(self._open) >= self._most:  # before the state is taken: the client may come again
             raise StreamError(CloseCode.TRY_LATER, f"{self._most} streams are open, as many as this server takes")
         return Beginning(new_session(), why=why) if claim is None else await self._recall(claim, skeleton)
+
+    def turns(self, model: str) -> Turns:
+        """In which the streams of a model have their frames looked at."""
+        return self._turns.setdefault(model, Turns(time.monotonic))
 
     def token(self, session: str, sequence: int) -> str:
         """A token that resumes a session."""

@@ -19,6 +19,7 @@ from service.streams.mailbox import Letter, Mailbox
 from service.streams.memory import Memory
 from service.streams.protocol import Encoding, Hello, embed, encode, read_acknowledgement, read_frame
 from service.streams.sight import Seen, Sight
+from service.streams.turns import Turns
 from service.streams.window import Window
 from service.tracking.zones import Event
 
@@ -82,6 +83,7 @@ class Session:
         encoding: Encoding,
         sight: Sight,
         terms: Terms,
+        turns: Turns,
         *,
         token: Callable[[int], str],
         describe: Callable[[Exception], Problem | None],
@@ -96,6 +98,7 @@ class Session:
         self._encoding = encoding
         self._sight = sight
         self._terms = terms
+        self._turns = turns
         self._token = token
         self._describe = describe
         self._observer = observer
@@ -159,8 +162,16 @@ class Session:
             held_up = not self._window.open
             if held_up:
                 await self._credit()
-            letter = await self._mailbox.take()
-            await self._answer(letter, held_up)
+            await self._mailbox.arrival()
+            async with self._turns.turn() as turn:
+                letter = self._mailbox.take()
+                stamp, seen = await self._look(letter, held_up)
+                if isinstance(seen, Seen):
+                    turn.worked = seen.worked
+            if isinstance(seen, Seen):
+                await self._succeed(letter, stamp, seen)
+            else:
+                await self._fail(letter, stamp, seen)
 
     async def _credit(self) -> None:
         """Return once one more result may be sent."""
@@ -171,7 +182,8 @@ class Session:
             reason = f'no result was acknowledged for {self._terms.idle:g} s; send {{"ack": FRAME}}, or window 0'
             raise StreamError(CloseCode.GONE, reason) from error
 
-    async def _answer(self, letter: Letter, held_up: bool) -> None:
+    async def _look(self, letter: Letter, held_up: bool) -> tuple[float | None, Seen | Exception]:
+        """The client's timestamp, and what is seen or went wrong: a frame's error is its answer."""
         stamp = None
         try:
             stamp, picture = read_frame(letter.data, self._hello.timestamps)
@@ -179,11 +191,9 @@ class Session:
             if held_up and waited > _STALE_S:
                 raise DeadlineExceededError(f"the frame waited {waited:.1f} s for results to be acknowledged")
             taken = self._frame_clock.place(None if stamp is None else stamp / 1e3, letter.arrived + self._epoch)
-            seen = await self._sight.see(picture, taken, letter.arrived + self._terms.frame)
-        except Exception as error:  # noqa: BLE001 - a frame's error is its answer
-            await self._fail(letter, stamp, error)
-        else:
-            await self._succeed(letter, stamp, seen)
+            return stamp, await self._sight.see(picture, taken, letter.arrived + self._terms.frame)
+        except Exception as error:  # noqa: BLE001
+            return stamp, error
 
     async def _succeed(self, letter: Letter, stamp: float | None, seen: Seen) -> None:
         started = time.perf_counter()

@@ -41,6 +41,11 @@ class Seen:
     height: int
     seconds: dict[str, float]
 
+    @property
+    def worked(self) -> float:
+        """The seconds that were spent on the frame, and not on waiting for others."""
+        return sum(value for part, value in self.seconds.items() if part != "queue")
+
 
 class Sight:
     """One stream's eyes and memory.

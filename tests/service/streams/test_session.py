@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from service.streams.memory import Memory
 from service.streams.protocol import Hello
 from service.streams.session import Observer, Session, Terms
 from service.streams.sight import Seen
+from service.streams.turns import Turns
 from service.tracking import PoseTracker
 from service.tracking.zones import ZonesState
 
@@ -82,7 +84,7 @@ def live(
         wire = Wire(len(outcomes), stuck=stuck)
         session = Session(
             wire, Hello(window=0), "json", Outcomes(outcomes), Terms(frame=1.0, idle=0.1),  # type: ignore[arg-type]
-            token=lambda sequence: f"token {sequence}", describe=describe, observer=Observer(),
+            Turns(time.monotonic), token=lambda sequence: f"token {sequence}", describe=describe, observer=Observer(),
         )  # fmt: skip
         asyncio.get_running_loop().call_later(0.02, act, session)
         with pytest.raises(StreamError) as end:
