@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -18,6 +19,13 @@ from pydantic_settings import (
 
 def _split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _check_proxies(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if values != ("*",):
+            ip_network(value)  # an address is a network of one; ValueError says what is wrong
+    return values
 
 
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
@@ -54,6 +62,9 @@ class Settings(BaseSettings):
     resume_seconds: int = Field(30, ge=0, description="how long a stream's identities wait for its client to come back")
     resume_key: SecretStr = Field(SecretStr(""), description="signs resume tokens; a new one at each start by default")
 
+    proxies: Annotated[CommaList, AfterValidator(_check_proxies)] = Field(
+        ("127.0.0.1", "::1"), description="load balancers whose X-Forwarded-For is believed: addresses, networks or `*`"
+    )
     api_keys: CommaList = Field((), description="SHA-256 digests of accepted keys, as `posewire key` prints them")
     api_keys_file: Path | None = Field(None, description="file of such digests, one a line")
     rate: float = Field(0.0, ge=0, description="requests a second allowed to each client; 0 is no limit")

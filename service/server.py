@@ -24,6 +24,8 @@ from service.observability import logs
 from service.serving import open_serving
 
 _M_ARENA_MAX = -8  # malloc.h
+_KEEP_ALIVE_S = 75
+"""An idle connection's life: longer than a load balancer keeps one, which else may send a request into its end."""
 _NAMES, _WHY = "POSEWIRE_CHOSEN_MODELS", "POSEWIRE_CHOSEN_WHY"
 
 
@@ -52,6 +54,8 @@ def run_server(settings: Settings, catalogue: Catalogue, choice: tuple[Sequence[
             ws_ping_interval=settings.ping_seconds,
             ws_ping_timeout=settings.ping_seconds,
             ws_per_message_deflate=False,  # pictures do not shrink, and each connection would keep two windows
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            forwarded_allow_ips=list(settings.proxies),
             access_log=False,
             log_config=None,
             server_header=False,

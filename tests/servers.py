@@ -21,7 +21,7 @@ class ServerProcess:
     """`posewire serve` on a free port of the loopback. A context manager; `log` holds what it has written so far.
 
     catalogue: POSEWIRE_CATALOGUE. environment: further POSEWIRE_* settings by their name in lower case. module: what
-    is run in place of the command.
+    is run in place of the command. host, port: where it listens; 0 takes a free port.
     """
 
     def __init__(
@@ -30,14 +30,17 @@ class ServerProcess:
         catalogue: Path | None = None,
         environment: Mapping[str, object] | None = None,
         module: str = "service",
+        host: str = "127.0.0.1",
+        port: int = 0,
     ) -> None:
         variables = {k: v for k, v in os.environ.items() if not k.startswith("POSEWIRE_") or k == "POSEWIRE_MODELS"}
         variables |= {f"POSEWIRE_{key.upper()}": str(value) for key, value in (environment or {}).items()}
         if catalogue is not None:
             variables["POSEWIRE_CATALOGUE"] = str(catalogue)
-        self._command = [sys.executable, "-m", module, "serve", "--host", "127.0.0.1", "--port", "0", *arguments]
+        self._command = [sys.executable, "-m", module, "serve", "--host", host, "--port", str(port), *arguments]
         self._variables = variables
         self.log: list[str] = []
+        self.host = host
         self.port = 0
 
     def __enter__(self) -> Self:
@@ -68,7 +71,7 @@ class ServerProcess:
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def memory_mb(self) -> float:
         """Resident memory of the process now, megabytes."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
@@ -12,6 +14,8 @@ from service.api.schemas import ModelInfo, SkeletonInfo, State
 from service.api.state import ServerState
 
 router = APIRouter()
+
+Draining = Annotated[int, Query(ge=400, le=599, description="status of the answer while draining")]
 
 
 @router.get("/models", summary="The served models, the default first")
@@ -58,15 +62,21 @@ async def livez() -> State:
     return State(status="ok")
 
 
-@router.get("/readyz", summary="Whether to send requests here", responses={503: {"model": State}})
-async def readyz(request: Request) -> Response:
-    """503 while starting, while draining after SIGTERM, and while a network hangs."""
+@router.get(
+    "/readyz", summary="Whether to send requests here", responses={404: {"model": State}, 503: {"model": State}}
+)
+async def readyz(request: Request, draining: Draining = 503) -> Response:
+    """503 while starting, while draining after SIGTERM, and while a network hangs.
+
+    `draining=404` tells the second from the others, for load balancers that send what drains nothing new but let it
+    finish, and cut off what fails (HAProxy's `disable-on-404`).
+    """
     server = ServerState.of(request)
     reason = server.unready()
     if not reason:
         return JSONResponse(State(status="ok").model_dump())
     status = reason if reason in ("draining", "starting") else "unhealthy"
-    return JSONResponse({"status": status, "detail": reason}, 503)
+    return JSONResponse({"status": status, "detail": reason}, draining if server.draining else 503)
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)

@@ -37,6 +37,8 @@ _HELLO_S = 10.0
 """How long a hello may take to come."""
 _CLOSE_S = 1.0
 """How long a close frame may take to leave; a client that reads nothing never takes it."""
+_IN_URL = ("model", "session")
+"""Parameters that the URL may have. The second is for load balancers: they see nothing else of a stream."""
 _REFUSALS = {
     "unauthorized": CloseCode.UNAUTHORIZED,
     "rate-limited": CloseCode.RATE_LIMITED,
@@ -139,8 +141,8 @@ async def _serve(server: ServerState, socket: WebSocket, channel: SocketChannel)
 
 async def _hello(server: ServerState, socket: WebSocket, channel: SocketChannel) -> HelloMessage:
     for name in socket.query_params:
-        if name != "model":
-            raise StreamError(CloseCode.BAD_HELLO, f"parameter {name}: only model may be in the URL, not {name}")
+        if name not in _IN_URL:
+            raise StreamError(CloseCode.BAD_HELLO, f"parameter {name}: only {' and '.join(_IN_URL)} may be in the URL")
     patience = min(_HELLO_S, server.settings.idle_seconds)
     with server.streams.greeting():
         try:

@@ -99,6 +99,7 @@ def test_sigterm_drops_readiness_first_answers_what_it_accepted_and_exits(catalo
         server.process.send_signal(signal.SIGTERM)
         wait_for(lambda: httpx.get(f"{server.url}/readyz").status_code == 503)
         assert httpx.get(f"{server.url}/readyz").json()["status"] == "draining"
+        assert httpx.get(f"{server.url}/readyz?draining=404").status_code == 404
         assert httpx.get(f"{server.url}/livez").status_code == 200
         before = len(statuses)
         wait_for(lambda: len(statuses) > before + 4)  # it still serves: the load balancer needs time to notice

@@ -177,7 +177,7 @@ def test_a_hello_that_is_wrong_is_told_so(live: ServerProcess, hello: str | byte
 @pytest.mark.parametrize(
     ("options", "code", "reason"),
     [
-        ({"path": "/stream?key=secret"}, 4422, "parameter key: only model may be in the URL"),
+        ({"path": "/stream?key=secret"}, 4422, "parameter key: only model and session may be in the URL"),
         (
             {"path": "/stream?model=tiny", "hello": '{"model": "pair"}'},
             4422, "model: the hello says pair, the URL tiny",

@@ -1,0 +1,66 @@
+"""A name server of one name, as Docker's own is for a service: its A records are whoever serves it now."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+_HEADER = struct.Struct(">6H")
+_A, _IN = 1, 1
+_TTL_S = 1
+
+
+class NameServer:
+    """Answers on a free UDP port of the loopback, from a thread of its own. A context manager.
+
+    Every name that is asked for has the same `addresses`, which may be set at any time.
+    """
+
+    def __init__(self, addresses: Iterable[str] = ()) -> None:
+        self.addresses = list(addresses)
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve, name="name-server")
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        host, port = self._socket.getsockname()
+        return f"{host}:{port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
+            last.sendto(b"", self._socket.getsockname())
+        self._thread.join()
+        self._socket.close()
+
+    def _serve(self) -> None:
+        while True:
+            query, peer = self._socket.recvfrom(4096)
+            if not query:
+                return
+            self._socket.sendto(answer(query, self.addresses), peer)
+
+
+def answer(query: bytes, addresses: Iterable[str]) -> bytes:
+    """The message that answers a query (RFC 1035, section 4) of one question; without records for any type but A."""
+    number, flags, *_ = _HEADER.unpack_from(query)
+    end = query.index(b"\0", _HEADER.size) + 5  # the name, its type and class
+    question = query[_HEADER.size : end]
+    asked = struct.unpack(">2H", question[-4:])
+    records = [
+        struct.pack(">HHHIH", 0xC000 | _HEADER.size, _A, _IN, _TTL_S, 4) + socket.inet_aton(address)
+        for address in (addresses if asked == (_A, _IN) else ())
+    ]
+    authoritative = 0x8400 | flags & 0x0100  # an answer; whether recursion was desired is repeated
+    return _HEADER.pack(number, authoritative, 1, len(records), 0, 0) + question + b"".join(records)

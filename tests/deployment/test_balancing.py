@@ -1,0 +1,153 @@
+"""Who gets what: docker/haproxy.cfg in the real HAProxy, before real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, ExitStack
+
+import httpx
+import pytest
+
+from service.api.problems import KINDS
+from tests.deployment.balancer import CONFIGURATION, Balancer
+from tests.deployment.fleet import Fleet
+from tests.deployment.names import NameServer
+from tests.deployment.programs import find, needs_haproxy
+from tests.streaming import stream
+from tests.waiting import wait_for
+
+pytestmark = needs_haproxy
+
+
+def test_the_configuration_is_valid_without_a_warning() -> None:
+    done = subprocess.run([str(find("haproxy")), "-c", "-f", CONFIGURATION], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_stills_go_to_every_replica(fleet: Fleet, jpeg: bytes) -> None:
+    before = fleet.balancer.totals("stills")
+    with ThreadPoolExecutor(8) as pool, httpx.Client(base_url=fleet.url, timeout=30) as client:
+        statuses = list(pool.map(lambda _: client.post("/pose", content=jpeg).status_code, range(40)))
+    assert set(statuses) == {200}
+    assert all(total > before[host] for host, total in fleet.balancer.totals("stills").items())
+
+
+def test_streams_that_name_no_session_take_turns(fleet: Fleet, jpeg: bytes) -> None:
+    before = fleet.balancer.totals("streams")
+    asyncio.run(look(fleet, jpeg, *[""] * 4))
+    assert {total - before[host] for host, total in fleet.balancer.totals("streams").items()} == {2}
+
+
+def test_a_session_comes_back_to_its_replica_and_resumes_from_its_memory(fleet: Fleet, jpeg: bytes) -> None:
+    async def leave_and_return(session: str) -> bool:
+        path = f"/stream?session={session}"
+        async with stream(fleet.port, path=path) as opened:
+            token = (await opened.ask(jpeg))["token"]
+        async with stream(fleet.port, path=path, resume=token) as again:
+            return bool(again.welcome["resumed"])
+
+    for number in range(8):  # by chance it would be the other one in half of the cases
+        assert asyncio.run(leave_and_return(f"camera{number}"))
+
+
+def test_replicas_know_the_client_and_believe_nothing_that_it_says_of_itself(fleet: Fleet, jpeg: bytes) -> None:
+    claims = {"X-Forwarded-For": "203.0.113.7", "X-Request-ID": "mine"}
+    with httpx.Client(transport=httpx.HTTPTransport(local_address="127.99.0.9"), headers=claims) as client:
+        answer = client.post(f"{fleet.url}/pose", content=jpeg)
+    assert answer.headers["X-Request-ID"] == "mine"
+
+    def lines() -> list[str]:
+        return [line for replica in fleet.replicas for line in replica.log if '"mine"' in line]
+
+    wait_for(lambda: bool(lines()))
+    assert [json.loads(line)["client"] for line in lines()] == ["127.99.0.9"]
+
+
+def test_every_request_has_an_id_even_before_it_meets_a_replica(fleet: Fleet) -> None:
+    assert len(httpx.get(f"{fleet.url}/models").headers["X-Request-ID"]) == 36
+
+
+def test_metrics_are_not_shown_at_the_front_door(fleet: Fleet) -> None:
+    answer = httpx.get(f"{fleet.url}/metrics")
+    assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found")
+
+
+def test_haproxy_has_metrics_of_its_own(fleet: Fleet) -> None:
+    text = httpx.get(f"{fleet.balancer.stats_url}/metrics").text
+    assert 'haproxy_server_status{proxy="stills",server="replica1",state="UP"} 1' in text
+
+
+def test_an_operator_drains_a_replica_by_its_state(fleet: Fleet, jpeg: bytes) -> None:
+    fleet.balancer.command("set server stills/replica1 state drain")
+    try:
+        wait_for(lambda: sorted(fleet.balancer.states().values()) == ["DRAIN", "UP"])
+        before = fleet.balancer.totals("stills")
+        for _ in range(10):
+            assert httpx.post(f"{fleet.url}/pose", content=jpeg).status_code == 200
+        assert sorted(total - before[host] for host, total in fleet.balancer.totals("stills").items()) == [0, 10]
+    finally:
+        fleet.balancer.command("set server stills/replica1 state ready")
+
+
+@pytest.fixture
+def alone() -> Iterator[Balancer]:
+    """HAProxy that finds no replica, and lets a client have little."""
+    limits = {"POSEWIRE_CLIENT_CONNECTIONS": "4", "POSEWIRE_CLIENT_REQUESTS": "5"}
+    with NameServer() as names, Balancer("posewire.test:8000", names.address, limits) as balancer:
+        yield balancer
+
+
+def test_without_a_replica_the_answer_is_a_problem_document(alone: Balancer) -> None:
+    answer = httpx.post(f"{alone.url}/pose", content=b"")
+    assert (answer.status_code, answer.headers["Content-Type"]) == (503, "application/problem+json")
+    assert answer.headers["Retry-After"] == "1"
+    kind = KINDS[answer.json()["type"].removeprefix("/problems/")]
+    assert (int(kind.status), kind.title) == (answer.status_code, answer.json()["title"])
+
+
+def test_a_client_that_asks_too_often_is_told_so(alone: Balancer) -> None:
+    answers = [httpx.get(f"{alone.url}/models") for _ in range(7)]
+    assert [answer.status_code for answer in answers] == [503] * 5 + [429] * 2
+    assert answers[-1].json()["type"] == "/problems/rate-limited"
+    assert answers[-1].headers["Retry-After"] == "5"
+
+
+def test_a_client_that_opens_too_many_connections_is_cut_off(alone: Balancer) -> None:
+    with ExitStack() as stack:
+        opened = [stack.enter_context(socket.create_connection(("127.0.0.1", alone.port))) for _ in range(6)]
+        for connection in opened:
+            connection.settimeout(10)
+            connection.sendall(b"GET /models HTTP/1.1\r\nHost: x\r\n\r\n")
+        answered = [begin(connection) for connection in opened]
+    assert answered == [b"HTTP/1.1"] * 4 + [b""] * 2
+
+
+def begin(connection: socket.socket) -> bytes:
+    """The first bytes of an answer; none where the connection was reset."""
+    try:
+        return connection.recv(8)
+    except ConnectionResetError:
+        return b""
+
+
+def test_the_problems_that_it_names_are_those_of_the_api() -> None:
+    documents = [json.loads(found) for found in re.findall(r"string '({.*})'", CONFIGURATION.read_text())]
+    assert len(documents) >= 7
+    for document in documents:
+        name = document["type"].removeprefix("/problems/")
+        assert name == "about:blank" or KINDS[name].status == document["status"]
+
+
+async def look(fleet: Fleet, picture: bytes, *sessions: str) -> None:
+    """Open a stream for each session, one after the other, keep all open, and have one frame looked at in each."""
+    async with AsyncExitStack() as stack:
+        for session in sessions:
+            path = f"/stream?session={session}" if session else "/stream"
+            opened = await stack.enter_async_context(stream(fleet.port, path=path))
+            assert "people" in await opened.ask(picture)
