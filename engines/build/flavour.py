@@ -24,32 +24,20 @@ class NoTensorRTError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Flavour:
-    """An installed TensorRT. name: "tensorrt" or "tensorrt-rtx". trt: its Python module."""
+    """An installed TensorRT. name: "tensorrt" or "tensorrt-rtx". trt: its Python module.
+
+    target: the GPUs that its plans run on here, in a word that fits a file's name, see `target_of`.
+    """
 
     name: str
     version: str
+    target: str
     trt: Any
 
     @property
     def builds(self) -> bool:
         """Whether it makes plans; the lean runtime only runs them."""
         return hasattr(self.trt, "Builder")
-
-    def target(self, gpu: Gpu | None) -> str:
-        """The GPUs that its plans run on, in a word that fits a file's name.
-
-        TensorRT times kernels on the very GPU, so its plans are for that one. TensorRT-RTX compiles ahead for many
-        architectures and finishes on the GPU: compute capability 8.0 and later, or Turing alone.
-        Raises NoTensorRTError where it needs a GPU and there is none.
-        """
-        if self.name == TENSORRT_RTX:
-            return "sm75" if gpu is not None and gpu.capability == _TURING else "sm80-and-later"
-        if gpu is None:
-            raise NoTensorRTError(
-                "TensorRT needs an NVIDIA GPU with its driver, and finds none; `nvidia-smi` says more. "
-                "Plans can be built without one by TensorRT-RTX: pip install 'posewire[rtx]'"
-            )
-        return gpu.word
 
 
 def find_flavour(gpu: Gpu | None, wanted: Sequence[str] = (TENSORRT, TENSORRT_RTX)) -> Flavour:
@@ -65,6 +53,23 @@ def find_flavour(gpu: Gpu | None, wanted: Sequence[str] = (TENSORRT, TENSORRT_RT
                 trt = import_module(module)
             except ImportError:  # not installed, or without the libraries that it loads
                 continue
-            return Flavour(name, trt.__version__, trt)
+            return Flavour(name, trt.__version__, target_of(name, gpu), trt)
     extra = "tensorrt" if gpu is not None else "rtx"
     raise NoTensorRTError(f"TensorRT is not installed: pip install 'posewire[{extra}]'")
+
+
+def target_of(name: str, gpu: Gpu | None) -> str:
+    """The GPUs that plans of the flavour `name` run on, if they are built beside `gpu`.
+
+    TensorRT times kernels on the very GPU, so its plans are for that one. TensorRT-RTX compiles ahead for many
+    architectures and finishes on the GPU: compute capability 8.0 and later, or Turing alone.
+    Raises NoTensorRTError where it needs a GPU and there is none.
+    """
+    if name == TENSORRT_RTX:
+        return "sm75" if gpu is not None and gpu.capability == _TURING else "sm80-and-later"
+    if gpu is None:
+        raise NoTensorRTError(
+            "TensorRT needs an NVIDIA GPU with its driver, and finds none; `nvidia-smi` says more. "
+            "Plans can be built without one by TensorRT-RTX: pip install 'posewire[rtx]'"
+        )
+    return gpu.word

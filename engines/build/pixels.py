@@ -5,13 +5,14 @@ What `engines.runtimes.openvino` does as it opens a graph, TensorRT must find in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
+from engines.build.pruning import inner_graphs, prune
 from engines.runtimes.base import PixelInput
 
 _BATCH = "n"
@@ -54,17 +55,7 @@ def _keep_outputs(graph: GraphProto, names: Sequence[str]) -> None:
         raise ValueError(f"the graph has no output {', '.join(missing)}; it has {', '.join(have)}")
     del graph.output[:]
     graph.output.extend(value for name, value in have.items() if name in names)  # the graph's order, as OpenVINO's
-    wanted = set(names)
-    needed: list[NodeProto] = []
-    for node in reversed(graph.node):  # the nodes of a graph come in an order in which they can run
-        if wanted.intersection(node.output):
-            needed.append(node)
-            wanted.update(_reads(node))
-    del graph.node[:]
-    graph.node.extend(reversed(needed))
-    kept = [tensor for tensor in graph.initializer if tensor.name in wanted]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    prune(graph, names)
 
 
 def _fold_pixels(graph: GraphProto, pixels: PixelInput) -> None:
@@ -124,26 +115,8 @@ def _free_batch(value: ValueInfoProto) -> None:
         value.type.tensor_type.shape.dim[0].dim_param = _BATCH
 
 
-def _inner_graphs(node: NodeProto) -> Iterable[GraphProto]:
-    """The bodies of If, Loop and Scan, which may read what is outside of them."""
-    for attribute in node.attribute:
-        if attribute.type == AttributeProto.GRAPH:
-            yield attribute.g
-        elif attribute.type == AttributeProto.GRAPHS:
-            yield from attribute.graphs
-
-
-def _reads(node: NodeProto) -> set[str]:
-    names = set(node.input)
-    for graph in _inner_graphs(node):
-        names.update(value.name for value in graph.output)  # a body may hand on what is outside of it as it is
-        for inner in graph.node:
-            names |= _reads(inner)
-    return names
-
-
 def _rename_reads(node: NodeProto, old: str, new: str) -> None:
     node.input[:] = [new if name == old else name for name in node.input]
-    for graph in _inner_graphs(node):
+    for graph in inner_graphs(node):
         for inner in graph.node:
             _rename_reads(inner, old, new)

@@ -15,11 +15,11 @@ that start at once one downloads and the other waits for it, and a resumed downl
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from engines.fetching import pypi, records
@@ -34,6 +34,7 @@ from engines.fetching.sources import (
     PypiSource,
     Source,
 )
+from engines.locks import locked
 
 
 def locate(cache: Path, source: PypiSource | HttpsSource | FileSource, file: File) -> Path:
@@ -189,13 +190,8 @@ def _checked_digest(path: Path, final: Path, file: File, origin: str) -> str:
 def _locked(folder: Path, origin: str, progress: Progress | None) -> Iterator[None]:
     """Make `folder` and be the only one who writes to it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if progress:
-                progress(0, None, f"waiting for another process that fetches {origin}")
-            fcntl.flock(handle, fcntl.LOCK_EX)
+    waiting = partial(progress, 0, None, f"waiting for another process that fetches {origin}") if progress else None
+    with locked(folder / ".lock", waiting):
         yield
 
 

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from engines.build.flavour import TENSORRT, TENSORRT_RTX, Flavour, NoTensorRTError, find_flavour
+from engines.build.flavour import TENSORRT, TENSORRT_RTX, NoTensorRTError, find_flavour, target_of
 from engines.build.gpu import Gpu
 
 H100 = Gpu("NVIDIA H100 80GB HBM3", (9, 0))
 
 
 def test_a_plan_of_tensorrt_is_for_one_kind_of_gpu() -> None:
-    tensorrt = Flavour(TENSORRT, "11.4.0.106", None)
-    assert tensorrt.target(H100) == "sm90-nvidia-h100-80gb-hbm3"
-    assert tensorrt.target(Gpu("NVIDIA H200", (9, 0))) == "sm90-nvidia-h200", "the same architecture, but not as fast"
+    assert target_of(TENSORRT, H100) == "sm90-nvidia-h100-80gb-hbm3"
+    assert target_of(TENSORRT, Gpu("NVIDIA H200", (9, 0))) == "sm90-nvidia-h200", "the same architecture, other speeds"
     with pytest.raises(NoTensorRTError, match=r"needs an NVIDIA GPU.*pip install 'posewire\[rtx\]'"):
-        tensorrt.target(None)
+        target_of(TENSORRT, None)
 
 
 def test_a_plan_of_tensorrt_rtx_is_for_many_and_needs_no_gpu() -> None:
-    rtx = Flavour(TENSORRT_RTX, "1.7.1", None)
-    assert rtx.target(None) == rtx.target(H100) == "sm80-and-later"
-    assert rtx.target(Gpu("NVIDIA T4", (7, 5))) == "sm75"
+    assert target_of(TENSORRT_RTX, None) == target_of(TENSORRT_RTX, H100) == "sm80-and-later"
+    assert target_of(TENSORRT_RTX, Gpu("NVIDIA T4", (7, 5))) == "sm75"
 
 
 def test_without_a_gpu_tensorrt_rtx_builds() -> None:

@@ -1,0 +1,164 @@
+"""ONNX to a plan: parse, one optimisation profile per rung, build. Strongly typed: the types are the graph's own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engines.build.flavour import TENSORRT, Flavour
+from engines.build.plans import PlanBuildError
+from engines.build.timings import keep_timings, take_timings
+from engines.runtimes.base import TensorSpec
+
+Progress = Callable[[float, str], None]
+"""Called with the share done, 0..1, and what is being done; from any thread."""
+
+
+class EngineBuilder:
+    """A graph that TensorRT has read. inputs, outputs: per item, -1 where a side varies.
+
+    onnx: the graph; its batch is free and its other input sides are fixed. Raises PlanBuildError for one that
+    TensorRT does not take.
+    """
+
+    def __init__(self, flavour: Flavour, onnx: bytes) -> None:
+        trt = flavour.trt
+        self._flavour = flavour
+        self._log = _log(trt)
+        self._builder = trt.Builder(self._log)
+        self._network = self._builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+        self._parser = trt.OnnxParser(self._network, self._log)  # holds the weights until the engine is built
+        if not self._parser.parse(onnx):
+            raise PlanBuildError(_refusal(flavour, self._parser))
+        network = self._network
+        self.inputs = tuple(_describe(trt, network.get_input(i)) for i in range(network.num_inputs))
+        self.outputs = tuple(_describe(trt, network.get_output(i)) for i in range(network.num_outputs))
+        for spec in self.inputs:
+            if -1 in spec.shape:
+                sides = ", ".join("free" if side < 0 else str(side) for side in spec.shape)
+                raise PlanBuildError(f"input {spec.name} is (n, {sides}); a plan is for one size, which pixels say")
+
+    def build(self, rungs: Sequence[int], timings: Path, progress: Progress | None = None) -> bytes:
+        """The serialised engine for batches of `rungs`: optimisation profile i is for batches of rungs[i] and no other.
+
+        Runtimes run whole rungs alone, kernels chosen for the very batch are the fastest, and weights are shared; one
+        profile for 1..32 would have its kernels chosen for 32.
+        timings: the file of TensorRT's timing cache. Raises PlanBuildError.
+        """
+        trt, log = self._flavour.trt, self._log
+        config = self._builder.create_builder_config()
+        config.clear_flag(trt.BuilderFlag.TF32)  # what is fp32 in the graph is so because less would not do
+        for rung in rungs:
+            profile = self._builder.create_optimization_profile()
+            for spec in self.inputs:
+                shape = (rung, *spec.shape)
+                profile.set_shape(spec.name, shape, shape, shape)
+            config.add_optimization_profile(profile)
+        timed = self._flavour.name == TENSORRT  # TensorRT-RTX times nothing here; it keeps a cache as it runs
+        if timed:
+            take_timings(config, timings)
+        monitor = None if progress is None else _monitor(trt, progress)
+        if monitor is not None:
+            config.progress_monitor = monitor
+        log.errors.clear()
+        plan = self._builder.build_serialized_network(self._network, config)
+        if plan is None:
+            why = log.errors[0] if log.errors else "it gives no reason"
+            raise PlanBuildError(f"{_name(self._flavour)} cannot build the graph: {why}. {_ELSE}")
+        if timed:
+            keep_timings(config, timings)
+        if progress is not None:
+            progress(1.0, "built")
+        return bytes(memoryview(plan))
+
+
+_ELSE = "Serve it with backend openvino or torch, or export it without that operator"
+
+
+def _name(flavour: Flavour) -> str:
+    return f"{flavour.name} {flavour.version}"
+
+
+def _refusal(flavour: Flavour, parser: Any) -> str:
+    errors = [parser.get_error(i) for i in range(parser.num_errors)]
+    reasons = [
+        f"node {error.node_name() or error.node()} ({error.node_operator()}): {' '.join(error.desc().split())}"
+        for error in errors
+    ]
+    return f"{_name(flavour)} cannot take {'; '.join(reasons) or 'the graph'}. {_ELSE}"
+
+
+def _describe(trt: Any, tensor: Any) -> TensorSpec:
+    return TensorSpec(tensor.name, tuple(int(side) for side in tensor.shape)[1:], np.dtype(trt.nptype(tensor.dtype)))
+
+
+def _log(trt: Any) -> Any:
+    class Log(trt.ILogger):
+        """Keeps the errors: the first of a failed build says why, the others what failed in consequence."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, msg: str) -> None:
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                self.errors.append(" ".join(msg.split()))
+
+    return Log()
+
+
+def _monitor(trt: Any, progress: Progress) -> Any:
+    class Monitor(trt.IProgressMonitor):
+        """Phases within phases, each a number of steps, to one share. TensorRT calls from threads of its own."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._phases: dict[str, _Phase] = {}
+            self._lock = threading.Lock()
+            self._share = 0.0
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            with self._lock:
+                parent = self._phases.get(parent_phase) if parent_phase else None
+                self._phases[phase_name] = _Phase(parent, max(num_steps, 1))
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            with self._lock:
+                self._phases[phase_name].done = step + 1
+                self._tell(phase_name)
+            return True
+
+        def phase_finish(self, phase_name: str) -> None:
+            with self._lock:
+                self._phases.pop(phase_name, None)
+
+        def _tell(self, name: str) -> None:
+            share = self._phases[name].share()
+            if share > self._share:  # a phase may begin anew within its parent's step
+                self._share = share
+                progress(share, name)
+
+    return Monitor()
+
+
+@dataclass(slots=True)
+class _Phase:
+    """A phase of a build. done: steps that are complete."""
+
+    parent: _Phase | None
+    steps: int
+    done: int = 0
+
+    def share(self) -> float:
+        """How much of the whole build is complete when this phase is where it is, 0..1."""
+        inner = min(self.done / self.steps, 1.0)
+        phase = self
+        while (parent := phase.parent) is not None:
+            inner = min((parent.done + inner) / parent.steps, 1.0)
+            phase = parent
+        return inner
