@@ -9,8 +9,8 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from engines.families.base import MIRRORED
 from engines.ops.affine import align, crop
+from engines.ops.flip import MIRRORED
 from engines.poses import Frame, Region
 from engines.runtimes.base import Arrays, PixelInput, Runtime
 from service.batching import Batcher, Place, Priority, Served

@@ -11,10 +11,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from engines.families.base import MIRRORED
 from engines.families.tag_grouping import Grouping, adjust, candidates, match, refine
 from engines.families.whole_frame import WholeFrameFamily, in_the_middle, people_in_frame
-from engines.ops.flip import unmirrored
+from engines.ops.flip import MIRRORED, unmirrored
 from engines.poses import Floats, Poses, Region
 from engines.runtimes.base import Arrays, PixelInput
 from engines.skeletons import COCO_17, Skeleton

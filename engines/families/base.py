@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from engines.poses import Detections, Poses, Region
+from engines.ops.reading import Reading
+from engines.poses import Detections, Floats, Poses, Region
 from engines.runtimes.base import Arrays, PixelInput
 from engines.skeletons import Skeleton
-
-MIRRORED = " mirrored"
-"""What the names of outputs for the mirror image end in, for those who want it: see `Flips`."""
 
 
 class Family(Protocol):
@@ -74,6 +72,18 @@ class Finder(Family, Protocol):
         """Everybody in frame pixels, best first, one entry per region of the batch. Garbage in the outputs gives
         nobody.
         """
+
+
+@runtime_checkable
+class Reads(Protocol):
+    """An estimator that needs no more of its network's outputs than a place and a score for each keypoint."""
+
+    @property
+    def reading(self) -> Reading:
+        """How these are read off the outputs."""
+
+    def poses(self, points: Floats, scores: Floats, regions: Sequence[Region]) -> Poses:
+        """What `Estimator.decode` gives, from the (n, K, 2) places in input pixels and (n, K) scores that were read."""
 
 
 @runtime_checkable

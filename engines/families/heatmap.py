@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
-
-import numpy as np
-
-from engines.families.base import MIRRORED
-from engines.families.regions import person_regions
-from engines.families.top_down import poses_from_input, weighed
-from engines.ops.flip import unmirrored
-from engines.ops.peaks import blurred_peaks, find_peaks, refine_dark, refine_quarter
-from engines.poses import Detections, Floats, Poses, Region
-from engines.runtimes.base import Arrays, PixelInput
+from engines.families.top_down import TopDownFamily
+from engines.ops.reading import REFINEMENTS, HeatmapReading
+from engines.runtimes.base import PixelInput
 from engines.skeletons import Skeleton
 
 
-def _refined(refine: Callable[[Floats, Floats], Floats]) -> Callable[[Floats], tuple[Floats, Floats]]:
-    def read(heatmaps: Floats) -> tuple[Floats, Floats]:
-        peaks, scores = find_peaks(heatmaps)
-        return refine(heatmaps, peaks), scores
-
-    return read
-
-
-_REFINEMENTS: Mapping[str, Callable[[Floats], tuple[Floats, Floats]]] = MappingProxyType(
-    {"quarter": _refined(refine_quarter), "dark": _refined(refine_dark), "blurred": blurred_peaks}
-)
-
-
-class Heatmap:
+class Heatmap(TopDownFamily):
     """The first output is heatmaps (n, K, H, W); a cell's x spans `input width / W` input pixels from x times that.
 
     refinement: "quarter" (the papers'), "dark", or "blurred" (CPN's). output: the name of the heatmaps among the
@@ -51,33 +29,10 @@ class Heatmap:
         flip: bool = False,
         flip_shift: bool = True,
     ) -> None:
-        if refinement not in _REFINEMENTS:
-            raise ValueError(f"refinement {refinement!r} is not one of {', '.join(_REFINEMENTS)}")
-        self.pixels = pixels
-        self.skeleton = skeleton
+        if refinement not in REFINEMENTS:
+            raise ValueError(f"refinement {refinement!r} is not one of {', '.join(REFINEMENTS)}")
+        pairs = skeleton.pairs if flip else None
+        reading = HeatmapReading(pixels.width, pixels.height, refinement, scale, pairs, flip_shift)
+        super().__init__(pixels, skeleton, reading)
         self.outputs = None if output is None else (output,)
         self.flip = flip
-        self._shift = flip_shift
-        self._read = _REFINEMENTS[refinement]
-        self._scale = np.float32(scale)
-
-    def regions(self, people: Detections) -> list[Region]:
-        """See `Estimator.regions`."""
-        return person_regions(people, self.pixels.width, self.pixels.height)
-
-    @np.errstate(invalid="ignore", over="ignore")  # maps of NaN and infinity give nobody, and no warning
-    def decode(self, outputs: Arrays, regions: Sequence[Region]) -> Poses:
-        """See `Estimator.decode`."""
-        name = next(iter(outputs))
-        heatmaps = np.asarray(outputs[name], np.float32)
-        if self.flip:
-            mirrored = np.asarray(outputs[name + MIRRORED], np.float32)
-            heatmaps = np.float32(0.5) * (heatmaps + unmirrored(mirrored, self.skeleton.pairs, shift=self._shift))
-        height, width = heatmaps.shape[-2:]
-        cells, values = self._read(heatmaps)
-        stride = np.array([self.pixels.width / width, self.pixels.height / height], np.float32)
-        return poses_from_input(cells * stride, values * self._scale, regions, self.pixels, self.skeleton)
-
-    def merge(self, poses: Poses, people: Detections) -> Poses:
-        """See `Estimator.merge`."""
-        return weighed(poses, people)

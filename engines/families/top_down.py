@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from engines.families.regions import person_regions
+from engines.ops.reading import Reading
 from engines.poses import Detections, Floats, Poses, Region, to_frame
-from engines.runtimes.base import PixelInput
+from engines.runtimes.base import Arrays, PixelInput
 from engines.skeletons import Skeleton
 
 CONFIDENT = 0.2
@@ -16,6 +18,33 @@ CONFIDENT = 0.2
 
 _MAX_SCORE = 10.0
 """Networks aim at 1 and may go beyond; what is beyond this comes from a broken graph."""
+
+
+class TopDownFamily:
+    """An estimator whose answer for a crop is a place and a score for each keypoint: see `Estimator` and `Reads`."""
+
+    outputs: tuple[str, ...] | None = None
+
+    def __init__(self, pixels: PixelInput, skeleton: Skeleton, reading: Reading) -> None:
+        self.pixels = pixels
+        self.skeleton = skeleton
+        self.reading = reading
+
+    def regions(self, people: Detections) -> list[Region]:
+        """See `Estimator.regions`."""
+        return person_regions(people, self.pixels.width, self.pixels.height)
+
+    def decode(self, outputs: Arrays, regions: Sequence[Region]) -> Poses:
+        """See `Estimator.decode`."""
+        return self.poses(*self.reading.read(outputs), regions)
+
+    def poses(self, points: Floats, scores: Floats, regions: Sequence[Region]) -> Poses:
+        """See `Reads.poses`."""
+        return poses_from_input(points, scores, regions, self.pixels, self.skeleton)
+
+    def merge(self, poses: Poses, people: Detections) -> Poses:
+        """See `Estimator.merge`."""
+        return weighed(poses, people)
 
 
 def poses_from_input(

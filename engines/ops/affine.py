@@ -27,7 +27,7 @@ Pad = int | Literal["edge"]
 _LINEAR = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
 
-class _Overlap(NamedTuple):
+class Overlap(NamedTuple):
     """Along one axis, the part of a region within the frame: its place in the frame, and in the input."""
 
     start: float
@@ -36,11 +36,11 @@ class _Overlap(NamedTuple):
     input_stop: float
 
 
-def _overlap(center: float, extent: float, frame: int, size: int) -> _Overlap:
+def _overlap(center: float, extent: float, frame: int, size: int) -> Overlap:
     pixel = extent / size
     first = center - extent / 2 - _half_pixels(pixel)
     start, stop = max(first, 0.0), min(first + extent, float(frame))
-    return _Overlap(start, stop, (start - first) / pixel, (stop - first) / pixel)
+    return Overlap(start, stop, (start - first) / pixel, (stop - first) / pixel)
 
 
 def _half_pixels(pixel: float) -> float:
@@ -71,6 +71,22 @@ def _align_axis(center: float, extent: float, frame: int, size: int) -> tuple[fl
     return start + (size / 2 - input_start) * pixel + _half_pixels(pixel), size * pixel
 
 
+def resizable(
+    region: Region, frame_width: int, frame_height: int, pixels: PixelInput
+) -> tuple[Overlap, Overlap] | None:
+    """The part of `region` within the frame along x and y, if it begins and ends on whole pixels, or else None.
+
+    Where the region shows nothing of the frame, it ends before it begins.
+    """
+    if region.rotation:
+        return None
+    x = _overlap(region.center_x, region.width, frame_width, pixels.width)
+    y = _overlap(region.center_y, region.height, frame_height, pixels.height)
+    if any(abs(edge - round(edge)) >= _TOLERANCE for edge in (*x, *y)):
+        return None
+    return x, y
+
+
 def crop(frame: Frame, region: Region, pixels: PixelInput, out: Frame) -> None:
     """Write what `region` shows of `frame` into `out`, bilinearly; `pixels.pad` stands for what is not in the frame.
 
@@ -83,20 +99,18 @@ def crop(frame: Frame, region: Region, pixels: PixelInput, out: Frame) -> None:
     """
     if out.shape != (pixels.height, pixels.width, 3):
         raise ValueError(f"out is {out.shape}, the network takes {(pixels.height, pixels.width, 3)}")
-    if not region.rotation:
-        x = _overlap(region.center_x, region.width, frame.shape[1], pixels.width)
-        y = _overlap(region.center_y, region.height, frame.shape[0], pixels.height)
-        if all(abs(edge - round(edge)) < _TOLERANCE for edge in (*x, *y)):
-            _resize(frame, x, y, pixels.pad, out)
-            return
-    _warp(frame, region, pixels, out)
+    overlaps = resizable(region, frame.shape[1], frame.shape[0], pixels)
+    if overlaps is None:
+        _warp(frame, region, pixels, out)
+    else:
+        _resize(frame, *overlaps, pixels.pad, out)
 
 
-def _resize(frame: Frame, x: _Overlap, y: _Overlap, pad: Pad, out: Frame) -> None:
+def _resize(frame: Frame, x: Overlap, y: Overlap, pad: Pad, out: Frame) -> None:
     left, right, top, bottom = (round(edge) for edge in (x.input_start, x.input_stop, y.input_start, y.input_stop))
     view = frame[round(y.start) : round(y.stop), round(x.start) : round(x.stop)]
     if not view.size or right <= left or bottom <= top:
-        out.fill(_grey(pad))
+        out.fill(grey(pad))
         return
     rows = out[top:bottom]
     cv2.resize(view, (right - left, bottom - top), dst=rows[:, left:right], interpolation=cv2.INTER_LINEAR)
@@ -108,29 +122,35 @@ def _resize(frame: Frame, x: _Overlap, y: _Overlap, pad: Pad, out: Frame) -> Non
 
 
 def _warp(frame: Frame, region: Region, pixels: PixelInput, out: Frame) -> None:
-    to_frame = _input_to_frame(region, pixels)
-    corners = np.array([(x, y, 1) for x in (0, pixels.width) for y in (0, pixels.height)]) @ to_frame.T
-    left, top = (max(int(edge) - 2, 0) for edge in corners.min(axis=0))
-    right, bottom = (max(int(edge) + 3, 0) for edge in corners.max(axis=0))
+    to_frame = input_to_frame(region, pixels)
+    left, top, right, bottom = reach(to_frame, pixels)
     view = frame[top:bottom, left:right]
     if not view.size:
-        out.fill(_grey(pixels.pad))
+        out.fill(grey(pixels.pad))
         return
     to_frame[:, 2] -= (left, top)
     size = (pixels.width, pixels.height)
     border = cv2.BORDER_REPLICATE if pixels.pad == "edge" else cv2.BORDER_CONSTANT
-    grey = (_grey(pixels.pad),) * 4
+    value = (grey(pixels.pad),) * 4
     # OpenCV warps four channels in less than half the time of three, which pays for a fourth one to be added and taken
     # away (a copy of the part shown, and one of the result) unless the region is shown much smaller than it is.
     if view.size < 8 * out.size:
         padded = cv2.cvtColor(view, cv2.COLOR_RGB2RGBA)
-        warped = cv2.warpAffine(padded, to_frame, size, flags=_LINEAR, borderMode=border, borderValue=grey)
+        warped = cv2.warpAffine(padded, to_frame, size, flags=_LINEAR, borderMode=border, borderValue=value)
         cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB, dst=out)
     else:
-        cv2.warpAffine(view, to_frame, size, dst=out, flags=_LINEAR, borderMode=border, borderValue=grey)
+        cv2.warpAffine(view, to_frame, size, dst=out, flags=_LINEAR, borderMode=border, borderValue=value)
 
 
-def _input_to_frame(region: Region, pixels: PixelInput) -> NDArray[np.float64]:
+def reach(to_frame: NDArray[np.float64], pixels: PixelInput) -> tuple[int, int, int, int]:
+    """left, top, right, bottom of the part of a frame without end to its right and bottom that a warp may read."""
+    corners = np.array([(x, y, 1) for x in (0, pixels.width) for y in (0, pixels.height)]) @ to_frame.T
+    left, top = (max(int(edge) - 2, 0) for edge in corners.min(axis=0))
+    right, bottom = (max(int(edge) + 3, 0) for edge in corners.max(axis=0))
+    return left, top, right, bottom
+
+
+def input_to_frame(region: Region, pixels: PixelInput) -> NDArray[np.float64]:
     """The (2, 3) map from an index of the input to an index of the frame, the inverse of `Region.to_input`."""
     cos, sin = np.cos(region.rotation), np.sin(region.rotation)
     x, y = region.width / pixels.width, region.height / pixels.height
@@ -139,6 +159,6 @@ def _input_to_frame(region: Region, pixels: PixelInput) -> NDArray[np.float64]:
     return np.column_stack([linear, np.array([region.center_x, region.center_y]) - linear @ middle])
 
 
-def _grey(pad: Pad) -> int:
+def grey(pad: Pad) -> int:
     """What stands for a region that shows nothing of the frame at all, and so has no edge to repeat."""
     return 0 if pad == "edge" else pad

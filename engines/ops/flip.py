@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
+MIRRORED = " mirrored"
+"""What the names of outputs for the mirror image end in."""
+
 
 def unmirrored(maps: Floats, pairs: Sequence[tuple[int, int]], *, shift: bool = False) -> Floats:
     """(..., K, H, W) maps of the mirror image as maps of the image. pairs: (left, right) of the K that are exchanged.

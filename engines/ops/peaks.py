@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 _BLUR_SIZE = 21  # cells
-_BLUR_MARGIN = _BLUR_SIZE // 2
+BLUR_MARGIN = _BLUR_SIZE // 2
+"""How far the filter of `blurred_peaks` reaches, in cells, and so how far it is from one map to the next."""
 
 
 def find_peaks(heatmaps: Floats) -> tuple[Floats, Floats]:
@@ -71,6 +72,11 @@ def refine_dark(heatmaps: Floats, peaks: Floats) -> Floats:
     return moved
 
 
+def blur_kernel() -> Floats:
+    """The (2 BLUR_MARGIN + 1,) weights of the filter of `blurred_peaks`, along one axis."""
+    return cv2.getGaussianKernel(_BLUR_SIZE, 0, cv2.CV_32F).ravel().astype(np.float32, copy=False)
+
+
 @np.errstate(invalid="ignore", over="ignore")
 def blurred_peaks(heatmaps: Floats) -> tuple[Floats, Floats]:
     """The middle of the highest cell of each map, smoothed, moved a quarter of a cell towards the second highest.
@@ -82,7 +88,7 @@ def blurred_peaks(heatmaps: Floats) -> tuple[Floats, Floats]:
     maps = heatmaps.reshape(-1, height, width)
     n = np.arange(len(maps))
     highest = maps.max(axis=(1, 2), keepdims=True)
-    room = ((0, 0), (_BLUR_MARGIN, _BLUR_MARGIN), (_BLUR_MARGIN, _BLUR_MARGIN))
+    room = ((0, 0), (BLUR_MARGIN, BLUR_MARGIN), (BLUR_MARGIN, BLUR_MARGIN))
     tall = np.pad(np.divide(maps, highest, where=highest > 0, out=np.zeros_like(maps)), room)
     padded_width = tall.shape[2]
     # One above the other, with room between them for the filter, all maps are one image to smooth.
@@ -95,7 +101,7 @@ def blurred_peaks(heatmaps: Floats) -> tuple[Floats, Floats]:
     )
     apart = np.linalg.norm(second - first, axis=-1, keepdims=True)
     last = np.array([width - 1, height - 1], np.float32)
-    moved = (first - _BLUR_MARGIN + 0.25 * (second - first) / apart).clip(0, last).astype(np.float32)
+    moved = (first - BLUR_MARGIN + 0.25 * (second - first) / apart).clip(0, last).astype(np.float32)
     x, y = np.rint(moved).astype(np.intp).T
     points = (moved + np.float32(0.5)).reshape(*heatmaps.shape[:-2], 2)
     return points, maps[n, y, x].reshape(heatmaps.shape[:-2]).astype(np.float32)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engines.families.associative_embedding import AssociativeEmbedding, aggregate, resize
-from engines.families.base import MIRRORED
+from engines.ops.flip import MIRRORED
 from engines.ops.oks import oks
 from engines.poses import Floats, Region
 from engines.runtimes.base import PixelInput

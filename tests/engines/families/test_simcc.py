@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engines.families.simcc import SimCC, decode_simcc
+from engines.families.simcc import SimCC
+from engines.ops.reading import decode_simcc
 from engines.poses import Detections
 from engines.runtimes.base import PixelInput
 from engines.skeletons import COCO_17

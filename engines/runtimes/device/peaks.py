@@ -1,0 +1,94 @@
+"""`engines.ops.peaks` in torch: where the peaks of heatmaps are, worked out where the heatmaps are."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv1d, pad
+
+from engines.ops.peaks import BLUR_MARGIN, blur_kernel
+
+
+def find_peaks(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
+    """(n, K, H, W) to the x, y of each map's highest cell (n, K, 2), the first in reading order, and its value (n, K).
+
+    A map whose maximum is not above 0 has its peak at 0, 0.
+    """
+    width = heatmaps.shape[-1]
+    values, best = heatmaps.flatten(-2).max(dim=-1)
+    best = torch.where(values > 0, best, 0)
+    return torch.stack([best % width, best // width], dim=-1).to(heatmaps.dtype), values
+
+
+def refine_quarter(heatmaps: Tensor, peaks: Tensor) -> Tensor:
+    """Each peak a quarter of a cell towards its higher neighbour along x and y: see `engines.ops.peaks`."""
+    height, width = heatmaps.shape[-2:]
+    x, y = peaks[..., 0], peaks[..., 1]
+    inside = (x > 1) & (x < width - 1) & (y > 1) & (y < height - 1)
+    patch = _patch(heatmaps, peaks)
+    slope = torch.stack([patch[..., 1, 2] - patch[..., 1, 0], patch[..., 2, 1] - patch[..., 0, 1]], dim=-1)
+    return peaks + 0.25 * slope.sign() * inside[..., None]
+
+
+def refine_dark(heatmaps: Tensor, peaks: Tensor) -> Tensor:
+    """Each peak to the maximum of the Taylor expansion of the logarithm: see `engines.ops.peaks`."""
+    height, width = heatmaps.shape[-2:]
+    x, y = peaks[..., 0], peaks[..., 1]
+    inside = (x > 0) & (x < width - 1) & (y > 0) & (y < height - 1)
+    patch = _patch(heatmaps, peaks).clamp(min=1e-6).log()
+    dx = 0.5 * (patch[..., 1, 2] - patch[..., 1, 0])
+    dy = 0.5 * (patch[..., 2, 1] - patch[..., 0, 1])
+    dxx = patch[..., 1, 2] - 2 * patch[..., 1, 1] + patch[..., 1, 0]
+    dyy = patch[..., 2, 1] - 2 * patch[..., 1, 1] + patch[..., 0, 1]
+    dxy = 0.25 * (patch[..., 2, 2] - patch[..., 2, 0] - patch[..., 0, 2] + patch[..., 0, 0])
+    determinant = dxx * dyy - dxy * dxy
+    good = inside & (determinant > 1e-9) & (dxx < 0)
+    safe = torch.where(good, determinant, 1.0)
+    offset = torch.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], dim=-1) / safe[..., None]
+    return peaks + torch.where(good[..., None], offset.clamp(-1, 1), 0.0)
+
+
+def blurred_peaks(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
+    """CPN's reading, from the highest cell of each smoothed map towards the second: see `engines.ops.peaks`."""
+    height, width = heatmaps.shape[-2:]
+    maps = heatmaps.flatten(0, -3)
+    highest = maps.amax(dim=(1, 2), keepdim=True)
+    room = (BLUR_MARGIN,) * 4
+    scaled = pad(torch.where(highest > 0, maps / highest, 0.0), room)
+    smooth = _blurred(scaled).flatten(1)
+    first = smooth.argmax(dim=1, keepdim=True)
+    second = smooth.scatter(1, first, -torch.inf).argmax(dim=1, keepdim=True)
+    wide = scaled.shape[-1]
+    one, two = (torch.cat([at % wide, at // wide], dim=1).to(maps.dtype) for at in (first, second))
+    apart = torch.linalg.vector_norm(two - one, dim=1, keepdim=True)
+    last = torch.tensor([width - 1.0, height - 1.0], device=maps.device)
+    moved = (one - BLUR_MARGIN + 0.25 * (two - one) / apart).clamp(min=0.0).minimum(last)
+    cell = moved.round().long()
+    values = maps[torch.arange(len(maps), device=maps.device), cell[:, 1], cell[:, 0]]
+    return (moved + 0.5).view(*heatmaps.shape[:-2], 2), values.view(heatmaps.shape[:-2])
+
+
+def _patch(heatmaps: Tensor, peaks: Tensor) -> Tensor:
+    """(n, K, 3, 3) around each peak, or around the nearest cell that has so much around it."""
+    height, width = heatmaps.shape[-2:]
+    x, y = peaks[..., 0].long().clamp(1, width - 2), peaks[..., 1].long().clamp(1, height - 2)
+    around = torch.arange(-1, 2, device=heatmaps.device)
+    rows = (y[..., None, None] + around[:, None]) * width
+    cells = (rows + x[..., None, None] + around).flatten(-2)
+    return heatmaps.flatten(-2).gather(-1, cells).view(*peaks.shape[:-1], 3, 3)
+
+
+def _blurred(maps: Tensor) -> Tensor:
+    """A Gaussian filter over (n, H, W) maps with zeros around, along each axis in turn."""
+    kernel = _kernel(maps.device)
+    height, width = maps.shape[-2:]
+    along_x = conv1d(maps.reshape(-1, 1, width), kernel, padding=BLUR_MARGIN).view(-1, height, width)
+    columns = along_x.transpose(1, 2).reshape(-1, 1, height)
+    return conv1d(columns, kernel, padding=BLUR_MARGIN).view(-1, width, height).transpose(1, 2)
+
+
+@functools.cache
+def _kernel(device: torch.device) -> Tensor:
+    return torch.from_numpy(blur_kernel()).to(device)[None, None]
