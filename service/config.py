@@ -45,6 +45,9 @@ class Settings(BaseSettings):
         description="models to serve, the first answers by default; auto takes the best that can be had",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="arithmetic of the networks")
+    crops: Literal["auto", "cpu", "device"] = Field(
+        "auto", description="where crops are cut out: the cpu, the networks' device; auto: there if it is a GPU"
+    )
 
     max_body_mb: float = Field(32.0, gt=0, description="largest request body, megabytes")
     max_pixels_m: float = Field(25.0, gt=0, description="largest image, million pixels")

@@ -10,18 +10,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from engines.catalogue import Catalogue, CatalogueError, Model
-from engines.families import Detector, Estimator, Finder, Flips, open_detector, open_estimator, open_finder
+from engines.families import Detector, Estimator, Finder, Flips, Reads, open_detector, open_estimator, open_finder
 from engines.fetching import Progress
 from engines.poses import Poses, Region
 from engines.runtimes import Runtime, open_runtime
 from engines.runtimes.base import Arrays
+from engines.runtimes.views import Views
 from engines.skeletons import Skeleton
 from service.batching import Batcher, Observer, SteppedBatcher
 from service.config import Settings
 from service.entrance import Entrance
 from service.imaging.decode import DecodedImage, Limits, decode
 from service.pipelines import ImageJob, Pipeline, TopDown
-from service.stages import NetworkStage
+from service.stages import NetworkStage, Result
 from service.whole_frame import WholeFrame
 
 AnyBatcher = Batcher[Any, Any]
@@ -114,12 +115,17 @@ def open_serving(
         runtime.release()  # while one was compiled, the others could not give back all
     queues = _Queues(settings, observer, SteppedBatcher if repeatable else Batcher)
     decoder = queues.open(_decoding(image_limits(settings)), "decode", max_batch=1, workers=_cores())
-    detect = {n: NetworkStage(n, runtimes[n], d.pixels, d.decode, queues.open) for n, d in detectors.items()}
+    views = Views(settings.crops)
 
-    def stage(name: str, role: Estimator | Finder, decode: Callable[..., Sequence[Poses]]) -> NetworkStage[Poses]:
+    def stage(
+        name: str, role: Detector | Estimator | Finder, decode: Callable[..., Sequence[Result]]
+    ) -> NetworkStage[Result]:
         flip = isinstance(role, Flips) and role.flip
-        return NetworkStage(name, runtimes[name], role.pixels, decode, queues.open, flip=flip)
+        reading = role.reading if isinstance(role, Reads) else None
+        view = views.open(runtimes[name], role.pixels, flip=flip, reading=reading)
+        return NetworkStage(name, runtimes[name], role.pixels, view, decode, queues.open)
 
+    detect = {n: stage(n, detector, detector.decode) for n, detector in detectors.items()}
     estimate = {n: stage(n, estimator, _singly(estimator)) for n, estimator in estimators.items()}
     find = {n: stage(n, finder, finder.decode) for n, finder in finders.items()}
 

@@ -7,12 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-import numpy as np
-
-from engines.ops.affine import align, crop
-from engines.ops.flip import MIRRORED
+from engines.ops.affine import align
 from engines.poses import Frame, Region
 from engines.runtimes.base import Arrays, PixelInput, Runtime
+from engines.runtimes.views import View
 from service.batching import Batcher, Place, Priority, Served
 
 Result = TypeVar("Result")
@@ -75,9 +73,10 @@ class Seen(Generic[Result]):
 
 
 class NetworkStage(Generic[Result]):
-    """Crops the regions that wait, runs them as one batch, and decodes the batch at once.
+    """Shows the regions that wait to the network as one batch, and decodes the batch at once.
 
-    decode: (outputs, regions) to one result per region. flip: it needs the outputs for the mirror images, too.
+    pixels: what the network takes. view: of the network behind `runtime`. decode: (outputs, regions) to one result per
+    region.
     """
 
     def __init__(
@@ -85,10 +84,9 @@ class NetworkStage(Generic[Result]):
         name: str,
         runtime: Runtime,
         pixels: PixelInput,
+        view: View,
         decode: Callable[[Arrays, Sequence[Region]], Sequence[Result]],
         open_queue: Callable[..., Batcher[Look, Seen[Result]]],
-        *,
-        flip: bool = False,
     ) -> None:
         self.name = name
         self.runtime = runtime
@@ -100,9 +98,8 @@ class NetworkStage(Generic[Result]):
             workers=runtime.spec.concurrency,
         )
         self._pixels = pixels
+        self._view = view
         self._decode = decode
-        self._flip = flip
-        self._input = runtime.spec.inputs[0].name
 
     async def see(self, frame: Frame, regions: Sequence[Region], ask: Ask) -> tuple[list[Result], Timing]:
         """The results for `regions` in order, and the time they took: of the slowest, as they ran side by side."""
@@ -119,19 +116,12 @@ class NetworkStage(Generic[Result]):
 
     def _run(self, looks: Sequence[Look]) -> Sequence[Seen[Result]]:
         started = time.perf_counter()
-        # The one copy of the pixels between the decoded frame and the network: each crop is written into its batch.
-        batch = np.empty((len(looks), self._pixels.height, self._pixels.width, 3), np.uint8)
-        for slot, look in zip(batch, looks, strict=True):
-            crop(look.frame, look.region, self._pixels, slot)
-        prepared = time.perf_counter()
-        outputs = self.runtime.run({self._input: batch})
-        if self._flip:
-            mirrored = self.runtime.run({self._input: batch[:, :, ::-1]})
-            outputs |= {name + MIRRORED: output for name, output in mirrored.items()}
+        regions = [look.region for look in looks]
+        seen = self._view([look.frame for look in looks], regions)
         inferred = time.perf_counter()
-        results = self._decode(outputs, [look.region for look in looks])
+        results = self._decode(seen.outputs, regions)
         decoded = time.perf_counter()
-        timing = Timing(0.0, prepared - started, inferred - prepared, decoded - inferred)
+        timing = Timing(0.0, seen.preparing, inferred - started - seen.preparing, decoded - inferred)
         return [Seen(result, timing) for result in results]
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from engines.catalogue import CatalogueError, Model
 from engines.families.associative_embedding import AssociativeEmbedding
-from engines.families.base import Detector, Estimator, Finder, Flips
+from engines.families.base import Detector, Estimator, Finder, Flips, Reads
 from engines.families.blazepose import BlazePose
 from engines.families.blazepose_detector import BlazePoseDetector
 from engines.families.detections import BoxDetector, KeypointDetector
@@ -31,6 +31,7 @@ __all__ = [
     "Estimator",
     "Finder",
     "Flips",
+    "Reads",
     "open_detector",
     "open_estimator",
     "open_finder",

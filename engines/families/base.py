@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from engines.ops.reading import Reading
-from engines.poses import Detections, Floats, Poses, Region
+from engines.poses import Detections, Poses, Region
 from engines.runtimes.base import Arrays, PixelInput
 from engines.skeletons import Skeleton
 
@@ -76,14 +76,14 @@ class Finder(Family, Protocol):
 
 @runtime_checkable
 class Reads(Protocol):
-    """An estimator that needs no more of its network's outputs than a place and a score for each keypoint."""
+    """An estimator that needs no more of its network's outputs than a place and a score for each keypoint.
+
+    Its `decode` takes these too, see `engines.ops.reading.already_read`.
+    """
 
     @property
     def reading(self) -> Reading:
-        """How these are read off the outputs."""
-
-    def poses(self, points: Floats, scores: Floats, regions: Sequence[Region]) -> Poses:
-        """What `Estimator.decode` gives, from the (n, K, 2) places in input pixels and (n, K) scores that were read."""
+        """How they are read off the outputs."""
 
 
 @runtime_checkable

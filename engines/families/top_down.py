@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from engines.families.regions import person_regions
-from engines.ops.reading import Reading
+from engines.ops.reading import Reading, already_read
 from engines.poses import Detections, Floats, Poses, Region, to_frame
 from engines.runtimes.base import Arrays, PixelInput
 from engines.skeletons import Skeleton
@@ -36,10 +36,7 @@ class TopDownFamily:
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> Poses:
         """See `Estimator.decode`."""
-        return self.poses(*self.reading.read(outputs), regions)
-
-    def poses(self, points: Floats, scores: Floats, regions: Sequence[Region]) -> Poses:
-        """See `Reads.poses`."""
+        points, scores = already_read(outputs) or self.reading.read(outputs)
         return poses_from_input(points, scores, regions, self.pixels, self.skeleton)
 
     def merge(self, poses: Poses, people: Detections) -> Poses:

@@ -19,6 +19,9 @@ from engines.runtimes.base import Arrays
 
 Floats = NDArray[np.float32]
 
+PLACES, SCORES = "places", "scores"
+"""The names of outputs that a device has read already."""
+
 
 def _refined(refine: Callable[[Floats, Floats], Floats]) -> Callable[[Floats], tuple[Floats, Floats]]:
     def read(heatmaps: Floats) -> tuple[Floats, Floats]:
@@ -92,3 +95,8 @@ def decode_simcc(simcc_x: Floats, simcc_y: Floats) -> tuple[Floats, Floats]:
 
 
 Reading = HeatmapReading | SimCCReading
+
+
+def already_read(outputs: Arrays) -> tuple[Floats, Floats] | None:
+    """(n, K, 2) places in input pixels and (n, K) scores, where the outputs are no more than these."""
+    return (outputs[PLACES], outputs[SCORES]) if PLACES in outputs else None
