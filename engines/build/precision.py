@@ -15,14 +15,16 @@ from typing import Literal, get_args
 
 import onnx
 
+from engines.build import quantising
 from engines.build.graphs import PrecisionError, read_prepared, save_whole
 from engines.build.lowering import OPSETS, lower
+from engines.build.quantising import quantise
 from engines.build.ranges import largest_values
 from engines.runtimes.base import Arrays
 
 __all__ = ["PRECISIONS", "Conversion", "Precision", "PrecisionError", "convert"]
 
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
@@ -39,11 +41,19 @@ class Conversion:
     kept: Mapping[str, str]
 
 
-def convert(graph: Path, out: Path, precision: Precision, *, calibration: Sequence[Arrays] | None = None) -> Conversion:
+def convert(
+    graph: Path,
+    out: Path,
+    precision: Precision,
+    *,
+    calibration: Sequence[Arrays] | None = None,
+    symmetric: bool = False,
+) -> Conversion:
     """Write the fp32 ONNX graph at `graph` to `out` in `precision`; its inputs and outputs stay as they are.
 
     calibration: real inputs of the graph, each a batch of any size, on which the values inside are measured: for fp16
-    what comes near its largest value then stays in fp32.
+    what comes near its largest value then stays in fp32; int8 takes its scales from them and cannot do without.
+    symmetric: int8 around 0, as TensorRT wants it, instead of uint8 between the values measured, which loses less.
     The file appears whole, with types that fit together, or not at all. Raises PrecisionError.
     """
     if precision not in PRECISIONS:
@@ -51,6 +61,9 @@ def convert(graph: Path, out: Path, precision: Precision, *, calibration: Sequen
     with tempfile.TemporaryDirectory(prefix="posewire-precision-") as folder:
         if precision == "fp32":
             model, kept = read_prepared(graph, OPSETS["fp16"]), {}
+        elif precision == "int8":
+            model = read_prepared(graph, quantising.OPSET)
+            kept = quantise(model, calibration or (), symmetric=symmetric)
         else:
             model = read_prepared(graph, OPSETS[precision])
             prepared = Path(folder) / "prepared.onnx"

@@ -80,6 +80,47 @@ def test_a_value_that_fp16_cannot_hold_is_found_by_running_real_inputs(tmp_path:
     assert list(convert(graph, tmp_path / "b.onnx", "bf16", calibration=[{"images": images()}]).kept) == ["normalise"]
 
 
+def batches(count: int = 4) -> list[dict[str, Floats]]:
+    """Some to calibrate on."""
+    return [{"images": images(count)}]
+
+
+def test_int8_gives_every_convolution_q_and_dq_nodes_and_the_same_answer_on_average(tmp_path: Path) -> None:
+    graph = save_network(tmp_path / "small.onnx")
+    done = convert(graph, tmp_path / "low.onnx", "int8", calibration=batches())
+    assert (done.precision, done.kept) == ("int8", {})
+    nodes = Counter(node.op_type for node in onnx.load(done.path).graph.node)
+    assert (nodes["QuantizeLinear"], nodes["DequantizeLinear"]) == (2, 4)  # 2 activations, 2 weights
+
+    expected, given = maps(graph, images()), maps(done.path, images())
+    rough = np.abs(given - expected).max() / np.abs(expected).max()
+    assert 1e-3 < rough < 0.1
+    shift = np.abs((given - expected).mean(axis=(0, 2, 3)))  # which the corrected biases take out
+    assert (shift < 0.1 * np.abs(given - expected).mean()).all()
+
+
+def test_tensorrt_gets_int8_around_0_and_others_what_loses_less(tmp_path: Path) -> None:
+    graph = save_network(tmp_path / "small.onnx")
+    kinds = {}
+    for symmetric in (True, False):
+        done = convert(graph, tmp_path / "low.onnx", "int8", calibration=batches(), symmetric=symmetric)
+        constants = {tensor.name: tensor for tensor in onnx.load(done.path).graph.initializer}
+        zero = onnx.numpy_helper.to_array(constants["centred.zero"])
+        kinds[symmetric] = (zero.dtype.name, int(zero))
+    assert kinds[True] == ("int8", 0)
+    assert kinds[False][0] == "uint8"
+    assert 100 < kinds[False][1] < 150  # the input goes from -120 to 135
+
+
+def test_int8_asks_for_images_and_for_numbers(tmp_path: Path) -> None:
+    graph = save_network(tmp_path / "small.onnx")
+    with pytest.raises(PrecisionError, match="needs calibration images"):
+        convert(graph, tmp_path / "low.onnx", "int8")
+    with pytest.raises(PrecisionError, match="no numbers on the calibration images"):
+        convert(graph, tmp_path / "low.onnx", "int8", calibration=[{"images": images() * np.float32("nan")}])
+    assert not (tmp_path / "low.onnx").exists()
+
+
 def test_a_branch_reads_in_fp32_what_was_computed_in_less(tmp_path: Path) -> None:
     def branch(name: str, op: str) -> onnx.GraphProto:
         ports = [helper.make_tensor_value_info(f"{name}_b", TensorProto.FLOAT, ["n", 8, 32, 24])]
@@ -109,7 +150,10 @@ def test_old_graphs_are_brought_to_operators_that_know_the_type(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("text", "precision", "says"),
-    [("not a graph", "fp16", "small.onnx is not an ONNX graph"), ("", "fp8", "'fp8' is not one of fp32, bf16, fp16")],
+    [
+        ("not a graph", "fp16", "small.onnx is not an ONNX graph"),
+        ("", "fp8", "'fp8' is not one of fp32, bf16, fp16"),
+    ],
 )
 def test_what_cannot_be_converted_is_said_and_leaves_nothing(
     text: str, precision: Precision, says: str, tmp_path: Path
