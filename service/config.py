@@ -28,6 +28,14 @@ def _check_proxies(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def _redis_url(value: SecretStr) -> SecretStr:
+    scheme = value.get_secret_value().partition("://")[0]
+    if scheme not in ("", "redis", "rediss", "unix"):
+        raise ValueError("it begins with redis://, rediss:// or unix://")
+    return value
+
+
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
@@ -63,7 +71,14 @@ class Settings(BaseSettings):
     idle_seconds: float = Field(60.0, gt=0, description="a stream that sends or reads nothing for so long is ended")
     ping_seconds: float = Field(20.0, gt=0, description="time between pings of a stream, and to answer one")
     resume_seconds: int = Field(30, ge=0, description="how long a stream's identities wait for its client to come back")
-    resume_key: SecretStr = Field(SecretStr(""), description="signs resume tokens; a new one at each start by default")
+    resume_key: SecretStr = Field(
+        SecretStr(""), description="signs resume tokens; by default a new one at each start, or the one in Redis"
+    )
+    redis_url: RedisUrl = Field(
+        SecretStr(""),
+        description="where servers share what streams remember, as redis://HOST:6379/0; empty is memory",
+    )
+    checkpoint_ms: int = Field(1000, ge=50, description="how old a running stream's state in Redis may be")
 
     proxies: Annotated[CommaList, AfterValidator(_check_proxies)] = Field(
         ("127.0.0.1", "::1"), description="load balancers whose X-Forwarded-For is believed: addresses, networks or `*`"

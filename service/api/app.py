@@ -28,8 +28,9 @@ from service.batching import Observer
 from service.config import Settings
 from service.observability.metrics import Metrics
 from service.serving import Serving
+from service.streams.memory_store import MemoryStore
+from service.streams.redis_store import RedisStore
 from service.streams.registry import Streams
-from service.streams.store import MemoryStore
 from service.streams.tokens import Tokens
 
 log = logging.getLogger(__name__)
@@ -44,18 +45,20 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
 
     Raises ValueError or OSError for API keys that cannot be read.
     """
+    metrics = Metrics()
     state = ServerState(
         settings=settings,
-        metrics=Metrics(),
+        metrics=metrics,
         keys=ApiKeys.read(settings.api_keys, settings.api_keys_file),
         rate_limit=RateLimit(settings.rate, settings.burst),
-        streams=_open_streams(settings),
+        streams=_open_streams(settings, metrics),
     )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         serving = await asyncio.to_thread(open_models, state.metrics)
         await serving.start()
+        await state.streams.start()
         gc.freeze()  # what lives as long as the process need not be looked at by every collection
         state.serving = serving
         house = asyncio.create_task(_keep_house(state, serving), name="posewire-house")
@@ -63,6 +66,7 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
             yield
         house.cancel()
         await state.streams.close()
+        await state.streams.stop()
         state.serving = None
         await serving.close(settings.grace_seconds)
 
@@ -87,10 +91,19 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
     return Gate(app, state, direct={("POST", "/pose"): pose.answer})
 
 
-def _open_streams(settings: Settings) -> Streams:
+def _open_streams(settings: Settings, metrics: Metrics) -> Streams:
     # A token is as old as its client's last result, which may be all of the idle time at the stream's end.
-    tokens = Tokens(settings.resume_key.get_secret_value(), round(settings.idle_seconds) + settings.resume_seconds)
-    return Streams(MemoryStore(), tokens, most=settings.max_streams, resume_seconds=settings.resume_seconds)
+    key, url = settings.resume_key.get_secret_value(), settings.redis_url.get_secret_value()
+    tokens = Tokens(key, round(settings.idle_seconds) + settings.resume_seconds)
+    store = RedisStore(url, tokens=None if key else tokens, observer=metrics.store) if url else MemoryStore()
+    return Streams(
+        store,
+        tokens,
+        most=settings.max_streams,
+        resume_seconds=settings.resume_seconds,
+        idle_seconds=settings.idle_seconds,
+        checkpoint_seconds=settings.checkpoint_ms / 1000,
+    )
 
 
 async def _keep_house(state: ServerState, serving: Serving) -> None:

@@ -184,7 +184,7 @@ async def _run(
         sight,
         Terms(frame=settings.timeout_ms / 1000, idle=settings.idle_seconds),
         streams.turns(served.model.name),
-        token=lambda sequence: streams.token(name, sequence),
+        token=lambda sequence, next_id: streams.token(name, sequence, next_id),
         describe=_describe,
         observer=server.metrics.streams,
         sequence=beginning.sequence,
@@ -192,7 +192,7 @@ async def _run(
     resumed = beginning.memory is not None
     server.metrics.streams.began(token=bool(hello.resume), resumed=resumed)
     skeleton = native if hello.skeleton == "native" else SKELETONS[hello.skeleton]
-    async with streams.hold(name, session):
+    async with streams.hold(beginning, session):
         await session.run(
             {
                 "session": name,

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from service.batching import Observer
+from service.observability.store import StoreMetrics
 from service.observability.streams import StreamMetrics
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -68,6 +69,7 @@ class Metrics(Observer):
         )
 
         self.streams = StreamMetrics(registry, self.part_seconds, self.people)
+        self.store = StoreMetrics(registry)
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format; of all workers where there are several."""

@@ -72,8 +72,9 @@ class Terms:
 class Session:
     """The life of one connection after its hello.
 
-    token: makes the resume token for a sequence number. describe: what is told of a frame's error; None for a defect of
-    the server's. clock: seconds, monotonic. sequence: of results in this session, over all its connections.
+    token: makes the resume token for a sequence number and the first id that nobody has had. describe: what is told of
+    a frame's error; None for a defect of the server's. clock: seconds, monotonic. sequence: of results in this session,
+    over all its connections.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Session:
         terms: Terms,
         turns: Turns,
         *,
-        token: Callable[[int], str],
+        token: Callable[[int, int], str],
         describe: Callable[[Exception], Problem | None],
         observer: Observer,
         sequence: int = 0,
@@ -109,7 +110,7 @@ class Session:
         self._mailbox = Mailbox()
         self._window = Window(hello.window)
         self._failures = 0
-        self._renewal, self._last_token = -math.inf, ""
+        self._renewal, self._last_token, self._last_next_id = -math.inf, "", 0
         self._places = bool(hello.zones or hello.lines)
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -251,10 +252,11 @@ class Session:
         )
 
     def _renewed(self) -> str:
-        """A token that is fresh enough."""
-        now = self._clock()
-        if now >= self._renewal:
-            self._renewal, self._last_token = now + _RENEWAL_S, self._token(self.sequence)
+        """A token that is fresh enough, and knows of every id that was given."""
+        now, next_id = self._clock(), self.memory.tracker.next_id
+        if now >= self._renewal or next_id != self._last_next_id:
+            self._renewal, self._last_next_id = now + _RENEWAL_S, next_id
+            self._last_token = self._token(self.sequence, next_id)
         return self._last_token
 
     async def _tell(self, document: Mapping[str, Any]) -> None:

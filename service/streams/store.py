@@ -1,63 +1,60 @@
-"""Where the state of a stream waits for its client to come back."""
+"""What is kept of streams for who goes on with them: the contract of a store."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 
-class Store(Protocol):
-    """Keeps a few kB for each session that has no connection. A session's state is taken once: by who resumes it."""
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A session's state as of its result number `sequence`.
 
-    async def put(self, session: str, state: bytes, seconds: float) -> None:
-        """Keep a state for so long, in place of an older one of the session."""
-
-    async def take(self, session: str) -> bytes | None:
-        """The state, which is forgotten with that; None where there is none any more."""
-
-    async def reap(self) -> int:
-        """Forget what has expired. Returns how many states are left."""
-
-
-class MemoryStore:
-    """A Store in this process, of at most `most` sessions and `most_bytes` bytes. Beyond that the oldest are forgotten.
-
-    clock: seconds.
+    generation: how often the session has changed hands. What an earlier holder says of it counts no more, however late
+    it says so: a server that was stopped for a while must not undo what another has seen since.
     """
 
-    def __init__(
-        self, most: int = 10_000, most_bytes: int = 64_000_000, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._most = most
-        self._most_bytes = most_bytes
-        self._clock = clock
-        self._states: dict[str, tuple[float, bytes]] = {}  # the oldest first
-        self._bytes = 0
+    generation: int
+    sequence: int
+    data: bytes
 
-    async def put(self, session: str, state: bytes, seconds: float) -> None:
-        """See `Store.put`. A state that is larger than all of the store is not kept."""
-        self._drop(session)
-        if len(state) > self._most_bytes:
-            return
-        self._states[session] = self._clock() + seconds, state
-        self._bytes += len(state)
-        while len(self._states) > self._most or self._bytes > self._most_bytes:
-            self._drop(next(iter(self._states)))
+    @property
+    def order(self) -> tuple[int, int]:
+        """What is newer has more."""
+        return self.generation, self.sequence
 
-    async def take(self, session: str) -> bytes | None:
-        """See `Store.take`."""
-        expires, state = self._states.get(session, (0.0, b""))
-        self._drop(session)
-        return state if state and self._clock() < expires else None
+
+class StoreAwayError(Exception):
+    """The store cannot be asked now; the message says why."""
+
+
+Lost = Callable[[str, int], None]
+"""Told of a session, and of the generation up to which its holders have lost it to another server."""
+
+
+class Store(Protocol):
+    """Keeps a few kB for each session. shared: whether other servers can go on with what is kept here."""
+
+    shared: bool
+
+    async def start(self, lost: Lost) -> None:
+        """Begin to write. Never fails: a store that is away is written to once it is back."""
+
+    def keep(self, session: str, kept: Kept, seconds: float) -> None:
+        """Keep a state for so long, in place of an older one of the session. Returns at once."""
+
+    async def claim(self, session: str, seconds: float) -> Kept | None:
+        """The state, under a generation of its own; earlier holders have lost the session. None where there is none.
+
+        seconds: how long it is kept on, where it is. Raises StoreAwayError where it may be kept but not be had.
+        """
 
     async def reap(self) -> int:
-        """See `Store.reap`."""
-        now = self._clock()
-        for session in [name for name, (expires, _) in self._states.items() if expires <= now]:
-            self._drop(session)
-        return len(self._states)
+        """Forget what has expired. Returns how many states are left here."""
 
-    def _drop(self, session: str) -> None:
-        _, state = self._states.pop(session, (0.0, b""))
-        self._bytes -= len(state)
+    async def flush(self, seconds: float) -> None:
+        """Return once all is written that was to be kept, or after `seconds`."""
+
+    async def close(self) -> None:
+        """Stop writing."""

@@ -15,7 +15,9 @@ from itsdangerous import BadSignature, SignatureExpired, TimestampSigner
 
 SESSION_BYTES = 12
 _PURPOSE = b"posewire resume token"
-_SEQUENCE = struct.Struct(">Q")
+_NEXT_ID, _SEQUENCE = struct.Struct(">I"), struct.Struct(">Q")
+_KEYS = 3
+"""How many keys are remembered; each but the newest is only read with."""
 
 
 class TokenError(Exception):
@@ -24,10 +26,15 @@ class TokenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a token says. sequence: of the session's results, the one that the token came with."""
+    """What a token says. sequence: of the session's results, the one that the token came with.
+
+    next_id: none of the session's people has had this id or a higher one. Who goes on from an older state must not give
+    somebody an id that another person was seen with.
+    """
 
     session: str
     sequence: int
+    next_id: int = 1
 
 
 def new_session() -> str:
@@ -53,24 +60,41 @@ class Tokens:
     """
 
     def __init__(self, key: str, seconds: int, clock: Callable[[], float] = time.time) -> None:
-        self._signer = _Signer(
-            key or secrets.token_bytes(32), salt=_PURPOSE, key_derivation="hmac", digest_method=hashlib.sha256
-        )
-        self._signer.clock = clock
+        self._keys = [key.encode() or secrets.token_bytes(32)]  # the newest last
+        self._clock = clock
         self._seconds = seconds
+        self._signer = self._make_signer()
+
+    @property
+    def key(self) -> bytes:
+        """The key that tokens are made with."""
+        return self._keys[-1]
+
+    def adopt(self, key: bytes) -> None:
+        """Make tokens with this key from now on; those made with the last ones can still be read."""
+        if key != self.key:
+            self._keys = [*(known for known in self._keys if known != key), key][-_KEYS:]
+            self._signer = self._make_signer()
 
     def make(self, claim: Claim) -> str:
         """A token that is good for `seconds` from now."""
-        body = claim.session.encode() + base64.urlsafe_b64encode(_SEQUENCE.pack(claim.sequence).lstrip(b"\0"))
+        numbers = _NEXT_ID.pack(claim.next_id) + _SEQUENCE.pack(claim.sequence).lstrip(b"\0")
+        body = claim.session.encode() + base64.urlsafe_b64encode(numbers)
         return self._signer.sign(body.rstrip(b"=")).decode()
 
     def read(self, token: str) -> Claim:
         """What a token says. Raises TokenError for one that is forged, damaged or too old."""
         try:
             body = self._signer.unsign(token, max_age=self._seconds)
-            packed = base64.urlsafe_b64decode(body[16:] + b"=" * (-len(body[16:]) % 4))
-            return Claim(body[:16].decode(), _SEQUENCE.unpack(packed.rjust(8, b"\0"))[0])
+            numbers = base64.urlsafe_b64decode(body[16:] + b"=" * (-len(body[16:]) % 4))
+            next_id, sequence = numbers[: _NEXT_ID.size], numbers[_NEXT_ID.size :]
+            return Claim(body[:16].decode(), _SEQUENCE.unpack(sequence.rjust(8, b"\0"))[0], _NEXT_ID.unpack(next_id)[0])
         except SignatureExpired as error:
             raise TokenError(f"the token is older than {self._seconds} s") from error
         except (BadSignature, binascii.Error, struct.error, UnicodeError) as error:
             raise TokenError("the token is not one of this server's") from error
+
+    def _make_signer(self) -> _Signer:
+        signer = _Signer(self._keys, salt=_PURPOSE, key_derivation="hmac", digest_method=hashlib.sha256)
+        signer.clock = self._clock
+        return signer

@@ -12,8 +12,9 @@ from engines.skeletons import COCO_17, POSETRACK_15
 from service.streams.closing import CloseCode, StreamError
 from service.streams.codec import pack
 from service.streams.memory import Memory
+from service.streams.memory_store import MemoryStore
 from service.streams.registry import Beginning, Streams
-from service.streams.store import MemoryStore
+from service.streams.store import Kept
 from service.streams.tokens import Tokens, new_session
 from service.tracking import PoseTracker
 from service.tracking.zones import ZonesState
@@ -29,9 +30,9 @@ def begin(stored: bytes | None, skeleton: str = "coco-17") -> Beginning:
         store = MemoryStore()
         streams = Streams(store, Tokens("key", 30), most=1, resume_seconds=30)
         if stored is not None:
-            await store.put(SESSION, stored, 30)
+            store.keep(SESSION, Kept(1, 5, stored), 30)
         try:
-            return await streams.begin(streams.token(SESSION, 12), skeleton)
+            return await streams.begin(streams.token(SESSION, 12, 7), skeleton)
         finally:
             await streams.close()
 
@@ -41,6 +42,14 @@ def begin(stored: bytes | None, skeleton: str = "coco-17") -> Beginning:
 def test_a_token_brings_the_session_its_sequence_and_its_memory_back() -> None:
     beginning = begin(pack(Memory(STATE, ZonesState())))
     assert (beginning.session, beginning.sequence, beginning.why) == (SESSION, 12, "")
+    assert beginning.generation == 2
+    assert beginning.memory is not None
+    assert beginning.memory.tracker.next_id == 7
+
+
+def test_an_id_that_the_client_has_seen_is_not_given_again_though_the_state_is_older() -> None:
+    older = replace(STATE, next_id=5)
+    beginning = begin(pack(Memory(older, ZonesState())))
     assert beginning.memory is not None
     assert beginning.memory.tracker.next_id == 7
 

@@ -84,7 +84,8 @@ def live(
         wire = Wire(len(outcomes), stuck=stuck)
         session = Session(
             wire, Hello(window=0), "json", Outcomes(outcomes), Terms(frame=1.0, idle=0.1),  # type: ignore[arg-type]
-            Turns(time.monotonic), token=lambda sequence: f"token {sequence}", describe=describe, observer=Observer(),
+            Turns(time.monotonic), token=lambda sequence, _: f"token {sequence}", describe=describe,
+            observer=Observer(),
         )  # fmt: skip
         asyncio.get_running_loop().call_later(0.02, act, session)
         with pytest.raises(StreamError) as end:

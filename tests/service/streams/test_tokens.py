@@ -17,7 +17,7 @@ class Clock:
 @pytest.mark.parametrize("sequence", [0, 1, 255, 256, 2**40])
 def test_a_token_says_which_session_and_as_of_which_result(sequence: int) -> None:
     tokens = Tokens("secret", 30)
-    claim = Claim(new_session(), sequence)
+    claim = Claim(new_session(), sequence, next_id=sequence % 1000)
     assert tokens.read(tokens.make(claim)) == claim
     assert len(tokens.make(claim)) < 90
 
@@ -32,6 +32,26 @@ def test_servers_with_the_same_key_read_each_others() -> None:
 def test_without_a_key_a_server_reads_only_its_own() -> None:
     with pytest.raises(TokenError, match="not one of this server's"):
         Tokens("", 30).read(Tokens("", 30).make(Claim(new_session(), 3)))
+
+
+def test_a_server_that_adopts_a_key_still_reads_what_it_made_before() -> None:
+    one, another = Tokens("", 30), Tokens("", 30)
+    early = Claim(new_session(), 3)
+    token = one.make(early)
+    one.adopt(another.key)
+    assert one.read(token) == early
+    assert another.read(one.make(early)) == one.read(another.make(early)) == early
+
+
+def test_only_the_last_keys_are_remembered() -> None:
+    tokens = Tokens("first", 30)
+    token = tokens.make(Claim(new_session(), 3))
+    for key in (b"second", b"third", b"second", b"third"):  # the same ones again take no further place
+        tokens.adopt(key)
+        tokens.read(token)
+    tokens.adopt(b"fourth")
+    with pytest.raises(TokenError):
+        tokens.read(token)
 
 
 def test_a_token_ages() -> None:
