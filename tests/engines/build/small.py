@@ -21,7 +21,7 @@ def save_network(
     *,
     opset: int = 17,
 ) -> Path:
-    """Images (n, 3, 32, 24) in 0..255, less 120, to 5 maps: convolution, ReLU, `middle`, convolution, `tail`.
+    """Images (n, 3, 32, 24) in 0..255, less 120, to maps of the same size: convolution, ReLU, `middle`, convolution, `tail`.
 
     middle: nodes that make "b" of "a", tail: nodes that make "maps" of "c"; by default nothing happens there.
     """
@@ -44,13 +44,33 @@ def save_network(
         nodes,
         "small",
         [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, 32, 24])],
-        [helper.make_tensor_value_info("maps", TensorProto.FLOAT, ["n", 5, 32, 24])],
+        [helper.make_tensor_value_info("maps", TensorProto.FLOAT, ["n", len(weights["second"]), 32, 24])],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
     return path
+
+
+def spot_finder() -> dict[str, Floats]:
+    """Weights that make the network blur red, green and blue, and find COCO's keypoints in these colours by turns: it
+    gives heatmaps with a peak of about 0.9 in the middle of each of `spots`.
+    """
+    blur = np.outer([1, 2, 1], [1, 2, 1]) / 16
+    colours, keypoints = np.arange(8) % 3, np.arange(17) % 3
+    first = (colours[:, None] == np.arange(3))[:, :, None, None] * blur / 135
+    second = (keypoints[:, None] == np.arange(8))[:, :, None, None] * blur * 1.5
+    return {"first": first.astype(np.float32), "second": second.astype(np.float32)}
+
+
+def spots(count: int = 4) -> Floats:
+    """Images with a red, a green and a blue spot in places of their own."""
+    rng = np.random.default_rng(11)
+    ys, xs = np.mgrid[:32, :24]
+    places = rng.uniform(4, 20, (count, 3, 2))[..., None, None]
+    bumps: Floats = np.exp(-(np.square(xs - places[:, :, 0]) + np.square(ys - places[:, :, 1])) / 6)
+    return (120 + 135 * bumps).astype(np.float32)
 
 
 Middle = tuple[list[NodeProto], dict[str, Floats]]

@@ -1,0 +1,38 @@
+"""What a model's outputs say of crops, in input pixels, whatever its role: for tools that look at networks alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from engines.entries import Model
+from engines.families import open_detector, open_estimator, open_finder
+from engines.poses import Detections, Poses, Region
+from engines.runtimes.base import Arrays
+
+Found = Poses | Detections
+Read = Callable[[Arrays], Sequence[Found]]
+"""Outputs of a batch to what was found in each of its crops: one person per crop of an estimator."""
+
+
+def reader(model: Model) -> Read:
+    """How the outputs of this model's graph are read. The flip test is left out: it asks the same network twice.
+
+    Raises CatalogueError where the entry fits no family.
+    """
+    whole = Region(model.input.width / 2, model.input.height / 2, model.input.width, model.input.height)
+    plain = replace(model, options={key: value for key, value in model.options.items() if key != "flip"})
+    if model.role == "estimator":
+        estimator = open_estimator(plain)
+
+        def read_persons(outputs: Arrays) -> Sequence[Found]:
+            poses = estimator.decode(outputs, [whole] * _count(outputs))
+            return [poses.select(slice(n, n + 1)) for n in range(len(poses))]
+
+        return read_persons
+    many = open_detector(plain) if model.role == "detector" else open_finder(plain)
+    return lambda outputs: many.decode(outputs, [whole] * _count(outputs))
+
+
+def _count(outputs: Arrays) -> int:
+    return len(next(iter(outputs.values())))
