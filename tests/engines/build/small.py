@@ -21,7 +21,7 @@ def save_network(
     *,
     opset: int = 17,
 ) -> Path:
-    """Images (n, 3, 32, 24) in 0..255, less 120, to maps of the same size: convolution, ReLU, `middle`, convolution, `tail`.
+    """Images (n, 3, 32, 24) in 0..255, less 120, to such maps: convolution, ReLU, `middle`, convolution, `tail`.
 
     middle: nodes that make "b" of "a", tail: nodes that make "maps" of "c"; by default nothing happens there.
     """

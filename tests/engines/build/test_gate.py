@@ -45,7 +45,7 @@ def exactly(graph: Path) -> Run:
 
     def run(feeds: Arrays) -> Arrays:
         with np.errstate(over="ignore", invalid="ignore"):
-            return {"maps": evaluator.run(None, dict(feeds))[0]}
+            return {"maps": np.asarray(next(iter(evaluator.run(None, dict(feeds)))))}
 
     return run
 
@@ -96,6 +96,11 @@ def test_a_layer_that_needs_more_digits_than_either_has_stays_in_fp32(tmp_path: 
 BOXES = np.array([[10, 10, 60, 110, 0.9], [80, 20, 140, 120, 0.8], [5, 5, 9, 9, 0.1]], np.float32)
 
 
+def row(values: list[float]) -> Floats:
+    """What to do to each box and its score."""
+    return np.array(values, np.float32)
+
+
 def detector(rows: Floats) -> Run:
     """A graph that gives these boxes for every image."""
     return lambda feeds: {
@@ -118,11 +123,11 @@ def read_boxes(outputs: Arrays) -> Sequence[Found]:
     ("spoil", "says"),
     [
         (lambda rows: rows[[1, 0, 2]], None),
-        (lambda rows: rows + np.float32([0.1, 0, 0.1, 0, 0.004]), None),
-        (lambda rows: rows + np.float32([4, 4, 4, 4, 0]), "far 1.0000 is above 0.02"),
+        (lambda rows: rows + row([0.1, 0, 0.1, 0, 0.004]), None),
+        (lambda rows: rows + row([4, 4, 4, 4, 0]), "far 1.0000 is above 0.02"),
         (lambda rows: rows[1:], "lost 0.5000 is above 0.02"),
-        (lambda rows: rows + np.float32([0, 0, 0, 0, 0.25]), "gained 0.5000 is above 0.02"),
-        (lambda rows: rows - np.float32([0, 0, 0, 0, 0.1]), "score 0.1000 is above 0.02"),
+        (lambda rows: rows + row([0, 0, 0, 0, 0.25]), "gained 0.5000 is above 0.02"),
+        (lambda rows: rows - row([0, 0, 0, 0, 0.1]), "score 0.1000 is above 0.02"),
     ],
     ids=["another order", "rounding", "moved", "one lost", "one too many", "less sure"],
 )
@@ -140,7 +145,7 @@ def test_people_in_a_frame_are_matched_before_their_keypoints_are_compared() -> 
         return RTMO(PixelInput(416, 416), COCO_17).decode(outputs, [Region(208, 208, 416, 416)] * 2)
 
     def finder(*seen: Floats) -> Run:
-        return lambda feeds: {key: np.repeat(value, 2, axis=0) for key, value in drawn.rtmo(*seen).items()}
+        return lambda _: {key: np.repeat(value, 2, axis=0) for key, value in drawn.rtmo(*seen).items()}
 
     same = judged(finder(*people), finder(*people[::-1]), read)
     assert same.passed
@@ -151,7 +156,7 @@ def test_people_in_a_frame_are_matched_before_their_keypoints_are_compared() -> 
 
 
 def test_where_fp32_finds_nobody_the_outputs_themselves_are_compared() -> None:
-    faint = BOXES * np.float32([1, 1, 1, 1, 0.2])
+    faint = BOXES * row([1, 1, 1, 1, 0.2])
     assert judged(detector(faint), detector(faint[::-1]), read_boxes).passed
     report = judged(detector(faint), detector(faint * np.float32(1.2)), read_boxes)
     assert (report.compared, report.failures) == (0, ("outputs 0.2000 is above 0.05",))
