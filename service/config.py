@@ -67,6 +67,9 @@ class Settings(BaseSettings):
     timeout_ms: int = Field(10_000, ge=1, description="a request's deadline where it names none")
 
     max_streams: int = Field(256, ge=1, description="most live streams at once")
+    trackers: int = Field(
+        0, ge=0, le=64, description="most processes that track the people of streams; 0 is one for four cores"
+    )
     max_frame_mb: float = Field(8.0, gt=0, description="largest frame of a stream, megabytes")
     idle_seconds: float = Field(60.0, gt=0, description="a stream that sends or reads nothing for so long is ended")
     ping_seconds: float = Field(20.0, gt=0, description="time between pings of a stream, and to answer one")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -26,6 +27,7 @@ from service.api.security import ApiKeys, RateLimit
 from service.api.state import ServerState
 from service.batching import Observer
 from service.config import Settings
+from service.following.pool import Following
 from service.observability.metrics import Metrics
 from service.serving import Serving
 from service.streams.memory_store import MemoryStore
@@ -52,6 +54,7 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
         keys=ApiKeys.read(settings.api_keys, settings.api_keys_file),
         rate_limit=RateLimit(settings.rate, settings.burst),
         streams=_open_streams(settings, metrics),
+        following=_open_following(settings),
     )
 
     @asynccontextmanager
@@ -69,6 +72,7 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
         await state.streams.stop()
         state.serving = None
         await serving.close(settings.grace_seconds)
+        await state.following.close()
 
     app = FastAPIOffline(  # its page brings its own script and style: a server may stand where no CDN is reached
         title="Posewire",
@@ -103,6 +107,15 @@ def _open_streams(settings: Settings, metrics: Metrics) -> Streams:
         resume_seconds=settings.resume_seconds,
         idle_seconds=settings.idle_seconds,
         checkpoint_seconds=settings.checkpoint_ms / 1000,
+    )
+
+
+def _open_following(settings: Settings) -> Following:
+    return Following(
+        settings.trackers or max(1, len(os.sched_getaffinity(0)) // 4),
+        streams=2 * settings.max_streams,  # one that ends may still have its place when another begins
+        frame_bytes=3 * int(settings.max_pixels_m * 1e6),
+        hang_after=settings.hang_seconds,
     )
 
 

@@ -10,6 +10,7 @@ from starlette.requests import HTTPConnection
 from service.api.problems import ProblemError
 from service.api.security import ApiKeys, RateLimit
 from service.config import Settings
+from service.following.pool import Following
 from service.observability.metrics import Metrics
 from service.serving import ServedModel, Serving
 from service.streams.registry import Streams
@@ -26,6 +27,7 @@ class ServerState:
     keys: ApiKeys
     rate_limit: RateLimit
     streams: Streams
+    following: Following
     serving: Serving | None = None
     draining: bool = False
     pending: int = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 import time
 from collections.abc import Mapping
@@ -27,7 +28,6 @@ from service.streams.closing import CloseCode, StreamError
 from service.streams.protocol import SUBPROTOCOLS, Encoding, Hello
 from service.streams.session import Session, Terms
 from service.streams.sight import Sight
-from service.tracking import PoseTracker
 
 router = APIRouter()
 log = logging.getLogger(__name__)
@@ -176,35 +176,36 @@ async def _run(
         max_people=min(hello.max_people or settings.max_people, settings.max_people),
         min_score=hello.min_score,
     )
-    sight = Sight(served.pipeline, PoseTracker(native), hello, ask, streams.pool, beginning.memory)
-    session = Session(
-        channel,
-        hello,
-        encoding,
-        sight,
-        Terms(frame=settings.timeout_ms / 1000, idle=settings.idle_seconds),
-        streams.turns(served.model.name),
-        token=lambda sequence, next_id: streams.token(name, sequence, next_id),
-        describe=_describe,
-        observer=server.metrics.streams,
-        sequence=beginning.sequence,
-    )
-    resumed = beginning.memory is not None
-    server.metrics.streams.began(token=bool(hello.resume), resumed=resumed)
+    memory = beginning.memory
+    server.metrics.streams.began(token=bool(hello.resume), resumed=memory is not None)
     skeleton = native if hello.skeleton == "native" else SKELETONS[hello.skeleton]
-    async with streams.hold(beginning, session):
-        await session.run(
-            {
-                "session": name,
-                "resumed": resumed,
-                **({"detail": beginning.why} if beginning.why else {}),
-                "model": served.model.name,
-                "skeleton": skeleton.name,
-                "keypoints": skeleton.keypoints,
-                "window": hello.window,
-                "resume_seconds": streams.resume_seconds,
-            }
+    async with server.following.stream(native, hello, memory) as followed:
+        session = Session(
+            channel,
+            hello,
+            encoding,
+            Sight(served.pipeline, followed, hello, ask),
+            Terms(frame=settings.timeout_ms / 1000, idle=settings.idle_seconds),
+            streams.turns(served.model.name),
+            token=lambda sequence, next_id: streams.token(name, sequence, next_id),
+            describe=_describe,
+            observer=server.metrics.streams,
+            sequence=beginning.sequence,
+            last=math.nan if memory is None else memory.tracker.timestamp,
         )
+        async with streams.hold(beginning, session):
+            await session.run(
+                {
+                    "session": name,
+                    "resumed": memory is not None,
+                    **({"detail": beginning.why} if beginning.why else {}),
+                    "model": served.model.name,
+                    "skeleton": skeleton.name,
+                    "keypoints": skeleton.keypoints,
+                    "window": hello.window,
+                    "resume_seconds": streams.resume_seconds,
+                }
+            )
 
 
 def _describe(error: Exception) -> Mapping[str, Any] | None:

@@ -8,13 +8,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from service.streams.codec import pack
-from service.streams.memory import Memory
 from service.streams.session import Session
 from service.streams.store import Kept, Store
 
 _TURNS = 10
-"""In each interval. Streams come due in different ones, so that they are not all packed and written in one go."""
+"""In each interval. Streams come due in different ones, so that they are not all written in one go."""
 _HURRY_S = 0.05
 """The interval while this server is being left: whoever goes on elsewhere should find the last frame's state."""
 
@@ -26,12 +24,12 @@ class OpenStream:
     session: Session
     generation: int
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    saved: Memory | None = None
+    saved: bytes = b""
     saved_at: float = -math.inf
 
     def state(self) -> Kept:
         """What is to be kept of it now."""
-        return Kept(self.generation, self.session.sequence, pack(self.session.memory))
+        return Kept(self.generation, self.session.sequence, self.session.state)
 
 
 class Checkpoints:
@@ -64,9 +62,9 @@ class Checkpoints:
         """Keep the state of those whose last checkpoint is so many seconds old."""
         now = self._clock()
         for name, stream in self._streams.items():
-            memory = stream.session.memory
-            if memory is not stream.saved and now - stream.saved_at >= age:
-                stream.saved, stream.saved_at = memory, now
+            state = stream.session.state
+            if state is not stream.saved and now - stream.saved_at >= age:
+                stream.saved, stream.saved_at = state, now
                 self._store.keep(name, stream.state(), self._keep_seconds)
 
     def hurry(self) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 
@@ -21,8 +20,6 @@ from service.streams.turns import Turns
 
 log = logging.getLogger(__name__)
 
-_TRACKERS = 2
-"""Threads for trackers. Each stream has one frame under way, so that at most one job of each waits."""
 _LEAVE_S = 2.0
 """How long streams that were ended may take to say so."""
 _FLUSH_S = 0.5
@@ -49,7 +46,6 @@ class Streams:
 
     most: open at once. resume_seconds: how long a session waits for its client. idle_seconds: how long an open stream
     may do nothing. checkpoint_seconds: how old the state of an open stream may be in a store that servers share.
-    pool: the threads that track people.
     """
 
     def __init__(
@@ -63,7 +59,6 @@ class Streams:
         checkpoint_seconds: float = 1.0,
     ) -> None:
         self.resume_seconds = resume_seconds
-        self.pool = ThreadPoolExecutor(_TRACKERS, thread_name_prefix="posewire-track")
         self._store = store
         self._tokens = tokens
         self._most = most
@@ -166,7 +161,6 @@ class Streams:
     async def stop(self) -> None:
         """Free what the streams had: after `close`, nothing can begin any more."""
         await self._store.close()
-        self.pool.shutdown(wait=False, cancel_futures=True)
 
     def _read(self, token: str) -> tuple[Claim | None, str]:
         """What a token claims, or why it claims nothing."""

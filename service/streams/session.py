@@ -16,7 +16,6 @@ from service.imaging.errors import ImageError
 from service.streams.clock import FrameClock
 from service.streams.closing import CloseCode, StreamError
 from service.streams.mailbox import Letter, Mailbox
-from service.streams.memory import Memory
 from service.streams.protocol import Encoding, Hello, embed, encode, read_acknowledgement, read_frame
 from service.streams.sight import Seen, Sight
 from service.streams.turns import Turns
@@ -74,7 +73,7 @@ class Session:
 
     token: makes the resume token for a sequence number and the first id that nobody has had. describe: what is told of
     a frame's error; None for a defect of the server's. clock: seconds, monotonic. sequence: of results in this session,
-    over all its connections.
+    over all its connections. last: when the session's last frame was taken, NaN for a new one.
     """
 
     def __init__(
@@ -90,6 +89,7 @@ class Session:
         describe: Callable[[Exception], Problem | None],
         observer: Observer,
         sequence: int = 0,
+        last: float = math.nan,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -106,7 +106,7 @@ class Session:
         self._clock = clock
         # A resumed stream goes on elsewhere, where the monotonic clock has another origin.
         self._epoch = wall() - clock()
-        self._frame_clock = FrameClock(sight.memory.tracker.timestamp)
+        self._frame_clock = FrameClock(last)
         self._mailbox = Mailbox()
         self._window = Window(hello.window)
         self._failures = 0
@@ -115,9 +115,9 @@ class Session:
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
-    def memory(self) -> Memory:
-        """What the session remembers, as of its last frame."""
-        return self._sight.memory
+    def state(self) -> bytes:
+        """What the session remembers, as of its last frame; see `codec`."""
+        return self._sight.state
 
     async def run(self, welcome: Mapping[str, Any]) -> None:
         """Greet, then serve until the client leaves (ConnectionError) or the stream is ended (StreamError)."""
@@ -253,7 +253,7 @@ class Session:
 
     def _renewed(self) -> str:
         """A token that is fresh enough, and knows of every id that was given."""
-        now, next_id = self._clock(), self.memory.tracker.next_id
+        now, next_id = self._clock(), self._sight.next_id
         if now >= self._renewal or next_id != self._last_next_id:
             self._renewal, self._last_next_id = now + _RENEWAL_S, next_id
             self._last_token = self._token(self.sequence, next_id)

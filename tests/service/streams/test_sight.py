@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,15 @@ import numpy as np
 import pytest
 
 from engines.runtimes.base import Arrays
+from service.following.pool import Following
 from service.serving import Serving
 from service.stages import Ask
+from service.streams.codec import unpack
 from service.streams.memory import Memory
 from service.streams.protocol import Hello
 from service.streams.sight import Seen, Sight
-from service.tracking import PoseTracker
 from service.tracking.zones import Zone
+from tests.following import followers
 from tests.graphs import tiny_catalogue
 from tests.pictures import encoded, photo
 from tests.shared import SHARED, needs_shared, weights_catalogue
@@ -30,15 +33,18 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_catalogue(tmp_path_factory.mktemp("sight"))
 
 
-def sight(serving: Serving, pool: ThreadPoolExecutor, memory: Memory | None = None, **wishes: Any) -> Sight:
+@asynccontextmanager
+async def sight(
+    serving: Serving, following: Following, memory: Memory | None = None, **wishes: Any
+) -> AsyncIterator[Sight]:
     hello = Hello(**wishes)
     ask = Ask(client="stream", min_score=hello.min_score)
-    return Sight(serving.default.pipeline, PoseTracker(serving.default.skeleton), hello, ask, pool, memory)
+    async with following.stream(serving.default.skeleton, hello, memory) as stream:
+        yield Sight(serving.default.pipeline, stream, hello, ask)
 
 
 async def watch(serving: Serving, pictures: list[bytes], **wishes: Any) -> list[Seen]:
-    with ThreadPoolExecutor(1) as pool:
-        seeing = sight(serving, pool, **wishes)
+    async with followers() as following, sight(serving, following, **wishes) as seeing:
         return [await seeing.see(data, n / 25, deadline=1e12) for n, data in enumerate(pictures)]
 
 
@@ -73,10 +79,9 @@ def test_ids_hold_and_tracks_are_told_on_request(pair: Path) -> None:
 
 def test_who_scores_too_little_to_be_told_is_tracked_all_the_same(pair: Path) -> None:
     async def story() -> tuple[int, int]:
-        with ThreadPoolExecutor(1) as pool:
-            seeing = sight(serving, pool, min_score=0.99)
+        async with followers() as following, sight(serving, following, min_score=0.99) as seeing:
             seen = await seeing.see(JPEG, 0.0, deadline=1e12)
-            return len(seen.poses), len(seeing.memory.tracker.tracks)
+            return len(seen.poses), len(unpack(seeing.state).tracker.tracks)
 
     serving = serve(pair, "pair")
     assert run(serving, story()) == (0, 2)
@@ -86,13 +91,14 @@ def test_another_sight_goes_on_from_a_memory(pair: Path) -> None:
     square = Zone("all", ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)))
 
     async def story() -> tuple[Seen, Seen, Seen]:
-        with ThreadPoolExecutor(1) as pool:
-            first = sight(serving, pool, zones=(square,))
-            before = await first.see(JPEG, 10.0, deadline=1e12)
-            second = sight(serving, pool, first.memory, zones=(square,))
-            same = await second.see(JPEG, 14.0, deadline=1e12)
-            other_zones = sight(serving, pool, second.memory, zones=(square, Zone("too", square.polygon)))
-            return before, same, await other_zones.see(JPEG, 15.0, deadline=1e12)
+        async with followers() as following:
+            async with sight(serving, following, zones=(square,)) as first:
+                before = await first.see(JPEG, 10.0, deadline=1e12)
+            async with sight(serving, following, unpack(first.state), zones=(square,)) as second:
+                same = await second.see(JPEG, 14.0, deadline=1e12)
+            zones = (square, Zone("too", square.polygon))
+            async with sight(serving, following, unpack(second.state), zones=zones) as other_zones:
+                return before, same, await other_zones.see(JPEG, 15.0, deadline=1e12)
 
     serving = serve(pair, "pair")
     before, same, other = run(serving, story())

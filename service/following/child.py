@@ -1,0 +1,86 @@
+"""The process that follows streams: python -m service.following.child SOCKET ARENA SLOTS SLOT_BYTES
+
+One thread, one request after the other. It ends when the server's end of the socket is closed, however that came.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+
+import cv2
+
+from engines.poses import Frame, Poses
+from engines.skeletons import SKELETONS, Skeleton
+from service.following.arena import Arena
+from service.following.follower import Follower
+from service.following.wire import LENGTH, Begin, End, Expect, Failed, Reply, Request, decode, encode
+
+
+@dataclass(slots=True)
+class _Stream:
+    follower: Follower
+    skeleton: Skeleton
+    frame: Frame | None = None
+
+
+class _Streams:
+    """The streams by slot."""
+
+    def __init__(self, arena: Arena) -> None:
+        self._arena = arena
+        self._streams: dict[int, _Stream] = {}
+
+    def answer(self, request: Request) -> object:
+        if isinstance(request, Begin):
+            skeleton = SKELETONS[request.skeleton]
+            self._streams[request.slot] = _Stream(Follower(skeleton, request.hello, request.state), skeleton)
+            return None
+        if isinstance(request, End):
+            del self._streams[request.slot]
+            return None
+        stream = self._streams[request.slot]
+        if stream.frame is None or isinstance(request, Expect) or request.fresh:
+            stream.frame = self._arena.read(request.slot, request.shape)
+        if isinstance(request, Expect):
+            return stream.follower.expected(stream.frame, request.taken)
+        poses = Poses(
+            request.keypoints,
+            request.keypoint_scores,
+            request.boxes,
+            request.scores,
+            stream.skeleton,
+            keypoints_3d=request.keypoints_3d,
+        )
+        return stream.follower.follow(poses, stream.frame, request.taken)
+
+
+def serve(connection: socket.socket, arena: Arena) -> None:
+    """Answer requests until there are no more."""
+    streams = _Streams(arena)
+    with connection, connection.makefile("rb") as incoming:
+        while len(head := incoming.read(LENGTH.size)) == LENGTH.size:
+            number, request = decode(incoming.read(*LENGTH.unpack(head)))
+            started = time.perf_counter()
+            try:
+                value = streams.answer(request)
+            except Exception:  # noqa: BLE001 - the server tells of it
+                value = Failed(traceback.format_exc())
+            connection.sendall(encode(Reply(number, value, time.perf_counter() - started)))
+
+
+def main() -> None:
+    """Serve the server that has started this process."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # meant for the server, whose streams still have results to come
+        signal.signal(number, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+    fd, arena, slots, slot_bytes = map(int, sys.argv[1:])
+    serve(socket.socket(fileno=fd), Arena(slots, slot_bytes, arena))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""Processes that follow streams, for as long as a test needs them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from service.following.pool import Following
+
+
+@asynccontextmanager
+async def followers(processes: int = 1, hang_after: float = 30.0) -> AsyncIterator[Following]:
+    """Room for four streams in each process, with frames of up to 4 million pixels."""
+    following = Following(processes, streams=4, frame_bytes=12_000_000, hang_after=hang_after)
+    try:
+        yield following
+    finally:
+        await following.close()

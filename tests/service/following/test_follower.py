@@ -1,0 +1,58 @@
+"""One stream's people: who they are, where they are expected, and a state that another follower goes on from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engines.skeletons import COCO_17, SKELETONS
+from service.following.follower import Follower, beginning
+from service.streams.codec import StateError, pack
+from service.streams.protocol import Hello
+from service.tracking.zones import Zone
+from tests.service.tracking.people import people
+
+FRAME = np.random.default_rng(5).integers(0, 256, (240, 320, 3)).astype(np.uint8)
+
+
+def follower(state: bytes | None = None, **wishes: object) -> Follower:
+    hello = Hello(**wishes)  # type: ignore[arg-type]
+    return Follower(COCO_17, hello, pack(beginning(COCO_17, hello)) if state is None else state)
+
+
+def test_people_keep_their_ids_also_with_who_goes_on() -> None:
+    first = follower()
+    seen = first.follow(people([(80, 120), (240, 120)]), FRAME, 1.0)
+    assert seen.ids.tolist() == [1, 2]
+    assert seen.next_id == 3
+    other = follower(seen.state)
+    assert other.follow(people([(240, 120), (80, 120)]), FRAME, 1.1).ids.tolist() == [2, 1]
+
+
+def test_it_says_where_people_are_expected() -> None:
+    following = follower()
+    following.follow(people([(160, 120)]), FRAME, 1.0)
+    [box] = following.expected(FRAME, 1.04)
+    assert box[0] < 160 < box[2]
+    assert box[1] < 120 < box[3]
+
+
+def test_extras_events_and_smoothing_are_for_who_asks() -> None:
+    plain = follower().follow(people([(160, 120)]), FRAME, 1.0)
+    assert plain.keypoints is None
+    assert plain.events == []
+    everywhere = Zone("all", ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)))
+    asked = follower(extras=True, smoothing=True, zones=(everywhere,))
+    asked.follow(people([(160, 120)]), FRAME, 1.0)
+    second = asked.follow(people([(161, 120)]), FRAME, 1.5)
+    assert second.ages.tolist() == [0.5]
+    assert second.keypoints is not None
+    assert 159 < second.keypoints[0, :, 0].mean() < 162
+
+
+def test_bytes_that_are_no_state_are_refused() -> None:
+    with pytest.raises(StateError, match="no state"):
+        follower(b"something else")
+    of_others = pack(beginning(SKELETONS["blazepose-33"], Hello()))
+    with pytest.raises(ValueError, match="blazepose-33"):
+        follower(of_others)
