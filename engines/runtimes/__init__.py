@@ -7,7 +7,10 @@ from pathlib import Path
 
 from engines.runtimes.base import PixelInput, Runtime, RuntimeClosedError, RuntimeSpec, TensorSpec
 
-__all__ = ["PixelInput", "Runtime", "RuntimeClosedError", "RuntimeSpec", "TensorSpec", "open_runtime"]
+__all__ = ["BACKENDS", "PixelInput", "Runtime", "RuntimeClosedError", "RuntimeSpec", "TensorSpec", "open_runtime"]
+
+BACKENDS = ("openvino", "torch")
+"""What runs graphs: OpenVINO on the CPU, torch on a GPU or the CPU."""
 
 
 def open_runtime(
@@ -20,24 +23,37 @@ def open_runtime(
     outputs: Sequence[str] | None = None,
     cache_dir: Path | None = None,
     threads: int | None = None,
+    device: str | None = None,
 ) -> Runtime:
     """Compile and warm up the graph at `path`.
 
     pixels: the graph then takes uint8 RGB crops and normalises them itself. outputs: the only ones to keep.
-    cache_dir: where compiled graphs are kept between starts. threads: how many of the processor's cores to compute on,
-    all if not given; the last bits of what comes out can depend on it.
-    Raises ValueError for what the backend does not have.
+    cache_dir: where compiled graphs are kept between starts (openvino). threads: how many of the processor's cores to
+    compute on, all if not given (openvino); the last bits of what comes out can depend on it. device: "cpu", "cuda",
+    "cuda:1"; by default the best that the backend has. Raises ValueError for what the backend does not have.
     """
-    if backend != "openvino":
-        raise ValueError(f"backend {backend!r} is not one of openvino")
-    from engines.runtimes.openvino import OpenVinoRuntime  # a backend is imported only where it is used
+    if backend == "openvino":
+        if device not in (None, "cpu"):
+            raise ValueError(f"openvino runs on the device cpu alone, not on {device}")
+        from engines.runtimes.openvino import OpenVinoRuntime  # a backend is imported only where it is used
 
-    return OpenVinoRuntime(
-        path,
-        precision=precision,
-        max_batch=max_batch,
-        pixels=pixels,
-        outputs=outputs,
-        cache_dir=cache_dir,
-        threads=threads,
-    )
+        return OpenVinoRuntime(
+            path,
+            precision=precision,
+            max_batch=max_batch,
+            pixels=pixels,
+            outputs=outputs,
+            cache_dir=cache_dir,
+            threads=threads,
+        )
+    if backend == "torch":
+        try:
+            from engines.runtimes.torch import TorchRuntime
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise ValueError("backend torch needs PyTorch: pip install 'posewire[torch]'") from error
+        return TorchRuntime(
+            path, precision=precision, max_batch=max_batch, pixels=pixels, outputs=outputs, device=device
+        )
+    raise ValueError(f"backend {backend!r} is not one of {', '.join(BACKENDS)}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
+from numpy.random import default_rng  # by name: numpy loads it at first use, which threads must not do side by side
 from numpy.typing import NDArray
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -108,6 +109,34 @@ def join_rungs(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
         joined[(slice(start, start + len(part)), *(slice(size) for size in part.shape[1:]))] = part
         start += len(part)
     return joined
+
+
+def rungs_up_to(most: int) -> tuple[int, ...]:
+    """The rungs of a runtime whose largest batch is `most`, which is one of them."""
+    return (*(rung for rung in LADDER if rung < most), most)
+
+
+def batches_independently(infer: Callable[[Arrays], Arrays], inputs: Sequence[TensorSpec]) -> bool:
+    """Whether the items of a batch of two come out as they do alone.
+
+    Many exported graphs accept a batch and then mix its items, because a reshape has the batch of one baked in.
+    """
+    rng = default_rng(0)
+    pair = {i.name: rng.integers(0, 255, (2, *i.shape)).astype(i.dtype) for i in inputs}
+    try:
+        together = infer(pair)
+        alone = [infer({name: array[n : n + 1] for name, array in pair.items()}) for n in range(2)]
+    except RuntimeError:  # the graph refuses the shape
+        return False
+    return all(_close(together[name], n, alone[n][name]) for name in together for n in range(2))
+
+
+def _close(together: NDArray[Any], n: int, alone: NDArray[Any]) -> bool:
+    item = together[n : n + 1]
+    if len(together) != 2 or item.shape != alone.shape:
+        return False
+    scale = float(np.abs(alone).max(initial=1.0))
+    return bool(np.allclose(item, alone, rtol=0, atol=0.05 * scale))  # bf16 rounds; mixed items differ by their all
 
 
 class RuntimeClosedError(RuntimeError):

@@ -17,7 +17,7 @@ from engines.catalogue import FetchError, load
 from engines.families import Detector, Estimator, open_detector, open_estimator
 from engines.ops.affine import crop
 from engines.poses import Detections, Frame, Poses, Region
-from engines.runtimes.openvino import read_graph
+from engines.runtimes.graphs import read_graph
 from tests.pictures import astronaut, mosaic
 
 LIMIT = 2.0

@@ -1,0 +1,136 @@
+"""Programs as CUDA graphs: one launch runs all of a network's kernels."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engines.runtimes.base import Arrays, TensorSpec
+from engines.runtimes.program import Program
+
+_SLOTS = 2
+"""Batches under way at once: one computes while the other one's arrays are copied."""
+_WARM_UP = 2
+"""Runs before capture: libraries choose their kernels and take their memory in the first."""
+_CAPTURING = threading.Lock()
+"""Opening a graph waits for the whole device, which fails while another thread captures."""
+
+
+class CapturedGraphs:
+    """Every rung of a network, captured once a slot. All shapes are fixed; a batch is filled up to the next rung."""
+
+    slots = _SLOTS
+
+    def __init__(
+        self,
+        programs: Mapping[int, Program],
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        device: torch.device,
+    ) -> None:
+        self._idle: SimpleQueue[_Slot] = SimpleQueue()
+        with _CAPTURING:
+            for _ in range(_SLOTS):
+                self._idle.put(_Slot(programs, inputs, outputs, device))
+
+    def run(self, feeds: Arrays, count: int) -> dict[str, NDArray[Any]]:
+        """Run one batch of arrays on the next free slot; the arrays returned are the caller's."""
+        slot = self._idle.get()
+        try:
+            return slot.run(feeds, count)
+        finally:
+            self._idle.put(slot)
+
+    def run_tensors(self, feeds: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+        """The same with tensors of the device, in the order of the current stream's work."""
+        slot = self._idle.get()
+        try:
+            return slot.run_tensors(feeds, count)
+        finally:
+            self._idle.put(slot)
+
+
+class _Slot:
+    """A stream with pinned and device memory of its own, so that slots never touch each other's batches."""
+
+    def __init__(
+        self,
+        programs: Mapping[int, Program],
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        device: torch.device,
+    ) -> None:
+        self._device = device
+        self._rungs = sorted(programs)
+        self._outputs = [spec.name for spec in outputs]
+        most = self._rungs[-1]
+        with torch.cuda.device(device), torch.inference_mode():
+            self._stream = torch.cuda.Stream(device)
+            self._done = torch.cuda.Event(blocking=True)  # a thread that waits sleeps, and leaves its core to others
+            shapes = {spec.name: ((most, *spec.shape), _torch_dtype(spec.dtype)) for spec in inputs}
+            self._staging = {n: torch.zeros(shape, dtype=dtype).pin_memory() for n, (shape, dtype) in shapes.items()}
+            self._inputs = {n: torch.zeros(shape, dtype=dtype, device=device) for n, (shape, dtype) in shapes.items()}
+            # Graphs of one slot never run at once, so they share their memory; the largest takes what the others need.
+            self._pool = torch.cuda.graph_pool_handle()
+            self._graphs = {rung: self._capture(programs[rung], rung) for rung in reversed(self._rungs)}
+            self._results = [torch.empty_like(out, device="cpu").pin_memory() for out in self._graphs[most][1]]
+
+    def _capture(self, program: Program, rung: int) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...]]:
+        feeds = [tensor[:rung] for tensor in self._inputs.values()]
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._stream):
+            for _ in range(_WARM_UP):
+                program(*feeds)
+        self._stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        # thread_local: other threads may go on to take memory and run other networks meanwhile.
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+            results = tuple(result.contiguous() for result in program(*feeds))
+        return graph, results
+
+    def run(self, feeds: Arrays, count: int) -> dict[str, NDArray[Any]]:
+        rung = self._rung(count)
+        graph, results = self._graphs[rung]
+        with torch.cuda.device(self._device), torch.cuda.stream(self._stream), torch.inference_mode():
+            for name, staging in self._staging.items():
+                np.copyto(staging.numpy()[:count], feeds[name])
+                self._inputs[name][:count].copy_(staging[:count], non_blocking=True)
+            graph.replay()
+            for pinned, result in zip(self._results, results, strict=True):
+                pinned[:count].copy_(result[:count], non_blocking=True)
+            self._done.record(self._stream)
+        self._done.synchronize()
+        return {
+            name: np.array(pinned.numpy()[:count]) for name, pinned in zip(self._outputs, self._results, strict=True)
+        }
+
+    def run_tensors(self, feeds: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+        rung = self._rung(count)
+        graph, results = self._graphs[rung]
+        with torch.cuda.device(self._device), torch.inference_mode():
+            caller = torch.cuda.current_stream()
+            self._stream.wait_stream(caller)
+            with torch.cuda.stream(self._stream):
+                for name, tensor in self._inputs.items():
+                    tensor[:count].copy_(feeds[name], non_blocking=True)
+                    feeds[name].record_stream(self._stream)
+                graph.replay()
+                kept = {name: result[:count].clone() for name, result in zip(self._outputs, results, strict=True)}
+            caller.wait_stream(self._stream)
+            for tensor in kept.values():
+                tensor.record_stream(caller)
+        return kept
+
+    def _rung(self, count: int) -> int:
+        return next(rung for rung in self._rungs if rung >= count)
+
+
+def _torch_dtype(dtype: np.dtype[np.generic]) -> torch.dtype:
+    return torch.from_numpy(np.empty(0, dtype)).dtype

@@ -1,0 +1,63 @@
+"""The runtimes that the contract holds, and why some of them cannot be tried on a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from engines.runtimes import PixelInput, Runtime, open_runtime
+from tests.contract.network import PIXELS, save_ir
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """lacking: what a machine lacks to run it, "" if nothing."""
+
+    name: str
+    lacking: Callable[[], str]
+    open_file: Callable[..., Runtime]
+
+    def open(
+        self,
+        folder: Path,
+        *,
+        pixels: PixelInput | None = PIXELS,
+        outputs: Sequence[str] | None = None,
+        max_batch: int | None = None,
+    ) -> Runtime:
+        """The tiny network in this runtime, in fp32. Skips the test where the machine lacks something."""
+        if lacking := self.lacking():
+            pytest.skip(f"{self.name} needs {lacking}")
+        return self.open_file(folder, pixels=pixels, outputs=outputs, max_batch=max_batch)
+
+
+def _from_graph(folder: Path, *, backend: str, device: str | None = None, **options: object) -> Runtime:
+    return open_runtime(save_ir(folder / "tiny.xml"), backend, precision="fp32", device=device, **options)  # type: ignore[arg-type]  # as `Backend.open` names them
+
+
+def _nothing() -> str:
+    return ""
+
+
+def _torch() -> str:
+    return "" if find_spec("torch") else "torch: pip install 'posewire[torch]'"
+
+
+def _torch_with_gpu() -> str:
+    if lacking := _torch():
+        return lacking
+    import torch
+
+    return "" if torch.cuda.is_available() else "an NVIDIA GPU and a torch that is built with CUDA"
+
+
+BACKENDS = (
+    Backend("openvino", _nothing, partial(_from_graph, backend="openvino")),
+    Backend("torch-cpu", _torch, partial(_from_graph, backend="torch", device="cpu")),
+    Backend("torch-cuda", _torch_with_gpu, partial(_from_graph, backend="torch", device="cuda")),
+)

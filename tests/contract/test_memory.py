@@ -1,0 +1,33 @@
+"""A server runs for months: a batch leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from engines.runtimes import Runtime
+from tests.contract.network import INPUT, crops
+
+RUNS = 600
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc to see how much memory a process has")
+def test_memory_stays_flat_over_many_runs(runtime: Runtime) -> None:
+    batches = [crops(n) for n in range(1, runtime.spec.max_batch + 1)]
+
+    def run(times: int) -> int:
+        """How many bytes came out."""
+        outputs = (runtime.run({INPUT: batches[n % len(batches)]}) for n in range(times))
+        return sum(array.nbytes for given in outputs for array in given.values())
+
+    run(RUNS // 2)
+    before = _resident()
+    returned = run(RUNS)
+    assert _resident() - before < returned / 4, "more than a quarter of what came out is still here"
