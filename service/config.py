@@ -1,4 +1,4 @@
-"""Every setting of the server, from the command line, the environment (POSEWIRE_*) and a file, in that order."""
+"""Every setting of the server, from the command line, the environment (POSEWIRE_*) and files, in that order."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydantic_settings import (
     BaseSettings,
     NoDecode,
     PydanticBaseSettingsSource,
+    SecretsSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
@@ -107,6 +108,12 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - its signature is given
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Command line, then environment, then the TOML file that POSEWIRE_CONFIG names."""
-        file = os.environ.get("POSEWIRE_CONFIG")
-        return (init_settings, env_settings, *([TomlConfigSettingsSource(settings_cls, Path(file))] if file else []))
+        """Command line, environment, the TOML file that POSEWIRE_CONFIG names, and files of the folder that
+        POSEWIRE_SECRETS names: `posewire_resume_key` and the like, as container engines mount secrets.
+        """
+        sources = [init_settings, env_settings]
+        if file := os.environ.get("POSEWIRE_CONFIG"):
+            sources.append(TomlConfigSettingsSource(settings_cls, Path(file)))
+        if folder := os.environ.get("POSEWIRE_SECRETS"):
+            sources.append(SecretsSettingsSource(settings_cls, Path(folder)))
+        return tuple(sources)

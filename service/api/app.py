@@ -62,6 +62,8 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
         serving = await asyncio.to_thread(open_models, state.metrics)
         await serving.start()
         await state.streams.start()
+        for name, runtime in serving.runtimes.items():
+            metrics.opened(name, runtime.spec, settings.precision)
         gc.freeze()  # what lives as long as the process need not be looked at by every collection
         state.serving = serving
         house = asyncio.create_task(_keep_house(state, serving), name="posewire-house")

@@ -45,6 +45,8 @@ def test_metrics_count_requests_batches_and_failures(client: httpx.Client, jpeg:
         'posewire_queue_wait_seconds_count{network="decode"}',
         'posewire_queue_depth{network="tiny"}',
         "posewire_ready 1.0",
+        'network="tiny",precision="',
+        'posewire_precision_fallback{network="tiny"} 0.0',
     ):
         assert line in text
     for name in ("rejected", "cancelled", "worker_restarts", "expired", "failed"):

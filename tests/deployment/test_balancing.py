@@ -26,7 +26,7 @@ pytestmark = needs_haproxy
 
 
 def test_the_configuration_is_valid_without_a_warning() -> None:
-    done = subprocess.run([str(find("haproxy")), "-c", "-f", CONFIGURATION], capture_output=True, text=True)
+    done = subprocess.run([str(find("haproxy")), "-c", "-f", str(CONFIGURATION)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 
