@@ -23,7 +23,7 @@ class ProcessEndedError(RuntimeError):
     """The process has ended, or hung and was ended, before it replied."""
 
 
-class FollowingProcess:
+class FollowingProcess(asyncio.Protocol):
     """Asks a process of its own. It belongs to one event loop.
 
     slots: streams at most. slot_bytes: of the largest frame. hang_after: seconds that a reply may take.
@@ -36,10 +36,9 @@ class FollowingProcess:
         self._hang_after = hang_after
         self._pending: dict[int, asyncio.Future[Reply]] = {}
         self._number = 0
-        self._killed = False
         self._process: Process | None = None
-        self._writer: asyncio.StreamWriter | None = None
-        self._listening: asyncio.Task[None] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._received = bytearray()
 
     @property
     def pid(self) -> int:
@@ -50,7 +49,7 @@ class FollowingProcess:
     @property
     def alive(self) -> bool:
         """Whether it takes requests."""
-        return self._listening is not None and not self._listening.done() and not self._killed
+        return self._transport is not None and not self._transport.is_closing()
 
     async def start(self) -> None:
         """Start the process; it may still import what it needs when this returns. Raises OSError where none can be."""
@@ -61,24 +60,22 @@ class FollowingProcess:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "service.following.child", *arguments, stdin=DEVNULL, pass_fds=fds
             )
-        reader, self._writer = await asyncio.open_unix_connection(sock=ours)
-        self._listening = asyncio.create_task(self._listen(reader), name="posewire-following")
+        self._transport, _ = await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=ours)
 
     async def ask(self, request: Request) -> tuple[Any, float]:
         """The reply, and the seconds of work in it. Raises FollowingError and ProcessEndedError."""
-        if not self.alive or self._writer is None:
+        if not self.alive or self._transport is None:
             raise ProcessEndedError("the process has ended")
+        loop = asyncio.get_running_loop()
         self._number += 1
-        number, reply = self._number, asyncio.get_running_loop().create_future()
+        number, reply = self._number, loop.create_future()
         self._pending[number] = reply
-        self._writer.write(encode((number, request)))
+        self._transport.write(encode((number, request)))
+        patience = loop.call_later(self._hang_after, self.kill)
         try:
-            async with asyncio.timeout(self._hang_after):
-                answer: Reply = await reply
-        except TimeoutError as error:
-            self.kill()
-            raise ProcessEndedError(f"no reply came for {self._hang_after:g} s") from error
+            answer: Reply = await reply
         finally:
+            patience.cancel()
             del self._pending[number]
         if isinstance(answer.value, Failed):
             raise FollowingError(answer.value.why)
@@ -86,38 +83,39 @@ class FollowingProcess:
 
     def tell(self, request: Request) -> None:
         """Send a request whose reply nobody needs."""
-        if self.alive and self._writer is not None:
-            self._writer.write(encode((0, request)))
+        if self._transport is not None:
+            self._transport.write(encode((0, request)))
 
     def kill(self) -> None:
-        """End the process at once."""
-        self._killed = True
+        """End the process at once, and all that waits for it."""
+        if self._transport is not None:
+            self._transport.abort()
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._process.pid, signal.SIGKILL)  # asyncio's kill may reap it behind asyncio's back
 
     async def close(self) -> None:
         """End the process, and free its memory once it has ended."""
-        if self._writer is not None:
-            self._writer.close()
         self.kill()
-        if self._listening is not None:
-            await asyncio.gather(self._listening, return_exceptions=True)
         if self._process is not None:
             await self._process.wait()
         self.arena.close()
 
-    async def _listen(self, reader: asyncio.StreamReader) -> None:
-        try:
-            while True:
-                (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
-                reply: Reply = decode(await reader.readexactly(length))
-                waiting = self._pending.get(reply.number)
-                if waiting is not None and not waiting.done():
-                    waiting.set_result(reply)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # it has ended
-        finally:
-            for waiting in self._pending.values():
-                if not waiting.done():
-                    waiting.set_exception(ProcessEndedError("the process has ended"))
+    def data_received(self, data: bytes) -> None:
+        """Part of a reply came, or several."""
+        self._received += data
+        while len(self._received) >= LENGTH.size:
+            end = LENGTH.size + LENGTH.unpack_from(self._received)[0]
+            if len(self._received) < end:
+                return
+            reply: Reply = decode(self._received[LENGTH.size : end])
+            del self._received[:end]
+            waiting = self._pending.get(reply.number)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(reply)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """The process has ended, or was given up."""
+        for waiting in self._pending.values():
+            if not waiting.done():
+                waiting.set_exception(ProcessEndedError("the process has ended, or gave no reply in time"))
