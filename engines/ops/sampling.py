@@ -1,8 +1,9 @@
-"""Crops as rows of numbers, for a kernel that samples many regions at once and needs to show what `crop` shows."""
+"""Crops as rows of numbers, for kernels that make many crops at once and have to show what `crop` shows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,42 +12,52 @@ from engines.ops.affine import grey, input_to_frame, reach, resizable
 from engines.poses import Region
 from engines.runtimes.base import PixelInput
 
-COLUMNS = 15
-"""Of a row, for the pixel u, v of the input:
-
-0-5    its place in the frame, x = r0 u + r1 v + r2 and y = r3 u + r4 v + r5
-6-9    u and v are first clamped to r6..r7 and r8..r9
-10-13  x and y are then clamped to r10..r11 and r12..r13; the bilinear sample there has grey beyond the frame
-14     1 where a pixel whose u or v had to be clamped is grey, 0 where not
-"""
+_NOTHING = (0, 1, -1, 0, 0, 1, -1, 0, 1)
 
 
-def sampling(regions: Sequence[Region], sizes: Sequence[tuple[int, int]], pixels: PixelInput) -> NDArray[np.float32]:
-    """(n, COLUMNS): how each region is sampled from its frame, of the (width, height) given beside it."""
-    rows = [_row(region, *size, pixels) for region, size in zip(regions, sizes, strict=True)]
-    return np.array(rows, np.float32).reshape(-1, COLUMNS)
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the regions of a batch are made into crops of one size.
+
+    resized: places in the batch of the (n,) that are resized, and warped: of the (m,) others.
+    resizing: (n, 9) int64. Pixels r0..r1 (the last one excluded) along x of the frame become pixels r2..r3 of the crop,
+    and likewise r4..r7 along y; a pixel of the crop outside of these is the nearest inside, or grey where r8 is 1.
+    warping: (m, 10) float32. Pixel u, v of the crop is x = r0 u + r1 v + r2, y = r3 u + r4 v + r5 of the frame, clamped
+    to r6..r7 and r8..r9; the bilinear sample there, with grey for what is beside the frame.
+    grey: 0..255.
+    """
+
+    resized: list[int]
+    warped: list[int]
+    resizing: NDArray[np.int64]
+    warping: NDArray[np.float32]
+    grey: int
 
 
-def grey_of(pixels: PixelInput) -> int:
-    """What `grey` means in the rows."""
-    return grey(pixels.pad)
-
-
-def _row(region: Region, width: int, height: int, pixels: PixelInput) -> list[float]:
-    to_frame = input_to_frame(region, pixels)
-    matrix = to_frame.ravel().tolist()
-    nothing = [*matrix, -1, -1, -1, -1, 0, 0, 0, 0, 1]  # every pixel is clamped
-    overlaps = resizable(region, width, height, pixels)
-    repeat = pixels.pad == "edge"
-    if overlaps is None:
-        left, top, right, bottom = reach(to_frame, pixels)
-        if left >= min(right, width) or top >= min(bottom, height):
-            return nothing
-        last = (pixels.width - 1, pixels.height - 1)
-        # Beyond one pixel outside, no part of a sample is the frame's.
-        bounds = (0, width - 1, 0, height - 1) if repeat else (-1, width, -1, height)
-        return [*matrix, 0, last[0], 0, last[1], *bounds, 0]
-    x, y = (tuple(round(edge) for edge in overlap) for overlap in overlaps)
-    if x[1] <= x[0] or y[1] <= y[0] or x[3] <= x[2] or y[3] <= y[2]:
-        return nothing
-    return [*matrix, x[2], x[3] - 1, y[2], y[3] - 1, x[0], x[1] - 1, y[0], y[1] - 1, 0 if repeat else 1]
+def sampling(regions: Sequence[Region], sizes: Sequence[tuple[int, int]], pixels: PixelInput) -> Sampling:
+    """What `crop` does to each region of a frame of the (width, height) given beside it."""
+    resizing: dict[int, tuple[int, ...]] = {}
+    warping: dict[int, tuple[float, ...]] = {}
+    for n, (region, (width, height)) in enumerate(zip(regions, sizes, strict=True)):
+        overlaps = resizable(region, width, height, pixels)
+        if overlaps is None:
+            to_frame = input_to_frame(region, pixels)
+            left, top, right, bottom = reach(to_frame, pixels)
+            if left < min(right, width) and top < min(bottom, height):
+                # Beyond one pixel outside, no part of a sample is the frame's.
+                margin = 0 if pixels.pad == "edge" else 1
+                bounds = (-margin, width - 1 + margin, -margin, height - 1 + margin)
+                warping[n] = (*to_frame.ravel().tolist(), *bounds)
+            else:
+                resizing[n] = _NOTHING
+        else:
+            x, y = (tuple(round(edge) for edge in overlap) for overlap in overlaps)
+            shows = x[1] > x[0] and x[3] > x[2] and y[1] > y[0] and y[3] > y[2]
+            resizing[n] = (*x, *y, int(pixels.pad != "edge")) if shows else _NOTHING
+    return Sampling(
+        list(resizing),
+        list(warping),
+        np.array(list(resizing.values()), np.int64).reshape(-1, 9),
+        np.array(list(warping.values()), np.float32).reshape(-1, 10),
+        grey(pixels.pad),
+    )
