@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +15,10 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from engines.catalogue import Catalogue, CatalogueError, FetchError, UnknownModelError, load
+from engines.catalogue import CatalogueError, FetchError, UnknownModelError, load
 from service import __version__
+from service.choice import choose, fetch_progress
+from service.cli_batch import batch
 from service.cli_build import build
 from service.cli_eval import evaluate
 from service.config import Settings
@@ -62,7 +63,7 @@ def serve(**options: Any) -> None:
         if value is not None:  # worker processes read their settings from the environment too
             os.environ[f"POSEWIRE_{name.upper()}"] = str(value)
     settings, catalogue = Settings(), load()
-    run_server(settings, catalogue, _choose(catalogue, settings.model))
+    run_server(settings, catalogue, choose(catalogue, settings.model))
 
 
 @main.command()
@@ -85,7 +86,7 @@ def image(
     if render is not None and len(files) > 1 and render.suffix:
         raise click.UsageError("--render names one picture, but there are several images; name a folder")
     catalogue = load()
-    names, why = _choose(catalogue, (model,))
+    names, why = choose(catalogue, (model,))
     with _bar(f"{len(files)} images", len(files)) as advance:
         stills: list[Still] = asyncio.run(
             estimate_files(
@@ -145,7 +146,7 @@ def video(
     try:
         with VideoReader(source) as reader:
             catalogue = load()
-            names, why = _choose(catalogue, (model,))
+            names, why = choose(catalogue, (model,))
             if model == "auto":
                 click.echo(why, err=True)
             with _bar(source.name, reader.info.frames or 1) as advance:
@@ -199,7 +200,7 @@ def list_models(as_json: bool = False) -> None:
 def fetch(name: str) -> None:
     """Fetch the files of model NAME and of its detector."""
     for part in load().parts(name):
-        path = part.fetch(progress=_progress())
+        path = part.fetch(progress=fetch_progress())
         click.echo(f"{part.name}: {path}")
 
 
@@ -213,7 +214,7 @@ def bench(file: Path, model: str, seconds: float, concurrency: int) -> None:
     from service.stills import measure
 
     catalogue = load()
-    names, why = _choose(catalogue, (model,))
+    names, why = choose(catalogue, (model,))
     click.echo(why or names[0])
     for level in (1, concurrency):
         click.echo(asyncio.run(measure(file, catalogue, names[0], seconds=seconds, concurrency=level)))
@@ -221,6 +222,7 @@ def bench(file: Path, model: str, seconds: float, concurrency: int) -> None:
 
 main.add_command(evaluate)
 main.add_command(build)
+main.add_command(batch)
 
 
 @main.command()
@@ -230,38 +232,6 @@ def key() -> None:
 
     made = secrets.token_urlsafe(32)
     click.echo(f"key:    {made}\ndigest: {digest(made)}")
-
-
-def _choose(catalogue: Catalogue, names: Sequence[str]) -> tuple[list[str], str]:
-    """The models that `names` means, fetched, and why the first was chosen where nobody named it."""
-    from service.serving import servable
-
-    why = ""
-    chosen = []
-    for name in names:
-        if name == "auto":
-            choice = catalogue.choose_default(progress=_progress())
-            name, why = choice.model.name, choice.why
-        chosen.append(servable(catalogue[name]).name)
-        for part in catalogue.parts(name):
-            part.fetch(progress=_progress())
-    return chosen, why
-
-
-def _progress() -> Callable[[int, int | None, str], None]:
-    """Draws a bar for fetches on a terminal, at most ten times a second."""
-    last = 0.0
-
-    def show(done: int, total: int | None, label: str) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if not sys.stderr.isatty() or (now - last < 0.1 and done != total):
-            return
-        last = now
-        share = f"{100 * done / total:3.0f} % of {total / 1e6:.1f} MB" if total else f"{done / 1e6:.1f} MB"
-        click.echo(f"\r{label}: {share}\x1b[K", nl=done == total, err=True)
-
-    return show
 
 
 @contextmanager

@@ -107,12 +107,17 @@ def _document(still: Still, number: int, style: str) -> object:
         return coco_results(poses, image_id=int(name) if name.isdigit() else number)
     if style == "openpose":
         return openpose_document(poses)
+    return image_document(str(still.path), still.found)
+
+
+def image_document(name: str, found: Estimate) -> dict[str, object]:
+    """The people of an image as Posewire's own JSON, for orjson with OPT_SERIALIZE_NUMPY."""
     return {
-        "image": str(still.path),
-        "width": still.found.width,
-        "height": still.found.height,
-        "skeleton": poses.skeleton.name,
-        "people": people_list(poses),
+        "image": name,
+        "width": found.width,
+        "height": found.height,
+        "skeleton": found.poses.skeleton.name,
+        "people": people_list(found.poses),
     }
 
 

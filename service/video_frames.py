@@ -46,6 +46,12 @@ class Seek:
         return asdict(self)
 
 
+def tracked_ask(seek: Seek, tracker: PoseTracker) -> Ask:
+    """What to ask of each frame: the tracker follows weak poses too, the user is told of those that score enough."""
+    least = min(seek.min_score, tracker.config.weak_score)
+    return Ask(priority=Priority.BULK, max_people=seek.max_people, min_score=least, admitted=True)
+
+
 class FramePoses:
     """Estimates and tracks the frames of one video. pool: runs what takes longer than an event loop has."""
 
@@ -59,9 +65,7 @@ class FramePoses:
         self._pool = pool
         self._tracker = PoseTracker(served.skeleton)
         self._detected = -np.inf
-        # The tracker follows weak poses too, of which the user is told only where they score enough.
-        least = min(seek.min_score, self._tracker.config.weak_score)
-        self._ask = Ask(priority=Priority.BULK, max_people=seek.max_people, min_score=least, admitted=True)
+        self._ask = tracked_ask(seek, self._tracker)
 
     async def tracked(self) -> AsyncGenerator[tuple[Picture, Poses], None]:
         """Every frame with its people, ids among them. To be closed by whoever leaves early.

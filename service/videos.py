@@ -131,6 +131,19 @@ def _about(task: VideoTask, model: str) -> dict[str, object]:
     return {"video": fingerprint(task.source), "model": model, "version": __version__, **task.seek.about()}
 
 
+def video_document(name: str, info: VideoInfo, served: ServedModel) -> dict[str, object]:
+    """What a file of poses says of its video before the frames."""
+    return {
+        "video": name,
+        "width": info.width,
+        "height": info.height,
+        "frame_rate": round(float(info.rate), 6),
+        "model": served.model.name,
+        "skeleton": served.skeleton.name,
+        "keypoints": served.skeleton.keypoints,
+    }
+
+
 class _Sink:
     """Writes the frames of one video, in order. A context manager."""
 
@@ -147,16 +160,8 @@ class _Sink:
             if out is not None and task.out is not None:
                 self._video = opening.enter_context(VideoWriter(out, task.out.suffix, info, task.source))
             if poses is not None and task.poses is not None:
-                about = {
-                    "video": task.source.name,
-                    "width": info.width,
-                    "height": info.height,
-                    "frame_rate": round(float(info.rate), 6),
-                    "model": served.model.name,
-                    "skeleton": served.skeleton.name,
-                    "keypoints": served.skeleton.keypoints,
-                }
                 opening.enter_context(_writing(task.poses))
+                about = video_document(task.source.name, info, served)
                 self._poses = opening.enter_context(FramesFile(poses, task.poses.suffix, about))
             self._closing = opening.pop_all()
 

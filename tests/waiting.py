@@ -10,9 +10,9 @@ _PATIENCE_S = 20.0
 _TURN_S = 0.01
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Return once `condition` holds. Raises AssertionError if that takes too long."""
-    stop = time.monotonic() + _PATIENCE_S
+def wait_for(condition: Callable[[], bool], patience: float = _PATIENCE_S) -> None:
+    """Return once `condition` holds. Raises AssertionError if that takes more than so many seconds."""
+    stop = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < stop, "it did not come to pass"
         time.sleep(_TURN_S)

@@ -1,0 +1,95 @@
+"""A whole batch from its source to its results; the same call goes on where an earlier one was ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from engines.catalogue import Catalogue
+from service.bulk.crew import Crew
+from service.bulk.foreman import Foreman
+from service.bulk.listing import list_source
+from service.bulk.manifest import Options, claimed, manifest
+from service.bulk.progress import Progress
+from service.bulk.shards import Failure, Shard, Summary, cut_into_shards
+from service.bulk.worker import Job
+from service.bulk.writing import FAILED, merge
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of a batch. earlier: how many of the shards an earlier run had done. others: files left out."""
+
+    folder: Path
+    images: int
+    videos: int
+    frames: int
+    shards: int
+    earlier: int
+    others: int
+    failures: tuple[Failure, ...]
+
+    def summary(self) -> str:
+        """Lines for the user."""
+        parts = [f"{self.images} images, {self.videos} videos ({self.frames} frames)"]
+        if self.others:
+            parts.append(f"{self.others} other files left out")
+        if self.earlier:
+            parts.append(f"{self.earlier} of {self.shards} shards were done by an earlier run")
+        if self.failures:
+            parts.append(f"{len(self.failures)} files failed, see {self.folder / FAILED}")
+        return "; ".join(parts)
+
+
+def do_batch(
+    source: Path,
+    folder: Path,
+    catalogue: Catalogue,
+    model: str,
+    options: Options,
+    *,
+    hire: Callable[[Job], Crew],
+    say: Callable[[str], None],
+    terminal: bool,
+) -> Done:
+    """Find the people in everything that `source` holds and write them to `folder`.
+
+    hire: makes the crew, where there is anything to do. Raises BulkError.
+    """
+    listing = list_source(source, folder)
+    with claimed(folder, manifest(listing, catalogue, model, options)):
+        shards = cut_into_shards(listing.entries, options.shard)
+        missing = [shard for shard in shards if not _is_done(shard, folder, options)]
+        if missing:
+            progress = Progress(len(shards), len(shards) - len(missing), say, terminal)
+            crew = hire(Job(listing.kind, listing.root, folder.resolve(), model, options))
+            try:
+                Foreman(folder, crew, progress).work(missing)
+            finally:
+                progress.end()
+                crew.close()
+        summaries = [Summary.read(shard.done(folder)) for shard in shards]
+        _sweep(folder)
+        failures = tuple(failure for summary in summaries for failure in summary.failures)
+        merge(folder, shards, options.style, failures)
+    videos = sum(shard.video for shard in shards)
+    images = len(listing.entries) - videos
+    frames = sum(summary.frames for summary in summaries)
+    return Done(folder, images, videos, frames, len(shards), len(shards) - len(missing), listing.others, failures)
+
+
+def _is_done(shard: Shard, folder: Path, options: Options) -> bool:
+    """Whether it says so and its result is there, which a video that failed does not have."""
+    if not shard.done(folder).exists():
+        return False
+    return shard.result(folder, options.style).exists() or (
+        shard.video and bool(Summary.read(shard.done(folder)).failures)
+    )
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left half-written, now that nothing is under way."""
+    for pattern in ("*.part", "videos/*.part", "parts/*.part", "parts/*.at", "parts/*.scratch", "parts/*.journal"):
+        for path in folder.glob(pattern):
+            path.unlink()

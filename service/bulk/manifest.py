@@ -1,0 +1,132 @@
+"""What a folder of results is of, so that nobody mixes the results of two batches in it."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engines.catalogue import Catalogue
+from engines.entries import Model
+from service import __version__
+from service.bulk.errors import BulkError
+from service.bulk.listing import Listing
+from service.bulk.shards import Style, published
+
+GROUP = 16
+"""Images, or frames, that go through the networks in step: enough to fill every batch, few enough for memory."""
+_NAME = "manifest.json"
+_FILES = "source sha256"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the results depend on beside source and model. shard: images in each shard.
+
+    max_body_mb, max_pixels_m: megabytes and million pixels of an image.
+    """
+
+    style: Style = "json"
+    min_score: float = 0.3
+    max_people: int = 50
+    shard: int = 64
+    precision: str = "auto"
+    max_body_mb: float = 32.0
+    max_pixels_m: float = 25.0
+
+
+def manifest(listing: Listing, catalogue: Catalogue, model: str, options: Options) -> dict[str, Any]:
+    """All that the results depend on, as plain JSON."""
+    videos = sum(entry.video for entry in listing.entries)
+    source = {
+        "kind": listing.kind,
+        "images": len(listing.entries) - videos,
+        "videos": videos,
+        "sha256": listing.sha256,
+    }
+    parts = {part.name: _sha256(part) for part in catalogue.parts(model)}
+    return {
+        "posewire": __version__,
+        "source": source,
+        "model": {"name": model, "sha256": parts},
+        "options": {
+            "format": options.style,
+            "min-score": options.min_score,
+            "max-people": options.max_people,
+            "shard": options.shard,
+            "precision": options.precision,
+            "max-body-mb": options.max_body_mb,
+            "max-pixels-m": options.max_pixels_m,
+            "group": GROUP,
+        },
+    }
+
+
+@contextmanager
+def claimed(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
+    """The folder of results, made or found as an earlier run of the same batch left it, and for this process alone.
+
+    Raises BulkError where it is another batch's, something else, or in use.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        there = folder / _NAME
+        if not there.exists() and any(path.name != ".lock" for path in folder.iterdir()):
+            raise BulkError(f"{folder} has files in it that are no results of posewire batch; name a new folder")
+        with (folder / ".lock").open("a") as lock:
+            _lock(folder, lock.fileno())
+            if there.exists():
+                _compare(folder, json.loads(there.read_bytes()), about)
+            else:
+                with published(there) as part:
+                    part.write_text(json.dumps(about, indent=2) + "\n")
+            for name in ("parts", "videos"):
+                (folder / name).mkdir(exist_ok=True)
+            yield
+    except OSError as error:
+        raise BulkError(f"cannot write {error.filename or folder}: {error.strerror or error}") from error
+    except json.JSONDecodeError as error:
+        raise BulkError(f"{folder / _NAME} is damaged ({error}); name a new folder") from error
+
+
+def _lock(folder: Path, handle: int) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise BulkError(f"{folder} is in use: another posewire batch works on it") from error
+
+
+def _compare(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    old, new = dict(_flat(before)), dict(_flat(now))
+    for key in old | new:
+        if old.get(key) != new.get(key):
+            what = f"{key} was {old.get(key)}, now it is {new.get(key)}"
+            if key == _FILES:
+                what = "files of the source have another name, size or time now"
+            raise BulkError(f"{folder} holds results of another batch ({what}); name a new folder, or run it as before")
+
+
+def _flat(table: Mapping[str, Any], inside: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{inside}{key} ")
+        else:
+            yield inside + key, value
+
+
+def _sha256(model: Model) -> str:
+    """Of all files of a fetched model and of how it is used."""
+    first = model.fetch()
+    inner = Path(model.files[0].path)
+    folder = first.parents[len(inner.parts) - 1]
+    said = (model.family, model.skeleton, model.input, sorted((k, repr(v)) for k, v in model.options.items()))
+    digest = hashlib.sha256(repr(said).encode())
+    for file in model.files:
+        with (folder / file.path).open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()

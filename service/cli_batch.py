@@ -1,0 +1,91 @@
+"""`posewire batch`: whole archives of images and videos."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from engines.catalogue import load
+
+
+@click.command(short_help="Find the people in a folder or archive of images and videos.")
+@click.argument("source", metavar="SRC", type=click.Path(exists=True, path_type=Path))
+@click.argument("folder", metavar="DST", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--ray", is_flag=True, help="On the Ray cluster that RAY_ADDRESS names, or one of this machine's own.")
+@click.option("--workers", type=click.IntRange(1), help="Processes, of one core each.  [default: one per core]")
+@click.option("--gpus", type=click.FloatRange(0), default=0.0, help="With --ray: the part of a GPU for each worker.")
+@click.option("--model", default="auto", show_default=True, help="Model to use; auto takes the best that can be had.")
+@click.option("--format", "style", type=click.Choice(["json", "coco", "csv"]), default="json", show_default=True)
+@click.option("--min-score", type=click.FloatRange(0, 1), default=0.3, show_default=True)
+@click.option("--max-people", type=click.IntRange(1), default=50, show_default=True)
+@click.option(
+    "--shard", type=click.IntRange(1), default=64, show_default=True, help="Images done, or done again, at once."
+)
+def batch(
+    source: Path,
+    folder: Path,
+    ray: bool,
+    workers: int | None,
+    gpus: float,
+    model: str,
+    style: Literal["json", "coco", "csv"],
+    min_score: float,
+    max_people: int,
+    shard: int,
+) -> None:
+    """Find the people in all images and videos of SRC, and write them to the folder DST.
+
+    SRC is a folder, a .zip or .tar archive, or a text file that names files, one a line. After a crash, a kill or
+    Ctrl-C the same command goes on, to the same results byte for byte. DST/failed.jsonl lists the files that could not
+    be done; if there are any, the exit code is 1.
+    """
+    from service.bulk.batch import do_batch
+    from service.bulk.crew import Crew
+    from service.bulk.errors import BulkError
+    from service.bulk.manifest import Options
+    from service.bulk.worker import Job
+    from service.choice import choose
+    from service.config import Settings
+
+    catalogue = load()
+    [name], why = choose(catalogue, (model,))
+    if why:
+        click.echo(why, err=True)
+    size = workers or len(os.sched_getaffinity(0))
+
+    def hire(job: Job) -> Crew:
+        if ray:
+            from service.bulk.ray_cluster import RayCrew
+
+            return RayCrew(job, size, gpus)
+        from service.bulk.local import LocalCrew
+
+        return LocalCrew(job, size)
+
+    settings = Settings()
+    options = Options(
+        style, min_score, max_people, shard, settings.precision, settings.max_body_mb, settings.max_pixels_m
+    )
+    try:
+        done = do_batch(
+            source,
+            folder,
+            catalogue,
+            name,
+            options,
+            hire=hire,
+            say=lambda text: click.echo(text, nl=False, err=True),
+            terminal=sys.stderr.isatty(),
+        )
+    except BulkError as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        click.echo("Stopped; the same command goes on from here.", err=True)
+        sys.exit(130)
+    click.echo(done.summary(), err=True)
+    if done.failures:
+        sys.exit(1)
