@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,9 +17,8 @@ SURE = 0.3
 """The score from which a keypoint or box counts as found: what the server shows by default."""
 FAR = 0.02
 """Of a crop's longer side: 5 pixels of 256, more than a cell of a heatmap with a stride of 4."""
-FAR_BOX = 0.1
-"""Of 1 - IoU."""
 
+_STILL = 0.15  # who was sure and is above it yet, or the other way round, has changed its score and not its answer
 _SAME = 0.5  # the least IoU of boxes around one person
 _PADDING = 1.25  # how much longer the side of a crop is than that of the person in it
 
@@ -58,33 +59,36 @@ class Tally:
         }
 
     def _add_boxes(self, expected: Found, given: Found) -> None:
-        want, have = (found.boxes[found.scores >= SURE] for found in (expected, given))
-        rows, columns, overlap = _same(want, have)
-        self.compared += len(want)
-        self._lost += len(want) - len(rows)
-        self._gained += len(have) - len(columns)
-        self._distances.append((1 - overlap).astype(np.float32))
-        self._far += int((1 - overlap > FAR_BOX).sum())
-        scores = expected.scores[expected.scores >= SURE][rows], given.scores[given.scores >= SURE][columns]
-        self._scores.append(np.abs(scores[0] - scores[1]))
+        rows, columns, overlap = _same(expected.boxes, given.boxes)
+        sure, too = expected.scores >= SURE, given.scores >= SURE
+        want, have = expected.scores[rows], given.scores[columns]
+        met = sure[rows] & (have >= _STILL)
+        self.compared += int(sure.sum())
+        self._lost += int(sure.sum() - met.sum())
+        self._gained += int(too.sum() - (too[columns] & (want >= _STILL)).sum())
+        moved = (1 - overlap[met]) / 4  # each of four edges moved by a small share of the box takes that of its IoU
+        self._met(moved, want[met] - have[met])
 
     def _add_poses(self, expected: Poses, given: Poses) -> None:
         if len(expected) == len(given) == 1:  # an estimator's: one person in a crop, of whom there may be nothing
             rows = columns = np.zeros(1, np.intp)
-            scale = np.array([_longer(expected.boxes)[0]])
+            scale = _longer(expected.boxes)
         else:
             rows, columns, _ = _same(expected.boxes, given.boxes)
             scale = _longer(expected.boxes[rows]) * _PADDING
         sure, too = expected.keypoint_scores >= SURE, given.keypoint_scores >= SURE
-        both = sure[rows] & too[columns]
+        want, have = expected.keypoint_scores[rows], given.keypoint_scores[columns]
+        met = sure[rows] & (have >= _STILL)
         self.compared += int(sure.sum())
-        self._lost += int(sure.sum() - both.sum())
-        self._gained += int(too.sum() - both.sum())
+        self._lost += int(sure.sum() - met.sum())
+        self._gained += int(too.sum() - (too[columns] & (want >= _STILL)).sum())
         apart = np.hypot(*(expected.keypoints[rows] - given.keypoints[columns]).transpose(2, 0, 1))
-        shares = (apart / np.maximum(scale, 1)[:, None])[both]
+        self._met((apart / np.maximum(scale, 1)[:, None])[met], (want - have)[met])
+
+    def _met(self, shares: NDArray[np.floating[Any]], scores: Floats) -> None:
         self._distances.append(shares.astype(np.float32))
         self._far += int((shares > FAR).sum())
-        self._scores.append(np.abs(expected.keypoint_scores[rows] - given.keypoint_scores[columns])[both])
+        self._scores.append(np.abs(scores))
 
 
 def finite(outputs: Arrays) -> bool:
