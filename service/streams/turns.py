@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-_BUSY = 2.5
-"""How many times its own work a frame may take. At 2 each batch finds the next one complete; some of it is chance."""
+_BUSY = 2.2
+"""How many times its own work a frame may take. At 2 each batch finds the next one complete: more only waits."""
 _LESS = 0.9
 _START = 4.0
 

@@ -135,6 +135,11 @@ def test_at_sigterm_streams_are_told_served_on_and_then_closed(ending: ServerPro
 
 
 def test_there_is_room_for_so_many_streams(catalogue: Path, jpeg: bytes) -> None:
+    async def open_now(port: int, count: int) -> None:
+        """Return once the server has noticed who has left."""
+        metrics = f"http://127.0.0.1:{port}/metrics"
+        await asyncio.to_thread(wait_for, lambda: f"posewire_streams {count}.0" in httpx.get(metrics).text)
+
     async def story(port: int) -> None:
         async with stream(port) as first, stream(port) as second:
             token = (await first.ask(jpeg))["token"]
@@ -142,14 +147,14 @@ def test_there_is_room_for_so_many_streams(catalogue: Path, jpeg: bytes) -> None
             async with stream(port, resume=token) as again:  # takes the first one's place
                 assert again.welcome["resumed"] is True
                 assert (await second.ask(jpeg))["type"] == "result"
+        await open_now(port, 0)
         async with stream(port), stream(port, resume=token) as waiting:
             await waiting.ask(jpeg)
+        await open_now(port, 0)
         async with stream(port):
             async with stream(port):
                 assert (await refusal(port, json.dumps({"resume": token})))[0] == 1013
-            await asyncio.to_thread(
-                wait_for, lambda: "posewire_streams 1.0" in httpx.get(f"http://127.0.0.1:{port}/metrics").text
-            )
+            await open_now(port, 1)
             async with stream(port, resume=token) as again:  # to be refused has cost it nothing
                 assert again.welcome["resumed"] is True
 
