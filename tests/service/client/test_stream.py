@@ -1,0 +1,214 @@
+"""Streams of the client's: over servers that die, leave, refuse and come back."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.client import (
+    AsyncClient,
+    Client,
+    ProblemError,
+    Stream,
+    StreamEndedError,
+    StreamResult,
+    UnavailableError,
+)
+from tests.redis_servers import RedisProcess
+from tests.servers import ServerProcess
+
+CHECKPOINT_S = 0.2
+
+
+def ids(result: StreamResult) -> list[int | None]:
+    return [person.id for person in result.people]
+
+
+@pytest.fixture
+def pair(tmp_path: Path, catalogue: Path) -> Iterator[tuple[ServerProcess, ServerProcess]]:
+    """Two replicas that share a Redis."""
+    with ExitStack() as stack:
+        redis = stack.enter_context(RedisProcess(tmp_path))
+        shared = {"redis_url": redis.url, "checkpoint_ms": round(1e3 * CHECKPOINT_S), "drain_seconds": 1}
+        replicas = [ServerProcess("--model", "pair", catalogue=catalogue, environment=shared) for _ in range(2)]
+        first, second = (stack.enter_context(replica) for replica in replicas)
+        yield first, second
+
+
+def test_frames_get_typed_results_in_order(server: ServerProcess, jpeg: bytes) -> None:
+    async def story() -> list[StreamResult]:
+        zone = {"name": "all", "polygon": [[0, 0], [1, 0], [1, 1], [0, 1]]}
+        async with AsyncClient(server.url).stream(extras=True, zones=[zone]) as stream:
+            assert stream.welcome["model"] == "pair"
+            results = [await stream.ask(jpeg, timestamp=100.0 * n) for n in range(3)]
+            await stream.send(jpeg)
+            stream.finish()
+            return results + [result async for result in stream]
+
+    results = asyncio.run(story())
+    assert [result.frame for result in results] == [0, 1, 2, 3]
+    assert [result.timestamp for result in results[:3]] == [0, 100, 200]
+    assert ids(results[-1]) == [1, 2]
+    assert {event.kind for event in results[0].events} == {"enter"}
+    assert results[-1].people[0].velocity is not None
+    assert all(result.gap is None and result.problem == "" for result in results)
+
+
+def test_the_newest_frame_wins_and_results_tell_how_many_were_dropped(server: ServerProcess, jpeg: bytes) -> None:
+    async def story() -> list[StreamResult]:
+        async with AsyncClient(server.url).stream() as stream:
+            for _ in range(50):
+                last = await stream.send(jpeg)
+            stream.finish()
+            results = [result async for result in stream]
+            assert results[-1].frame == last
+            return results
+
+    results = asyncio.run(story())
+    assert sum(1 + result.dropped for result in results) == 50
+
+
+def test_a_frame_that_is_no_picture_is_a_result_with_a_problem(server: ServerProcess, jpeg: bytes) -> None:
+    async def story() -> tuple[StreamResult, StreamResult]:
+        async with AsyncClient(server.url).stream() as stream:
+            return await stream.ask(b"no picture"), await stream.ask(jpeg)
+
+    bad, good = asyncio.run(story())
+    assert "JPEG" in bad.problem
+    assert bad.people == ()
+    assert len(good.people) == 2
+
+
+def test_threads_iterate_over_pictures(server: ServerProcess, jpeg: bytes) -> None:
+    with Client(server.url) as client:
+        results = list(client.stream([jpeg] * 4, min_score=0.1))
+        assert [result.frame for result in results] == [0, 1, 2, 3]
+        for result in client.stream(iter(lambda: jpeg, None)):
+            if result.frame == 2:
+                break
+    assert not [thread for thread in threading.enumerate() if thread.name == "posewire-client"]
+
+
+def test_after_kill_9_it_goes_on_at_another_with_the_same_identities(
+    pair: tuple[ServerProcess, ServerProcess], jpeg: bytes
+) -> None:
+    first, second = pair
+
+    async def story() -> tuple[StreamResult, StreamResult]:
+        async with AsyncClient([first.url, second.url]).stream() as stream:
+            before = await stream.ask(jpeg)
+            await asyncio.sleep(2 * CHECKPOINT_S)
+            first.process.kill()
+            return before, await stream.ask(jpeg)  # lost with the connection perhaps, and then sent again
+
+    before, after = asyncio.run(story())
+    assert ids(after) == ids(before) == [1, 2]
+    assert after.gap is not None
+    assert after.gap.kept
+    assert after.frame == 1
+
+
+def test_a_server_that_goes_down_is_left_before_it_ends_and_nothing_is_lost(
+    pair: tuple[ServerProcess, ServerProcess], jpeg: bytes
+) -> None:
+    first, second = pair
+
+    async def story() -> list[StreamResult]:
+        async with AsyncClient([first.url, second.url]).stream() as stream:
+            results = [await stream.ask(jpeg)]
+            session = stream.session
+            first.process.send_signal(signal.SIGTERM)
+            while first.process.poll() is None:
+                results.append(await stream.ask(jpeg))
+            assert stream.session == session
+            return [*results, await stream.ask(jpeg)]
+
+    results = asyncio.run(story())
+    assert [result.frame for result in results] == list(range(len(results)))
+    assert all(result.gap is None and ids(result) == [1, 2] for result in results)
+    assert 'posewire_stream_resumes_total{resumed="true"} 1.0' in httpx.get(f"{second.url}/metrics").text
+
+
+def test_where_identities_cannot_be_kept_the_next_result_tells(catalogue: Path, jpeg: bytes) -> None:
+    with ExitStack() as stack:
+        replicas = [ServerProcess("--model", "pair", catalogue=catalogue) for _ in range(2)]
+        first, second = (stack.enter_context(replica) for replica in replicas)
+
+        async def story() -> StreamResult:
+            async with AsyncClient([first.url, second.url]).stream() as stream:
+                await stream.ask(jpeg)
+                first.process.kill()
+                return await stream.ask(jpeg)
+
+        result = asyncio.run(story())
+        assert result.gap is not None
+        assert (result.gap.kept, result.gap.reason) == (False, "the token is not one of this server's")
+
+
+def test_an_idle_stream_comes_back_when_it_is_needed(server: ServerProcess, jpeg: bytes) -> None:
+    async def story() -> StreamResult:
+        async with AsyncClient(server.url).stream() as stream:
+            await stream.ask(jpeg)
+            await asyncio.sleep(1.5)  # the server takes 1 s for silence, and ends it
+            return await stream.ask(jpeg)
+
+    result = asyncio.run(story())
+    assert ids(result) == [1, 2]
+    assert result.gap is not None
+    assert "4408" in result.gap.reason
+
+
+def test_a_stream_that_another_has_taken_over_ends(server: ServerProcess, jpeg: bytes) -> None:
+    async def story() -> None:
+        client = AsyncClient(server.url)
+        async with client.stream() as stream:
+            await stream.ask(jpeg)
+            async with client.stream(resume=stream.welcome["token"]):
+                with pytest.raises(StreamEndedError) as end:
+                    await anext(stream)
+                assert end.value.code == 4409
+                with pytest.raises(StreamEndedError):
+                    await stream.send(jpeg)
+
+    asyncio.run(story())
+
+
+async def refused(stream: Stream) -> Exception:
+    """What entering such a stream raises."""
+    with pytest.raises((StreamEndedError, UnavailableError, ProblemError)) as refusal:
+        await stream.__aenter__()
+    return refusal.value
+
+
+def test_what_cannot_begin_says_why(server: ServerProcess) -> None:
+    wrong = asyncio.run(refused(AsyncClient(server.url).stream(skeleton="squid")))
+    assert isinstance(wrong, StreamEndedError)
+    assert (wrong.code, wrong.reason[:9]) == (4422, "skeleton:")
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))  # bound and not listening: refuses
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        nobody = asyncio.run(refused(AsyncClient(url, patience=0.3).stream()))
+    assert isinstance(nobody, UnavailableError)
+
+
+def test_a_consumer_that_is_slow_finds_the_present(server: ServerProcess, jpeg: bytes) -> None:
+    async def story() -> int:
+        async with AsyncClient(server.url).stream(window=2) as stream:
+            for _ in range(30):
+                await stream.send(jpeg)
+                await asyncio.sleep(0.01)
+            waiting = 0
+            stream.finish()
+            async for _ in stream:
+                waiting += 1
+            return waiting
+
+    assert asyncio.run(story()) <= 4
