@@ -18,6 +18,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from engines.runtimes.nvml import Gpus
 from service import __version__
 from service.api import info, pose, stream
 from service.api.examples import DESCRIPTION
@@ -126,7 +127,10 @@ async def _keep_house(state: ServerState, serving: Serving) -> None:
     back their memory.
     """
     answered = refused = idle = 0
+    gpus = await asyncio.to_thread(Gpus)
     while True:
+        if gpus:
+            state.metrics.gpus.refresh(await asyncio.to_thread(gpus.look))
         depths = {batcher.name: batcher.stats.waiting_units for batcher in serving.batchers}
         state.metrics.refresh(ready=not state.unready(), depths=depths)
         if state.refused > refused:

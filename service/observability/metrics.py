@@ -10,6 +10,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from engines.runtimes.base import RuntimeSpec
 from service.batching import Observer
+from service.observability.gpus import GpuMetrics
 from service.observability.store import StoreMetrics
 from service.observability.streams import StreamMetrics
 
@@ -78,6 +79,7 @@ class Metrics(Observer):
             multiprocess_mode="livemax",
         )  # fmt: skip
 
+        self.gpus = GpuMetrics(registry)
         self.streams = StreamMetrics(registry, self.part_seconds, self.people)
         self.store = StoreMetrics(registry)
 

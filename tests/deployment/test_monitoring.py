@@ -1,0 +1,129 @@
+"""Alerts and the dashboard, asked of a real Prometheus that watches real replicas."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from tests.deployment.fleet import Fleet
+from tests.deployment.programs import find, needs, needs_haproxy
+from tests.deployment.watcher import DOCKER, INTERVAL_S, Watcher
+from tests.streaming import stream
+from tests.waiting import wait_for
+
+needs_prometheus = needs("prometheus", "prometheus")
+needs_promtool = needs("promtool", "prometheus")
+
+EXAMPLES = Path(__file__).with_name("alerts_test.yml")
+ALERTS = [rule for group in yaml.safe_load((DOCKER / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
+PANELS = [p for p in json.loads((DOCKER / "grafana" / "posewire.json").read_text())["panels"] if "targets" in p]
+QUERIES = {target["expr"] for panel in PANELS for target in panel["targets"]}
+
+_ELSEWHERE = ("posewire_gpu_", "posewire_store_", "posewire_expired_total")
+"""What only servers with a GPU, or with Redis, have to tell; and what no traffic brings about for sure: admission
+refuses on arrival what would expire later.
+"""
+_RATE = f"{8 * INTERVAL_S:.0f}s"
+
+
+def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(find("promtool")), *arguments], capture_output=True, text=True)
+
+
+@needs_promtool
+def test_the_configuration_and_the_alerts_are_valid() -> None:
+    rules = promtool("check", "rules", str(DOCKER / "alerts.yml"))
+    configuration = promtool("check", "config", "--syntax-only", str(DOCKER / "prometheus.yml"))
+    assert (rules.returncode, configuration.returncode) == (0, 0), rules.stderr + configuration.stderr
+
+
+@needs_promtool
+def test_each_alert_is_raised_by_its_example_and_not_before() -> None:
+    done = promtool("test", "rules", str(EXAMPLES))
+    assert done.returncode == 0, done.stdout + done.stderr
+    raised = {
+        check["alertname"]
+        for example in yaml.safe_load(EXAMPLES.read_text())["tests"]
+        for check in example["alert_rule_test"]
+        if check.get("exp_alerts")
+    }
+    assert raised == {alert["alert"] for alert in ALERTS}
+
+
+@pytest.fixture(scope="module")
+def busy(catalogue: Path, jpeg: bytes) -> Iterator[Fleet]:
+    """Two replicas that are slow, and refuse what they cannot serve soon."""
+    environment = {"service_ms": 100, "max_queue": 8, "resume_seconds": 30}
+    with Fleet(2, "--model", "pair", catalogue=catalogue, environment=environment, module="tests.slow_server") as fleet:
+        yield fleet
+
+
+async def use(fleet: Fleet, jpeg: bytes) -> None:
+    """Good stills, broken ones, more than can be served, a client that leaves, and a stream that comes back."""
+    async with httpx.AsyncClient(base_url=fleet.url, timeout=30) as client:
+        await client.post("/pose", content=jpeg[:500])
+        await asyncio.gather(*(client.post("/pose", content=jpeg) for _ in range(24)))
+        leaving = asyncio.create_task(client.post("/pose", content=jpeg))
+        await asyncio.sleep(0.05)
+        leaving.cancel()
+    async with stream(fleet.port, path="/stream?session=camera") as opened:
+        for _ in range(4):
+            await opened.show(jpeg)
+        token = (await opened.hear())["token"]
+    async with stream(fleet.port, path="/stream?session=camera", resume=token) as again:
+        await again.ask(jpeg)
+
+
+@needs_haproxy
+@needs_prometheus
+def test_every_query_has_an_answer_where_there_was_traffic(busy: Fleet, jpeg: bytes) -> None:
+    stats = f"127.0.0.1:{busy.balancer.stats_port}"
+    replicas = [f"{replica.host}:{replica.port}" for replica in busy.replicas]
+    with Watcher({"posewire": replicas, "haproxy": [stats]}) as watcher:
+        wait_for(lambda: len(watcher.ask("up == 1")) == 3)
+        asyncio.run(use(busy, jpeg))
+
+        def unanswered() -> set[str]:
+            asked = {q.replace("$__rate_interval", _RATE) for q in QUERIES if not any(n in q for n in _ELSEWHERE)}
+            return {query for query in asked if not watcher.ask(query)}
+
+        try:
+            wait_for(lambda: not unanswered())
+        except AssertionError:
+            raise AssertionError(f"nothing answers {unanswered()}") from None
+        for alert in ALERTS:
+            watcher.ask(alert["expr"])
+        assert {float(series["value"][1]) > 0 for series in watcher.ask(autoscaler_query())} == {True}
+        told = metric_names(*(f"{replica.url}/metrics" for replica in busy.replicas), f"http://{stats}/metrics")
+        told |= {"up"}
+        for query in (*QUERIES, *(alert["expr"] for alert in ALERTS)):
+            assert names_in(query) <= told
+
+
+def autoscaler_query() -> str:
+    """What the adapter asks for on behalf of docker/k8s' autoscaler, for replicas instead of pods."""
+    [rule] = yaml.safe_load((DOCKER / "k8s" / "adapter.yaml").read_text())["rules"]
+    query: str = rule["metricsQuery"]
+    return query.replace("<<.GroupBy>>", "instance").replace("<<.LabelMatchers>>", 'job="posewire"')
+
+
+def metric_names(*urls: str) -> set[str]:
+    """All names under which these tell something, or would if there were something to tell."""
+    text = "".join(httpx.get(url, timeout=10).text for url in urls)
+    kinds = dict(re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE))
+    histograms = [name for name, kind in kinds.items() if kind == "histogram"]
+    parts = {f"{name}_{part}" for name in histograms for part in ("bucket", "sum", "count")}
+    return set(kinds) | parts
+
+
+def names_in(query: str) -> set[str]:
+    """The metrics that a query reads."""
+    return set(re.findall(r"\b(?:posewire|haproxy)_\w+|\bup\b", query))
