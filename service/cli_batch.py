@@ -55,16 +55,15 @@ def batch(
     [name], why = choose(catalogue, (model,))
     if why:
         click.echo(why, err=True)
-    size = workers or len(os.sched_getaffinity(0))
 
     def hire(job: Job) -> Crew:
         if ray:
             from service.bulk.ray_cluster import RayCrew
 
-            return RayCrew(job, size, gpus)
+            return RayCrew(job, workers, gpus)
         from service.bulk.local import LocalCrew
 
-        return LocalCrew(job, size)
+        return LocalCrew(job, workers or len(os.sched_getaffinity(0)))
 
     settings = Settings()
     options = Options(

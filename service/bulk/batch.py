@@ -62,7 +62,7 @@ def do_batch(
         shards = cut_into_shards(listing.entries, options.shard)
         missing = [shard for shard in shards if not _is_done(shard, folder, options)]
         if missing:
-            progress = Progress(len(shards), len(shards) - len(missing), say, terminal)
+            progress = Progress(folder, len(shards), len(shards) - len(missing), say, terminal)
             crew = hire(Job(listing.kind, listing.root, folder.resolve(), model, options))
             try:
                 Foreman(folder, crew, progress).work(missing)

@@ -14,7 +14,7 @@ from service.bulk.shards import Mark, Shard, Summary
 from service.bulk.worker import Task
 
 _LOOK_S = 0.25
-"""How often the marks of the shards under way are read, for whoever watches."""
+"""How often whoever watches is told."""
 _MOST_EARLY_DEATHS = 3
 _MOST_DEATHS = 2
 """A file at which so many workers have died, the last time alone, is left out."""
@@ -25,7 +25,7 @@ _MOST_IN_COMPANY = 4
 class Watcher(Protocol):
     """Told how it goes."""
 
-    def working(self, under_way: Sequence[tuple[Shard, Mark | None]]) -> None:
+    def working(self, under_way: Sequence[Shard]) -> None:
         """Called several times a second."""
 
     def finished(self, shard: Shard, summary: Summary) -> None:
@@ -48,15 +48,15 @@ class Foreman:
 
         Raises BulkError where workers cannot work at all.
         """
-        waiting = deque(_Case(shard) for shard in sorted(shards, key=_haste))
-        busy: dict[int, _Case] = {}
+        waiting = deque(Case(shard) for shard in sorted(shards, key=_haste))
+        busy: dict[int, Case] = {}
         while waiting or busy:
             for worker in range(self._crew.size):
                 if waiting and worker not in busy:
                     case = busy[worker] = waiting.popleft()
                     case.shard.mark(self._folder).unlink(missing_ok=True)
                     self._crew.give(worker, case.task())
-            self._watcher.working([(case.shard, Mark.read(case.shard.mark(self._folder))) for case in busy.values()])
+            self._watcher.working([case.shard for case in busy.values()])
             for worker, outcome in self._crew.wait(_LOOK_S).items():
                 case = busy.pop(worker)
                 match outcome:
@@ -75,7 +75,7 @@ def _haste(shard: Shard) -> tuple[bool, int, int]:
 
 
 @dataclass(slots=True)
-class _Case:
+class Case:
     """A shard and what is known of the deaths at it."""
 
     shard: Shard

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from service.bulk.shards import Mark, Shard, Summary
 
 _BAR = 24
 _LONGEST_NAME = 32
+_MOST_BARS = 16
 
 
 @dataclass(slots=True)
 class Progress:
-    """Tells of so many shards, of which some are `done` already. say: writes to the user. terminal: can draw bars."""
+    """Tells of so many shards of the results in `folder`, of which some are `done` already.
 
+    say: writes to the user. terminal: can draw bars.
+    """
+
+    folder: Path
     shards: int
     done: int
     say: Callable[[str], None]
     terminal: bool
     _drawn: int = field(default=0, init=False)
 
-    def working(self, under_way: Sequence[tuple[Shard, Mark | None]]) -> None:
+    def working(self, under_way: Sequence[Shard]) -> None:
         """Draw a bar for each shard under way."""
         if not self.terminal:
             return
-        lines = [bar(shard, mark) for shard, mark in under_way]
+        lines = [bar(shard, Mark.read(shard.mark(self.folder))) for shard in under_way[:_MOST_BARS]]
         self._clear()
         self.say("".join(f"{line}\x1b[K\n" for line in [*lines, f"{self.done} of {self.shards} shards"]))
         self._drawn = len(lines) + 1

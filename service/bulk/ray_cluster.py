@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 from service.bulk.crew import Broken, Crew, Lost, Outcome
 from service.bulk.errors import BulkError
@@ -31,22 +31,30 @@ _STORE_BYTES = 100 << 20
 class RayCrew(Crew):
     """Actors on the cluster that RAY_ADDRESS names, or else on one that lives on this machine while they do.
 
-    gpus: the part of a GPU that each actor takes, on top of one core.
+    size: None takes all of the cluster's cores. gpus: the part of a GPU that each actor takes, on top of one core.
     """
 
-    def __init__(self, job: Job, size: int, gpus: float) -> None:
-        """Raises BulkError where there is no such cluster."""
-        self.size = size
+    def __init__(self, job: Job, size: int | None, gpus: float) -> None:
+        """Raises BulkError where there is no such cluster, or nothing in it for an actor."""
         self._job = job
         self._gpus = gpus
         self._actors: dict[int, Any] = {}
         self._tasks: dict[Any, int] = {}
         address = os.environ.get("RAY_ADDRESS", "local")
-        own: dict[str, Any] = {"num_cpus": size, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
+        cores = size or len(os.sched_getaffinity(0))
+        own: dict[str, Any] = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
         try:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **(own if address == "local" else {}))
         except (ConnectionError, RuntimeError, ValueError, RayError) as error:
             raise BulkError(f"there is no Ray cluster at {address}: {error}") from error
+        there = cast("Callable[[], dict[str, float]]", ray.cluster_resources)()  # which has no types
+        room = int(there.get("CPU", 0))
+        if gpus:
+            room = min(room, int(there.get("GPU", 0) / gpus))
+        if not room:
+            ray.shutdown()
+            raise BulkError(f"the Ray cluster has no room for a worker of 1 core and {gpus:g} GPU")
+        self.size = min(size or room, room)  # an actor more would wait for its turn, and its shard with it
 
     def give(self, worker: int, task: Task) -> None:
         if worker not in self._actors:

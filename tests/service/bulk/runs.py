@@ -18,7 +18,7 @@ from tests.service.imaging.videos import make_video
 from tests.waiting import wait_for
 
 KILLER = "killer.jpg"
-_KILLING = f"""
+KILLING = f"""
 import os, pathlib
 opened = pathlib.Path.open
 def deadly(self, *rest, **more):
@@ -28,6 +28,12 @@ def deadly(self, *rest, **more):
 pathlib.Path.open = deadly
 """
 """As sitecustomize.py: whoever opens the killer is dead, as of a decoder's fault or for want of memory."""
+STILLBORN = """
+import os, sys
+if "--multiprocessing-fork" in sys.orig_argv:
+    os.kill(os.getpid(), 9)
+"""
+"""As sitecustomize.py: worker processes die before they begin."""
 
 
 def make_archive(folder: Path, images: int, videos: int, frames: int) -> Path:
@@ -45,13 +51,12 @@ def make_archive(folder: Path, images: int, videos: int, frames: int) -> Path:
     return source
 
 
-def start(catalogue: Path, *arguments: object, deadly: Path | None = None) -> subprocess.Popen[str]:
-    """The command as a process. deadly: a folder of this run's own; the killer then kills."""
+def start(catalogue: Path, *arguments: object, path: Path | None = None) -> subprocess.Popen[str]:
+    """The command as a process. path: where all its processes look for modules first."""
     variables = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     variables["POSEWIRE_CATALOGUE"] = str(catalogue)
-    if deadly is not None:
-        (deadly / "sitecustomize.py").write_text(_KILLING)
-        variables["PYTHONPATH"] = str(deadly)
+    if path is not None:
+        variables["PYTHONPATH"] = str(path)
     command = [sys.executable, "-m", "service", "batch", *map(str, arguments), "--model", "pair", "--min-score", "0"]
     return subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True)
 
@@ -62,9 +67,9 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, said
 
 
-def batch(catalogue: Path, *arguments: object, deadly: Path | None = None) -> tuple[int, str]:
+def batch(catalogue: Path, *arguments: object, path: Path | None = None) -> tuple[int, str]:
     """A run from beginning to end."""
-    return finish(start(catalogue, *arguments, deadly=deadly))
+    return finish(start(catalogue, *arguments, path=path))
 
 
 def in_a_video(folder: Path) -> bool:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ import pytest
 
 from tests.service.bulk.runs import (
     KILLER,
+    KILLING,
+    STILLBORN,
     batch,
     between_images,
     descendants,
@@ -134,10 +137,11 @@ def test_a_worker_that_is_killed_is_replaced_and_its_shard_done_again(
 def test_a_file_that_kills_its_workers_is_listed_and_its_neighbours_are_done(
     catalogue: Path, archive: Path, tmp_path: Path, where: tuple[str, ...]
 ) -> None:
+    (tmp_path / "sitecustomize.py").write_text(KILLING)
     listed = [str(archive / f"more/{n:03}.jpg") for n in (1, 2, 4, 5)]
     (tmp_path / KILLER).write_bytes((archive / "more/007.jpg").read_bytes())
     (tmp_path / "list.txt").write_text("\n".join([*listed[:2], KILLER, *listed[2:]]))
-    code, said = batch(catalogue, tmp_path / "list.txt", tmp_path / "with", "--workers", 1, *where, deadly=tmp_path)
+    code, said = batch(catalogue, tmp_path / "list.txt", tmp_path / "with", "--workers", 1, *where, path=tmp_path)
     assert code == 1, said
     assert failed(tmp_path / "with") == {KILLER: "killed-worker"}
     (tmp_path / "list.txt").write_text("\n".join(listed))
@@ -198,3 +202,22 @@ def test_a_rerun_has_nothing_to_do(archive: Path, catalogue: Path, whole: Path) 
     assert f"{SHARDS} of {SHARDS} shards were done by an earlier run" in said
     assert len(said.splitlines()) == 1
     assert results(whole) == before
+
+
+def test_workers_that_cannot_begin_end_the_batch_with_a_line(archive: Path, catalogue: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(STILLBORN)
+    code, said = finish(start(catalogue, archive, tmp_path / "results", *OPTIONS, path=tmp_path))
+    assert code == 1
+    assert said.splitlines()[-1] == (
+        "Error: 3 workers died before they began (killed by SIGKILL); is there enough memory?"
+    )
+
+
+def test_a_full_disk_ends_the_batch_with_a_line(archive: Path, catalogue: Path, tmp_path: Path) -> None:
+    run = start(catalogue, archive, tmp_path / "results", *OPTIONS)
+    resource.prlimit(run.pid, resource.RLIMIT_FSIZE, (40_000, 40_000))
+    code, said = finish(run)
+    assert code == 1
+    assert said.splitlines()[-1].startswith("Error: cannot write ")
+    assert said.splitlines()[-1].endswith("File too large")
+    assert "Traceback" not in said
