@@ -76,10 +76,9 @@ def _fake_quantize(node: Node) -> Function:
     steps = int(node.attributes["levels"]) - 1
 
     def fake_quantize(x: Tensor, low: Tensor, high: Tensor, out_low: Tensor, out_high: Tensor) -> Tensor:
-        level = torch.round((x - low) / (high - low) * steps)
-        inside = level / steps * (out_high - out_low) + out_low
-        clipped = torch.where(x > torch.maximum(low, high), out_high, inside)
-        return torch.where(x <= torch.minimum(low, high), out_low, clipped)
+        inside = torch.clamp(x, torch.minimum(low, high), torch.maximum(low, high))
+        level = inside.sub_(low).mul_(steps / (high - low)).round_()
+        return level.mul_((out_high - out_low) / steps).add_(out_low)
 
     return fake_quantize
 
