@@ -9,8 +9,8 @@ from engines.runtimes.base import PixelInput, Runtime, RuntimeClosedError, Runti
 
 __all__ = ["BACKENDS", "PixelInput", "Runtime", "RuntimeClosedError", "RuntimeSpec", "TensorSpec", "open_runtime"]
 
-BACKENDS = ("openvino", "torch")
-"""What runs graphs: OpenVINO on the CPU, torch on a GPU or the CPU."""
+BACKENDS = ("openvino", "torch", "tensorrt")
+"""What runs graphs: OpenVINO on the CPU, torch on a GPU or the CPU, and plans of TensorRT on a GPU."""
 
 
 def open_runtime(
@@ -54,6 +54,18 @@ def open_runtime(
                 raise
             raise ValueError("backend torch needs PyTorch: pip install 'posewire[torch]'") from error
         return TorchRuntime(
+            path, precision=precision, max_batch=max_batch, pixels=pixels, outputs=outputs, device=device
+        )
+    if backend == "tensorrt":
+        if path.suffix != ".plan":
+            raise ValueError(f"tensorrt runs plans; {path.name} is none: `posewire build` makes one of an ONNX graph")
+        try:
+            from engines.runtimes.tensorrt import TensorRtRuntime
+        except ModuleNotFoundError as error:
+            if error.name not in ("cuda", "cuda.bindings"):
+                raise
+            raise ValueError("backend tensorrt needs cuda-python: pip install 'posewire[tensorrt]'") from error
+        return TensorRtRuntime(
             path, precision=precision, max_batch=max_batch, pixels=pixels, outputs=outputs, device=device
         )
     raise ValueError(f"backend {backend!r} is not one of {', '.join(BACKENDS)}")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from engines.runtimes import PixelInput, Runtime, open_runtime
-from tests.contract.network import PIXELS, save_ir
+from tests.contract.network import PIXELS, save_ir, save_onnx_graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,25 @@ def _from_graph(folder: Path, *, backend: str, device: str | None = None, **opti
     return open_runtime(save_ir(folder / "tiny.xml"), backend, precision="fp32", device=device, **options)  # type: ignore[arg-type]  # as `Backend.open` names them
 
 
+def _from_plan(
+    folder: Path,
+    *,
+    flavour: str,
+    pixels: PixelInput | None,
+    outputs: Sequence[str] | None,
+    max_batch: int | None,
+) -> Runtime:
+    from engines.build.compile import build_plan
+    from engines.build.flavour import find_flavour
+    from engines.build.gpu import find_gpu
+    from engines.build.plans import PlanOrder
+
+    graph = save_onnx_graph(folder / "tiny.onnx")
+    order = PlanOrder(graph, "fp32", max_batch or 8, pixels, None if outputs is None else tuple(outputs))
+    plan = build_plan(order, folder, find_flavour(find_gpu(), [flavour]))
+    return open_runtime(plan.path, "tensorrt", precision="fp32", pixels=pixels, outputs=outputs)
+
+
 def _nothing() -> str:
     return ""
 
@@ -56,8 +75,26 @@ def _torch_with_gpu() -> str:
     return "" if torch.cuda.is_available() else "an NVIDIA GPU and a torch that is built with CUDA"
 
 
+def _tensorrt(*modules: str, extra: str) -> str:
+    if any(find_spec(module) is None for module in ("cuda", "onnx")) or not any(map(find_spec, modules)):
+        return f"TensorRT, cuda-python and onnx: pip install 'posewire[{extra}]'"
+    from engines.build.gpu import find_gpu
+
+    return "" if find_gpu() is not None else "an NVIDIA GPU with its driver"
+
+
 BACKENDS = (
     Backend("openvino", _nothing, partial(_from_graph, backend="openvino")),
     Backend("torch-cpu", _torch, partial(_from_graph, backend="torch", device="cpu")),
     Backend("torch-cuda", _torch_with_gpu, partial(_from_graph, backend="torch", device="cuda")),
+    Backend(
+        "tensorrt",
+        partial(_tensorrt, "tensorrt", extra="tensorrt"),
+        partial(_from_plan, flavour="tensorrt"),
+    ),
+    Backend(
+        "tensorrt-rtx",
+        partial(_tensorrt, "tensorrt_rtx", extra="rtx"),
+        partial(_from_plan, flavour="tensorrt-rtx"),
+    ),
 )

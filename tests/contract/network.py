@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino as ov
@@ -51,6 +52,26 @@ def save_ir(path: Path) -> Path:
         node.output(0).set_names({name})
     ov.save_model(ov.Model([maps, means], [image], "tiny"), path, compress_to_fp16=False)
     return path
+
+
+def save_onnx_graph(path: Path) -> Path:
+    """The network as ONNX, with a free batch. Needs the package onnx."""
+    from onnx import helper
+
+    from tests.engines.build.onnx_graphs import save_onnx
+
+    first, second = _weights()
+    conv: dict[str, Any] = {"strides": [2, 2], "pads": [1, 1, 1, 1]}
+    nodes = [
+        helper.make_node("Conv", [INPUT, "first"], ["hidden"], **conv),
+        helper.make_node("Relu", ["hidden"], ["positive"]),
+        helper.make_node("Conv", ["positive", "second"], ["logits"], **conv),
+        helper.make_node("Sigmoid", ["logits"], [HEATMAPS]),
+        helper.make_node("ReduceMean", [HEATMAPS], [MEANS], axes=[2, 3], keepdims=0),
+    ]
+    outputs = f"{HEATMAPS}: n, {KEYPOINTS}, {HEIGHT // 4}, {WIDTH // 4}; {MEANS}: n, {KEYPOINTS}"
+    weights = {"first": first, "second": second}
+    return save_onnx(path, nodes, weights, f"{INPUT}: n, 3, {HEIGHT}, {WIDTH}", outputs)
 
 
 def _weights() -> tuple[Floats, Floats]:
