@@ -102,6 +102,11 @@ class TorchRuntime:
         """Where tensors for `run_tensors` must be."""
         return self._device
 
+    @property
+    def captured(self) -> bool:
+        """Whether each rung is a CUDA graph."""
+        return self._captured is not None
+
     def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         """See `Runtime.run`."""
         count = self._spec.check(feeds)

@@ -20,9 +20,9 @@ def main(arguments: list[str]) -> int:
     failed = 0
     for name in arguments[:1] or _NAMES:
         print(f"--- {name}", flush=True)
-        failed |= subprocess.run(
-            [sys.executable, "-m", f"tests.benchmarks.{name}", *arguments[1:]], check=False
-        ).returncode
+        command = [sys.executable, "-m", f"tests.benchmarks.{name}", *arguments[1:]]
+        code = subprocess.run(command, check=False).returncode
+        failed |= code if arguments or code != 2 else 0  # 2: this machine lacks what it measures, and it has said so
     return failed
 
 

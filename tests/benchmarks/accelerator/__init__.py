@@ -1,0 +1,1 @@
+"""The parts of the benchmark of GPUs, each of which can be run on a CPU with tiny sizes."""

@@ -1,0 +1,22 @@
+"""The contract of runtimes, and the tests of what runs on devices, on this very machine."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.benchmarks.report import Row
+
+_ROOT = Path(__file__).parents[3]
+
+
+def hold(chosen: str, seconds: float) -> list[Row]:
+    """How many tests of each kind passed. chosen: as pytest's -k."""
+    command = [sys.executable, "-m", "pytest", "tests/contract", "tests/engines/runtimes/device", "-k", chosen]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=seconds, check=False)
+    last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr[-200:]
+    counts = {kind: int(number) for number, kind in re.findall(r"(\d+) (passed|failed|skipped|error)", last)}
+    what = f"pytest -k '{chosen}'"
+    return [{"part": "contract", "what": what, "way": last if done.returncode else "holds", **counts}]

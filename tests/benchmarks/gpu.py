@@ -1,0 +1,194 @@
+"""What a GPU gives: python -m tests.benchmarks gpu [--json FILE] [--weights DIR] [--minutes 8]
+
+Images a second of each network by each way to run it and at each rung, with the share of what the matrix units give at
+most; the whole server against the bare network; preparing on the device against the CPU; the contract of runtimes.
+Networks of the papers have recipe weights, RTMDet-nano its publisher's (--weights, or ../shared). A part for which no
+time is left, or which this machine lacks something for, says so in its row. Exit code 2 without a GPU.
+
+--device cpu --tiny: the same with tiny sizes on a CPU, to see that it works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.benchmarks.report import Row, machine, table
+from tests.shared import SHARED
+
+if TYPE_CHECKING:
+    import torch
+
+    from tests.benchmarks.accelerator.subjects import Subject
+
+_GOAL = 0.85
+"""Of the bare network's images a second, through the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much is measured. matrix: side of the product that shows the ceiling. seconds: of one measurement."""
+
+    rungs: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    matrix: int = 8192
+    seconds: float = 0.7
+    serving: float = 6.0
+
+
+_TINY = Scale(rungs=(1, 2), matrix=128, seconds=0.02, serving=0.5)
+
+
+@dataclass(slots=True)
+class Measured:
+    """A network with what its figures are compared with. flops: of one image. bare: most images a second so far."""
+
+    subject: Subject
+    device: torch.device
+    flops: float
+    ceiling: float
+    bare: float = 0.0
+
+
+@dataclass(slots=True)
+class Bench:
+    """One run. ends: on the monotonic clock. rows: what was measured so far."""
+
+    device: str
+    precision: str
+    scale: Scale
+    ends: float
+    folder: Path
+    rows: list[Row] = field(default_factory=list)
+
+    @contextmanager
+    def part(self, name: str, what: str, way: str = "") -> Iterator[None]:
+        """Around what may lack something here, which its row then says."""
+        try:
+            if time.monotonic() > self.ends:
+                raise LookupError("no time was left")
+            yield
+        except Exception as error:  # noqa: BLE001  # whatever fails, the other parts are still worth their time
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            self.rows.append({"part": name, "what": what, "way": way, "note": reason})
+        print(f"{name} {what} {way}: {self.ends - time.monotonic():.0f} s left", file=sys.stderr)
+
+    def network(self, measured: Measured, way: str) -> None:
+        """One way to run it, at every rung."""
+        from tests.benchmarks.accelerator import throughput
+
+        setup = throughput.Setup(measured.device, self.precision, self.scale.rungs, self.folder / "plans")
+        opened = getattr(throughput, way)
+        with self.part("network", measured.subject.name, way), opened(measured.subject, setup) as (name, steps):
+            for rung, step in steps.items():
+                rate = throughput.rate(step, rung, measured.device, self.scale.seconds)
+                if way == "program":  # which serves
+                    measured.bare = max(measured.bare, rate)
+                share = round(rate * measured.flops / measured.ceiling, 3)
+                what = {"part": "network", "what": measured.subject.name, "way": name, "rung": rung}
+                self.rows.append({**what, "images/s": round(rate, 1), "of matrix units": share})
+
+    def around(self, measured: Measured) -> None:
+        """What stands around a network: preparing and serving."""
+        from tests.benchmarks.accelerator.preparing import compare
+        from tests.benchmarks.accelerator.served import serve
+
+        subject, scale = measured.subject, self.scale
+        if 'family = "heatmap"' in subject.entry:
+            with self.part("preparing", subject.name):
+                self.rows += compare(subject, measured.device, self.precision, scale.rungs[-1], scale.seconds)
+        if subject.entry:
+            with self.part("serving", subject.name):
+                self.rows += serve(subject, self.device, self.precision, measured.bare, self.folder, scale.serving)
+
+    def contract(self) -> None:
+        """The tests of what runs on this device."""
+        from tests.benchmarks.accelerator.contract import hold
+
+        chosen = "cuda or gpu" if self.device == "cuda" else "torch-cpu and test_refusals"
+        with self.part("contract", chosen):
+            self.rows += hold(chosen, max(self.ends - time.monotonic(), 1.0))
+
+
+def run(device: str, tiny: bool, minutes: float, weights: Path) -> list[Row]:
+    """Measure; the rows say what each is. What takes long and may lack something comes last: plans are built."""
+    import torch
+
+    from tests.benchmarks.accelerator import subjects, throughput
+
+    with tempfile.TemporaryDirectory() as name:
+        folder, scale = Path(name), _TINY if tiny else Scale()
+        bench = Bench(device, "fp32" if device == "cpu" else "bf16", scale, time.monotonic() + 60 * minutes, folder)
+        where = torch.device(device)
+        ceiling = throughput.ceiling(where, bench.precision, scale.matrix, scale.seconds)
+        what = f"{scale.matrix} x {scale.matrix} matrices in {bench.precision}"
+        bench.rows.append({"part": "ceiling", "what": what, "TFLOP/s": round(ceiling / 1e12, 2)})
+        measured: list[Measured] = []
+        makers = {"tiny": lambda: subjects.tiny(folder)} if tiny else subjects.subjects(weights, folder)
+        for what, make in makers.items():
+            with bench.part("network", what, "made"):
+                subject = make()
+                measured.append(Measured(subject, where, subject.flops(), ceiling))
+                bench.network(measured[-1], "eager")
+                bench.network(measured[-1], "program")
+                bench.around(measured[-1])
+        bench.contract()
+        for one in measured:
+            bench.network(one, "tensorrt")
+    return bench.rows
+
+
+def lacking(device: str) -> str:
+    """Why there is nothing to measure here, "" if there is."""
+    if importlib.util.find_spec("torch") is None:
+        return "PyTorch is not installed: pip install 'posewire[torch]'"
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        return "there is no NVIDIA GPU that PyTorch can use here; --device cpu --tiny shows the benchmark itself"
+    return ""
+
+
+def goals(rows: Sequence[Row]) -> list[str]:
+    """What was promised of these figures."""
+    shares = {row["what"]: row["of bare"] for row in rows if "of bare" in row}
+    return [
+        f"{what}: {share} of the bare network, at least {_GOAL} was promised: {'yes' if share >= _GOAL else 'no'}"
+        for what, share in shares.items()
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--weights", type=Path, default=SHARED / "data/weights", metavar="DIR")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    given = parser.parse_args(arguments)
+    if reason := lacking(given.device):
+        print(f"nothing measured: {reason}", file=sys.stderr)
+        return 2
+    import torch
+
+    name = torch.cuda.get_device_name() if given.device == "cuda" else "no GPU"
+    rows = run(given.device, given.tiny, given.minutes, given.weights)
+    print(f"{name}; {machine()}, torch {torch.__version__}")
+    print(table(rows))
+    print("\n".join(goals(rows)))
+    if given.json is not None:
+        given.json.write_text(json.dumps({"gpu": name, "machine": machine(), "rows": rows}, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

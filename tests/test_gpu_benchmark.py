@@ -1,0 +1,39 @@
+"""The benchmark of GPUs runs to its end, here with tiny sizes on the CPU."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="needs torch: pip install 'posewire[torch]'")
+
+import torch
+
+from tests.benchmarks.gpu import main
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("nothing measured: there is no NVIDIA GPU that PyTorch can use here")
+
+
+def test_every_part_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--device", "cpu", "--tiny", "--json", str(tmp_path / "gpu.json")]) == 0
+    rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    assert [row["way"] for row in rows if "note" in row] == ["tensorrt"]
+    by_way = {(row["part"], row.get("way"), row.get("rung")): row for row in rows}
+    for way in ("torch eager", "torch runtime, not captured"):
+        for rung in (1, 2):
+            assert by_way["network", way, rung]["images/s"] > 0
+            assert by_way["network", way, rung]["of matrix units"] > 0
+    assert sum(row["part"] == "preparing" for row in rows) == 4
+    served = by_way["serving", "torch, 64 at once", None]
+    assert served["failed"] == 0
+    assert served["p50 alone ms"] > 0
+    assert by_way["contract", "holds", None]["passed"] > 0
+    assert "POST /pose with tiny" in capsys.readouterr().out
