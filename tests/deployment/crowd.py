@@ -1,0 +1,203 @@
+"""Cameras and clients of stills that know what they should be told, and count what they lose."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from service.client import AsyncClient, ClientError, Stream, StreamResult
+from tests.deployment.marked import SIZE, picture
+from tests.people import standing
+from tests.waiting import until
+
+_HOMES = ((50, 128), (128, 120), (206, 136))
+_REACH, _HEIGHT = 6.0, 90.0  # pixels
+_SCORES = (0.9, 0.85, 0.8)
+_ARRIVALS = (2, 0, 1)
+"""The order in which people come. A tracker that knows nobody numbers those in sight by score, which is another."""
+_PATIENCE_S = 30.0
+
+
+class Scene:
+    """Three people who sway about their homes, each camera's in their own rhythm."""
+
+    def __init__(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        self._periods, self._phases = rng.uniform(6, 12, (3, 2)), rng.uniform(0, 2 * np.pi, (3, 2))
+
+    def places(self, at: float) -> list[tuple[float, float]]:
+        """Where each person's middle is at a time in seconds."""
+        sway = _REACH * np.sin(2 * np.pi * at / self._periods + self._phases)
+        return [(x + dx, y + dy) for (x, y), (dx, dy) in zip(_HOMES, sway.tolist(), strict=True)]
+
+    def picture(self, at: float, who: Sequence[int]) -> bytes:
+        """What a camera sees, of the people who are there."""
+        places = self.places(at)
+        return picture([(standing(*places[n], _HEIGHT), _SCORES[n]) for n in who])
+
+
+@dataclass(slots=True)
+class Camera:
+    """A stream of a scene. known: person to id. lost: results that gave somebody another id. gaps: seconds of each.
+
+    silences: seconds between two results. problem: why it ended too early.
+    """
+
+    scene: Scene
+    known: dict[int, int] = field(default_factory=dict)
+    lost: int = 0
+    heard: int = 0
+    newest: float = 0.0
+    gaps: list[float] = field(default_factory=list)
+    silences: list[float] = field(default_factory=list)
+    problem: str = ""
+
+    async def run(self, client: AsyncClient, fps: float, phase: float, stop: asyncio.Event) -> None:
+        """Film until told to stop."""
+        try:
+            async with client.stream() as stream:
+                filming = asyncio.create_task(self._film(stream, fps, phase, stop))
+                await self._listen(stream)
+                await filming
+        except ClientError as error:
+            self.problem = str(error)
+
+    async def _film(self, stream: Stream, fps: float, phase: float, stop: asyncio.Event) -> None:
+        due, frames = time.monotonic() + phase / fps, 0
+        try:
+            while not stop.is_set():
+                await asyncio.sleep(due - time.monotonic())
+                now = time.time()
+                # Each newcomer waits until the one before has a number.
+                await stream.send(self.scene.picture(now, _ARRIVALS[: len(self.known) + 1]), 1e3 * now)
+                frames += 1
+                due = max(due + 1 / fps, time.monotonic())
+        except ClientError:
+            pass  # the listener is told too
+        finally:
+            stream.finish()
+
+    async def _listen(self, stream: Stream) -> None:
+        before = time.monotonic()
+        async for result in stream:
+            now = time.monotonic()
+            self.silences.append(now - before)
+            before = now
+            if result.gap is not None:
+                self.gaps.append(result.gap.seconds)
+            if not result.problem:
+                self._check(result)
+
+    def _check(self, result: StreamResult) -> None:
+        assert result.timestamp is not None
+        told = self._identities(result)
+        for person, identity in told.items():
+            if identity > 0:
+                self.lost += self.known.setdefault(person, identity) != identity
+        self.lost += sum(person not in told or told[person] < 1 for person in self.known)
+        self.heard += 1
+        self.newest = result.timestamp / 1e3
+
+    def _identities(self, result: StreamResult) -> Mapping[int, int]:
+        """The id that each person was given, by where they are in this very frame."""
+        assert result.timestamp is not None
+        places = np.array(self.scene.places(result.timestamp / 1e3))
+        told: dict[int, int] = {}
+        for person in result.people:
+            left, top, right, bottom = person.box
+            away = np.hypot(*(places - ((left + right) / 2, (top + bottom) / 2)).T)
+            told[int(away.argmin())] = person.id or 0
+        return told
+
+
+@dataclass(slots=True)
+class Asker:
+    """A client of stills. wrong: answers with other people than are in the picture."""
+
+    scene: Scene
+    answered: int = 0
+    wrong: int = 0
+    failures: list[str] = field(default_factory=list)
+    slowest: float = 0.0
+
+    async def run(self, client: AsyncClient, rate: float, phase: float, stop: asyncio.Event) -> None:
+        """Ask until told to stop."""
+        await asyncio.sleep(phase / rate)
+        while not stop.is_set():
+            started = time.monotonic()
+            try:
+                result = await client.pose(self.scene.picture(started, (0, 1, 2)))
+            except ClientError as error:
+                self.failures.append(str(error))
+            else:
+                self.answered += 1
+                self.wrong += (result.width, len(result.people)) != (SIZE, 3)
+            took = time.monotonic() - started
+            self.slowest = max(self.slowest, took)
+            await asyncio.sleep(max(0.0, 1 / rate - took))
+
+
+class Crowd:
+    """All of them at once; an asynchronous context manager, which ends them all. fps, rate: a second, of each."""
+
+    def __init__(self, url: str, *, cameras: int = 40, askers: int = 20, fps: float = 2.0, rate: float = 0.5) -> None:
+        self.cameras = [Camera(Scene(n)) for n in range(cameras)]
+        self.askers = [Asker(Scene(1000 + n)) for n in range(askers)]
+        self._url = url
+        self._fps = fps
+        self._rate = rate
+        self._stop = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(AsyncClient(self._url, patience=_PATIENCE_S))
+            rng = np.random.default_rng(5)
+            for camera, phase in zip(self.cameras, rng.uniform(size=len(self.cameras)).tolist(), strict=True):
+                self._tasks.append(asyncio.create_task(camera.run(client, self._fps, phase, self._stop)))
+            for asker, phase in zip(self.askers, rng.uniform(size=len(self.askers)).tolist(), strict=True):
+                self._tasks.append(asyncio.create_task(asker.run(client, self._rate, phase, self._stop)))
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if kind is not None:
+            for task in self._tasks:
+                task.cancel()
+        ended = await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._stack.aclose()
+        if kind is None:
+            for outcome in ended:
+                if isinstance(outcome, BaseException):
+                    raise outcome
+
+    async def settle(self) -> None:
+        """Return once every camera knows everybody."""
+        await until(lambda: all(len(camera.known) == 3 or camera.problem for camera in self.cameras))
+
+    async def go_on(self) -> None:
+        """Return once every camera has heard of two frames that it takes after now, and every asker had an answer."""
+        now = time.time()
+        heard = [camera.heard for camera in self.cameras]
+        answered = [asker.answered for asker in self.askers]
+        await until(
+            lambda: all(
+                (camera.newest > now and camera.heard >= before + 2) or camera.problem
+                for camera, before in zip(self.cameras, heard, strict=True)
+            )
+        )
+        await until(
+            lambda: all(
+                asker.answered > before or asker.failures for asker, before in zip(self.askers, answered, strict=True)
+            )
+        )
