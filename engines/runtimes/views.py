@@ -14,6 +14,7 @@ from engines.ops.flip import MIRRORED
 from engines.ops.reading import Reading
 from engines.poses import Frame, Region
 from engines.runtimes.base import PixelInput, Runtime
+from engines.runtimes.spread import SpreadRuntime
 
 if TYPE_CHECKING:
     import torch
@@ -73,6 +74,19 @@ class CpuView:
         return Seen(outputs, preparing)
 
 
+class SpreadView:
+    """One view for each device of a runtime over several; a batch is cut out where it is computed."""
+
+    def __init__(self, runtime: SpreadRuntime, views: Sequence[View]) -> None:
+        self._runtime = runtime
+        self._views = tuple(views)
+
+    def __call__(self, frames: Sequence[Frame], regions: Sequence[Region]) -> Seen:
+        """See `View`."""
+        with self._runtime.taken() as number:
+            return self._views[number](frames, regions)
+
+
 class Views:
     """Opens views. Those of one device share the frames that are there.
 
@@ -92,6 +106,9 @@ class Views:
         no more than that back, see `engines.ops.reading.already_read`.
         Raises ValueError where crops are to be cut out on a device that takes none.
         """
+        if isinstance(runtime, SpreadRuntime):
+            each = [self.open(one, pixels, flip=flip, reading=reading) for one in runtime.runtimes]
+            return SpreadView(runtime, each)
         if isinstance(runtime, TensorRuntime):
             if self._where == "device" or (self._where == "auto" and runtime.device.type == "cuda"):
                 from engines.runtimes.device.frames import DeviceFrames  # torch, which the runtime has imported

@@ -1,0 +1,44 @@
+"""The devices that a backend can use on this machine, and one runtime over several of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count, takewhile
+from pathlib import Path
+from typing import Any
+
+from engines.build.gpu import find_gpu
+from engines.runtimes import Runtime, open_runtime
+from engines.runtimes.spread import SpreadRuntime
+
+
+def visible_devices(backend: str) -> tuple[str, ...]:
+    """The devices that CUDA_VISIBLE_DEVICES leaves, or the CPU for backends that run on it; none for TensorRT then."""
+    if backend == "openvino":
+        return ("cpu",)
+    if backend == "torch":
+        import torch
+
+        return tuple(f"cuda:{n}" for n in range(torch.cuda.device_count())) or ("cpu",)
+    return tuple(f"cuda:{n}" for n in takewhile(lambda index: find_gpu(index) is not None, count()))
+
+
+def open_on(devices: Sequence[str], path: Path, backend: str, **options: Any) -> Runtime:
+    """As `open_runtime`, on each of `devices`, which share the calls.
+
+    Raises ValueError for no devices, and for one that is named twice.
+    """
+    if not devices or len(set(devices)) != len(devices):
+        raise ValueError(f"devices must be different ones, at least one, not {', '.join(devices) or 'none'}")
+    if len(devices) == 1:
+        return open_runtime(path, backend, device=devices[0], **options)
+    with ThreadPoolExecutor(len(devices), thread_name_prefix="posewire-open") as pool:
+        opening = [pool.submit(open_runtime, path, backend, device=device, **options) for device in devices]
+    try:
+        return SpreadRuntime([each.result() for each in opening])
+    except BaseException:
+        for each in opening:
+            if each.exception() is None:
+                each.result().close()
+        raise
