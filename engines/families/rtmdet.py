@@ -1,4 +1,7 @@
-"""RTMDet, an anchor-free one-stage detector (Lyu et al., 2022), as MMDeploy exports it: suppression in the graph."""
+"""RTMDet, an anchor-free one-stage detector (Lyu et al., 2022), as MMDeploy exports it.
+
+Its graph suppresses by itself, and a second time changes nothing; plans have the candidates from before that.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from engines.families.regions import letterbox
+from engines.ops.nms import nms
 from engines.poses import Detections, Region, to_frame
 from engines.runtimes.base import Arrays, PixelInput
 
@@ -16,14 +20,15 @@ _PERSON = 0
 class RTMDet:
     """Outputs `dets` (n, k, 5) x1, y1, x2, y2, score in input pixels and `labels` (n, k), padded with -1.
 
-    min_score: detections under it are dropped, 0..1.
+    min_score: detections under it are dropped, 0..1. iou: of two that overlap more than this, the better stays.
     """
 
     outputs = ("dets", "labels")
 
-    def __init__(self, pixels: PixelInput, *, min_score: float = 0.3) -> None:
+    def __init__(self, pixels: PixelInput, *, min_score: float = 0.3, iou: float = 0.6) -> None:
         self.pixels = pixels
         self.min_score = min_score
+        self.iou = iou
 
     def regions(self, width: int, height: int) -> list[Region]:
         """See `Detector.regions`: the whole frame at the top left of the input."""
@@ -43,6 +48,6 @@ class RTMDet:
         return parts[0]
 
     def _people(self, dets: np.ndarray[tuple[int, int], np.dtype[np.float32]], region: Region) -> Detections:
-        dets = dets[np.argsort(-dets[:, 4], kind="stable")]
+        dets = dets[nms(dets[:, :4], dets[:, 4], self.iou)]
         corners = to_frame(dets[None, :, :4].reshape(1, -1, 2), [region], self.pixels.width, self.pixels.height)
         return Detections(corners.reshape(-1, 4), dets[:, 4].clip(0.0, 1.0))
