@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-import onnx
-from google.protobuf.message import DecodeError
-
+from engines.build.attempts import NotJudgedError, Workshop
 from engines.build.builder import EngineBuilder, Progress
+from engines.build.evidence import Evidence
 from engines.build.files import write_whole
 from engines.build.flavour import Flavour
+from engines.build.gate import GateReport, choose
 from engines.build.key import PlanKey
 from engines.build.manifest import Manifest, PlanFile, manifest_path
-from engines.build.pixels import prepare
 from engines.build.plans import PlanBuildError, PlanOrder, find_plan
-from engines.build.precision import PrecisionError, convert
-from engines.build.suppression import cut_suppression
+from engines.build.precision import Precision
 from engines.locks import locked
 from engines.runtimes import open_runtime
+
+_logger = logging.getLogger(__name__)
 
 
 def build_plan(
@@ -30,30 +33,38 @@ def build_plan(
     cache_dir: Path,
     flavour: Flavour,
     *,
+    evidence: Evidence | None = None,
     progress: Progress | None = None,
     waiting: Callable[[], None] | None = None,
 ) -> PlanFile:
     """The plan of this order: from `cache_dir`, or built into it, where it then appears whole or not at all.
 
+    evidence: what int8 is calibrated on and every precision judged by; without it there is no judging. A plan that is
+    there is taken as it is, unless it was judged by other images than those of the evidence.
     waiting: called if another process is building it; its plan is then the one returned. Raises PlanBuildError.
     """
     key = order.key(flavour)
     path = order.path(cache_dir, key)
     cache_dir.mkdir(parents=True, exist_ok=True)
     with locked(path.with_suffix(".lock"), waiting):
-        if (found := find_plan(order, cache_dir, flavour)) is not None:
+        found = find_plan(order, cache_dir, flavour)
+        if found is not None and (evidence is None or evidence.drawn or found.manifest.evidence == evidence.digest):
             return found
         for stale in cache_dir.glob(f".{path.stem}-*"):  # of a builder that was killed: only the lock's holder writes
             stale.unlink()
-        return _build(order, key, path, flavour, progress)
+        return _build(order, key, path, flavour, evidence, progress)
 
 
-def _build(order: PlanOrder, key: PlanKey, path: Path, flavour: Flavour, progress: Progress | None) -> PlanFile:
+def _build(
+    order: PlanOrder, key: PlanKey, path: Path, flavour: Flavour, evidence: Evidence | None, progress: Progress | None
+) -> PlanFile:
     if not flavour.builds:
         raise PlanBuildError(f"{flavour.name} {flavour.version} here only runs plans: pip install 'posewire[tensorrt]'")
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="posewire-build-") as folder:
-        graph = _graph(order, Path(folder))
+        workshop = Workshop(order, Path(folder))
+        precision, reports = _choose(workshop, order, evidence)
+        graph = workshop.graph(precision, evidence)
         engine = EngineBuilder(flavour, graph.read_bytes())
         rungs = key.rungs if _batches(graph) else (1,)
     plan = engine.build(rungs, path.parent / f"{key.flavour}{key.version}-{key.gpu}.timings", progress)
@@ -65,29 +76,40 @@ def _build(order: PlanOrder, key: PlanKey, path: Path, flavour: Flavour, progres
         version=flavour.version,
         gpu=flavour.target,
         asked=order.precision,
-        precision=order.precision,
+        precision=precision,
         rungs=rungs,
         pixels=order.pixels,
         inputs=engine.inputs,
         outputs=engine.outputs,
         built_at=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - started, 3),
+        evidence=None if evidence is None or evidence.drawn else evidence.digest,
+        gate=tuple(json.loads(report.to_json()) for report in reports),
     )
     return _publish(path, plan, manifest)
 
 
-def _graph(order: PlanOrder, folder: Path) -> Path:
-    """The graph of the order as TensorRT is to build it, in `folder`."""
-    plain, converted, whole = (folder / f"{stage}.onnx" for stage in ("plain", "converted", "whole"))
+def _choose(workshop: Workshop, order: PlanOrder, evidence: Evidence | None) -> tuple[Precision, Sequence[GateReport]]:
+    """The precision asked for, or the first after it that the gate lets pass, and what the gate said of each.
+
+    What nothing here computes as TensorRT will is taken unjudged, and has no report.
+    """
+    pixels = order.pixels
+    if evidence is None or pixels is None:
+        return order.precision, ()
+
+    def build(precision: Precision) -> Precision:
+        workshop.graph(precision, evidence)
+        return precision
+
+    def judge(precision: Precision, _: Precision) -> GateReport:
+        return workshop.judge(precision, evidence, pixels)
+
     try:
-        onnx.save(prepare(cut_suppression(onnx.load(order.onnx)), outputs=order.outputs), plain)
-        convert(plain, converted, order.precision)
-        onnx.save(prepare(onnx.load(converted), order.pixels), whole)
-    except DecodeError as error:
-        raise PlanBuildError(f"{order.onnx} is no ONNX graph, or is damaged") from error
-    except (ValueError, PrecisionError, onnx.shape_inference.InferenceError) as error:
-        raise PlanBuildError(f"{order.onnx}: {error}") from error
-    return whole
+        return choose(order.precision, build, judge)
+    except NotJudgedError as error:
+        _logger.warning("the %s plan of %s is not judged: %s", order.precision, order.onnx.name, error)
+        return order.precision, ()
 
 
 def _batches(graph: Path) -> bool:
@@ -99,10 +121,8 @@ def _batches(graph: Path) -> bool:
         runtime = open_runtime(graph, precision="fp32", max_batch=2)
     except RuntimeError:
         return False
-    try:
+    with closing(runtime):
         return runtime.spec.max_batch == 2
-    finally:
-        runtime.close()
 
 
 def _publish(path: Path, plan: bytes, manifest: Manifest) -> PlanFile:

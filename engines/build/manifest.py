@@ -29,7 +29,8 @@ class Manifest:
     asked, precision: the precision that was asked for, and the one that the accuracy gate let pass.
     rungs: batch sizes, ascending; optimisation profile i of the plan is for batches of rungs[i] exactly.
     pixels: the preprocessing folded into it. inputs, outputs: per item, -1 where a side varies.
-    gate: the accuracy gate's report, None where it did not judge. built_at: ISO 8601. seconds: how long building took.
+    gate: the accuracy gate's reports on what was tried, none where it did not judge. evidence: the digest of the crops
+    that it judged by, None for drawn ones. built_at: ISO 8601. seconds: how long building took.
     """
 
     key: str
@@ -46,7 +47,8 @@ class Manifest:
     outputs: tuple[TensorSpec, ...]
     built_at: str
     seconds: float
-    gate: Mapping[str, Any] | None = field(default=None, hash=False)
+    evidence: str | None = None
+    gate: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
 
     def dump(self) -> str:
         """As JSON."""
@@ -66,6 +68,7 @@ class Manifest:
                 raise PlanError(f"the manifest is not of format {_FORMAT}")
             table["rungs"] = tuple(table["rungs"])
             table["pixels"] = None if table["pixels"] is None else _pixels(table["pixels"])
+            table["gate"] = tuple(dict(report) for report in table["gate"])
             table["inputs"] = tuple(TensorSpec(**_spec(spec)) for spec in table["inputs"])
             table["outputs"] = tuple(TensorSpec(**_spec(spec)) for spec in table["outputs"])
             return cls(**table)

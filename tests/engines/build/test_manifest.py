@@ -29,7 +29,8 @@ MANIFEST = Manifest(
     outputs=(TensorSpec("dets", (-1, 5), np.dtype(np.float32)),),
     built_at="2026-11-21T12:00:00+00:00",
     seconds=12.5,
-    gate={"p95": 0.1, "refused": ["fp16"]},
+    evidence="e" * 64,
+    gate=({"precision": "fp16", "passed": False}, {"precision": "bf16", "passed": True}),
 )
 
 
@@ -40,7 +41,7 @@ def saved(folder: Path, manifest: Manifest = MANIFEST) -> Path:
     return path
 
 
-@pytest.mark.parametrize("manifest", [MANIFEST, replace(MANIFEST, pixels=None, gate=None)])
+@pytest.mark.parametrize("manifest", [MANIFEST, replace(MANIFEST, pixels=None, evidence=None, gate=())])
 def test_a_manifest_comes_back_as_it_was(tmp_path: Path, manifest: Manifest) -> None:
     plan = PlanFile.open(saved(tmp_path, manifest))
     assert plan.manifest == manifest

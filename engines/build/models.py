@@ -1,0 +1,27 @@
+"""From a catalogue model to the plan that serves it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engines.build.plans import PlanOrder
+from engines.catalogue import Model
+from engines.families import open_detector, open_estimator, open_finder
+
+if TYPE_CHECKING:
+    from engines.build.precision import Precision
+
+
+def order_for(model: Model, precision: Precision, max_batch: int) -> PlanOrder:
+    """The plan of a model whose files are here or can be fetched. Raises FetchError and CatalogueError."""
+    if model.role == "detector":
+        outputs = open_detector(model).outputs
+    else:
+        outputs = open_estimator(model).outputs if model.role == "estimator" else open_finder(model).outputs
+    return PlanOrder(model.fetch(), precision, max_batch, model.input, outputs, model.name)
+
+
+def plans_folder(model: Model) -> Path:
+    """Where plans of the model are kept."""
+    return model.cache / "plans"

@@ -1,0 +1,82 @@
+"""Where a precision finds other people than fp32, the plan is built in the next one, and its manifest says so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="needs torch: pip install 'posewire[torch]'")
+pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX: pip install 'posewire[rtx]'")
+
+from engines.build.compile import build_plan
+from engines.build.evidence import Evidence
+from engines.build.flavour import TENSORRT_RTX, Flavour, find_flavour
+from engines.build.plans import PlanBuildError, PlanOrder
+from engines.families.heatmap import Heatmap
+from engines.families.reading import Found
+from engines.poses import Region
+from engines.runtimes.base import Arrays, PixelInput
+from engines.skeletons import COCO_17
+from tests.engines.build.small import save_network, spot_finder, spots, there_and_back
+
+PIXELS = PixelInput(32, 24)
+
+
+@pytest.fixture(scope="module")
+def rtx() -> Flavour:
+    return find_flavour(None, [TENSORRT_RTX])
+
+
+def read(outputs: Arrays) -> Sequence[Found]:
+    """Seventeen keypoints of each image."""
+    poses = Heatmap(PIXELS, COCO_17).decode({"maps": outputs["maps"]}, [Region(12, 16, 24, 32)] * len(outputs["maps"]))
+    return [poses.select(slice(n, n + 1)) for n in range(len(poses))]
+
+
+def evidence(seed: int = 0, *, drawn: bool = False) -> Evidence:
+    crops = np.moveaxis(spots(), 1, -1).round().astype(np.uint8)
+    return Evidence(np.roll(crops, seed, axis=0), read, dense=True, drawn=drawn)
+
+
+def test_a_sound_graph_gets_the_precision_asked_for_and_the_figures(tmp_path: Path, rtx: Flavour) -> None:
+    graph = save_network(tmp_path / "sound.onnx", constants=spot_finder())
+    manifest = build_plan(PlanOrder(graph, "fp16", 2, PIXELS), tmp_path, rtx, evidence=evidence()).manifest
+    assert (manifest.asked, manifest.precision) == ("fp16", "fp16")
+    [report] = manifest.gate
+    assert report["passed"]
+    assert report["compared"] == 4 * 17
+    assert manifest.evidence == evidence().digest
+
+
+def test_what_neither_fp16_nor_bf16_computes_is_built_in_fp32(tmp_path: Path, rtx: Flavour) -> None:
+    middle, constants = there_and_back("Add", "Sub", 4096)
+    graph = save_network(tmp_path / "poisoned.onnx", middle, constants=spot_finder() | constants)
+    plan = build_plan(PlanOrder(graph, "fp16", 2, PIXELS), tmp_path, rtx, evidence=evidence())
+    assert (plan.manifest.asked, plan.manifest.precision) == ("fp16", "fp32")
+    assert [(report["precision"], report["passed"]) for report in plan.manifest.gate] == [
+        ("fp16", False),
+        ("bf16", False),
+    ]
+    assert all(report["failures"] for report in plan.manifest.gate)
+    assert "-fp16-" in plan.path.name, "who asks for fp16 again finds what was decided"
+
+
+def test_other_images_are_another_judgement(tmp_path: Path, rtx: Flavour) -> None:
+    order = PlanOrder(save_network(tmp_path / "sound.onnx", constants=spot_finder()), "fp16", 1, PIXELS)
+    first = build_plan(order, tmp_path, rtx, evidence=evidence())
+    assert build_plan(order, tmp_path, rtx, evidence=evidence()) == first
+    assert build_plan(order, tmp_path, rtx) == first, "a server, which has no images, takes what is there"
+    assert build_plan(order, tmp_path, rtx, evidence=evidence(drawn=True)) == first
+    second = build_plan(order, tmp_path, rtx, evidence=evidence(seed=1))
+    assert second.manifest.evidence != first.manifest.evidence
+
+
+def test_int8_needs_real_images(tmp_path: Path, rtx: Flavour) -> None:
+    order = PlanOrder(save_network(tmp_path / "sound.onnx", constants=spot_finder()), "int8", 1, PIXELS)
+    with pytest.raises(PlanBuildError, match="give a folder of them with --images"):
+        build_plan(order, tmp_path, rtx, evidence=evidence(drawn=True))
+    manifest = build_plan(order, tmp_path, rtx, evidence=evidence()).manifest
+    assert manifest.gate[0]["precision"] == "int8"
