@@ -15,6 +15,7 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
+from engines.build.flavour import NoTensorRTError
 from engines.catalogue import CatalogueError, FetchError, UnknownModelError, load
 from service import __version__
 from service.choice import choose, fetch_progress
@@ -33,7 +34,7 @@ class _Command(click.Group):
         """See click.Group."""
         try:
             return super().invoke(ctx)
-        except (CatalogueError, FetchError, UnknownModelError) as error:
+        except (CatalogueError, FetchError, NoTensorRTError, UnknownModelError) as error:
             raise click.ClickException(str(error)) from error
         except ValidationError as error:
             first = error.errors()[0]
@@ -52,17 +53,20 @@ def main() -> None:
 @click.option("--port", type=int, help="Port to listen on; 0 takes a free one.  [default: 8000]")
 @click.option("--model", help=_MODEL_HELP)
 @click.option("--workers", type=int, help="Server processes; each loads its own models.  [default: 1]")
-@click.option("--precision", help="auto, fp32 or bf16.  [default: auto]")
+@click.option("--backend", help="auto, openvino, torch or tensorrt.  [default: auto]")
+@click.option("--precision", help="auto, fp32 or bf16; on GPUs fp16 or int8, too.  [default: auto]")
 @click.option("--config", type=click.Path(exists=True, dir_okay=False), help="TOML file with any of the settings.")
 @click.option("--log-format", help="json or text.  [default: json]")
 def serve(**options: Any) -> None:
     """Serve POST /pose over HTTP until SIGTERM or Ctrl-C."""
+    from service.backends import check_backend
     from service.server import run_server  # the server's packages take a second to import; other commands do without
 
     for name, value in options.items():
         if value is not None:  # worker processes read their settings from the environment too
             os.environ[f"POSEWIRE_{name.upper()}"] = str(value)
     settings, catalogue = Settings(), load()
+    check_backend(settings)
     run_server(settings, catalogue, choose(catalogue, settings.model))
 
 

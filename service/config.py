@@ -53,7 +53,12 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("model", "POSEWIRE_MODEL"),
         description="models to serve, the first answers by default; auto takes the best that can be had",
     )
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="arithmetic of the networks")
+    backend: Literal["auto", "openvino", "torch", "tensorrt"] = Field(
+        "auto", description="what runs networks; auto: on a GPU TensorRT, or else torch, and OpenVINO without one"
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
+        "auto", description="arithmetic of the networks; fp16 and int8 on GPUs alone"
+    )
     crops: Literal["auto", "cpu", "device"] = Field(
         "auto", description="where crops are cut out: the cpu, the networks' device; auto: there if it is a GPU"
     )

@@ -9,19 +9,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from engines.build.manifest import PlanFile
 from engines.catalogue import Catalogue, CatalogueError, Model
 from engines.families import Detector, Estimator, Finder, Flips, Reads, open_detector, open_estimator, open_finder
 from engines.fetching import Progress
 from engines.poses import Poses, Region
-from engines.runtimes import Runtime, open_runtime
+from engines.runtimes import Runtime
 from engines.runtimes.base import Arrays
-from engines.runtimes.views import Views
+from engines.runtimes.views import View, Views
 from engines.skeletons import Skeleton
+from service.backends import Networks, choose_backend, open_plan
 from service.batching import Batcher, Observer, SteppedBatcher
 from service.config import Settings
 from service.entrance import Entrance
 from service.imaging.decode import DecodedImage, Limits, decode
 from service.pipelines import ImageJob, Pipeline, TopDown
+from service.plans import PlanBuilder, PlanStatus
 from service.stages import NetworkStage, Result
 from service.whole_frame import WholeFrame
 
@@ -41,11 +44,16 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """The served models by name, the default first, with every queue and network behind them."""
+    """The served models by name, the default first, with every queue and network behind them.
+
+    plan_statuses: what has become of TensorRT's plans, by the network's name, where that runs or is to run networks.
+    """
 
     models: Mapping[str, ServedModel]
     batchers: Sequence[AnyBatcher]
     runtimes: Mapping[str, Runtime]
+    plan_statuses: Mapping[str, PlanStatus]
+    plans: PlanBuilder
 
     @property
     def default(self) -> ServedModel:
@@ -57,6 +65,10 @@ class Serving:
         for batcher in self.batchers:
             await batcher.start()
 
+    def build_plans(self) -> None:
+        """Build in the background what TensorRT's plans are missing; each takes over as it is ready."""
+        self.plans.start()
+
     def release(self) -> None:
         """Let idle networks give back the memory that they keep for the next batch; blocks for some milliseconds."""
         for runtime in self.runtimes.values():
@@ -64,6 +76,7 @@ class Serving:
 
     async def close(self, drain_seconds: float) -> None:
         """Finish what was accepted within `drain_seconds`, then stop the threads and free the networks."""
+        await asyncio.to_thread(self.plans.close)
         await asyncio.gather(*(batcher.close(drain_seconds) for batcher in self.batchers))
         for runtime in self.runtimes.values():
             await asyncio.to_thread(runtime.close)
@@ -88,42 +101,41 @@ def open_serving(
 
     A network that two models share is opened once and has one queue. why: how the first was chosen.
     repeatable: compute on one core, and let groups `in_step` through, which get the same to the last bit each time.
-    Raises CatalogueError, UnknownModelError, FetchError and, for a graph that cannot be compiled, RuntimeError.
+    Raises CatalogueError, UnknownModelError, FetchError, NoTensorRTError where that is to run the networks and cannot,
+    and, for a graph that cannot be compiled, RuntimeError.
     """
     models = [servable(catalogue[name]) for name in dict.fromkeys(names)]
     detectors = {m.detector: open_detector(catalogue[m.detector]) for m in models if m.detector is not None}
     estimators = {m.name: open_estimator(m) for m in models if m.role == "estimator"}
     finders = {m.name: open_finder(m) for m in models if m.role != "estimator"}
     roles: dict[str, Detector | Estimator | Finder] = {**detectors, **estimators, **finders}
-    paths = {name: catalogue[name].fetch(progress=progress) for name in roles}
+    for name in roles:
+        catalogue[name].fetch(progress=progress)
 
-    def compile_one(name: str) -> Runtime:
-        pixels, outputs = roles[name].pixels, roles[name].outputs
-        cache = catalogue[name].cache / "compiled"
-        return open_runtime(
-            paths[name],
-            precision=settings.precision,
-            pixels=pixels,
-            outputs=outputs,
-            cache_dir=cache,
-            threads=1 if repeatable else None,
-        )
+    networks = Networks(settings, choose_backend(settings.backend), threads=1 if repeatable else None)
+
+    def open_one(name: str) -> Runtime:
+        return networks.open(catalogue[name], roles[name].outputs)
 
     with ThreadPoolExecutor(thread_name_prefix="posewire-open") as pool:
-        runtimes = dict(zip(roles, pool.map(compile_one, roles), strict=True))
+        runtimes = dict(zip(roles, pool.map(open_one, roles), strict=True))
     for runtime in runtimes.values():
         runtime.release()  # while one was compiled, the others could not give back all
     queues = _Queues(settings, observer, SteppedBatcher if repeatable else Batcher)
     decoder = queues.open(_decoding(image_limits(settings)), "decode", max_batch=1, workers=_cores())
     views = Views(settings.crops)
 
+    def look(name: str, runtime: Runtime) -> View:
+        role = roles[name]
+        flip = isinstance(role, Flips) and role.flip
+        reading = role.reading if isinstance(role, Reads) else None
+        return views.open(runtime, role.pixels, flip=flip, reading=reading)
+
     def stage(
         name: str, role: Detector | Estimator | Finder, decode: Callable[..., Sequence[Result]]
     ) -> NetworkStage[Result]:
-        flip = isinstance(role, Flips) and role.flip
-        reading = role.reading if isinstance(role, Reads) else None
-        view = views.open(runtimes[name], role.pixels, flip=flip, reading=reading)
-        return NetworkStage(name, runtimes[name], role.pixels, view, decode, queues.open)
+        runtime = runtimes[name]
+        return NetworkStage(name, runtime, role.pixels, look(name, runtime), decode, queues.open)
 
     detect = {n: stage(n, detector, detector.decode) for n, detector in detectors.items()}
     estimate = {n: stage(n, estimator, _singly(estimator)) for n, estimator in estimators.items()}
@@ -142,7 +154,13 @@ def open_serving(
     for model in models:
         skeleton = (estimators | finders)[model.name].skeleton
         served[model.name] = ServedModel(model, pipeline(model), skeleton, "" if served else why)
-    return Serving(served, queues.opened, runtimes)
+    stages: dict[str, NetworkStage[Any]] = {**detect, **estimate, **find}
+
+    def take_over(name: str, plan: PlanFile) -> None:
+        runtimes[name] = open_plan(plan, roles[name].outputs)
+        stages[name].switch(runtimes[name], look(name, runtimes[name])).close()
+
+    return Serving(served, queues.opened, runtimes, networks.statuses, PlanBuilder(networks.tasks(take_over)))
 
 
 class _Queues:

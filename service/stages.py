@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from engines.ops.affine import align
 from engines.poses import Frame, Region
-from engines.runtimes.base import Arrays, PixelInput, Runtime
+from engines.runtimes.base import Arrays, PixelInput, Runtime, RuntimeClosedError
 from engines.runtimes.views import View
 from service.batching import Batcher, Place, Priority, Served
 
@@ -89,7 +89,6 @@ class NetworkStage(Generic[Result]):
         open_queue: Callable[..., Batcher[Look, Seen[Result]]],
     ) -> None:
         self.name = name
-        self.runtime = runtime
         self.batcher = open_queue(
             self._run,
             name,
@@ -98,8 +97,23 @@ class NetworkStage(Generic[Result]):
             workers=runtime.spec.concurrency,
         )
         self._pixels = pixels
-        self._view = view
+        self._network = (runtime, view)
         self._decode = decode
+
+    @property
+    def runtime(self) -> Runtime:
+        """What runs the network now."""
+        return self._network[0]
+
+    def switch(self, runtime: Runtime, view: View) -> Runtime:
+        """From the next batch on let `runtime` run the network. Returns the one that did, for the caller to close.
+
+        Blocks no request: what the old one has begun it ends, and what comes to it too late goes to the new one.
+        """
+        old, _ = self._network
+        self._network = (runtime, view)
+        self.batcher.reshape(runtime.spec.max_batch, runtime.spec.rungs)
+        return old
 
     async def see(self, frame: Frame, regions: Sequence[Region], ask: Ask) -> tuple[list[Result], Timing]:
         """The results for `regions` in order, and the time they took: of the slowest, as they ran side by side."""
@@ -115,9 +129,23 @@ class NetworkStage(Generic[Result]):
         return [one.value.value for one in served], _slowest(served)
 
     def _run(self, looks: Sequence[Look]) -> Sequence[Seen[Result]]:
+        while True:
+            runtime, view = self._network
+            most = runtime.spec.max_batch  # a batch may have been gathered for a runtime that took more
+            try:
+                return [
+                    seen
+                    for start in range(0, len(looks), most)
+                    for seen in self._show(view, looks[start : start + most])
+                ]
+            except RuntimeClosedError:
+                if runtime is self.runtime:
+                    raise
+
+    def _show(self, view: View, looks: Sequence[Look]) -> list[Seen[Result]]:
         started = time.perf_counter()
         regions = [look.region for look in looks]
-        seen = self._view([look.frame for look in looks], regions)
+        seen = view([look.frame for look in looks], regions)
         inferred = time.perf_counter()
         results = self._decode(seen.outputs, regions)
         decoded = time.perf_counter()

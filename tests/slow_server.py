@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from engines.runtimes import open_runtime
 from engines.runtimes.base import Arrays, Runtime
-from service import serving
+from service import backends
 from service.cli import main
 
 _SECONDS = float(os.environ.get("POSEWIRE_SERVICE_MS", "0")) / 1e3
@@ -53,5 +53,5 @@ def _open(*arguments: Any, **options: Any) -> Runtime:
 
 
 if __name__ == "__main__":
-    with patch.object(serving, "open_runtime", _open):
+    with patch.object(backends, "open_runtime", _open):
         main()

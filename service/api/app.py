@@ -62,6 +62,7 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         serving = await asyncio.to_thread(open_models, state.metrics)
         await serving.start()
+        serving.build_plans()
         await state.streams.start()
         for name, runtime in serving.runtimes.items():
             metrics.opened(name, runtime.spec, settings.precision)

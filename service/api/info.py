@@ -10,8 +10,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from engines.skeletons import SKELETONS
 from service.api.problems import KINDS, ProblemError
-from service.api.schemas import ModelInfo, SkeletonInfo, State
+from service.api.schemas import ModelInfo, PlanInfo, SkeletonInfo, State
 from service.api.state import ServerState
+from service.plans import PlanStatus
 
 router = APIRouter()
 
@@ -37,9 +38,24 @@ async def models(request: Request) -> list[ModelInfo]:
             precision=served.pipeline.stages[-1].runtime.spec.precision,
             max_batch={stage.name: stage.runtime.spec.max_batch for stage in served.pipeline.stages},
             queue={stage.name: depth[stage.name] for stage in served.pipeline.stages},
+            plans={
+                stage.name: _plan(serving.plan_statuses[stage.name])
+                for stage in served.pipeline.stages
+                if stage.name in serving.plan_statuses
+            },
         )
         for name, served in serving.models.items()
     ]
+
+
+def _plan(status: PlanStatus) -> PlanInfo:
+    info = PlanInfo(state=status.state, share=status.share, detail=status.detail)
+    made = status.manifest
+    if made is None:
+        return info
+    gate = [dict(report) for report in made.gate]
+    update = {"asked": made.asked, "precision": made.precision, "built_at": made.built_at, "gate": gate}
+    return info.model_copy(update=update)
 
 
 @router.get("/skeletons", summary="The keypoint sets by name")

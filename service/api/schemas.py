@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -73,6 +73,18 @@ class ProblemEntry(BaseModel):
     error: Problem
 
 
+class PlanInfo(BaseModel):
+    """TensorRT's plan of a network. Until it is ready something slower serves, and goes on where it fails."""
+
+    state: Literal["building", "ready", "failed"]
+    share: float = Field(description="of the building that is done, 0..1")
+    detail: str = Field(description="what is being done, or why it failed")
+    asked: str | None = Field(None, description="the precision that was asked for")
+    precision: str | None = Field(None, description="the one that the accuracy gate let pass")
+    built_at: str | None = None
+    gate: list[dict[str, Any]] = Field([], description="what the accuracy gate measured against fp32")
+
+
 class ModelInfo(BaseModel):
     """A served model."""
 
@@ -88,6 +100,7 @@ class ModelInfo(BaseModel):
     precision: str
     max_batch: dict[str, int] = Field(description="largest batch of each network")
     queue: dict[str, int] = Field(description="work units that wait for each network")
+    plans: dict[str, PlanInfo] = Field({}, description="of each network that TensorRT runs, or is to run")
 
 
 class SkeletonInfo(BaseModel):

@@ -27,6 +27,11 @@ class Admission(Generic[E]):
         self._max_delay = max_delay
         self._margins = {priority: Margin() for priority in Priority}
 
+    def reshape(self, rungs: Sequence[int], max_batch: int) -> None:
+        """What runs the batches is another now: what was learnt of their time says nothing any more."""
+        self.time = ServiceTime(rungs)
+        self._max_batch = max_batch
+
     def test(
         self, units: int, priority: Priority, client: str, deadline: float, now: float, busy: Sequence[float]
     ) -> None:

@@ -91,6 +91,13 @@ class Batcher(Generic[T, R]):
         for worker in self._workers:
             worker.start()
 
+    def reshape(self, max_batch: int, rungs: Sequence[int]) -> None:
+        """Gather so many work units into a batch from now on, as `run` has come to take more or fewer; from any thread.
+
+        A batch that is gathered already keeps its size. The number of workers stays.
+        """
+        self._dispatcher.reshape(max_batch, rungs)
+
     async def close(self, drain: float = 10.0) -> None:
         """Refuse new work, finish what was accepted within `drain` seconds, fail the rest. Closing twice is fine.
 

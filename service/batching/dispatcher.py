@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic
 
 from service.batching.admission import Admission
@@ -68,6 +68,12 @@ class Dispatcher(Generic[E]):
         self._work = threading.Condition(self._lock)  # there is some for an idle worker, or it should stop
         self._accepting = False
         self._stopped = False
+
+    def reshape(self, max_batch: int, rungs: Sequence[int]) -> None:
+        """From now on gather so much into a batch, and learn anew how long batches take."""
+        with self._lock:
+            self._limits = replace(self._limits, max_batch=max_batch, rungs=tuple(rungs))
+            self._admission.reshape(rungs, max_batch)
 
     def admit(self, units: int, priority: Priority, client: str, deadline: float) -> Forecast:
         """When so much work would be done. Raises what `offer` would: ClosedError, DeadlineExceededError or

@@ -1,0 +1,133 @@
+"""Which backend runs the networks of this server, and how each is opened with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Literal
+
+from engines.build.flavour import Flavour, NoTensorRTError, find_flavour
+from engines.build.gpu import Gpu, find_gpu
+from engines.build.manifest import PlanFile
+from engines.build.models import order_for, plans_folder
+from engines.build.plans import find_plan
+from engines.catalogue import CatalogueError, Model
+from engines.runtimes import Runtime, open_runtime
+from service.config import Settings
+from service.plans import PlanStatus, PlanTask
+
+if TYPE_CHECKING:
+    from engines.build.precision import Precision
+
+_MAX_BATCH = 32
+"""The largest rung of plans that are built here: more gains next to nothing on any GPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What runs networks. flavour: of TensorRT, where that does."""
+
+    name: Literal["openvino", "torch", "tensorrt"]
+    flavour: Flavour | None = None
+
+
+def choose_backend(wanted: str) -> Backend:
+    """The backend of that name; "auto": TensorRT or else torch where there is a GPU, OpenVINO where there is none.
+
+    Raises NoTensorRTError where TensorRT is wanted and cannot run here.
+    """
+    gpu = find_gpu() if wanted in ("auto", "tensorrt") else None
+    if wanted == "torch":
+        return Backend("torch")
+    if wanted == "tensorrt":
+        return Backend("tensorrt", _flavour(gpu))
+    if gpu is None:
+        return Backend("openvino")
+    try:
+        return Backend("tensorrt", _flavour(gpu))
+    except NoTensorRTError:
+        return _without_tensorrt(gpu)
+
+
+def check_backend(settings: Settings) -> None:
+    """Raise NoTensorRTError or CatalogueError, before anything is opened, for a backend or precision not to be had."""
+    backend = choose_backend(settings.backend)
+    if backend.name == "openvino" and settings.precision in ("fp16", "int8"):
+        raise CatalogueError(
+            f"precision {settings.precision} is for GPUs, and backend openvino computes in fp32 or bf16; say auto"
+        )
+
+
+def _flavour(gpu: Gpu | None) -> Flavour:
+    if gpu is None:
+        raise NoTensorRTError(
+            "backend tensorrt needs an NVIDIA GPU with its driver, and finds none (`nvidia-smi` says more); "
+            "serve with backend auto, openvino or torch"
+        )
+    return find_flavour(gpu)
+
+
+def _without_tensorrt(gpu: Gpu | None) -> Backend:
+    return Backend("torch" if gpu is not None and find_spec("torch") is not None else "openvino")
+
+
+@dataclass(slots=True)
+class Networks:
+    """Opens networks with a backend, and remembers whose plans are still to be built.
+
+    statuses: of the plans by model, for those that have or get one. waiting: of them, what is to be built.
+    """
+
+    settings: Settings
+    backend: Backend
+    threads: int | None = None
+    statuses: dict[str, PlanStatus] = field(default_factory=dict)
+    waiting: list[Model] = field(default_factory=list)
+
+    def open(self, model: Model, outputs: tuple[str, ...] | None) -> Runtime:
+        """A runtime for the model: of its plan if there is one that fits, else of its graph.
+
+        Raises FetchError, and ValueError or RuntimeError for a graph that cannot be run.
+        """
+        backend, path = self.backend, model.fetch()
+        if backend.name != "tensorrt" or backend.flavour is None or path.suffix != ".onnx":
+            name = "openvino" if backend.name == "tensorrt" else backend.name
+            return self._open_graph(name, model, outputs, self.settings.precision)
+        order = order_for(model, self._plan_precision(), _MAX_BATCH)
+        plan = find_plan(order, plans_folder(model), backend.flavour)
+        if plan is not None:
+            self.statuses[model.name] = PlanStatus("ready", 1.0, "", plan.manifest)
+            return open_plan(plan, outputs)
+        self.statuses[model.name] = PlanStatus()
+        self.waiting.append(model)
+        return self._open_graph(_without_tensorrt(find_gpu()).name, model, outputs, "auto")
+
+    def tasks(self, take_over: Callable[[str, PlanFile], None]) -> list[PlanTask]:
+        """What is to be built. take_over: is told the model's name and its plan."""
+
+        def task(name: str) -> PlanTask:
+            return PlanTask(
+                name, self._plan_precision(), _MAX_BATCH, self.statuses[name], lambda plan: take_over(name, plan)
+            )
+
+        return [task(model.name) for model in self.waiting]
+
+    def _plan_precision(self) -> Precision:
+        return "fp16" if self.settings.precision == "auto" else self.settings.precision
+
+    def _open_graph(self, backend: str, model: Model, outputs: tuple[str, ...] | None, precision: str) -> Runtime:
+        return open_runtime(
+            model.fetch(),
+            backend,
+            precision=precision,
+            pixels=model.input,
+            outputs=outputs,
+            cache_dir=model.cache / "compiled",
+            threads=self.threads,
+        )
+
+
+def open_plan(plan: PlanFile, outputs: tuple[str, ...] | None) -> Runtime:
+    """A runtime that runs the plan. Raises ValueError and RuntimeError where it does not run here."""
+    return open_runtime(plan.path, "tensorrt", pixels=plan.manifest.pixels, outputs=outputs)

@@ -1,0 +1,56 @@
+"""Which backend serves, and the line that says why one cannot."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from unittest.mock import patch
+
+import pytest
+from click.testing import CliRunner
+
+from engines.build.flavour import NoTensorRTError
+from engines.build.gpu import find_gpu
+from service.backends import choose_backend
+from service.cli import main
+
+without_gpu = pytest.mark.skipif(find_gpu() is not None, reason="says what happens where there is no GPU")
+
+
+@pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    """`serve` leaves its options in the environment, for its worker processes."""
+    with patch.dict(os.environ):
+        yield
+
+
+@without_gpu
+def test_without_a_gpu_openvino_serves() -> None:
+    assert choose_backend("auto").name == "openvino"
+    assert choose_backend("openvino").name == "openvino"
+    assert choose_backend("torch").name == "torch"
+
+
+@without_gpu
+def test_tensorrt_without_a_gpu_is_one_clear_line() -> None:
+    with pytest.raises(NoTensorRTError, match="needs an NVIDIA GPU with its driver, and finds none"):
+        choose_backend("tensorrt")
+    done = CliRunner().invoke(main, ["serve", "--backend", "tensorrt"])
+    assert done.exit_code == 1
+    assert done.stderr.startswith("Error: backend tensorrt needs an NVIDIA GPU")
+    assert done.stderr.count("\n") == 1
+
+
+@without_gpu
+def test_a_precision_of_gpus_is_refused_without_one() -> None:
+    done = CliRunner().invoke(main, ["serve", "--precision", "fp16"])
+    assert (done.exit_code, done.stderr) == (
+        1,
+        "Error: precision fp16 is for GPUs, and backend openvino computes in fp32 or bf16; say auto\n",
+    )
+
+
+def test_a_backend_that_is_none_is_a_usage_error() -> None:
+    done = CliRunner().invoke(main, ["serve", "--backend", "directml"])
+    assert done.exit_code == 2
+    assert "setting backend: Input should be 'auto', 'openvino', 'torch' or 'tensorrt', not 'directml'" in done.stderr

@@ -1,0 +1,59 @@
+"""What runs a network is switched while it serves: nothing is lost, and batches are as large as the new one takes."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engines.poses import Poses
+from engines.runtimes import RuntimeClosedError, open_runtime
+from engines.runtimes.views import CpuView
+from service.stages import Ask
+from tests.graphs import tiny_catalogue
+from tests.pictures import encoded, photo
+from tests.stories import run, serve
+
+JPEG = encoded(photo(96, 128))
+ASK = Ask(min_score=0.0, admitted=True)
+
+
+@pytest.mark.parametrize("most", [1, 8], ids=["to smaller batches", "to larger batches"])
+def test_a_network_is_switched_between_batches(tmp_path: Path, most: int) -> None:
+    serving = serve(tiny_catalogue(tmp_path), "tiny")
+    [stage] = serving.default.pipeline.stages
+    old = stage.runtime
+    sizes: list[int] = []
+
+    async def story() -> list[Poses]:
+        images = [asyncio.create_task(serving.default.pipeline.image(JPEG, ASK)) for _ in range(60)]
+        await images[5]  # the rest waits, or is under way
+        pixels = serving.default.model.input
+        new = await asyncio.to_thread(
+            open_runtime, tmp_path / "tiny.xml", precision="fp32", max_batch=most, pixels=pixels
+        )
+        plain = new.run
+
+        def counted(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            sizes.append(len(next(iter(feeds.values()))))
+            return plain(feeds)
+
+        new.run = counted  # type: ignore[method-assign,assignment]
+        assert stage.switch(new, CpuView(new, pixels)) is old
+        await asyncio.to_thread(old.close)
+        assert stage.runtime is new
+        more = [asyncio.create_task(serving.default.pipeline.image(JPEG, ASK)) for _ in range(60)]
+        found = [(await image).poses for image in (*images, *more)]
+        await asyncio.to_thread(new.close)
+        return found
+
+    found = run(serving, story())
+    for poses in found:
+        np.testing.assert_allclose(poses.keypoints, found[0].keypoints, atol=1.0)
+    assert 60 <= sum(sizes) <= 120
+    assert max(sizes) <= most
+    assert most == 1 or max(sizes) > 4, "the queue gathers what the new one takes"
+    with pytest.raises(RuntimeClosedError):
+        old.run({"image": np.zeros((1, 256, 192, 3), np.uint8)})
