@@ -47,7 +47,9 @@ class Settings(BaseSettings):
 
     host: str = Field("0.0.0.0", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
-    workers: int = Field(1, ge=1, le=64, description="server processes; each loads its own models")
+    workers: int = Field(
+        1, ge=1, le=64, description="server processes on cores of their own; each loads its own models"
+    )
     model: CommaList = Field(
         ("auto",),
         validation_alias=AliasChoices("model", "POSEWIRE_MODEL"),

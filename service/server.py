@@ -22,10 +22,13 @@ from service.api.app import create_app
 from service.config import Settings
 from service.observability import logs
 from service.serving import open_serving
+from service.workers import Workers
 
 _M_ARENA_MAX = -8  # malloc.h
 _KEEP_ALIVE_S = 75
 """An idle connection's life: longer than a load balancer keeps one, which else may send a request into its end."""
+_HANGS_S = 15
+"""A worker that gives no sign of life for so long is replaced; it gives none while Python starts."""
 _NAMES, _WHY = "POSEWIRE_CHOSEN_MODELS", "POSEWIRE_CHOSEN_WHY"
 
 
@@ -60,6 +63,7 @@ def run_server(settings: Settings, catalogue: Catalogue, choice: tuple[Sequence[
             log_config=None,
             server_header=False,
             backlog=2048,
+            timeout_worker_healthcheck=_HANGS_S,
             timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
         )
         for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it has ended in good order
@@ -71,7 +75,7 @@ def run_server(settings: Settings, catalogue: Catalogue, choice: tuple[Sequence[
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared)
         listening.set_inheritable(True)
         try:
-            uvicorn.supervisors.Multiprocess(config, sockets=[listening]).run()
+            Workers(config, sockets=[listening]).run()
         finally:
             shutil.rmtree(shared, ignore_errors=True)
 
@@ -111,6 +115,8 @@ def _greet(settings: Settings, catalogue: Catalogue, name: str, why: str, port: 
         f"device     CPU, {len(os.sched_getaffinity(0))} cores",
         f"try        curl --data-binary @photo.jpg http://{host}:{port}/pose",
     ]
+    if settings.workers > 1 and not settings.redis_url.get_secret_value():
+        lines.append("streams    resume only at the worker that had them; with a redis_url at any")
     if changed:
         lines.append("settings   " + ", ".join(f"{key}={value}" for key, value in changed.items()))
     click.echo("\n".join(lines), err=True)

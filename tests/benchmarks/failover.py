@@ -1,9 +1,9 @@
 """Replicas that die and are restarted under load: python -m tests.benchmarks failover [--json FILE]
 
 Three replicas, HAProxy and Redis, all real processes, under 40 streams of two frames a second and 20 clients of stills.
-How long a stream is without a connection, which identities change, and which stills are lost, when one replica is
-killed and another told to end, when all are restarted in turn, and when Redis dies and then a replica. Needs haproxy
-and redis-server.
+How long a stream whose connection is lost has no result (from the last before to the first after, a frame's time
+included), which identities change, and which stills are lost: when one replica is killed and another told to end, when
+all are restarted in turn, and when Redis dies and then a replica. Needs haproxy and redis-server.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _RESUMED_S = 2.0
 def measure(name: str, crowd: Crowd) -> list[Row]:
     """A row of what happened, then its goals."""
     gaps = [gap for camera in crowd.cameras for gap in camera.gaps] or [0.0]
+    resumed = [seconds for camera in crowd.cameras for seconds in camera.resumed] or [0.0]
     silences = [silence for camera in crowd.cameras for silence in camera.silences]
     ended = sum(bool(camera.problem) for camera in crowd.cameras)
     lost = sum(camera.lost for camera in crowd.cameras)
@@ -33,15 +34,15 @@ def measure(name: str, crowd: Crowd) -> list[Row]:
         "story": name,
         "results": sum(camera.heard for camera in crowd.cameras),
         "connections lost": sum(len(camera.gaps) for camera in crowd.cameras),
-        "resumed p50 s": round(float(np.percentile(gaps, 50)), 3),
-        "resumed p99 s": round(float(np.percentile(gaps, 99)), 3),
+        "connected again p99 s": round(float(np.percentile(gaps, 99)), 3),
+        "result after result p99 s": round(float(np.percentile(resumed, 99)), 3),
         "longest silence s": round(max(silences), 2),
         "stills": sum(asker.answered for asker in crowd.askers),
         "slowest still s": round(max(asker.slowest for asker in crowd.askers), 2),
     }
     return [
         row,
-        goal(f"{name}: resumed p99, s", float(np.percentile(gaps, 99)), "<", _RESUMED_S),
+        goal(f"{name}: resumed p99, s", float(np.percentile(resumed, 99)), "<", _RESUMED_S),
         goal(f"{name}: streams that ended", ended, "=", 0),
         goal(f"{name}: identities lost", lost, "=", 0),
         goal(f"{name}: stills failed", failed, "=", 0),

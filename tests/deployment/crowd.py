@@ -47,7 +47,8 @@ class Scene:
 class Camera:
     """A stream of a scene. known: person to id. lost: results that gave somebody another id. gaps: seconds of each.
 
-    silences: seconds between two results. problem: why it ended too early.
+    silences: seconds between two results.
+    resumed: those of them in which the connection was lost. problem: why it ended too early.
     """
 
     scene: Scene
@@ -57,6 +58,7 @@ class Camera:
     newest: float = 0.0
     gaps: list[float] = field(default_factory=list)
     silences: list[float] = field(default_factory=list)
+    resumed: list[float] = field(default_factory=list)
     problem: str = ""
 
     async def run(self, client: AsyncClient, fps: float, phase: float, stop: asyncio.Event) -> None:
@@ -92,6 +94,7 @@ class Camera:
             before = now
             if result.gap is not None:
                 self.gaps.append(result.gap.seconds)
+                self.resumed.append(self.silences[-1])
             if not result.problem:
                 self._check(result)
 
