@@ -150,7 +150,7 @@ def _zip(source: Path, _: Path) -> Iterator[Entry]:
             elif _suffix(info.filename) in VIDEOS and info.file_size > _MOST_INFLATION * (info.compress_size + 1024):
                 problem = f"would unpack to {info.file_size:,} bytes from {info.compress_size:,}, which no video does"
             if not info.is_dir():
-                yield Entry(0, info.filename, place, info.file_size, info.CRC, problem=problem)
+                yield Entry(0, str(PurePosixPath(info.filename)), place, info.file_size, info.CRC, problem=problem)
 
 
 def _tar(source: Path, _: Path) -> Iterator[Entry]:
@@ -158,7 +158,7 @@ def _tar(source: Path, _: Path) -> Iterator[Entry]:
     with tarfile.open(source, "r:") as archive:
         members = iter(archive)
         while info := _next_member(members):
-            name = info.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            name = str(PurePosixPath(info.name)).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
             problem = _stray(name)
             if not info.isreg() or info.issparse():
                 problem = "is a link, a sparse file or a device in the archive; only plain files are read"

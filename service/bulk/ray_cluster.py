@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ try:
 except ModuleNotFoundError as error:
     raise BulkError("--ray needs Ray: pip install 'posewire[ray]'") from error
 
+_KNOCK_S = 5.0
 _STORE_BYTES = 100 << 20
 """Memory for objects in a cluster of our own: tasks and summaries are small."""
 
@@ -41,12 +43,13 @@ class RayCrew(Crew):
         self._actors: dict[int, Any] = {}
         self._tasks: dict[Any, int] = {}
         address = os.environ.get("RAY_ADDRESS", "local")
+        _knock(address)
         cores = size or len(os.sched_getaffinity(0))
         own: dict[str, Any] = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
         try:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **(own if address == "local" else {}))
         except (ConnectionError, RuntimeError, ValueError, RayError) as error:
-            raise BulkError(f"there is no Ray cluster at {address}: {error}") from error
+            raise BulkError(f"the Ray cluster at {address} lets nobody in (see RAY_AUTH_MODE): {error}") from error
         there = cast("Callable[[], dict[str, float]]", ray.cluster_resources)()  # which has no types
         room = int(there.get("CPU", 0))
         if gpus:
@@ -83,6 +86,17 @@ class RayCrew(Crew):
             del self._actors[worker]
             return Lost(str(error).splitlines()[0])
         return summary
+
+
+def _knock(address: str) -> None:
+    """Raises BulkError where nobody listens, which Ray would find out after minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or "/" in address or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), _KNOCK_S).close()
+    except OSError as error:
+        raise BulkError(f"there is no Ray cluster at {address}, which RAY_ADDRESS names: {error}") from error
 
 
 class _Actor:

@@ -9,13 +9,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.graphs import tiny_catalogue
 from tests.pictures import encoded, photo
 from tests.service.imaging.videos import make_video
 from tests.waiting import wait_for
+
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: make extras")
 
 KILLER = "killer.jpg"
 KILLING = f"""

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -31,12 +30,11 @@ from tests.service.bulk.runs import (
     in_a_video,
     is_worker,
     make_archive,
+    needs_ray,
     results,
     start,
 )
 from tests.waiting import wait_for
-
-needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: make extras")
 
 IMAGES, VIDEOS, FRAMES = 79, 2, 100
 SHARDS = 10 + VIDEOS

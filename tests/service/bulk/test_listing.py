@@ -104,11 +104,11 @@ def test_names_that_are_not_utf_8_can_be_read_and_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_an_archive_is_read_where_it_is(tmp_path: Path, kind: str) -> None:
-    members = {"b.jpg": b"second", "a/a.jpg": b"first" * 100, "notes.txt": b"", "b.jpeg": b""}
+    members = {"./b.jpg": b"second", "a/a.jpg": b"first" * 100, "notes.txt": b"", "b.jpeg": b""}
     path = tmp_path / f"all.{kind}"
     listing = list_source(make_zip(path, members) if kind == "zip" else make_tar(path, *members.items()), APART)
     assert (listing.kind, listing.others) == (kind, 1)
-    assert read_all(listing) == {name: data for name, data in members.items() if name != "notes.txt"}
+    assert list(read_all(listing).items()) == [("b.jpg", b"second"), ("a/a.jpg", b"first" * 100), ("b.jpeg", b"")]
     assert read_all(listing, most=3)["b.jpg"] == b"seco"  # one byte more tells that it is too large
     assert list(tmp_path.iterdir()) == [path]
 

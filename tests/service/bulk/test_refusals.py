@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from service.cli import main
 from tests.graphs import save_keypoint_graph, tiny_catalogue
 from tests.pictures import encoded, photo
-from tests.service.bulk.runs import batch
+from tests.service.bulk.runs import batch, needs_ray
 
 Refused = Callable[..., str]
 
@@ -133,3 +133,12 @@ def test_the_manifest_says_what_the_results_are_of(done: Path) -> None:
     assert said["model"]["name"] == "pair"
     assert set(said["model"]["sha256"]) == {"pair", "pair-detector"}
     assert said["options"]["min-score"] == 0
+
+
+@needs_ray
+def test_a_ray_cluster_that_is_not_there_is_one_clear_line(
+    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    line = refused("source", tmp_path / "out", "--ray")
+    assert line.startswith("Error: there is no Ray cluster at 127.0.0.1:9, which RAY_ADDRESS names: ")
