@@ -51,12 +51,14 @@ def choose_backend(wanted: str) -> Backend:
 
 
 def check_backend(settings: Settings) -> None:
-    """Raise NoTensorRTError or CatalogueError, before anything is opened, for a backend or precision not to be had."""
+    """Raise NoTensorRTError or CatalogueError, before anything is opened, for settings of networks that do not fit."""
     backend = choose_backend(settings.backend)
     if backend.name == "openvino" and settings.precision in ("fp16", "int8"):
         raise CatalogueError(
             f"precision {settings.precision} is for GPUs, and backend openvino computes in fp32 or bf16; say auto"
         )
+    if backend.name != "torch" and settings.crops == "device":
+        raise CatalogueError(f"crops are cut out on a device by backend torch, not by {backend.name}; say crops auto")
 
 
 def _flavour(gpu: Gpu | None) -> Flavour:
