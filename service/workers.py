@@ -9,6 +9,9 @@ from itertools import pairwise
 from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.supervisors import Multiprocess
 
+_TURN_S = 0.2
+"""How long a signal may wait while workers are ending."""
+
 
 def core_groups(cores: Sequence[int], workers: int) -> list[set[int]]:
     """The cores that each of so many workers gets: as even as can be, neighbours together, shared where too few."""
@@ -40,6 +43,15 @@ class Workers(Multiprocess):
         super().terminate_all()
         for listening in self.sockets:
             listening.close()
+
+    def join_all(self) -> None:
+        """Wait until all have ended. A signal that comes meanwhile is told to them too, and makes them hurry."""
+        for process in self.processes:
+            while process.exitcode is None:
+                process.process.join(_TURN_S)
+                if self.signal_queue:
+                    self.signal_queue.clear()
+                    super().terminate_all()
 
     def _place(self, placed: set[int | None]) -> None:
         """Put new workers on their cores, long before they open a network, which counts what it may use."""

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
@@ -75,7 +76,7 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
         await state.streams.close()
         await state.streams.stop()
         state.serving = None
-        await serving.close(settings.grace_seconds)
+        await serving.close(max(0.0, min(settings.grace_seconds, state.leave_by - time.monotonic())))
         await state.following.close()
 
     app = FastAPIOffline(  # its page brings its own script and style: a server may stand where no CDN is reached
@@ -170,6 +171,7 @@ def _draining(state: ServerState) -> Iterator[None]:
     def drain(_number: int, _frame: FrameType | None) -> None:
         wait = 0.0 if state.draining else state.settings.drain_seconds
         state.draining = True
+        state.leave_by = min(state.leave_by, time.monotonic() + wait + state.settings.grace_seconds)
         loop.call_soon_threadsafe(lambda: leaving.append(loop.create_task(leave(wait), name="posewire-leave")))
 
     signal.signal(signal.SIGTERM, drain)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import cast
 
 from starlette.requests import HTTPConnection
@@ -18,8 +19,9 @@ from service.streams.registry import Streams
 
 @dataclass(slots=True)
 class ServerState:
-    """The parts of a running server. `draining` turns true once, at SIGTERM; `pending` counts POST /pose under
-    way, `answered` those that have ended, `refused` the requests that got a 429 or 503.
+    """The parts of a running server. `draining` turns true once, at SIGTERM; `leave_by` is the monotonic time at which
+    it should have ended then. `pending` counts POST /pose under way, `answered` those that have ended, `refused` the
+    requests that got a 429 or 503.
     """
 
     settings: Settings
@@ -30,6 +32,7 @@ class ServerState:
     following: Following
     serving: Serving | None = None
     draining: bool = False
+    leave_by: float = inf
     pending: int = 0
     answered: int = 0
     refused: int = 0

@@ -36,9 +36,9 @@ def test_workers_share_cores_only_where_there_are_too_few(
     assert core_groups(cores, workers) == groups
 
 
-def serve(folder: Path) -> ServerProcess:
+def serve(folder: Path, drain: float = 1.0) -> ServerProcess:
     """Two workers."""
-    environment = {"drain_seconds": 1, "grace_seconds": 10}
+    environment = {"drain_seconds": drain, "grace_seconds": 10}
     arguments = ("--model", "tiny", "--workers", "2")
     return ServerProcess(*arguments, catalogue=tiny_catalogue(folder), environment=environment)
 
@@ -110,3 +110,12 @@ def test_sigterm_to_the_parent_drains_all_workers_and_loses_no_still(tmp_path: P
         assert server.process.wait(20) == 0
         assert set(statuses) == {200}
         assert sum("Finished server process" in line for line in server.log) == 2
+
+
+def test_a_second_sigterm_ends_the_wait(tmp_path: Path) -> None:
+    with serve(tmp_path, drain=600) as server:
+        wait_for(lambda: ready(server) == 2)
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: httpx.get(f"{server.url}/readyz").status_code == 503)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 0
