@@ -65,10 +65,7 @@ def batch(
 
         return LocalCrew(job, workers or len(os.sched_getaffinity(0)))
 
-    settings = Settings()
-    options = Options(
-        style, min_score, max_people, shard, settings.precision, settings.max_body_mb, settings.max_pixels_m
-    )
+    options = Options(style, min_score, max_people, shard, Options.settings_of(Settings()))
     try:
         done = do_batch(
             source,

@@ -5,39 +5,44 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from engines.catalogue import Catalogue
 from engines.entries import Model
+from engines.runtimes import Runtime
 from service import __version__
 from service.bulk.errors import BulkError
 from service.bulk.listing import Listing
 from service.bulk.shards import Style, published
+from service.config import Settings
 
 GROUP = 16
 """Images, or frames, that go through the networks in step: enough to fill every batch, few enough for memory."""
 _NAME = "manifest.json"
+_NETWORKS = "networks.json"
+_SETTINGS = ("backend", "precision", "crops", "max_body_mb", "max_pixels_m")
 _FILES = "source sha256"
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the results depend on beside source and model. shard: images in each shard.
-
-    max_body_mb, max_pixels_m: megabytes and million pixels of an image.
-    """
+    """What the results depend on beside source and model. shard: images in each shard. settings: the server's own."""
 
     style: Style = "json"
     min_score: float = 0.3
     max_people: int = 50
     shard: int = 64
-    precision: str = "auto"
-    max_body_mb: float = 32.0
-    max_pixels_m: float = 25.0
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+    @staticmethod
+    def settings_of(settings: Settings) -> dict[str, object]:
+        """Those settings on which results depend."""
+        return {name: getattr(settings, name) for name in _SETTINGS}
 
 
 def manifest(listing: Listing, catalogue: Catalogue, model: str, options: Options) -> dict[str, Any]:
@@ -59,11 +64,9 @@ def manifest(listing: Listing, catalogue: Catalogue, model: str, options: Option
             "min-score": options.min_score,
             "max-people": options.max_people,
             "shard": options.shard,
-            "precision": options.precision,
-            "max-body-mb": options.max_body_mb,
-            "max-pixels-m": options.max_pixels_m,
             "group": GROUP,
         },
+        "settings": dict(options.settings),
     }
 
 
@@ -92,6 +95,28 @@ def claimed(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
         raise BulkError(f"cannot write {error.filename or folder}: {error.strerror or error}") from error
     except json.JSONDecodeError as error:
         raise BulkError(f"{folder / _NAME} is damaged ({error}); name a new folder") from error
+
+
+def agree(folder: Path, networks: Mapping[str, Runtime]) -> None:
+    """Hold all workers to what the first of them ran the networks with: "auto" is not the same on every machine, nor
+    before and after a plan was built.
+
+    Raises BulkError where this one would compute in another way.
+    """
+    said = {name: [type(one).__name__, one.spec.precision, one.spec.max_batch] for name, one in networks.items()}
+    part = folder / f"{_NETWORKS}.{os.getpid()}.part"
+    part.write_text(json.dumps(said) + "\n")
+    try:
+        os.link(part, folder / _NETWORKS)  # unlike a rename it fails where another worker was faster
+    except FileExistsError:
+        before = json.loads((folder / _NETWORKS).read_bytes())
+        if before != said:
+            raise BulkError(
+                f"{folder} has results of networks run as {before}, which here would run as {said}; "
+                "set backend and precision, or name a new folder"
+            ) from None
+    finally:
+        part.unlink()
 
 
 def _lock(folder: Path, handle: int) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from engines.catalogue import CatalogueError, FetchError, UnknownModelError, loa
 from service.batching import Priority, in_step
 from service.bulk.errors import BulkError, FailedError, UnreadableError
 from service.bulk.listing import Entry, Kind
-from service.bulk.manifest import GROUP, Options
+from service.bulk.manifest import GROUP, Options, agree
 from service.bulk.shards import Failure, Mark, Shard, Summary, publish_summary, published
 from service.bulk.sources import open_source
 from service.bulk.video_shard import track_video
@@ -64,9 +65,7 @@ class ShardWorker:
     def __init__(self, job: Job) -> None:
         self._job = job
         options = job.options
-        settings = Settings(
-            precision=options.precision, max_body_mb=options.max_body_mb, max_pixels_m=options.max_pixels_m
-        )
+        settings = Settings(**dict(options.settings))  # type: ignore[arg-type]  # they were a Settings' own
         try:
             self._source = open_source(job.kind, job.root)
             self._serving = open_serving(load(), [job.model], settings, repeatable=True)
@@ -74,6 +73,8 @@ class ShardWorker:
             raise BulkError(f"{job.root} {error}") from error
         except (CatalogueError, FetchError, UnknownModelError, RuntimeError, ValueError) as error:
             raise BulkError(f"model {job.model}: {error}") from error
+        with _writing(job.folder):
+            agree(job.folder, self._serving.runtimes)
         self._most_bytes = image_limits(settings).max_bytes
         self._ask = Ask(
             priority=Priority.BULK, min_score=options.min_score, max_people=options.max_people, admitted=True
@@ -90,14 +91,10 @@ class ShardWorker:
     def do(self, task: Task) -> Summary:
         """Do a shard, publish its result and then its summary. Raises BulkError where that cannot be written."""
         shard, folder = task.shard, self._job.folder
-        try:
+        with _writing(folder):
             summary = self._runner.run(self._video(task) if shard.video else self._images(task))
             publish_summary(summary, shard.done(folder))
             shard.journal(folder).unlink(missing_ok=True)
-        except OSError as error:
-            raise BulkError(f"cannot write {error.filename or folder}: {error.strerror or error}") from error
-        except JournalError as error:
-            raise BulkError(str(error)) from error
         return summary
 
     async def _images(self, task: Task) -> Summary:
@@ -158,6 +155,17 @@ class ShardWorker:
         problem = done.problem.replace(str(path), entry.name)
         broken = (Failure(entry.name, "not-whole", problem),) if problem else ()
         return Summary(frames=done.frames, people=done.people, failures=broken)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Says what could not be written."""
+    try:
+        yield
+    except OSError as error:
+        raise BulkError(f"cannot write {error.filename or folder}: {error.strerror or error}") from error
+    except JournalError as error:
+        raise BulkError(str(error)) from error
 
 
 def _known_failure(entry: Entry, task: Task) -> Failure | None:

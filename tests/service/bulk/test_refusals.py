@@ -79,11 +79,23 @@ def test_a_file_that_changed_is_another_batch(refused: Refused, done: Path) -> N
 
 
 def test_other_weights_under_the_same_name_are_another_batch(refused: Refused, done: Path) -> None:
-    kept = (done / "tiny.bin").read_bytes()
+    kept = {name: (done / name).read_bytes() for name in ("tiny.xml", "tiny.bin")}
     save_keypoint_graph(done / "tiny.xml", channels=4)
     assert "(model sha256 pair was " in refused("source", "results")
-    save_keypoint_graph(done / "tiny.xml")
-    assert (done / "tiny.bin").read_bytes() == kept
+    for name, data in kept.items():
+        (done / name).write_bytes(data)
+
+
+def test_networks_that_would_compute_otherwise_end_the_batch(refused: Refused, done: Path) -> None:
+    networks = done / "results/networks.json"
+    before = networks.read_text()
+    networks.write_text(before.replace("OpenVinoRuntime", "TensorRtRuntime"))
+    (done / "results/parts/images-00000.done").rename(done / "kept")
+    line = refused("source", "results", "--workers", 1)
+    assert "has results of networks run as {'pair-detector': ['TensorRtRuntime', " in line
+    assert line.endswith("; set backend and precision, or name a new folder")
+    networks.write_text(before)
+    (done / "kept").rename(done / "results/parts/images-00000.done")
 
 
 def test_a_folder_of_something_else_is_left_alone(refused: Refused, done: Path, tmp_path: Path) -> None:
