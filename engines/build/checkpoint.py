@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from engines.build.entry import entry_text, is_users_own
 from engines.build.export import export_onnx
 from engines.build.published import PUBLISHED, Published, size_in
 from engines.networks.checkpoints import keypoints_in, load_network
@@ -14,7 +14,6 @@ from engines.runtimes.base import PixelInput
 from engines.skeletons import COCO_17, MPII_16, SKELETONS
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"  # as catalogue files demand
-_FIRST_WORDS = "# Built by `posewire build"
 
 
 class BuildError(ValueError):
@@ -62,7 +61,7 @@ def build_checkpoint(order: Order, folder: Path) -> Built:
     published = PUBLISHED[order.architecture]
     pixels = _sized(published, order)
     catalogue = folder / f"{order.name}.toml"
-    if catalogue.exists() and not catalogue.read_text().startswith(_FIRST_WORDS):
+    if is_users_own(catalogue):
         raise BuildError(f"{catalogue} is not a file that was built; choose another name or folder")
     network = load_network(order.architecture, order.checkpoint)
     skeleton = _skeleton(order, keypoints_in(order.architecture, network.state_dict()))
@@ -98,24 +97,15 @@ def _skeleton(order: Order, count: int) -> str:
 
 
 def _entry(order: Order, published: Published, pixels: PixelInput, skeleton: str) -> str:
-    """The catalogue file. A TOML string in quotes is written as JSON writes it."""
-    detector = order.detector if published.role == "estimator" else None
-    pad = json.dumps(pixels.pad)
-    lines = [
-        f"{_FIRST_WORDS} {order.architecture}`. Say here what licence the weights have.",
-        f"[models.{json.dumps(order.name)}]",
-        f"title = {json.dumps(f'{order.architecture} {pixels.height}x{pixels.width}, {order.checkpoint.name}')}",
-        f"role = {json.dumps(published.role)}",
-        f"family = {json.dumps(published.family)}",
-        f"skeleton = {json.dumps(skeleton)}",
-        *([] if detector is None else [f"detector = {json.dumps(detector)}"]),
-        'licence = "unknown"',
-        "commercial = false",
-        f'source = {{ kind = "file", path = {json.dumps(f"{order.name}.onnx")} }}',
-        f"input = {{ width = {pixels.width}, height = {pixels.height}, order = {json.dumps(pixels.order)}, "
-        f"mean = {list(pixels.mean)}, std = {list(pixels.std)}, pad = {pad} }}",
-    ]
-    if published.options:
-        options = ", ".join(f"{key} = {json.dumps(value)}" for key, value in published.options.items())
-        lines.append(f"options = {{ {options} }}")
-    return "\n".join(lines) + "\n"
+    keys: dict[str, object] = {
+        "title": f"{order.architecture} {pixels.height}x{pixels.width}, {order.checkpoint.name}",
+        "role": published.role,
+        "family": published.family,
+        "skeleton": skeleton,
+        "detector": order.detector if published.role == "estimator" else None,
+        "licence": "unknown",
+        "commercial": False,
+        "source": {"kind": "file", "path": f"{order.name}.onnx"},
+        "options": published.options,
+    }
+    return entry_text(order.name, f"{order.architecture}`. Say here what licence the weights have.", keys, pixels)

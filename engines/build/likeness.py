@@ -102,8 +102,8 @@ def relative_difference(expected: Arrays, given: Arrays, *, ordered: bool) -> fl
     ordered: the places of values mean something; else each item's values are compared by size, the largest first.
     """
     largest = 0.0
-    for name, want in expected.items():
-        a, b = (np.asarray(values, np.float64).reshape(len(values), -1) for values in (want, given[name]))
+    for pair in zip(expected.values(), given.values(), strict=True):  # by place: an output may have several names
+        a, b = (np.asarray(values, np.float64).reshape(len(values), -1) for values in pair)
         if not ordered:
             count = min(a.shape[1], b.shape[1])  # as suppression leaves more of one than of the other
             a, b = (-np.sort(-values, axis=1)[:, :count] for values in (a, b))

@@ -30,8 +30,8 @@ def watch_tensors(graph: Path, batches: Sequence[Arrays], watch: Watch) -> None:
         for port in node.outputs()
         if port.get_element_type() == ov.Type.f32 and port.get_names()
     ]
-    present = {id(port.get_node()) for port in model.outputs}
-    model.add_outputs([port for port in ports if id(port.get_node()) not in present])
+    present = {name for port in model.outputs for name in port.get_names()}
+    model.add_outputs([port for port in ports if present.isdisjoint(port.get_names())])
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     request = compiled.create_infer_request()
     for feeds in batches:

@@ -38,6 +38,11 @@ def gives_an_output_per_item(model: ov.Model) -> bool:
     return len(firsts) == len(model.outputs) and all(first.is_dynamic or first.get_length() == 2 for first in firsts)
 
 
+def is_quantised(model: ov.Model) -> bool:
+    """Whether the graph has Q/DQ nodes."""
+    return any(node.get_type_name() == "FakeQuantize" for node in model.get_ops())
+
+
 def describe(port: ov.Output | ov.ConstOutput) -> TensorSpec:
     """An input or output of a graph whose batch is free."""
     shape = tuple(d.get_length() if d.is_static else -1 for d in list(port.partial_shape)[1:])

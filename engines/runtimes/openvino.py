@@ -22,7 +22,7 @@ from engines.runtimes.base import (
     rungs_up_to,
 )
 from engines.runtimes.calls import Calls
-from engines.runtimes.graphs import describe, gives_an_output_per_item, read_graph
+from engines.runtimes.graphs import describe, gives_an_output_per_item, is_quantised, read_graph
 from engines.runtimes.memory import return_freed_memory
 
 _MAX_BATCH = 4  # on a CPU the time per item is flat from here, so a larger batch would only add latency and memory
@@ -39,7 +39,8 @@ class OpenVinoRuntime:
 
     path: .onnx, .xml or .tflite. pixels: fold uint8 RGB preprocessing into the graph's only input.
     outputs: keep these outputs alone; what only the others need is cut off.
-    precision: "fp32", "bf16", or "auto": bf16 where the CPU computes in it. threads: cores to compute on, None for all.
+    precision: "fp32", "bf16", or "auto": bf16 where the CPU computes in it. A graph with Q/DQ nodes is computed in int8
+    between them whatever is asked for, and its spec says so. threads: cores to compute on, None for all.
     Raises ValueError for a precision that the CPU does not have and for outputs that the graph does not have.
     """
 
@@ -79,7 +80,7 @@ class OpenVinoRuntime:
             rungs=rungs_up_to(top),
             concurrency=many.streams,
             device=core.get_property("CPU", "FULL_DEVICE_NAME").strip(),
-            precision=precision,
+            precision="int8" if is_quantised(core.read_model(path)) else precision,
         )
         self._calls = Calls()
         many.warm_up(self._spec.rungs)

@@ -1,0 +1,195 @@
+"""What runs a network fastest here: python -m tests.benchmarks engines [--json FILE]
+
+SimpleBaseline-R50 256x192 with recipe weights, crops a second at each rung: OpenVINO in fp32, bf16 and int8, torch, and
+as peer ONNX Runtime in fp32, by turns in one run; medians. `computes in` is what the convolutions run in, by OpenVINO's
+own account. Goals are those for a CPU with AMX: without it a CPU has twice fp32's peak in bf16 (avx512_bf16), four
+times in int8 (VNNI). What int8 costs in AP is measured on real images (needs ../shared): Simple Pose, calibrated on
+frames of PoseTrack and on four COCO images that are not among the 32 that the AP is of.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import openvino as ov
+import torch
+
+from engines.build.crops import as_inputs, crops_of_images
+from engines.build.export import INPUT, export_onnx
+from engines.build.gate import compare
+from engines.build.precision import convert
+from engines.build.published import PUBLISHED
+from engines.catalogue import Catalogue, load
+from engines.families.reading import reader
+from engines.networks import build_network
+from engines.runtimes import open_runtime
+from engines.runtimes.base import Arrays
+from tests.benchmarks.accuracy import evaluate
+from tests.benchmarks.goals import goal
+from tests.benchmarks.report import Row, main, table
+from tests.engines.networks.recipe import fill, images
+from tests.shared import SHARED, weights_catalogue
+
+_NAME = "simple-baseline-r50"
+_GAIN = 0.75  # of the recipe, for this network
+_RUNGS = (1, 2, 4, 8)
+_ROUNDS = 5
+_MODEL = "simplepose"
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Something that runs the network. callers: how many batches it wants under way at once."""
+
+    name: str
+    run: Callable[[Arrays], object]
+    callers: int
+    computes_in: str = "fp32"
+
+    def rate(self, batch: Arrays) -> float:
+        """Crops a second, of all callers together."""
+        with ThreadPoolExecutor(self.callers) as pool:
+            started = time.perf_counter()
+            list(pool.map(self.run, [batch] * self.callers))
+            taken = time.perf_counter() - started
+        return len(batch[INPUT]) * self.callers / taken
+
+
+def engines(graph: Path, folder: Path) -> list[Engine]:
+    """All that there is, compiled from the one graph."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    made = [Engine("ONNX Runtime fp32", lambda feeds: session.run(None, dict(feeds)), 1)]
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    eager = open_runtime(graph, "torch", precision="fp32", max_batch=_RUNGS[-1], device="cpu")
+    made.append(Engine("torch fp32", eager.run, eager.spec.concurrency))
+    quantised = convert(graph, folder / "int8.onnx", "int8", calibration=[{INPUT: images(8, 3, 256, 192).numpy()}])
+    for name, path, precision in (("fp32", graph, "fp32"), ("bf16", graph, "bf16"), ("int8", quantised.path, "fp32")):
+        try:
+            runtime = open_runtime(path, precision=precision, max_batch=_RUNGS[-1])
+        except ValueError:  # a CPU without bf16
+            continue
+        made.append(Engine(f"OpenVINO {name}", runtime.run, runtime.spec.concurrency, execution_types(path, precision)))
+    return made
+
+
+def execution_types(graph: Path, precision: str) -> str:
+    """What the convolutions of the compiled graph compute in, and how many of them."""
+    core = ov.Core()
+    hint = {"fp32": "f32"}.get(precision, precision)
+    compiled = core.compile_model(core.read_model(graph), "CPU", {"INFERENCE_PRECISION_HINT": hint})
+    nodes = [node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops()]
+    kinds = Counter(
+        info["primitiveType"].value.rsplit("_", 1)[-1].lower()
+        for info in nodes
+        if info["layerType"].value in ("Convolution", "Deconvolution")
+    )
+    return ", ".join(f"{kind} x {count}" for kind, count in kinds.most_common())
+
+
+def speed(folder: Path) -> list[Row]:
+    """A row per engine, and the goals."""
+    with torch.device("meta"):
+        network = build_network(_NAME)
+    published = PUBLISHED[_NAME]
+    graph = folder / f"{_NAME}.onnx"
+    export_onnx(published.answering(fill(network, gain=_GAIN)), graph, height=256, width=192, outputs=published.outputs)
+    made = engines(graph, folder)
+    batches = {rung: {INPUT: images(rung, 3, 256, 192).numpy()} for rung in _RUNGS}
+    rates: dict[tuple[str, int], list[float]] = {(e.name, rung): [] for e in made for rung in _RUNGS}
+    for turn in range(_ROUNDS + 1):
+        for rung, batch in batches.items():
+            for engine in made:
+                rate = engine.rate(batch)
+                if turn:  # the first round warms up
+                    rates[engine.name, rung].append(rate)
+    medians = {key: float(np.median(values)) for key, values in rates.items()}
+    rows: list[Row] = [
+        {"engine": e.name, "computes in": e.computes_in}
+        | {f"crops/s at {rung}": round(medians[e.name, rung], 1) for rung in _RUNGS}
+        for e in made
+    ]
+    best = {e.name: max(medians[e.name, rung] for rung in _RUNGS) for e in made}
+    peer = best["ONNX Runtime fp32"]
+    goals = [
+        goal(
+            f"OpenVINO {name} over ONNX Runtime fp32, each at its best rung",
+            best[f"OpenVINO {name}"] / peer,
+            ">",
+            bound,
+        )
+        for name, bound in (("bf16", 3.5), ("int8", 6.0))
+        if f"OpenVINO {name}" in best
+    ]
+    return [*rows, *goals]
+
+
+def accuracy(folder: Path) -> list[Row]:
+    """AP of a real network in each precision, and what the accuracy gate says of it."""
+    catalogue = load([weights_catalogue(folder), int8_catalogue(folder)])
+    rows = [evaluate(catalogue, _MODEL, precision, full_size=True) for precision in ("fp32", "auto")]
+    rows.append(evaluate(catalogue, f"{_MODEL}-int8", "fp32", full_size=True) | {"precision": "int8"})
+    rows[-1]["gate"] = gate(catalogue)
+    loss = rows[0]["AP"] - rows[-1]["AP"]
+    return [*rows, goal("AP that int8 loses, of Simple Pose", loss, "<", 0.01)]
+
+
+def int8_catalogue(folder: Path) -> Path:
+    """A catalogue file with the int8 twin of the model beside it."""
+    catalogue = load([weights_catalogue(folder)])
+    model = catalogue[_MODEL]
+    calibration = folder / "calibration"
+    calibration.mkdir()
+    listed = json.loads((SHARED / "data/coco/person_keypoints.json").read_bytes())["images"]
+    pictures = [SHARED / "data/coco" / image["file_name"] for image in listed[:4]]  # those that `evaluate` leaves out
+    pictures += sorted((SHARED / "data/posetrack").rglob("*.jpg"))[::4]
+    for number, picture in enumerate(pictures):
+        (calibration / f"{number:02}{picture.suffix}").symlink_to(picture)
+    inputs = as_inputs(model.fetch(), crops_of_images(calibration, model, catalogue), model.input)
+    convert(model.fetch(), folder / "int8.onnx", "int8", calibration=inputs)
+    entry = weights_catalogue(folder).read_text().split(f"[models.{_MODEL}]")[1].split("[models.")[0]
+    lines = [line for line in entry.splitlines() if not line.startswith(("source", "files"))]
+    path = folder / "int8.toml"
+    path.write_text("\n".join([f"[models.{_MODEL}-int8]", 'source = { kind = "file", path = "int8.onnx" }', *lines]))
+    return path
+
+
+def gate(catalogue: Catalogue) -> str:
+    """What the accuracy gate says of int8, on crops of the images that the AP is of."""
+    model, quantised = catalogue[_MODEL], catalogue[f"{_MODEL}-int8"]
+    crops = crops_of_images(SHARED / "data/coco", model, catalogue)
+    runtimes = [open_runtime(m.fetch(), precision="fp32", pixels=m.input) for m in (model, quantised)]
+    [port] = runtimes[0].spec.inputs
+    batches = [{port.name: crop[None]} for crop in crops]
+    report = compare(runtimes[0].run, runtimes[1].run, batches, reader(model), "int8")
+    return f"{report}, distance {report.distance}, lost {report.lost}, gained {report.gained}"
+
+
+def run() -> list[Row]:
+    """Speed, and accuracy where there are real images."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows = speed(Path(folder))
+    if SHARED.is_dir():
+        with tempfile.TemporaryDirectory() as folder:
+            rows += accuracy(Path(folder))
+    return rows
+
+
+def tables(rows: list[Row]) -> str:
+    """Speed, accuracy, goals."""
+    return "\n\n".join(table([row for row in rows if key in row]) for key in ("engine", "model", "goal"))
+
+
+if __name__ == "__main__":
+    main(run, tables)
