@@ -60,7 +60,10 @@ class Task:
 
 
 class ShardWorker:
-    """Opens source and model once. Not for several threads. Raises BulkError where either cannot be opened."""
+    """Opens source and model, for as long as the process lives. Not for several threads.
+
+    Raises BulkError where either cannot be opened.
+    """
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -81,12 +84,6 @@ class ShardWorker:
         )
         self._runner = asyncio.Runner()
         self._runner.run(self._serving.start())
-
-    def close(self) -> None:
-        """Free the networks."""
-        self._runner.run(self._serving.close(drain_seconds=1.0))
-        self._runner.close()
-        self._source.close()
 
     def do(self, task: Task) -> Summary:
         """Do a shard, publish its result and then its summary. Raises BulkError where that cannot be written."""
