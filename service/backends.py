@@ -13,13 +13,15 @@ from engines.build.manifest import PlanFile
 from engines.build.models import order_for, plans_folder
 from engines.build.plans import find_plan
 from engines.catalogue import CatalogueError, Model
-from engines.runtimes import Runtime, open_runtime
+from engines.runtimes import Runtime
+from engines.runtimes.devices import gpu_index, open_on, visible_devices
 from service.config import Settings
 from service.plans import PlanStatus, PlanTask
 
 if TYPE_CHECKING:
     from engines.build.precision import Precision
 
+_AUTO = ("auto",)
 _MAX_BATCH = 32
 """The largest rung of plans that are built here: more gains next to nothing on any GPU."""
 
@@ -59,6 +61,18 @@ def check_backend(settings: Settings) -> None:
         )
     if backend.name != "torch" and settings.crops == "device":
         raise CatalogueError(f"crops are cut out on a device by backend torch, not by {backend.name}; say crops auto")
+    if settings.devices == _AUTO:
+        return
+    if backend.name == "openvino":
+        raise CatalogueError(f"devices {','.join(settings.devices)} are GPUs, and no backend is to use them; say auto")
+    for device in settings.devices:
+        index = gpu_index(device)
+        if index is None:
+            raise CatalogueError(f"device {device} is not one of cuda:0, cuda:1 and so on")
+        if find_gpu(index) is None:
+            raise CatalogueError(f"there is no device {device} on this machine; `nvidia-smi` lists what there is")
+    if len(set(settings.devices)) != len(settings.devices):
+        raise CatalogueError(f"devices {','.join(settings.devices)} name one of them twice")
 
 
 def _flavour(gpu: Gpu | None) -> Flavour:
@@ -100,7 +114,7 @@ class Networks:
         plan = find_plan(order, plans_folder(model), backend.flavour)
         if plan is not None:
             self.statuses[model.name] = PlanStatus("ready", 1.0, "", plan.manifest)
-            return open_plan(plan, outputs)
+            return self.open_plan(plan, outputs)
         self.statuses[model.name] = PlanStatus()
         self.waiting.append(model)
         return self._open_graph(_without_tensorrt(find_gpu()).name, model, outputs, "auto")
@@ -115,11 +129,22 @@ class Networks:
 
         return [task(model.name) for model in self.waiting]
 
+    def open_plan(self, plan: PlanFile, outputs: tuple[str, ...] | None) -> Runtime:
+        """A runtime that runs the plan. Raises ValueError and RuntimeError where it does not run here."""
+        devices = self._devices("tensorrt")
+        return open_on(devices, plan.path, "tensorrt", pixels=plan.manifest.pixels, outputs=outputs)
+
+    def _devices(self, backend: str) -> tuple[str, ...]:
+        """Where a backend is to run: the GPUs that the settings name, or all; OpenVINO on the CPU in any case."""
+        named = self.settings.devices
+        return visible_devices(backend) if backend == "openvino" or named == _AUTO else named
+
     def _plan_precision(self) -> Precision:
         return "fp16" if self.settings.precision == "auto" else self.settings.precision
 
     def _open_graph(self, backend: str, model: Model, outputs: tuple[str, ...] | None, precision: str) -> Runtime:
-        return open_runtime(
+        return open_on(
+            self._devices(backend),
             model.fetch(),
             backend,
             precision=precision,
@@ -128,8 +153,3 @@ class Networks:
             cache_dir=model.cache / "compiled",
             threads=self.threads,
         )
-
-
-def open_plan(plan: PlanFile, outputs: tuple[str, ...] | None) -> Runtime:
-    """A runtime that runs the plan. Raises ValueError and RuntimeError where it does not run here."""
-    return open_runtime(plan.path, "tensorrt", pixels=plan.manifest.pixels, outputs=outputs)

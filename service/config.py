@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
         "auto", description="arithmetic of the networks; fp16 and int8 on GPUs alone"
     )
+    devices: CommaList = Field(
+        ("auto",), description="GPUs that share the work of each network, such as cuda:0,cuda:1; auto: all there are"
+    )
     crops: Literal["auto", "cpu", "device"] = Field(
         "auto", description="where crops are cut out: the cpu, the networks' device; auto: there if it is a GPU"
     )

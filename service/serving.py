@@ -18,7 +18,7 @@ from engines.runtimes import Runtime
 from engines.runtimes.base import Arrays
 from engines.runtimes.views import View, Views
 from engines.skeletons import Skeleton
-from service.backends import Networks, choose_backend, open_plan
+from service.backends import Networks, choose_backend
 from service.batching import Batcher, Observer, SteppedBatcher
 from service.config import Settings
 from service.entrance import Entrance
@@ -157,7 +157,7 @@ def open_serving(
     stages: dict[str, NetworkStage[Any]] = {**detect, **estimate, **find}
 
     def take_over(name: str, plan: PlanFile) -> None:
-        runtimes[name] = open_plan(plan, roles[name].outputs)
+        runtimes[name] = networks.open_plan(plan, roles[name].outputs)
         stages[name].switch(runtimes[name], look(name, runtimes[name])).close()
 
     return Serving(served, queues.opened, runtimes, networks.statuses, PlanBuilder(networks.tasks(take_over)))

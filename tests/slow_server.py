@@ -15,9 +15,8 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.runtimes import open_runtime
+from engines.runtimes import devices, open_runtime
 from engines.runtimes.base import Arrays, Runtime
-from service import backends
 from service.cli import main
 
 _SECONDS = float(os.environ.get("POSEWIRE_SERVICE_MS", "0")) / 1e3
@@ -53,5 +52,5 @@ def _open(*arguments: Any, **options: Any) -> Runtime:
 
 
 if __name__ == "__main__":
-    with patch.object(backends, "open_runtime", _open):
+    with patch.object(devices, "open_runtime", _open):
         main()

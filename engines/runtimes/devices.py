@@ -14,14 +14,24 @@ from engines.runtimes.spread import SpreadRuntime
 
 
 def visible_devices(backend: str) -> tuple[str, ...]:
-    """The devices that CUDA_VISIBLE_DEVICES leaves, or the CPU for backends that run on it; none for TensorRT then."""
+    """The devices that CUDA_VISIBLE_DEVICES leaves, or the CPU for backends that run on it.
+
+    For TensorRT those like the first, as a plan is for one kind of GPU.
+    """
     if backend == "openvino":
         return ("cpu",)
     if backend == "torch":
         import torch
 
         return tuple(f"cuda:{n}" for n in range(torch.cuda.device_count())) or ("cpu",)
-    return tuple(f"cuda:{n}" for n in takewhile(lambda index: find_gpu(index) is not None, count()))
+    gpus = list(takewhile(lambda gpu: gpu is not None, map(find_gpu, count())))
+    return tuple(f"cuda:{n}" for n, gpu in enumerate(gpus) if gpu == gpus[0])
+
+
+def gpu_index(device: str) -> int | None:
+    """2 for "cuda:2" and 0 for "cuda"; None for what is no GPU."""
+    kind, _, number = device.partition(":")
+    return int(number or 0) if kind == "cuda" and (number or "0").isdigit() else None
 
 
 def open_on(devices: Sequence[str], path: Path, backend: str, **options: Any) -> Runtime:

@@ -17,6 +17,7 @@ from engines.build.manifest import Manifest, PlanError, PlanFile
 from engines.runtimes.base import Arrays, PixelInput, RuntimeSpec, TensorSpec
 from engines.runtimes.calls import Calls
 from engines.runtimes.cuda import Cuda
+from engines.runtimes.devices import gpu_index
 from engines.runtimes.plan_fit import check_machine, check_options
 from engines.runtimes.slots import Binding, Enqueue, Slots
 from engines.runtimes.unsized import GrowingOutput, Unsized, UnsizedBinding
@@ -45,7 +46,9 @@ class TensorRtRuntime:
         outputs: Sequence[str] | None = None,
         device: str | None = None,
     ) -> None:
-        index = _index(device)
+        index = gpu_index(device or "cuda")
+        if index is None:
+            raise ValueError(f"TensorRT runs on the devices cuda, cuda:1 and so on, not on {device}")
         plan = PlanFile.open(path)
         rungs = check_options(plan.manifest, precision, max_batch, pixels, outputs)
         gpu = find_gpu(index)
@@ -253,10 +256,3 @@ def _allocator(trt: Any, output: GrowingOutput) -> Any:
             output.shape = tuple(int(side) for side in shape)
 
     return Allocator()
-
-
-def _index(device: str | None) -> int:
-    kind, _, number = (device or "cuda").partition(":")
-    if kind != "cuda" or not (number or "0").isdigit():
-        raise ValueError(f"TensorRT runs on the devices cuda, cuda:1 and so on, not on {device}")
-    return int(number or 0)

@@ -56,6 +56,8 @@ class TorchRuntime:
         device: str | None = None,
     ) -> None:
         self._device = _device(device)
+        if self._device.type == "cuda":
+            _set_up_cuda()
         precision = _precision(precision, self._device)
         core = ov.Core()
         constants = Constants(self._device)
@@ -183,6 +185,15 @@ def _device(wanted: str | None) -> torch.device:
     if (device.index or 0) >= found:
         raise ValueError(f"there is no device {wanted}: the last one is cuda:{found - 1}")
     return torch.device("cuda", device.index or 0)
+
+
+def _set_up_cuda() -> None:
+    """For the whole process, as torch has it: fp32 is fp32, not tf32, and convolutions take the kernel that is fastest
+    for their shapes, which a rung never changes.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True
 
 
 def _precision(wanted: str, device: torch.device) -> str:

@@ -50,6 +50,21 @@ def test_a_precision_of_gpus_is_refused_without_one() -> None:
     )
 
 
+@without_gpu
+@pytest.mark.parametrize(
+    ("backend", "devices", "complaint"),
+    [
+        ("auto", "cuda:0", "devices cuda:0 are GPUs, and no backend is to use them; say auto"),
+        ("torch", "tpu", "device tpu is not one of cuda:0, cuda:1 and so on"),
+        ("torch", "cuda:0,cuda:1", "there is no device cuda:0 on this machine; `nvidia-smi` lists what there is"),
+    ],
+)
+def test_devices_that_are_not_there_are_named(backend: str, devices: str, complaint: str) -> None:
+    os.environ["POSEWIRE_DEVICES"] = devices
+    done = CliRunner().invoke(main, ["serve", "--backend", backend])
+    assert (done.exit_code, done.stderr) == (1, f"Error: {complaint}\n")
+
+
 def test_a_backend_that_is_none_is_a_usage_error() -> None:
     done = CliRunner().invoke(main, ["serve", "--backend", "directml"])
     assert done.exit_code == 2
