@@ -56,7 +56,7 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
         keys=ApiKeys.read(settings.api_keys, settings.api_keys_file),
         rate_limit=RateLimit(settings.rate, settings.burst),
         streams=_open_streams(settings, metrics),
-        following=_open_following(settings),
+        following=_open_following(settings, metrics),
     )
 
     @asynccontextmanager
@@ -115,12 +115,13 @@ def _open_streams(settings: Settings, metrics: Metrics) -> Streams:
     )
 
 
-def _open_following(settings: Settings) -> Following:
+def _open_following(settings: Settings, metrics: Metrics) -> Following:
     return Following(
         settings.trackers or max(1, len(os.sched_getaffinity(0)) // 4),
         streams=2 * settings.max_streams,  # one that ends may still have its place when another begins
         frame_bytes=3 * int(settings.max_pixels_m * 1e6),
         hang_after=settings.hang_seconds,
+        replaced=metrics.streams.tracker_replaced,
     )
 
 

@@ -28,10 +28,20 @@ class Following:
     """The processes, started as streams need them. It belongs to one event loop.
 
     processes: at most. streams: at most, in each. frame_bytes: of the largest frame. hang_after: seconds.
+    replaced: called for each that has ended.
     """
 
-    def __init__(self, processes: int, *, streams: int, frame_bytes: int, hang_after: float) -> None:
+    def __init__(
+        self,
+        processes: int,
+        *,
+        streams: int,
+        frame_bytes: int,
+        hang_after: float,
+        replaced: Callable[[], None] = lambda: None,
+    ) -> None:
         self._most = processes
+        self._replaced = replaced
         self._new: Callable[[], FollowingProcess] = lambda: FollowingProcess(streams, frame_bytes, hang_after)
         self._processes: list[FollowingProcess] = []
         self._streams = 0
@@ -62,6 +72,7 @@ class Following:
             for ended in [process for process in self._processes if not process.alive]:
                 self._processes.remove(ended)
                 log.error("a process that follows streams has ended and is replaced")
+                self._replaced()
                 task = asyncio.create_task(ended.close())
                 self._closing.add(task)
                 task.add_done_callback(self._closing.discard)

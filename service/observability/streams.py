@@ -31,6 +31,10 @@ class StreamMetrics(Observer):
             registry=registry,
         )  # fmt: skip
         self._closes = Counter("posewire_stream_closes", "Ended streams by close code.", ["code"], registry=registry)
+        self._tracker_restarts = Counter(
+            "posewire_tracker_restarts", "Processes that track people, which ended and were replaced.",
+            registry=registry,
+        )  # fmt: skip
         self._part_seconds = part_seconds
         self._people = people
 
@@ -60,3 +64,7 @@ class StreamMetrics(Observer):
     def closed(self, code: int) -> None:
         """A stream ended."""
         self._closes.labels(str(code)).inc()
+
+    def tracker_replaced(self) -> None:
+        """A process that tracks people has ended."""
+        self._tracker_restarts.inc()

@@ -84,6 +84,22 @@ def test_when_a_process_is_killed_another_goes_on_with_the_same_people(caplog: p
     assert [record.message for record in caplog.records] == ["a process that follows streams has ended and is replaced"]
 
 
+def test_that_is_counted_for_whoever_watches() -> None:
+    async def story() -> int:
+        replaced: list[None] = []
+        following = Following(
+            1, streams=4, frame_bytes=1_000_000, hang_after=30.0, replaced=lambda: replaced.append(None)
+        )
+        async with following.stream(COCO_17, Hello()) as stream:
+            await stream.follow(NOBODY, FRAME, 1.0)
+            following.processes[0].kill()
+            await stream.follow(NOBODY, FRAME, 1.1)
+        await following.close()
+        return len(replaced)
+
+    assert asyncio.run(story()) == 1
+
+
 def test_between_the_two_requests_of_a_frame_too() -> None:
     async def story(following: Following, stream: FollowedStream) -> None:
         await stream.follow(people([(80, 120)]), FRAME, 1.0)
