@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.families.reading import Found
+from engines.families.reading import FAINT, Found
 from engines.ops.assignment import best_assignment
 from engines.ops.nms import iou
 from engines.poses import Poses
 from engines.runtimes.base import Arrays
 
 SURE = 0.3
-"""The score from which a keypoint or box counts as found: what the server shows by default."""
+"""The score from which a keypoint or box counts as found: what the server shows by default. One that the other network
+is sure of, and this one gives at least FAINT, has changed its score and not its answer."""
 FAR = 0.02
 """Of a crop's longer side: 5 pixels of 256, more than a cell of a heatmap with a stride of 4."""
 
-_STILL = 0.15  # who was sure and is above it yet, or the other way round, has changed its score and not its answer
 _SAME = 0.5  # the least IoU of boxes around one person
 _PADDING = 1.25  # how much longer the side of a crop is than that of the person in it
 
@@ -62,10 +62,10 @@ class Tally:
         rows, columns, overlap = _same(expected.boxes, given.boxes)
         sure, too = expected.scores >= SURE, given.scores >= SURE
         want, have = expected.scores[rows], given.scores[columns]
-        met = sure[rows] & (have >= _STILL)
+        met = sure[rows] & (have >= FAINT)
         self.compared += int(sure.sum())
         self._lost += int(sure.sum() - met.sum())
-        self._gained += int(too.sum() - (too[columns] & (want >= _STILL)).sum())
+        self._gained += int(too.sum() - (too[columns] & (want >= FAINT)).sum())
         moved = (1 - overlap[met]) / 4  # each of four edges moved by a small share of the box takes that of its IoU
         self._met(moved, want[met] - have[met])
 
@@ -78,10 +78,10 @@ class Tally:
             scale = _longer(expected.boxes[rows]) * _PADDING
         sure, too = expected.keypoint_scores >= SURE, given.keypoint_scores >= SURE
         want, have = expected.keypoint_scores[rows], given.keypoint_scores[columns]
-        met = sure[rows] & (have >= _STILL)
+        met = sure[rows] & (have >= FAINT)
         self.compared += int(sure.sum())
         self._lost += int(sure.sum() - met.sum())
-        self._gained += int(too.sum() - (too[columns] & (want >= _STILL)).sum())
+        self._gained += int(too.sum() - (too[columns] & (want >= FAINT)).sum())
         apart = np.hypot(*(expected.keypoints[rows] - given.keypoints[columns]).transpose(2, 0, 1))
         self._met((apart / np.maximum(scale, 1)[:, None])[met], (want - have)[met])
 

@@ -6,13 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from engines.entries import Model
-from engines.families import open_detector, open_estimator, open_finder
+from engines.families import Detector, Finder, open_detector, open_estimator, open_finder
 from engines.poses import Detections, Poses, Region
 from engines.runtimes.base import Arrays
 
 Found = Poses | Detections
 Read = Callable[[Arrays], Sequence[Found]]
 """Outputs of a batch to what was found in each of its crops: one person per crop of an estimator."""
+
+
+FAINT = 0.15
+"""The score from which a reader tells of a detector's boxes: half of where they begin to count."""
 
 
 def reader(model: Model) -> Read:
@@ -30,7 +34,10 @@ def reader(model: Model) -> Read:
             return [poses.select(slice(n, n + 1)) for n in range(len(poses))]
 
         return read_persons
-    many = open_detector(plain) if model.role == "detector" else open_finder(plain)
+    if model.role == "detector":
+        many: Detector | Finder = open_detector(replace(plain, options={**plain.options, "min_score": FAINT}))
+    else:
+        many = open_finder(plain)
     return lambda outputs: many.decode(outputs, [whole] * _count(outputs))
 
 
