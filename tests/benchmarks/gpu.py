@@ -34,6 +34,10 @@ _GOAL = 0.85
 """Of the bare network's images a second, through the server."""
 
 
+_CONTRACT_S = 150.0
+"""Seconds that the contract's tests may take."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scale:
     """How much is measured. matrix: side of the product that shows the ceiling. seconds: of one measurement."""
@@ -87,13 +91,13 @@ class Bench:
 
         setup = throughput.Setup(measured.device, self.precision, self.scale.rungs, self.folder / "plans")
         opened = getattr(throughput, way)
-        with self.part("network", measured.subject.name, way), opened(measured.subject, setup) as (name, steps):
-            for rung, step in steps.items():
-                rate = throughput.rate(step, rung, measured.device, self.scale.seconds)
+        with self.part("network", measured.subject.name, way), opened(measured.subject, setup) as found:
+            for rung, step in found.steps.items():
+                rate = throughput.rate(step, found.wait, rung, self.scale.seconds)
                 if way == "program":  # which serves
                     measured.bare = max(measured.bare, rate)
                 share = round(rate * measured.flops / measured.ceiling, 3)
-                what = {"part": "network", "what": measured.subject.name, "way": name, "rung": rung}
+                what = {"part": "network", "what": measured.subject.name, "way": found.name, "rung": rung}
                 self.rows.append({**what, "images/s": round(rate, 1), "of matrix units": share})
 
     def around(self, measured: Measured) -> None:
@@ -113,9 +117,9 @@ class Bench:
         """The tests of what runs on this device."""
         from tests.benchmarks.accelerator.contract import hold
 
-        chosen = "cuda or gpu" if self.device == "cuda" else "torch-cpu and test_refusals"
+        chosen = "cuda or gpu or tensorrt" if self.device == "cuda" else "torch-cpu and test_refusals"
         with self.part("contract", chosen):
-            self.rows += hold(chosen, max(self.ends - time.monotonic(), 1.0))
+            self.rows += hold(chosen, max(min(self.ends - time.monotonic(), _CONTRACT_S), 1.0))
 
 
 def run(device: str, tiny: bool, minutes: float, weights: Path) -> list[Row]:
@@ -141,8 +145,9 @@ def run(device: str, tiny: bool, minutes: float, weights: Path) -> list[Row]:
                 bench.network(measured[-1], "program")
                 bench.around(measured[-1])
         bench.contract()
-        for one in measured:
-            bench.network(one, "tensorrt")
+        for way in ("tensorrt_rtx", "tensorrt"):
+            for one in measured:
+                bench.network(one, way)
     return bench.rows
 
 

@@ -36,6 +36,6 @@ def serve(subject: Subject, device: str, precision: str, bare: float, folder: Pa
         "images/s": round(crowd.rate, 1),
         "of bare": round(crowd.rate / bare, 3),
         "p50 alone ms": round(alone.percentile(50), 2),
-        "failed": sum(map(len, crowd.latencies.values())) - crowd.good,
+        "failed": {str(status): len(times) for status, times in crowd.latencies.items() if status != 200},
     }
     return [row]

@@ -4,42 +4,57 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from engines.build.compile import build_plan
-from engines.build.flavour import find_flavour
+from engines.build.flavour import TENSORRT, TENSORRT_RTX, find_flavour
 from engines.build.gpu import find_gpu
 from engines.build.plans import PlanOrder
-from engines.runtimes import BACKENDS, Runtime, open_runtime
+from engines.build.precision import Precision
+from engines.runtimes import TensorSpec, open_runtime
 from engines.runtimes.torch import TorchRuntime
-from engines.runtimes.views import TensorRuntime
 from tests.benchmarks.accelerator.subjects import Subject
 
 Step = Callable[[], object]
 """Puts one batch under way; the device may still be busy with it when this returns."""
 
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to run a network. steps: by rung. wait: until nothing is under way any more."""
+
+    name: str
+    steps: Mapping[int, Step]
+    wait: Callable[[], None]
+
+
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
-def rate(step: Step, batch: int, device: torch.device, seconds: float) -> float:
-    """Items a second over `seconds`, the third of three warm-up batches behind it."""
+def rate(step: Step, wait: Callable[[], None], batch: int, seconds: float) -> float:
+    """Items a second over `seconds`, three warm-up batches behind them."""
     for _ in range(3):
         step()
-    finish(device)
+    wait()
     count, started = 0, time.perf_counter()
     while time.perf_counter() - started < seconds:
         for _ in range(4):  # the clock is not what is measured
             step()
         count += 4
         if count % 64 == 0:
-            finish(device)  # else seconds of work could pile up in front of the device
-    finish(device)
+            wait()  # else seconds of work could pile up in front of the device
+    wait()
     return count * batch / (time.perf_counter() - started)
 
 
@@ -53,7 +68,7 @@ def ceiling(device: torch.device, precision: str, size: int, seconds: float) -> 
     """Floating point operations a second of a large matrix product: what the matrix units give at most."""
     left, right = (torch.randn(size, size, device=device, dtype=HALVES[precision]) for _ in range(2))
     with torch.inference_mode():
-        return rate(lambda: left @ right, 1, device, seconds) * 2 * size**3
+        return rate(lambda: left @ right, partial(finish, device), 1, seconds) * 2 * size**3
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +82,7 @@ class Setup:
 
 
 @contextmanager
-def eager(subject: Subject, setup: Setup) -> Iterator[tuple[str, dict[int, Step]]]:
+def eager(subject: Subject, setup: Setup) -> Iterator[Way]:
     """The module as torch runs it by itself, channels last."""
     if subject.module is None:
         raise LookupError("there is a graph alone, which torch runs as a program")
@@ -85,48 +100,73 @@ def eager(subject: Subject, setup: Setup) -> Iterator[tuple[str, dict[int, Step]
 
         return run
 
-    yield "torch eager", {rung: step(rung) for rung in setup.rungs}
+    yield Way("torch eager", {rung: step(rung) for rung in setup.rungs}, partial(finish, setup.device))
 
 
 @contextmanager
-def program(subject: Subject, setup: Setup) -> Iterator[tuple[str, dict[int, Step]]]:
+def program(subject: Subject, setup: Setup) -> Iterator[Way]:
     """`engines.runtimes.torch`, preprocessing included: one CUDA graph a rung where all shapes are fixed."""
     most, device = setup.rungs[-1], str(setup.device)
     runtime = open_runtime(
         subject.graph, "torch", device=device, precision=setup.precision, max_batch=most, pixels=subject.pixels
     )
     assert isinstance(runtime, TorchRuntime)
+    name = f"torch runtime, {'CUDA graphs' if runtime.captured else 'not captured'}"
     try:
-        yield f"torch runtime, {'CUDA graphs' if runtime.captured else 'not captured'}", _steps(runtime, setup.rungs)
+        (spec,) = runtime.spec.inputs
+        feeds = {
+            rung: {spec.name: torch.from_numpy(_noise(spec, rung)).to(setup.device)}
+            for rung in setup.rungs
+            if rung <= runtime.spec.max_batch
+        }
+        steps = {rung: partial(runtime.run_tensors, batch) for rung, batch in feeds.items()}
+        yield Way(name, steps, partial(finish, setup.device))
     finally:
         runtime.close()
+
+
+def tensorrt(subject: Subject, setup: Setup) -> AbstractContextManager[Way]:
+    """The plan that TensorRT builds here, see `_plan`."""
+    return _plan(subject, setup, TENSORRT)
+
+
+def tensorrt_rtx(subject: Subject, setup: Setup) -> AbstractContextManager[Way]:
+    """The plan that TensorRT-RTX builds here, see `_plan`."""
+    return _plan(subject, setup, TENSORRT_RTX)
 
 
 @contextmanager
-def tensorrt(subject: Subject, setup: Setup) -> Iterator[tuple[str, dict[int, Step]]]:
-    """The plan that TensorRT builds here. Raises LookupError, RuntimeError or ValueError where there is none."""
-    if "tensorrt" not in BACKENDS or setup.device.type != "cuda":
-        raise LookupError("there is no runtime for plans on this device")
-    order = PlanOrder(subject.graph, "bf16" if setup.precision == "bf16" else "fp16", setup.rungs[-1], subject.pixels)
-    flavour = find_flavour(find_gpu(setup.device.index or 0))
+def _plan(subject: Subject, setup: Setup, wanted: str) -> Iterator[Way]:
+    """From arrays to arrays, as many at once as the runtime takes: copies count, beside the computing.
+
+    Raises LookupError, RuntimeError or ValueError where there is no such plan.
+    """
+    if setup.device.type != "cuda":
+        raise LookupError("plans run on GPUs alone")
+    flavour = find_flavour(find_gpu(setup.device.index or 0), (wanted,))
+    precision: Precision = "bf16" if setup.precision == "bf16" else "fp16"
+    order = PlanOrder(subject.graph, precision, setup.rungs[-1], subject.pixels)
     plan = build_plan(order, setup.cache, flavour)
     runtime = open_runtime(plan.path, "tensorrt", pixels=plan.manifest.pixels)
+    (spec,) = runtime.spec.inputs
+    pending: deque[Future[object]] = deque()
+
+    def wait(most: int = 0) -> None:
+        while len(pending) > most:
+            pending.popleft().result()
+
+    def step(batch: NDArray[Any]) -> None:
+        wait(runtime.spec.concurrency - 1)
+        pending.append(pool.submit(runtime.run, {spec.name: batch}))
+
     try:
-        yield f"{flavour.name} {flavour.version}", _steps(runtime, setup.rungs)
+        with ThreadPoolExecutor(runtime.spec.concurrency) as pool:
+            rungs = [rung for rung in setup.rungs if rung <= runtime.spec.max_batch]
+            steps = {rung: partial(step, _noise(spec, rung)) for rung in rungs}
+            yield Way(f"{flavour.name} {flavour.version}, {plan.manifest.precision}, with copies", steps, wait)
     finally:
         runtime.close()
 
 
-def _steps(runtime: Runtime, rungs: tuple[int, ...]) -> dict[int, Step]:
-    """From tensors on the device where the runtime takes them, else from arrays, whose copies then count."""
-    (spec,) = runtime.spec.inputs
-    rng = np.random.default_rng(0)
-
-    def step(rung: int) -> Step:
-        batch = rng.integers(0, 255, (rung, *spec.shape)).astype(spec.dtype)
-        if isinstance(runtime, TensorRuntime):
-            feeds = {spec.name: torch.from_numpy(batch).to(runtime.device)}
-            return lambda: runtime.run_tensors(feeds)
-        return lambda: runtime.run({spec.name: batch})
-
-    return {rung: step(rung) for rung in rungs if rung <= runtime.spec.max_batch}
+def _noise(spec: TensorSpec, count: int) -> NDArray[Any]:
+    return np.random.default_rng(0).integers(0, 255, (count, *spec.shape)).astype(spec.dtype)
