@@ -1,7 +1,8 @@
 """`posewire serve` with networks of fixed service time: python -m tests.slow_server serve ...
 
 Each is asked once what it makes of noise, and from then on gives that answer for every item, a batch in
-POSEWIRE_SERVICE_MS whatever its size: as an accelerator would, and taking no processor time. All else is the server.
+POSEWIRE_SERVICE_MS whatever its size, up to POSEWIRE_SERVICE_BATCH items: as an accelerator would, and taking no
+processor time. All else is the server.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.runtimes import devices, open_runtime
-from engines.runtimes.base import Arrays, Runtime
+from engines.runtimes.base import LADDER, Arrays, Runtime
 from service.cli import main
 
+_MOST = int(os.environ.get("POSEWIRE_SERVICE_BATCH", LADDER[-1]))
 _SECONDS = float(os.environ.get("POSEWIRE_SERVICE_MS", "0")) / 1e3
 
 
@@ -26,7 +28,7 @@ class FixedTime:
     """A runtime in front of another, from which it has its answer."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self.spec = replace(runtime.spec, rungs=(1, 2, 4, 8, 16, 32), concurrency=1)
+        self.spec = replace(runtime.spec, rungs=tuple(n for n in LADDER if n <= _MOST), concurrency=1)
         self._runtime = runtime
         rng = np.random.default_rng(7)
         noise = {s.name: rng.integers(0, 256, (1, *s.shape)).astype(s.dtype) for s in runtime.spec.inputs}

@@ -104,23 +104,23 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
 
-async def connect(port: int) -> Connection:
+async def connect(port: int, host: str = "127.0.0.1") -> Connection:
     """A new connection to a server on the loopback."""
-    _, connection = await asyncio.get_running_loop().create_connection(Connection, "127.0.0.1", port)
+    _, connection = await asyncio.get_running_loop().create_connection(Connection, host, port)
     return connection
 
 
-async def _closed_loop(port: int, shots: Sequence[Shot], concurrency: int, seconds: float) -> Report:
+async def _closed_loop(port: int, shots: Sequence[Shot], concurrency: int, seconds: float, host: str) -> Report:
     requests = [shot.encode() for shot in shots]
     report = Report()
     stop = time.perf_counter() + seconds
 
     async def client(number: int) -> None:
-        connection = await connect(port)
+        connection = await connect(port, host)
         turn = number
         while time.perf_counter() < stop:
             if connection.broken:
-                connection = await connect(port)
+                connection = await connect(port, host)
             started = time.perf_counter()
             status, _ = await connection.ask(requests[turn % len(requests)])
             report.add(status, started, time.perf_counter())
@@ -178,9 +178,11 @@ async def _open_loop(port: int, shots: Sequence[Shot], rate: float, seconds: flo
     return report
 
 
-def closed_loop(port: int, shots: Sequence[Shot], *, concurrency: int, seconds: float) -> Report:
+def closed_loop(
+    port: int, shots: Sequence[Shot], *, concurrency: int, seconds: float, host: str = "127.0.0.1"
+) -> Report:
     """Keep `concurrency` requests under way for `seconds`."""
-    return _elsewhere(_run_closed, port, list(shots), concurrency, seconds)
+    return _elsewhere(_run_closed, port, list(shots), concurrency, seconds, host)
 
 
 def open_loop(port: int, shots: Sequence[Shot], *, rate: float, seconds: float, timeout: float = 30.0) -> Report:
