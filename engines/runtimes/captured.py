@@ -1,4 +1,8 @@
-"""Programs as CUDA graphs: one launch runs all of a network's kernels."""
+"""Programs as CUDA graphs: one launch runs all of a network's kernels.
+
+What comes after a suppression of boxes, whose sizes depend on the data, no graph can hold: it runs step by step behind
+the graph of all that comes before it.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,10 @@ _CAPTURING = threading.Lock()
 
 
 class CapturedGraphs:
-    """Every rung of a network, captured once a slot. All shapes are fixed; a batch is filled up to the next rung."""
+    """Every rung of a network, captured once a slot.
+
+    exact: a batch has to be a rung, as whatever filled it up would be found, too. Else it is filled up to the next one.
+    """
 
     slots = _SLOTS
 
@@ -35,6 +42,7 @@ class CapturedGraphs:
         outputs: Sequence[TensorSpec],
         device: torch.device,
     ) -> None:
+        self.exact = any(program.halves()[1] is not None for program in programs.values())
         self._idle: SimpleQueue[_Slot] = SimpleQueue()
         with _CAPTURING:
             for _ in range(_SLOTS):
@@ -79,8 +87,11 @@ class _Slot:
             self._inputs = {n: torch.zeros(shape, dtype=dtype, device=device) for n, (shape, dtype) in shapes.items()}
             # Graphs of one slot never run at once, so they share their memory; the largest takes what the others need.
             self._pool = torch.cuda.graph_pool_handle()
-            self._graphs = {rung: self._capture(programs[rung], rung) for rung in reversed(self._rungs)}
-            self._results = [torch.empty_like(out, device="cpu").pin_memory() for out in self._graphs[most][1]]
+            halves = {rung: programs[rung].halves() for rung in self._rungs}
+            self._graphs = {rung: self._capture(halves[rung][0], rung) for rung in reversed(self._rungs)}
+            self._tails = {rung: tail for rung, (_, tail) in halves.items() if tail is not None}
+            pinned = () if self._tails else self._graphs[most][1]
+            self._results = [torch.empty_like(out, device="cpu").pin_memory() for out in pinned]
 
     def _capture(self, program: Program, rung: int) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...]]:
         feeds = [tensor[:rung] for tensor in self._inputs.values()]
@@ -103,6 +114,9 @@ class _Slot:
                 np.copyto(staging.numpy()[:count], feeds[name])
                 self._inputs[name][:count].copy_(staging[:count], non_blocking=True)
             graph.replay()
+            if rung in self._tails:
+                given = [output.cpu().numpy() for output in self._tails[rung](*results)]
+                return dict(zip(self._outputs, map(np.array, given), strict=True))
             for pinned, result in zip(self._results, results, strict=True):
                 pinned[:count].copy_(result[:count], non_blocking=True)
             self._done.record(self._stream)
@@ -122,6 +136,8 @@ class _Slot:
                     tensor[:count].copy_(feeds[name], non_blocking=True)
                     feeds[name].record_stream(self._stream)
                 graph.replay()
+                if rung in self._tails:
+                    results = self._tails[rung](*results)
                 kept = {name: result[:count].clone() for name, result in zip(self._outputs, results, strict=True)}
             caller.wait_stream(self._stream)
             for tensor in kept.values():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,15 @@ _Place = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One call. inputs, outputs: numbers of values. spent: the values that nobody needs afterwards."""
+    """One call. inputs, outputs: numbers of values. late: after the first whose output's size depends on the data.
+    spent: the values that nobody needs afterwards.
+    """
 
     function: Function
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    spent: tuple[int, ...]
+    late: bool = False
+    spent: tuple[int, ...] = ()
 
 
 class Program:
@@ -35,7 +38,7 @@ class Program:
     def __init__(
         self, steps: Sequence[Step], constants: Mapping[int, Tensor], inputs: Sequence[int], outputs: Sequence[int]
     ) -> None:
-        self._steps = tuple(steps)
+        self._steps = _with_endings(steps, {*outputs, *constants})
         self._constants = dict(constants)
         self._inputs = tuple(inputs)
         self._outputs = tuple(outputs)
@@ -51,6 +54,31 @@ class Program:
             for n in step.spent:
                 values.pop(n, None)  # an output that nobody reads may not have been computed
         return tuple(values[n] for n in self._outputs)
+
+    def halves(self) -> tuple[Program, Program | None]:
+        """What has fixed shapes, and what comes after it: its inputs are the first's outputs. None for nothing."""
+        early = [step for step in self._steps if not step.late]
+        late = [step for step in self._steps if step.late]
+        if not late:
+            return self, None
+        made = {n for step in early for n in step.outputs} | set(self._inputs)
+        wanted = {n for step in late for n in step.inputs} | set(self._outputs)
+        handed = sorted(made & wanted)
+        return (
+            Program(early, self._constants, self._inputs, handed),
+            Program(late, self._constants, handed, self._outputs),
+        )
+
+
+def _with_endings(steps: Sequence[Step], needed: set[int]) -> tuple[Step, ...]:
+    """The steps, each with the values that end with it. needed: the values that never do."""
+    ended = []
+    seen = set(needed)
+    for step in reversed(steps):
+        spent = tuple({*step.inputs, *step.outputs} - seen)
+        seen.update(step.inputs)
+        ended.append(replace(step, spent=spent))
+    return tuple(reversed(ended))
 
 
 class Constants:
@@ -92,7 +120,8 @@ class _Lowering:
         self._halves: dict[int, int] = {}  # a value in full precision to the same in half, and back
         self._in_half: set[int] = set()
         self._weights: set[int] = set()
-        self._steps: list[tuple[Function, tuple[int, ...], tuple[int, ...]]] = []
+        self._late: set[int] = set()
+        self._steps: list[Step] = []
         self._count = 0
 
     def program(self) -> Program:
@@ -100,22 +129,13 @@ class _Lowering:
             self._read(op)
         inputs = [self._numbers[port.get_node().get_name(), 0] for port in self._model.inputs]
         outputs = [self._full(self._source(port.get_node().input_value(0))) for port in self._model.outputs]
-        used = {n for _, given, _ in self._steps for n in given} | set(outputs)
+        used = {n for step in self._steps for n in step.inputs} | set(outputs)
         kept = {
             n: self._constants.keep(tensor, weights=n in self._weights)
             for n, tensor in self._known.items()
             if n in used
         }
-        return Program(self._with_endings(set(outputs) | set(kept)), kept, inputs, outputs)
-
-    def _with_endings(self, needed: set[int]) -> list[Step]:
-        """The steps, each with the values that end with it."""
-        steps = []
-        for function, inputs, outputs in reversed(self._steps):
-            spent = tuple({*inputs, *outputs} - needed)
-            needed.update(inputs)
-            steps.append(Step(function, inputs, outputs, spent))
-        return steps[::-1]
+        return Program(self._steps, kept, inputs, outputs)
 
     def _read(self, op: ov.Node) -> None:
         kind = op.get_type_name()
@@ -155,7 +175,14 @@ class _Lowering:
             self._numbers[op.get_name(), index] = number
             if rounded and op.get_output_element_type(index) == ov.Type.f32:
                 self._in_half.add(number)
-        self._steps.append((function, tuple(inputs), outputs))
+        fixed = all(op.get_output_partial_shape(index).is_static for index in range(len(outputs)))
+        self._append(function, inputs, outputs, late=not fixed)
+
+    def _append(self, function: Function, inputs: Sequence[int], outputs: Sequence[int], *, late: bool = False) -> None:
+        late = late or not self._late.isdisjoint(inputs)
+        if late:
+            self._late.update(outputs)
+        self._steps.append(Step(function, tuple(inputs), tuple(outputs), late))
 
     def _ungrouped(self, weights: int, attributes: dict[str, Any]) -> int:
         """Weights of (groups, out, in, ...) become (groups * out, in, ...), as torch has them."""
@@ -185,7 +212,7 @@ class _Lowering:
                 if number in self._weights:
                     self._weights.add(new)
             else:
-                self._steps.append((_to(dtype), (number,), (new,)))
+                self._append(_to(dtype), (number,), (new,))
         return self._halves[number]
 
     def _learn(self, op: ov.Node, values: Sequence[Tensor]) -> None:

@@ -71,6 +71,7 @@ class TorchRuntime:
         free = model(-1)
         inputs, given = tuple(map(describe, free.inputs)), tuple(map(describe, free.outputs))
         self._names = tuple(spec.name for spec in inputs), tuple(spec.name for spec in given)
+        self._captured: CapturedGraphs | None = None
         self._programs = {1: program(1)}
         pair = model(2) if max_batch != 1 else None
         if pair is not None and gives_an_output_per_item(pair):
@@ -78,8 +79,7 @@ class TorchRuntime:
         batches = 2 in self._programs and batches_independently(self._infer, inputs)
         rungs = rungs_up_to((max_batch or _MAX_BATCH[self._device.type]) if batches else 1)
         self._programs = {rung: self._programs.get(rung) or program(rung) for rung in rungs}
-        self._captured: CapturedGraphs | None = None
-        if self._device.type == "cuda" and _is_static(model(1)):
+        if self._device.type == "cuda":
             self._captured = CapturedGraphs(self._programs, inputs, given, self._device)
         self._spec = RuntimeSpec(
             inputs=inputs,
@@ -90,7 +90,7 @@ class TorchRuntime:
             precision=precision,
         )
         self._calls = Calls()
-        if self._captured is None:
+        if self._captured is None or self._captured.exact:
             for rung in rungs:
                 self._infer({spec.name: np.zeros((rung, *spec.shape), spec.dtype) for spec in inputs})
 
@@ -106,18 +106,16 @@ class TorchRuntime:
 
     @property
     def captured(self) -> bool:
-        """Whether each rung is a CUDA graph."""
+        """Whether each rung is a CUDA graph, as far as its shapes are fixed."""
         return self._captured is not None
 
     def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         """See `Runtime.run`."""
         count = self._spec.check(feeds)
         with self._calls.entered():
-            if self._captured is not None:
-                return self._captured.run(feeds, count)
             parts = [
                 self._infer({name: array[start:stop] for name, array in feeds.items()})
-                for start, stop in cut_into_rungs(count, self._spec.rungs)
+                for start, stop in self._pieces(count)
             ]
         if len(parts) == 1:
             return parts[0]
@@ -130,13 +128,11 @@ class TorchRuntime:
         """
         with self._calls.entered():
             count = len(next(iter(feeds.values())))
-            if self._captured is not None:
-                return self._captured.run_tensors(feeds, count)
             parts = [
                 self._call({name: tensor[start:stop] for name, tensor in feeds.items()}, stop - start)
-                for start, stop in cut_into_rungs(count, self._spec.rungs)
+                for start, stop in self._pieces(count)
             ]
-        return {name: torch.cat([part[n] for part in parts]) for n, name in enumerate(self._names[1])}
+        return {name: _joined([part[n] for part in parts]) for n, name in enumerate(self._names[1])}
 
     def release(self) -> None:
         """See `Runtime.release`."""
@@ -148,25 +144,44 @@ class TorchRuntime:
         self._programs = {}
         self._captured = None
 
+    def _pieces(self, count: int) -> list[tuple[int, int]]:
+        """How a batch is cut: graphs of fixed shapes are filled up, which costs less than another launch."""
+        if self._captured is not None and not self._captured.exact:
+            return [(0, count)]
+        return cut_into_rungs(count, self._spec.rungs)
+
     def _infer(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
+        count = len(next(iter(feeds.values())))
+        if self._captured is not None:
+            return self._captured.run(feeds, count)
         tensors = {name: _tensor(array).to(self._device) for name, array in feeds.items()}
-        results = self._call(tensors, len(next(iter(feeds.values()))))
+        results = self._call(tensors, count)
         # Copied, as a graph may give back its input or one of its constants.
         return {name: np.array(result.cpu().numpy()) for name, result in zip(self._names[1], results, strict=True)}
 
-    def _call(self, feeds: Mapping[str, Tensor], rung: int) -> tuple[Tensor, ...]:
+    def _call(self, feeds: Mapping[str, Tensor], count: int) -> tuple[Tensor, ...]:
+        if self._captured is not None:
+            return tuple(self._captured.run_tensors(feeds, count).values())
         with torch.inference_mode():
-            return self._programs[rung](*(feeds[name] for name in self._names[0]))
+            return self._programs[count](*(feeds[name] for name in self._names[0]))
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """As `join_rungs`, on the device."""
+    if len(parts) == 1:
+        return parts[0]
+    inner = [max(sides) for sides in zip(*(part.shape[1:] for part in parts), strict=True)]
+    joined = parts[0].new_zeros((sum(len(part) for part in parts), *inner))
+    start = 0
+    for part in parts:
+        joined[(slice(start, start + len(part)), *(slice(side) for side in part.shape[1:]))] = part
+        start += len(part)
+    return joined
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:
     array = np.ascontiguousarray(array)
     return torch.from_numpy(array if array.flags.writeable else array.copy())  # torch has no read-only tensors
-
-
-def _is_static(model: ov.Model) -> bool:
-    """Whether every shape is known beforehand, as a CUDA graph needs it: not so where boxes are suppressed."""
-    return all(port.get_partial_shape().is_static for op in model.get_ops() for port in op.outputs())
 
 
 def _device(wanted: str | None) -> torch.device:
