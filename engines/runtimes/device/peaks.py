@@ -6,7 +6,7 @@ import functools
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv1d, pad
+from torch.nn.functional import pad
 
 from engines.ops.peaks import BLUR_MARGIN, blur_kernel
 
@@ -81,14 +81,19 @@ def _patch(heatmaps: Tensor, peaks: Tensor) -> Tensor:
 
 
 def _blurred(maps: Tensor) -> Tensor:
-    """A Gaussian filter over (n, H, W) maps with zeros around, along each axis in turn."""
-    kernel = _kernel(maps.device)
+    """A Gaussian filter over (n, H, W) maps with zeros around: products with a band matrix along each axis.
+
+    A convolution may be computed in TF32 on a GPU, whose rounding puts other cells first.
+    """
     height, width = maps.shape[-2:]
-    along_x = conv1d(maps.reshape(-1, 1, width), kernel, padding=BLUR_MARGIN).view(-1, height, width)
-    columns = along_x.transpose(1, 2).reshape(-1, 1, height)
-    return conv1d(columns, kernel, padding=BLUR_MARGIN).view(-1, width, height).transpose(1, 2)
+    return _band(height, maps.device) @ maps @ _band(width, maps.device)
 
 
 @functools.cache
-def _kernel(device: torch.device) -> Tensor:
-    return torch.from_numpy(blur_kernel()).to(device)[None, None]
+def _band(size: int, device: torch.device) -> Tensor:
+    """(size, size): the filter along an axis, centred on the diagonal."""
+    places = torch.arange(size)
+    apart = places[:, None] - places + BLUR_MARGIN
+    kernel = torch.from_numpy(blur_kernel())
+    band = torch.where((apart >= 0) & (apart < len(kernel)), kernel[apart.clamp(0, len(kernel) - 1)], 0.0)
+    return band.to(device)
