@@ -24,7 +24,8 @@ def crops(frames: Sequence[Frame], regions: Sequence[Region], pixels: PixelInput
     The same frame may come many times, and is sent to the device once. Regions that `align` gave are resized to the
     last bit as OpenCV does it; others may differ from its warp by a grey level.
     """
-    there = {id(frame): store.on_device(frame) for frame in frames}
+    distinct = {id(frame): frame for frame in frames}
+    there = {key: store.on_device(frame) for key, frame in distinct.items()}
     starts, start = {}, 0
     for key, copy in there.items():
         starts[key] = start
