@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engines.runtimes.base import PixelInput, Runtime, RuntimeClosedError, RuntimeSpec, TensorSpec
+
+if TYPE_CHECKING:
+    from engines.runtimes.tensorrt import TensorRtRuntime
 
 __all__ = ["BACKENDS", "PixelInput", "Runtime", "RuntimeClosedError", "RuntimeSpec", "TensorSpec", "open_runtime"]
 
@@ -65,7 +70,21 @@ def open_runtime(
             if error.name not in ("cuda", "cuda.bindings"):
                 raise
             raise ValueError("backend tensorrt needs cuda-python: pip install 'posewire[tensorrt]'") from error
-        return TensorRtRuntime(
+        plan = TensorRtRuntime(
             path, precision=precision, max_batch=max_batch, pixels=pixels, outputs=outputs, device=device
         )
+        return _with_tensors(plan, device or "cuda")
     raise ValueError(f"backend {backend!r} is not one of {', '.join(BACKENDS)}")
+
+
+def _with_tensors(plan: TensorRtRuntime, device: str) -> Runtime:
+    """The plan, taking torch's tensors as well where torch can use the device."""
+    if not plan.sized or find_spec("torch") is None:
+        return plan
+    import torch
+
+    if not torch.cuda.is_available():
+        return plan
+    from engines.runtimes.plan_tensors import TensorPlanRuntime
+
+    return TensorPlanRuntime(plan, torch.device(device if ":" in device else f"{device}:0"))

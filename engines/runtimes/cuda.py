@@ -65,6 +65,19 @@ class Cuda:
         """See `Driver.copy_out`."""
         _call(cuda.cudaMemcpyAsync, host, device, size, cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost, stream)
 
+    def copy_within(self, to: int, source: int, size: int, stream: int) -> None:
+        """See `Driver.copy_within`."""
+        _call(cuda.cudaMemcpyAsync, to, source, size, cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice, stream)
+
+    def follow(self, stream: int, other: int) -> None:
+        """See `Driver.follow`."""
+        event = _call(cuda.cudaEventCreateWithFlags, cuda.cudaEventDisableTiming)
+        try:
+            _call(cuda.cudaEventRecord, event, other)
+            _call(cuda.cudaStreamWaitEvent, stream, event, 0)
+        finally:
+            _call(cuda.cudaEventDestroy, event)  # once it has happened
+
     def capture(self, work: Callable[[], None], stream: int) -> int:
         """See `Driver.capture`. Other threads may use the device meanwhile."""
         _call(cuda.cudaStreamBeginCapture, stream, cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)

@@ -51,6 +51,12 @@ class Driver(Protocol):
     def copy_out(self, host: int, device: int, size: int, stream: int) -> None:
         """Queue a copy from the device to pinned memory."""
 
+    def copy_within(self, to: int, source: int, size: int, stream: int) -> None:
+        """Queue a copy from the device to itself."""
+
+    def follow(self, stream: int, other: int) -> None:
+        """What is queued on `stream` from now on waits for what is queued on `other` so far."""
+
     def capture(self, work: Callable[[], None], stream: int) -> int:
         """What `work` queues on `stream` as a graph; none of it runs."""
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.runtimes.base import Arrays, TensorSpec
-from engines.runtimes.driver import Driver
+from engines.runtimes.driver import Driver, Pinned
 from engines.runtimes.staging import Layout
 
 Enqueue = Callable[[int], None]
@@ -41,12 +41,14 @@ class Slots:
         self._rungs = tuple(rungs)
         self._idle: SimpleQueue[_Slot] = SimpleQueue()
         self._held = ExitStack()
+        self._streams: list[int] = []
         driver.use()
         with ExitStack() as opened:  # what has been opened is closed again where a later one fails
             for bind in binds:
                 slot = _Slot(driver, Layout.of(inputs, rungs[-1]), Layout.of(outputs, rungs[-1]), opened)
                 for rung in reversed(self._rungs):  # the largest first: what it needs is enough for the others
                     slot.prepare(rung, bind)
+                self._streams.append(slot.stream)
                 self._idle.put(slot)
             self._held = opened.pop_all()
 
@@ -59,9 +61,24 @@ class Slots:
         finally:
             self._idle.put(slot)
 
+    def run_on_device(self, inputs: Mapping[str, int], outputs: Mapping[str, int], count: int, stream: int) -> None:
+        """The same from and to device memory at these addresses, in the order of the work on `stream`.
+
+        Returns when it is queued.
+        """
+        rung = next(rung for rung in self._rungs if rung >= count)
+        slot = self._idle.get()
+        try:
+            slot.run_on_device(inputs, outputs, count, rung, stream)
+        finally:
+            self._idle.put(slot)
+
     def close(self) -> None:
         """Give back all that the slots hold of the device. No call may be under way."""
         self._driver.use()
+        for stream in self._streams:
+            self._driver.finish(stream)  # what `run_on_device` has queued
+        self._streams.clear()
         self._held.close()
 
 
@@ -72,58 +89,61 @@ class _Slot:
         self._driver = driver
         self._held = held
         self._inputs, self._outputs = inputs, outputs
-        self._stream = driver.open_stream()
-        held.callback(driver.close_stream, self._stream)
-        self._host_inputs, self._host_outputs = (driver.pin(layout.size) for layout in (inputs, outputs))
-        held.callback(driver.unpin, self._host_inputs)
-        held.callback(driver.unpin, self._host_outputs)
-        self._device_inputs, self._device_outputs = (driver.allocate(layout.size) for layout in (inputs, outputs))
-        held.callback(driver.free, self._device_inputs)
-        held.callback(driver.free, self._device_outputs)
+        self.stream = driver.open_stream()
+        held.callback(driver.close_stream, self.stream)
+        self._host_inputs, self._device_inputs = self._take(inputs.size)
+        self._host_outputs, self._device_outputs = self._take(outputs.size)
         self._feeds = inputs.views(self._host_inputs.array)
         self._results = outputs.views(self._host_outputs.array)
-        self._graphs: dict[int, int] = {}
-        self._works: dict[int, Callable[[], None]] = {}
+        self._launches: dict[int, Callable[[], None]] = {}
+
+    def _take(self, size: int) -> tuple[Pinned, int]:
+        """Memory on the host and on the device."""
+        pinned = self._driver.pin(size)
+        self._held.callback(self._driver.unpin, pinned)
+        memory = self._driver.allocate(size)
+        self._held.callback(self._driver.free, memory)
+        return pinned, memory
 
     def prepare(self, rung: int, bind: Binding) -> None:
         """Run a rung once, as libraries load their kernels at the first time, and capture it where that can be."""
         arrays = self._inputs.addresses(self._device_inputs) | self._outputs.addresses(self._device_outputs)
-        enqueue, capturable = bind(rung, arrays, self._stream)
-
-        def work() -> None:
-            self._queue(rung, enqueue)
-
-        work()
-        self._driver.finish(self._stream)
-        self._works[rung] = work
-        if capturable:
-            graph = self._graphs[rung] = self._driver.capture(work, self._stream)
-            self._held.callback(self._driver.drop_graph, graph)
+        enqueue, capturable = bind(rung, arrays, self.stream)
+        enqueue(self.stream)
+        self._driver.finish(self.stream)
+        if not capturable:
+            self._launches[rung] = lambda: enqueue(self.stream)
+            return
+        graph = self._driver.capture(lambda: enqueue(self.stream), self.stream)
+        self._held.callback(self._driver.drop_graph, graph)
+        self._launches[rung] = lambda: self._driver.launch(graph, self.stream)
 
     def run(self, feeds: Arrays, count: int, rung: int) -> dict[str, NDArray[Any]]:
         for name, staging in self._feeds.items():
             np.copyto(staging[:count], feeds[name])
-        self._driver.use()
-        if rung in self._graphs:
-            self._driver.launch(self._graphs[rung], self._stream)
-        else:
-            self._works[rung]()
-        self._driver.finish(self._stream)
+        driver = self._driver
+        driver.use()
+        for field in self._inputs.fields:
+            at, size = field.offset, field.item * count
+            driver.copy_in(self._device_inputs + at, self._host_inputs.address + at, size, self.stream)
+        self._launches[rung]()
+        for field in self._outputs.fields:
+            at, size = field.offset, field.item * count
+            driver.copy_out(self._host_outputs.address + at, self._device_outputs + at, size, self.stream)
+        driver.finish(self.stream)
         return {name: np.array(result[:count]) for name, result in self._results.items()}
 
-    def _queue(self, rung: int, enqueue: Enqueue) -> None:
+    def run_on_device(
+        self, inputs: Mapping[str, int], outputs: Mapping[str, int], count: int, rung: int, stream: int
+    ) -> None:
+        driver = self._driver
+        driver.use()
+        driver.follow(self.stream, stream)
         for field in self._inputs.fields:
-            self._driver.copy_in(
-                self._device_inputs + field.offset,
-                self._host_inputs.address + field.offset,
-                field.item * rung,
-                self._stream,
-            )
-        enqueue(self._stream)
+            size = field.item * count
+            driver.copy_within(self._device_inputs + field.offset, inputs[field.name], size, self.stream)
+        self._launches[rung]()
         for field in self._outputs.fields:
-            self._driver.copy_out(
-                self._host_outputs.address + field.offset,
-                self._device_outputs + field.offset,
-                field.item * rung,
-                self._stream,
-            )
+            size = field.item * count
+            driver.copy_within(outputs[field.name], self._device_outputs + field.offset, size, self.stream)
+        driver.follow(stream, self.stream)

@@ -89,6 +89,23 @@ class TensorRtRuntime:
         with self._calls.entered():
             return self._batches.run(feeds, count)
 
+    @property
+    def sized(self) -> bool:
+        """Whether the outputs have fixed sizes, as `run_on_device` needs it."""
+        return isinstance(self._batches, Slots)
+
+    def run_on_device(self, inputs: Mapping[str, int], outputs: Mapping[str, int], count: int, stream: int) -> None:
+        """As `run`, from and to arrays at these addresses of the device, in the order of the work on `stream`.
+
+        Raises ValueError for a batch that is too large, and where the outputs have no fixed sizes.
+        """
+        if not 1 <= count <= self._spec.max_batch:
+            raise ValueError(f"a batch has 1..{self._spec.max_batch} items, not {count}")
+        if not isinstance(self._batches, Slots):
+            raise ValueError("the sizes of this plan's outputs depend on what it finds; run it with arrays")
+        with self._calls.entered():
+            self._batches.run_on_device(inputs, outputs, count, stream)
+
     def release(self) -> None:
         """See `Runtime.release`. Everything here is kept for as long as the graphs are."""
 

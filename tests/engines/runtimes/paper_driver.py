@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,16 @@ from numpy.typing import NDArray
 from engines.runtimes.driver import CudaError, Pinned
 
 _FAR_APART = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    """Stands on a stream until what it waits for has happened."""
+
+    event: int
+
+    def __call__(self) -> None:
+        """Nothing more is to be done."""
 
 
 class PaperDriver:
@@ -29,6 +40,8 @@ class PaperDriver:
         self._graphs: dict[int, list[Callable[[], None]]] = {}
         self._recording: dict[int, list[Callable[[], None]]] = {}
         self._last = 0
+        self._waits = 0
+        self._happened: set[int] = set()
         self._lock = threading.RLock()
         self._users = threading.local()
 
@@ -65,6 +78,15 @@ class PaperDriver:
     def copy_out(self, host: int, device: int, size: int, stream: int) -> None:
         self.queue(stream, lambda: self._copy(host, device, size))
 
+    def copy_within(self, to: int, source: int, size: int, stream: int) -> None:
+        self.queue(stream, lambda: self._copy(to, source, size))
+
+    def follow(self, stream: int, other: int) -> None:
+        with self._lock:
+            waits = self._waits = self._waits + 1
+            self.queue(other, lambda: self._happened.add(waits))
+            self._streams[stream].append(_Wait(waits))
+
     def capture(self, work: Callable[[], None], stream: int) -> int:
         graph = self._begin("graph")
         self._recording[stream] = self._graphs[graph] = []
@@ -87,8 +109,8 @@ class PaperDriver:
                 self._streams[stream].clear()
                 raise error
             while self._streams[stream]:
-                waiting = [queue for queue in self._streams.values() if queue]
-                waiting[self._rng.integers(len(waiting))].popleft()()
+                ready = [queue for queue in self._streams.values() if queue and self._may_run(queue[0])]
+                ready[self._rng.integers(len(ready))].popleft()()
 
     def queue(self, stream: int, work: Callable[[], None]) -> None:
         """Put `work` on a stream, as a kernel would be."""
@@ -102,6 +124,9 @@ class PaperDriver:
         piece = self._memory[base][address - base : address - base + size]
         assert len(piece) == size, "beyond the end of the memory"
         return piece
+
+    def _may_run(self, work: Callable[[], None]) -> bool:
+        return not isinstance(work, _Wait) or work.event in self._happened
 
     def _copy(self, to: int, source: int, size: int) -> None:
         self.at(to, size)[:] = self.at(source, size)

@@ -87,6 +87,30 @@ def test_batches_of_many_threads_are_never_mixed(seed: int) -> None:
         list(pool.map(work, range(4)))
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_arrays_of_the_device_run_in_the_order_of_their_own_stream(seed: int) -> None:
+    """One place is filled, run, and filled again at once, beside the host's batches: only order tells them apart."""
+    driver = PaperDriver(seed)
+    slots = open_slots(driver)
+    caller = driver.open_stream()
+    places = {"a": driver.allocate(20), "b": driver.allocate(16)}
+    pinned = [(driver.pin(20), driver.pin(16)) for _ in range(8)]
+    results = [driver.allocate(80) for _ in pinned]
+    batches = [feeds(1 + turn % 4, seed=turn) for turn in range(len(pinned))]
+    for batch, (first, second), result in zip(batches, pinned, results, strict=True):
+        count = len(batch["b"])
+        first.array[: 5 * count] = batch["a"].reshape(-1)
+        second.array[: 4 * count] = batch["b"].view(np.uint8)
+        driver.copy_in(places["a"], first.address, 5 * count, caller)
+        driver.copy_in(places["b"], second.address, 4 * count, caller)
+        slots.run_on_device(places, {"sum": result}, count, caller)
+        np.testing.assert_array_equal(slots.run(batch, count)["sum"], right(batch))
+    driver.finish(caller)
+    for batch, result in zip(batches, results, strict=True):
+        got = driver.at(result, 20 * len(batch["b"])).view(np.float32).reshape(-1, 5)
+        np.testing.assert_array_equal(got, right(batch))
+
+
 def test_a_batch_that_fails_on_the_device_costs_no_slot() -> None:
     driver = PaperDriver()
     slots = open_slots(driver)
@@ -149,3 +173,14 @@ def test_outputs_may_be_as_large_as_what_is_found() -> None:
 def test_nothing_found_is_an_empty_array() -> None:
     given: Arrays = {"a": np.zeros((2, 5), np.uint8), "b": np.zeros(2, np.float32)}
     assert finder(PaperDriver()).run(given, 2)["found"].shape == (2, 0)
+
+
+def test_closing_waits_for_what_is_still_queued() -> None:
+    driver = PaperDriver()
+    slots = open_slots(driver)
+    held = set(driver.held)
+    caller, places = driver.open_stream(), {"a": driver.allocate(20), "b": driver.allocate(16)}
+    result = driver.allocate(80)
+    slots.run_on_device(places, {"sum": result}, 4, caller)
+    slots.close()
+    assert not driver.held & held
