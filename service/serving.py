@@ -69,6 +69,15 @@ class Serving:
         """Build in the background what TensorRT's plans are missing; each takes over as it is ready."""
         self.plans.start()
 
+    def fell_back(self, network: str, asked: str) -> bool:
+        """Whether a network does not run in the precision that the settings ask for, or will not have its plan."""
+        status = self.plan_statuses.get(network)
+        if status is None:
+            return asked not in ("auto", self.runtimes[network].spec.precision)
+        if status.manifest is not None:
+            return status.manifest.precision != status.manifest.asked
+        return status.state == "failed"
+
     def release(self) -> None:
         """Let idle networks give back the memory that they keep for the next batch; blocks for some milliseconds."""
         for runtime in self.runtimes.values():

@@ -65,8 +65,6 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
         await serving.start()
         serving.build_plans()
         await state.streams.start()
-        for name, runtime in serving.runtimes.items():
-            metrics.opened(name, runtime.spec, settings.precision)
         gc.freeze()  # what lives as long as the process need not be looked at by every collection
         state.serving = serving
         house = asyncio.create_task(_keep_house(state, serving), name="posewire-house")
@@ -136,6 +134,9 @@ async def _keep_house(state: ServerState, serving: Serving) -> None:
             state.metrics.gpus.refresh(await asyncio.to_thread(gpus.look))
         depths = {batcher.name: batcher.stats.waiting_units for batcher in serving.batchers}
         state.metrics.refresh(ready=not state.unready(), depths=depths)
+        for name, runtime in tuple(serving.runtimes.items()):
+            fallback = serving.fell_back(name, state.settings.precision)
+            state.metrics.networks.refresh(name, runtime.spec, fallback=fallback)
         if state.refused > refused:
             log.warning("%d requests were refused", state.refused - refused)
             refused = state.refused

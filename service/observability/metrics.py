@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from engines.runtimes.base import RuntimeSpec
 from service.batching import Observer
 from service.observability.gpus import GpuMetrics
+from service.observability.networks import NetworkMetrics
 from service.observability.store import StoreMetrics
 from service.observability.streams import StreamMetrics
 
@@ -69,17 +69,9 @@ class Metrics(Observer):
         self._rejected = Counter(
             "posewire_rejected", "Work refused on arrival, by reason.", ["network", "reason"], registry=registry
         )
-        self._networks = Gauge(
-            "posewire_network_info", "1 for every network, with what it runs on and in which arithmetic.",
-            ["network", "device", "precision"], registry=registry, multiprocess_mode="livemax",
-        )  # fmt: skip
-        self._fallbacks = Gauge(
-            "posewire_precision_fallback", "1 where a network runs in another arithmetic than was asked for, because "
-            "its device has none or the accuracy gate refused it.", ["network"], registry=registry,
-            multiprocess_mode="livemax",
-        )  # fmt: skip
 
         self.gpus = GpuMetrics(registry)
+        self.networks = NetworkMetrics(registry)
         self.streams = StreamMetrics(registry, self.part_seconds, self.people)
         self.store = StoreMetrics(registry)
 
@@ -111,11 +103,6 @@ class Metrics(Observer):
         self._ready.set(ready)
         for network, units in depths.items():
             self._depth.labels(network).set(units)
-
-    def opened(self, network: str, spec: RuntimeSpec, asked: str) -> None:
-        """A network is ready to run. asked: its precision according to the settings, or auto."""
-        self._networks.labels(network, spec.device, spec.precision).set(1)
-        self._fallbacks.labels(network).set(asked not in ("auto", spec.precision))
 
     def batch_started(self, name: str, items: int, units: int) -> None:  # noqa: ARG002
         """See `Observer.batch_started`."""

@@ -1,0 +1,130 @@
+"""The image: docker/Dockerfile built by buildah, which needs no engine, and run as an engine would, without a network.
+
+That takes minutes and downloads every dependency, so CI does it and `make test` does not. No registry of images is
+asked: a minimal Debian with its own Python stands in for the official image of Python, the same releases of both.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.deployment.programs import needs
+from tests.deployment.test_compose import DOCKERFILE, ROOT
+
+pytestmark = [
+    pytest.mark.skipif("CI" not in os.environ, reason="takes minutes; CI=true runs it"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+    needs("buildah", "buildah"),
+    needs("mmdebstrap", "mmdebstrap"),
+    needs("ip", "iproute2"),
+]
+
+_BASE_MB = 131
+"""What Docker shows for python:3.11-slim-bookworm; the stand-in is larger."""
+_PYTHON = "python3,python3-venv,python3-pip,ca-certificates"
+_PREPARE = "ln -sf python3 /usr/bin/python && rm -f /usr/lib/python3*/EXTERNALLY-MANAGED"
+
+
+@dataclass(frozen=True)
+class Builder:
+    """buildah with its images in a folder of its own."""
+
+    folder: Path
+
+    def __call__(self, *arguments: str) -> str:
+        store = ["--root", str(self.folder / "root"), "--runroot", str(self.folder / "run")]
+        done = subprocess.run(
+            ["buildah", *store, "--storage-driver", "overlay", *arguments], cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        return done.stdout.strip()
+
+    def mount(self, image: str) -> Path:
+        """The root of a container of an image."""
+        return Path(self("mount", self("from", "--pull-never", image)))
+
+
+@pytest.fixture(scope="module")
+def builder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
+    folder = tmp_path_factory.mktemp("images")
+    built = Builder(folder)
+    try:
+        yield built
+    finally:
+        built("rm", "--all")
+        built("rmi", "--all", "--force")
+        subprocess.run(["umount", folder / "root" / "overlay"], check=False)  # the storage driver's own
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def base(builder: Builder) -> str:
+    """The name of the image that the Dockerfile begins from, made here."""
+    [tag] = re.findall(r"^ARG PYTHON=(\S+)$", DOCKERFILE.read_text(), re.MULTILINE)
+    archive = builder.folder / "base.tar"
+    command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={_PYTHON}", "bookworm", str(archive)]
+    subprocess.run(command, check=True)
+    name = f"docker.io/library/python:{tag}"
+    container = builder("from", "scratch")
+    builder("add", "--quiet", container, str(archive), "/")
+    builder("run", "--isolation", "chroot", container, "--", "sh", "-c", _PREPARE)
+    builder("commit", "--quiet", container, name)
+    return name
+
+
+@pytest.fixture(scope="module")
+def image(builder: Builder, base: str) -> Path:
+    """The root of the image of the target cpu."""
+    pip = ["--volume=/etc/pip.conf:/etc/pip.conf:ro"] if Path("/etc/pip.conf").exists() else []
+    certificates = "--volume=/etc/ssl/certs:/etc/ssl/certs:ro"
+    # fmt: off
+    builder(
+        "bud", "--isolation", "chroot", "--pull-never", "--format", "docker", certificates, *pip,
+        "--ignorefile", "docker/Dockerfile.dockerignore", "--file", "docker/Dockerfile", "--target", "cpu",
+        "--tag", "posewire:cpu", ".",
+    )
+    # fmt: on
+    return builder.mount("posewire:cpu")
+
+
+def test_it_is_under_700_mb(builder: Builder, base: str, image: Path) -> None:
+    ours = megabytes(image) - megabytes(builder.mount(base))
+    assert ours + _BASE_MB < 700
+
+
+def test_it_starts_offline_from_a_root_that_cannot_be_written_and_ends_in_good_order(
+    image: Path, tmp_path: Path
+) -> None:
+    [user] = re.findall(r"^USER (\S+)$", DOCKERFILE.read_text(), re.MULTILINE)
+    models = shutil.copytree(image / "models", tmp_path / "models")  # as an engine fills a new volume
+    subprocess.run(["chown", "-R", user, models], check=True)
+    script = Path(__file__).with_name("image.sh")
+    namespaces = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child"]
+    done = subprocess.run(
+        [*namespaces, script, image, models, user, ROOT / ".assets" / "astronaut.jpg"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    answer, status = done.stdout.splitlines()
+    [person] = json.loads(answer)["people"]
+    assert person["score"] > 0.5
+    assert int(status) == 0
+
+
+def test_nothing_is_left_to_install_or_compile_with(image: Path) -> None:
+    assert not list(image.glob("opt/posewire/lib/python*/site-packages/pip"))
+    assert not any((image / "usr" / "bin" / name).exists() for name in ("gcc", "cc", "make", "git", "curl"))
+
+
+def megabytes(folder: Path) -> float:
+    """What the files below take."""
+    done = subprocess.run(["du", "--summarize", "--bytes", folder], capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[0]) / 1e6
