@@ -29,14 +29,6 @@ def _check_proxies(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
-def _redis_url(value: SecretStr) -> SecretStr:
-    scheme = value.get_secret_value().partition("://")[0]
-    if scheme not in ("", "redis", "rediss", "unix"):
-        raise ValueError("it begins with redis://, rediss:// or unix://")
-    return value
-
-
-RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
@@ -88,7 +80,7 @@ class Settings(BaseSettings):
     resume_key: SecretStr = Field(
         SecretStr(""), description="signs resume tokens; by default a new one at each start, or the one in Redis"
     )
-    redis_url: RedisUrl = Field(
+    redis_url: SecretStr = Field(
         SecretStr(""),
         description="where servers share what streams remember, as redis://HOST:6379/0; empty is memory",
     )

@@ -22,6 +22,7 @@ from service.api.app import create_app
 from service.config import Settings
 from service.observability import logs
 from service.serving import open_serving
+from service.streams.redis_store import check_url
 from service.workers import Workers
 
 _M_ARENA_MAX = -8  # malloc.h
@@ -35,6 +36,11 @@ _NAMES, _WHY = "POSEWIRE_CHOSEN_MODELS", "POSEWIRE_CHOSEN_WHY"
 def run_server(settings: Settings, catalogue: Catalogue, choice: tuple[Sequence[str], str]) -> None:
     """Serve until SIGTERM or Ctrl-C. choice: the models, fetched already, and why they were chosen."""
     names, why = choice
+    if url := settings.redis_url.get_secret_value():
+        try:
+            check_url(url)
+        except ValueError as error:  # which does not show the password
+            raise click.UsageError(f"setting redis_url: {error}") from error
     os.environ |= {_NAMES: ",".join(names), _WHY: why}  # how a worker process learns what the first has chosen
     with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

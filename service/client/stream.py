@@ -67,12 +67,13 @@ class Stream:
         # Bounded by the window: what is not taken from here is not acknowledged.
         self._results: asyncio.Queue[_Heard | ClientError | None] = asyncio.Queue()
         self._ended: ClientError | None = None
+        self._connection: Connection | None = None
         self._life: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Connect. Raises ClientError where that cannot be done."""
-        connection = await self._search()
-        self._life = asyncio.create_task(self._live(connection), name="posewire-stream")
+        self._connection = await self._search()
+        self._life = asyncio.create_task(self._live(self._connection), name="posewire-stream")
         return self
 
     async def __aexit__(
@@ -81,6 +82,8 @@ class Stream:
         if self._life is not None:
             self._life.cancel()
             await asyncio.gather(self._life, return_exceptions=True)
+        if self._connection is not None:
+            await self._connection.close()  # the task may have been cancelled before it began
 
     async def send(self, picture: bytes, timestamp: float | None = None) -> int:
         """Show a frame: JPEG, PNG or WebP. timestamp: milliseconds, on one clock for all. Returns its number.
@@ -129,7 +132,7 @@ class Stream:
         """From connection to connection, for ever."""
         try:
             while True:
-                connection = await self._serve(connection)
+                connection = self._connection = await self._serve(connection)
         except ClientError as error:
             self._ended = error
         except (KeyError, TypeError, ValueError) as error:

@@ -77,7 +77,7 @@ class Observer:
 
 
 class RedisStore:
-    """A Store in the Redis at `url` (redis://, rediss:// or unix://); raises ValueError for another.
+    """A Store in the Redis at `url`, see `check_url`.
 
     tokens: whose key all servers of this Redis are to share; None where they were given one. What waits is bounded as
     a MemoryStore is.
@@ -242,6 +242,14 @@ class RedisStore:
     def _set_up(self, up: bool) -> None:
         self._up = up
         self._observer.reached(up)
+
+
+def check_url(url: str) -> None:
+    """Raises ValueError for what is no URL of a Redis: redis://HOST:PORT/0, rediss:// or unix://, and known options."""
+    try:
+        BlockingConnectionPool.from_url(url).make_connection()  # type: ignore[no-untyped-call]
+    except TypeError as error:
+        raise ValueError(f"the URL has an option that is not known ({error})") from error
 
 
 def _milliseconds(seconds: float) -> int:

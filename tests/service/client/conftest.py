@@ -19,7 +19,7 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="package")
 def server(catalogue: Path) -> Iterator[ServerProcess]:
-    with ServerProcess("--model", "pair,tiny", catalogue=catalogue, environment={"idle_seconds": 1}) as running:
+    with ServerProcess("--model", "pair,tiny", catalogue=catalogue, environment={"idle_seconds": 3}) as running:
         yield running
 
 

@@ -157,7 +157,7 @@ def test_an_idle_stream_comes_back_when_it_is_needed(server: ServerProcess, jpeg
     async def story() -> StreamResult:
         async with AsyncClient(server.url).stream() as stream:
             await stream.ask(jpeg)
-            await asyncio.sleep(1.5)  # the server takes 1 s for silence, and ends it
+            await asyncio.sleep(3.5)  # the server takes 3 s for silence, and ends it
             return await stream.ask(jpeg)
 
     result = asyncio.run(story())

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from service.streams.redis_store import Observer, RedisStore
+from service.streams.redis_store import Observer, RedisStore, check_url
 from service.streams.store import Kept, StoreAwayError
 from service.streams.tokens import Claim, Tokens, new_session
 from tests.redis_servers import RedisProcess
@@ -277,6 +277,21 @@ def test_a_redis_that_refuses_is_away_and_the_warning_says_why(
     assert "authenticated" in caplog.text
 
 
-def test_other_urls_are_refused() -> None:
-    with pytest.raises(ValueError, match="redis://"):
-        RedisStore("http://localhost")
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://user:secret@localhost", "redis://, rediss://, unix://"),
+        ("localhost:6379", "redis://, rediss://, unix://"),
+        ("redis://localhost:port", "Port could not be cast"),
+        ("redis://localhost?colour=red", "an option that is not known"),
+    ],
+)
+def test_what_is_no_url_of_a_redis_is_refused_without_showing_its_password(url: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why) as refusal:
+        check_url(url)
+    assert "secret" not in str(refusal.value)
+
+
+def test_urls_of_a_redis_are_taken() -> None:
+    for url in ("redis://localhost:6379/0", "rediss://user:secret@redis.example/1", "unix:///run/redis.sock"):
+        check_url(url)
