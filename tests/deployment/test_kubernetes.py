@@ -121,5 +121,6 @@ def test_the_overlay_asks_for_a_gpu_and_keeps_plans() -> None:
     [deployment] = [d for d in gpu() if (d["kind"], d["metadata"]["name"]) == ("Deployment", "posewire")]
     spec = deployment["spec"]["template"]["spec"]
     assert spec["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
-    [plans] = [volume for volume in spec["volumes"] if volume["name"] == "compiled"]
-    assert plans == {"name": "compiled", "persistentVolumeClaim": {"claimName": "posewire-plans"}}
+    assert {"name": "plans", "persistentVolumeClaim": {"claimName": "posewire-plans"}} in spec["volumes"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in spec["containers"][0]["volumeMounts"]}
+    assert (mounts["plans"], mounts["compiled"]) == ("/models/plans", "/models/compiled")
