@@ -59,8 +59,10 @@ def check_backend(settings: Settings) -> None:
         raise CatalogueError(
             f"precision {settings.precision} is for GPUs, and backend openvino computes in fp32 or bf16; say auto"
         )
-    if backend.name != "torch" and settings.crops == "device":
-        raise CatalogueError(f"crops are cut out on a device by backend torch, not by {backend.name}; say crops auto")
+    if backend.name == "openvino" and settings.crops == "device":
+        raise CatalogueError(
+            "crops are cut out on a device by backends torch and tensorrt, not openvino; say crops auto"
+        )
     if settings.devices == _AUTO:
         return
     if backend.name == "openvino":

@@ -117,5 +117,7 @@ class Views:
                 frames = self._frames.setdefault(runtime.device, DeviceFrames(runtime.device))
                 return DeviceView(runtime, pixels, frames, flip=flip, reading=reading)
         elif self._where == "device":
-            raise ValueError("crops can be cut out on the device by backend torch alone")
+            raise ValueError(
+                "crops can be cut out where torch runs, or tensorrt beside a torch with CUDA; say crops auto"
+            )
         return CpuView(runtime, pixels, flip=flip)

@@ -46,4 +46,7 @@ def test_a_backend_without_a_device_says_so_at_once(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "service", "serve", "--model", "tiny", "--port", "0", "--backend", "openvino"]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert done.stderr == "Error: crops are cut out on a device by backend torch, not by openvino; say crops auto\n"
+    assert (
+        done.stderr
+        == "Error: crops are cut out on a device by backends torch and tensorrt, not openvino; say crops auto\n"
+    )

@@ -87,7 +87,7 @@ def test_where_crops_are_cut_out(runtime: Runtime, tmp_path: Path) -> None:
     assert isinstance(Views().open(runtime, PIXELS), CpuView)  # its device is a CPU
     assert isinstance(Views().open(openvino, PIXELS), CpuView)
     assert not isinstance(Views("device").open(runtime, PIXELS), CpuView)
-    with pytest.raises(ValueError, match="on the device by backend torch alone"):
+    with pytest.raises(ValueError, match="where torch runs, or tensorrt beside a torch with CUDA"):
         Views("device").open(openvino, PIXELS)
     with pytest.raises(ValueError, match="one of auto, cpu, device, not on 'gpu'"):
         Views("gpu")  # type: ignore[arg-type]
