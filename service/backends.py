@@ -145,6 +145,8 @@ class Networks:
         return "fp16" if self.settings.precision == "auto" else self.settings.precision
 
     def _open_graph(self, backend: str, model: Model, outputs: tuple[str, ...] | None, precision: str) -> Runtime:
+        if precision == "auto" and not model.bf16:
+            precision = "fp32"
         return open_on(
             self._devices(backend),
             model.fetch(),

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from unittest.mock import patch
 
+import openvino as ov
 import pytest
 from click.testing import CliRunner
 
 from engines.build.flavour import NoTensorRTError
 from engines.build.gpu import find_gpu
-from service.backends import choose_backend
+from engines.catalogue import load
+from service.backends import Backend, Networks, choose_backend
 from service.cli import main
+from service.config import Settings
+from tests.graphs import tiny_catalogue
 
 without_gpu = pytest.mark.skipif(find_gpu() is not None, reason="says what happens where there is no GPU")
 
@@ -29,6 +35,19 @@ def test_without_a_gpu_openvino_serves() -> None:
     assert choose_backend("auto").name == "openvino"
     assert choose_backend("openvino").name == "openvino"
     assert choose_backend("torch").name == "torch"
+
+
+@pytest.mark.skipif(
+    "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"), reason="this CPU does not compute in bf16"
+)
+def test_bf16_is_for_models_that_are_exact_enough_in_it(tmp_path: Path) -> None:
+    path = tiny_catalogue(tmp_path)
+    path.write_text(path.read_text().replace("[models.pair]", "[models.pair]\nbf16 = false"))
+    catalogue = load([path])
+    for name, precision, expected in (("tiny", "auto", "bf16"), ("pair", "auto", "fp32"), ("pair", "bf16", "bf16")):
+        networks = Networks(Settings(precision=precision), Backend("openvino"))
+        with closing(networks.open(catalogue[name], None)) as runtime:
+            assert runtime.spec.precision == expected
 
 
 @without_gpu
