@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from onnx import TensorProto, helper
 
 from engines.build.precision import Conversion, Precision, PrecisionError, convert
 from engines.runtimes import open_runtime
-from tests.engines.build.small import Floats, images, save_network, there_and_back
+from tests.engines.build.small import Floats, images, save_network, spot_finder, spots, there_and_back
 
 _LOW = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 
@@ -97,6 +98,17 @@ def test_int8_gives_every_convolution_q_and_dq_nodes_and_the_same_answer_on_aver
     assert 1e-3 < rough < 0.1
     shift = np.abs((given - expected).mean(axis=(0, 2, 3))).mean()
     assert shift < 0.12 * np.abs(given - expected).mean()  # 0.26 where biases are not corrected
+
+
+def test_a_node_that_int8_harms_stays_in_fp32(tmp_path: Path) -> None:
+    wide = np.where(np.arange(8) == 3, 3e3, 1).astype(np.float32)  # one channel of eight takes all of the scale
+    weights = spot_finder()
+    first, second = weights["first"] * wide[:, None, None, None], weights["second"] / wide[:, None, None]
+    graph = save_network(tmp_path / "small.onnx", constants={"first": first, "second": second})
+    done = convert(graph, tmp_path / "low.onnx", "int8", calibration=[{"images": spots()}])
+    assert list(done.kept) == ["conv2"]
+    assert re.fullmatch(r"int8 changes \d+% of it", done.kept["conv2"])
+    np.testing.assert_allclose(maps(done.path, spots()[:2]), maps(graph, spots()[:2]), atol=0.02)
 
 
 def test_tensorrt_gets_int8_around_0_and_others_what_loses_less(tmp_path: Path) -> None:
