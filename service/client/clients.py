@@ -66,8 +66,10 @@ class AsyncClient:
         attempts = Attempts(self._urls, deadline or self._deadline)
         while True:
             try:
-                answer = read_answer(await self._http.post(**still.request(attempts)), attempts)
-            except httpx.TransportError as error:
+                async with asyncio.timeout(attempts.left):  # httpx bounds each part of a request, not the whole
+                    response = await self._http.post(**still.request(attempts))
+                answer = read_answer(response, attempts)
+            except (httpx.TransportError, TimeoutError) as error:
                 answer = attempts.failed(f"{attempts.url}: {error or type(error).__name__}")
             if isinstance(answer, PoseResult):
                 return answer

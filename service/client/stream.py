@@ -150,13 +150,17 @@ class Stream:
         tasks = [asyncio.create_task(part) for part in parts]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            # A successor, even one that is about to be, counts more than how the old connection has ended: by it.
-            if self._held or tasks[2] in done:
-                return await tasks[2]
+            if connection.leaving.is_set():  # a successor is being looked for, and its coming may end the old one
+                began = time.monotonic()
+                successor = await tasks[2]
+                lost = [error for task in done if isinstance(error := task.exception(), LostError)]
+                if lost and self._gap is None:
+                    self._gap = Gap(time.monotonic() - began, self._kept, str(lost[0]))
+                return successor
             try:
                 return await done.pop()
-            except LostError as lost:
-                return await self._reconnect(lost)
+            except LostError as error:
+                return await self._reconnect(error)
         finally:
             for task in tasks:
                 task.cancel()

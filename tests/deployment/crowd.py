@@ -23,6 +23,7 @@ _SCORES = (0.9, 0.85, 0.8)
 _ARRIVALS = (2, 0, 1)
 """The order in which people come. A tracker that knows nobody numbers those in sight by score, which is another."""
 _PATIENCE_S = 30.0
+"""Of all clients: two cores under forty cameras, on which replicas start, may be busy for seconds."""
 
 
 class Scene:
@@ -161,7 +162,7 @@ class Crowd:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            client = await stack.enter_async_context(AsyncClient(self._url, patience=_PATIENCE_S))
+            client = await stack.enter_async_context(AsyncClient(self._url, deadline=_PATIENCE_S, patience=_PATIENCE_S))
             rng = np.random.default_rng(5)
             for camera, phase in zip(self.cameras, rng.uniform(size=len(self.cameras)).tolist(), strict=True):
                 self._tasks.append(asyncio.create_task(camera.run(client, self._fps, phase, self._stop)))

@@ -137,6 +137,32 @@ def test_a_server_that_goes_down_is_left_before_it_ends_and_nothing_is_lost(
     assert 'posewire_stream_resumes_total{resumed="true"} 1.0' in httpx.get(f"{second.url}/metrics").text
 
 
+def test_a_lone_server_is_waited_for_while_it_is_restarted(tmp_path: Path, catalogue: Path, jpeg: bytes) -> None:
+    with RedisProcess(tmp_path) as redis:
+        environment = {"redis_url": redis.url, "drain_seconds": 0.5}
+        before = ServerProcess("--model", "pair", catalogue=catalogue, environment=environment)
+
+        async def story() -> tuple[StreamResult, StreamResult]:
+            async with AsyncClient(before.url, patience=60).stream() as stream:
+                first = await stream.ask(jpeg)
+                before.process.send_signal(signal.SIGTERM)
+                await asyncio.to_thread(before.process.wait, 20)
+                asked = asyncio.create_task(stream.ask(jpeg))
+                again = ServerProcess("--model", "pair", catalogue=catalogue, environment=environment, port=before.port)
+                await asyncio.to_thread(again.__enter__)
+                try:
+                    return first, await asked
+                finally:
+                    await asyncio.to_thread(again.__exit__, None, None, None)
+
+        with before:
+            first, second = asyncio.run(story())
+    assert ids(second) == ids(first) == [1, 2]
+    assert second.gap is not None
+    assert second.gap.kept
+    assert "1001" in second.gap.reason
+
+
 def test_where_identities_cannot_be_kept_the_next_result_tells(catalogue: Path, jpeg: bytes) -> None:
     with ExitStack() as stack:
         replicas = [ServerProcess("--model", "pair", catalogue=catalogue) for _ in range(2)]
