@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,8 +12,24 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from engines.runtimes.operators.node import Factory, Function, Node
 
-_CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-_TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+
+def _as_matrix_units(convolve: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """fp16 on the CPU as GPUs compute it: sums in fp32, of which only the result is rounded. Few CPUs have fp16, and
+    torch's own way without it takes a hundred times as long.
+    """
+
+    def convolution(x: Tensor, weights: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
+        if x.dtype is not torch.float16 or x.device.type != "cpu":
+            return convolve(x, weights, bias, *rest)
+        return convolve(x.float(), weights.float(), None if bias is None else bias.float(), *rest).to(x.dtype)
+
+    return convolution
+
+
+_CONVOLUTIONS = {n: _as_matrix_units(each) for n, each in ((1, F.conv1d), (2, F.conv2d), (3, F.conv3d))}
+_TRANSPOSED = {
+    n: _as_matrix_units(each) for n, each in ((1, F.conv_transpose1d), (2, F.conv_transpose2d), (3, F.conv_transpose3d))
+}
 _MAX_POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
 
