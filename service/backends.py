@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from engines.build.precision import Precision
 
 _AUTO = ("auto",)
+logger = logging.getLogger(__name__)
+
 _MAX_BATCH = 32
 """The largest rung of plans that are built here: more gains next to nothing on any GPU."""
 

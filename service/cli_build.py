@@ -1,15 +1,21 @@
-"""`posewire build`: a model out of a checkpoint, or of another model in less precision."""
+"""`posewire build`: models out of checkpoints, and TensorRT plans or int8 twins out of models."""
 
 from __future__ import annotations
 
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from engines.build.gpu import find_gpu
 from engines.catalogue import load
 from service.cli_int8 import build_twin
+from service.cli_plans import build_plans
+
+if TYPE_CHECKING:
+    from engines.build.precision import Precision
 
 
 class _Size(click.ParamType[tuple[int, int]]):
@@ -27,12 +33,12 @@ class _Size(click.ParamType[tuple[int, int]]):
         return int(found[1]), int(found[2])
 
 
-@click.command(short_help="Make a model out of a checkpoint, or an int8 one.")
-@click.argument("architecture", metavar="ARCHITECTURE | MODEL")
+@click.command(short_help="Make a model out of a checkpoint, a plan or an int8 one of a model.")
+@click.argument("model", metavar="ARCHITECTURE | MODEL")
 @click.option(
     "--checkpoint",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The authors' file: .pth, .pth.tar, .safetensors.",
+    help="The authors' file (.pth, .pth.tar, .safetensors); MODEL is then its architecture.",
 )
 @click.option(
     "--size", type=_Size(), help="Input of the network.  [default: what the file's name says, or the paper's]"
@@ -42,37 +48,87 @@ class _Size(click.ParamType[tuple[int, int]]):
 @click.option(
     "--detector", default="rtmdet-nano", show_default=True, help="Who finds people; none: look at whole frames."
 )
-@click.option("--precision", type=click.Choice(["int8"]), help="Of a MODEL of the catalogue, for the CPU.")
+@click.option(
+    "--for",
+    "device",
+    type=click.Choice(["gpu", "cpu"]),
+    help="A TensorRT plan, or an int8 model for the CPU.  [default: cpu for int8 where there is no GPU, else gpu]",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp16", "bf16", "int8", "fp32"]),
+    help="Of a plan; where it finds other people than fp32, the next is built.  [default: fp16]",
+)
+@click.option("--max-batch", type=click.IntRange(1, 1024), default=32, show_default=True, help="Of a plan.")
 @click.option(
     "--images",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of some dozens of images such as will come; int8 takes its scales from them.",
+    help="Folder of some dozens of images such as will come, for the scales of int8 and to judge plans by.",
 )
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), default=Path(), help="Folder.  [default: this one]"
 )
 def build(
-    architecture: str,
+    model: str,
     checkpoint: Path | None,
     size: tuple[int, int] | None,
     name: str | None,
     skeleton: str | None,
     detector: str,
-    precision: str | None,
+    device: str | None,
+    precision: Precision | None,
+    max_batch: int,
     images: Path | None,
     out: Path,
 ) -> None:
-    """Turn a checkpoint of ARCHITECTURE into an ONNX graph and a catalogue file, proved to give what torch gives; or,
-    with --precision int8, a MODEL of the catalogue into one for the CPU, held to what it gives in fp32.
+    """Make TensorRT plans of a MODEL of the catalogue and of its detector, for this machine's GPU; or, with --precision
+    int8 --for cpu, a model for the CPU, held to what it gives in fp32.
+
+    With --checkpoint: turn a checkpoint of ARCHITECTURE into an ONNX graph and a catalogue file, proved to give what
+    torch gives, and into a plan where there is a GPU or --precision asks for one.
 
     ARCHITECTURE: simple-baseline-r50, simple-baseline-r101, simple-baseline-r152, hrnet-w32, hrnet-w48,
     higherhrnet-w32, higherhrnet-w48, hourglass-8 or cpn-r50.
     """
-    if (checkpoint is None) == (precision is None):
-        raise click.UsageError("give a --checkpoint of an ARCHITECTURE, or a --precision for a MODEL of the catalogue")
-    if checkpoint is None:
-        _say_how_to_serve(*build_twin(architecture, images, out))
+    gpu = find_gpu()
+    device = device or ("cpu" if precision == "int8" and gpu is None else "gpu")
+    if checkpoint is not None:
+        found_by = None if detector == "none" else detector
+        catalogue = _build_checkpoint(model, checkpoint, size, name, skeleton, found_by, out)
+        if device == "gpu" and (precision is not None or gpu is not None):
+            build_plans(load([*_catalogues(), catalogue]), [name or model], precision or "fp16", max_batch, images)
+        _say_how_to_serve(name or model, catalogue)
         return
+    if given := [f"--{key}" for key, value in {"size": size, "name": name, "skeleton": skeleton}.items() if value]:
+        raise click.UsageError(f"{', '.join(given)}: only with --checkpoint; the catalogue says it of {model}")
+    if device == "cpu":
+        if precision != "int8":
+            raise click.UsageError("for the CPU there are int8 models to build; the others are served as they are")
+        _say_how_to_serve(*build_twin(model, images, out))
+        return
+    known = load()
+    build_plans(known, [part.name for part in reversed(known.parts(model))], precision or "fp16", max_batch, images)
+
+
+def _say_how_to_serve(name: str, catalogue: Path) -> None:
+    catalogues = os.pathsep.join(str(path.resolve()) for path in [*_catalogues(), catalogue])
+    click.echo(f"serve it: POSEWIRE_CATALOGUE={catalogues} posewire serve --model {name}")
+
+
+def _catalogues() -> list[Path]:
+    return [Path(part) for part in os.environ.get("POSEWIRE_CATALOGUE", "").split(os.pathsep) if part]
+
+
+def _build_checkpoint(
+    architecture: str,
+    checkpoint: Path,
+    size: tuple[int, int] | None,
+    name: str | None,
+    skeleton: str | None,
+    detector: str | None,
+    out: Path,
+) -> Path:
+    """Build the model and say so. Returns its catalogue file."""
     try:
         import torch  # noqa: F401  # the extra, whose absence is the user's to mend
     except ModuleNotFoundError as error:
@@ -81,11 +137,9 @@ def build(
     from engines.build.export import ExportError
     from engines.networks.checkpoints import CheckpointError
 
-    if detector != "none":
+    if detector is not None:
         load()[detector]  # says now what serving would say later
-    order = Order(
-        architecture, checkpoint, name or architecture, size, skeleton, None if detector == "none" else detector
-    )
+    order = Order(architecture, checkpoint, name or architecture, size, skeleton, detector)
     click.echo(f"reading {checkpoint}, exporting and comparing; this can take minutes", err=True)
     try:
         built = build_checkpoint(order, out)
@@ -98,10 +152,4 @@ def build(
         f"{built.graph}: input {pixels.height}x{pixels.width} {pixels.order}, {built.skeleton}, "
         f"differs from torch by {built.difference:.1e} of the largest value"
     )
-    _say_how_to_serve(order.name, built.catalogue)
-
-
-def _say_how_to_serve(name: str, catalogue: Path) -> None:
-    known = [str(Path(part).resolve()) for part in os.environ.get("POSEWIRE_CATALOGUE", "").split(os.pathsep) if part]
-    catalogues = os.pathsep.join([*known, str(catalogue.resolve())])
-    click.echo(f"serve it: POSEWIRE_CATALOGUE={catalogues} posewire serve --model {name}")
+    return built.catalogue

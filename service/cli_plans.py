@@ -1,0 +1,101 @@
+"""The plans that `posewire build` makes of catalogue models."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from engines.build.flavour import Flavour, find_flavour
+from engines.build.gpu import find_gpu
+from engines.catalogue import Catalogue, Model
+
+if TYPE_CHECKING:
+    from engines.build.manifest import Manifest
+    from engines.build.precision import Precision
+
+
+def build_plans(
+    catalogue: Catalogue, names: Sequence[str], precision: Precision, max_batch: int, images: Path | None
+) -> None:
+    """Build the plan of each of the models `names`, or find it built, and say so.
+
+    Raises ClickException with one line for what cannot be built, NoTensorRTError, FetchError and CatalogueError.
+    """
+    flavour = find_flavour(find_gpu())
+    try:
+        import onnxscript  # noqa: F401  # the extra, whose absence is the user's to mend
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"building needs onnx and onnxscript: pip install 'posewire[{_extra(flavour)}]'"
+        ) from error
+    for name in names:
+        with _interruptible():
+            _build_plan(catalogue, catalogue[name], flavour, precision, max_batch, images)
+
+
+def _build_plan(
+    catalogue: Catalogue, model: Model, flavour: Flavour, precision: Precision, max_batch: int, images: Path | None
+) -> None:
+    from engines.build.compile import build_plan
+    from engines.build.crops import CalibrationError
+    from engines.build.evidence import evidence_for
+    from engines.build.models import order_for, plans_folder
+    from engines.build.plans import PlanBuildError, find_plan
+
+    built = False
+
+    def progress(share: float, phase: str) -> None:
+        nonlocal built
+        built = True
+        if sys.stderr.isatty():
+            click.echo(f"\r{model.name}: {100 * share:3.0f} % ({phase})\x1b[K", nl=share == 1, err=True)
+
+    def waiting() -> None:
+        click.echo(f"{model.name}: waiting for another process that builds this plan", err=True)
+
+    try:
+        order, folder = order_for(model, precision, max_batch), plans_folder(model)
+        if images is None and (found := find_plan(order, folder, flavour)) is not None:
+            click.echo(f"{model.name}: {found.path}\n  {_describe(found.manifest)}, already built")
+            return
+        click.echo(f"{model.name}: building with {flavour.name} {flavour.version} for {flavour.target}", err=True)
+        evidence = evidence_for(model, catalogue, images)
+        plan = build_plan(order, folder, flavour, evidence=evidence, progress=progress, waiting=waiting)
+    except (PlanBuildError, CalibrationError) as error:
+        raise click.ClickException(f"{model.name}: {error}") from error
+    except OSError as error:
+        raise click.ClickException(f"{error.filename or model.name}: {error.strerror or error}") from error
+    took = f"in {plan.manifest.seconds:.1f} s" if built else "already built"
+    click.echo(f"{model.name}: {plan.path}\n  {_describe(plan.manifest)}, {took}")
+    for report in plan.manifest.gate:
+        verdict = "passed" if report["passed"] else "refused: " + "; ".join(report["failures"])
+        click.echo(
+            f"  accuracy gate: {report['precision']} {verdict} ({report['crops']} crops, {report['compared']} compared)"
+        )
+    if not plan.manifest.gate and plan.manifest.precision != "fp32":
+        click.echo("  accuracy gate: not judged; that needs torch: pip install 'posewire[torch]'")
+
+
+def _describe(manifest: Manifest) -> str:
+    asked = "" if manifest.asked == manifest.precision else f" in place of {manifest.asked}"
+    return f"{manifest.precision}{asked}, batches of {', '.join(map(str, manifest.rungs))}"
+
+
+def _extra(flavour: Flavour) -> str:
+    return "rtx" if flavour.name.endswith("rtx") else "tensorrt"
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C end the process at once: TensorRT would hold it back for minutes, and nothing half-made is kept."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
