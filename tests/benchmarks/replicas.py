@@ -38,7 +38,7 @@ def scaling(catalogue: Path, shot: Shot) -> list[Row]:
     rows: list[Row] = []
     for size in _SIZES:
         with _fleet(size, catalogue, _BATCH_MS) as fleet:
-            closed_loop(fleet.port, [shot], concurrency=_CLIENTS, seconds=_SECONDS / 4)  # until slow-start is over
+            closed_loop(fleet.port, [shot], concurrency=_CLIENTS, seconds=_SECONDS / 4)  # until all are warm
             report = closed_loop(fleet.port, [shot], concurrency=_CLIENTS, seconds=_SECONDS)
         alone = rows[0]["images/s"] if rows else report.rate
         failed = sum(len(times) for status, times in report.latencies.items() if status != 200)
