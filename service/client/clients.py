@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Self, TypedDict, Unpack
 
 import httpx
 
@@ -22,26 +23,53 @@ _PATIENCE_S = 30.0
 _AT_ONCE = httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=30)
 
 
+class Options(TypedDict, total=False):
+    """Of a client. deadline: seconds for a still, with all its tries (10). patience: seconds for which a stream looks
+    for another connection (30).
+    """
+
+    api_key: str
+    deadline: float
+    patience: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Access:
+    """Where servers are, as whom they are asked, and how long it may take."""
+
+    urls: Sequence[str]
+    headers: Mapping[str, str]
+    deadline: float
+    patience: float
+
+    @staticmethod
+    def of(urls: str | Sequence[str], options: Options) -> _Access:
+        bases = [url.rstrip("/") for url in ([urls] if isinstance(urls, str) else urls)]
+        for url in bases:
+            if not url.startswith(("http://", "https://")):
+                raise ValueError(f"{url!r} is no URL of a server; it is like http://localhost:8000")
+        if not bases:
+            raise ValueError("name the URL of a server, like http://localhost:8000")
+        key = options.get("api_key", "")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        return _Access(bases, headers, options.get("deadline", _DEADLINE_S), options.get("patience", _PATIENCE_S))
+
+    def attempts(self, deadline: float | None) -> Attempts:
+        return Attempts(self.urls, self.deadline if deadline is None else deadline)
+
+    def stream(self, hello: Mapping[str, Any]) -> Stream:
+        return Stream(self.urls, self.headers, hello, self.patience)
+
+
 class AsyncClient:
     """A client for asyncio; may be used as a context manager.
 
-    urls: of a server or load balancer, or of several servers that are tried in turn. deadline: seconds for a still,
-    with all its tries. patience: seconds for which a stream looks for another connection.
+    urls: of a server or load balancer, or of several servers that are tried in turn. Raises ValueError for others.
     """
 
-    def __init__(
-        self,
-        urls: str | Sequence[str],
-        *,
-        api_key: str = "",
-        deadline: float = _DEADLINE_S,
-        patience: float = _PATIENCE_S,
-    ) -> None:
-        self._urls = _bases(urls)
-        self._headers = _headers(api_key)
-        self._deadline = deadline
-        self._patience = patience
-        self._http = httpx.AsyncClient(headers=self._headers, limits=_AT_ONCE)
+    def __init__(self, urls: str | Sequence[str], **options: Unpack[Options]) -> None:
+        self._access = _Access.of(urls, options)
+        self._http = httpx.AsyncClient(headers=self._access.headers, limits=_AT_ONCE)
 
     async def __aenter__(self) -> Self:
         return self
@@ -63,39 +91,29 @@ class AsyncClient:
         Raises ProblemError for what no server will answer, UnavailableError where none did in time.
         """
         still = Still.of(image, parameters)
-        attempts = Attempts(self._urls, deadline or self._deadline)
+        attempts = self._access.attempts(deadline)
         while True:
             try:
                 async with asyncio.timeout(attempts.left):  # httpx bounds each part of a request, not the whole
                     response = await self._http.post(**still.request(attempts))
                 answer = read_answer(response, attempts)
             except (httpx.TransportError, TimeoutError) as error:
-                answer = attempts.failed(f"{attempts.url}: {error or type(error).__name__}")
+                answer = attempts.failed(f"{attempts.url}: {str(error) or type(error).__name__}")
             if isinstance(answer, PoseResult):
                 return answer
             await asyncio.sleep(answer)
 
     def stream(self, **hello: Any) -> Stream:
         """A stream, to be entered with `async with`. The keywords are the members of a hello: model, skeleton, ..."""
-        return Stream(self._urls, self._headers, hello, self._patience)
+        return self._access.stream(hello)
 
 
 class Client:
     """A client for threads; may be used as a context manager. The parameters are those of AsyncClient."""
 
-    def __init__(
-        self,
-        urls: str | Sequence[str],
-        *,
-        api_key: str = "",
-        deadline: float = _DEADLINE_S,
-        patience: float = _PATIENCE_S,
-    ) -> None:
-        self._urls = _bases(urls)
-        self._headers = _headers(api_key)
-        self._deadline = deadline
-        self._patience = patience
-        self._http = httpx.Client(headers=self._headers, limits=_AT_ONCE)
+    def __init__(self, urls: str | Sequence[str], **options: Unpack[Options]) -> None:
+        self._access = _Access.of(urls, options)
+        self._http = httpx.Client(headers=self._access.headers, limits=_AT_ONCE)
 
     def __enter__(self) -> Self:
         return self
@@ -114,12 +132,12 @@ class Client:
     ) -> PoseResult:
         """See `AsyncClient.pose`."""
         still = Still.of(image, parameters)
-        attempts = Attempts(self._urls, deadline or self._deadline)
+        attempts = self._access.attempts(deadline)
         while True:
             try:
                 answer = read_answer(self._http.post(**still.request(attempts)), attempts)
             except httpx.TransportError as error:
-                answer = attempts.failed(f"{attempts.url}: {error or type(error).__name__}")
+                answer = attempts.failed(f"{attempts.url}: {str(error) or type(error).__name__}")
             if isinstance(answer, PoseResult):
                 return answer
             time.sleep(answer)
@@ -133,7 +151,7 @@ class Client:
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever, name="posewire-client", daemon=True)
         thread.start()
-        stream = Stream(self._urls, self._headers, hello, self._patience)
+        stream = self._access.stream(hello)
         try:
             asyncio.run_coroutine_threadsafe(stream.__aenter__(), loop).result()
             for picture in pictures:
@@ -143,17 +161,3 @@ class Client:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()
-
-
-def _bases(urls: str | Sequence[str]) -> list[str]:
-    bases = [url.rstrip("/") for url in ([urls] if isinstance(urls, str) else urls)]
-    for url in bases:
-        if not url.startswith(("http://", "https://")):
-            raise ValueError(f"{url!r} is no URL of a server; it is like http://localhost:8000")
-    if not bases:
-        raise ValueError("name the URL of a server, like http://localhost:8000")
-    return bases
-
-
-def _headers(api_key: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {api_key}"} if api_key else {}

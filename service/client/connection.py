@@ -84,7 +84,7 @@ class Connection:
                 raise ProblemError(status, "", f"{url}/stream is no stream of Posewire's") from error
             raise LostError(f"{url} answered {status}") from error
         except (OSError, TimeoutError, InvalidHandshake) as error:
-            raise LostError(f"{url}: {error or 'no answer'}") from error
+            raise LostError(f"{url}: {str(error) or type(error).__name__}") from error
         return Connection(socket)
 
     async def greet(self, hello: Mapping[str, Any]) -> Mapping[str, Any]:
