@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from engines.runtimes.operators.node import Factory, Function, Node, dtype_of
-
-_BLOCK = 1024
-"""How many boxes are compared with all others at once, which bounds the memory."""
 
 
 def _non_max_suppression(node: Node) -> Function:
@@ -54,32 +53,26 @@ def _corners(boxes: Tensor, centred: bool) -> Tensor:
 def _kept(corners: Tensor, scores: Tensor, limit: int, most_overlap: float, least_score: float) -> Tensor:
     """The indices of the boxes of one class that stay, best first, at most `limit` of them."""
     candidates = torch.nonzero(scores > least_score).squeeze(1)
-    order = torch.argsort(scores[candidates], descending=True, stable=True)
-    candidates = candidates[order]
-    overlaps = _overlaps_better(corners[candidates], most_overlap)
-    # A box falls to a better one that itself stays. Repeating that settles from the best box on, one link of the
-    # longest chain of overlaps a round: a handful of rounds, each a product of a matrix, where a loop takes one a box.
-    stays = torch.ones(len(candidates), dtype=torch.bool, device=corners.device)
-    while True:
-        now = ~(overlaps & stays[:, None]).any(0)
-        if torch.equal(now, stays):
-            return candidates[stays][:limit]
-        stays = now
+    candidates = candidates[torch.argsort(scores[candidates], descending=True, stable=True)]
+    # One box after the other, which a device does slowly: the host takes microseconds a box.
+    chosen = _greedy(corners[candidates].cpu().numpy(), limit, most_overlap)
+    return candidates[torch.tensor(chosen, dtype=torch.long, device=candidates.device)]
 
 
-def _overlaps_better(boxes: Tensor, most: float) -> Tensor:
-    """(n, n): whether the box of the row comes before that of the column and overlaps it by more than `most`."""
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    found = torch.empty(len(boxes), len(boxes), dtype=torch.bool, device=boxes.device)
-    for start in range(0, len(boxes), _BLOCK):
-        some = slice(start, start + _BLOCK)
-        sides = torch.minimum(boxes[some, None, 2:], boxes[None, :, 2:]) - torch.maximum(
-            boxes[some, None, :2], boxes[None, :, :2]
-        )
-        shared = sides.clamp_min(0).prod(2)
-        union = areas[some, None] + areas[None] - shared
-        found[some] = shared > most * union
-    return found.triu(1)
+def _greedy(boxes: NDArray[np.float32], limit: int, most_overlap: float) -> list[int]:
+    """The boxes that overlap no earlier one of them by more than `most_overlap`, until there are `limit`."""
+    kept: list[int] = []
+    left = np.arange(len(boxes))
+    with np.errstate(over="ignore", invalid="ignore"):  # boxes without end overlap nothing
+        areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+        while len(left) and len(kept) < limit:
+            first, left = left[0], left[1:]
+            kept.append(int(first))
+            others = boxes[left]
+            sides = np.minimum(others[:, 2:], boxes[first, 2:]) - np.maximum(others[:, :2], boxes[first, :2])
+            shared = sides.clip(0).prod(1)
+            left = left[~(shared > most_overlap * (areas[left] + areas[first] - shared))]
+    return kept
 
 
 SUPPRESSION: dict[str, Factory] = {"NonMaxSuppression": _non_max_suppression}
