@@ -45,7 +45,7 @@ def _build_plan(
     from engines.build.compile import build_plan
     from engines.build.crops import CalibrationError
     from engines.build.evidence import evidence_for
-    from engines.build.models import order_for, plans_folder
+    from engines.build.models import order_for, plan_runner, plans_folder
     from engines.build.plans import PlanBuildError, find_plan
 
     built = False
@@ -66,7 +66,9 @@ def _build_plan(
             return
         click.echo(f"{model.name}: building with {flavour.name} {flavour.version} for {flavour.target}", err=True)
         evidence = evidence_for(model, catalogue, images)
-        plan = build_plan(order, folder, flavour, evidence=evidence, progress=progress, waiting=waiting)
+        plan = build_plan(
+            order, folder, flavour, evidence=evidence, run=plan_runner(order), progress=progress, waiting=waiting
+        )
     except (PlanBuildError, CalibrationError) as error:
         raise click.ClickException(f"{model.name}: {error}") from error
     except OSError as error:

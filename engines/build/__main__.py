@@ -18,7 +18,7 @@ from engines.build.compile import build_plan
 from engines.build.evidence import evidence_for
 from engines.build.flavour import NoTensorRTError, find_flavour
 from engines.build.gpu import find_gpu
-from engines.build.models import order_for, plans_folder
+from engines.build.models import order_for, plan_runner, plans_folder
 from engines.build.plans import PlanBuildError
 from engines.catalogue import CatalogueError, FetchError, load
 
@@ -38,7 +38,12 @@ def main(name: str, precision: str, max_batch: str) -> int:
         order = order_for(model, cast("Precision", precision), int(max_batch))
         evidence = evidence_for(model, catalogue)
         plan = build_plan(
-            order, plans_folder(model), find_flavour(find_gpu()), evidence=evidence, progress=_say_progress
+            order,
+            plans_folder(model),
+            find_flavour(find_gpu()),
+            evidence=evidence,
+            run=plan_runner(order),
+            progress=_say_progress,
         )
     except (PlanBuildError, NoTensorRTError, CatalogueError, FetchError, OSError) as error:
         _say(error=str(error))

@@ -15,7 +15,7 @@ from engines.build.pixels import prepare
 from engines.build.plans import PlanBuildError, PlanOrder
 from engines.build.precision import Precision, PrecisionError, convert
 from engines.build.suppression import cut_suppression
-from engines.runtimes import open_runtime
+from engines.runtimes import Runtime, open_runtime
 from engines.runtimes.base import PixelInput
 
 
@@ -68,7 +68,12 @@ class Workshop:
             candidate = open_runtime(graph, "torch", precision="fp32", max_batch=1, device="cpu")
         except ValueError as error:  # torch is not installed, or has no function for an operator
             raise NotJudgedError(str(error)) from error
-        reference = open_runtime(self.graph("fp32", evidence), precision="fp32", max_batch=1)
-        with closing(candidate), closing(reference):
-            batches = as_inputs(graph, evidence.crops, pixels)  # one by one: there are graphs that take no batch
+        with closing(candidate):
+            return self.compare(precision, candidate, evidence, pixels)
+
+    def compare(self, precision: Precision, candidate: Runtime, evidence: Evidence, pixels: PixelInput) -> GateReport:
+        """How far what `candidate` gives is from what the graph gives in fp32."""
+        graph = self.graph("fp32", evidence)
+        batches = as_inputs(graph, evidence.crops, pixels)  # one by one: there are graphs that take no batch
+        with closing(open_runtime(graph, precision="fp32", max_batch=1)) as reference:
             return compare(reference.run, candidate.run, batches, evidence.read, precision, dense=evidence.dense)

@@ -9,8 +9,10 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from engines.build.attempts import NotJudgedError, Workshop
 from engines.build.builder import EngineBuilder, Progress
@@ -23,9 +25,15 @@ from engines.build.manifest import Manifest, PlanFile, manifest_path
 from engines.build.plans import PlanBuildError, PlanOrder, find_plan
 from engines.build.precision import Precision
 from engines.locks import locked
-from engines.runtimes import open_runtime
+from engines.runtimes import Runtime, open_runtime
+from engines.runtimes.base import PixelInput
 
 _logger = logging.getLogger(__name__)
+
+
+class _Built(NamedTuple):
+    plan: bytes
+    manifest: Manifest
 
 
 def build_plan(
@@ -34,6 +42,7 @@ def build_plan(
     flavour: Flavour,
     *,
     evidence: Evidence | None = None,
+    run: Callable[[Path], Runtime] | None = None,
     progress: Progress | None = None,
     waiting: Callable[[], None] | None = None,
 ) -> PlanFile:
@@ -41,6 +50,7 @@ def build_plan(
 
     evidence: what int8 is calibrated on and every precision judged by; without it there is no judging. A plan that is
     there is taken as it is, unless it was judged by other images than those of the evidence.
+    run: opens a plan where there is a GPU, so that the plan itself is judged, and not the graph that it is made of.
     waiting: called if another process is building it; its plan is then the one returned. Raises PlanBuildError.
     """
     key = order.key(flavour)
@@ -52,41 +62,74 @@ def build_plan(
             return found
         for stale in cache_dir.glob(f".{path.stem}-*"):  # of a builder that was killed: only the lock's holder writes
             stale.unlink()
-        return _build(order, key, path, flavour, evidence, progress)
+        built = _build(order, key, path, flavour, evidence, run, progress)
+        return _publish(path, *built)
 
 
 def _build(
-    order: PlanOrder, key: PlanKey, path: Path, flavour: Flavour, evidence: Evidence | None, progress: Progress | None
-) -> PlanFile:
+    order: PlanOrder,
+    key: PlanKey,
+    path: Path,
+    flavour: Flavour,
+    evidence: Evidence | None,
+    run: Callable[[Path], Runtime] | None,
+    progress: Progress | None,
+) -> _Built:
     if not flavour.builds:
         raise PlanBuildError(f"{flavour.name} {flavour.version} here only runs plans: pip install 'posewire[tensorrt]'")
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="posewire-build-") as folder:
         workshop = Workshop(order, Path(folder))
-        precision, reports = _choose(workshop, order, evidence)
-        graph = workshop.graph(precision, evidence)
-        engine = EngineBuilder(flavour, graph.read_bytes())
-        rungs = key.rungs if _batches(graph) else (1,)
-    plan = engine.build(rungs, path.parent / f"{key.flavour}{key.version}-{key.gpu}.timings", progress)
-    manifest = Manifest(
-        key=key.digest,
-        onnx_sha256=key.onnx_sha256,
-        plan_sha256=hashlib.sha256(plan).hexdigest(),
-        flavour=flavour.name,
-        version=flavour.version,
-        gpu=flavour.target,
-        asked=order.precision,
-        precision=precision,
-        rungs=rungs,
-        pixels=order.pixels,
-        inputs=engine.inputs,
-        outputs=engine.outputs,
-        built_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        seconds=round(time.monotonic() - started, 3),
-        evidence=None if evidence is None or evidence.drawn else evidence.digest,
-        gate=tuple(json.loads(report.to_json()) for report in reports),
-    )
-    return _publish(path, plan, manifest)
+
+        def build(precision: Precision) -> _Built:
+            graph = workshop.graph(precision, evidence)
+            engine = EngineBuilder(flavour, graph.read_bytes())
+            rungs = key.rungs if _batches(graph) else (1,)
+            plan = engine.build(rungs, path.parent / f"{key.flavour}{key.version}-{key.gpu}.timings", progress)
+            manifest = Manifest(
+                key=key.digest,
+                onnx_sha256=key.onnx_sha256,
+                plan_sha256=hashlib.sha256(plan).hexdigest(),
+                flavour=flavour.name,
+                version=flavour.version,
+                gpu=flavour.target,
+                asked=order.precision,
+                precision=precision,
+                rungs=rungs,
+                pixels=order.pixels,
+                inputs=engine.inputs,
+                outputs=engine.outputs,
+                built_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                seconds=0.0,
+                evidence=None if evidence is None or evidence.drawn else evidence.digest,
+            )
+            return _Built(plan, manifest)
+
+        if run is None or evidence is None or order.pixels is None:
+            precision, reports = _choose(workshop, order, evidence)
+            built = build(precision)
+        else:
+            judge = _plan_judge(workshop, evidence, order.pixels, run, Path(folder))
+            built, reports = choose(order.precision, build, judge)
+    seconds = round(time.monotonic() - started, 3)
+    gate = tuple(json.loads(report.to_json()) for report in reports)
+    return built._replace(manifest=replace(built.manifest, seconds=seconds, gate=gate))
+
+
+def _plan_judge(
+    workshop: Workshop, evidence: Evidence, pixels: PixelInput, run: Callable[[Path], Runtime], folder: Path
+) -> Callable[[Precision, _Built], GateReport]:
+    def judge(precision: Precision, built: _Built) -> GateReport:
+        draft = folder / f"{precision}.plan"
+        _publish(draft, *built)
+        try:
+            runtime = run(draft)
+        except (RuntimeError, ValueError) as error:
+            raise PlanBuildError(f"the plan does not run here: {error}") from error
+        with closing(runtime):
+            return workshop.compare(precision, runtime, evidence, pixels)
+
+    return judge
 
 
 def _choose(workshop: Workshop, order: PlanOrder, evidence: Evidence | None) -> tuple[Precision, Sequence[GateReport]]:

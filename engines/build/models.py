@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engines.build.gpu import find_gpu
 from engines.build.plans import PlanOrder
 from engines.catalogue import Model
 from engines.families import open_detector, open_estimator, open_finder
+from engines.runtimes import Runtime, open_runtime
 
 if TYPE_CHECKING:
     from engines.build.precision import Precision
@@ -20,6 +23,13 @@ def order_for(model: Model, precision: Precision, max_batch: int) -> PlanOrder:
     else:
         outputs = open_estimator(model).outputs if model.role == "estimator" else open_finder(model).outputs
     return PlanOrder(model.fetch(), precision, max_batch, model.input, outputs, model.name)
+
+
+def plan_runner(order: PlanOrder) -> Callable[[Path], Runtime] | None:
+    """Opens plans of this order, where there is a GPU to run them."""
+    if find_gpu() is None:
+        return None
+    return lambda plan: open_runtime(plan, "tensorrt", pixels=order.pixels)
 
 
 def plans_folder(model: Model) -> Path:

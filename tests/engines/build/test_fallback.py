@@ -14,10 +14,12 @@ pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX: pip install 'pos
 from engines.build.compile import build_plan
 from engines.build.evidence import Evidence
 from engines.build.flavour import TENSORRT_RTX, Flavour, find_flavour
+from engines.build.manifest import PlanFile
 from engines.build.plans import PlanBuildError, PlanOrder
 from engines.families.heatmap import Heatmap
 from engines.families.reading import Found
 from engines.poses import Region
+from engines.runtimes import Runtime, open_runtime
 from engines.runtimes.base import Arrays, PixelInput
 from engines.skeletons import COCO_17
 from tests.engines.build.small import save_network, spot_finder, spots, there_and_back
@@ -32,7 +34,8 @@ def rtx() -> Flavour:
 
 def read(outputs: Arrays) -> Sequence[Found]:
     """Seventeen keypoints of each image."""
-    poses = Heatmap(PIXELS, COCO_17).decode({"maps": outputs["maps"]}, [Region(12, 16, 24, 32)] * len(outputs["maps"]))
+    [maps] = outputs.values()  # OpenVINO may call it by another of its names
+    poses = Heatmap(PIXELS, COCO_17).decode({"maps": maps}, [Region(12, 16, 24, 32)] * len(maps))
     return [poses.select(slice(n, n + 1)) for n in range(len(poses))]
 
 
@@ -80,3 +83,33 @@ def test_int8_needs_real_images(tmp_path: Path, rtx: Flavour) -> None:
         build_plan(order, tmp_path, rtx, evidence=evidence(drawn=True))
     manifest = build_plan(order, tmp_path, rtx, evidence=evidence()).manifest
     assert manifest.gate[0]["precision"] == "int8"
+
+
+def test_with_a_gpu_the_plan_itself_is_judged(tmp_path: Path, rtx: Flavour) -> None:
+    """Here OpenVINO stands for the GPU: it runs a sound graph for each plan but the first, whose network is another."""
+    sound = save_network(tmp_path / "sound.onnx", constants=spot_finder())
+    negated = {name: -values for name, values in spot_finder().items()}
+    other = save_network(tmp_path / "other.onnx", constants=negated)
+    opened: list[str] = []
+
+    def run(plan: Path) -> Runtime:
+        assert PlanFile.open(plan).read()
+        opened.append(plan.name)
+        graph = other if len(opened) == 1 else sound
+        return open_runtime(graph, precision="fp32", max_batch=1, pixels=PIXELS)
+
+    order = PlanOrder(sound, "fp16", 1, PIXELS)
+    manifest = build_plan(order, tmp_path / "plans", rtx, evidence=evidence(), run=run).manifest
+    assert opened == ["fp16.plan", "bf16.plan"]
+    assert [(report["precision"], report["passed"]) for report in manifest.gate] == [("fp16", False), ("bf16", True)]
+    assert manifest.precision == "bf16"
+
+
+def test_a_plan_that_does_not_run_is_no_plan(tmp_path: Path, rtx: Flavour) -> None:
+    def run(_plan: Path) -> Runtime:
+        raise ValueError("no such device")
+
+    order = PlanOrder(save_network(tmp_path / "sound.onnx", constants=spot_finder()), "fp16", 1, PIXELS)
+    with pytest.raises(PlanBuildError, match="the plan does not run here: no such device"):
+        build_plan(order, tmp_path / "plans", rtx, evidence=evidence(), run=run)
+    assert not list((tmp_path / "plans").glob("*.plan"))
