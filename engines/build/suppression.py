@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from engines.build.pruning import prune
 
 _CANDIDATES = 1000
+_MOST_CHOSEN = 3840  # TensorRT's largest K
 _LABEL = 0  # a person, in COCO's order
 _DETECTOR = {"dets", "labels"}
 _OPSET = 13  # from which axes are inputs
@@ -35,6 +36,7 @@ def cut_suppression(model: ModelProto) -> ModelProto:
         cut.CopyFrom(model)
     graph = cut.graph
     prune(graph, (boxes, scores))
+    _bound_choices(graph)
     graph.node.extend(_best_people(boxes, scores))
     graph.initializer.extend(_constants())
     del graph.value_info[:]
@@ -42,6 +44,19 @@ def cut_suppression(model: ModelProto) -> ModelProto:
     graph.output.append(helper.make_tensor_value_info("dets", TensorProto.FLOAT, ["n", "k", 5]))
     graph.output.append(helper.make_tensor_value_info("labels", TensorProto.INT64, ["n", "k"]))
     return cut
+
+
+def _bound_choices(graph: GraphProto) -> None:
+    """Let the choices that the graph makes before suppression be of as many candidates as TensorRT can choose."""
+    nodes: list[NodeProto] = []
+    for node in graph.node:
+        if node.op_type == "TopK":
+            bounded = f"{node.name or node.output[0]}/bounded"
+            nodes.append(helper.make_node("Min", [node.input[1], "cut/limit"], [bounded], name=bounded))
+            node.input[1] = bounded
+        nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _opset(model: ModelProto) -> int:
@@ -71,6 +86,7 @@ def _constants() -> list[TensorProto]:
         "one": np.array([1], np.int64),
         "zero": np.array(_LABEL, np.int64),
         "most": np.array([_CANDIDATES], np.int64),
+        "limit": np.array([_MOST_CHOSEN], np.int64),
         "last": np.array([-1], np.int64),
         "corners": np.array([1, 1, 4], np.int64),
     }

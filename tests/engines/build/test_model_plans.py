@@ -64,7 +64,7 @@ def test_a_network_of_the_papers_becomes_a_plan(
 
 
 @needs_shared
-@pytest.mark.parametrize("name", ["rtmdet-nano-320", "simplepose"])
+@pytest.mark.parametrize("name", ["rtmdet-nano-640", "rtmdet-nano-320", "simplepose"])
 def test_a_published_graph_becomes_a_plan(tmp_path: Path, name: str) -> None:
     model = load([weights_catalogue(tmp_path)])[name]
     role = open_detector(model) if model.role == "detector" else open_estimator(model)
