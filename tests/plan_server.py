@@ -12,12 +12,13 @@ from typing import Any
 from unittest.mock import patch
 
 from engines.build.gpu import Gpu
-from engines.runtimes import Runtime, open_runtime
+from engines.runtimes import Runtime, devices, open_runtime
 from service import backends
 from service.cli import main
 
 
-def _open(path: Path, backend: str, **options: Any) -> Runtime:
+def _open(path: Path, backend: str, *, device: str, **options: Any) -> Runtime:
+    assert device == ("cuda:0" if backend == "tensorrt" else "cpu")
     if backend != "tensorrt":
         return open_runtime(path, "openvino", **options)
     assert path.suffix == ".plan"
@@ -26,5 +27,6 @@ def _open(path: Path, backend: str, **options: Any) -> Runtime:
 
 if __name__ == "__main__":
     gpu = patch.object(backends, "find_gpu", lambda: Gpu("A GPU", (8, 9)))
-    with gpu, patch.object(backends, "open_runtime", _open):
+    visible = patch.object(backends, "visible_devices", lambda name: ("cuda:0" if name == "tensorrt" else "cpu",))
+    with gpu, visible, patch.object(devices, "open_runtime", _open):
         main()

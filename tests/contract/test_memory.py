@@ -10,7 +10,8 @@ import pytest
 from engines.runtimes import Runtime
 from tests.contract.network import INPUT, crops
 
-RUNS = 600
+RUNS = 300
+ROUNDS = 3
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -27,7 +28,10 @@ def test_memory_stays_flat_over_many_runs(runtime: Runtime) -> None:
         outputs = (runtime.run({INPUT: batches[n % len(batches)]}) for n in range(times))
         return sum(array.nbytes for given in outputs for array in given.values())
 
-    run(RUNS // 2)
-    before = _resident()
-    returned = run(RUNS)
-    assert _resident() - before < returned / 4, "more than a quarter of what came out is still here"
+    run(RUNS)
+    kept = []  # in each round; what pools keep of one, they use in the next, while a leak goes on
+    for _ in range(ROUNDS):
+        before = _resident()
+        returned = run(RUNS)
+        kept.append(_resident() - before)
+    assert min(kept) < returned / 4, f"of {returned} bytes that came out of each round, {kept} are still here"
