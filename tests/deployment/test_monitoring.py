@@ -101,7 +101,9 @@ def test_every_query_has_an_answer_where_there_was_traffic(busy: Fleet, jpeg: by
             raise AssertionError(f"nothing answers {unanswered()}") from None
         for alert in ALERTS:
             watcher.ask(alert["expr"])
-        assert {float(series["value"][1]) > 0 for series in watcher.ask(autoscaler_query())} == {True}
+        waits = [float(series["value"][1]) for series in watcher.ask(autoscaler_query())]
+        assert len(waits) == len(replicas)
+        assert 0 <= min(waits) < max(waits)  # one of them may have had all the requests of the last minute
         told = metric_names(*(f"{replica.url}/metrics" for replica in busy.replicas), f"http://{stats}/metrics")
         told |= {"up"}
         for query in (*QUERIES, *(alert["expr"] for alert in ALERTS)):

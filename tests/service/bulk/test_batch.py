@@ -107,7 +107,7 @@ def test_after_kill_9_the_same_command_gives_what_an_undisturbed_run_gives(
     folder = tmp_path / "results"
     command = (archive, folder, *OPTIONS, *where)
     end(start(catalogue, *command), signal.SIGKILL, lambda: in_a_video(folder))
-    assert list(folder.glob("parts/*.journal"))
+    assert where or list(folder.glob("parts/*.journal"))  # an actor of Ray may finish its video before it hears of it
     end(start(catalogue, *command), signal.SIGKILL, lambda: between_images(folder))
     assert not (folder / "SHA256SUMS").exists()
     code, said = batch(catalogue, *command)
