@@ -12,6 +12,9 @@ from engines.fetching.sources import FetchError
 MAX_MEMBER_BYTES = 4 << 30
 """The largest file that is unpacked: no model comes near it, a zip bomb would."""
 
+UNSOUND_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
+"""What reading a zip raises that is broken, or (the last two) encrypted or compressed in a way Python does not know."""
+
 
 def take(archive: Path, member: str, target: Path, *, origin: str) -> None:
     """Write one member of the zip at `archive` to `target`, under a name of ours, whatever the archive calls it.
@@ -26,8 +29,7 @@ def take(archive: Path, member: str, target: Path, *, origin: str) -> None:
                 raise FetchError(f"{member} in {origin} is larger than {MAX_MEMBER_BYTES >> 30} GiB")
             with content.open(info) as source, target.open("wb") as sink:
                 shutil.copyfileobj(source, sink, 1 << 20)
-    # RuntimeError and NotImplementedError: encrypted, or compressed in a way that Python does not know
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+    except UNSOUND_ZIP as error:
         raise FetchError(
             f"what {origin} gave is not a sound zip: {error}",
             "a source that is the model file itself must end in that file's name",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import zipfile
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
+from engines.fetching.archives import UNSOUND_ZIP
 from service.bulk.errors import UnreadableError
 from service.bulk.listing import Entry, Kind
 
@@ -144,6 +144,5 @@ def _readable() -> Iterator[None]:
         yield
     except OSError as error:
         raise UnreadableError(f"cannot be read: {error.strerror or error}") from error
-    # RuntimeError and NotImplementedError: encrypted, or compressed in a way that Python does not know
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+    except UNSOUND_ZIP as error:
         raise UnreadableError(f"cannot be unpacked: {error}") from error

@@ -7,9 +7,6 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from engines.poses import Floats
 from service.streams.protocol import Hello
 
@@ -74,7 +71,6 @@ class Reply:
 
 
 Request = Begin | Expect | Follow | End
-Boxes = NDArray[np.float32]
 
 
 def encode(message: object) -> bytes:
