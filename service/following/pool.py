@@ -78,7 +78,11 @@ class Following:
                 task.add_done_callback(self._closing.discard)
             if len(self._processes) < min(self._most, self._streams):
                 process = self._new()
-                await process.start()
+                try:
+                    await process.start()
+                except BaseException:  # the stream that needs it may have been left meanwhile
+                    await process.close()
+                    raise
                 self._processes.append(process)
             roomiest = max(self._processes, key=lambda process: len(process.free))
             return Place(roomiest, roomiest.free.pop())

@@ -54,13 +54,17 @@ class FollowingProcess(asyncio.Protocol):
     async def start(self) -> None:
         """Start the process; it may still import what it needs when this returns. Raises OSError where none can be."""
         ours, theirs = socket.socketpair()
-        with theirs:
-            fds = theirs.fileno(), self.arena.fd
-            arguments = map(str, (*fds, *self._measures))
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "service.following.child", *arguments, stdin=DEVNULL, pass_fds=fds
-            )
-        self._transport, _ = await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=ours)
+        try:
+            with theirs:
+                fds = theirs.fileno(), self.arena.fd
+                arguments = map(str, (*fds, *self._measures))
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", "service.following.child", *arguments, stdin=DEVNULL, pass_fds=fds
+                )
+            self._transport, _ = await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=ours)
+        except BaseException:
+            ours.close()
+            raise
 
     async def ask(self, request: Request) -> tuple[Any, float]:
         """The reply, and the seconds of work in it. Raises FollowingError and ProcessEndedError."""

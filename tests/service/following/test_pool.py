@@ -17,6 +17,7 @@ from service.following.process import FollowingError, ProcessEndedError
 from service.streams.protocol import Hello
 from tests.following import followers
 from tests.service.tracking.people import people
+from tests.waiting import until
 
 FRAME = np.random.default_rng(5).integers(0, 256, (240, 320, 3)).astype(np.uint8)
 NOBODY = Poses.empty(COCO_17)
@@ -57,6 +58,21 @@ def test_streams_spread_over_the_processes_and_know_nothing_of_each_other() -> N
             first, _ = await one.follow(people([(80, 120)]), FRAME, 1.1)
             assert (first.ids.tolist(), both.ids.tolist()) == ([1], [1, 2])
             assert [len(process.free) for process in following.processes] == [3, 3]
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("turns", range(1, 8))
+def test_a_stream_that_is_left_while_its_process_starts_leaves_nothing_open(turns: int) -> None:
+    async def story() -> None:
+        before = os.listdir("/proc/self/fd")
+        async with followers() as following, following.stream(COCO_17, Hello()) as stream:
+            asking = asyncio.create_task(stream.follow(NOBODY, FRAME, 1.0))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+        await until(lambda: os.listdir("/proc/self/fd") == before)
 
     asyncio.run(story())
 
