@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,17 +63,22 @@ def test_streams_spread_over_the_processes_and_know_nothing_of_each_other() -> N
     asyncio.run(story())
 
 
+def open_files() -> int:
+    """How many this process has."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 @pytest.mark.parametrize("turns", range(1, 8))
 def test_a_stream_that_is_left_while_its_process_starts_leaves_nothing_open(turns: int) -> None:
     async def story() -> None:
-        before = os.listdir("/proc/self/fd")
+        before = open_files()
         async with followers() as following, following.stream(COCO_17, Hello()) as stream:
             asking = asyncio.create_task(stream.follow(NOBODY, FRAME, 1.0))
             for _ in range(turns):
                 await asyncio.sleep(0)
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
-        await until(lambda: os.listdir("/proc/self/fd") == before)
+        await until(lambda: open_files() == before)
 
     asyncio.run(story())
 
