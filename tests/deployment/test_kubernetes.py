@@ -98,6 +98,13 @@ def test_replicas_are_given_settings_that_they_have_and_time_to_drain() -> None:
     assert environment["POSEWIRE_REDIS_URL"] == "redis://posewire-redis:6379/0"
 
 
+def test_no_service_puts_settings_of_its_own_into_the_environment() -> None:
+    """Kubernetes tells pods of every Service: of `posewire` by POSEWIRE_PORT=tcp://10.0.0.1:80 among others."""
+    links = {f"{d['metadata']['name'].upper().replace('-', '_')}_PORT" for d in BASE if d["kind"] == "Service"}
+    assert links & {f"POSEWIRE_{name}".upper() for name in Settings.model_fields}
+    assert find("Deployment")["spec"]["template"]["spec"]["enableServiceLinks"] is False
+
+
 def test_pods_run_the_image_as_it_is_meant() -> None:
     spec = find("Deployment")["spec"]["template"]["spec"]
     [container] = spec["containers"]
