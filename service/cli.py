@@ -22,7 +22,7 @@ from service.choice import choose, fetch_progress
 from service.cli_batch import batch
 from service.cli_build import build
 from service.cli_eval import evaluate
-from service.config import Settings
+from service.config import Settings, SettingsError, explain
 
 _MODEL_HELP = "Model to use; several, separated by commas, for serve. auto takes the best that can be had."
 
@@ -37,9 +37,9 @@ class _Command(click.Group):
         except (CatalogueError, FetchError, NoTensorRTError, UnknownModelError) as error:
             raise click.ClickException(str(error)) from error
         except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(str(part) for part in first["loc"])
-            raise click.UsageError(f"setting {name}: {first['msg']}, not {first['input']!r}") from error
+            raise click.UsageError(explain(error)) from error
+        except SettingsError as error:
+            raise click.UsageError(str(error)) from error
 
 
 @click.group(cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})

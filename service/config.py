@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import tomllib
+from difflib import get_close_matches
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SecretsSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
 
 
@@ -27,6 +29,10 @@ def _check_proxies(values: tuple[str, ...]) -> tuple[str, ...]:
         if values != ("*",):
             ip_network(value)  # an address is a network of one; ValueError says what is wrong
     return values
+
+
+class SettingsError(ValueError):
+    """A file or folder of settings that cannot be used; the message is for the user, and names it."""
 
 
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
@@ -44,6 +50,7 @@ class Settings(BaseSettings):
     )
     model: CommaList = Field(
         ("auto",),
+        min_length=1,
         validation_alias=AliasChoices("model", "POSEWIRE_MODEL"),
         description="models to serve, the first answers by default; auto takes the best that can be had",
     )
@@ -54,7 +61,9 @@ class Settings(BaseSettings):
         "auto", description="arithmetic of the networks; fp16 and int8 on GPUs alone"
     )
     devices: CommaList = Field(
-        ("auto",), description="GPUs that share the work of each network, such as cuda:0,cuda:1; auto: all there are"
+        ("auto",),
+        min_length=1,
+        description="GPUs that share the work of each network, such as cuda:0,cuda:1; auto: all there are",
     )
     crops: Literal["auto", "cpu", "device"] = Field(
         "auto", description="where crops are cut out: the cpu, the networks' device; auto: there if it is a GPU"
@@ -112,10 +121,40 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Command line, environment, the TOML file that POSEWIRE_CONFIG names, and files of the folder that
         POSEWIRE_SECRETS names: `posewire_resume_key` and the like, as container engines mount secrets.
+
+        Raises SettingsError.
         """
         sources = [init_settings, env_settings]
         if file := os.environ.get("POSEWIRE_CONFIG"):
-            sources.append(TomlConfigSettingsSource(settings_cls, Path(file)))
+            sources.append(InitSettingsSource(settings_cls, _read(Path(file), list(settings_cls.model_fields))))
         if folder := os.environ.get("POSEWIRE_SECRETS"):
+            if not Path(folder).is_dir():
+                raise SettingsError(f"POSEWIRE_SECRETS names {folder}, which is no folder")
             sources.append(SecretsSettingsSource(settings_cls, Path(folder)))
         return tuple(sources)
+
+
+def _read(file: Path, known: list[str]) -> dict[str, object]:
+    """The settings in a TOML file, of which pydantic-settings would take none where it does not find the file."""
+    try:
+        values = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"the file of settings {file} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # no TOML, or no UTF-8
+        raise SettingsError(f"the file of settings {file} is no TOML: {error}") from error
+    for name in values:
+        if name not in known:
+            hint = "".join(f"; did you mean {close}?" for close in get_close_matches(name, known, 1))
+            raise SettingsError(f"there is no setting {name}, which {file} names{hint}")
+    return values
+
+
+def explain(error: ValidationError) -> str:
+    """The first setting that is wrong, where it was set, and how it is wrong, as one line."""
+    first = error.errors()[0]
+    name = str(first["loc"][0]).removeprefix("POSEWIRE_").lower()
+    where = ""
+    if f"POSEWIRE_{name}".upper() not in os.environ and (file := os.environ.get("POSEWIRE_CONFIG")):
+        where = f" in {file}"
+    value = "" if Settings.model_fields[name].annotation is SecretStr else f", not {first['input']!r}"
+    return f"setting {name}{where}: {first['msg']}{value}"

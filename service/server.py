@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 
 from engines.catalogue import Catalogue, load
 from service.api.app import create_app
+from service.api.security import ApiKeys
 from service.config import Settings
 from service.observability import logs
 from service.serving import open_serving
@@ -36,11 +37,7 @@ _NAMES, _WHY = "POSEWIRE_CHOSEN_MODELS", "POSEWIRE_CHOSEN_WHY"
 def run_server(settings: Settings, catalogue: Catalogue, choice: tuple[Sequence[str], str]) -> None:
     """Serve until SIGTERM or Ctrl-C. choice: the models, fetched already, and why they were chosen."""
     names, why = choice
-    if url := settings.redis_url.get_secret_value():
-        try:
-            check_url(url)
-        except ValueError as error:  # which does not show the password
-            raise click.UsageError(f"setting redis_url: {error}") from error
+    _check(settings)
     os.environ |= {_NAMES: ",".join(names), _WHY: why}  # how a worker process learns what the first has chosen
     with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -84,6 +81,18 @@ def run_server(settings: Settings, catalogue: Catalogue, choice: tuple[Sequence[
             Workers(config, sockets=[listening]).run()
         finally:
             shutil.rmtree(shared, ignore_errors=True)
+
+
+def _check(settings: Settings) -> None:
+    """Say before anything starts what else each process would fail at."""
+    setting = "redis_url"
+    try:
+        if url := settings.redis_url.get_secret_value():
+            check_url(url)  # whose errors do not show the password
+        setting = "api_keys_file" if settings.api_keys_file else "api_keys"
+        ApiKeys.read(settings.api_keys, settings.api_keys_file)
+    except (OSError, ValueError) as error:
+        raise click.UsageError(f"setting {setting}: {error}") from error
 
 
 def _do_nothing(_number: int, _frame: FrameType | None) -> None:

@@ -83,6 +83,7 @@ def test_a_broken_image_is_one_line_and_the_others_are_done(folder: Path) -> Non
         (("image", "0.jpg", "--model", "tinny"), 1, "did you mean tiny?"),
         (("image", "0.jpg", "1.jpg", "--model", "tiny", "--render", "x.jpg"), 2, "name a folder"),
         (("serve", "--port", "99999"), 2, "setting port: Input should be less than or equal to 65535"),
+        (("serve", "--model", ","), 2, "setting model: Tuple should have at least 1 item"),
         (("serve", "--model", "rtmdet-nano"), 1, "serve an estimator"),
         (("models", "fetch", "nobody"), 1, "no model is called 'nobody'"),
         (("dance",), 2, "No such command"),
@@ -91,6 +92,23 @@ def test_a_broken_image_is_one_line_and_the_others_are_done(folder: Path) -> Non
 def test_mistakes_are_one_clear_line(folder: Path, arguments: tuple[str, ...], code: int, says: str) -> None:
     done = posewire(folder, *arguments)
     assert done.returncode == code
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "says"),
+    [
+        ("config", "nowhere.toml", "nowhere.toml cannot be read: No such file"),
+        ("api_keys", "secret", "setting api_keys: secret... is not a SHA-256 digest"),
+        ("api_keys_file", "nowhere.txt", "setting api_keys_file: [Errno 2] No such file"),
+    ],
+)
+def test_settings_that_cannot_be_are_told_before_anything_starts(
+    folder: Path, setting: str, value: str, says: str
+) -> None:
+    done = posewire(folder, "serve", "--model", "tiny", **{f"POSEWIRE_{setting.upper()}": value})
+    assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr
 
