@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Literal
@@ -10,6 +9,7 @@ from typing import Literal
 import click
 
 from engines.catalogue import load
+from engines.cores import usable_cores
 
 
 @click.command(short_help="Find the people in a folder or archive of images and videos.")
@@ -63,7 +63,7 @@ def batch(
             return RayCrew(job, workers, gpus)
         from service.bulk.local import LocalCrew
 
-        return LocalCrew(job, workers or len(os.sched_getaffinity(0)))
+        return LocalCrew(job, workers or usable_cores())
 
     options = Options(style, min_score, max_people, shard, Options.settings_of(Settings()))
     try:

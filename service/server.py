@@ -18,6 +18,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from engines.catalogue import Catalogue, load
+from engines.cores import usable_cores
 from service.api.app import create_app
 from service.api.security import ApiKeys
 from service.config import Settings
@@ -127,7 +128,7 @@ def _greet(settings: Settings, catalogue: Catalogue, name: str, why: str, port: 
         f"Posewire   http://{host}:{port}   docs: http://{host}:{port}/docs",
         f"model      {why or name}",
         f"           {model.title}; {model.licence}; {model.accuracy or 'no published accuracy'}",
-        f"device     CPU, {len(os.sched_getaffinity(0))} cores",
+        f"device     CPU, {_cores()}",
         f"try        curl --data-binary @photo.jpg http://{host}:{port}/pose",
     ]
     if settings.workers > 1 and not settings.redis_url.get_secret_value():
@@ -135,3 +136,8 @@ def _greet(settings: Settings, catalogue: Catalogue, name: str, why: str, port: 
     if changed:
         lines.append("settings   " + ", ".join(f"{key}={value}" for key, value in changed.items()))
     click.echo("\n".join(lines), err=True)
+
+
+def _cores() -> str:
+    usable, there = usable_cores(), len(os.sched_getaffinity(0))
+    return f"{there} cores" if usable == there else f"{usable} of {there} cores, which is this container's quota"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from engines.build.manifest import PlanFile
 from engines.catalogue import Catalogue, CatalogueError, Model
+from engines.cores import core_limit, usable_cores
 from engines.families import Detector, Estimator, Finder, Flips, Reads, open_detector, open_estimator, open_finder
 from engines.fetching import Progress
 from engines.poses import Poses, Region
@@ -121,7 +121,8 @@ def open_serving(
     for name in roles:
         catalogue[name].fetch(progress=progress)
 
-    networks = Networks(settings, choose_backend(settings.backend), threads=1 if repeatable else None)
+    threads = 1 if repeatable else core_limit(settings.workers)
+    networks = Networks(settings, choose_backend(settings.backend), threads=threads)
 
     def open_one(name: str) -> Runtime:
         return networks.open(catalogue[name], roles[name].outputs)
@@ -131,7 +132,8 @@ def open_serving(
     for runtime in runtimes.values():
         runtime.release()  # while one was compiled, the others could not give back all
     queues = _Queues(settings, observer, SteppedBatcher if repeatable else Batcher)
-    decoder = queues.open(_decoding(image_limits(settings)), "decode", max_batch=1, workers=_cores())
+    cores = usable_cores(settings.workers)
+    decoder = queues.open(_decoding(image_limits(settings)), "decode", max_batch=1, workers=cores)
     views = Views(settings.crops)
 
     def look(name: str, runtime: Runtime) -> View:
@@ -215,7 +217,3 @@ def _singly(estimator: Estimator) -> Callable[[Arrays, Sequence[Region]], Sequen
         return [poses.select(slice(n, n + 1)) for n in range(len(regions))]
 
     return decode_each
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))

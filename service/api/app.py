@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import signal
 import threading
 import time
@@ -19,6 +18,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from engines.cores import usable_cores
 from engines.runtimes.nvml import Gpus
 from service import __version__
 from service.api import info, pose, stream
@@ -115,7 +115,7 @@ def _open_streams(settings: Settings, metrics: Metrics) -> Streams:
 
 def _open_following(settings: Settings, metrics: Metrics) -> Following:
     return Following(
-        settings.trackers or max(1, len(os.sched_getaffinity(0)) // 4),
+        settings.trackers or max(1, usable_cores(settings.workers) // 4),
         streams=2 * settings.max_streams,  # one that ends may still have its place when another begins
         frame_bytes=3 * int(settings.max_pixels_m * 1e6),
         hang_after=settings.hang_seconds,

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+from engines.cores import usable_cores
 from service.bulk.crew import Broken, Crew, Lost, Outcome
 from service.bulk.errors import BulkError
 from service.bulk.shards import Summary
@@ -44,7 +45,7 @@ class RayCrew(Crew):
         self._tasks: dict[Any, int] = {}
         address = os.environ.get("RAY_ADDRESS", "local")
         _knock(address)
-        cores = size or len(os.sched_getaffinity(0))
+        cores = size or usable_cores()
         own: dict[str, Any] = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
         try:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **(own if address == "local" else {}))

@@ -1,0 +1,58 @@
+"""How many cores a process may keep busy: those of its affinity mask, or less where a container has a quota.
+
+A container of two CPUs on a host of 64 sees all 64 cores. Threads for each would share what two can do, and stand
+still together once it is spent. Python's os.process_cpu_count reads masks alone.
+"""
+
+from __future__ import annotations
+
+import os
+from math import ceil, inf
+from pathlib import Path, PurePosixPath
+
+
+def usable_cores(sharers: int = 1) -> int:
+    """How many threads of one of `sharers` processes, which have the same quota, can compute at once; at least 1."""
+    return max(1, ceil(min(len(os.sched_getaffinity(0)), cpu_quota() / sharers)))
+
+
+def core_limit(sharers: int = 1) -> int | None:
+    """`usable_cores` where a quota makes them fewer than the mask has, for who counts the mask by itself."""
+    usable = usable_cores(sharers)
+    return usable if usable < len(os.sched_getaffinity(0)) else None
+
+
+def cpu_quota(root: Path = Path("/")) -> float:
+    """The CPUs that this process's control group (v1 or v2) and those around it grant, inf without a limit.
+
+    root: where /proc and /sys are.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # no Linux, or no control groups
+        return inf
+    quotas = [inf]
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            mounted = root / "sys/fs/cgroup"
+        elif "cpu" in controllers.split(","):
+            mounted = root / "sys/fs/cgroup/cpu"
+        else:
+            continue
+        # In a container the path may be the host's while what is mounted begins at the container's own group.
+        names = PurePosixPath(path).parts[1:]
+        quotas += [_granted(mounted.joinpath(*names[:depth])) for depth in range(len(names) + 1)]
+    return min(quotas)
+
+
+def _granted(group: Path) -> float:
+    """The CPUs that one control group grants by itself."""
+    try:
+        if (both := group / "cpu.max").exists():
+            quota, period = both.read_text().split()
+        else:
+            quota, period = ((group / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
+    except OSError:
+        return inf
+    return inf if quota in ("max", "-1") else int(quota) / int(period)

@@ -1,0 +1,92 @@
+"""Cores that a container may use: as its files say it, and as the kernel does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from math import inf
+from pathlib import Path
+
+import pytest
+
+from engines.cores import cpu_quota, usable_cores
+
+GROUPS = Path("/sys/fs/cgroup")
+
+
+def machine(root: Path, groups: str, files: dict[str, str]) -> Path:
+    """A root with that /proc/self/cgroup and files under /sys/fs/cgroup."""
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/self/cgroup").write_text(groups)
+    for name, content in files.items():
+        path = root / "sys/fs/cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "cpus"),
+    [
+        pytest.param("0::/\n", {"cpu.max": "200000 100000\n"}, 2, id="v2, a container of its own"),
+        pytest.param("0::/\n", {"cpu.max": "50000 100000\n"}, 0.5, id="v2, a part of a core"),
+        pytest.param("0::/\n", {"cpu.max": "max 100000\n"}, inf, id="v2, without a limit"),
+        pytest.param(
+            "0::/a/b\n", {"a/cpu.max": "150000 100000\n", "a/b/cpu.max": "max 100000\n"}, 1.5, id="v2, around"
+        ),
+        pytest.param(
+            "5:memory:/\n4:cpu,cpuacct:/docker/abc\n",
+            {"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"},
+            3,
+            id="v1, the host's path in a container",
+        ),
+        pytest.param(
+            "1:cpu:/x\n0::/\n", {"cpu/x/cpu.cfs_quota_us": "-1\n", "cpu/x/cpu.cfs_period_us": "100000\n"}, inf, id="v1"
+        ),
+        pytest.param("2:cpuset:/\n", {"cpu.max": "100000 100000\n"}, inf, id="other controllers alone"),
+    ],
+)
+def test_the_least_quota_around_a_process_counts(
+    tmp_path: Path, groups: str, files: dict[str, str], cpus: float
+) -> None:
+    assert cpu_quota(machine(tmp_path, groups, files)) == cpus
+
+
+def test_without_control_groups_there_is_no_quota(tmp_path: Path) -> None:
+    assert cpu_quota(tmp_path) == inf
+
+
+def test_all_cores_of_the_mask_are_used_where_no_quota_is_less() -> None:
+    assert 1 <= usable_cores() <= len(os.sched_getaffinity(0))
+    assert usable_cores(sharers=10**6) == (1 if cpu_quota() < inf else usable_cores())
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A real control group that grants one CPU and a quarter."""
+    v2 = (GROUPS / "cgroup.controllers").exists()
+    made = (GROUPS if v2 else GROUPS / "cpu") / f"posewire-test-{os.getpid()}"
+    try:
+        made.mkdir()
+    except OSError as error:
+        pytest.skip(f"needs to make control groups: {error.strerror}")
+    try:
+        try:
+            (made / ("cpu.max" if v2 else "cpu.cfs_quota_us")).write_text("125000 100000" if v2 else "125000")
+        except OSError as error:
+            pytest.skip(f"control groups have no quota here: {error.strerror}")
+        yield made
+    finally:
+        made.rmdir()
+
+
+def test_a_real_quota_is_found(group: Path) -> None:
+    script = "from engines.cores import *; print(cpu_quota(), usable_cores(), usable_cores(2))"
+    enter = 'echo $$ > "$1"/cgroup.procs && exec "$2" -c "$3"'
+    done = subprocess.run(
+        ["sh", "-c", enter, "sh", group, sys.executable, script], capture_output=True, text=True, check=True
+    )
+    cores = len(os.sched_getaffinity(0))
+    assert done.stdout.split() == ["1.25", str(min(2, cores)), "1"]
