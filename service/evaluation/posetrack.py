@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.poses import Poses
+from engines.ops.polygons import contains
+from engines.poses import Floats, Poses
 from service.evaluation.joints import JointFrame, head_sizes
 from service.formats.errors import FormatError
 from service.formats.sequence import PoseFrame, PoseSequence
-
-Floating = NDArray[np.floating[Any]]
 
 
 def pair(truth: PoseSequence, found: PoseSequence) -> list[JointFrame]:
@@ -56,19 +54,9 @@ def _have_joints(poses: Poses) -> NDArray[np.bool_]:
     return np.asarray((poses.keypoint_scores > 0).any(axis=1))
 
 
-def _outside(poses: Poses, regions: Sequence[Floating]) -> Poses:
+def _outside(poses: Poses, regions: Sequence[Floats]) -> Poses:
     """The people without the keypoints that lie in any of the regions."""
     scores = poses.keypoint_scores.copy()
     for region in regions:
         scores[contains(region, poses.keypoints)] = 0
     return replace(poses, keypoint_scores=scores)
-
-
-def contains(polygon: Floating, points: Floating) -> NDArray[np.bool_]:
-    """Which of (..., 2) points lie in the polygon of (V, 2) corners: a ray to the right crosses its edge an odd number
-    of times (Shimrat, "Algorithm 112", CACM 5, 1962)."""
-    x, y = points[..., 0, None].astype(np.float64), points[..., 1, None].astype(np.float64)
-    (x1, y1), (x2, y2) = polygon.T.astype(np.float64), np.roll(polygon, -1, axis=0).T.astype(np.float64)
-    spans = (y1 > y) != (y2 > y)
-    slope = np.divide(x2 - x1, y2 - y1, out=np.zeros_like(x1), where=y2 != y1)
-    return np.asarray((spans & (x < x1 + (y - y1) * slope)).sum(axis=-1) % 2 == 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.ops.polygons import contains
 from engines.poses import Poses
 
 Doubles = NDArray[np.float64]
@@ -32,16 +33,10 @@ def hips(poses: Poses, min_score: float = 0.3) -> Doubles:
 def depth_inside(points: Doubles, polygon: Doubles) -> Doubles:
     """How far each of `points` (N, 2) lies inside of `polygon` (E, 2): (N,), negative for those outside.
 
-    The distance to the nearest edge. A polygon that crosses itself is inside where it is wound oddly often.
+    The distance to the nearest edge.
     """
-    ends = np.roll(polygon, -1, axis=0)
-    distance = _to_segments(points, polygon, ends).min(axis=1)
-    x, y = points[:, None, 0], points[:, None, 1]
-    above, below = polygon[:, 1] > y, ends[:, 1] > y
-    rise = np.where(polygon[:, 1] == ends[:, 1], 1.0, ends[:, 1] - polygon[:, 1])
-    meets = polygon[:, 0] + (y - polygon[:, 1]) / rise * (ends[:, 0] - polygon[:, 0])
-    inside = ((above != below) & (x < meets)).sum(axis=1) % 2 == 1
-    return np.asarray(np.where(inside, distance, -distance))
+    distance = _to_segments(points, polygon, np.roll(polygon, -1, axis=0)).min(axis=1)
+    return np.asarray(np.where(contains(polygon, points), distance, -distance))
 
 
 def thickness(polygon: Doubles) -> float:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from engines.poses import Poses
 from engines.skeletons import POSETRACK_15
-from service.evaluation.posetrack import contains, pair
+from service.evaluation.posetrack import pair
 from service.formats.errors import FormatError
 from service.formats.sequence import PoseFrame, PoseSequence
 from tests.service.evaluation.joint_frames import NOBODY, people
@@ -50,15 +48,3 @@ def test_the_truth_must_have_heads() -> None:
     truth = PoseSequence("gt", POSETRACK_15, (PoseFrame("a.jpg", people((1, 0))),))
     with pytest.raises(FormatError, match=r"gt: the people of a\.jpg have no head boxes"):
         pair(truth, video("pred", a=NOBODY))
-
-
-@given(st.floats(-20, 20), st.floats(-20, 20))
-def test_a_square_contains_what_is_between_its_sides(x: float, y: float) -> None:
-    inside = contains(_SQUARE, np.array([[x, y]]))
-    if abs(x) != 10 and abs(y) != 10:
-        assert inside.tolist() == [abs(x) < 10 and abs(y) < 10]
-
-
-def test_a_polygon_may_be_concave() -> None:
-    arrow = np.array([[0, 0], [10, 5], [0, 10], [4, 5]], np.float32)
-    assert contains(arrow, np.array([[2.0, 5.0], [5.0, 5.0]])).tolist() == [False, True]

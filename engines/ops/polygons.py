@@ -1,0 +1,23 @@
+"""Polygons and the points in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floating = NDArray[np.floating[Any]]
+
+
+def contains(polygon: Floating, points: Floating) -> NDArray[np.bool_]:
+    """Which of (..., 2) points lie in the polygon of (V, 2) corners.
+
+    A ray to the right crosses its edge an odd number of times (Shimrat, "Algorithm 112", CACM 5, 1962); so a polygon
+    that crosses itself is inside where it is wound oddly often.
+    """
+    x, y = points[..., 0, None].astype(np.float64), points[..., 1, None].astype(np.float64)
+    (x1, y1), (x2, y2) = polygon.T.astype(np.float64), np.roll(polygon, -1, axis=0).T.astype(np.float64)
+    spans = (y1 > y) != (y2 > y)
+    slope = np.divide(x2 - x1, y2 - y1, out=np.zeros_like(x1), where=y2 != y1)
+    return np.asarray((spans & (x < x1 + (y - y1) * slope)).sum(axis=-1) % 2 == 1)
