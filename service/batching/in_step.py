@@ -11,15 +11,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from service.batching.batcher import Batcher
 from service.batching.jobs import R, Served, T
-from service.batching.lane import Priority
-from service.batching.place import Place
 from service.batching.worker import Run
 
 M = TypeVar("M")
@@ -37,24 +34,14 @@ class SteppedBatcher(Batcher[T, R]):
         """As Batcher, but with one worker: several would share what waits by how busy they are."""
         super().__init__(run, **(options | {"workers": 1}))
 
-    async def submit_all(
-        self,
-        items: Sequence[T],
-        *,
-        priority: Priority = Priority.STILL,
-        client: str = "",
-        deadline: float | None = None,
-        admitted: bool = False,
-        place: Place | None = None,
-    ) -> list[Served[R]]:
+    async def submit_all(self, items: Sequence[T], **how: Any) -> list[Served[R]]:
         """See `Batcher.submit_all`; the members of a group ask alike."""
-        submit = partial(
-            super().submit_all, priority=priority, client=client, deadline=deadline, admitted=admitted, place=place
-        )
+        submit = super().submit_all
         member = _member.get()
         if member is None or not items:
-            return await submit(items)
-        call = _Call(member.number, self.name, items, submit, asyncio.get_running_loop().create_future())
+            return await submit(items, **how)
+        served = asyncio.get_running_loop().create_future()
+        call = _Call(member.number, self.name, items, lambda those: submit(those, **how), served)
         return await member.group.wait(call)
 
 

@@ -15,8 +15,6 @@ from service.observability.store import StoreMetrics
 from service.observability.streams import StreamMetrics
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-PARTS = ("queue", "prepare", "infer", "decode", "serialise")
-"""The parts that a request's latency is split into."""
 
 
 class Metrics(Observer):
@@ -89,7 +87,7 @@ class Metrics(Observer):
         self.request_seconds.labels(route).observe(seconds)
 
     def estimated(self, seconds: Mapping[str, float], people: int) -> None:
-        """An image was estimated. seconds: by part, see PARTS."""
+        """An image was estimated. seconds: by part: queue, prepare, infer, decode and serialise."""
         for part, value in seconds.items():
             self.part_seconds.labels(part).observe(value)
         self.people.inc(people)

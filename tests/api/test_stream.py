@@ -79,7 +79,7 @@ def test_timestamps_come_back_as_they_were(live: ServerProcess, jpeg: bytes) -> 
     assert [result["timestamp"] for result in asyncio.run(story())] == [1e12 + 0.25, 5.0, 5.0]
 
 
-def test_the_url_may_name_the_model(live: ServerProcess, jpeg: bytes) -> None:
+def test_the_url_may_name_the_model(live: ServerProcess) -> None:
     async def story() -> str:
         async with stream(live.port, path="/stream?model=tiny") as opened:
             return str(opened.welcome["model"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -83,13 +82,9 @@ def _fake_quantize(node: Node) -> Function:
     return fake_quantize
 
 
-def _both(function: Callable[[Tensor, Tensor], Tensor]) -> Factory:
-    return lambda _: function
-
-
 ARITHMETIC: dict[str, Factory] = {
     "Abs": _plain(torch.abs),
-    "Add": _both(torch.add),
+    "Add": _plain(torch.add),
     "Ceiling": _plain(torch.ceil),
     "Clamp": _clamp,
     "Convert": _convert,
@@ -97,35 +92,35 @@ ARITHMETIC: dict[str, Factory] = {
     "Cos": _plain(torch.cos),
     "Divide": _divide,
     "Elu": _elu,
-    "Equal": _both(torch.eq),
+    "Equal": _plain(torch.eq),
     "Erf": _plain(torch.erf),
     "Exp": _plain(torch.exp),
     "FakeQuantize": _fake_quantize,
     "Floor": _plain(torch.floor),
-    "FloorMod": _both(torch.remainder),
+    "FloorMod": _plain(torch.remainder),
     "Gelu": _gelu,
-    "Greater": _both(torch.gt),
-    "GreaterEqual": _both(torch.ge),
+    "Greater": _plain(torch.gt),
+    "GreaterEqual": _plain(torch.ge),
     "HardSigmoid": _hard_sigmoid,
     "HSigmoid": _plain(F.hardsigmoid),
     "HSwish": _plain(F.hardswish),
     "IsFinite": _plain(torch.isfinite),
     "IsNaN": _plain(torch.isnan),
-    "Less": _both(torch.lt),
-    "LessEqual": _both(torch.le),
+    "Less": _plain(torch.lt),
+    "LessEqual": _plain(torch.le),
     "Log": _plain(torch.log),
-    "LogicalAnd": _both(torch.logical_and),
+    "LogicalAnd": _plain(torch.logical_and),
     "LogicalNot": _plain(torch.logical_not),
-    "LogicalOr": _both(torch.logical_or),
-    "LogicalXor": _both(torch.logical_xor),
-    "Maximum": _both(torch.maximum),
-    "Minimum": _both(torch.minimum),
+    "LogicalOr": _plain(torch.logical_or),
+    "LogicalXor": _plain(torch.logical_xor),
+    "Maximum": _plain(torch.maximum),
+    "Minimum": _plain(torch.minimum),
     "Mish": _plain(F.mish),
-    "Mod": _both(torch.fmod),
-    "Multiply": _both(torch.mul),
+    "Mod": _plain(torch.fmod),
+    "Multiply": _plain(torch.mul),
     "Negative": _plain(torch.neg),
-    "NotEqual": _both(torch.ne),
-    "Power": _both(torch.pow),
+    "NotEqual": _plain(torch.ne),
+    "Power": _plain(torch.pow),
     "PRelu": _prelu,
     "Relu": _plain(torch.relu),
     "Round": _round,
@@ -135,8 +130,8 @@ ARITHMETIC: dict[str, Factory] = {
     "Sin": _plain(torch.sin),
     "SoftPlus": _plain(F.softplus),
     "Sqrt": _plain(torch.sqrt),
-    "SquaredDifference": _both(lambda a, b: torch.square(a - b)),
-    "Subtract": _both(torch.sub),
+    "SquaredDifference": _plain(lambda a, b: torch.square(a - b)),
+    "Subtract": _plain(torch.sub),
     "Swish": _swish,
     "Tanh": _plain(torch.tanh),
 }

@@ -43,7 +43,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_only_the_named_members_are_taken_and_shared(
-    tmp_path: Path, index: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache, seen = tmp_path / "cache", list[tuple[int, int | None, str]]()
     path = fetching.fetch(cache, SOURCE, FILES[:1], also=FILES[1:], progress=lambda *call: seen.append(call))
