@@ -14,7 +14,7 @@ import numpy as np
 from engines.families import Detector, Estimator
 from engines.families.regions import PADDING
 from engines.poses import Detections, Frame, Poses
-from service.batching import Batcher
+from service.decoding import Decoder
 from service.entrance import Entrance, Work
 from service.imaging.decode import DecodedImage
 from service.stages import Ask, NetworkStage, Timing
@@ -23,14 +23,6 @@ _DETAIL = 3
 """How many times its detector's input a frame should measure along one side, for the sake of the crops."""
 _SMOOTHING = 0.05
 """Weight of the newest frame in the running mean of people per frame."""
-
-
-@dataclass(frozen=True, slots=True)
-class ImageJob:
-    """An encoded image, and the (width, height) of which its pipeline needs one to be filled; None for every pixel."""
-
-    data: bytes
-    needs: tuple[int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +42,7 @@ class Pipeline(ABC):
     decoder: shared by all pipelines. needs: the (width, height) of which a frame should fill one.
     """
 
-    def __init__(
-        self, decoder: Batcher[ImageJob, DecodedImage], needs: tuple[int, int], entrance: Entrance | None = None
-    ) -> None:
+    def __init__(self, decoder: Decoder, needs: tuple[int, int], entrance: Entrance | None = None) -> None:
         self._decoder = decoder
         self._needs = needs
         self._entrance = entrance or Entrance()
@@ -99,16 +89,8 @@ class Pipeline(ABC):
 
     async def decode(self, data: bytes, ask: Ask, *, full_size: bool = False) -> tuple[DecodedImage, Timing]:
         """The pixels of an encoded image, as many as the pipeline needs or all. Raises as `image` does."""
-        job = ImageJob(data, None if full_size else self._needs)
-        served = await self._decoder.submit(
-            job,
-            priority=ask.priority,
-            client=ask.client,
-            deadline=ask.deadline,
-            admitted=ask.admitted,
-            place=ask.places.get(self._decoder.name),
-        )
-        return served.value, Timing(queue=served.queued_s, prepare=served.ran_s)
+        idle = self._decoder.batcher.idle and all(stage.batcher.idle for stage in self.stages)
+        return await self._decoder.decode(data, None if full_size else self._needs, ask, idle=idle)
 
 
 class TopDown(Pipeline):
@@ -119,7 +101,7 @@ class TopDown(Pipeline):
 
     def __init__(
         self,
-        decoder: Batcher[ImageJob, DecodedImage],
+        decoder: Decoder,
         estimator: Estimator,
         estimate: NetworkStage[Poses],
         detector: Detector | None = None,
@@ -153,8 +135,8 @@ class TopDown(Pipeline):
     def _work(self, images: int) -> Work:
         people = (self._estimate.batcher, images * math.ceil(self._people))
         if self._detect is None:
-            return [(self._decoder, images), people]
-        return [(self._decoder, images), (self._detect.batcher, images * self._looks), people]
+            return [(self._decoder.batcher, images), people]
+        return [(self._decoder.batcher, images), (self._detect.batcher, images * self._looks), people]
 
     async def frame(self, frame: Frame, ask: Ask, people: Detections | None = None) -> tuple[Poses, Timing]:
         """See `Pipeline.frame`."""
@@ -182,9 +164,7 @@ def asked_for(poses: Poses, ask: Ask) -> Poses:
     return poses.select(order[poses.scores[order] >= ask.min_score][: ask.max_people])
 
 
-async def estimate_all(
-    pipeline: Pipeline, images: Sequence[bytes], ask: Ask, *, full_size: bool = False
-) -> list[Estimate | BaseException]:
+async def estimate_all(pipeline: Pipeline, images: Sequence[bytes], ask: Ask) -> list[Estimate | BaseException]:
     """Every image's people, or what went wrong with it, in order. All are under way at once, so that they batch."""
-    tasks = (pipeline.image(data, ask, full_size=full_size) for data in images)
+    tasks = (pipeline.image(data, ask) for data in images)
     return await asyncio.gather(*tasks, return_exceptions=True)

@@ -21,9 +21,10 @@ from engines.skeletons import Skeleton
 from service.backends import Networks, choose_backend
 from service.batching import Batcher, Observer, SteppedBatcher
 from service.config import Settings
+from service.decoding import Decoder
 from service.entrance import Entrance
-from service.imaging.decode import DecodedImage, Limits, decode
-from service.pipelines import ImageJob, Pipeline, TopDown
+from service.imaging.decode import Limits
+from service.pipelines import Pipeline, TopDown
 from service.plans import PlanBuilder, PlanStatus
 from service.stages import NetworkStage, Result
 from service.whole_frame import WholeFrame
@@ -132,8 +133,7 @@ def open_serving(
     for runtime in runtimes.values():
         runtime.release()  # while one was compiled, the others could not give back all
     queues = _Queues(settings, observer, SteppedBatcher if repeatable else Batcher)
-    cores = usable_cores(settings.workers)
-    decoder = queues.open(_decoding(image_limits(settings)), "decode", max_batch=1, workers=cores)
+    decoder = Decoder(image_limits(settings), usable_cores(settings.workers), queues.open)
     views = Views(settings.crops)
 
     def look(name: str, runtime: Runtime) -> View:
@@ -203,10 +203,6 @@ def servable(model: Model) -> Model:
     if model.role == "detector":
         raise CatalogueError(f"{model.name} is a detector; serve an estimator, which brings its detector along")
     return model
-
-
-def _decoding(limits: Limits) -> Callable[[Sequence[ImageJob]], Sequence[DecodedImage]]:
-    return lambda jobs: [decode(job.data, limits, needs=job.needs) for job in jobs]
 
 
 def _singly(estimator: Estimator) -> Callable[[Arrays, Sequence[Region]], Sequence[Poses]]:

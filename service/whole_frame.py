@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from engines.families import Finder
 from engines.poses import Detections, Frame, Poses
-from service.batching import Batcher
+from service.decoding import Decoder
 from service.entrance import Entrance, Work
-from service.imaging.decode import DecodedImage
-from service.pipelines import ImageJob, Pipeline, asked_for
+from service.pipelines import Pipeline, asked_for
 from service.stages import Ask, NetworkStage, Timing
 
 
@@ -18,7 +17,7 @@ class WholeFrame(Pipeline):
 
     def __init__(
         self,
-        decoder: Batcher[ImageJob, DecodedImage],
+        decoder: Decoder,
         finder: Finder,
         find: NetworkStage[Poses],
         *,
@@ -45,4 +44,4 @@ class WholeFrame(Pipeline):
         return asked_for(poses, ask), timing
 
     def _work(self, images: int) -> Work:
-        return [(self._decoder, images), (self._find.batcher, images)]
+        return [(self._decoder.batcher, images), (self._find.batcher, images)]

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from itertools import count
 
 from fastapi import FastAPI
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
@@ -59,10 +59,10 @@ class Gate:
             complete = message["type"] == "http.response.body" and not message.get("more_body", False)
             if message["type"] == "http.response.start":
                 status = message["status"]
-                marked = MutableHeaders(scope=message)
-                marked["X-Request-ID"] = identity
+                marks = [(b"x-request-id", identity.encode())]
                 if self._state.draining:
-                    marked["Connection"] = "close"
+                    marks.append((b"connection", b"close"))
+                message["headers"] = [*message["headers"], *marks]
             await send(message)
 
         try:

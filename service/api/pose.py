@@ -137,14 +137,17 @@ async def _answer(
     picture: str,
     arrived: float,
 ) -> Response:
-    outcomes = await estimate_all(served.pipeline, upload.images, ask, full_size=bool(picture))
-    if picture:
-        estimate = _value(server, outcomes[0])
+    if not upload.several:
+        try:
+            estimate = await served.pipeline.image(upload.images[0], ask, full_size=bool(picture))
+        except Exception as error:
+            raise _problem(server, error) from error
+        if not picture:
+            return _json(_entry(server, served, query, estimate, 0, arrived))
         content = await asyncio.to_thread(_draw, estimate, picture)
         _count(server, estimate, 0.0)
         return Response(content, media_type=picture)
-    if not upload.several:
-        return _json(_entry(server, served, query, _value(server, outcomes[0]), 0, arrived))
+    outcomes = await estimate_all(served.pipeline, upload.images, ask)
     entries = [
         _entry(server, served, query, outcome, index, arrived)
         if isinstance(outcome, Estimate)
@@ -200,13 +203,6 @@ def _count(server: ServerState, estimate: Estimate, serialise: float) -> None:
 
 def _draw(estimate: Estimate, media_type: str) -> bytes:
     return encode(draw(estimate.image.pixels, estimate.poses), media_type)
-
-
-def _value(server: ServerState, outcome: Estimate | BaseException) -> Estimate:
-    if isinstance(outcome, Estimate):
-        return outcome
-    _problem(server, outcome)
-    raise outcome
 
 
 def _problem(server: ServerState, error: BaseException) -> ProblemError:

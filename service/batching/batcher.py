@@ -228,6 +228,11 @@ class Batcher(Generic[T, R]):
         return Health("ok", f"{self.name} serves")
 
     @property
+    def idle(self) -> bool:
+        """Whether nobody waits for a result."""
+        return not self._tickets
+
+    @property
     def stats(self) -> Stats:
         """What waits and runs now."""
         return self._dispatcher.stats(sum(worker.restarts for worker in self._workers))

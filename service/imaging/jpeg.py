@@ -20,6 +20,7 @@ _SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 _EXIF, _SCAN, _END = 0xE1, 0xDA, 0xD9
+_NOT_FILL = re.compile(rb"[^\xff]")
 _SCAN_MARKER = re.compile(rb"\xff\xda")
 
 # Encoders write a few dozen segments and at most some 20 scans. Each costs work that the size of the picture does not
@@ -118,15 +119,16 @@ class JpegFile:
 def _read(data: bytes | memoryview) -> JpegFile:
     """Walk over the segments up to the first scan."""
     size: tuple[int, int, int, bool] | None = None
-    orientation = 1
+    exif: memoryview | None = None
     at = 2
     for _ in range(_MAX_SEGMENTS):
         if data[at] != 0xFF:
             raise corrupt("JPEG", f"there is no marker at byte {at}")
-        while data[at] == 0xFF:  # any number of fill bytes may stand before a marker
-            at += 1
-        marker = data[at]
-        at += 1
+        code = _NOT_FILL.search(data, at)  # any number of 0xFF may stand before it
+        if code is None:
+            raise IndexError("no marker ends the file")
+        marker = data[code.start()]
+        at = code.end()
         if marker == _END:
             break
         if marker in _ALONE:
@@ -135,12 +137,13 @@ def _read(data: bytes | memoryview) -> JpegFile:
         if marker in _SIZES:
             height, width, components = struct.unpack_from(">HHB", data, at + 3)
             size = width, height, components, marker in _PROGRESSIVE
-        elif marker == _EXIF and bytes(data[at + 2 : at + 8]) == b"Exif\0\0":
-            orientation = read_orientation(memoryview(data)[at + 8 : at + length])
+        elif marker == _EXIF and exif is None and bytes(data[at + 2 : at + 8]) == b"Exif\0\0":
+            exif = memoryview(data)[at + 8 : at + length]
         elif marker == _SCAN:
             break
         at += length
     if size is None or marker != _SCAN:
         raise corrupt("JPEG", "there is no picture in it")
     width, height, components, progressive = size
+    orientation = read_orientation(exif) if exif is not None else 1
     return JpegFile(data, width, height, orientation, progressive or data[at + 2] < components)

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from engines.catalogue import load
 from engines.poses import Detections
 from engines.runtimes.base import Arrays
-from service.batching import DeadlineExceededError, OverloadedError
+from service.batching import DeadlineExceededError, Observer, OverloadedError
+from service.config import Settings
 from service.imaging.errors import UndecodableImageError
 from service.pipelines import estimate_all
-from service.serving import Serving
+from service.serving import Serving, open_serving
 from service.stages import Ask
 from tests.graphs import tiny_catalogue
 from tests.pictures import encoded, photo
@@ -86,6 +88,29 @@ def test_a_smaller_decode_gives_the_same_places(catalogue: Path) -> None:
     small, full, scale = run(serving, story())
     assert scale == 2
     np.testing.assert_allclose(small, full, atol=2)
+
+
+def test_an_idle_pipeline_decodes_a_small_image_at_once_and_a_busy_one_on_threads(catalogue: Path) -> None:
+    class Batches(Observer):
+        def __init__(self) -> None:
+            self.names: list[str] = []
+
+        def batch_started(self, name: str, items: int, units: int) -> None:  # noqa: ARG002 - the signature is given
+            self.names.append(name)
+
+    batches = Batches()
+    serving = open_serving(load([catalogue]), ["tiny"], Settings(), batches)
+
+    async def story() -> None:
+        pipeline = serving.default.pipeline
+        await pipeline.image(JPEG, ASK)
+        assert batches.names == ["tiny"]
+        await pipeline.image(encoded(photo(1600, 1200)), ASK)
+        assert batches.names == ["tiny", "decode", "tiny"]
+        await estimate_all(pipeline, [JPEG] * 3, ASK)
+        assert batches.names.count("decode") == 3
+
+    run(serving, story())
 
 
 def test_crops_of_different_clients_meet_in_one_batch(catalogue: Path) -> None:

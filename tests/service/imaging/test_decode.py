@@ -15,6 +15,7 @@ from service.imaging.decode import (
     NotAnImageError,
     UndecodableImageError,
     decode,
+    decode_if_quick,
 )
 from tests.pictures import encoded, photo
 from tests.service.imaging.files import HEIGHT, LIMITS, WIDTH, files, picture, png, png_chunk, rgb
@@ -206,3 +207,21 @@ def test_many_threads_decode_at_once() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_small_baseline_jpegs_are_quick_and_the_rest_are_not() -> None:
+    quick = encoded(photo(640, 480))
+    decoded = decode_if_quick(quick, Limits(), needs=(300, 200))
+    assert decoded is not None
+    np.testing.assert_array_equal(decoded.pixels, decode(quick, Limits(), needs=(300, 200)).pixels)
+    slow = [
+        encoded(photo(640, 480), progressive=True),  # each of its scans may visit every block
+        encoded(photo(1200, 900)),
+        encoded(photo(64, 64), "PNG"),
+        quick + bytes(500_000),
+    ]
+    assert [decode_if_quick(data, Limits()) for data in slow] == [None] * len(slow)
+    with pytest.raises(UndecodableImageError, match="end before"):
+        decode_if_quick(quick[:-999], Limits())
+    with pytest.raises(ImageTooLargeError):
+        decode_if_quick(quick, Limits(max_pixels=1000))

@@ -98,6 +98,20 @@ def test_files_that_lie_are_told_so(data: bytes, message: str) -> None:
         decode(data, ROOMY)
 
 
+def test_only_the_first_metadata_of_a_jpeg_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    def read_orientation(exif: memoryview) -> int:
+        read.append(len(exif))
+        return 1
+
+    monkeypatch.setattr("service.imaging.jpeg.read_orientation", read_orientation)
+    whole = encoded(photo(64, 64))
+    block = b"\xff\xe1" + struct.pack(">H", 1008) + b"Exif\0\0" + bytes(1000)
+    decode(whole[:2] + block * 900 + whole[2:], ROOMY)
+    assert read == [1000]
+
+
 def test_a_jpeg_of_a_thousand_scans_is_not_decoded() -> None:
     data = encoded(picture(), progressive=True)
     last = data[data.rindex(b"\xff\xda") : -2]
