@@ -14,7 +14,6 @@ import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Self
 
 _MAGIC = b"posewire journal 1 "
@@ -55,9 +54,7 @@ class Journal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if not self.found and not self._added:
             self.remove()
         with suppress(OSError):  # every record was flushed, but for one that failed and was told of

@@ -6,7 +6,6 @@ import socket
 import struct
 import threading
 from collections.abc import Iterable
-from types import TracebackType
 from typing import Self
 
 _HEADER = struct.Struct(">6H")
@@ -36,9 +35,7 @@ class NameServer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
             last.sendto(b"", self._socket.getsockname())
         self._thread.join()
