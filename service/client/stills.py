@@ -55,7 +55,10 @@ class Still:
 def read_answer(response: httpx.Response, attempts: Attempts) -> PoseResult | float:
     """The result, or the seconds to wait before the next try. Raises ProblemError, UnavailableError."""
     if response.status_code == httpx.codes.OK:
-        return read_pose(orjson.loads(response.content))
+        try:
+            return read_pose(orjson.loads(response.content))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ProblemError(response.status_code, "", f"{response.url} gave no result of Posewire's") from error
     problem = _problem(response)
     if response.status_code in _PASSING:
         return attempts.failed(str(problem), _retry_after(response))

@@ -15,6 +15,8 @@ from service.client.errors import ClientError
 from service.client.results import Gap, StreamResult, read_result
 
 _SILENT, _GONE = 4408, 4410
+_UNREADABLE = (KeyError, TypeError, ValueError)
+"""What comes of messages that are not Posewire's."""
 _QUIET_S = 0.5
 """How long to wait for the last results of a server that goes down, before another goes on."""
 
@@ -132,8 +134,8 @@ class Stream:
                 connection = self._connection = await self._serve(connection)
         except ClientError as error:
             self._ended = error
-        except (KeyError, TypeError, ValueError) as error:
-            self._ended = ClientError(f"the server has sent what this client cannot read: {error!r}")
+        except _UNREADABLE as error:
+            self._ended = _unreadable(error)
         self._results.put_nowait(self._ended)
 
     async def _serve(self, connection: Connection) -> Connection:
@@ -217,6 +219,8 @@ class Stream:
         while True:
             try:
                 return await self._connect(attempts.url, predecessor)
+            except _UNREADABLE as error:
+                raise _unreadable(error) from error
             except LostError as error:
                 self._held = False
                 self._changed.set()
@@ -232,10 +236,14 @@ class Stream:
                     async with asyncio.timeout(_QUIET_S):
                         await predecessor.quiet.wait()
             welcome = await connection.greet({**self._hello, **({"resume": self._token} if self._token else {})})
+            self._kept = self._kept and (welcome["resumed"] or not self._token)
+            connection.why = welcome.get("detail", "")
+            self.session, self.welcome, self._token = welcome["session"], welcome, welcome["token"]
         except BaseException:
             await connection.close()
             raise
-        self._kept = self._kept and (welcome["resumed"] or not self._token)
-        connection.why = welcome.get("detail", "")
-        self.session, self.welcome, self._token = welcome["session"], welcome, welcome["token"]
         return connection
+
+
+def _unreadable(error: Exception) -> ClientError:
+    return ClientError(f"the server has sent what this client cannot read: {error!r}")

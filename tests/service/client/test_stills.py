@@ -100,6 +100,13 @@ def test_what_no_server_would_answer_is_not_tried_again(server: ServerProcess, j
             assert (refused.value.kind, refused.value.status) == (kind, status)
 
 
+def test_an_answer_that_is_no_result_is_no_result(server: ServerProcess, jpeg: bytes) -> None:
+    for body in (b"<html>sign in</html>", b"[]", b'{"people": []}'):
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+        with unlucky(server, answer) as url, Client(url) as client, pytest.raises(ProblemError, match="no result"):
+            client.pose(jpeg)
+
+
 @pytest.mark.parametrize("mishaps", [(b"",), (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"), (_PROXY, b"")])
 def test_a_connection_that_is_lost_is_tried_again(
     server: ServerProcess, jpeg: bytes, mishaps: tuple[bytes, ...]

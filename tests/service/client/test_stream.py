@@ -11,11 +11,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
+import ormsgpack
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
 from service.client import (
     AsyncClient,
     Client,
+    ClientError,
     ProblemError,
     Stream,
     StreamEndedError,
@@ -223,6 +227,21 @@ def test_what_cannot_begin_says_why(server: ServerProcess) -> None:
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
         nobody = asyncio.run(refused(AsyncClient(url, patience=0.3).stream()))
     assert isinstance(nobody, UnavailableError)
+
+
+@pytest.mark.parametrize("said", ["hello", b"hello", ormsgpack.packb({"type": "hello"}), ormsgpack.packb([1])])
+def test_who_speaks_another_language_is_told_apart(said: str | bytes) -> None:
+    async def greet(stranger: ServerConnection) -> None:
+        await stranger.send(said)
+        await stranger.wait_closed()
+
+    async def story() -> None:
+        async with serve(greet, "127.0.0.1", 0, subprotocols=[Subprotocol("posewire.msgpack.v1")]) as front:
+            port = next(iter(front.sockets)).getsockname()[1]
+            with pytest.raises(ClientError, match="cannot read"):
+                await AsyncClient(f"http://127.0.0.1:{port}").stream().__aenter__()
+
+    asyncio.run(story())
 
 
 def test_a_consumer_that_is_slow_finds_the_present(server: ServerProcess, jpeg: bytes) -> None:
