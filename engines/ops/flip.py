@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from engines.poses import Floats
 
 MIRRORED = " mirrored"
 """What the names of outputs for the mirror image end in."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from engines.poses import Floats
 
 _BLUR_SIZE = 21  # cells
 BLUR_MARGIN = _BLUR_SIZE // 2

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engines.ops.flip import MIRRORED, unmirrored
 from engines.ops.peaks import blurred_peaks, find_peaks, refine_dark, refine_quarter
+from engines.poses import Floats
 from engines.runtimes.base import Arrays
-
-Floats = NDArray[np.float32]
 
 PLACES, SCORES = "places", "scores"
 """The names of outputs that a device has read already."""

@@ -14,7 +14,7 @@ from service.evaluation.higher_order import Hota, hota
 from service.evaluation.idf1 import Identity, identity
 from service.evaluation.joint_ap import JointAp, posetrack_map
 from service.evaluation.joint_mot import JointMot, posetrack_mot
-from service.evaluation.joints import GROUPS, POSEVAL, Floats, JointFrame, Quirks, grouped
+from service.evaluation.joints import GROUPS, POSEVAL, Doubles, JointFrame, Quirks, grouped
 from service.evaluation.keypoints import KeypointAp, keypoint_ap
 from service.evaluation.posetrack import pair
 from service.evaluation.sequence import compare_poses
@@ -66,7 +66,7 @@ class PoseTrackReport:
     joints: JointMot | None
     people: PeopleReport | None
 
-    def _rows(self) -> dict[str, Floats]:
+    def _rows(self) -> dict[str, Doubles]:
         rows = {"AP": self.ap.ap}
         if self.joints is not None:
             rows |= {"MOTA": self.joints.mota, "MOTP": self.joints.motp}

@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.ops.assignment import best_assignment
+from service.evaluation.joints import Doubles
 from service.evaluation.sequence import EPSILON, Numbered, TrackedSequence, number
 
-Floats = NDArray[np.float64]
-
-ALPHAS: Floats = np.arange(1, 20, dtype=np.float64) * 0.05
+ALPHAS: Doubles = np.arange(1, 20, dtype=np.float64) * 0.05
 """The thresholds of similarity: 0.05, 0.10, ... 0.95."""
 ALPHAS.flags.writeable = False
 
@@ -30,51 +29,51 @@ class Hota:
     matches. similarity: summed over matches.
     """
 
-    matches: Floats
-    misses: Floats
-    false_positives: Floats
-    association: Floats
-    association_recall: Floats
-    association_precision: Floats
-    similarity: Floats
+    matches: Doubles
+    misses: Doubles
+    false_positives: Doubles
+    association: Doubles
+    association_recall: Doubles
+    association_precision: Doubles
+    similarity: Doubles
 
     @property
-    def det_a(self) -> Floats:
+    def det_a(self) -> Doubles:
         """DetA: matches / (matches + misses + false positives)."""
         return self.matches / np.maximum(1, self.matches + self.misses + self.false_positives)
 
     @property
-    def det_re(self) -> Floats:
+    def det_re(self) -> Doubles:
         """DetRe: share of the true people that are matched."""
         return self.matches / np.maximum(1, self.matches + self.misses)
 
     @property
-    def det_pr(self) -> Floats:
+    def det_pr(self) -> Doubles:
         """DetPr: share of the found people that are matched."""
         return self.matches / np.maximum(1, self.matches + self.false_positives)
 
     @property
-    def ass_a(self) -> Floats:
+    def ass_a(self) -> Doubles:
         """AssA: how well the ids of the matches agree over time."""
         return self.association / np.maximum(1, self.matches)
 
     @property
-    def ass_re(self) -> Floats:
+    def ass_re(self) -> Doubles:
         """AssRe: how much of each person's time its id covers."""
         return self.association_recall / np.maximum(1, self.matches)
 
     @property
-    def ass_pr(self) -> Floats:
+    def ass_pr(self) -> Doubles:
         """AssPr: how much of each id's time goes to its person."""
         return self.association_precision / np.maximum(1, self.matches)
 
     @property
-    def loc_a(self) -> Floats:
+    def loc_a(self) -> Doubles:
         """LocA: mean similarity of the matches; 1 where there are none, as in the authors' evaluation."""
         return np.where(self.matches > 0, self.similarity / np.maximum(1, self.matches), 1.0)
 
     @property
-    def hota_per_alpha(self) -> Floats:
+    def hota_per_alpha(self) -> Doubles:
         """The geometric mean of DetA and AssA."""
         return np.sqrt(self.det_a * self.ass_a)
 
@@ -97,7 +96,7 @@ def _one(numbered: Numbered) -> Hota:
     truth_frames, found_frames = numbered.truth_frames, numbered.found_frames
     agreement = _agreement(numbered)
     pairs: list[NDArray[np.int64]] = []
-    likeness: list[Floats] = []
+    likeness: list[Doubles] = []
     for frame in numbered.frames:
         rows, columns = best_assignment(agreement[np.ix_(frame.truth, frame.found)] * frame.similarity)
         pairs.append(frame.truth[rows] * len(found_frames) + frame.found[columns])
@@ -120,7 +119,7 @@ def _one(numbered: Numbered) -> Hota:
     return Hota(sums[0], truth_frames.sum() - sums[0], found_frames.sum() - sums[0], *sums[1:])
 
 
-def _agreement(numbered: Numbered) -> Floats:
+def _agreement(numbered: Numbered) -> Doubles:
     """How well each true person and each found id go together over the whole sequence, (G, T): the weight that makes
     the matching of each frame serve association first. Similarity counts as far as it is no one else's."""
     together = np.zeros((len(numbered.truth_frames), len(numbered.found_frames)))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.skeletons import POSETRACK_15
-from service.evaluation.joints import POSEVAL, THRESHOLD, Floats, JointFrame, Quirks, with_total
+from service.evaluation.joints import POSEVAL, THRESHOLD, Doubles, JointFrame, Quirks, with_total
 
 Bools = NDArray[np.bool_]
 
@@ -24,9 +24,9 @@ class JointAp:
     precision, recall: of all that was found, whatever its score.
     """
 
-    ap: Floats
-    precision: Floats
-    recall: Floats
+    ap: Doubles
+    precision: Doubles
+    recall: Doubles
 
 
 def posetrack_map(sequences: Sequence[Sequence[JointFrame]], quirks: Quirks = POSEVAL) -> JointAp:
@@ -43,7 +43,7 @@ def posetrack_map(sequences: Sequence[Sequence[JointFrame]], quirks: Quirks = PO
     return JointAp(*(with_total(100 * row) for row in rows))
 
 
-def _judge(frame: JointFrame) -> tuple[Floats, Bools]:
+def _judge(frame: JointFrame) -> tuple[Doubles, Bools]:
     """(M, 15) scores of the found joints, and which of them are right."""
     scores = frame.found.keypoint_scores.astype(np.float64)
     near = frame.distances() <= THRESHOLD
@@ -61,7 +61,7 @@ def _judge(frame: JointFrame) -> tuple[Floats, Bools]:
     return scores, right
 
 
-def _average_precision(scores: Floats, right: Bools, total: int) -> tuple[float, float, float]:
+def _average_precision(scores: Doubles, right: Bools, total: int) -> tuple[float, float, float]:
     """Average precision (area under the curve of the best precision at each recall or more), precision and recall."""
     if not len(scores):
         return 0.0, 0.0, 0.0

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from engines.ops.assignment import best_assignment
 from engines.skeletons import POSETRACK_15
-from service.evaluation.joints import POSEVAL, THRESHOLD, Floats, JointFrame, Quirks, with_total
+from service.evaluation.joints import POSEVAL, THRESHOLD, Doubles, JointFrame, Quirks, with_total
 from service.evaluation.sequence import ids_of
 
 Ints = NDArray[np.int64]
@@ -33,26 +33,26 @@ class JointMot:
     misses: Ints
     false_positives: Ints
     switches: Ints
-    distances: Floats
+    distances: Doubles
 
     @property
-    def mota(self) -> Floats:
+    def mota(self) -> Doubles:
         """1 - (misses + false positives + switches) / labelled joints."""
         wrong = self.misses + self.false_positives + self.switches
         return with_total(100 * (1 - _ratio(wrong, self.matches + self.misses)))
 
     @property
-    def motp(self) -> Floats:
+    def motp(self) -> Doubles:
         """1 - mean distance of the matches in head sizes: 50 to 100 without quirks."""
         return with_total(100 * (1 - _ratio(self.distances, self.matches)))
 
     @property
-    def precision(self) -> Floats:
+    def precision(self) -> Doubles:
         """Matches / found joints."""
         return with_total(100 * _ratio(self.matches, self.matches + self.false_positives))
 
     @property
-    def recall(self) -> Floats:
+    def recall(self) -> Doubles:
         """Matches / labelled joints."""
         return with_total(100 * _ratio(self.matches, self.matches + self.misses))
 
@@ -88,7 +88,7 @@ class _Joint:
         self.names: dict[int, int] = {}  # the id under which each person was last matched
         self.persons: dict[int, int] = {}  # the person to whom each id last went anew
 
-    def count(self, truth: Ints, found: Ints, distances: Floats, quirks: Quirks) -> None:
+    def count(self, truth: Ints, found: Ints, distances: Doubles, quirks: Quirks) -> None:
         """One frame. distances: (N, M) in head sizes."""
         near = distances <= THRESHOLD
         if quirks.counts_candidates:
@@ -139,5 +139,5 @@ def _count(frame: JointFrame, joints: Sequence[_Joint], quirks: Quirks) -> None:
         )
 
 
-def _ratio(part: NDArray[np.number], whole: Ints) -> Floats:
+def _ratio(part: NDArray[np.number], whole: Ints) -> Doubles:
     return np.where(whole > 0, part / np.maximum(1, whole), np.nan)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from engines.poses import Poses
 from engines.skeletons import POSETRACK_15
 
-Floats = NDArray[np.float64]
+Doubles = NDArray[np.float64]
 
 THRESHOLD = 0.5
 """How far from its true place a joint may be, in head sizes."""
@@ -45,7 +45,7 @@ class JointFrame:
 
     truth: Poses
     found: Poses
-    head_sizes: Floats
+    head_sizes: Doubles
     labelled: bool = True
 
     def __post_init__(self) -> None:
@@ -55,7 +55,7 @@ class JointFrame:
         if self.head_sizes.shape != (len(self.truth),) or not (self.head_sizes > 0).all():
             raise ValueError(f"each of the {len(self.truth)} true people needs a head size above 0")
 
-    def distances(self) -> Floats:
+    def distances(self) -> Doubles:
         """(N, M, 15) distances in head sizes; infinite where either joint is missing."""
         apart = self.truth.keypoints[:, None].astype(np.float64) - self.found.keypoints[None]
         both = self.truth.keypoint_scores[:, None] * self.found.keypoint_scores[None] > 0
@@ -89,20 +89,20 @@ POSEVAL = Quirks()
 CORRECT = Quirks(drops_last_frame=False, counts_candidates=False, repeats_changes=False, shortens_empty_frames=False)
 
 
-def head_sizes(head_boxes: NDArray[np.floating]) -> Floats:
+def head_sizes(head_boxes: NDArray[np.floating]) -> Doubles:
     """(N,) head sizes of (N, 4) head boxes x1, y1, x2, y2."""
     sides = head_boxes[:, 2:].astype(np.float64) - head_boxes[:, :2]
     return _HEAD * np.hypot(sides[:, 0], sides[:, 1])
 
 
-def with_total(per_joint: Sequence[float] | Floats) -> Floats:
+def with_total(per_joint: Sequence[float] | Doubles) -> Doubles:
     """(16,) the 15 joints and their mean; a joint that was never labelled is nan and not in the mean."""
     values = np.asarray(per_joint, np.float64)
     known = values[~np.isnan(values)]
     return np.append(values, known.mean() if len(known) else np.nan)
 
 
-def grouped(per_joint: Floats) -> dict[str, float]:
+def grouped(per_joint: Doubles) -> dict[str, float]:
     """The first 15 of `per_joint` as the columns of GROUPS."""
     index = {name: n for n, name in enumerate(POSETRACK_15.keypoints)}
     return {group: float(with_total([per_joint[index[name]] for name in names])[-1]) for group, names in GROUPS.items()}

@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 
 from engines.skeletons import COCO_17
 
-Floats = NDArray[np.floating[Any]]
+Floating = NDArray[np.floating[Any]]
 
 THRESHOLDS: NDArray[np.float64] = np.arange(10, 20, dtype=np.float64) * 0.05
 """The OKS thresholds: 0.50, 0.55, ... 0.95."""
@@ -45,7 +45,7 @@ class KeypointAp:
 
 
 def keypoint_ap(
-    truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], sigmas: Floats = COCO_17.sigmas
+    truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], sigmas: Floating = COCO_17.sigmas
 ) -> KeypointAp:
     """AP and AR of results over all images of the truth.
 

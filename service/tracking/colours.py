@@ -8,9 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.ops.nms import iou
-from engines.poses import Frame
-
-Floats = NDArray[np.float32]
+from engines.poses import Floats, Frame
 
 _INWARD = 0.1
 """How far from the keypoint towards the middle of the person a colour is taken: keypoints lie on edges."""

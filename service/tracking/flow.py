@@ -9,9 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.poses import Frame
+from engines.poses import Floats, Frame
 
-Floats = NDArray[np.float32]
 Grey = NDArray[Any]
 """(height, width) uint8."""
 

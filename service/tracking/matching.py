@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.poses import Floats
 from service.tracking import colours
 from service.tracking.assignment import Method, assign
 from service.tracking.config import TrackerConfig
-from service.tracking.similarity import Floats, Indices, Observed, Pairs, between, in_sight, out_of_sight
+from service.tracking.similarity import Indices, Observed, Pairs, between, in_sight, out_of_sight
 from service.tracking.state import UNCONFIRMED, TrackState
 
 HOLD = 0.25

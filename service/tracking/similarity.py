@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.ops.oks import keypoint_similarity
+from engines.poses import Floats
 from service.tracking.state import TrackState
 
-Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
 
 _NEAR = 1.0
