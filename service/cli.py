@@ -9,6 +9,7 @@ import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +86,12 @@ def image(
     files: Sequence[Path], model: str, render: Path | None, style: str, min_score: float, max_people: int
 ) -> None:
     """Estimate the poses in image FILES, all in one batch, and print them."""
-    from service.stills import Still, estimate_files, render_to, write_results
+    from service.stills import Still, drawings, estimate_files, write_results
 
-    if render is not None and len(files) > 1 and render.suffix:
-        raise click.UsageError("--render names one picture, but there are several images; name a folder")
+    try:
+        pictures = [] if render is None else drawings(files, render)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     catalogue = load()
     names, why = choose(catalogue, (model,))
     with _bar(f"{len(files)} images", len(files)) as advance:
@@ -100,16 +103,16 @@ def image(
                 advance=advance,
                 min_score=min_score,
                 max_people=max_people,
-                draw=render is not None,
+                pictures=pictures,
             )
         )
     if model == "auto":
         click.echo(why, err=True)
-    for still in stills:
+    for still, picture in zip_longest(stills, pictures):
         if still.problem:
             click.echo(f"Error: {still.path}: {still.problem}", err=True)
-        elif render is not None:
-            click.echo(f"{still.path}: drawn on {render_to(still, render, alone=len(files) == 1)}", err=True)
+        elif picture is not None:
+            click.echo(f"{still.path}: drawn on {picture}", err=True)
     click.echo(write_results([s for s in stills if not s.problem], style), nl=False)
     if any(still.problem for still in stills):
         sys.exit(1)
@@ -215,13 +218,17 @@ def fetch(name: str) -> None:
 @click.option("--concurrency", type=click.IntRange(1), default=8, show_default=True)
 def bench(file: Path, model: str, seconds: float, concurrency: int) -> None:
     """Measure this machine: images a second and latency of image FILE, alone and CONCURRENCY at once."""
+    from service.imaging.errors import ImageError
     from service.stills import measure
 
     catalogue = load()
     names, why = choose(catalogue, (model,))
     click.echo(why or names[0])
     for level in (1, concurrency):
-        click.echo(asyncio.run(measure(file, catalogue, names[0], seconds=seconds, concurrency=level)))
+        try:
+            click.echo(asyncio.run(measure(file, catalogue, names[0], seconds=seconds, concurrency=level)))
+        except ImageError as error:
+            raise click.ClickException(f"{file}: {error}") from error
 
 
 main.add_command(evaluate)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 import orjson
 
 from engines.catalogue import Catalogue
+from engines.poses import Poses
 from service.config import Settings
 from service.formats.coco import coco_results
 from service.formats.openpose import openpose_document
@@ -21,27 +24,55 @@ from service.imaging.encode import encode
 from service.imaging.errors import ImageError
 from service.imaging.overlay import draw
 from service.pipelines import Estimate
-from service.serving import open_serving
+from service.serving import image_limits, open_serving
 from service.stages import Ask
 
 _AT_ONCE = 16
 """Images under way at once: enough to fill every batch, few enough to hold in memory."""
+_PICTURES = (".jpg", ".jpeg", ".png")
 
 
 @dataclass(frozen=True, slots=True)
 class Still:
-    """An image file with its people, or with the problem that it had."""
+    """An image file with its people and its size in pixels, or with the problem that it had; without its pixels, as
+    there may be thousands.
+    """
 
     path: Path
-    estimate: Estimate | None
+    poses: Poses | None = None
+    width: int = 0
+    height: int = 0
     problem: str = ""
 
     @property
-    def found(self) -> Estimate:
-        """The estimate of a still without a problem. Raises ValueError for any other."""
-        if self.estimate is None:
-            raise ValueError(f"{self.path} has no estimate: {self.problem}")
-        return self.estimate
+    def people(self) -> Poses:
+        """The poses of a still without a problem. Raises ValueError for any other."""
+        if self.poses is None:
+            raise ValueError(f"{self.path} has no poses: {self.problem}")
+        return self.poses
+
+
+def drawings(files: Sequence[Path], target: Path) -> list[Path]:
+    """The pictures to draw of `files`: `target` itself where it is a picture's name, else one for each in that folder.
+
+    Raises ValueError, with a message for the user, where that cannot be or would destroy one of `files`.
+    """
+    if not target.suffix or target.is_dir():
+        pictures = [target / f"{file.stem}.jpg" for file in files]
+    elif len(files) > 1:
+        raise ValueError("--render names one picture, but there are several images; name a folder")
+    elif target.suffix.lower() not in _PICTURES:
+        raise ValueError(f"cannot draw on {target}: the name must end in {', '.join(_PICTURES)}, or be a folder's")
+    else:
+        pictures = [target]
+    read = {file.resolve() for file in files}
+    for picture in pictures:
+        if picture.resolve() in read:
+            raise ValueError(f"{picture} is one of the images themselves; draw elsewhere")
+    for picture, times in Counter(pictures).items():
+        if times > 1:
+            raise ValueError(f"{times} of the images would be drawn on {picture}; draw them one by one")
+    return pictures
 
 
 async def estimate_files(
@@ -52,45 +83,56 @@ async def estimate_files(
     advance: Callable[[], None],
     min_score: float,
     max_people: int,
-    draw: bool,
+    pictures: Sequence[Path] = (),
 ) -> list[Still]:
-    """Everybody in every file, in order, batched over the files. advance: called as each is done."""
-    serving = open_serving(catalogue, [model], Settings())
+    """Everybody in every file, in order, batched over the files. advance: called as each is done.
+
+    pictures: where to draw the people of each file; none to draw nothing.
+    """
+    settings = Settings()
+    serving = open_serving(catalogue, [model], settings)
     await serving.start()
     room = asyncio.Semaphore(_AT_ONCE)
     ask = Ask(min_score=min_score, max_people=max_people, admitted=True)
+    most = image_limits(settings).max_bytes
 
-    async def one(path: Path) -> Still:
+    async def one(path: Path, picture: Path | None) -> Still:
         async with room:
             try:
-                data = await asyncio.to_thread(path.read_bytes)
-                still = Still(path, await serving.default.pipeline.image(data, ask, full_size=draw))
-            except (ImageError, OSError) as error:
-                still = Still(path, None, str(error))
+                data = await asyncio.to_thread(_read, path, most)
+                found = await serving.default.pipeline.image(data, ask, full_size=picture is not None)
+                if picture is not None:
+                    await asyncio.to_thread(_draw, found, picture)
+                still = Still(path, found.poses, found.width, found.height)
+            except ImageError as error:
+                still = Still(path, problem=str(error))
+            except OSError as error:
+                still = Still(path, problem=f"{error.filename or path}: {error.strerror or error}")
             advance()
             return still
 
     try:
-        return list(await asyncio.gather(*(one(path) for path in paths)))
+        return list(await asyncio.gather(*(one(*pair) for pair in zip_longest(paths, pictures))))
     finally:
         await serving.close(drain_seconds=1.0)
 
 
-def render_to(still: Still, target: Path, *, alone: bool) -> Path:
-    """Draw the people on the picture; `target` is its file, or a folder where it keeps its name."""
-    if not (alone and target.suffix):
-        target.mkdir(parents=True, exist_ok=True)
-        target = target / f"{still.path.stem}.jpg"
-    media_type = "image/png" if target.suffix.lower() == ".png" else "image/jpeg"
-    picture = draw(still.found.image.pixels, still.found.poses)
-    target.write_bytes(encode(picture, media_type))
-    return target
+def _read(path: Path, most: int) -> bytes:
+    """A file, or one byte more than `most` of a larger one, which then is refused."""
+    with path.open("rb") as file:
+        return file.read(most + 1)
+
+
+def _draw(found: Estimate, picture: Path) -> None:
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    media_type = "image/png" if picture.suffix.lower() == ".png" else "image/jpeg"
+    picture.write_bytes(encode(draw(found.image.pixels, found.poses), media_type))
 
 
 def write_results(stills: Sequence[Still], style: str) -> str:
     """The results as text. style: json, coco, openpose (an object, or a list of them for several) or csv."""
     if style == "csv":
-        return csv_table([(str(still.path), still.found.poses) for still in stills])
+        return csv_table([(str(still.path), still.people) for still in stills])
     documents = [_document(still, number, style) for number, still in enumerate(stills)]
     if style == "coco":
         whole: object = [person for document in documents for person in document]  # type: ignore[attr-defined]
@@ -101,30 +143,34 @@ def write_results(stills: Sequence[Still], style: str) -> str:
 
 
 def _document(still: Still, number: int, style: str) -> object:
-    poses = still.found.poses
+    poses = still.people
     if style == "coco":
         name = still.path.stem
         return coco_results(poses, image_id=int(name) if name.isdigit() else number)
     if style == "openpose":
         return openpose_document(poses)
-    return image_document(str(still.path), still.found)
+    return image_document(str(still.path), still.width, still.height, poses)
 
 
-def image_document(name: str, found: Estimate) -> dict[str, object]:
+def image_document(name: str, width: int, height: int, poses: Poses) -> dict[str, object]:
     """The people of an image as Posewire's own JSON, for orjson with OPT_SERIALIZE_NUMPY."""
     return {
         "image": name,
-        "width": found.width,
-        "height": found.height,
-        "skeleton": found.poses.skeleton.name,
-        "people": people_list(found.poses),
+        "width": width,
+        "height": height,
+        "skeleton": poses.skeleton.name,
+        "people": people_list(poses),
     }
 
 
 async def measure(path: Path, catalogue: Catalogue, model: str, *, seconds: float, concurrency: int) -> str:
-    """A line that says how fast this machine estimates the image at `path`, `concurrency` at once."""
-    data = await asyncio.to_thread(path.read_bytes)
-    serving = open_serving(catalogue, [model], Settings())
+    """A line that says how fast this machine estimates the image at `path`, `concurrency` at once.
+
+    Raises ImageError for what is none.
+    """
+    settings = Settings()
+    data = await asyncio.to_thread(_read, path, image_limits(settings).max_bytes)
+    serving = open_serving(catalogue, [model], settings)
     await serving.start()
     took: list[float] = []
     people = 0

@@ -37,7 +37,7 @@ def image_lines(entry: Entry, found: Estimate, style: Style) -> str:
         return text.getvalue()
     if style == "coco":
         return "".join(_line(person) for person in coco_results(found.poses, entry.image_id))
-    return _line(image_document(entry.name, found))
+    return _line(image_document(entry.name, found.width, found.height, found.poses))
 
 
 class PosesFile(Protocol):
