@@ -10,8 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from engines.families.regions import letterbox
-from engines.families.whole_frame import WholeFrameFamily, best_boxes, corners, detections_in_frame, people_in_frame
+from engines.families.whole_frame import (
+    WholeFrameDetector,
+    WholeFrameFamily,
+    best_boxes,
+    corners,
+    detections_in_frame,
+    people_in_frame,
+)
 from engines.ops.activations import sigmoid
 from engines.poses import Detections, Floats, Poses, Region
 from engines.runtimes.base import Arrays, PixelInput
@@ -81,17 +87,13 @@ def per_image(values: Any, batch: int, dimensions: int) -> Floats:
     return array
 
 
-class BoxDetector:
+class BoxDetector(WholeFrameDetector):
     """The boxes of people, as a detector for top-down models. Options: those of `Reading`."""
 
     def __init__(self, pixels: PixelInput, **reading: Any) -> None:
+        super().__init__(pixels)
         self._reading = Reading(**reading)
-        self.pixels = pixels
         self.outputs = self._reading.names
-
-    def regions(self, width: int, height: int) -> list[Region]:
-        """See `Detector.regions`: the whole frame at the top left of the input."""
-        return [letterbox(width, height, self.pixels.width, self.pixels.height)]
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Detections]:
         """See `Detector.decode`."""
@@ -100,10 +102,6 @@ class BoxDetector:
             detections_in_frame(boxes, scores, region, self.pixels)
             for (boxes, scores, _), region in zip(found, regions, strict=True)
         ]
-
-    def merge(self, parts: Sequence[Detections], regions: Sequence[Region]) -> Detections:  # noqa: ARG002
-        """See `Detector.merge`: there is only the whole frame."""
-        return parts[0]
 
 
 class KeypointDetector(WholeFrameFamily):

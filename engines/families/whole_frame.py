@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,6 +33,21 @@ class WholeFrameFamily:
     def region(self, width: int, height: int) -> Region:
         """See `Finder.region`."""
         return letterbox(width, height, self.pixels.width, self.pixels.height)
+
+
+class WholeFrameDetector:
+    """A `Detector` without its decoding: its network sees the whole frame at the top left of the input."""
+
+    def __init__(self, pixels: PixelInput) -> None:
+        self.pixels = pixels
+
+    def regions(self, width: int, height: int) -> list[Region]:
+        """See `Detector.regions`."""
+        return [letterbox(width, height, self.pixels.width, self.pixels.height)]
+
+    def merge(self, parts: Sequence[Detections], regions: Sequence[Region]) -> Detections:  # noqa: ARG002 - one
+        """See `Detector.merge`."""
+        return parts[0]
 
 
 def people_in_frame(

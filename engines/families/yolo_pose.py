@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from engines.families.regions import letterbox
-from engines.families.whole_frame import best_boxes, corners, people_in_frame
+from engines.families.whole_frame import WholeFrameFamily, best_boxes, corners, people_in_frame
 from engines.poses import Floats, Poses, Region
 from engines.runtimes.base import Arrays, PixelInput
 from engines.skeletons import Skeleton
@@ -15,7 +15,7 @@ from engines.skeletons import Skeleton
 _LAYOUTS = ("columns", "rows", "end-to-end")
 
 
-class YOLOPose:
+class YOLOPose(WholeFrameFamily):
     """The first output, in input pixels, keypoints as x, y, score, by `layout`:
 
     "columns": (n, 5 + 3K, A) centre x, y, width, height, score, keypoints (YOLOv8 and YOLO11),
@@ -39,8 +39,7 @@ class YOLOPose:
     ) -> None:
         if layout not in _LAYOUTS:
             raise ValueError(f"layout {layout!r} is not one of {', '.join(_LAYOUTS)}")
-        self.pixels = pixels
-        self.skeleton = skeleton
+        super().__init__(pixels, skeleton)
         self._layout = layout
         self._min_score = min_score
         self._overlap = overlap

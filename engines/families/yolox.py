@@ -10,8 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from engines.families.regions import letterbox
-from engines.families.whole_frame import best_boxes, corners, detections_in_frame
+from engines.families.whole_frame import WholeFrameDetector, best_boxes, corners, detections_in_frame
 from engines.poses import Detections, Floats, Region
 from engines.runtimes.base import Arrays, PixelInput
 
@@ -39,7 +38,7 @@ def decode_yolox(raw: Floats, width: int, height: int) -> Floats:
     return boxes
 
 
-class YOLOX:
+class YOLOX(WholeFrameDetector):
     """The first output (n, A, 5 + classes): box, objectness and class scores at each point of three grids.
 
     person: the number of the class. min_score: detections under it are dropped, 0..1. overlap: boxes of a larger IoU
@@ -51,14 +50,10 @@ class YOLOX:
     def __init__(self, pixels: PixelInput, *, person: int = 0, min_score: float = 0.3, overlap: float = 0.45) -> None:
         if pixels.width % _STRIDES[-1] or pixels.height % _STRIDES[-1]:
             raise ValueError(f"input {pixels.width} x {pixels.height}: its sides must be multiples of {_STRIDES[-1]}")
-        self.pixels = pixels
+        super().__init__(pixels)
         self._class = 5 + person
         self._min_score = min_score
         self._overlap = overlap
-
-    def regions(self, width: int, height: int) -> list[Region]:
-        """See `Detector.regions`: the whole frame at the top left of the input."""
-        return [letterbox(width, height, self.pixels.width, self.pixels.height)]
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Detections]:
         """See `Detector.decode`."""
@@ -71,7 +66,3 @@ class YOLOX:
             best = best_boxes(box, score, self._min_score, self._overlap)
             found.append(detections_in_frame(box[best], score[best], region, self.pixels))
         return found
-
-    def merge(self, parts: Sequence[Detections], regions: Sequence[Region]) -> Detections:  # noqa: ARG002
-        """See `Detector.merge`: there is only the whole frame."""
-        return parts[0]

@@ -55,7 +55,7 @@ def test_rtmdet_finds_the_same_people_in_real_images(tmp_path: Path) -> None:
     published = SHARED / "data/weights/rtmdet_nano.onnx"
     onnx.save(cut_suppression(onnx.load(published)), tmp_path / "cut.onnx")
     pixels = PixelInput(640, 640, "bgr", (103.53, 116.28, 123.675), (57.375, 57.12, 58.395), pad=114)
-    family = RTMDet(pixels, iou=0.6)
+    family = RTMDet(pixels, overlap=0.6)
     whole, cut = (open_runtime(path, precision="fp32", pixels=pixels) for path in (published, tmp_path / "cut.onnx"))
     assert cut.spec.outputs[0].shape == (1000, 5), "no output depends on the image"
     found = 0

@@ -37,7 +37,7 @@ def test_people_come_back_in_frame_pixels_best_first_and_nothing_else_does() -> 
 
 
 def test_of_candidates_for_one_person_the_best_stays() -> None:
-    family = RTMDet(PIXELS, iou=0.6)
+    family = RTMDet(PIXELS, overlap=0.6)
     rows = outputs((10, 10, 50, 90, 0.6, 0), (11, 10, 50, 91, 0.8, 0), (100, 10, 140, 90, 0.7, 0))
     [people] = family.decode(rows, family.regions(320, 320))
     np.testing.assert_allclose(people.scores, [0.8, 0.7])
