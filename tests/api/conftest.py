@@ -8,14 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.graphs import tiny_catalogue
-from tests.pictures import encoded, photo
 from tests.servers import ServerProcess
-
-
-@pytest.fixture(scope="session")
-def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_catalogue(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="session")
@@ -37,8 +30,3 @@ def live(catalogue: Path) -> Iterator[ServerProcess]:
 def client(server: ServerProcess) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server.url, timeout=30) as opened:
         yield opened
-
-
-@pytest.fixture(scope="session")
-def jpeg() -> bytes:
-    return encoded(photo(), quality=90)

@@ -1,4 +1,4 @@
-"""A little model, and a fleet that serves it, shared by the tests that leave it as it was."""
+"""A fleet that is shared by the tests that leave it as it was."""
 
 from __future__ import annotations
 
@@ -8,18 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.deployment.fleet import Fleet
-from tests.graphs import tiny_catalogue
-from tests.pictures import encoded, photo
-
-
-@pytest.fixture(scope="session")
-def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_catalogue(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="session")
-def jpeg() -> bytes:
-    return encoded(photo(), quality=90)
 
 
 @pytest.fixture(scope="module")

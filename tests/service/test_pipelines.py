@@ -21,18 +21,12 @@ from service.imaging.errors import UndecodableImageError
 from service.pipelines import estimate_all
 from service.serving import Serving, open_serving
 from service.stages import Ask
-from tests.graphs import tiny_catalogue
 from tests.pictures import encoded, photo
 from tests.stories import run, serve
 from tests.waiting import until
 
 JPEG = encoded(photo(640, 480), quality=90)
 ASK = Ask(min_score=0.0)
-
-
-@pytest.fixture(scope="module")
-def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_catalogue(tmp_path_factory.mktemp("pipelines"))
 
 
 class Gated:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from engines.runtimes.base import Arrays
 from service.following.pool import Following
@@ -20,17 +19,11 @@ from service.streams.protocol import Hello
 from service.streams.sight import Seen, Sight
 from service.tracking.zones import Zone
 from tests.following import followers
-from tests.graphs import tiny_catalogue
 from tests.pictures import encoded, photo
 from tests.shared import SHARED, needs_shared, weights_catalogue
 from tests.stories import run, serve
 
 JPEG = encoded(photo(1280, 960), quality=90)
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_catalogue(tmp_path_factory.mktemp("sight"))
 
 
 @asynccontextmanager
@@ -62,32 +55,32 @@ def count_detections(serving: Serving) -> list[int]:
     return batches
 
 
-def test_people_are_told_in_the_pixels_of_the_picture_though_it_was_decoded_smaller(pair: Path) -> None:
-    serving = serve(pair, "tiny")
+def test_people_are_told_in_the_pixels_of_the_picture_though_it_was_decoded_smaller(catalogue: Path) -> None:
+    serving = serve(catalogue, "tiny")
     [seen] = run(serving, watch(serving, [JPEG]))
     assert (seen.width, seen.height) == (1280, 960)
     np.testing.assert_allclose(seen.poses.boxes, [[0, 0, 1280, 960]], atol=4)
 
 
-def test_ids_hold_and_tracks_are_told_on_request(pair: Path) -> None:
-    serving = serve(pair, "pair")
+def test_ids_hold_and_tracks_are_told_on_request(catalogue: Path) -> None:
+    serving = serve(catalogue, "pair")
     seen = run(serving, watch(serving, [JPEG] * 4, extras=True))
     assert [each.poses.ids.tolist() for each in seen if each.poses.ids is not None] == [[1, 2]] * 4
     np.testing.assert_allclose(seen[-1].ages, [3 / 25] * 2, atol=1e-6)
     np.testing.assert_allclose(seen[-1].velocities, 0, atol=1)
 
 
-def test_who_scores_too_little_to_be_told_is_tracked_all_the_same(pair: Path) -> None:
+def test_who_scores_too_little_to_be_told_is_tracked_all_the_same(catalogue: Path) -> None:
     async def story() -> tuple[int, int]:
         async with followers() as following, sight(serving, following, min_score=0.99) as seeing:
             seen = await seeing.see(JPEG, 0.0, deadline=1e12)
             return len(seen.poses), len(unpack(seeing.state).tracker.tracks)
 
-    serving = serve(pair, "pair")
+    serving = serve(catalogue, "pair")
     assert run(serving, story()) == (0, 2)
 
 
-def test_another_sight_goes_on_from_a_memory(pair: Path) -> None:
+def test_another_sight_goes_on_from_a_memory(catalogue: Path) -> None:
     square = Zone("all", ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)))
 
     async def story() -> tuple[Seen, Seen, Seen]:
@@ -100,7 +93,7 @@ def test_another_sight_goes_on_from_a_memory(pair: Path) -> None:
             async with sight(serving, following, unpack(second.state), zones=zones) as other_zones:
                 return before, same, await other_zones.see(JPEG, 15.0, deadline=1e12)
 
-    serving = serve(pair, "pair")
+    serving = serve(catalogue, "pair")
     before, same, other = run(serving, story())
     assert before.poses.ids is not None
     assert same.poses.ids is not None
@@ -110,14 +103,14 @@ def test_another_sight_goes_on_from_a_memory(pair: Path) -> None:
     assert len(other.events) == 4  # other zones: everybody enters anew
 
 
-def test_without_a_detector_there_is_nothing_to_save(pair: Path) -> None:
-    serving = serve(pair, "tiny")
+def test_without_a_detector_there_is_nothing_to_save(catalogue: Path) -> None:
+    serving = serve(catalogue, "tiny")
     seen = run(serving, watch(serving, [JPEG] * 3, detect_every=10.0))
     assert all(each.poses.boxes.round(-1).tolist() == seen[0].poses.boxes.round(-1).tolist() for each in seen)
 
 
-def test_every_frame_is_searched_unless_said_otherwise(pair: Path) -> None:
-    serving = serve(pair, "pair")
+def test_every_frame_is_searched_unless_said_otherwise(catalogue: Path) -> None:
+    serving = serve(catalogue, "pair")
     detections = count_detections(serving)
     run(serving, watch(serving, [JPEG] * 3))
     assert len(detections) == 3
