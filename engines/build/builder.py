@@ -14,6 +14,7 @@ from engines.build.flavour import TENSORRT, Flavour
 from engines.build.plans import PlanBuildError
 from engines.build.timings import keep_timings, take_timings
 from engines.runtimes.base import TensorSpec
+from engines.runtimes.opening import alone
 
 Progress = Callable[[float, str], None]
 """Called with the share done, 0..1, and what is being done; from any thread."""
@@ -66,7 +67,8 @@ class EngineBuilder:
         if monitor is not None:
             config.progress_monitor = monitor
         log.errors.clear()
-        plan = self._builder.build_serialized_network(self._network, config)
+        with alone(timed):
+            plan = self._builder.build_serialized_network(self._network, config)
         if plan is None:
             why = log.errors[0] if log.errors else "it gives no reason"
             raise PlanBuildError(f"{_name(self._flavour)} cannot build the graph: {why}. {_ELSE}")

@@ -6,7 +6,6 @@ the graph of all that comes before it.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any
@@ -23,12 +22,10 @@ _SLOTS = 2
 """Batches under way at once: one computes while the other one's arrays are copied."""
 _WARM_UP = 2
 """Runs before capture: libraries choose their kernels and take their memory in the first."""
-_CAPTURING = threading.Lock()
-"""Opening a graph waits for the whole device, which fails while another thread captures."""
 
 
 class CapturedGraphs:
-    """Every rung of a network, captured once a slot.
+    """Every rung of a network, captured once a slot. Opened while no other network is: see `engines.runtimes.opening`.
 
     exact: a batch has to be a rung, as whatever filled it up would be found, too. Else it is filled up to the next one.
     """
@@ -43,10 +40,10 @@ class CapturedGraphs:
         device: torch.device,
     ) -> None:
         self.exact = any(program.halves()[1] is not None for program in programs.values())
+        self._slots = [_Slot(programs, inputs, outputs, device) for _ in range(_SLOTS)]
         self._idle: SimpleQueue[_Slot] = SimpleQueue()
-        with _CAPTURING:
-            for _ in range(_SLOTS):
-                self._idle.put(_Slot(programs, inputs, outputs, device))
+        for slot in self._slots:
+            self._idle.put(slot)
 
     def run(self, feeds: Arrays, count: int) -> dict[str, NDArray[Any]]:
         """Run one batch of arrays on the next free slot; the arrays returned are the caller's."""
@@ -63,6 +60,11 @@ class CapturedGraphs:
             return slot.run_tensors(feeds, count)
         finally:
             self._idle.put(slot)
+
+    def finish(self) -> None:
+        """Wait for what `run_tensors` has queued: a graph must not go while it runs."""
+        for slot in self._slots:
+            slot.finish()
 
 
 class _Slot:
@@ -143,6 +145,9 @@ class _Slot:
             for tensor in kept.values():
                 tensor.record_stream(caller)
         return kept
+
+    def finish(self) -> None:
+        self._stream.synchronize()
 
     def _rung(self, count: int) -> int:
         return next(rung for rung in self._rungs if rung >= count)

@@ -79,7 +79,7 @@ class Cuda:
             _call(cuda.cudaEventDestroy, event)  # once it has happened
 
     def capture(self, work: Callable[[], None], stream: int) -> int:
-        """See `Driver.capture`. Other threads may use the device meanwhile."""
+        """See `Driver.capture`. Meanwhile other threads may use the device, but not wait for all of it."""
         _call(cuda.cudaStreamBeginCapture, stream, cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
         try:
             work()

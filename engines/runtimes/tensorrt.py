@@ -18,6 +18,7 @@ from engines.runtimes.base import Arrays, PixelInput, RuntimeSpec, TensorSpec
 from engines.runtimes.calls import Calls
 from engines.runtimes.cuda import Cuda
 from engines.runtimes.devices import gpu_index
+from engines.runtimes.opening import alone
 from engines.runtimes.plan_fit import check_machine, check_options
 from engines.runtimes.slots import Binding, Enqueue, Slots
 from engines.runtimes.unsized import GrowingOutput, Unsized, UnsizedBinding
@@ -55,7 +56,7 @@ class TensorRtRuntime:
         flavour = check_machine(plan.manifest, gpu)
         driver = Cuda(index)
         driver.use()
-        with ExitStack() as opened:  # what has been opened is closed again where something later fails
+        with alone(), ExitStack() as opened:  # what has been opened is closed again where something later fails
             contexts = _Contexts(flavour, plan, driver, rungs)
             opened.callback(contexts.close)
             given = contexts.outputs
@@ -112,7 +113,7 @@ class TensorRtRuntime:
     def close(self) -> None:
         """See `Runtime.close`."""
         self._calls.close()
-        with self._calls.held_up():  # two that close at once
+        with alone(), self._calls.held_up():  # two that close at once
             self._opened.close()
 
 

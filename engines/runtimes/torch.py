@@ -30,6 +30,7 @@ from engines.runtimes.calls import Calls
 from engines.runtimes.captured import CapturedGraphs
 from engines.runtimes.graphs import describe, gives_an_output_per_item, read_graph
 from engines.runtimes.memory import return_freed_memory
+from engines.runtimes.opening import alone
 from engines.runtimes.program import Constants, Program, lower
 
 _MAX_BATCH = {"cuda": 32, "cpu": 4}
@@ -76,11 +77,14 @@ class TorchRuntime:
         pair = model(2) if max_batch != 1 else None
         if pair is not None and gives_an_output_per_item(pair):
             self._programs[2] = lower(pair, _HALVES[precision], constants)
-        batches = 2 in self._programs and batches_independently(self._infer, inputs)
+        on_gpu = self._device.type == "cuda"
+        with alone(on_gpu):
+            batches = 2 in self._programs and batches_independently(self._infer, inputs)
         rungs = rungs_up_to((max_batch or _MAX_BATCH[self._device.type]) if batches else 1)
         self._programs = {rung: self._programs.get(rung) or program(rung) for rung in rungs}
-        if self._device.type == "cuda":
-            self._captured = CapturedGraphs(self._programs, inputs, given, self._device)
+        if on_gpu:
+            with alone():
+                self._captured = CapturedGraphs(self._programs, inputs, given, self._device)
         self._spec = RuntimeSpec(
             inputs=inputs,
             outputs=given,
@@ -90,8 +94,8 @@ class TorchRuntime:
             precision=precision,
         )
         self._calls = Calls()
-        if self._captured is None or self._captured.exact:
-            for rung in rungs:
+        with alone(on_gpu):
+            for rung in rungs if self._captured is None or self._captured.exact else ():
                 self._infer({spec.name: np.zeros((rung, *spec.shape), spec.dtype) for spec in inputs})
 
     @property
@@ -141,8 +145,11 @@ class TorchRuntime:
     def close(self) -> None:
         """See `Runtime.close`."""
         self._calls.close()
-        self._programs = {}
-        self._captured = None
+        with alone(self._captured is not None):
+            if self._captured is not None:
+                self._captured.finish()
+            self._programs = {}
+            self._captured = None
 
     def _pieces(self, count: int) -> list[tuple[int, int]]:
         """How a batch is cut: graphs of fixed shapes are filled up, which costs less than another launch."""

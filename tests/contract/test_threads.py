@@ -63,6 +63,31 @@ def test_runtimes_open_side_by_side(backend: Backend, tmp_path: Path) -> None:
         runtime.close()
 
 
+def test_one_opens_and_closes_while_another_works(runtime: Runtime, opened: Callable[..., Runtime]) -> None:
+    """As a plan does that takes over: neither disturbs the other on the device."""
+    batch = crops(2)
+    want = expected(normalised(batch))[HEATMAPS]
+    done = threading.Event()
+
+    def work() -> list[np.ndarray]:
+        results = [runtime.run({INPUT: batch})[HEATMAPS]]
+        while not done.is_set():
+            results.append(runtime.run({INPUT: batch})[HEATMAPS])
+        return results[-100:]
+
+    with ThreadPoolExecutor(2) as pool:
+        working = [pool.submit(work) for _ in range(2)]
+        try:
+            other = opened(max_batch=2)
+            np.testing.assert_allclose(other.run({INPUT: batch})[HEATMAPS], want, atol=NEAR)
+            other.close()
+        finally:
+            done.set()
+        for each in working:
+            for got in each.result(timeout=60):
+                np.testing.assert_allclose(got, want, atol=NEAR)
+
+
 def test_closing_waits_for_calls_under_way_and_refuses_later_ones(opened: Callable[..., Runtime]) -> None:
     runtime = opened()
     batch = crops(4)

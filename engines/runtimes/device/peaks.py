@@ -63,8 +63,8 @@ def blurred_peaks(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
     wide = scaled.shape[-1]
     one, two = (torch.cat([at % wide, at // wide], dim=1).to(maps.dtype) for at in (first, second))
     apart = torch.linalg.vector_norm(two - one, dim=1, keepdim=True)
-    last = torch.tensor([width - 1.0, height - 1.0], device=maps.device)
-    moved = (one - BLUR_MARGIN + 0.25 * (two - one) / apart).clamp(min=0.0).minimum(last)
+    x, y = (one - BLUR_MARGIN + 0.25 * (two - one) / apart).unbind(dim=1)
+    moved = torch.stack([x.clamp(0, width - 1), y.clamp(0, height - 1)], dim=1)
     cell = moved.round().long()
     values = maps[torch.arange(len(maps), device=maps.device), cell[:, 1], cell[:, 0]]
     return (moved + 0.5).view(*heatmaps.shape[:-2], 2), values.view(heatmaps.shape[:-2])

@@ -45,8 +45,9 @@ def _read_heatmaps(reading: HeatmapReading, outputs: Mapping[str, Tensor]) -> tu
     if reading.pairs is not None:
         heatmaps = 0.5 * (heatmaps + _unmirrored(outputs[name + MIRRORED].float(), reading))
     cells, values = _REFINEMENTS[reading.refinement](heatmaps)
-    stride = [reading.width / heatmaps.shape[-1], reading.height / heatmaps.shape[-2]]
-    return cells * torch.tensor(stride, device=cells.device), values * reading.scale
+    x, y = cells.unbind(dim=-1)  # times plain numbers, as sending an array of them would wait for the network
+    height, width = heatmaps.shape[-2:]
+    return torch.stack([x * (reading.width / width), y * (reading.height / height)], dim=-1), values * reading.scale
 
 
 def _unmirrored(maps: Tensor, reading: HeatmapReading) -> Tensor:
