@@ -41,10 +41,12 @@ class Flavour:
 
 
 def find_flavour(gpu: Gpu | None, wanted: Sequence[str] = (TENSORRT, TENSORRT_RTX)) -> Flavour:
-    """The first of `wanted` that is installed and of use: TensorRT itself is of none without a GPU.
+    """The first of `wanted` that is installed and of use: TensorRT itself is of none without a GPU, TensorRT-RTX of
+    none beside one that it has no kernels for.
 
     Raises NoTensorRTError where there is none.
     """
+    unfit = ""
     for name in wanted:
         if name == TENSORRT and gpu is None and TENSORRT_RTX in wanted:
             continue
@@ -53,9 +55,20 @@ def find_flavour(gpu: Gpu | None, wanted: Sequence[str] = (TENSORRT, TENSORRT_RT
                 trt = import_module(module)
             except ImportError:  # not installed, or without the libraries that it loads
                 continue
+            if name == TENSORRT_RTX and gpu is not None and not _has_kernels(trt, gpu):
+                unfit = f"TensorRT-RTX {trt.__version__} does not run on {gpu.name}: pip install 'posewire[tensorrt]'"
+                continue
             return Flavour(name, trt.__version__, target_of(name, gpu), trt)
+    if unfit:
+        raise NoTensorRTError(unfit)
     extra = "tensorrt" if gpu is not None else "rtx"
     raise NoTensorRTError(f"TensorRT is not installed: pip install 'posewire[{extra}]'")
+
+
+def _has_kernels(rtx: Any, gpu: Gpu) -> bool:
+    """TensorRT-RTX knows GeForce and RTX cards, and of those for data centres none after Ampere."""
+    major, minor = gpu.capability
+    return hasattr(rtx.ComputeCapability, f"SM{major}{minor}")
 
 
 def target_of(name: str, gpu: Gpu | None) -> str:

@@ -78,9 +78,16 @@ def _torch_with_gpu() -> str:
 def _tensorrt(*modules: str, extra: str) -> str:
     if any(find_spec(module) is None for module in ("cuda", "onnx")) or not any(map(find_spec, modules)):
         return f"TensorRT, cuda-python and onnx: pip install 'posewire[{extra}]'"
+    from engines.build.flavour import NoTensorRTError, find_flavour
     from engines.build.gpu import find_gpu
 
-    return "" if find_gpu() is not None else "an NVIDIA GPU with its driver"
+    if (gpu := find_gpu()) is None:
+        return "an NVIDIA GPU with its driver"
+    try:
+        find_flavour(gpu, ["tensorrt-rtx" if extra == "rtx" else extra])
+    except NoTensorRTError as error:
+        return f"another GPU or TensorRT: {error}"
+    return ""
 
 
 BACKENDS = (

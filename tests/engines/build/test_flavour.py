@@ -29,6 +29,14 @@ def test_without_a_gpu_tensorrt_rtx_builds() -> None:
     assert found.builds
 
 
+def test_tensorrt_rtx_is_not_taken_on_a_gpu_that_it_does_not_know() -> None:
+    pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX: pip install 'posewire[rtx]'")
+    assert find_flavour(Gpu("NVIDIA L4", (8, 9)), [TENSORRT_RTX]).name == TENSORRT_RTX
+    assert find_flavour(Gpu("NVIDIA T4", (7, 5)), [TENSORRT_RTX]).target == "sm75"
+    with pytest.raises(NoTensorRTError, match=r"RTX .* does not run on NVIDIA H100 .*'posewire\[tensorrt\]'"):
+        find_flavour(H100, [TENSORRT_RTX])
+
+
 def test_what_is_missing_is_said_with_how_to_get_it() -> None:
     with pytest.raises(NoTensorRTError, match=r"pip install 'posewire\[tensorrt\]'"):
         find_flavour(H100, [])

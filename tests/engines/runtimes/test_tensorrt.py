@@ -25,7 +25,7 @@ from engines.runtimes.tensorrt import error_log, load_engine
 from tests.engines.build.onnx_graphs import save_heatmap_onnx
 
 PIXELS = PixelInput(64, 48)
-H100 = Gpu("NVIDIA H100 80GB HBM3", (9, 0))
+L4 = Gpu("NVIDIA L4", (8, 9))
 no_gpu = pytest.mark.skipif(find_gpu() is not None, reason="is about machines without an NVIDIA GPU")
 
 
@@ -50,14 +50,14 @@ def altered(built: PlanFile, tmp_path: Path) -> Callable[..., Path]:
 
 
 def test_a_plan_runs_on_what_it_was_built_for(built: PlanFile) -> None:
-    assert check_machine(built.manifest, H100).name == TENSORRT_RTX
+    assert check_machine(built.manifest, L4).name == TENSORRT_RTX
     assert check_options(built.manifest, "auto", None, PIXELS, None) == (1, 2, 4)
     assert check_options(built.manifest, "fp32", 2, PIXELS, ("means", "heatmaps")) == (1, 2)
 
 
 def test_a_plan_of_another_version_or_gpu_is_refused(built: PlanFile) -> None:
     with pytest.raises(PlanError, match=r"the plan is by tensorrt-rtx 0\.1, and .* is installed; build it again"):
-        check_machine(replace(built.manifest, version="0.1"), H100)
+        check_machine(replace(built.manifest, version="0.1"), L4)
     turing = Gpu("Tesla T4", (7, 5))
     with pytest.raises(PlanError, match="the plan is for sm80-and-later, and this machine's GPU is sm75; build it"):
         check_machine(built.manifest, turing)
