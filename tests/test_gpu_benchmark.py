@@ -11,6 +11,8 @@ pytest.importorskip("torch", reason="needs torch: pip install 'posewire[torch]'"
 
 import torch
 
+from engines.build.plans import PlanOrder
+from tests.benchmarks.accelerator.throughput import build_in_time
 from tests.benchmarks.gpu import main
 
 
@@ -20,6 +22,11 @@ def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1
     assert captured.err.startswith("nothing measured: there is no NVIDIA GPU that PyTorch can use here")
+
+
+def test_a_plan_that_takes_too_long_is_not_waited_for(tmp_path: Path) -> None:
+    with pytest.raises(LookupError, match="not built in the 0 s that were left"):
+        build_in_time(PlanOrder(tmp_path / "net.onnx"), tmp_path, "tensorrt", 0)
 
 
 def test_every_part_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

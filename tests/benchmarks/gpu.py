@@ -16,7 +16,8 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,32 +65,39 @@ class Measured:
 
 @dataclass(slots=True)
 class Bench:
-    """One run. ends: on the monotonic clock. rows: what was measured so far."""
+    """One run. ends: on the monotonic clock. rows: what was measured so far, which `keep` is given after every part: a
+    run that is cut off has not been in vain.
+    """
 
     device: str
     precision: str
     scale: Scale
     ends: float
     folder: Path
+    keep: Callable[[Sequence[Row]], None]
     rows: list[Row] = field(default_factory=list)
 
     @contextmanager
     def part(self, name: str, what: str, way: str = "") -> Iterator[None]:
         """Around what may lack something here, which its row then says."""
+        reason = "done"
         try:
             if time.monotonic() > self.ends:
                 raise LookupError("no time was left")
             yield
         except Exception as error:  # noqa: BLE001  # whatever fails, the other parts are still worth their time
+            if not isinstance(error, LookupError):
+                traceback.print_exc()
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             self.rows.append({"part": name, "what": what, "way": way, "note": reason})
-        print(f"{name} {what} {way}: {self.ends - time.monotonic():.0f} s left", file=sys.stderr)
+        print(f"{name} {what} {way}: {reason}; {self.ends - time.monotonic():.0f} s left", file=sys.stderr, flush=True)
+        self.keep(self.rows)
 
     def network(self, measured: Measured, way: str) -> None:
         """One way to run it, at every rung."""
         from tests.benchmarks.accelerator import throughput
 
-        setup = throughput.Setup(measured.device, self.precision, self.scale.rungs, self.folder / "plans")
+        setup = throughput.Setup(measured.device, self.precision, self.scale.rungs, self.folder / "plans", self.ends)
         opened = getattr(throughput, way)
         with self.part("network", measured.subject.name, way), opened(measured.subject, setup) as found:
             for rung, step in found.steps.items():
@@ -122,15 +130,20 @@ class Bench:
             self.rows += hold(chosen, max(min(self.ends - time.monotonic(), _CONTRACT_S), 1.0))
 
 
-def run(device: str, tiny: bool, minutes: float, weights: Path) -> list[Row]:
-    """Measure; the rows say what each is. What takes long and may lack something comes last: plans are built."""
+def run(
+    device: str, tiny: bool, minutes: float, weights: Path, keep: Callable[[Sequence[Row]], None] = lambda _: None
+) -> list[Row]:
+    """Measure; the rows say what each is, and `keep` gets those there are. What takes long and may lack something comes
+    last: plans are built.
+    """
     import torch
 
     from tests.benchmarks.accelerator import subjects, throughput
 
     with tempfile.TemporaryDirectory() as name:
         folder, scale = Path(name), _TINY if tiny else Scale()
-        bench = Bench(device, "fp32" if device == "cpu" else "bf16", scale, time.monotonic() + 60 * minutes, folder)
+        precision, ends = "fp32" if device == "cpu" else "bf16", time.monotonic() + 60 * minutes
+        bench = Bench(device, precision, scale, ends, folder, keep)
         where = torch.device(device)
         ceiling = throughput.ceiling(where, bench.precision, scale.matrix, scale.seconds)
         what = f"{scale.matrix} x {scale.matrix} matrices in {bench.precision}"
@@ -186,12 +199,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import torch
 
     name = torch.cuda.get_device_name() if given.device == "cuda" else "no GPU"
-    rows = run(given.device, given.tiny, given.minutes, given.weights)
+
+    def keep(rows: Sequence[Row]) -> None:
+        if given.json is not None:
+            given.json.write_text(json.dumps({"gpu": name, "machine": machine(), "rows": rows}, indent=2) + "\n")
+
+    rows = run(given.device, given.tiny, given.minutes, given.weights, keep)
     print(f"{name}; {machine()}, torch {torch.__version__}")
     print(table(rows))
     print("\n".join(goals(rows)))
-    if given.json is not None:
-        given.json.write_text(json.dumps({"gpu": name, "machine": machine(), "rows": rows}, indent=2) + "\n")
     return 0
 
 

@@ -18,5 +18,12 @@ def hold(chosen: str, seconds: float) -> list[Row]:
     done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=seconds, check=False)
     last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr[-200:]
     counts = {kind: int(number) for number, kind in re.findall(r"(\d+) (passed|failed|skipped|error)", last)}
-    what = f"pytest -k '{chosen}'"
-    return [{"part": "contract", "what": what, "way": last if done.returncode else "holds", **counts}]
+    row: Row = {
+        "part": "contract",
+        "what": f"pytest -k '{chosen}'",
+        "way": last if done.returncode else "holds",
+        **counts,
+    }
+    if broken := [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]:
+        row["broken"] = broken
+    return [row]

@@ -10,6 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +75,13 @@ def ceiling(device: torch.device, precision: str, size: int, seconds: float) -> 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How networks are run. cache: the folder for plans."""
+    """How networks are run. cache: the folder for plans. ends: until when one may be built, on the monotonic clock."""
 
     device: torch.device
     precision: str
     rungs: tuple[int, ...]
     cache: Path
+    ends: float
 
 
 @contextmanager
@@ -146,7 +149,8 @@ def _plan(subject: Subject, setup: Setup, wanted: str) -> Iterator[Way]:
     flavour = find_flavour(find_gpu(setup.device.index or 0), (wanted,))
     precision: Precision = "bf16" if setup.precision == "bf16" else "fp16"
     order = PlanOrder(subject.graph, precision, setup.rungs[-1], subject.pixels)
-    plan = build_plan(order, setup.cache, flavour)
+    build_in_time(order, setup.cache, wanted, max(setup.ends - time.monotonic(), 0.0))
+    plan = build_plan(order, setup.cache, flavour)  # found there
     runtime = open_runtime(plan.path, "tensorrt", pixels=plan.manifest.pixels)
     (spec,) = runtime.spec.inputs
     pending: deque[Future[object]] = deque()
@@ -166,6 +170,38 @@ def _plan(subject: Subject, setup: Setup, wanted: str) -> Iterator[Way]:
             yield Way(f"{flavour.name} {flavour.version}, {plan.manifest.precision}, with copies", steps, wait)
     finally:
         runtime.close()
+
+
+def build_in_time(order: PlanOrder, cache: Path, wanted: str, seconds: float) -> None:
+    """Build the plan in a process of its own, as nothing else ends TensorRT. Raises LookupError where it is not ready
+    in time, and RuntimeError with why there is none.
+    """
+    context = get_context("spawn")  # a fork cannot use the GPU that its parent uses
+    said, saying = context.Pipe(duplex=False)
+    child = context.Process(target=_build, args=(saying, order, cache, wanted), daemon=True)
+    child.start()
+    saying.close()  # so that a child that dies is heard of
+    try:
+        if not said.poll(seconds):
+            raise LookupError(f"its plan was not built in the {seconds:.0f} s that were left")
+        try:
+            problem = said.recv()
+        except EOFError as error:
+            raise RuntimeError("the process that builds its plan died") from error
+        if problem:
+            raise RuntimeError(problem)
+    finally:
+        child.kill()
+        child.join()
+
+
+def _build(saying: Connection, order: PlanOrder, cache: Path, wanted: str) -> None:
+    try:
+        build_plan(order, cache, find_flavour(find_gpu(), (wanted,)))
+    except RuntimeError as error:
+        saying.send(str(error))
+    else:
+        saying.send("")
 
 
 def _noise(spec: TensorSpec, count: int) -> NDArray[Any]:
