@@ -18,6 +18,8 @@ from engines.runtimes.device.crop import crops
 from engines.runtimes.device.frames import DeviceFrames
 
 CPU = torch.device("cpu")
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU of NVIDIA's")
+DEVICES = [pytest.param("cpu", id="cpu"), pytest.param("cuda", marks=NEEDS_GPU, id="cuda")]
 INPUTS = [PixelInput(96, 72, pad=pad) for pad in (0, 114, "edge")]
 
 
@@ -39,12 +41,13 @@ def regions(frame: Frame, *, turned: bool, seed: int) -> list[Region]:
 
 @pytest.mark.parametrize("pixels", INPUTS, ids=lambda pixels: f"pad {pixels.pad}")
 @pytest.mark.parametrize("kind", ["aligned", "between pixels", "turned"])
-def test_crops_are_those_of_the_cpu(kind: str, pixels: PixelInput) -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_crops_are_those_of_the_cpu(device: str, kind: str, pixels: PixelInput) -> None:
     frame = np.asarray(photo(160, 120))
     looks = regions(frame, turned=kind == "turned", seed=0)
     if kind == "aligned":
         looks = [align(region, frame.shape[1], frame.shape[0], pixels) for region in looks]
-    batch = crops([frame] * len(looks), looks, pixels, DeviceFrames(CPU)).numpy()
+    batch = crops([frame] * len(looks), looks, pixels, DeviceFrames(torch.device(device))).cpu().numpy()
     assert batch.dtype == np.uint8
     for there, region in zip(batch, looks, strict=True):
         to_the_last_bit = resizable(region, frame.shape[1], frame.shape[0], pixels)
@@ -52,17 +55,19 @@ def test_crops_are_those_of_the_cpu(kind: str, pixels: PixelInput) -> None:
         assert apart.max() <= (0 if to_the_last_bit else 2), region
 
 
-def test_frames_of_several_sizes_share_a_batch() -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_frames_of_several_sizes_share_a_batch(device: str) -> None:
     frame = np.asarray(photo(160, 120))
     frames = [frame, frame[:50], frame[:, 100:]]
     looks = [Region(40, 25, 60, 80), Region(100, 30, 90, 120), Region(30, 70, 45, 60)]
     pixels = INPUTS[0]
-    batch = crops([frames[n] for n in (0, 1, 2, 0)], [*looks, looks[1]], pixels, DeviceFrames(CPU)).numpy()
+    store = DeviceFrames(torch.device(device))
+    batch = crops([frames[n] for n in (0, 1, 2, 0)], [*looks, looks[1]], pixels, store).cpu().numpy()
     for there, n, region in zip(batch, (0, 1, 2, 0), [*looks, looks[1]], strict=True):
         assert np.abs(there.astype(int) - cropped(frames[n], region, pixels)).max() <= 2
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU of NVIDIA's")
+@NEEDS_GPU
 def test_a_frame_is_on_the_gpu_once_and_for_as_long_as_somebody_holds_it() -> None:
     store = DeviceFrames(torch.device("cuda"))
     frame = np.asarray(photo(160, 120))

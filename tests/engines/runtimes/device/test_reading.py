@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -18,6 +20,7 @@ from engines.runtimes.device.reading import read
 
 GARBAGE = [np.nan, np.inf, -np.inf, 0.0, 1e38, -1e38]
 READINGS = [HeatmapReading(192, 256, refinement) for refinement in REFINEMENTS]
+Both = Callable[[Reading, dict[str, Floats]], tuple[list[Floats], list[Floats]]]
 READINGS += [HeatmapReading(192, 256, "quarter", 1 / 255, COCO_17.pairs, shift) for shift in (False, True)]
 
 
@@ -31,14 +34,21 @@ def heatmaps(n: int, seed: int = 0) -> Floats:
     return noisy
 
 
-def both(reading: Reading, outputs: dict[str, Floats]) -> tuple[list[Floats], list[Floats]]:
-    """(places, scores) as numpy reads them, and as torch does."""
-    there = {name: torch.from_numpy(output) for name, output in outputs.items()}
-    return list(reading.read(outputs)), [part.numpy() for part in read(reading, there)]
+@pytest.fixture(params=["cpu", "cuda"])
+def both(request: pytest.FixtureRequest) -> Both:
+    """(places, scores) as numpy reads them, and as torch does on its device."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a GPU of NVIDIA's")
+
+    def read_both(reading: Reading, outputs: dict[str, Floats]) -> tuple[list[Floats], list[Floats]]:
+        there = {name: torch.from_numpy(output).to(request.param) for name, output in outputs.items()}
+        return list(reading.read(outputs)), [part.cpu().numpy() for part in read(reading, there)]
+
+    return read_both
 
 
 @pytest.mark.parametrize("reading", READINGS, ids=str)
-def test_heatmaps_are_read_as_numpy_reads_them(reading: HeatmapReading) -> None:
+def test_heatmaps_are_read_as_numpy_reads_them(both: Both, reading: HeatmapReading) -> None:
     outputs = {"heatmaps": heatmaps(8), "heatmaps" + MIRRORED: heatmaps(8, seed=1)}
     here, there = both(reading, outputs)
     np.testing.assert_allclose(there[0], here[0], atol=1e-3)
@@ -46,7 +56,7 @@ def test_heatmaps_are_read_as_numpy_reads_them(reading: HeatmapReading) -> None:
     assert there[0].dtype == there[1].dtype == np.float32
 
 
-def test_simcc_is_read_as_numpy_reads_it() -> None:
+def test_simcc_is_read_as_numpy_reads_it(both: Both) -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(0, 1, (8, 17, 384)), rng.normal(0, 1, (8, 17, 512))
     x[0, 0] -= 10  # nothing above 0: no such keypoint
@@ -59,14 +69,14 @@ def test_simcc_is_read_as_numpy_reads_it() -> None:
 
 @pytest.mark.parametrize("garbage", GARBAGE)
 @pytest.mark.parametrize("reading", READINGS, ids=str)
-def test_garbage_is_read_without_an_error(reading: HeatmapReading, garbage: float) -> None:
+def test_garbage_is_read_without_an_error(both: Both, reading: HeatmapReading, garbage: float) -> None:
     maps = np.full((2, 17, 64, 48), garbage, np.float32)
     here, there = both(reading, {"heatmaps": maps, "heatmaps" + MIRRORED: maps})
     np.testing.assert_array_equal(there[1], here[1])
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
-def test_garbage_of_simcc_is_read_without_an_error(garbage: float) -> None:
+def test_garbage_of_simcc_is_read_without_an_error(both: Both, garbage: float) -> None:
     bins = np.full((2, 17, 384), garbage, np.float32)
     here, there = both(SimCCReading(), {"simcc_x": bins, "simcc_y": bins})
     np.testing.assert_array_equal(there[0], here[0])

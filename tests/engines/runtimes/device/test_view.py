@@ -24,6 +24,8 @@ from tests.shared import SHARED, needs_shared, weights_catalogue
 
 pytest.importorskip("torch", reason="needs torch: pip install 'posewire[torch]'")
 
+import torch
+
 PIXELS = PixelInput(64, 48, "bgr", (103, 116, 124), (57, 57, 58))
 FRAMES = [np.asarray(photo(160, 120)), np.asarray(photo(90, 200, seed=1))]
 REGIONS = [
@@ -33,10 +35,13 @@ REGIONS = [
 BATCH = [FRAMES[0], FRAMES[1], FRAMES[0]]
 
 
-@pytest.fixture(scope="module")
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Runtime:
+@pytest.fixture(scope="module", params=["cpu", "cuda"])
+def runtime(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Runtime:
+    """In fp32, as the other side of comparisons is."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a GPU of NVIDIA's")
     path = save_keypoint_graph(tmp_path_factory.mktemp("graph") / "tiny.xml", height=64, width=48)
-    return open_runtime(path, "torch", device="cpu", pixels=PIXELS, max_batch=4)
+    return open_runtime(path, "torch", device=request.param, precision="fp32", pixels=PIXELS, max_batch=4)
 
 
 def poses(estimator: Estimator, view: View, frames: list[Frame], regions: list[Region]) -> Poses:
@@ -84,7 +89,8 @@ def test_threads_share_a_view(runtime: Runtime) -> None:
 def test_where_crops_are_cut_out(runtime: Runtime, tmp_path: Path) -> None:
     path = save_keypoint_graph(tmp_path / "tiny.xml", height=64, width=48)
     openvino = open_runtime(path, "openvino", pixels=PIXELS, max_batch=1)
-    assert isinstance(Views().open(runtime, PIXELS), CpuView)  # its device is a CPU
+    on_cpu = "cuda" not in runtime.spec.device
+    assert isinstance(Views().open(runtime, PIXELS), CpuView) is on_cpu
     assert isinstance(Views().open(openvino, PIXELS), CpuView)
     assert not isinstance(Views("device").open(runtime, PIXELS), CpuView)
     with pytest.raises(ValueError, match="where torch runs, or tensorrt beside a torch with CUDA"):
