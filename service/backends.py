@@ -107,7 +107,7 @@ class Networks:
     waiting: list[Model] = field(default_factory=list)
 
     def open(self, model: Model, outputs: tuple[str, ...] | None) -> Runtime:
-        """A runtime for the model: of its plan if there is one that fits, else of its graph.
+        """A runtime for the model: of its plan if there is one that fits and runs, else of its graph.
 
         Raises FetchError, and ValueError or RuntimeError for a graph that cannot be run.
         """
@@ -117,11 +117,18 @@ class Networks:
             return self._open_graph(name, model, outputs, self.settings.precision)
         order = order_for(model, self._plan_precision(), _MAX_BATCH)
         plan = find_plan(order, plans_folder(model), backend.flavour)
-        if plan is not None:
-            self.statuses[model.name] = PlanStatus("ready", 1.0, "", plan.manifest)
-            return self.open_plan(plan, outputs)
-        self.statuses[model.name] = PlanStatus()
-        self.waiting.append(model)
+        if plan is None:
+            self.statuses[model.name] = PlanStatus()
+            self.waiting.append(model)
+        else:
+            try:
+                runtime = self.open_plan(plan, outputs)
+            except (RuntimeError, ValueError) as error:  # of this driver, too little memory: what has served before it
+                logger.error("the plan of %s does not run, something slower serves it: %s", model.name, error)
+                self.statuses[model.name] = PlanStatus("failed", 0.0, str(error))
+            else:
+                self.statuses[model.name] = PlanStatus("ready", 1.0, "", plan.manifest)
+                return runtime
         return self._open_graph(_without_tensorrt(find_gpu()).name, model, outputs, "auto")
 
     def tasks(self, take_over: Callable[[str, PlanFile], None]) -> list[PlanTask]:

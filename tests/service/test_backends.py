@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,8 +13,10 @@ import openvino as ov
 import pytest
 from click.testing import CliRunner
 
-from engines.build.flavour import NoTensorRTError
+from engines.build.flavour import TENSORRT_RTX, NoTensorRTError, find_flavour
 from engines.build.gpu import find_gpu
+from engines.build.manifest import Manifest, manifest_path
+from engines.build.models import order_for, plans_folder
 from engines.catalogue import load
 from service.backends import Backend, Networks, choose_backend
 from service.cli import main
@@ -48,6 +51,49 @@ def test_bf16_is_for_models_that_are_exact_enough_in_it(tmp_path: Path) -> None:
         networks = Networks(Settings(precision=precision), Backend("openvino"))
         with closing(networks.open(catalogue[name], None)) as runtime:
             assert runtime.spec.precision == expected
+
+
+def test_a_plan_that_no_longer_runs_is_done_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX: pip install 'posewire[rtx]'")
+    from tests.engines.build.onnx_graphs import save_heatmap_onnx
+
+    save_heatmap_onnx(tmp_path / "net.onnx")
+    (tmp_path / "catalogue.toml").write_text(
+        '[models.tiny]\nrole = "estimator"\nfamily = "heatmap"\nskeleton = "coco-17"\n'
+        'source = { kind = "file", path = "net.onnx" }\ninput = { width = 48, height = 64 }\n'
+        'options = { output = "heatmaps" }\n'
+    )
+    os.environ["POSEWIRE_MODELS"] = str(tmp_path / "cache")
+    model, flavour = load([tmp_path / "catalogue.toml"])["tiny"], find_flavour(None, [TENSORRT_RTX])
+    order = order_for(model, "fp32", 32)
+    key, nonsense = order.key(flavour), b"whole, and yet nothing that loads"
+    manifest = Manifest(
+        key=key.digest,
+        onnx_sha256=key.onnx_sha256,
+        plan_sha256=hashlib.sha256(nonsense).hexdigest(),
+        flavour=flavour.name,
+        version=flavour.version,
+        gpu=flavour.target,
+        asked="fp32",
+        precision="fp32",
+        rungs=key.rungs,
+        pixels=order.pixels,
+        inputs=(),
+        outputs=(),
+        built_at="2026-01-01T00:00:00+00:00",
+        seconds=1.0,
+    )
+    plan = order.path(plans_folder(model), key)
+    plan.parent.mkdir(parents=True)
+    plan.write_bytes(nonsense)
+    manifest_path(plan).write_text(manifest.dump())
+    networks = Networks(Settings(precision="fp32"), Backend("tensorrt", flavour))
+    with closing(networks.open(model, order.outputs)) as runtime:
+        assert [spec.name for spec in runtime.spec.outputs] == ["heatmaps"]
+    assert networks.statuses["tiny"].state == "failed"
+    assert networks.statuses["tiny"].detail
+    assert not networks.waiting, "it would be found again, and built of the same"
+    assert "the plan of tiny does not run, something slower serves it: " in caplog.text
 
 
 @without_gpu
