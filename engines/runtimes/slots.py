@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from queue import SimpleQueue
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from engines.runtimes.base import Arrays, TensorSpec
 from engines.runtimes.driver import Driver, Pinned
 from engines.runtimes.staging import Layout
+
+logger = logging.getLogger(__name__)
 
 Enqueue = Callable[[int], None]
 """Queues a network's kernels for one rung on a stream; where its arrays are, it has been told."""
@@ -114,7 +117,14 @@ class _Slot:
         if not capturable:
             self._launches[rung] = lambda: enqueue(self.stream)
             return
-        graph = self._driver.capture(lambda: enqueue(self.stream), self.stream)
+        try:
+            graph = self._driver.capture(lambda: enqueue(self.stream), self.stream)
+        except RuntimeError as error:  # a layer waits for the host; what else is wrong shows when it runs again
+            logger.warning("batches of %d are run without a CUDA graph: %s", rung, error)
+            self._launches[rung] = lambda: enqueue(self.stream)
+            enqueue(self.stream)
+            self._driver.finish(self.stream)
+            return
         self._held.callback(self._driver.drop_graph, graph)
         self._launches[rung] = lambda: self._driver.launch(graph, self.stream)
 

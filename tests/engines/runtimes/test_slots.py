@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -70,6 +70,21 @@ def test_every_batch_size_takes_the_next_rung(capturable: bool) -> None:
     for count in (4, 1, 3, 2, 4, 1):
         given = feeds(count, seed=count)
         np.testing.assert_array_equal(slots.run(given, count)["sum"], right(given))
+
+
+def test_what_cannot_be_captured_after_all_is_run_without_a_graph(caplog: pytest.LogCaptureFixture) -> None:
+    class Strict(PaperDriver):
+        def capture(self, work: Callable[[], None], stream: int) -> int:
+            self.drop_graph(super().capture(work, stream))
+            raise CudaError("a layer waits for the host")
+
+    driver = Strict()
+    slots = open_slots(driver)
+    for count in (4, 1, 3):
+        np.testing.assert_array_equal(slots.run(feeds(count), count)["sum"], right(feeds(count)))
+    assert "batches of 4 are run without a CUDA graph: a layer waits for the host" in caplog.text
+    slots.close()
+    assert not driver.held
 
 
 @pytest.mark.parametrize("seed", range(5))
