@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from itertools import count
 
 from fastapi import FastAPI
@@ -48,8 +48,7 @@ class Gate:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        headers = Headers(scope=scope)
-        identity = self._request_id(headers.get("x-request-id", ""))
+        identity = self._request_id(scope["headers"])
         token = request_id.set(identity)
         status = 499  # the client left before there was an answer
         complete = False
@@ -67,7 +66,7 @@ class Gate:
 
         try:
             try:
-                scope["state"] = {**scope.get("state", {}), "client": self._client(scope, headers)}
+                scope["state"] = {**scope.get("state", {}), "client": self._client(scope)}
                 if answer := self._direct.get((scope["method"], scope["path"])):
                     response = await answer(self._state, Request(scope, receive))
                     await response(scope, receive, send_marked)
@@ -77,7 +76,7 @@ class Gate:
                 pass  # nobody is left to be answered
             except Exception as error:
                 if status == 499:
-                    await self._fail(error, scope, receive, send_marked)
+                    await self._fail(error, send_marked)
                 elif complete:  # the app has answered for a defect of its own
                     log.exception("a request failed")
                 else:
@@ -94,22 +93,23 @@ class Gate:
                 log.log(level, "%s %s %d", scope["method"], path, status, extra=extra)
             request_id.reset(token)
 
-    def _client(self, scope: Scope, headers: Headers) -> str:
+    def _client(self, scope: Scope) -> str:
         if scope["path"] in _OPEN:
             return ""
-        client = self._state.keys.check(headers) or (scope.get("client") or ("",))[0]
+        client = self._state.keys.check(Headers(scope=scope)) or (scope.get("client") or ("",))[0]
         self._state.rate_limit.take(client)
         return client
 
-    async def _fail(self, error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _fail(self, error: Exception, send: Send) -> None:
         problem = problem_of(error)
         if problem is None:
             log.error("a request failed", exc_info=error)
             problem = ProblemError("internal", "the server failed on this request; its log says why")
-        await problem.response()(scope, receive, send)
+        await problem.send(send)
 
-    def _request_id(self, given: str) -> str:
+    def _request_id(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
         """The client's own id where it can go into a header and a log line, else a new one."""
+        given = next((value.decode("latin-1") for name, value in headers if name == b"x-request-id"), "")
         if given and len(given) <= 128 and given.isascii() and given.isprintable():
             return given
         return f"{self._series}-{next(self._ids):x}"

@@ -79,7 +79,6 @@ async def answer(server: ServerState, request: Request) -> Response:
     """What POST /pose does, without FastAPI. Raises ProblemError and what `problem_of` knows."""
     arrived = time.monotonic()
     query = read_query(request.scope["query_string"])
-    picture = _wanted_picture(request.headers.get("accept", ""))
     served = server.find_model(query.model)
     deadline = arrived + (query.timeout_ms or server.settings.timeout_ms) / 1000
     ask = _ask(request, query, server, deadline)
@@ -91,6 +90,7 @@ async def answer(server: ServerState, request: Request) -> Response:
     server.pending += 1
     try:
         upload = await _by(deadline, read_upload(request, server.settings))
+        picture = _wanted_picture(request.headers.get("accept", ""))
         if picture and upload.several:
             raise ProblemError("bad-parameter", f"{picture} is drawn of one image only; send one, or accept JSON")
         with served.pipeline.admit(ask, images=len(upload.images)) as admitted:

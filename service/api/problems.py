@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 from starlette.responses import Response
+from starlette.types import Send
 
 from service.batching import ClosedError, DeadlineExceededError, OverloadedError
 from service.imaging.errors import ImageError, ImageTooLargeError, NotAnImageError
@@ -101,12 +102,23 @@ class ProblemError(Exception):
 
     def response(self) -> Response:
         """The answer to the client."""
-        headers = {}
+        return Response(orjson.dumps(self.document()), self.status, self._headers())
+
+    async def send(self, send: Send) -> None:
+        """The same without a Response in between: under overload this is most of what a server answers."""
+        body = orjson.dumps(self.document())
+        headers = [(name.encode(), value.encode()) for name, value in self._headers().items()]
+        headers.append((b"content-length", str(len(body)).encode()))
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"content-type": MEDIA_TYPE}
         if self.retry_after_s is not None:
-            headers["Retry-After"] = str(max(1, math.ceil(self.retry_after_s)))
+            headers["retry-after"] = str(max(1, math.ceil(self.retry_after_s)))
         if self.kind == "unauthorized":
-            headers["WWW-Authenticate"] = "Bearer"
-        return Response(orjson.dumps(self.document()), self.status, headers, MEDIA_TYPE)
+            headers["www-authenticate"] = "Bearer"
+        return headers
 
 
 def bad_parameter(errors: Sequence[Any], *, skip: int = 0) -> ProblemError:

@@ -85,8 +85,9 @@ class Admission(Generic[E]):
         Where all that waits is done within `enough` seconds, these: they are an upper bound and cost nothing to know,
         while the exact answer looks at every client.
         """
-        bound = self._until_done(self._queue.load + units, busy)
-        return bound if bound <= enough else self._until_done(self._queue.ahead(units, priority, client), busy)
+        if enough > 0 and (bound := self._until_done(self._queue.load + units, busy)) <= enough:
+            return bound
+        return self._until_done(self._queue.ahead(units, priority, client), busy)
 
     def ran(self, entries: Iterable[E], seconds: float) -> None:
         """Learn that these took so long as one batch."""

@@ -100,7 +100,10 @@ class WorkQueue(Generic[E]):
 
         Of another priority runs at most its share by weight meanwhile, however much of it waits.
         """
-        own = self._lanes[priority].holdings.ahead(units, client)
+        lane = self._lanes[priority]
+        own = lane.holdings.ahead(units, client)
+        if lane.holdings.total == self.load:
+            return own  # the usual case: nothing of another priority
         return own + sum(
             min(lane.holdings.total, -(-own * WEIGHTS[other] // WEIGHTS[priority]))
             for other, lane in self._lanes.items()
