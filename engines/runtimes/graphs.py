@@ -9,6 +9,7 @@ import openvino as ov
 from openvino.preprocess import ColorFormat, PrePostProcessor
 
 from engines.runtimes.base import PixelInput, TensorSpec
+from engines.runtimes.upsampling import convolve_before_upsampling
 
 
 def read_graph(
@@ -29,6 +30,7 @@ def read_graph(
         shape[0] = ov.Dimension(batch)
         shapes[port] = shape
     model.reshape(shapes)
+    convolve_before_upsampling(model)
     return model
 
 
