@@ -160,8 +160,14 @@ class _Compiled:
         self._model.release_memory()
 
     def _infer(self, request: ov.InferRequest, feeds: Arrays) -> dict[str, NDArray[Any]]:
-        results = request.infer({k: np.ascontiguousarray(v) for k, v in feeds.items()}, share_inputs=True)
-        return {spec.name: results[i] for i, spec in enumerate(self.outputs)}
+        # Step by step, as `request.infer(feeds)` takes half as long again as a pose takes to decode, for the sake of
+        # all else that it can be given. The request only points into these arrays: they have to outlive `wait`.
+        arrays = {name: np.require(array, requirements=("C", "W")) for name, array in feeds.items()}
+        for name, array in arrays.items():
+            request.set_tensor(name, ov.Tensor(array, shared_memory=True))
+        request.start_async()
+        request.wait()
+        return {spec.name: request.get_output_tensor(i).data.copy() for i, spec in enumerate(self.outputs)}
 
 
 def _resolve(precision: str, capabilities: Sequence[str]) -> str:
