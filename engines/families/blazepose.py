@@ -86,6 +86,8 @@ class BlazePose:
         """See `Estimator.merge`."""
         poses = replace(poses, scores=poses.scores * people.scores)
         poses = poses.select(poses.scores > 0)
+        if len(poses) < 2:
+            return poses  # nobody to compare with, as before a webcam
         areas = np.prod(poses.boxes[:, 2:] - poses.boxes[:, :2], axis=1)
         alike = oks(poses.keypoints, poses.keypoints, areas, self.skeleton.sigmas, poses.keypoint_scores)
         poses = poses.select(group(alike, poses.scores, _SAME_PERSON)[0])
