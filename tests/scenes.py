@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from engines.poses import Frame, Poses
 from engines.skeletons import COCO_17
+from tests.people import FIGURE
 
 Floats = NDArray[Any]
 """float32; OpenCV names no type."""
@@ -25,12 +26,6 @@ Path = Callable[[float], tuple[float, float]]
 
 WIDTH, HEIGHT, FPS = 320, 180, 15.0
 
-# A person of height 1 around their middle, facing us; x to the right.
-_FIGURE = np.array(
-    [(0, -0.42), (0.02, -0.44), (-0.02, -0.44), (0.05, -0.43), (-0.05, -0.43), (0.11, -0.30), (-0.11, -0.30),
-     (0.15, -0.14), (-0.15, -0.14), (0.16, 0.01), (-0.16, 0.01), (0.07, 0.02), (-0.07, 0.02), (0.08, 0.24),
-     (-0.08, 0.24), (0.08, 0.46), (-0.08, 0.46)], np.float32
-)  # fmt: skip
 _WIDTH_OF_A_PERSON = 0.42
 _IN_PICTURE = 0.3
 """The part of a person's keypoints from which on they count as being there."""
@@ -106,7 +101,7 @@ def play(plan: Plan, seed: int, *, width: int = WIDTH, height: int = HEIGHT, fps
     rng = np.random.default_rng(seed)
     wall = texture(rng, height * 2, width * 3)
     pillar = texture(np.random.default_rng([seed, 1]), height * 2, width * 3) if plan.pillars else wall
-    figures = [_FIGURE * rng.normal(1, 0.05, (1, 2)).astype(np.float32) for _ in plan.people]
+    figures = [FIGURE * rng.normal(1, 0.05, (1, 2)).astype(np.float32) for _ in plan.people]
     sprites = [_sprite(rng, person.height, figure) for person, figure in zip(plan.people, figures, strict=True)]
     steps = []
     for number in range(round(plan.seconds * fps)):
@@ -221,8 +216,8 @@ def _look(
     for _ in range(rng.poisson(detector.ghosts)):
         tall = rng.uniform(0.2, 0.5) * height
         spot = rng.uniform((0, 0), (width, height))
-        found.append((_FIGURE * tall + spot + rng.normal(0, tall / 20, _FIGURE.shape)).astype(np.float32))
-        scores.append(rng.uniform(0.1, 0.5, len(_FIGURE)).astype(np.float32))
+        found.append((FIGURE * tall + spot + rng.normal(0, tall / 20, FIGURE.shape)).astype(np.float32))
+        scores.append(rng.uniform(0.1, 0.5, len(FIGURE)).astype(np.float32))
         who.append(0)
     return truth, _poses(found, scores), np.array(who, np.int64)
 
