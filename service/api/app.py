@@ -67,7 +67,7 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
         await state.streams.start()
         gc.freeze()  # what lives as long as the process need not be looked at by every collection
         state.serving = serving
-        house = asyncio.create_task(_keep_house(state, serving), name="posewire-house")
+        house = asyncio.create_task(_keep_house_for_ever(state, serving), name="posewire-house")
         with _draining(state):
             yield
         house.cancel()
@@ -123,11 +123,21 @@ def _open_following(settings: Settings, metrics: Metrics) -> Following:
     )
 
 
+async def _keep_house_for_ever(state: ServerState, serving: Serving) -> None:
+    """Whatever one turn comes to, the next one comes: readiness is told of by /metrics as well."""
+    while True:
+        try:
+            await _keep_house(state, serving)
+        except Exception:
+            log.exception("a turn of keeping the house failed")
+            await asyncio.sleep(_TURN_S)
+
+
 async def _keep_house(state: ServerState, serving: Serving) -> None:
     """Refresh the gauges, log what was refused, and once the server has been idle for a while let the networks give
     back their memory.
     """
-    answered = refused = idle = 0
+    answered, refused, idle = 0, state.refused, 0
     gpus = await asyncio.to_thread(Gpus)
     while True:
         if gpus:
