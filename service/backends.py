@@ -90,7 +90,12 @@ def _flavour(gpu: Gpu | None) -> Flavour:
 
 
 def _without_tensorrt(gpu: Gpu | None) -> Backend:
-    return Backend("torch" if gpu is not None and find_spec("torch") is not None else "openvino")
+    if gpu is None or find_spec("torch") is None:
+        return Backend("openvino")
+    import torch
+
+    # Not where it is built without CUDA, or for a later driver: on the CPU, OpenVINO is the faster one.
+    return Backend("torch" if torch.cuda.is_available() else "openvino")
 
 
 @dataclass(slots=True)

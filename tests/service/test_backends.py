@@ -14,10 +14,11 @@ import pytest
 from click.testing import CliRunner
 
 from engines.build.flavour import TENSORRT_RTX, NoTensorRTError, find_flavour
-from engines.build.gpu import find_gpu
+from engines.build.gpu import Gpu, find_gpu
 from engines.build.manifest import Manifest, manifest_path
 from engines.build.models import order_for, plans_folder
 from engines.catalogue import load
+from service import backends
 from service.backends import Backend, Networks, choose_backend
 from service.cli import main
 from service.config import Settings
@@ -94,6 +95,13 @@ def test_a_plan_that_no_longer_runs_is_done_without(tmp_path: Path, caplog: pyte
     assert networks.statuses["tiny"].detail
     assert not networks.waiting, "it would be found again, and built of the same"
     assert "the plan of tiny does not run, something slower serves it: " in caplog.text
+
+
+@without_gpu
+def test_a_gpu_that_nothing_here_can_use_leaves_openvino() -> None:
+    """Its driver is there, and a TensorRT for other GPUs and a torch without CUDA at most."""
+    with patch.object(backends, "find_gpu", lambda: Gpu("NVIDIA H100", (9, 0))):
+        assert choose_backend("auto").name == "openvino"
 
 
 @without_gpu
