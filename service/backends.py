@@ -92,10 +92,8 @@ def _flavour(gpu: Gpu | None) -> Flavour:
 def _without_tensorrt(gpu: Gpu | None) -> Backend:
     if gpu is None or find_spec("torch") is None:
         return Backend("openvino")
-    import torch
-
     # Not where it is built without CUDA, or for a later driver: on the CPU, OpenVINO is the faster one.
-    return Backend("torch" if torch.cuda.is_available() else "openvino")
+    return Backend("torch" if visible_devices("torch") != ("cpu",) else "openvino")
 
 
 @dataclass(slots=True)

@@ -23,7 +23,8 @@ def visible_devices(backend: str) -> tuple[str, ...]:
     if backend == "torch":
         import torch
 
-        return tuple(f"cuda:{n}" for n in range(torch.cuda.device_count())) or ("cpu",)
+        usable = torch.cuda.is_available()  # the count tells of GPUs, too, whose driver is too old for this torch
+        return tuple(f"cuda:{n}" for n in range(torch.cuda.device_count())) if usable else ("cpu",)
     gpus = list(takewhile(lambda gpu: gpu is not None, map(find_gpu, count())))
     return tuple(f"cuda:{n}" for n, gpu in enumerate(gpus) if gpu == gpus[0])
 

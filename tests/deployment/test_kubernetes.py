@@ -128,6 +128,8 @@ def test_the_overlay_asks_for_a_gpu_and_keeps_plans() -> None:
     [deployment] = [d for d in gpu() if (d["kind"], d["metadata"]["name"]) == ("Deployment", "posewire")]
     spec = deployment["spec"]["template"]["spec"]
     assert spec["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    [tmp] = [volume["emptyDir"] for volume in spec["volumes"] if volume["name"] == "tmp"]
+    assert tmp["medium"] != "Memory", "plans are built there, of graphs of hundreds of megabytes"
     assert {"name": "plans", "persistentVolumeClaim": {"claimName": "posewire-plans"}} in spec["volumes"]
     mounts = {mount["name"]: mount["mountPath"] for mount in spec["containers"][0]["volumeMounts"]}
     assert (mounts["plans"], mounts["compiled"]) == ("/models/plans", "/models/compiled")

@@ -10,7 +10,9 @@ from openvino import opset13 as op
 pytest.importorskip("torch", reason="needs torch: pip install 'posewire[torch]'")
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from engines.runtimes import PixelInput
 from engines.runtimes.graphs import read_graph
 from engines.runtimes.program import Constants, Program, lower
 from engines.runtimes.torch import TorchRuntime
@@ -31,6 +33,19 @@ def finder() -> ov.Model:
     kept = op.non_max_suppression(boxes, scores, np.int64(9), np.float32(0.5), np.float32(0.1)).output(0)
     means = op.reduce_mean(boxes, np.array([1]), keep_dims=False)
     return ov.Model([op.multiply(op.convert(kept, "f32"), np.float32(2)), means], [image], "finder")
+
+
+class OnGpu(Constants):
+    """On a GPU that is not there: torch knows of its tensors what they look like."""
+
+    def __init__(self, gpu: FakeTensorMode) -> None:
+        super().__init__(CPU)
+        self._gpu = gpu
+
+    def keep(self, tensor: torch.Tensor, *, weights: bool) -> torch.Tensor:
+        known = self._gpu.from_tensor(super().keep(tensor, weights=weights))
+        with self._gpu:
+            return known.to("cuda:0")
 
 
 def images(*shape: int) -> torch.Tensor:
@@ -55,6 +70,20 @@ def test_what_follows_a_suppression_is_cut_off() -> None:
 
 def test_in_16_bits_too() -> None:
     both(lower(finder(), torch.bfloat16, Constants(CPU)), images(2, 3, 6, 6))
+
+
+@needs_shared
+def test_the_part_that_a_gpu_captures_is_on_the_gpu_alone() -> None:
+    """No tensor of the host, no number that the host would wait for: torch tells without a GPU."""
+    path = SHARED / "data/weights/rtmdet_nano.onnx"
+    model = read_graph(ov.Core(), path, PixelInput(320, 320, "bgr"), None, 2)
+    gpu = FakeTensorMode(allow_non_fake_inputs=True)
+    head, tail = lower(model, torch.bfloat16, OnGpu(gpu)).halves()
+    with gpu:
+        images = torch.empty((2, 320, 320, 3), dtype=torch.uint8, device="cuda:0")
+        handed = head(images)
+    assert tail is not None
+    assert {tensor.device.type for tensor in handed} == {"cuda"}
 
 
 def test_a_network_of_fixed_shapes_stays_whole(tmp_path_factory: pytest.TempPathFactory) -> None:
