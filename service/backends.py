@@ -86,7 +86,9 @@ def _flavour(gpu: Gpu | None) -> Flavour:
             "backend tensorrt needs an NVIDIA GPU with its driver, and finds none (`nvidia-smi` says more); "
             "serve with backend auto, openvino or torch"
         )
-    return find_flavour(gpu)
+    flavour = find_flavour(gpu)
+    _ = flavour.trt  # loads it now, while there is a choice
+    return flavour
 
 
 def _without_tensorrt(gpu: Gpu | None) -> Backend:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from engines.build.built import Order, is_built
 from engines.build.gpu import find_gpu
 from engines.catalogue import load
 from service.cli_int8 import build_twin
-from service.cli_plans import build_plans
 
 if TYPE_CHECKING:
     from engines.build.precision import Precision
@@ -90,6 +91,8 @@ def build(
     ARCHITECTURE: simple-baseline-r50, simple-baseline-r101, simple-baseline-r152, hrnet-w32, hrnet-w48,
     higherhrnet-w32, higherhrnet-w48, hourglass-8 or cpn-r50.
     """
+    from service.cli_plans import build_plans  # it knows the families, whose packages other commands do without
+
     gpu = find_gpu()
     device = device or ("cpu" if precision == "int8" and gpu is None else "gpu")
     if checkpoint is not None:
@@ -128,18 +131,23 @@ def _build_checkpoint(
     detector: str | None,
     out: Path,
 ) -> Path:
-    """Build the model and say so. Returns its catalogue file."""
-    try:
-        import torch  # noqa: F401  # the extra, whose absence is the user's to mend
-    except ModuleNotFoundError as error:
-        raise click.ClickException("building needs torch: pip install 'posewire[torch]'") from error
-    from engines.build.checkpoint import BuildError, Order, build_checkpoint
-    from engines.build.export import ExportError
-    from engines.networks.checkpoints import CheckpointError
-
+    """Build the model, or find it built, and say so. Returns its catalogue file."""
     if detector is not None:
         load()[detector]  # says now what serving would say later
     order = Order(architecture, checkpoint, name or architecture, size, skeleton, detector)
+    catalogue = order.catalogue(out)
+    try:
+        if is_built(order, out):
+            click.echo(f"{order.graph(out)}: already built of {checkpoint}")
+            return catalogue
+    except OSError as error:
+        raise click.ClickException(f"{error.filename or checkpoint}: {error.strerror or error}") from error
+    if find_spec("torch") is None:
+        raise click.ClickException("building needs torch: pip install 'posewire[torch]'")
+    from engines.build.checkpoint import BuildError, build_checkpoint  # with torch, which takes seconds to import
+    from engines.build.export import ExportError
+    from engines.networks.checkpoints import CheckpointError
+
     click.echo(f"reading {checkpoint}, exporting and comparing; this can take minutes", err=True)
     try:
         built = build_checkpoint(order, out)
@@ -152,4 +160,4 @@ def _build_checkpoint(
         f"{built.graph}: input {pixels.height}x{pixels.width} {pixels.order}, {built.skeleton}, "
         f"differs from torch by {built.difference:.1e} of the largest value"
     )
-    return built.catalogue
+    return catalogue

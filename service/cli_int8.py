@@ -15,7 +15,7 @@ def build_twin(name: str, images: Path | None, out: Path) -> tuple[str, Path]:
         import onnxscript  # noqa: F401  # of the extra, whose absence is the user's to mend
     except ModuleNotFoundError as error:
         raise click.ClickException("building needs onnx and onnxscript: pip install 'posewire[torch]'") from error
-    from engines.build.crops import CalibrationError
+    from engines.build.images import CalibrationError
     from engines.build.int8 import build_int8
     from engines.build.precision import PrecisionError
 

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ import click
 
 from engines.build.flavour import Flavour, find_flavour
 from engines.build.gpu import find_gpu
+from engines.build.images import CalibrationError, images_digest
+from engines.build.models import order_for, plan_runner, plans_folder
+from engines.build.plans import PlanBuildError, PlanOrder, find_plan
 from engines.catalogue import Catalogue, Model
 
 if TYPE_CHECKING:
@@ -28,25 +32,29 @@ def build_plans(
     Raises ClickException with one line for what cannot be built, NoTensorRTError, FetchError and CatalogueError.
     """
     flavour = find_flavour(find_gpu())
-    try:
-        import onnxscript  # noqa: F401  # the extra, whose absence is the user's to mend
-    except ModuleNotFoundError as error:
-        raise click.ClickException(
-            f"building needs onnx and onnxscript: pip install 'posewire[{_extra(flavour)}]'"
-        ) from error
     for name in names:
-        with _interruptible():
-            _build_plan(catalogue, catalogue[name], flavour, precision, max_batch, images)
+        model = catalogue[name]
+        try:
+            order, folder = order_for(model, precision, max_batch), plans_folder(model)
+            judged_by = None if images is None else images_digest(images, model, catalogue)
+            found = find_plan(order, folder, flavour, judged_by)
+            if found is None:
+                with _interruptible():
+                    _build_plan(catalogue, model, order, flavour, images)
+            else:
+                click.echo(f"{name}: {found.path}\n  {_describe(found.manifest)}, already built")
+        except (PlanBuildError, CalibrationError) as error:
+            raise click.ClickException(f"{name}: {error}") from error
+        except OSError as error:
+            raise click.ClickException(f"{error.filename or name}: {error.strerror or error}") from error
 
 
-def _build_plan(
-    catalogue: Catalogue, model: Model, flavour: Flavour, precision: Precision, max_batch: int, images: Path | None
-) -> None:
+def _build_plan(catalogue: Catalogue, model: Model, order: PlanOrder, flavour: Flavour, images: Path | None) -> None:
+    if find_spec("onnx") is None or find_spec("onnxscript") is None:
+        raise click.ClickException(f"building needs onnx and onnxscript: pip install 'posewire[{_extra(flavour)}]'")
+    # These take seconds to import, which finding a plan does without.
     from engines.build.compile import build_plan
-    from engines.build.crops import CalibrationError
     from engines.build.evidence import evidence_for
-    from engines.build.models import order_for, plan_runner, plans_folder
-    from engines.build.plans import PlanBuildError, find_plan
 
     built = False
 
@@ -59,20 +67,16 @@ def _build_plan(
     def waiting() -> None:
         click.echo(f"{model.name}: waiting for another process that builds this plan", err=True)
 
-    try:
-        order, folder = order_for(model, precision, max_batch), plans_folder(model)
-        if images is None and (found := find_plan(order, folder, flavour)) is not None:
-            click.echo(f"{model.name}: {found.path}\n  {_describe(found.manifest)}, already built")
-            return
-        click.echo(f"{model.name}: building with {flavour.name} {flavour.version} for {flavour.target}", err=True)
-        evidence = evidence_for(model, catalogue, images)
-        plan = build_plan(
-            order, folder, flavour, evidence=evidence, run=plan_runner(order), progress=progress, waiting=waiting
-        )
-    except (PlanBuildError, CalibrationError) as error:
-        raise click.ClickException(f"{model.name}: {error}") from error
-    except OSError as error:
-        raise click.ClickException(f"{error.filename or model.name}: {error.strerror or error}") from error
+    click.echo(f"{model.name}: building with {flavour.name} {flavour.version} for {flavour.target}", err=True)
+    plan = build_plan(
+        order,
+        plans_folder(model),
+        flavour,
+        evidence=evidence_for(model, catalogue, images),
+        run=plan_runner(order),
+        progress=progress,
+        waiting=waiting,
+    )
     took = f"in {plan.manifest.seconds:.1f} s" if built else "already built"
     click.echo(f"{model.name}: {plan.path}\n  {_describe(plan.manifest)}, {took}")
     for report in plan.manifest.gate:

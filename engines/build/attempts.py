@@ -46,7 +46,7 @@ class Workshop:
         converted, whole = (self._folder / f"{precision}-{stage}.onnx" for stage in ("converted", "whole"))
         if whole.exists():
             return whole
-        if precision == "int8" and (evidence is None or evidence.drawn):
+        if precision == "int8" and (evidence is None or evidence.digest is None):
             raise PlanBuildError("int8 takes its scales from real images: give a folder of them with --images")
         pixels = self._order.pixels
         try:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from engines.build.built import Order, note_built
 from engines.build.entry import entry_text, is_users_own
 from engines.build.export import export_onnx
 from engines.build.published import PUBLISHED, Published, size_in
@@ -21,24 +22,6 @@ class BuildError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What to build.
-
-    architecture: one of `engines.networks.NETWORKS`. size: height and width of the input; None takes what the
-    checkpoint's name says, or else the authors' first.
-    skeleton: None takes COCO's where there are 17 keypoints, MPII's where there are 16.
-    detector: the model that finds the people, None to look at whole frames; bottom-up networks have none.
-    """
-
-    architecture: str
-    checkpoint: Path
-    name: str
-    size: tuple[int, int] | None = None
-    skeleton: str | None = None
-    detector: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Built:
     """difference: of graph and network, see `engines.build.export.TOLERANCE`."""
 
@@ -50,7 +33,7 @@ class Built:
 
 
 def build_checkpoint(order: Order, folder: Path) -> Built:
-    """Write `<name>.onnx` and `<name>.toml`, a catalogue file with the one model, into `folder`.
+    """Write `<name>.onnx` and `<name>.toml`, a catalogue file with the one model, into `folder`, and note of what.
 
     Raises CheckpointError, ExportError, and BuildError for an architecture, name, size or skeleton that does not fit.
     """
@@ -60,17 +43,18 @@ def build_checkpoint(order: Order, folder: Path) -> Built:
         raise BuildError(f"architecture {order.architecture!r} is not one of {', '.join(PUBLISHED)}")
     published = PUBLISHED[order.architecture]
     pixels = _sized(published, order)
-    catalogue = folder / f"{order.name}.toml"
+    catalogue = order.catalogue(folder)
     if is_users_own(catalogue):
         raise BuildError(f"{catalogue} is not a file that was built; choose another name or folder")
     network = load_network(order.architecture, order.checkpoint)
     skeleton = _skeleton(order, keypoints_in(order.architecture, network.state_dict()))
     folder.mkdir(parents=True, exist_ok=True)
-    graph = folder / f"{order.name}.onnx"
+    graph = order.graph(folder)
     difference = export_onnx(
         published.answering(network), graph, height=pixels.height, width=pixels.width, outputs=published.outputs
     )
     catalogue.write_text(_entry(order, published, pixels, skeleton))
+    note_built(order, folder)
     return Built(graph, catalogue, pixels, skeleton, difference)
 
 

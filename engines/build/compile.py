@@ -57,8 +57,8 @@ def build_plan(
     path = order.path(cache_dir, key)
     cache_dir.mkdir(parents=True, exist_ok=True)
     with locked(path.with_suffix(".lock"), waiting):
-        found = find_plan(order, cache_dir, flavour)
-        if found is not None and (evidence is None or evidence.drawn or found.manifest.evidence == evidence.digest):
+        found = find_plan(order, cache_dir, flavour, None if evidence is None else evidence.digest)
+        if found is not None:
             return found
         for stale in cache_dir.glob(f".{path.stem}-*"):  # of a builder that was killed: only the lock's holder writes
             stale.unlink()
@@ -101,7 +101,7 @@ def _build(
                 outputs=engine.outputs,
                 built_at=datetime.now(UTC).isoformat(timespec="seconds"),
                 seconds=0.0,
-                evidence=None if evidence is None or evidence.drawn else evidence.digest,
+                evidence=None if evidence is None else evidence.digest,
             )
             return _Built(plan, manifest)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -13,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from engines.build.images import CalibrationError, images_in, spread
 from engines.catalogue import Model
 from engines.families import Detector, open_detector, open_estimator, open_finder
 from engines.ops.affine import align, crop
@@ -24,15 +24,6 @@ from engines.runtimes.views import CpuView
 Crops = NDArray[np.uint8]
 """(n, height, width, 3) uint8 RGB."""
 
-Item = TypeVar("Item")
-
-_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-_MOST_IMAGES = 256
-
-
-class CalibrationError(ValueError):
-    """The folder gives no crops; the message says why."""
-
 
 def crops_of_images(folder: Path, model: Model, catalogue: Mapping[str, Model], limit: int = 64) -> Crops:
     """What `model` is shown of the images in `folder`, at most `limit` crops from all over it, in order of names.
@@ -40,19 +31,15 @@ def crops_of_images(folder: Path, model: Model, catalogue: Mapping[str, Model], 
     An estimator sees the people that its detector finds, in fp32; other models the whole frame.
     Raises CalibrationError where there are no images, one cannot be read, or nobody is found on any, and FetchError.
     """
-    if not folder.is_dir():
-        raise CalibrationError(f"{folder} is not a folder of images")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
-    if not paths:
-        raise CalibrationError(f"there are no images in {folder} ({', '.join(sorted(_SUFFIXES))})")
+    paths = images_in(folder)
     crops: list[Crops] = []
     with _regions(model, catalogue) as regions:
-        for path in _spread(paths, _MOST_IMAGES):
+        for path in paths:
             frame = _read(path)
             crops.extend(_cut(frame, region, model.input) for region in regions(frame))
     if not crops:
         raise CalibrationError(f"{model.detector} finds nobody on the {len(paths)} images in {folder}")
-    return np.stack(_spread(crops, limit))
+    return np.stack(spread(crops, limit))
 
 
 def drawn_crops(pixels: PixelInput, count: int = 16) -> Crops:
@@ -139,10 +126,3 @@ def _read(path: Path) -> Frame:
     if picture is None:
         raise CalibrationError(f"{path} is not an image, or is damaged")
     return picture.astype(np.uint8, copy=False)
-
-
-def _spread(items: Sequence[Item], limit: int) -> Sequence[Item]:
-    """At most `limit` of the items, from all over."""
-    if len(items) <= limit:
-        return items
-    return [items[n * len(items) // limit] for n in range(limit)]

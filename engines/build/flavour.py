@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any
 
 from engines.build.gpu import Gpu
 
 TENSORRT, TENSORRT_RTX = "tensorrt", "tensorrt-rtx"
-_MODULES = MappingProxyType({TENSORRT: ("tensorrt", "tensorrt_lean"), TENSORRT_RTX: ("tensorrt_rtx",)})
+_LEAN = "tensorrt_lean"
+_MODULES = MappingProxyType({TENSORRT: ("tensorrt", _LEAN), TENSORRT_RTX: ("tensorrt_rtx",)})
 _TURING = (7, 5)
 
 
@@ -24,7 +27,7 @@ class NoTensorRTError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Flavour:
-    """An installed TensorRT. name: "tensorrt" or "tensorrt-rtx". trt: its Python module.
+    """An installed TensorRT. name: "tensorrt" or "tensorrt-rtx". module: its Python module.
 
     target: the GPUs that its plans run on here, in a word that fits a file's name, see `target_of`.
     """
@@ -32,17 +35,25 @@ class Flavour:
     name: str
     version: str
     target: str
-    trt: Any
+    module: str
+
+    @property
+    def trt(self) -> Any:
+        """The module, imported: at the first use, as it loads hundreds of megabytes that a plan's key does without.
+
+        Raises NoTensorRTError where the libraries that it needs cannot be loaded.
+        """
+        return _import(self.module)
 
     @property
     def builds(self) -> bool:
         """Whether it makes plans; the lean runtime only runs them."""
-        return hasattr(self.trt, "Builder")
+        return self.module != _LEAN
 
 
 def find_flavour(gpu: Gpu | None, wanted: Sequence[str] = (TENSORRT, TENSORRT_RTX)) -> Flavour:
     """The first of `wanted` that is installed and of use: TensorRT itself is of none without a GPU, TensorRT-RTX of
-    none beside one that it has no kernels for.
+    none beside one that it has no kernels for. Nothing is loaded, but TensorRT-RTX to ask it that.
 
     Raises NoTensorRTError where there is none.
     """
@@ -51,14 +62,13 @@ def find_flavour(gpu: Gpu | None, wanted: Sequence[str] = (TENSORRT, TENSORRT_RT
         if name == TENSORRT and gpu is None and TENSORRT_RTX in wanted:
             continue
         for module in _MODULES[name]:
-            try:
-                trt = import_module(module)
-            except ImportError:  # not installed, or without the libraries that it loads
+            if find_spec(module) is None:
                 continue
-            if name == TENSORRT_RTX and gpu is not None and not _has_kernels(trt, gpu):
-                unfit = f"TensorRT-RTX {trt.__version__} does not run on {gpu.name}: pip install 'posewire[tensorrt]'"
+            found = Flavour(name, _version(module), target_of(name, gpu), module)
+            if name == TENSORRT_RTX and gpu is not None and not _has_kernels(found.trt, gpu):
+                unfit = f"TensorRT-RTX {found.version} does not run on {gpu.name}: pip install 'posewire[tensorrt]'"
                 continue
-            return Flavour(name, trt.__version__, target_of(name, gpu), trt)
+            return found
     if unfit:
         raise NoTensorRTError(unfit)
     extra = "tensorrt" if gpu is not None else "rtx"
@@ -69,6 +79,21 @@ def _has_kernels(rtx: Any, gpu: Gpu) -> bool:
     """TensorRT-RTX knows GeForce and RTX cards, and of those for data centres none after Ampere."""
     major, minor = gpu.capability
     return hasattr(rtx.ComputeCapability, f"SM{major}{minor}")
+
+
+def _version(module: str) -> str:
+    """What the package says that brings an installed module; one that came another way is asked itself."""
+    try:
+        return version(f"{module.replace('_', '-')}-cu13")
+    except PackageNotFoundError:
+        return str(_import(module).__version__)
+
+
+def _import(module: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise NoTensorRTError(f"{module} is installed, but cannot be loaded: {error}") from error
 
 
 def target_of(name: str, gpu: Gpu | None) -> str:

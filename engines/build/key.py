@@ -5,11 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-from engines.fetching.records import sha256
 from engines.runtimes.base import LADDER, PixelInput
 
 _RECIPE = 1  # goes up where this package makes another plan of the same graph
@@ -20,7 +17,7 @@ class PlanKey:
     """All that invalidates a plan: where one of these differs, it is another plan.
 
     onnx_sha256: of the graph. flavour, version, gpu: see `engines.build.flavour`. precision: as asked for.
-    rungs: as asked for. calibration: the digest of what int8 ranges and the gate are measured on, or "".
+    rungs: as asked for.
     """
 
     onnx_sha256: str
@@ -31,7 +28,6 @@ class PlanKey:
     rungs: tuple[int, ...]
     pixels: PixelInput | None = None
     outputs: tuple[str, ...] | None = None
-    calibration: str = ""
 
     @property
     def digest(self) -> str:
@@ -53,10 +49,3 @@ def ladder(max_batch: int) -> tuple[int, ...]:
     if not 1 <= max_batch <= 1024:
         raise ValueError(f"the largest batch must be 1..1024, not {max_batch}")
     return (*(rung for rung in LADDER if rung < max_batch), max_batch)
-
-
-def files_sha256(paths: Sequence[Path]) -> str:
-    """One digest of several files, in any order; "" of none."""
-    if not paths:
-        return ""
-    return hashlib.sha256("".join(sorted(sha256(path) for path in paths)).encode()).hexdigest()

@@ -29,8 +29,9 @@ class Manifest:
     asked, precision: the precision that was asked for, and the one that the accuracy gate let pass.
     rungs: batch sizes, ascending; optimisation profile i of the plan is for batches of rungs[i] exactly.
     pixels: the preprocessing folded into it. inputs, outputs: per item, -1 where a side varies.
-    gate: the accuracy gate's reports on what was tried, none where it did not judge. evidence: the digest of the crops
-    that it judged by, None for drawn ones. built_at: ISO 8601. seconds: how long building took.
+    gate: the accuracy gate's reports on what was tried, none where it did not judge. evidence: the digest of the
+    images that it judged by, see `engines.build.images`; None for drawn ones. built_at: ISO 8601. seconds: how long
+    building took.
     """
 
     key: str

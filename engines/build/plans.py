@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from engines.build.flavour import Flavour
 from engines.build.key import PlanKey, ladder
 from engines.build.manifest import PlanError, PlanFile
-from engines.fetching.records import sha256
+from engines.fetching.records import sha256, vouched
 from engines.runtimes.base import PixelInput
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class PlanOrder:
         if self.onnx.suffix != ".onnx":
             raise PlanBuildError(f"{self.onnx} is no ONNX graph; plans are built of nothing else")
         try:
-            digest = sha256(self.onnx)
+            digest = vouched(self.onnx) or sha256(self.onnx)
         except OSError as error:
             raise PlanBuildError(f"{self.onnx}: cannot be read ({error.strerror})") from error
         rungs = ladder(self.max_batch)
@@ -53,12 +53,16 @@ class PlanOrder:
         return cache_dir / key.file_name(self.name or self.onnx.stem)
 
 
-def find_plan(order: PlanOrder, cache_dir: Path, flavour: Flavour) -> PlanFile | None:
-    """The plan of this order if it is in `cache_dir`, whole, and made for this machine; never another."""
+def find_plan(order: PlanOrder, cache_dir: Path, flavour: Flavour, judged_by: str | None = None) -> PlanFile | None:
+    """The plan of this order if it is in `cache_dir`, whole, and made for this machine; never another.
+
+    judged_by: the digest of the images that it must have been judged by, None where any will do.
+    """
     key = order.key(flavour)
     try:
         plan = PlanFile.open(order.path(cache_dir, key))
         plan.read()
     except PlanError:
         return None
-    return plan if plan.manifest.key == key.digest else None
+    fits = plan.manifest.key == key.digest and judged_by in (None, plan.manifest.evidence)
+    return plan if fits else None

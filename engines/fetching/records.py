@@ -58,13 +58,25 @@ def expected_digest(path: Path, file: File, origin: str) -> str | None:
     return file.sha256 or (record.sha256 if record and record.source == origin else None)
 
 
+def vouched(path: Path, origin: str | None = None) -> str | None:
+    """The sha256 of the file `path` by its record, None where that does not speak for it, or for one from `origin`."""
+    record = read(path)
+    if record is None or origin not in (None, record.source):
+        return None
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return record.sha256 if (record.size, record.mtime) == (stat.st_size, stat.st_mtime_ns) else None
+
+
 def is_verified(path: Path, file: File, origin: str) -> bool:
     """Whether the file `path` is the one expected. It is hashed where its record does not speak for it."""
     try:
-        expected, record, stat = expected_digest(path, file, origin), read(path), path.stat()
+        expected = expected_digest(path, file, origin)
         if expected is None:
             return False
-        if record and (record.sha256, record.size, record.mtime) == (expected, stat.st_size, stat.st_mtime_ns):
+        if vouched(path) == expected:
             return True
         if sha256(path) != expected:
             return False

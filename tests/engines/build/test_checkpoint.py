@@ -17,12 +17,14 @@ pytest.importorskip("torch", reason="needs torch: pip install 'posewire[torch]'"
 import torch
 from torch import Tensor, nn
 
-from engines.build.checkpoint import BuildError, Order, build_checkpoint
+from engines.build.built import Order
+from engines.build.checkpoint import BuildError, build_checkpoint
 from engines.build.published import PUBLISHED, Answer, size_in
 from engines.catalogue import CheckpointSource, load
 from engines.networks import NETWORKS, build_network
 from service.cli import main
 from tests.engines.networks.recipe import fill
+from tests.frugal import run_frugally
 from tests.pictures import encoded, photo
 from tests.servers import ServerProcess
 
@@ -47,11 +49,11 @@ def test_a_checkpoint_becomes_a_model_that_post_pose_serves(tmp_path: Path) -> N
     weights = {f"module.{key}": tensor for key, tensor in fill(network, gain=0.75).state_dict().items()}
     torch.save({"state_dict": weights, "epoch": 140}, tmp_path / "pose_resnet_50_96x64.pth.tar")
 
-    done = posewire(
+    build = (
         *("build", "simple-baseline-r50", "--checkpoint", "pose_resnet_50_96x64.pth.tar"),
         *("--name", "mine", "--detector", "none", "--out", "models"),
-        folder=tmp_path,
     )
+    done = posewire(*build, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "mine.onnx: input 96x64 bgr, coco-17, differs from torch by " in done.stdout
     catalogue = tmp_path / "models/mine.toml"
@@ -59,6 +61,14 @@ def test_a_checkpoint_becomes_a_model_that_post_pose_serves(tmp_path: Path) -> N
 
     model = load([catalogue])["mine"]
     assert (model.title, model.commercial) == ("simple-baseline-r50 96x64, pose_resnet_50_96x64.pth.tar", False)
+
+    catalogue.write_text(catalogue.read_text().replace('"unknown"', '"MIT"'))
+    again = run_frugally(*build, folder=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "mine.onnx: already built of pose_resnet_50_96x64.pth.tar" in again.stdout
+    assert again.stdout.splitlines()[-1] == done.stdout.splitlines()[-1], "how to serve it"
+    assert load([catalogue])["mine"].licence == "MIT", "what its user says of it stays"
+
     with ServerProcess("--model", "mine", catalogue=catalogue) as server:
         answer = httpx.post(
             f"{server.url}/pose",

@@ -9,7 +9,8 @@ import pytest
 
 pytest.importorskip("onnxscript", reason="needs onnx and onnxscript: pip install 'posewire[torch]'")
 
-from engines.build.crops import CalibrationError, as_inputs, crops_of_images, drawn_crops
+from engines.build.crops import as_inputs, crops_of_images, drawn_crops
+from engines.build.images import CalibrationError, images_digest
 from engines.catalogue import load
 from engines.runtimes.base import PixelInput
 from tests.engines.build.small import save_network
@@ -59,6 +60,18 @@ def test_what_cannot_be_calibrated_on_is_said(tmp_path: Path) -> None:
     (folder / "torn.jpg").write_bytes(b"\xff\xd8\xff")
     with pytest.raises(CalibrationError, match=r"torn\.jpg is not an image, or is damaged"):
         crops_of_images(folder, catalogue["tiny"], catalogue)
+
+
+def test_images_have_a_digest_of_what_is_on_them_and_who_finds_it(tmp_path: Path) -> None:
+    catalogue = load([tiny_catalogue(tmp_path)])
+    folder = photos(tmp_path / "photos", 2)
+    digest = images_digest(folder, catalogue["pair"], catalogue)
+    assert images_digest(folder, catalogue["tiny"], catalogue) != digest, "it has no detector"
+    (folder / "001.png").rename(folder / "002.png")
+    (folder / "notes.txt").write_text("of no interest")
+    assert images_digest(folder, catalogue["pair"], catalogue) == digest
+    photo().save(folder / "003.png")
+    assert images_digest(folder, catalogue["pair"], catalogue) != digest
 
 
 def test_crops_become_the_input_of_a_graph(tmp_path: Path) -> None:
