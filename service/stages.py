@@ -112,7 +112,7 @@ class NetworkStage(Generic[Result]):
         """
         old, _ = self._network
         self._network = (runtime, view)
-        self.batcher.reshape(runtime.spec.max_batch, runtime.spec.rungs)
+        self.batcher.reshape(runtime.spec.max_batch, runtime.spec.rungs, runtime.spec.concurrency)
         return old
 
     async def see(self, frame: Frame, regions: Sequence[Region], ask: Ask) -> tuple[list[Result], Timing]:

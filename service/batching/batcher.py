@@ -11,6 +11,7 @@ from math import inf
 from types import TracebackType
 from typing import Generic, Self
 
+from service.batching.crew import Crew
 from service.batching.dispatcher import Dispatcher, Limits
 from service.batching.errors import BatchingError, ClosedError, DeadlineExceededError
 from service.batching.health import Health, Stats
@@ -72,11 +73,11 @@ class Batcher(Generic[T, R]):
         self._cost = cost
         self._clock = clock
         self._observer = observer or Observer()
-        self._dispatcher = Dispatcher[Job[T, R]](name, limits, clock)
-        self._workers = [
-            Worker(name, i, run, self._dispatcher, self._post, self._left, clock, self._observer)
-            for i in range(workers)
-        ]
+        self._dispatcher = dispatcher = Dispatcher[Job[T, R]](name, limits, clock)
+        self._crew = Crew(
+            dispatcher,
+            lambda number: Worker(name, number, run, dispatcher, self._post, self._left, clock, self._observer),
+        )
         self._tickets: set[Ticket[R]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._all_left = asyncio.Event()
@@ -88,15 +89,18 @@ class Batcher(Generic[T, R]):
             raise RuntimeError(f"{self.name} can be started only once")
         self._loop = asyncio.get_running_loop()
         self._dispatcher.accept()
-        for worker in self._workers:
-            worker.start()
+        self._crew.fill()
 
-    def reshape(self, max_batch: int, rungs: Sequence[int]) -> None:
-        """Gather so many work units into a batch from now on, as `run` has come to take more or fewer; from any thread.
+    def reshape(self, max_batch: int, rungs: Sequence[int], workers: int) -> None:
+        """Gather so many work units into a batch and run so many batches at once from now on, as `run` has come to
+        take more or fewer; from any thread.
 
-        A batch that is gathered already keeps its size. The number of workers stays.
+        A batch that is gathered already keeps its size; a worker that is one too many ends when its batch is done.
+        Raises ValueError where a limit makes no sense.
         """
-        self._dispatcher.reshape(max_batch, rungs)
+        self._dispatcher.reshape(max_batch, rungs, workers)
+        if self._loop is not None:
+            self._crew.fill()
 
     async def close(self, drain: float = 10.0) -> None:
         """Refuse new work, finish what was accepted within `drain` seconds, fail the rest. Closing twice is fine.
@@ -117,8 +121,7 @@ class Batcher(Generic[T, R]):
         except TimeoutError:
             logger.warning("%s is closed, but a batch of it still runs", self.name)
         else:
-            for worker in self._workers:
-                worker.join()
+            self._crew.join()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -221,8 +224,8 @@ class Batcher(Generic[T, R]):
         """Whether it serves; it gets better by itself where the cause goes."""
         if self._loop is None or self._closed:
             return Health("closed", f"{self.name} is closed" if self._closed else f"{self.name} is not started")
-        if dead := sum(worker.ended for worker in self._workers):
-            return Health("dead", f"{dead} of {len(self._workers)} workers of {self.name} have ended")
+        if dead := self._crew.dead:
+            return Health("dead", f"{dead} of {self._crew.size} workers of {self.name} have ended")
         if hung := self._dispatcher.hung():
             return Health("hung", hung)
         return Health("ok", f"{self.name} serves")
@@ -235,7 +238,7 @@ class Batcher(Generic[T, R]):
     @property
     def stats(self) -> Stats:
         """What waits and runs now."""
-        return self._dispatcher.stats(sum(worker.restarts for worker in self._workers))
+        return self._dispatcher.stats(self._crew.restarts)
 
     def _enqueue(
         self,
@@ -301,7 +304,8 @@ class Batcher(Generic[T, R]):
         self._on_loop(self._worker_left)
 
     def _worker_left(self) -> None:
-        if not all(worker.ended for worker in self._workers):
+        self._crew.part()
+        if self._crew.size > self._crew.dead:
             return
         self._all_left.set()
         if not self._closed:  # a fault of this package: nobody will serve what waits

@@ -64,16 +64,29 @@ class Dispatcher(Generic[E]):
         self._queue = WorkQueue[E](limits.max_queue)
         self._admission = Admission(name, self._queue, limits.rungs, limits.max_batch, limits.max_delay)
         self._running: dict[int, _Running] = {}  # by worker
+        self._serving: set[int] = set()  # who has been called for and not been sent away
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)  # there is some for an idle worker, or it should stop
         self._accepting = False
         self._stopped = False
 
-    def reshape(self, max_batch: int, rungs: Sequence[int]) -> None:
-        """From now on gather so much into a batch, and learn anew how long batches take."""
+    def reshape(self, max_batch: int, rungs: Sequence[int], workers: int) -> None:
+        """From now on gather so much into a batch, for so many workers, and learn anew how long batches take.
+
+        Workers whose numbers are too high are sent away when they come for more. Raises ValueError as Limits does.
+        """
         with self._lock:
-            self._limits = replace(self._limits, max_batch=max_batch, rungs=tuple(rungs))
+            limits = replace(self._limits, max_batch=max_batch, rungs=tuple(rungs), workers=workers)
             self._admission.reshape(rungs, max_batch)
+            self._limits = limits
+            self._work.notify_all()  # some have to go, and what waits may be enough for a batch now
+
+    def missing(self) -> list[int]:
+        """The numbers of the workers to be started, each told once: from then on they count as serving."""
+        with self._lock:
+            numbers = [] if self._stopped else sorted(set(range(self._limits.workers)) - self._serving)
+            self._serving.update(numbers)
+            return numbers
 
     def admit(self, units: int, priority: Priority, client: str, deadline: float) -> Forecast:
         """When so much work would be done. Raises what `offer` would: ClosedError, DeadlineExceededError or
@@ -129,24 +142,25 @@ class Dispatcher(Generic[E]):
                     self._admission.missed(entry)
 
     def take(self, worker: int) -> tuple[list[E], list[E]] | None:
-        """Block until there is work for `worker`: a batch to run and entries that expired, or None to stop.
+        """Block until there is work for `worker`: a batch to run and entries that expired, or None to leave.
 
         What waits is shared among the workers that are idle, so that the crops of one frame use all of them.
         """
         with self._lock:
-            while not self._stopped:
+            while not self._stopped and worker < self._limits.workers:
                 now = self._clock()
                 units = self._queue.units
                 hold = self._hold(units, now)
                 if hold == 0.0:
-                    idle = self._limits.workers - len(self._running)
-                    batch, expired = self._queue.pop(min(self._limits.max_batch, -(-units // idle)), now)
+                    share = -(-units // self._idle())
+                    batch, expired = self._queue.pop(min(self._limits.max_batch, share), now)
                     if batch:
                         self._begin(worker, batch, now)
                     if self._queue.units:
                         self._work.notify()  # the next idle worker takes its share, and passes the rest on
                     return batch, expired
                 self._work.wait(hold)
+            self._serving.discard(worker)
         return None
 
     def begin(self, worker: int, entries: Sequence[E]) -> None:
@@ -224,8 +238,12 @@ class Dispatcher(Generic[E]):
         return Forecast(done, self._admission.time.until_done(units, self._limits.max_batch, (0.0,)))
 
     def _busy(self, now: float) -> list[float]:
-        idle = self._limits.workers - len(self._running)
-        return [0.0] * idle + [running.remaining(now) for running in self._running.values()]
+        staying = [batch for worker, batch in self._running.items() if worker < self._limits.workers]
+        return [0.0] * self._idle() + [batch.remaining(now) for batch in staying]
+
+    def _idle(self) -> int:
+        """How many workers run nothing, of those that stay."""
+        return self._limits.workers - sum(worker < self._limits.workers for worker in self._running)
 
     def _hold(self, units: int, now: float) -> float | None:
         """Seconds until a batch should start, None where nothing waits."""

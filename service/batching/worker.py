@@ -42,9 +42,13 @@ class Worker(Generic[T, R]):
         clock: Callable[[], float],
         observer: Observer,
     ) -> None:
-        """`deliver` is called once for every job taken and `left` when the worker serves no more, on its thread."""
+        """`deliver` is called once for every job taken and `left` when the worker serves no more, on its thread.
+
+        `ended` is whether it serves no more, `dismissed` whether that is because the dispatcher let it go.
+        """
         self.restarts = 0
         self.ended = False
+        self.dismissed = False
         self._name = name
         self._index = index
         self._run = run
@@ -101,6 +105,7 @@ class Worker(Generic[T, R]):
         """Serve one batch, False where there will be none: in a frame of its own, so that no item outlives its turn."""
         work = self._dispatcher.take(self._index)
         if work is None:
+            self.dismissed = True
             return False
         jobs, expired = work
         if expired:

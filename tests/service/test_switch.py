@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from service.stages import Ask
 from tests.graphs import tiny_catalogue
 from tests.pictures import encoded, photo
 from tests.stories import run, serve
+from tests.waiting import until
 
 JPEG = encoded(photo(96, 128))
 ASK = Ask(min_score=0.0, admitted=True)
@@ -32,7 +34,7 @@ def test_a_network_is_switched_between_batches(tmp_path: Path, most: int) -> Non
         await images[5]  # the rest waits, or is under way
         pixels = serving.default.model.input
         new = await asyncio.to_thread(
-            open_runtime, tmp_path / "tiny.xml", precision="fp32", max_batch=most, pixels=pixels
+            open_runtime, tmp_path / "tiny.xml", precision="fp32", max_batch=most, pixels=pixels, threads=1
         )
         plain = new.run
 
@@ -46,6 +48,8 @@ def test_a_network_is_switched_between_batches(tmp_path: Path, most: int) -> Non
         assert stage.runtime is new
         more = [asyncio.create_task(serving.default.pipeline.image(JPEG, ASK)) for _ in range(60)]
         found = [(await image).poses for image in (*images, *more)]
+        await until(lambda: sum(t.name.startswith("posewire-tiny-") for t in threading.enumerate()) == 1)
+        assert new.spec.concurrency == 1
         await asyncio.to_thread(new.close)
         return found
 

@@ -64,6 +64,36 @@ def test_a_worker_does_not_leave_work_to_busy_ones() -> None:
     assert len(taken(dispatcher)) == 7
 
 
+def test_a_worker_that_is_to_leave_gets_no_share_and_is_not_counted_on() -> None:
+    clock = Clock()
+    dispatcher = opened(clock, limits(max_batch=4, workers=3))
+    assert dispatcher.missing() == [0, 1, 2]
+    offer(dispatcher, 1)
+    taken(dispatcher, 2)
+    dispatcher.reshape(4, (1, 2, 4), 2)
+    assert dispatcher.missing() == []
+    offer(dispatcher, 6)
+    assert [len(taken(dispatcher, worker)) for worker in range(2)] == [3, 3]
+    dispatcher.end(2)
+    assert dispatcher.take(2) is None
+    dispatcher.reshape(4, (1, 2, 4), 4)
+    assert dispatcher.missing() == [2, 3], "it has left, and would have to be called for again"
+    dispatcher.stop()
+    assert dispatcher.missing() == []
+
+
+def test_predictions_leave_out_who_is_to_leave() -> None:
+    clock = Clock()
+    dispatcher = opened(clock, limits(max_batch=1, workers=2))
+    for worker in range(2):
+        offer(dispatcher, 1)
+        taken(dispatcher, worker)
+    dispatcher.reshape(1, (1,), 1)
+    dispatcher.ran(offer(dispatcher, 1), 1.0)
+    dispatcher.end(0)
+    assert dispatcher.predict(1, Priority.STILL, "a").done == pytest.approx(2.0), "one waits, and nobody else comes"
+
+
 def test_a_batch_is_bounded_by_work_units() -> None:
     dispatcher = opened(Clock(), limits(max_batch=8))
     offer(dispatcher, 5, units=3)
