@@ -212,6 +212,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
         problem = ProblemError("method-not-allowed", f"{request.url.path} takes {allowed}, not {request.method}")
+        problem.headers["allow"] = allowed
     elif error.status_code == 404:
         problem = ProblemError("not-found", f"there is nothing at {request.url.path}")
     else:

@@ -44,9 +44,16 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
+        if scope["type"] == "websocket" and scope["path"] != "/stream":  # the app would say 403, as if it needed a key
+            lost = ProblemError("not-found", f"there is no websocket at {scope['path']}; GET /docs/stream has the one")
+            await lost.response()(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        asked = scope["method"]
+        if asked == "HEAD":
+            scope = {**scope, "method": "GET"}  # of whose answer the server sends the head alone
         started = time.perf_counter()
         identity = self._request_id(scope["headers"])
         token = request_id.set(identity)
@@ -90,7 +97,7 @@ class Gate:
             level = logging.DEBUG if refused or path in _OPEN else logging.INFO
             if log.isEnabledFor(level):
                 extra = {"status": status, "ms": round(seconds * 1e3, 1), "client": peer}
-                log.log(level, "%s %s %d", scope["method"], path, status, extra=extra)
+                log.log(level, "%s %s %d", asked, path, status, extra=extra)
             request_id.reset(token)
 
     def _client(self, scope: Scope) -> str:

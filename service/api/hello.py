@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from service.api.problems import complaint
 from service.api.schemas import Skeletons
 from service.streams.closing import CloseCode, StreamError
 from service.streams.protocol import Hello
@@ -71,7 +72,7 @@ class HelloMessage(BaseModel):
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(str(part) for part in first["loc"])
-            raise StreamError(CloseCode.BAD_HELLO, f"{place or 'hello'}: {first['msg']}") from error
+            raise StreamError(CloseCode.BAD_HELLO, f"{place or 'hello'}: {complaint(first)}") from error
 
     def checked(self) -> Hello:
         """As the inner rooms know it. Raises StreamError for zones and lines that are none."""

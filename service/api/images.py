@@ -19,6 +19,8 @@ RAW_TYPES = ("image/jpeg", "image/png", "image/webp", "image/bmp", "image/tiff")
 
 _UNTOLD = ("", "application/octet-stream", "application/x-www-form-urlencoded")
 """Types of bodies whose client did not say what they are; the last is what `curl --data-binary` sends."""
+_PLAIN = ("", "identity")
+"""Content-Encodings of a body that is as it is. What others unpack to has no bound, and pictures gain nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,14 @@ async def read_body(request: Request, settings: Settings) -> bytes:
 
 async def read_upload(request: Request, settings: Settings) -> Upload:
     """The images of a request. Raises ProblemError for a body that holds none, or too many."""
+    if (packed := request.headers.get("content-encoding", "").strip().lower()) not in _PLAIN:
+        raise ProblemError("not-an-image", f"Content-Encoding {packed} is not accepted; send the body as it is")
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
         upload = await _from_multipart(request, settings)
     elif media_type == "application/json":
         upload = _from_json(await read_body(request, settings))
-    elif media_type in _UNTOLD or media_type in RAW_TYPES:
+    elif media_type in _UNTOLD or media_type.startswith("image/"):  # of which kind, its first bytes tell
         upload = Upload([await read_body(request, settings)], several=False)
     else:
         raise ProblemError(
@@ -113,4 +117,6 @@ def _from_base64(value: object) -> bytes:
     try:
         return base64.b64decode(payload if comma else value, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise ProblemError("bad-parameter", f"an image is not valid base64: {error}") from error
+        raise ProblemError(
+            "bad-parameter", f"an image is not valid base64 (with + and /, without line breaks): {error}"
+        ) from error

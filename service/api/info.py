@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 from engines.skeletons import SKELETONS
 from service.api.problems import KINDS, ProblemError
@@ -17,6 +17,12 @@ from service.plans import PlanStatus
 router = APIRouter()
 
 Draining = Annotated[int, Query(ge=400, le=599, description="status of the answer while draining")]
+
+
+@router.get("/", include_in_schema=False)
+async def root() -> Response:
+    """For who opens the server's own address in a browser."""
+    return RedirectResponse("docs")  # relative: a proxy may serve all of it below a path of its own
 
 
 @router.get("/models", summary="The served models, the default first")

@@ -92,6 +92,7 @@ class ProblemError(Exception):
         self.detail = detail
         self.retry_after_s = retry_after_s
         self.members = members
+        self.headers: dict[str, str] = {}
 
     def document(self) -> dict[str, Any]:
         """The members of the problem document."""
@@ -113,7 +114,7 @@ class ProblemError(Exception):
         await send({"type": "http.response.body", "body": body})
 
     def _headers(self) -> dict[str, str]:
-        headers = {"content-type": MEDIA_TYPE}
+        headers = {"content-type": MEDIA_TYPE, **self.headers}
         if self.retry_after_s is not None:
             headers["retry-after"] = str(max(1, math.ceil(self.retry_after_s)))
         if self.kind == "unauthorized":
@@ -121,9 +122,14 @@ class ProblemError(Exception):
         return headers
 
 
+def complaint(error: Mapping[str, Any]) -> str:
+    """What pydantic found wrong with one value, for who does not know pydantic."""
+    return "there is no such name here" if error["type"] == "extra_forbidden" else str(error["msg"])
+
+
 def bad_parameter(errors: Sequence[Any], *, skip: int = 0) -> ProblemError:
     """What pydantic found wrong, as a problem. skip: leading parts of places that mean nothing to a client."""
-    details = (f"{'.'.join(str(part) for part in error['loc'][skip:])}: {error['msg']}" for error in errors)
+    details = (f"{'.'.join(str(part) for part in error['loc'][skip:])}: {complaint(error)}" for error in errors)
     return ProblemError("bad-parameter", "; ".join(details))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import httpx
+import pytest
 
 
 def test_the_page_needs_nothing_from_anywhere_else(client: httpx.Client) -> None:
@@ -28,3 +29,16 @@ def test_every_parameter_is_described(client: httpx.Client) -> None:
     operation = client.get("/openapi.json").json()["paths"]["/pose"]["post"]
     named = {parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "query"}
     assert named == {"model", "min_score", "max_people", "skeleton", "format", "timeout_ms", "priority"}
+
+
+def test_who_opens_the_address_itself_finds_the_page(client: httpx.Client) -> None:
+    answer = client.get("/")
+    assert (answer.status_code, answer.headers["location"]) == (307, "docs")
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/models", "/docs"])
+def test_head_is_get_without_the_body(client: httpx.Client, path: str) -> None:
+    answer, whole = client.head(path), client.get(path)
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-length"] == whole.headers["content-length"]
+    assert answer.headers["content-type"] == whole.headers["content-type"]

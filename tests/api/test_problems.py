@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import struct
 import zlib
 from typing import Any
@@ -55,6 +56,21 @@ def test_text_is_not_an_image(client: httpx.Client) -> None:
 
 def test_an_unknown_content_type_is_refused(client: httpx.Client, jpeg: bytes) -> None:
     problem(client.post("/pose", content=jpeg, headers={"Content-Type": "video/mp4"}), 415, "not-an-image")
+
+
+def test_any_type_of_image_is_known_by_its_bytes_not_by_its_name(client: httpx.Client, jpeg: bytes) -> None:
+    assert client.post("/pose", content=jpeg, headers={"Content-Type": "image/jpg"}).status_code == 200
+    document = problem(
+        client.post("/pose", content=b"<svg>", headers={"Content-Type": "image/svg+xml"}), 415, "not-an-image"
+    )
+    assert "JPEG" in document["detail"]
+
+
+def test_a_packed_body_is_refused_for_what_it_is(client: httpx.Client, jpeg: bytes) -> None:
+    packed = {**JPEG, "Content-Encoding": "gzip"}
+    document = problem(client.post("/pose", content=gzip.compress(jpeg), headers=packed), 415, "not-an-image")
+    assert "Content-Encoding gzip is not accepted" in document["detail"]
+    assert client.post("/pose", content=jpeg, headers={**JPEG, "Content-Encoding": "identity"}).status_code == 200
 
 
 def test_an_empty_body_says_so(client: httpx.Client) -> None:
@@ -141,7 +157,9 @@ def test_a_deadline_that_cannot_be_met_is_refused_or_passed(client: httpx.Client
 
 def test_unknown_paths_and_methods(client: httpx.Client) -> None:
     problem(client.get("/nowhere"), 404, "not-found")
-    assert "POST" in problem(client.get("/pose"), 405, "method-not-allowed")["detail"]
+    answer = client.get("/pose")
+    assert "POST" in problem(answer, 405, "method-not-allowed")["detail"]
+    assert answer.headers["allow"] == "POST"
 
 
 def test_every_problem_type_can_be_asked_what_it_means(client: httpx.Client) -> None:

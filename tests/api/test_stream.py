@@ -10,6 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+from websockets.http11 import Response
 
 from tests.pictures import encoded, photo
 from tests.servers import ServerProcess
@@ -159,7 +162,7 @@ def test_frames_may_change_their_size_and_shape_and_type(live: ServerProcess) ->
     [
         ("not json", 4422, "hello: Invalid JSON"),
         ("[]", 4422, "hello: "),
-        ('{"colour": "red"}', 4422, "colour: Extra inputs are not permitted"),
+        ('{"colour": "red"}', 4422, "colour: there is no such name here"),
         ('{"window": 1000}', 4422, "window: "),
         ('{"min_score": "high"}', 4422, "min_score: "),
         ('{"zones": [{"name": "a", "polygon": [[0, 0], [1, 1], [0.5, 0.5]]}]}', 4422, "zone 'a' has no area"),
@@ -224,3 +227,14 @@ def test_metrics_and_the_log_count_streams(live: ServerProcess, jpeg: bytes) -> 
     line = json.loads(next(line for line in live.log if '"WS /stream 1000"' in line))
     assert line["status"] == 1000
     assert line["request_id"]
+
+
+def test_a_websocket_at_another_path_is_told_where_streams_are(live: ServerProcess) -> None:
+    async def story() -> Response:
+        with pytest.raises(InvalidStatus) as raised:
+            await connect(f"ws://127.0.0.1:{live.port}/streams")
+        return raised.value.response
+
+    answer = asyncio.run(story())
+    assert answer.status_code == 404
+    assert "there is no websocket at /streams" in json.loads(answer.body)["detail"]

@@ -84,7 +84,7 @@ _QUERIES = (
     "timeout_ms=-5", "priority=live", "colour=red", "min_score=0.1&colour=%zz", "model=%00", "model=../../etc/passwd",
     "format=json;drop", "min_score=%F0%9F%98%80", "max_people=1&max_people=0", "model=" + "x" * 4000, "model=",
 )  # fmt: skip
-_TYPES = ("video/mp4", "text/plain", "image/gif", "image/svg+xml", "multipart/mixed", "x" * 5000, "/", "image/*")
+_TYPES = ("video/mp4", "text/plain", "application/pdf", "multipart/mixed", "x" * 5000, "/", "jpeg")
 _PATHS = ("/", "/poses", "/pose/../etc/passwd", "/pose%2f", "/models", "/livez", "/problems/none", "//pose")
 
 
