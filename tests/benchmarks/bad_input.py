@@ -37,8 +37,8 @@ _PATIENCE_S = 30.0
 _POLL_S = 0.1
 _SAME_PIXELS = 1.0
 """A batch of another size may round a point's place to its neighbour in the heatmap, and no farther."""
-_FLAT_MB = 75.0
-"""Between the medians of the first and the last third: what one picture of the largest size takes."""
+_FLAT_MB = 10.0
+"""Between the medians of the first and the last third: a leak of a kilobyte a request is 15."""
 SETTINGS = {"max_body_mb": 4}
 """Small, so that bodies without end need not be long."""
 
