@@ -65,7 +65,7 @@ class Stream:
         self._finished = False
         self._gap: Gap | None = None  # since the last result
         self._kept = True  # ids go on since then
-        # Bounded by the window: what is not taken from here is not acknowledged.
+        # Bounded by the window, where the hello has one: what is not taken from here is not acknowledged.
         self._results: asyncio.Queue[_Heard | ClientError | None] = asyncio.Queue()
         self._ended: ClientError | None = None
         self._connection: Connection | None = None

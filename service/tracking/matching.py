@@ -25,7 +25,7 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sight:
+class Scene:
     """A frame as the tracker has it before it knows who is who.
 
     held: (T,) 0..1, how far flow is to be trusted with each person. worn: None without pixels. now: seconds.
@@ -57,24 +57,24 @@ class _Round:
             self.chosen.append(column)
 
 
-def match(tracks: TrackState, sight: Sight, config: TrackerConfig, sigmas: Floats) -> tuple[Indices, Indices]:
+def match(tracks: TrackState, scene: Scene, config: TrackerConfig, sigmas: Floats) -> tuple[Indices, Indices]:
     """Rows of tracks and the poses that they are, (M,) each.
 
     People in sight get the confident poses, then the weak ones (as in ByteTrack, Zhang et al., ECCV 2022); then people
     out of sight get theirs, and at last those who are not confirmed yet.
     """
-    seen = sight.seen
+    seen = scene.seen
     rounds = _Round(len(tracks), len(seen.scores))
     if len(tracks) and len(seen.scores):
         strong, fit = seen.scores >= config.birth_score, seen.scores >= config.weak_score
         confirmed = tracks.ids != UNCONFIRMED
-        in_view = confirmed & (tracks.missed < HOLD) & (sight.now - tracks.seen < PAUSE)
-        near = in_sight(tracks, sight.held, seen, sigmas)
+        in_view = confirmed & (tracks.missed < HOLD) & (scene.now - tracks.seen < PAUSE)
+        near = in_sight(tracks, scene.held, seen, sigmas)
         for which in (strong, *_better_first(seen, ~strong, config.duplicate_oks, sigmas)):
             rounds.take(near, in_view, which, config.match_oks, config.assignment)
         if (confirmed & rounds.free_tracks).any() and (fit & rounds.free_poses).any():
             # Always the best sum: who was long out of sight is told apart by exclusion.
-            rounds.take(_far(tracks, sight, config, sigmas), confirmed, fit, config.match_lost, "optimal")
+            rounds.take(_far(tracks, scene, config, sigmas), confirmed, fit, config.match_lost, "optimal")
         rounds.take(near, ~confirmed, fit, config.match_oks, config.assignment)
     if not rounds.rows:
         return np.zeros(0, np.intp), np.zeros(0, np.intp)
@@ -103,13 +103,13 @@ def _better_first(seen: Observed, weak: Mask, least: float, sigmas: Floats) -> t
     return better, weak & ~better
 
 
-def _far(tracks: TrackState, sight: Sight, config: TrackerConfig, sigmas: Floats) -> Pairs:
+def _far(tracks: TrackState, scene: Scene, config: TrackerConfig, sigmas: Floats) -> Pairs:
     """How likely each pose is each person out of sight, by place and time, size and shape, and colours."""
-    seen = sight.seen
-    far = out_of_sight(tracks, sight.now - tracks.seen, seen, sigmas)
+    seen = scene.seen
+    far = out_of_sight(tracks, scene.now - tracks.seen, seen, sigmas)
     likely = np.full(len(far.tracks), 0.5, np.float32)
-    if sight.worn is not None:
-        likely = colours.alike(tracks.colours, sight.worn, far.tracks, far.poses)
+    if scene.worn is not None:
+        likely = colours.alike(tracks.colours, scene.worn, far.tracks, far.poses)
     for_it, against = far.similarity * likely, _SOMEONE_ELSE * (1 - likely)
     real = np.minimum(seen.scores / max(config.birth_score, 1e-6), 1)[far.poses]
     return Pairs(far.tracks, far.poses, real * for_it / (for_it + against))

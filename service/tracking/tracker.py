@@ -19,7 +19,7 @@ from engines.skeletons import Skeleton
 from service.tracking import colours, motion
 from service.tracking.config import TrackerConfig
 from service.tracking.flow import Carried, Flow
-from service.tracking.matching import HOLD, PAUSE, Sight, match, singles
+from service.tracking.matching import HOLD, PAUSE, Scene, match, singles
 from service.tracking.similarity import Observed
 from service.tracking.state import UNCONFIRMED, Track, TrackerState, TrackState
 
@@ -112,12 +112,12 @@ class PoseTracker:
             poses.keypoints, poses.keypoint_scores, poses.boxes, poses.scores, self.config.keypoint_score
         )
         worn = None if frame is None else colours.look(frame, seen.points, seen.boxes, seen.areas)
-        sight = Sight(seen, worn, self._held, self._now)
-        rows, chosen = match(self._tracks, sight, self.config, self.skeleton.sigmas)
+        scene = Scene(seen, worn, self._held, self._now)
+        rows, chosen = match(self._tracks, scene, self.config, self.skeleton.sigmas)
         self._filled = np.zeros(poses.keypoint_scores.shape, np.bool_)
         if self.config.fill_keypoints:
             poses = self._fill(poses, rows, chosen)
-        ids = self._remember(sight, rows, chosen)
+        ids = self._remember(scene, rows, chosen)
         return replace(poses, ids=ids)
 
     def state(self) -> TrackerState:
@@ -178,15 +178,15 @@ class PoseTracker:
         self._tracks.velocities[:] *= scale
         self._tracks.drifts[:] *= scale
 
-    def _remember(self, sight: Sight, rows: NDArray[np.intp], chosen: NDArray[np.intp]) -> NDArray[np.int64]:
+    def _remember(self, scene: Scene, rows: NDArray[np.intp], chosen: NDArray[np.intp]) -> NDArray[np.int64]:
         """Bring everybody up to date, let the new be born and the old go; gives the ids of the poses."""
-        tracks, config, seen = self._tracks, self.config, sight.seen
+        tracks, config, seen = self._tracks, self.config, scene.seen
         was_in_view = (tracks.missed == 0) & (tracks.ids != UNCONFIRMED)
         missing = np.ones(len(tracks), np.bool_)
         missing[rows] = False
         returned = rows[tracks.missed[rows] > _STALE]
-        if sight.worn is not None:
-            colours.learn(tracks.colours, rows, sight.worn, chosen, (self._now - tracks.seen[rows]).astype(np.float32))
+        if scene.worn is not None:
+            colours.learn(tracks.colours, rows, scene.worn, chosen, (self._now - tracks.seen[rows]).astype(np.float32))
         motion.observe(tracks, rows, seen, chosen, self._now)
         tracks.poses[returned, 1:, :, 2] = 0
         tracks.missed[missing] += min(self._elapsed, _GLANCE)
@@ -208,21 +208,21 @@ class PoseTracker:
             fresh = singles(seen, np.flatnonzero(left), taken, config.duplicate_oks, self.skeleton.sigmas)
             for pose in np.sort(fresh[seen.scores[fresh] >= config.birth_score]):
                 ids[pose] = self._new_id()
-            self._bear(sight, fresh, ids)
+            self._bear(scene, fresh, ids)
         self._held = np.zeros(len(self._tracks), np.float32)
         return ids
 
-    def _bear(self, sight: Sight, fresh: NDArray[np.intp], ids: NDArray[np.int64]) -> None:
+    def _bear(self, scene: Scene, fresh: NDArray[np.intp], ids: NDArray[np.int64]) -> None:
         """Take the poses `fresh` as new people; of too many, those out of sight the longest make room."""
-        seen = sight.seen
+        seen = scene.seen
         born = TrackState.zeros(len(fresh), self.config.history, len(self.skeleton))
         born.ids[:] = ids[fresh]
         born.born[:] = born.seen[:] = self._now
         born.boxes[:] = seen.boxes[fresh]
         born.scores[:] = seen.scores[fresh]
         born.poses[:, 0] = seen.points[fresh]
-        if sight.worn is not None:
-            colours.learn(born.colours, np.arange(len(fresh)), sight.worn, fresh, np.zeros(len(fresh), np.float32))
+        if scene.worn is not None:
+            colours.learn(born.colours, np.arange(len(fresh)), scene.worn, fresh, np.zeros(len(fresh), np.float32))
         tracks = TrackState.join([self._tracks, born])
         if len(tracks) > self.config.max_tracks:
             latest = np.argsort(-tracks.seen, kind="stable")[: self.config.max_tracks]
