@@ -138,7 +138,7 @@ def run() -> list[Row]:
     in_graph = graph()
     ways = {
         "OpenCV + numpy": usual(data),
-        "ours, full size": ours(data, (_PIXELS.width, _PIXELS.height), in_graph),
+        "ours, full size": ours(data, (640, 480), in_graph),
         "ours, half size": ours(data, (320, 240), in_graph),
         "ours, half size, table": ours(data, (320, 240), lookup(), 1),
     }
