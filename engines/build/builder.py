@@ -31,7 +31,8 @@ class EngineBuilder:
         trt = flavour.trt
         self._flavour = flavour
         self._log = _log(trt)
-        self._builder = trt.Builder(self._log)
+        with alone(flavour.name == TENSORRT):  # it opens the GPU
+            self._builder = trt.Builder(self._log)
         self._network = self._builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         self._parser = trt.OnnxParser(self._network, self._log)  # holds the weights until the engine is built
         if not self._parser.parse(onnx):
