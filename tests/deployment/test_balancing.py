@@ -145,6 +145,12 @@ def test_without_a_replica_the_answer_is_a_problem_document(alone: Balancer) -> 
     assert (int(kind.status), kind.title) == (answer.status_code, answer.json()["title"])
 
 
+def test_as_many_replicas_are_found_as_it_is_told() -> None:
+    names = NameServer(f"127.98.0.{n}" for n in range(1, 21))
+    with names, Balancer("posewire.test:8000", names.address, {"POSEWIRE_MOST_REPLICAS": "19"}) as balancer:
+        wait_for(lambda: len(balancer.servers("stills")) == len(balancer.servers("streams")) == 19)
+
+
 def test_a_client_that_asks_too_often_is_told_so(alone: Balancer) -> None:
     answers = [httpx.get(f"{alone.url}/models") for _ in range(7)]
     assert [answer.status_code for answer in answers] == [503] * 5 + [429] * 2
