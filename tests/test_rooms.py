@@ -24,7 +24,7 @@ ALLOWED = {
     "httpx": ("engines/fetching/https.py", "service/client/"),
     # what computes: torch's runtime reads its graphs with OpenVINO, which speaks all three formats
     "openvino": (
-        *("engines/runtimes/openvino.py", "engines/runtimes/graphs.py"),
+        *("engines/runtimes/openvino.py", "engines/runtimes/graphs.py", "engines/runtimes/upsampling.py"),
         *("engines/runtimes/torch.py", "engines/runtimes/program.py", "engines/runtimes/rounding.py"),
         "engines/build/",
     ),
