@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from engines.build.built import Order, is_built
-from engines.build.gpu import find_gpu
+from engines.build.flavour import NoTensorRTError, find_flavour
+from engines.build.gpu import Gpu, find_gpu
 from engines.catalogue import load
 from service.cli_int8 import build_twin
 
@@ -86,7 +88,8 @@ def build(
     int8 --for cpu, a model for the CPU, held to what it gives in fp32.
 
     With --checkpoint: turn a checkpoint of ARCHITECTURE into an ONNX graph and a catalogue file, proved to give what
-    torch gives, and into a plan where there is a GPU or --precision asks for one.
+    torch gives, and then do the same with that model. Where there is no GPU to build a plan for, the graph is
+    all, unless --for or --precision asks for more.
 
     ARCHITECTURE: simple-baseline-r50, simple-baseline-r101, simple-baseline-r152, hrnet-w32, hrnet-w48,
     higherhrnet-w32, higherhrnet-w48, hourglass-8 or cpn-r50.
@@ -94,28 +97,45 @@ def build(
     from service.cli_plans import build_plans  # it knows the families, whose packages other commands do without
 
     gpu = find_gpu()
-    device = device or ("cpu" if precision == "int8" and gpu is None else "gpu")
-    if checkpoint is not None:
+    why_no_plan = _why_no_plan(gpu) if checkpoint is not None and device is None and precision is None else ""
+    if device is None and precision == "int8" and gpu is None:
+        device = "cpu"
+    if device == "cpu" and precision != "int8" and (checkpoint is None or precision is not None):
+        raise click.UsageError("for the CPU there are int8 models to build; the others are served as they are")
+    if checkpoint is None:
+        if given := [f"--{key}" for key, value in {"size": size, "name": name, "skeleton": skeleton}.items() if value]:
+            raise click.UsageError(f"{', '.join(given)}: only with --checkpoint; the catalogue says it of {model}")
+        catalogues = _catalogues()
+        names = [part.name for part in reversed(load().parts(model))]
+    else:
         found_by = None if detector == "none" else detector
-        catalogue = _build_checkpoint(model, checkpoint, size, name, skeleton, found_by, out)
-        if device == "gpu" and (precision is not None or gpu is not None):
-            build_plans(load([*_catalogues(), catalogue]), [name or model], precision or "fp16", max_batch, images)
-        _say_how_to_serve(name or model, catalogue)
-        return
-    if given := [f"--{key}" for key, value in {"size": size, "name": name, "skeleton": skeleton}.items() if value]:
-        raise click.UsageError(f"{', '.join(given)}: only with --checkpoint; the catalogue says it of {model}")
-    if device == "cpu":
-        if precision != "int8":
-            raise click.UsageError("for the CPU there are int8 models to build; the others are served as they are")
-        _say_how_to_serve(*build_twin(model, images, out))
-        return
-    known = load()
-    build_plans(known, [part.name for part in reversed(known.parts(model))], precision or "fp16", max_batch, images)
+        catalogues = [*_catalogues(), _build_checkpoint(model, checkpoint, size, name, skeleton, found_by, out)]
+        names = [name or model]
+    if device == "cpu" and precision == "int8":
+        twin, catalogue = build_twin(load(catalogues), names[-1], images, out)
+        names, catalogues = [twin], [*catalogues, catalogue]
+    elif why_no_plan:
+        click.echo(f"no plan is built: {why_no_plan}")
+    elif device != "cpu":
+        build_plans(load(catalogues), names, precision or "fp16", max_batch, images)
+    if checkpoint is not None or device == "cpu":
+        _say_how_to_serve(names[-1], catalogues)
 
 
-def _say_how_to_serve(name: str, catalogue: Path) -> None:
-    catalogues = os.pathsep.join(str(path.resolve()) for path in [*_catalogues(), catalogue])
-    click.echo(f"serve it: POSEWIRE_CATALOGUE={catalogues} posewire serve --model {name}")
+def _why_no_plan(gpu: Gpu | None) -> str:
+    """Why a plan that nobody has asked for is left out, "" where it is not."""
+    if gpu is None:
+        return "there is no GPU here, and CPUs run the graph as it is (--for gpu builds one for GPUs elsewhere)"
+    try:
+        find_flavour(gpu)
+    except NoTensorRTError as error:
+        return str(error)
+    return ""
+
+
+def _say_how_to_serve(name: str, catalogues: Sequence[Path]) -> None:
+    named = os.pathsep.join(str(path.resolve()) for path in catalogues)
+    click.echo(f"serve it: POSEWIRE_CATALOGUE={named} posewire serve --model {name}")
 
 
 def _catalogues() -> list[Path]:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
-from engines.catalogue import load
+from engines.catalogue import Catalogue
 
 
-def build_twin(name: str, images: Path | None, out: Path) -> tuple[str, Path]:
+def build_twin(catalogue: Catalogue, name: str, images: Path | None, out: Path) -> tuple[str, Path]:
     """Build it, say how good it is, and give its name and catalogue file. Raises ClickException."""
+    if images is None:
+        raise click.ClickException("int8 takes its scales from real images: give a folder of them with --images")
     try:
         import onnxscript  # noqa: F401  # of the extra, whose absence is the user's to mend
     except ModuleNotFoundError as error:
@@ -19,9 +21,6 @@ def build_twin(name: str, images: Path | None, out: Path) -> tuple[str, Path]:
     from engines.build.int8 import build_int8
     from engines.build.precision import PrecisionError
 
-    if images is None:
-        raise click.ClickException("int8 takes its scales from real images: give a folder of them with --images")
-    catalogue = load()
     click.echo(f"calibrating {name} on {images} and comparing; this can take minutes", err=True)
     try:
         built = build_int8(catalogue[name], catalogue, images, out)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from engines.build.built import Order
 from engines.build.checkpoint import BuildError, build_checkpoint
+from engines.build.gpu import find_gpu
 from engines.build.published import PUBLISHED, Answer, size_in
 from engines.catalogue import CheckpointSource, load
 from engines.networks import NETWORKS, build_network
@@ -62,6 +63,11 @@ def test_a_checkpoint_becomes_a_model_that_post_pose_serves(tmp_path: Path) -> N
     model = load([catalogue])["mine"]
     assert (model.title, model.commercial) == ("simple-baseline-r50 96x64, pose_resnet_50_96x64.pth.tar", False)
 
+    if find_gpu() is None:
+        assert "\nno plan is built: there is no GPU here, and CPUs run the graph as it is" in done.stdout
+        twin = posewire(*build, "--precision", "int8", folder=tmp_path)
+        assert "int8 takes its scales from real images" in twin.stderr, "the model is there; its twin is asked for"
+
     catalogue.write_text(catalogue.read_text().replace('"unknown"', '"MIT"'))
     again = run_frugally(*build, folder=tmp_path)
     assert again.returncode == 0, again.stderr
@@ -90,6 +96,7 @@ def test_a_checkpoint_becomes_a_model_that_post_pose_serves(tmp_path: Path) -> N
         (("hrnet-w32", "--size", "large"), "'large' is not a height and a width such as 256x192"),
         (("hrnet-w32", "--name", "../mine"), "the name '../mine' must be of the form"),
         (("hrnet-w32", "--detector", "rtmdet-nono"), "did you mean rtmdet-nano"),
+        (("hrnet-w32", "--for", "cpu", "--precision", "fp16"), "for the CPU there are int8 models to build"),
         (("hrnet-w32",), "empty.pth does not fit hrnet-w32: lacks "),
         (("simple-baseline-r50",), "empty.pth has 14 keypoints: say which skeleton that is; no skeleton here has as"),
     ],
