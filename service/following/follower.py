@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,8 @@ class Follower:
         self._tracker.restore(memory.tracker)
         if memory.places == hello.places:
             self._zones.restore(memory.zones)
+        if self._smoother is not None and memory.smoothing is not None:
+            self._smoother.restore(memory.smoothing)
 
     def expected(self, frame: Frame, taken: float) -> Floats:
         """(N, 4) boxes of people who are known, best first, in this frame. taken: seconds, never running backwards."""
@@ -69,7 +71,10 @@ class Follower:
         assert poses.ids is not None  # noqa: S101 - an update gives them
         events = self._zones.update(poses, frame.shape[1], frame.shape[0], taken)
         tracker = self._tracker.state()
-        smoothed = None if self._smoother is None else self._smoother.smooth(poses, taken).keypoints
+        smoothed, smoothing = None, None
+        if self._smoother is not None:
+            smoothed = self._smoother.smooth(replace(poses, keypoints_3d=None), taken).keypoints
+            smoothing = self._smoother.state()
         velocities, ages = self._tracks_of(poses.ids)
         return Followed(
             poses.ids,
@@ -79,7 +84,7 @@ class Follower:
             events,
             self._tracker.unsettled,
             tracker.next_id,
-            pack(Memory(tracker, self._zones.state(), self._hello.places)),
+            pack(Memory(tracker, self._zones.state(), self._hello.places, smoothing)),
         )
 
     def _tracks_of(self, ids: NDArray[np.int64]) -> tuple[Floats, Floats]:

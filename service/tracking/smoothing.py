@@ -93,6 +93,14 @@ def _alpha(cutoff: Doubles | float, dt: Doubles) -> Doubles:
     return np.asarray(1 / (1 + 1 / (2 * np.pi * cutoff * dt)))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class SmoothingState:
+    """Whose keypoints in 2D are being smoothed: ids (N,) int64, and how far that is, of (N, K, 2)."""
+
+    ids: NDArray[np.int64]
+    points: Filtered
+
+
 class OneEuro:
     """Smooths the keypoints of tracked people, each keypoint of each id on its own. Deterministic.
 
@@ -108,6 +116,14 @@ class OneEuro:
     def __len__(self) -> int:
         """How many people it remembers."""
         return len(self._pixels)
+
+    def state(self) -> SmoothingState | None:
+        """To go on from elsewhere; None where nobody is remembered. Keypoints in 3D would start anew."""
+        return self._pixels.state()
+
+    def restore(self, state: SmoothingState) -> None:
+        """Go on where another has stopped, with the same settings and keypoints."""
+        self._pixels.restore(state)
 
     def smooth(self, poses: Poses, timestamp: float) -> Poses:
         """The same people with smoothed keypoints, in 2D and, where there are any, in 3D.
@@ -139,6 +155,12 @@ class _Memory:
 
     def __len__(self) -> int:
         return len(self._ids)
+
+    def state(self) -> SmoothingState | None:
+        return None if self._states is None or not len(self._ids) else SmoothingState(self._ids, self._states)
+
+    def restore(self, state: SmoothingState) -> None:
+        self._ids, self._states = state.ids, state.points
 
     def smooth(
         self,

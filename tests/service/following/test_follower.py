@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from engines.skeletons import COCO_17, SKELETONS
 from service.following.follower import Follower, beginning
-from service.streams.codec import StateError, pack
+from service.streams.codec import StateError, pack, unpack
 from service.streams.protocol import Hello
 from service.tracking.zones import Zone
 from tests.service.tracking.people import people
@@ -48,6 +50,32 @@ def test_extras_events_and_smoothing_are_for_who_asks() -> None:
     assert second.ages.tolist() == [0.5]
     assert second.keypoints is not None
     assert 159 < second.keypoints[0, :, 0].mean() < 162
+
+
+def test_who_goes_on_smooths_as_if_nothing_had_happened() -> None:
+    rng = np.random.default_rng(11)
+    walk = [people([(100 + 2 * n + rng.normal(0, 3), 120), (240, 120 + rng.normal(0, 3))]) for n in range(8)]
+    whole = follower(smoothing=True)
+    parted = follower(smoothing=True)
+    for n, poses in enumerate(walk):
+        through = whole.follow(poses, FRAME, 1 + n / 10)
+        after = parted.follow(poses, FRAME, 1 + n / 10)
+        parted = follower(after.state, smoothing=True)
+        assert through.keypoints is not None
+        assert after.keypoints is not None
+        np.testing.assert_array_equal(after.keypoints, through.keypoints)
+        assert n == 0 or np.abs(after.keypoints - poses.keypoints).max() > 0.2
+    anew = follower(pack(replace(unpack(after.state), smoothing=None)), smoothing=True)  # as of an older server
+    again = anew.follow(walk[0], FRAME, 1.8)
+    assert again.keypoints is not None
+    np.testing.assert_array_equal(again.keypoints, walk[0].keypoints)
+
+
+def test_a_state_with_smoothing_serves_a_stream_without() -> None:
+    seen = follower(smoothing=True).follow(people([(160, 120)]), FRAME, 1.0)
+    plain = follower(seen.state).follow(people([(160, 120)]), FRAME, 1.1)
+    assert plain.ids.tolist() == [1]
+    assert unpack(plain.state).smoothing is None
 
 
 def test_bytes_that_are_no_state_are_refused() -> None:
