@@ -34,7 +34,7 @@ def open_runtime(
 
     pixels: the graph then takes uint8 RGB crops and normalises them itself. outputs: the only ones to keep.
     cache_dir: where compiled graphs are kept between starts (openvino). threads: how many of the processor's cores to
-    compute on, all if not given (openvino); the last bits of what comes out can depend on it. device: "cpu", "cuda",
+    compute on, all if not given; with openvino the last bits of what comes out can depend on it. device: "cpu", "cuda",
     "cuda:1"; by default the best that the backend has. Raises ValueError for what the backend does not have.
     """
     if backend == "openvino":
@@ -59,7 +59,13 @@ def open_runtime(
                 raise
             raise ValueError("backend torch needs PyTorch: pip install 'posewire[torch]'") from error
         return TorchRuntime(
-            path, precision=precision, max_batch=max_batch, pixels=pixels, outputs=outputs, device=device
+            path,
+            precision=precision,
+            max_batch=max_batch,
+            pixels=pixels,
+            outputs=outputs,
+            device=device,
+            threads=threads,
         )
     if backend == "tensorrt":
         if path.suffix != ".plan":

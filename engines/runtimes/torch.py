@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from engines.cores import usable_cores
 from engines.runtimes.base import (
     Arrays,
     PixelInput,
@@ -38,10 +39,12 @@ _HALVES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchRuntime:
-    """One graph, made into a program for each rung; on a GPU each is a CUDA graph where all its shapes are fixed.
+    """One graph, made into a program for each rung; on a GPU each is a CUDA graph where all its shapes are fixed, on
+    the CPU each call has a core to itself.
 
     path: .onnx, .xml or .tflite. pixels, outputs: as in `open_runtime`. device: "cpu", "cuda", "cuda:1"; by default a
-    GPU where there is one. precision: "fp32", "bf16", "fp16", or "auto": bf16 on a GPU, fp32 on the CPU.
+    GPU where there is one. precision: "fp32", "bf16", "fp16", or "auto": bf16 on a GPU, fp32 on the CPU. threads: how
+    many calls at once the CPU takes, one for each usable core if not given.
     Raises ValueError for a precision or a device that is not there, for outputs that the graph does not have, and for
     operators that torch has no function for.
     """
@@ -55,10 +58,15 @@ class TorchRuntime:
         pixels: PixelInput | None = None,
         outputs: Sequence[str] | None = None,
         device: str | None = None,
+        threads: int | None = None,
     ) -> None:
         self._device = _device(device)
         if self._device.type == "cuda":
             _set_up_cuda()
+        else:
+            # For the whole process, as torch has it. Its threads spin while they wait for each other: where anything
+            # else wants one of the cores, a call on two of them was seen to take a hundred times as long as on one.
+            torch.set_num_threads(1)
         precision = _precision(precision, self._device)
         core = ov.Core()
         constants = Constants(self._device)
@@ -89,7 +97,7 @@ class TorchRuntime:
             inputs=inputs,
             outputs=given,
             rungs=rungs,
-            concurrency=1 if self._captured is None else self._captured.slots,
+            concurrency=(threads or usable_cores()) if self._captured is None else self._captured.slots,
             device=_name(self._device),
             precision=precision,
         )

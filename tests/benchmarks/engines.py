@@ -71,7 +71,6 @@ def engines(graph: Path, folder: Path) -> list[Engine]:
     options.intra_op_num_threads = len(os.sched_getaffinity(0))
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     made = [Engine("ONNX Runtime fp32", lambda feeds: session.run(None, dict(feeds)), 1)]
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
     eager = open_runtime(graph, "torch", precision="fp32", max_batch=_RUNGS[-1], device="cpu")
     made.append(Engine("torch fp32", eager.run, eager.spec.concurrency))
     quantised = convert(graph, folder / "int8.onnx", "int8", calibration=[{INPUT: images(8, 3, 256, 192).numpy()}])
