@@ -25,6 +25,7 @@ from engines.cores import usable_cores
 @click.option(
     "--shard", type=click.IntRange(1), default=64, show_default=True, help="Images done, or done again, at once."
 )
+@click.option("--retry-failed", is_flag=True, help="Try again what an earlier run could not do.")
 def batch(
     source: Path,
     folder: Path,
@@ -36,6 +37,7 @@ def batch(
     min_score: float,
     max_people: int,
     shard: int,
+    retry_failed: bool,
 ) -> None:
     """Find the people in all images and videos of SRC, and write them to the folder DST.
 
@@ -74,6 +76,7 @@ def batch(
             name,
             options,
             hire=hire,
+            retry_failed=retry_failed,
             say=lambda text: click.echo(text, nl=False, err=True),
             terminal=sys.stderr.isatty(),
         )

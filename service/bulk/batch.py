@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +38,9 @@ class Done:
         if self.earlier:
             parts.append(f"{self.earlier} of {self.shards} shards were done by an earlier run")
         if self.failures:
-            parts.append(f"{len(self.failures)} files failed, see {self.folder / FAILED}")
+            parts.append(
+                f"{len(self.failures)} files failed, see {self.folder / FAILED}; --retry-failed tries them again"
+            )
         return "; ".join(parts)
 
 
@@ -52,14 +54,18 @@ def do_batch(
     hire: Callable[[Job], Crew],
     say: Callable[[str], None],
     terminal: bool,
+    retry_failed: bool = False,
 ) -> Done:
     """Find the people in everything that `source` holds and write them to `folder`.
 
-    hire: makes the crew, where there is anything to do. Raises BulkError.
+    hire: makes the crew, where there is anything to do. retry_failed: do again each shard with a file that an earlier
+    run could not do, for want of memory or on a disk that was away. Raises BulkError.
     """
     listing = list_source(source, folder)
     with claimed(folder, manifest(listing, catalogue, model, options)):
         shards = cut_into_shards(listing.entries, options.shard)
+        if retry_failed:
+            _forget_failed(shards, folder, options)
         missing = [shard for shard in shards if not _is_done(shard, folder, options)]
         if missing:
             progress = Progress(folder, len(shards), len(shards) - len(missing), say, terminal)
@@ -86,6 +92,13 @@ def _is_done(shard: Shard, folder: Path, options: Options) -> bool:
     return shard.result(folder, options.style).exists() or (
         shard.video and bool(Summary.read(shard.done(folder)).failures)
     )
+
+
+def _forget_failed(shards: Sequence[Shard], folder: Path, options: Options) -> None:
+    for shard in shards:
+        if _is_done(shard, folder, options) and Summary.read(shard.done(folder)).failures:
+            shard.done(folder).unlink()
+            shard.result(folder, options.style).unlink(missing_ok=True)  # a part of a video may be there
 
 
 def _sweep(folder: Path) -> None:

@@ -33,7 +33,7 @@ _TIMEOUT_S = 1.0
 """How long Redis may take for a batch of states, and a client that resumes may wait for it."""
 _BATCH = 64
 _LARGEST = 1_000_000
-"""Bytes of a state; 256 people take a fifth of it."""
+"""Bytes of a state; 256 people take half of it with smoothing, else a quarter."""
 _PROBE_S = 5.0
 """How often Redis is asked for a sign of life, where nothing is to be written."""
 _BACKOFF_S = (0.1, 2.0)

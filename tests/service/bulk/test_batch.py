@@ -61,7 +61,7 @@ def whole(archive: Path, catalogue: Path, tmp_path_factory: pytest.TempPathFacto
     last = said.splitlines()[-1]
     assert last == (
         f"{IMAGES + 1} images, {VIDEOS} videos ({VIDEOS * FRAMES} frames); 1 other files left out; "
-        f"1 files failed, see {folder / 'failed.jsonl'}"
+        f"1 files failed, see {folder / 'failed.jsonl'}; --retry-failed tries them again"
     )
     return folder
 
