@@ -1,0 +1,29 @@
+"""Nothing is sent anywhere: no library reports that it is used."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+WATCHED = """
+import json, sys
+
+connections = []
+sys.addaudithook(lambda event, arguments: event == "socket.connect" and connections.append(str(arguments[1])))
+
+import service.cli, service.serving, engines.runtimes.openvino, engines.build.quantising
+import multiprocessing
+print(json.dumps([connections, [child.name for child in multiprocessing.active_children()]]))
+"""
+
+
+def test_importing_all_that_serves_calls_nobody_and_leaves_nothing_at_home(tmp_path: Path) -> None:
+    variables = {name: value for name, value in os.environ.items() if name not in ("CI", "TF_BUILD", "JENKINS_URL")}
+    variables |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", WATCHED]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(done.stdout) == [[], []]
+    assert list(tmp_path.iterdir()) == []
