@@ -63,6 +63,7 @@ class _Size(click.ParamType[tuple[int, int]]):
     help="Of a plan; where it finds other people than fp32, the next is built.  [default: fp16]",
 )
 @click.option("--max-batch", type=click.IntRange(1, 1024), default=32, show_default=True, help="Of a plan.")
+@click.option("--lean", is_flag=True, help="A plan for TensorRT's lean runtime, for servers with posewire[lean].")
 @click.option(
     "--images",
     type=click.Path(file_okay=False, path_type=Path),
@@ -81,6 +82,7 @@ def build(
     device: str | None,
     precision: Precision | None,
     max_batch: int,
+    lean: bool,
     images: Path | None,
     out: Path,
 ) -> None:
@@ -97,9 +99,13 @@ def build(
     from service.cli_plans import build_plans  # it knows the families, whose packages other commands do without
 
     gpu = find_gpu()
+    if lean and device is None:
+        device = "gpu"
     why_no_plan = _why_no_plan(gpu) if checkpoint is not None and device is None and precision is None else ""
     if device is None and precision == "int8" and gpu is None:
         device = "cpu"
+    if lean and device == "cpu":
+        raise click.UsageError("--lean is of plans, which are for GPUs")
     if device == "cpu" and precision != "int8" and (checkpoint is None or precision is not None):
         raise click.UsageError("for the CPU there are int8 models to build; the others are served as they are")
     if checkpoint is None:
@@ -117,7 +123,7 @@ def build(
     elif why_no_plan:
         click.echo(f"no plan is built: {why_no_plan}")
     elif device != "cpu":
-        build_plans(load(catalogues), names, precision or "fp16", max_batch, images)
+        build_plans(load(catalogues), names, precision or "fp16", max_batch, images, lean=lean)
     if checkpoint is not None or device == "cpu":
         _say_how_to_serve(names[-1], catalogues)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from engines.build.flavour import Flavour, find_flavour
+from engines.build.flavour import Flavour, find_flavour, find_lean_builder
 from engines.build.gpu import find_gpu
 from engines.build.images import CalibrationError, images_digest
 from engines.build.models import order_for, plan_runner, plans_folder
@@ -25,13 +25,20 @@ if TYPE_CHECKING:
 
 
 def build_plans(
-    catalogue: Catalogue, names: Sequence[str], precision: Precision, max_batch: int, images: Path | None
+    catalogue: Catalogue,
+    names: Sequence[str],
+    precision: Precision,
+    max_batch: int,
+    images: Path | None,
+    *,
+    lean: bool = False,
 ) -> None:
-    """Build the plan of each of the models `names`, or find it built, and say so.
+    """Build the plan of each of the models `names`, or find it built, and say so. lean: for the lean runtime.
 
     Raises ClickException with one line for what cannot be built, NoTensorRTError, FetchError and CatalogueError.
     """
-    flavour = find_flavour(find_gpu())
+    gpu = find_gpu()
+    flavour = find_lean_builder(gpu) if lean else find_flavour(gpu)
     for name in names:
         model = catalogue[name]
         try:
@@ -73,7 +80,7 @@ def _build_plan(catalogue: Catalogue, model: Model, order: PlanOrder, flavour: F
         plans_folder(model),
         flavour,
         evidence=evidence_for(model, catalogue, images),
-        run=plan_runner(order),
+        run=plan_runner(order, flavour),
         progress=progress,
         waiting=waiting,
     )

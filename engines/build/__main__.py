@@ -37,12 +37,13 @@ def main(name: str, precision: str, max_batch: str) -> int:
         model = catalogue[name]
         order = order_for(model, cast("Precision", precision), int(max_batch))
         evidence = evidence_for(model, catalogue)
+        flavour = find_flavour(find_gpu())
         plan = build_plan(
             order,
             plans_folder(model),
-            find_flavour(find_gpu()),
+            flavour,
             evidence=evidence,
-            run=plan_runner(order),
+            run=plan_runner(order, flavour),
             progress=_say_progress,
         )
     except (PlanBuildError, NoTensorRTError, CatalogueError, FetchError, OSError) as error:

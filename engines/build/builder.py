@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.build.flavour import TENSORRT, Flavour
+from engines.build.flavour import TENSORRT_LEAN, TENSORRT_RTX, Flavour
 from engines.build.plans import PlanBuildError
 from engines.build.timings import keep_timings, take_timings
 from engines.runtimes.base import TensorSpec
@@ -31,7 +31,7 @@ class EngineBuilder:
         trt = flavour.trt
         self._flavour = flavour
         self._log = _log(trt)
-        with alone(flavour.name == TENSORRT):  # it opens the GPU
+        with alone(flavour.name != TENSORRT_RTX):  # it opens the GPU
             self._builder = trt.Builder(self._log)
         self._network = self._builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         self._parser = trt.OnnxParser(self._network, self._log)  # holds the weights until the engine is built
@@ -54,14 +54,14 @@ class EngineBuilder:
         """
         trt, log = self._flavour.trt, self._log
         config = self._builder.create_builder_config()
-        config.clear_flag(trt.BuilderFlag.TF32)  # what is fp32 in the graph is so because less would not do
+        set_flags(config, self._flavour)
         for rung in rungs:
             profile = self._builder.create_optimization_profile()
             for spec in self.inputs:
                 shape = (rung, *spec.shape)
                 profile.set_shape(spec.name, shape, shape, shape)
             config.add_optimization_profile(profile)
-        timed = self._flavour.name == TENSORRT  # TensorRT-RTX times nothing here; it keeps a cache as it runs
+        timed = self._flavour.name != TENSORRT_RTX  # it times nothing here, and keeps a cache as it runs
         if timed:
             take_timings(config, timings)
         monitor = None if progress is None else _monitor(trt, progress)
@@ -78,6 +78,15 @@ class EngineBuilder:
         if progress is not None:
             progress(1.0, "built")
         return bytes(memoryview(plan))
+
+
+def set_flags(config: Any, flavour: Flavour) -> None:
+    """Set the flags of a builder configuration that plans of this flavour are built with."""
+    trt = flavour.trt
+    config.clear_flag(trt.BuilderFlag.TF32)  # what is fp32 in the graph is so because less would not do
+    if flavour.name == TENSORRT_LEAN:  # with no more than that has, and without a copy of it in every plan
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+        config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)
 
 
 _ELSE = "Serve it with backend openvino or torch, or export it without that operator"

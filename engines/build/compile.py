@@ -76,7 +76,10 @@ def _build(
     progress: Progress | None,
 ) -> _Built:
     if not flavour.builds:
-        raise PlanBuildError(f"{flavour.name} {flavour.version} here only runs plans: pip install 'posewire[tensorrt]'")
+        raise PlanBuildError(
+            f"TensorRT's lean runtime {flavour.version} only runs plans: `posewire build --lean` makes them "
+            f"on a machine with such a GPU and posewire[tensorrt], of that version"
+        )
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="posewire-build-") as folder:
         workshop = Workshop(order, Path(folder))

@@ -1,12 +1,13 @@
-"""Which TensorRT is here: TensorRT itself, or TensorRT for RTX, which builds plans without a GPU.
+"""Which TensorRT is here: TensorRT itself, its lean runtime, which only runs plans that were built for it, or TensorRT
+for RTX, which builds plans without a GPU.
 
-Both have one Python API; code takes it from here as `trt`, so that nothing else asks which it is.
+All have one Python API; code takes it from here as `trt`, so that nothing else asks which it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -15,9 +16,9 @@ from typing import Any
 
 from engines.build.gpu import Gpu
 
-TENSORRT, TENSORRT_RTX = "tensorrt", "tensorrt-rtx"
-_LEAN = "tensorrt_lean"
-_MODULES = MappingProxyType({TENSORRT: ("tensorrt", _LEAN), TENSORRT_RTX: ("tensorrt_rtx",)})
+TENSORRT, TENSORRT_LEAN, TENSORRT_RTX = "tensorrt", "tensorrt-lean", "tensorrt-rtx"
+_MODULES = MappingProxyType({TENSORRT: "tensorrt", TENSORRT_LEAN: "tensorrt_lean", TENSORRT_RTX: "tensorrt_rtx"})
+"""What runs the plans of a flavour."""
 _TURING = (7, 5)
 
 
@@ -27,7 +28,8 @@ class NoTensorRTError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Flavour:
-    """An installed TensorRT. name: "tensorrt" or "tensorrt-rtx". module: its Python module.
+    """An installed TensorRT. name: "tensorrt", "tensorrt-lean" or "tensorrt-rtx", whose plans it builds or runs.
+    module: its Python module.
 
     target: the GPUs that its plans run on here, in a word that fits a file's name, see `target_of`.
     """
@@ -48,10 +50,15 @@ class Flavour:
     @property
     def builds(self) -> bool:
         """Whether it makes plans; the lean runtime only runs them."""
-        return self.module != _LEAN
+        return self.module != _MODULES[TENSORRT_LEAN]
+
+    @property
+    def runs(self) -> bool:
+        """Whether its plans can be run here, too: those for the lean runtime are built by another module."""
+        return find_spec(_MODULES[self.name]) is not None
 
 
-def find_flavour(gpu: Gpu | None, wanted: Sequence[str] = (TENSORRT, TENSORRT_RTX)) -> Flavour:
+def find_flavour(gpu: Gpu | None, wanted: Sequence[str] = (TENSORRT, TENSORRT_RTX, TENSORRT_LEAN)) -> Flavour:
     """The first of `wanted` that is installed and of use: TensorRT itself is of none without a GPU, TensorRT-RTX of
     none beside one that it has no kernels for. Nothing is loaded, but TensorRT-RTX to ask it that.
 
@@ -59,20 +66,32 @@ def find_flavour(gpu: Gpu | None, wanted: Sequence[str] = (TENSORRT, TENSORRT_RT
     """
     unfit = ""
     for name in wanted:
-        if name == TENSORRT and gpu is None and TENSORRT_RTX in wanted:
+        if name != TENSORRT_RTX and gpu is None and TENSORRT_RTX in wanted:
             continue
-        for module in _MODULES[name]:
-            if find_spec(module) is None:
-                continue
-            found = Flavour(name, _version(module), target_of(name, gpu), module)
-            if name == TENSORRT_RTX and gpu is not None and not _has_kernels(found.trt, gpu):
-                unfit = f"TensorRT-RTX {found.version} does not run on {gpu.name}: pip install 'posewire[tensorrt]'"
-                continue
-            return found
+        module = _MODULES[name]
+        if find_spec(module) is None:
+            continue
+        found = Flavour(name, _version(module), target_of(name, gpu), module)
+        if name == TENSORRT_RTX and gpu is not None and not _has_kernels(found.trt, gpu):
+            unfit = f"TensorRT-RTX {found.version} does not run on {gpu.name}: pip install 'posewire[tensorrt]'"
+            continue
+        return found
     if unfit:
         raise NoTensorRTError(unfit)
+    if list(wanted) == [TENSORRT_LEAN]:
+        raise NoTensorRTError("TensorRT's lean runtime is not installed: pip install 'posewire[lean]'")
     extra = "tensorrt" if gpu is not None else "rtx"
     raise NoTensorRTError(f"TensorRT is not installed: pip install 'posewire[{extra}]'")
+
+
+def find_lean_builder(gpu: Gpu | None) -> Flavour:
+    """TensorRT as what builds plans for its lean runtime of the same version. Raises NoTensorRTError without it."""
+    if find_spec(_MODULES[TENSORRT]) is None:
+        raise NoTensorRTError(
+            "plans for the lean runtime are built by TensorRT alone, TensorRT-RTX has no such runtime: "
+            "pip install 'posewire[tensorrt]'"
+        )
+    return replace(find_flavour(gpu, [TENSORRT]), name=TENSORRT_LEAN)
 
 
 def _has_kernels(rtx: Any, gpu: Gpu) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engines.build.flavour import Flavour
 from engines.build.gpu import find_gpu
 from engines.build.plans import PlanOrder
 from engines.catalogue import Model
@@ -25,9 +26,9 @@ def order_for(model: Model, precision: Precision, max_batch: int) -> PlanOrder:
     return PlanOrder(model.fetch(), precision, max_batch, model.input, outputs, model.name)
 
 
-def plan_runner(order: PlanOrder) -> Callable[[Path], Runtime] | None:
-    """Opens plans of this order, where there is a GPU to run them."""
-    if find_gpu() is None:
+def plan_runner(order: PlanOrder, flavour: Flavour) -> Callable[[Path], Runtime] | None:
+    """Opens plans of this order, where there is a GPU to run them and what they are built for."""
+    if find_gpu() is None or not flavour.runs:
         return None
     return lambda plan: open_runtime(plan, "tensorrt", pixels=order.pixels)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,7 @@ def test_a_model_becomes_a_plan_which_is_found_again(folder: Path) -> None:
         (("spots", "--max-batch", "0"), 2, "0 is not in the range"),
         (("spots", "--images", "nowhere"), 1, "nowhere is not a folder of images"),
         (("spots", "--precision", "int8", "--for", "gpu"), 1, "int8 takes its scales from real images"),
+        (("spots", "--lean", "--for", "cpu"), 2, "--lean is of plans, which are for GPUs"),
         (("spots", "--for", "cpu"), 2, "for the CPU there are int8 models to build"),
         (("spots", "--name", "mine"), 2, "--name: only with --checkpoint"),
     ],
@@ -76,3 +78,11 @@ def test_what_cannot_be_built_is_one_line(folder: Path, arguments: tuple[str, ..
     assert done.exit_code == status
     assert says in done.stderr.splitlines()[-1]
     assert not (folder / "cache").exists() or not list((folder / "cache").rglob("*.plan"))
+
+
+@pytest.mark.skipif(find_spec("tensorrt") is not None, reason="is about machines without TensorRT itself")
+def test_tensorrt_rtx_builds_nothing_for_the_lean_runtime(folder: Path) -> None:
+    done = build("spots", "--lean")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("Error: plans for the lean runtime are built by TensorRT alone, TensorRT-RTX has no")
+    assert not (folder / "cache").exists()

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from engines.build.flavour import TENSORRT, TENSORRT_RTX, NoTensorRTError, find_flavour, target_of
+from engines.build.builder import set_flags
+from engines.build.flavour import (
+    TENSORRT,
+    TENSORRT_LEAN,
+    TENSORRT_RTX,
+    Flavour,
+    NoTensorRTError,
+    find_flavour,
+    target_of,
+)
 from engines.build.gpu import Gpu
 
 H100 = Gpu("NVIDIA H100 80GB HBM3", (9, 0))
@@ -42,3 +53,25 @@ def test_what_is_missing_is_said_with_how_to_get_it() -> None:
         find_flavour(H100, [])
     with pytest.raises(NoTensorRTError, match=r"pip install 'posewire\[rtx\]'"):
         find_flavour(None, [])
+    with pytest.raises(NoTensorRTError, match=r"lean runtime is not installed: pip install 'posewire\[lean\]'"):
+        find_flavour(H100, [TENSORRT_LEAN])
+
+
+def test_the_lean_runtime_runs_plans_and_builds_none() -> None:
+    runs = Flavour(TENSORRT_LEAN, "11.4.0.106", target_of(TENSORRT_LEAN, H100), "tensorrt_lean")
+    assert runs.target == target_of(TENSORRT, H100)
+    assert not runs.builds
+    assert replace(runs, module="tensorrt").builds
+
+
+def test_plans_for_the_lean_runtime_are_flagged_so() -> None:
+    pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX: pip install 'posewire[rtx]'")
+    rtx = find_flavour(None)  # its configurations take the flags of TensorRT's
+    flags = rtx.trt.BuilderFlag
+    builder = rtx.trt.Builder(rtx.trt.Logger())
+    plain, lean = builder.create_builder_config(), builder.create_builder_config()
+    set_flags(plain, rtx)
+    set_flags(lean, replace(rtx, name=TENSORRT_LEAN))
+    for flag, of_lean in ((flags.VERSION_COMPATIBLE, True), (flags.EXCLUDE_LEAN_RUNTIME, True), (flags.TF32, False)):
+        assert not plain.get_flag(flag)
+        assert lean.get_flag(flag) is of_lean

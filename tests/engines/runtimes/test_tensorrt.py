@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,9 @@ def test_a_plan_of_another_version_or_gpu_is_refused(built: PlanFile) -> None:
         check_machine(built.manifest, turing)
     with pytest.raises(NoTensorRTError):
         check_machine(replace(built.manifest, flavour="tensorrt"), None)
+    if find_spec("tensorrt_lean") is None:
+        with pytest.raises(NoTensorRTError, match=r"pip install 'posewire\[lean\]'"):
+            check_machine(replace(built.manifest, flavour="tensorrt-lean"), Gpu("NVIDIA L4", (8, 9)))
 
 
 @pytest.mark.parametrize(
