@@ -21,7 +21,8 @@ Several pictures at once, of which a broken one spoils none:
 
     curl -F image=@photo.jpg -F image=@other.jpg http://localhost:8000/pose
 
-Errors are problem documents (RFC 9457); `GET` on their `type` says what to do. Live video goes over `WS /stream`.
+Errors are problem documents (RFC 9457); `GET` on their `type` says what to do. Live video goes over `WS /stream`, of
+which [a page of its own](docs/stream) tells.
 """
 
 

@@ -17,6 +17,11 @@ def test_the_page_needs_nothing_from_anywhere_else(client: httpx.Client) -> None
         assert client.get(asset).status_code == 200
 
 
+def test_it_leads_to_the_page_of_streams(client: httpx.Client) -> None:
+    [link] = re.findall(r"\]\((.+?)\)", client.get("/openapi.json").json()["info"]["description"])
+    assert client.get(str(client.base_url.join("/docs").join(link))).status_code == 200
+
+
 def test_the_json_example_works_as_it_stands(client: httpx.Client) -> None:
     operation = client.get("/openapi.json").json()["paths"]["/pose"]["post"]
     example = operation["requestBody"]["content"]["application/json"]["example"]
