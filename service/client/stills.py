@@ -15,6 +15,8 @@ from service.client.results import PoseResult, read_pose
 
 _CONNECT_S = 2.0
 """How long to knock at one server before another try."""
+_MOST_MS = 600_000
+"""The longest deadline that a server takes; one try may end before all of a longer one is over."""
 _PASSING = (429, 502, 503, 504)
 """What another try, or another server, may answer better. To ask twice does no harm: it changes nothing."""
 
@@ -38,7 +40,9 @@ class Still:
 
     @staticmethod
     def of(image: bytes | Path, parameters: Parameters) -> Still:
-        """An image that is encoded already, or a file of one. Raises OSError."""
+        """An image that is encoded already, or a file of one. Raises OSError, and TypeError for a name of a file."""
+        if isinstance(image, str):
+            raise TypeError(f"an image is bytes or a Path; for a file say Path({image!r})")
         return Still(image.read_bytes() if isinstance(image, Path) else image, parameters)
 
     def request(self, attempts: Attempts) -> dict[str, Any]:
@@ -47,7 +51,7 @@ class Still:
         return {
             "url": f"{attempts.url}/pose",
             "content": self.data,
-            "params": {**self.parameters, "timeout_ms": max(1, int(1e3 * left))},
+            "params": {**self.parameters, "timeout_ms": min(max(1, int(1e3 * left)), _MOST_MS)},
             "timeout": httpx.Timeout(left, connect=min(left, _CONNECT_S)),
         }
 

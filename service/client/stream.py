@@ -87,8 +87,10 @@ class Stream:
     async def send(self, picture: bytes, timestamp: float | None = None) -> int:
         """Show a frame: JPEG, PNG or WebP. timestamp: milliseconds, on one clock for all. Returns its number.
 
-        Raises ClientError where the stream has ended.
+        Raises ClientError where the stream has ended, and TypeError for a name of a file.
         """
+        if isinstance(picture, str):
+            raise TypeError(f"a frame is bytes; of a file, Path({picture!r}).read_bytes()")
         if self._ended is not None:
             raise self._ended
         number = self._count

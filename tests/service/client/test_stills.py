@@ -144,3 +144,13 @@ def test_a_url_that_is_none_is_told_at_once() -> None:
         Client("localhost:8000")
     with pytest.raises(ValueError, match="name the URL"):
         AsyncClient([])
+
+
+def test_a_deadline_may_be_longer_than_a_server_takes(server: ServerProcess, jpeg: bytes) -> None:
+    with Client(server.url, deadline=3600) as client:
+        assert client.pose(jpeg).width == 640
+
+
+def test_a_name_is_no_image(server: ServerProcess) -> None:
+    with Client(server.url) as client, pytest.raises(TypeError, match=r"say Path\('photo.jpg'\)"):
+        client.pose("photo.jpg")  # type: ignore[arg-type]
