@@ -71,7 +71,7 @@ def serve(**options: Any) -> None:
     run_server(settings, catalogue, choose(catalogue, settings.model))
 
 
-@main.command()
+@main.command(short_help="Find the people in images and print them.")
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--model", default="auto", show_default=True, help=_MODEL_HELP)
 @click.option(
@@ -118,7 +118,7 @@ def image(
         sys.exit(1)
 
 
-@main.command()
+@main.command(short_help="Track the people in a video.")
 @click.argument("source", metavar="IN", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the video with the skeletons drawn."
@@ -211,7 +211,7 @@ def fetch(name: str) -> None:
         click.echo(f"{part.name}: {path}")
 
 
-@main.command()
+@main.command(short_help="Measure this machine with an image.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--model", default="auto", show_default=True, help=_MODEL_HELP)
 @click.option("--seconds", type=click.FloatRange(0.5), default=5.0, show_default=True)
@@ -236,7 +236,7 @@ main.add_command(build)
 main.add_command(batch)
 
 
-@main.command()
+@main.command(short_help="Make an API key.")
 def key() -> None:
     """Make an API key: give the first line to the client, the second to the server."""
     from service.api.security import digest

@@ -35,6 +35,7 @@ _KEEP_ALIVE_S = 75
 _HANGS_S = 15
 """A worker that gives no sign of life for so long is replaced; it gives none while Python starts."""
 _NAMES, _WHY = "POSEWIRE_CHOSEN_MODELS", "POSEWIRE_CHOSEN_WHY"
+_NO_SETTINGS = {_NAMES, _WHY, "POSEWIRE_CATALOGUE", "POSEWIRE_CONFIG", "POSEWIRE_MODELS", "POSEWIRE_SECRETS"}
 
 
 def run_server(settings: Settings, catalogue: Catalogue, choice: tuple[Sequence[str], str]) -> None:
@@ -141,6 +142,9 @@ def _greet(settings: Settings, catalogue: Catalogue, name: str, why: str, port: 
         lines.append("streams    resume only at the worker that had them; with a redis_url at any")
     if changed:
         lines.append("settings   " + ", ".join(f"{key}={value}" for key, value in changed.items()))
+    settable = _NO_SETTINGS | {f"POSEWIRE_{name}".upper() for name in Settings.model_fields}
+    if strange := sorted({name for name in os.environ if name.startswith("POSEWIRE_")} - settable):
+        lines.append(f"ignored    {', '.join(strange)}, as there are no such settings")
     click.echo("\n".join(lines), err=True)
 
 

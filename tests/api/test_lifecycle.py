@@ -32,6 +32,12 @@ def test_models_and_skeletons_are_listed(client: httpx.Client) -> None:
     assert ["left_shoulder", "left_elbow"] in by_name["coco-17"]["limbs"]
 
 
+def test_variables_that_set_nothing_are_named_at_the_start(live: ServerProcess, server: ServerProcess) -> None:
+    """The first has one of its own, of which the real server knows nothing."""
+    assert "ignored    POSEWIRE_SERVICE_MS, as there are no such settings" in live.log
+    assert not any(line.startswith("ignored") for line in server.log)
+
+
 def test_metrics_count_requests_batches_and_failures(client: httpx.Client, jpeg: bytes) -> None:
     client.post("/pose", content=jpeg)
     client.post("/pose", content=jpeg[:500])

@@ -122,6 +122,10 @@ def test_a_broken_catalogue_is_named(folder: Path, tmp_path: Path) -> None:
     assert "mine.toml" in done.stderr
 
 
+def test_help_says_of_every_command_what_it_does_in_a_whole_line(folder: Path) -> None:
+    assert "..." not in posewire(folder, "--help").stdout.partition("Commands:")[2]
+
+
 def test_models_are_listed_for_people_and_programs(folder: Path) -> None:
     assert "tiny" in posewire(folder, "models").stdout
     rows = {row["name"]: row for row in json.loads(posewire(folder, "models", "list", "--json").stdout)}
