@@ -13,10 +13,10 @@ from service.stages import Ask, Timing
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """An encoded image, and the (width, height) of which its pipeline needs one to be filled; None for every pixel."""
+    """An encoded image, and the (width, height) of which its pipeline needs one to be filled."""
 
     data: bytes
-    needs: tuple[int, int] | None
+    needs: tuple[int, int]
 
 
 class Decoder:
@@ -30,9 +30,7 @@ class Decoder:
         self.batcher = open_queue(self._run, "decode", max_batch=1, workers=workers)
         self._limits = limits
 
-    async def decode(
-        self, data: bytes, needs: tuple[int, int] | None, ask: Ask, *, idle: bool
-    ) -> tuple[DecodedImage, Timing]:
+    async def decode(self, data: bytes, needs: tuple[int, int], ask: Ask, *, idle: bool) -> tuple[DecodedImage, Timing]:
         """The pixels of an encoded image. idle: the pipeline that asks has nothing else to do.
 
         Raises ImageError for bytes that are no picture within the limits, and what `Batcher.submit` raises.

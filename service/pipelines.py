@@ -33,7 +33,6 @@ class Estimate:
     width: int
     height: int
     timing: Timing
-    image: DecodedImage
 
 
 class Pipeline(ABC):
@@ -76,21 +75,21 @@ class Pipeline(ABC):
         """Enter with so many images, or be refused before any work is spent: see `Entrance.admit`."""
         return self._entrance.admit(self._work(images), ask)
 
-    async def image(self, data: bytes, ask: Ask, *, full_size: bool = False) -> Estimate:
-        """Everybody in an encoded image. full_size: decode every pixel, to draw on.
+    async def image(self, data: bytes, ask: Ask) -> Estimate:
+        """Everybody in an encoded image.
 
         Raises ImageError for bytes that are no picture within the limits, and what `Batcher.submit` raises.
         """
-        image, decoding = await self.decode(data, ask, full_size=full_size)
+        image, decoding = await self.decode(data, ask)
         poses, timing = await self.frame(image.pixels, ask)
         if image.scale != 1:
             poses = poses.scaled(image.scale)
-        return Estimate(poses, image.width, image.height, timing + decoding, image)
+        return Estimate(poses, image.width, image.height, timing + decoding)
 
-    async def decode(self, data: bytes, ask: Ask, *, full_size: bool = False) -> tuple[DecodedImage, Timing]:
-        """The pixels of an encoded image, as many as the pipeline needs or all. Raises as `image` does."""
+    async def decode(self, data: bytes, ask: Ask) -> tuple[DecodedImage, Timing]:
+        """The pixels of an encoded image, as many as the pipeline needs. Raises as `image` does."""
         idle = self._decoder.batcher.idle and all(stage.batcher.idle for stage in self.stages)
-        return await self._decoder.decode(data, None if full_size else self._needs, ask, idle=idle)
+        return await self._decoder.decode(data, self._needs, ask, idle=idle)
 
 
 class TopDown(Pipeline):

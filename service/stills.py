@@ -20,10 +20,10 @@ from service.formats.coco import coco_results
 from service.formats.openpose import openpose_document
 from service.formats.people import people_list
 from service.formats.table import csv_table
+from service.imaging.decode import Limits, decode
 from service.imaging.encode import encode
 from service.imaging.errors import ImageError
 from service.imaging.overlay import draw
-from service.pipelines import Estimate
 from service.serving import image_limits, open_serving
 from service.stages import Ask
 
@@ -94,15 +94,15 @@ async def estimate_files(
     await serving.start()
     room = asyncio.Semaphore(_AT_ONCE)
     ask = Ask(min_score=min_score, max_people=max_people, admitted=True)
-    most = image_limits(settings).max_bytes
+    limits = image_limits(settings)
 
     async def one(path: Path, picture: Path | None) -> Still:
         async with room:
             try:
-                data = await asyncio.to_thread(_read, path, most)
-                found = await serving.default.pipeline.image(data, ask, full_size=picture is not None)
+                data = await asyncio.to_thread(_read, path, limits.max_bytes)
+                found = await serving.default.pipeline.image(data, ask)
                 if picture is not None:
-                    await asyncio.to_thread(_draw, found, picture)
+                    await asyncio.to_thread(_draw, data, limits, found.poses, picture)
                 still = Still(path, found.poses, found.width, found.height)
             except ImageError as error:
                 still = Still(path, problem=str(error))
@@ -123,10 +123,10 @@ def _read(path: Path, most: int) -> bytes:
         return file.read(most + 1)
 
 
-def _draw(found: Estimate, picture: Path) -> None:
+def _draw(data: bytes, limits: Limits, poses: Poses, picture: Path) -> None:
     picture.parent.mkdir(parents=True, exist_ok=True)
     media_type = "image/png" if picture.suffix.lower() == ".png" else "image/jpeg"
-    picture.write_bytes(encode(draw(found.image.pixels, found.poses), media_type))
+    picture.write_bytes(encode(draw(decode(data, limits).pixels, poses), media_type))
 
 
 def write_results(stills: Sequence[Still], style: str) -> str:

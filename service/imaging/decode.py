@@ -14,6 +14,7 @@ from service.imaging.errors import (
 )
 from service.imaging.jpeg import JpegFile
 from service.imaging.png import PngFile
+from service.imaging.reduce import reduced
 from service.imaging.stored import DecodedImage, StoredImage
 from service.imaging.tiff import TiffFile
 from service.imaging.webp import WebpFile
@@ -60,14 +61,14 @@ class Limits:
 def decode(data: bytes | memoryview, limits: Limits, *, needs: tuple[int, int] | None = None) -> DecodedImage:
     """Decode an image; the type is told by the bytes themselves.
 
-    needs: the (width, height) that the picture is to be fitted into; a JPEG is decoded at 1/2, 1/4 or 1/8 of its size
-    while it still fills that along one side. None: every pixel, as exact as for the eye.
+    needs: the (width, height) that the picture is to be fitted into; it comes at 1/2, 1/4 or 1/8 of its size while that
+    still fills it along one side. None: every pixel, as exact as for the eye.
     Raises ImageTooLargeError from the header alone, before memory is taken; NotAnImageError for other types;
     UndecodableImageError for an empty, truncated or corrupt file. Never returns a part of a picture.
 
     May be called from many threads at once; the decoders let go of the interpreter lock.
     """
-    return _read_header(data, limits).decode(needs)
+    return reduced(_read_header(data, limits).decode(needs), needs)
 
 
 def decode_if_quick(
@@ -78,7 +79,9 @@ def decode_if_quick(
         return None
     stored = _read_header(data, limits)
     small = stored.width * stored.height <= _QUICK_PIXELS
-    return stored.decode(needs) if small and isinstance(stored, JpegFile) and not stored.has_many_scans else None
+    if not small or not isinstance(stored, JpegFile) or stored.has_many_scans:
+        return None
+    return reduced(stored.decode(needs), needs)
 
 
 def _read_header(data: bytes | memoryview, limits: Limits) -> StoredImage:

@@ -13,6 +13,7 @@ from engines.poses import Frame
 from service.imaging.errors import UndecodableImageError, corrupt, truncated
 from service.imaging.orientation import is_sideways, upright
 from service.imaging.pillow import load_rgb
+from service.imaging.reduce import possible_scales
 from service.imaging.stored import DecodedImage
 from service.imaging.tags import read_orientation
 
@@ -68,21 +69,14 @@ class JpegFile:
             )
 
     def _scale(self, needs: tuple[int, int] | None) -> int:
-        """The largest power of two by which the picture may shrink and still fill `needs` along one side.
+        """By how much to shrink the picture in the DCT.
 
-        Only these have vectorised transforms in libjpeg-turbo: decoding at 7/8 .. 5/8 takes longer than at full size.
-        A picture that is turned must divide evenly, so that a point's place stays `scale` times its coordinates also
-        where the last column becomes the first.
+        One that is turned must divide evenly, so that a point's place stays `scale` times its coordinates also where
+        the last column becomes the first.
         """
-        if needs is None:
-            return 1
-        across, down = (needs[1], needs[0]) if is_sideways(self.orientation) else needs
-        for scale in (8, 4, 2):
-            even = self.width % scale == 0 and self.height % scale == 0
-            fills = self.width // scale >= across or self.height // scale >= down
-            if fills and (even or self.orientation == 1):
-                return scale
-        return 1
+        wanted = (needs[1], needs[0]) if needs is not None and is_sideways(self.orientation) else needs
+        scales = possible_scales(self.width, self.height, wanted)
+        return next(s for s in scales if self.orientation == 1 or self.width % s == self.height % s == 0)
 
     def _pixels(self, scale: int, *, exact: bool) -> tuple[Frame, int]:
         """Decode into a new array, the only copy of the pixels unless they have to be turned; and the scale it has.

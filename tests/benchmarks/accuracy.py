@@ -14,11 +14,13 @@ from pathlib import Path
 import orjson
 
 from engines.catalogue import Catalogue, load
+from engines.poses import Poses
 from engines.skeletons import COCO_17
 from service.config import Settings
 from service.evaluation import keypoint_ap
 from service.formats.coco import coco_results
-from service.pipelines import Estimate
+from service.imaging.decode import Limits, decode
+from service.pipelines import Pipeline
 from service.serving import Serving, open_serving
 from service.stages import Ask
 from tests.benchmarks.report import Row, main, table
@@ -48,11 +50,11 @@ def evaluate(catalogue: Catalogue, model: str, precision: str, full_size: bool, 
     truth["annotations"] = [person for person in truth["annotations"] if person["image_id"] in numbers]
     serving = open_serving(catalogue, [model], Settings(precision=precision))
     files = [SHARED / "data/coco" / image["file_name"] for image in truth["images"]]
-    estimates = asyncio.run(_estimate(serving, files, full_size))
+    found = asyncio.run(_estimate(serving, files, full_size))
     results = [
         row
-        for image, estimate in zip(truth["images"], estimates, strict=True)
-        for row in coco_results(estimate.poses.as_skeleton(COCO_17), image_id=image["id"])
+        for image, poses in zip(truth["images"], found, strict=True)
+        for row in coco_results(poses.as_skeleton(COCO_17), image_id=image["id"])
     ]
     figures = keypoint_ap(truth, orjson.loads(orjson.dumps(results, option=orjson.OPT_SERIALIZE_NUMPY)))
     spec = serving.default.pipeline.stages[-1].runtime.spec
@@ -67,13 +69,20 @@ def evaluate(catalogue: Catalogue, model: str, precision: str, full_size: bool, 
     }
 
 
-async def _estimate(serving: Serving, files: list[Path], full_size: bool) -> list[Estimate]:
+async def _estimate(serving: Serving, files: list[Path], full_size: bool) -> list[Poses]:
     await serving.start()
     ask = Ask(min_score=0.01, admitted=True)
     try:
-        return [await serving.default.pipeline.image(f.read_bytes(), ask, full_size=full_size) for f in files]
+        return [await _look(serving.default.pipeline, file.read_bytes(), ask, full_size) for file in files]
     finally:
         await serving.close(1.0)
+
+
+async def _look(pipeline: Pipeline, data: bytes, ask: Ask, full_size: bool) -> Poses:
+    if not full_size:
+        return (await pipeline.image(data, ask)).poses
+    poses, _ = await pipeline.frame(decode(data, Limits()).pixels, ask)
+    return poses
 
 
 def run() -> list[Row]:

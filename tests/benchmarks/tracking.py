@@ -27,6 +27,7 @@ from engines.skeletons import COCO_17, POSETRACK_15
 from service.config import Settings
 from service.evaluation import clear_mot, compare_poses, hota, identity
 from service.formats.sequence import extent
+from service.imaging.decode import Limits, decode
 from service.serving import open_serving
 from service.stages import Ask
 from service.tracking import PoseTracker, TrackerConfig
@@ -78,13 +79,11 @@ async def find_people() -> tuple[list[Poses], list[Frame]]:
     await serving.start()
     ask = Ask(min_score=min(_MIN_SCORES), admitted=True)
     try:
-        seen = [
-            await serving.default.pipeline.image(file.read_bytes(), ask, full_size=True)
-            for file in sorted(_SEQUENCE.glob("*.jpg"))
-        ]
+        frames = [decode(file.read_bytes(), Limits()).pixels for file in sorted(_SEQUENCE.glob("*.jpg"))]
+        seen = [await serving.default.pipeline.frame(frame, ask) for frame in frames]
     finally:
         await serving.close(1.0)
-    return [one.poses for one in seen], [one.image.pixels for one in seen]
+    return [poses for poses, _ in seen], frames
 
 
 def ours(config: TrackerConfig, people: Sequence[Poses], frames: Sequence[Frame], fps: float) -> Ids:

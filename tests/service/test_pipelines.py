@@ -17,6 +17,7 @@ from engines.poses import Detections
 from engines.runtimes.base import Arrays
 from service.batching import DeadlineExceededError, Observer, OverloadedError
 from service.config import Settings
+from service.imaging.decode import Limits, decode
 from service.imaging.errors import UndecodableImageError
 from service.pipelines import estimate_all
 from service.serving import Serving, open_serving
@@ -76,8 +77,9 @@ def test_a_smaller_decode_gives_the_same_places(catalogue: Path) -> None:
 
     async def story() -> tuple[NDArray[Any], NDArray[Any], int]:
         pipeline = serving.default.pipeline
-        small, full = await pipeline.image(large, ASK), await pipeline.image(large, ASK, full_size=True)
-        return small.poses.boxes, full.poses.boxes, small.image.scale
+        image, _ = await pipeline.decode(large, ASK)
+        small, (full, _) = await pipeline.image(large, ASK), await pipeline.frame(decode(large, Limits()).pixels, ASK)
+        return small.poses.boxes, full.boxes, image.scale
 
     small, full, scale = run(serving, story())
     assert scale == 2

@@ -61,11 +61,14 @@ def test_what_is_needed_is_of_the_upright_picture() -> None:
     assert decode(data, LIMITS, needs=(80, 999)).scale == 1
 
 
-def test_sizes_that_do_not_divide_are_reduced_only_where_nothing_is_turned() -> None:
-    upright, _ = stored(1, size=(161, 97))
-    turned, _ = stored(3, size=(161, 97))
-    assert decode(encoded(upright, exif=upright.getexif()), LIMITS, needs=(60, 60)).scale == 2
-    assert decode(encoded(turned, exif=turned.getexif()), LIMITS, needs=(60, 60)).scale == 1
+@every_orientation
+def test_sizes_that_do_not_divide_keep_their_places(orientation: int) -> None:
+    image, meant = stored(orientation, size=(161, 97))
+    decoded = decode(encoded(image, quality=95, exif=image.getexif()), LIMITS, needs=(50, 50))
+    height, width, _ = decoded.pixels.shape
+    assert decoded.scale == 2
+    whole = meant.crop((0, 0, width // 2 * 4, height // 2 * 4))
+    assert np.abs(decoded.pixels[: height // 2 * 2, : width // 2 * 2] - rgb(whole.reduce(2))).mean() < 4
 
 
 @every_orientation
