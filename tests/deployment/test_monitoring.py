@@ -16,6 +16,7 @@ import yaml
 from tests.deployment.fleet import Fleet
 from tests.deployment.programs import find, needs, needs_haproxy
 from tests.deployment.watcher import DOCKER, INTERVAL_S, Watcher
+from tests.pictures import encoded, photo
 from tests.streaming import stream
 from tests.waiting import wait_for
 
@@ -69,7 +70,7 @@ def busy(catalogue: Path, jpeg: bytes) -> Iterator[Fleet]:
 async def use(fleet: Fleet, jpeg: bytes) -> None:
     """Good stills, broken ones, more than can be served, a client that leaves, and a stream that comes back."""
     async with httpx.AsyncClient(base_url=fleet.url, timeout=30) as client:
-        await client.post("/pose", content=jpeg[:500])
+        await client.post("/pose", content=encoded(photo(1600, 1200))[:-500])  # too large to be decoded at once
         await asyncio.gather(*(client.post("/pose", content=jpeg) for _ in range(24)))
         leaving = asyncio.create_task(client.post("/pose", content=jpeg))
         await asyncio.sleep(0.05)

@@ -71,7 +71,7 @@ def test_idle_workers_end_at_once_and_their_restarts_stay_counted() -> None:
     async def main() -> None:
         async with Batcher(run, name="idle", max_batch=1, workers=2) as batcher:
             await asyncio.gather(*(batcher.submit(item) for item in range(2)), return_exceptions=True)
-            assert batcher.stats.restarts == 2
+            await until(lambda: batcher.stats.restarts == 2)
             batcher.reshape(1, (1,), 1)
             await until(lambda: threads_of("idle") == ["posewire-idle-0"])
             await ready()
