@@ -15,8 +15,8 @@ setup: $(VENV)/.run ## install what the server needs into .venv, if anything cha
 run: setup ## serve on port 8000 (ARGS="--port 9000" adds options)
 	@exec $(BIN)/posewire serve --log-format text $(ARGS)
 
-test: $(VENV)/.dev ## run the tests (ARGS="-k batching" adds options)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev ## run the tests, two at a time (ARGS="-k batching" adds options)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 extras: $(VENV)/.extras ## install PyTorch, TensorRT-RTX and Ray, for `posewire build`, `batch --ray` and their tests
 
