@@ -59,7 +59,7 @@ def main() -> None:
 @click.option("--config", type=click.Path(exists=True, dir_okay=False), help="TOML file with any of the settings.")
 @click.option("--log-format", help="json or text.  [default: json]")
 def serve(**options: Any) -> None:
-    """Serve POST /pose over HTTP until SIGTERM or Ctrl-C."""
+    """Serve POST /pose and WS /stream until SIGTERM or Ctrl-C."""
     from service.backends import check_backend
     from service.server import run_server  # the server's packages take a second to import; other commands do without
 

@@ -11,6 +11,8 @@ import onnxscript.rewriter
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, NodeProto, TensorProto
 
+_WEIGHTS_ALONE = 4  # the IR version from which weights need not be inputs, too
+
 Types = dict[str, int]
 """The element type (onnx.TensorProto) of each tensor of a graph, by name."""
 
@@ -30,7 +32,7 @@ def read_prepared(path: Path, opset: int) -> ModelProto:
         model = onnx.load(path)
     except (OSError, DecodeError) as error:
         raise PrecisionError(f"{path} is not an ONNX graph: {error}") from error
-    _take_weights_from_inputs(model)
+    take_weights_from_inputs(model)
     _mend_batch_norms(model)
     try:
         if opset_of(model) < opset:
@@ -43,13 +45,13 @@ def read_prepared(path: Path, opset: int) -> ModelProto:
     return model
 
 
-def _take_weights_from_inputs(model: ModelProto) -> None:
+def take_weights_from_inputs(model: ModelProto) -> None:
     """Up to IR version 3 weights are inputs too, and so no constants."""
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [port for port in model.graph.input if port.name not in weights]
     del model.graph.input[:]
     model.graph.input.extend(inputs)
-    model.ir_version = max(model.ir_version, 4)
+    model.ir_version = max(model.ir_version, _WEIGHTS_ALONE)
 
 
 def _mend_batch_norms(model: ModelProto) -> None:

@@ -12,11 +12,11 @@ import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
+from engines.build.graphs import take_weights_from_inputs
 from engines.build.pruning import inner_graphs, prune
 from engines.runtimes.base import PixelInput
 
 _BATCH = "n"
-_INITIALIZERS_ALONE = 4  # the IR version from which initializers need not be inputs, too
 
 
 def prepare(model: ModelProto, pixels: PixelInput | None = None, outputs: Sequence[str] | None = None) -> ModelProto:
@@ -28,7 +28,7 @@ def prepare(model: ModelProto, pixels: PixelInput | None = None, outputs: Sequen
     prepared = ModelProto()
     prepared.CopyFrom(model)
     graph = prepared.graph
-    _drop_initializers_from_inputs(prepared)
+    take_weights_from_inputs(prepared)
     if outputs is not None:
         _keep_outputs(graph, outputs)
     if pixels is not None:
@@ -39,14 +39,6 @@ def prepare(model: ModelProto, pixels: PixelInput | None = None, outputs: Sequen
     for value in graph.output:
         value.type.tensor_type.ClearField("shape")
     return onnx.shape_inference.infer_shapes(prepared, data_prop=True)
-
-
-def _drop_initializers_from_inputs(model: ModelProto) -> None:
-    constants = {tensor.name for tensor in model.graph.initializer}
-    fed = [value for value in model.graph.input if value.name not in constants]
-    del model.graph.input[:]
-    model.graph.input.extend(fed)
-    model.ir_version = max(model.ir_version, _INITIALIZERS_ALONE)
 
 
 def _keep_outputs(graph: GraphProto, names: Sequence[str]) -> None:

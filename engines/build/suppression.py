@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from engines.build.graphs import opset_of
 from engines.build.pruning import prune
 
 _CANDIDATES = 1000
@@ -30,7 +31,7 @@ def cut_suppression(model: ModelProto) -> ModelProto:
     if len(suppressions) != 1 or outputs != _DETECTOR:
         return model
     boxes, scores = suppressions[0].input[:2]  # (n, candidates, 4) and (n, classes, candidates), says ONNX
-    cut = model if _opset(model) >= _OPSET else onnx.version_converter.convert_version(model, _OPSET)
+    cut = model if opset_of(model) >= _OPSET else onnx.version_converter.convert_version(model, _OPSET)
     if cut is model:
         cut = ModelProto()
         cut.CopyFrom(model)
@@ -57,10 +58,6 @@ def _bound_choices(graph: GraphProto) -> None:
         nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
-
-
-def _opset(model: ModelProto) -> int:
-    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
 
 
 def _best_people(boxes: str, scores: str) -> list[NodeProto]:

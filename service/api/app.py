@@ -175,10 +175,12 @@ def _draining(state: ServerState) -> Iterator[None]:
     async def leave(wait: float) -> None:
         farewell = asyncio.create_task(state.streams.go_away(wait))
         await asyncio.sleep(wait)
-        await state.streams.close()
-        farewell.cancel()
-        if callable(stop):
-            stop(signal.SIGTERM, None)
+        try:
+            await state.streams.close()
+            farewell.cancel()
+        finally:
+            if callable(stop):
+                stop(signal.SIGTERM, None)
 
     def drain(_number: int, _frame: FrameType | None) -> None:
         wait = 0.0 if state.draining else state.settings.drain_seconds

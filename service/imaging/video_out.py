@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -53,12 +53,14 @@ class VideoWriter:
         self._path = path
         self._tick = info.tick
         kind = _KINDS[suffix.lower()]
-        try:
-            self._input = av.open(source, metadata_errors="replace")
-            flags = {"movflags": "faststart"} if kind.container in ("mp4", "mov") else {}
-            self._output = av.open(path, "w", format=kind.container, options=flags)
-        except (av.FFmpegError, OSError) as error:
-            raise self._failed(error) from error
+        flags = {"movflags": "faststart"} if kind.container in ("mp4", "mov") else {}
+        with ExitStack() as opened:
+            try:
+                self._input = opened.enter_context(av.open(source, metadata_errors="replace"))
+                self._output = av.open(path, "w", format=kind.container, options=flags)
+            except (av.FFmpegError, OSError) as error:
+                raise self._failed(error) from error
+            opened.pop_all()
         stream = self._output.add_stream(kind.codec, rate=info.rate, options=kind.options)
         assert isinstance(stream, av.VideoStream)  # noqa: S101 - tells the type checker
         stream.width, stream.height = info.width - info.width % 2, info.height - info.height % 2
