@@ -28,7 +28,7 @@ def cpu_quota(root: Path = Path("/")) -> float:
     root: where /proc and /sys are.
     """
     try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        lines = (root / "proc/self/cgroup").read_text("utf-8").splitlines()
     except OSError:  # no Linux, or no control groups
         return inf
     quotas = [inf]
@@ -50,9 +50,9 @@ def _granted(group: Path) -> float:
     """The CPUs that one control group grants by itself."""
     try:
         if (both := group / "cpu.max").exists():
-            quota, period = both.read_text().split()
+            quota, period = both.read_text("utf-8").split()
         else:
-            quota, period = ((group / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
+            quota, period = ((group / f"cpu.cfs_{name}_us").read_text("utf-8").strip() for name in ("quota", "period"))
     except OSError:
         return inf
     return inf if quota in ("max", "-1") else int(quota) / int(period)

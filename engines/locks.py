@@ -13,7 +13,7 @@ def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[No
     """Hold the lock of the file `path`, which is made where it is missing and stays: who removes it could remove
     another's. waiting: called once, if somebody else holds it.
     """
-    with path.open("w") as handle:
+    with path.open("w", encoding="utf-8") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -95,7 +95,7 @@ class PlanBuilder:
             if self._closed:
                 raise PlanError("the server is closing")
             self._child = subprocess.Popen(  # noqa: S603 - a model's name, a precision and a number
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
             )
         said: dict[str, object] = {}
         tenth = 0

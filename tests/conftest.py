@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.graphs import tiny_catalogue
 from tests.pictures import encoded, photo
+
+# A shell that runs tests in the background has SIGINT ignored, and so would have the processes that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,7 @@ def build_checkpoint(order: Order, folder: Path) -> Built:
     difference = export_onnx(
         published.answering(network), graph, height=pixels.height, width=pixels.width, outputs=published.outputs
     )
-    catalogue.write_text(_entry(order, published, pixels, skeleton))
+    catalogue.write_text(_entry(order, published, pixels, skeleton), "utf-8")
     note_built(order, folder)
     return Built(graph, catalogue, pixels, skeleton, difference)
 

@@ -14,7 +14,7 @@ FIRST_WORDS = "# Built by `posewire build"
 
 def is_users_own(path: Path) -> bool:
     """Whether there is a catalogue file at `path` that no program wrote."""
-    return path.exists() and not path.read_text().startswith(FIRST_WORDS)
+    return path.exists() and not path.read_text("utf-8").startswith(FIRST_WORDS)
 
 
 def entry_text(name: str, remark: str, keys: Mapping[str, object], pixels: PixelInput) -> str:

@@ -61,7 +61,7 @@ def build_int8(model: Model, catalogue: Mapping[str, Model], images: Path, folde
         if not report.passed:
             raise PrecisionError(f"{model.name} is not good enough in int8: {report}; serve it as it is")
         graph = draft.replace(folder / draft.name)
-    written.write_text(_entry(model, name, graph, report))
+    written.write_text(_entry(model, name, graph, report), "utf-8")
     return BuiltInt8(name, graph, written, report, done.kept)
 
 

@@ -90,7 +90,7 @@ class PlanFile:
         if not path.is_file():
             raise PlanError(f"there is no plan {path}")
         try:
-            text = manifest_path(path).read_text()
+            text = manifest_path(path).read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise PlanError(f"{manifest_path(path)}: cannot be read ({error})") from error
         try:

@@ -50,7 +50,7 @@ def download(source: PypiSource, work: Path, *, progress: Progress | None = None
             process.wait()
     found = list(wheels.glob("*.whl"))
     if process.returncode != 0 or len(found) != 1:
-        raise _failure(source, errors.read_text(errors="replace"))
+        raise _failure(source, errors.read_text("utf-8", errors="replace"))
     if progress:
         size = found[0].stat().st_size
         progress(size, size, source.origin)
@@ -82,7 +82,7 @@ def _size(folder: Path) -> int:
 
 def _announced(output: Path) -> int | None:
     """The size that pip printed, such as "Downloading x.whl (35.6 MB)", in bytes."""
-    match = re.search(r"\((\d+(?:\.\d+)?) (kB|MB|GB)\)", output.read_text(errors="replace"))
+    match = re.search(r"\((\d+(?:\.\d+)?) (kB|MB|GB)\)", output.read_text("utf-8", errors="replace"))
     return match and round(float(match[1]) * {"kB": 1e3, "MB": 1e6, "GB": 1e9}[match[2]])
 
 

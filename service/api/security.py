@@ -32,7 +32,7 @@ class ApiKeys:
 
         Raises ValueError for what is no SHA-256 digest, OSError for a file that cannot be read.
         """
-        lines = file.read_text().splitlines() if file is not None else []
+        lines = file.read_text("utf-8").splitlines() if file is not None else []
         found = [*digests, *(line.partition("#")[0].strip() for line in lines)]
         for value in filter(None, found):
             if len(value) != 64 or set(value) - set("0123456789abcdef"):

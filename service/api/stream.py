@@ -50,7 +50,7 @@ _REFUSALS = {
 @router.get("/docs/stream", summary="How to write a client of WS /stream", response_class=PlainTextResponse)
 def page() -> str:
     """The protocol, for people: messages, examples, close codes."""
-    return _PAGE.read_text()
+    return _PAGE.read_text("utf-8")
 
 
 @router.get("/stream", include_in_schema=False)

@@ -81,13 +81,13 @@ def claimed(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
         there = folder / _NAME
         if not there.exists() and any(path.name != ".lock" for path in folder.iterdir()):
             raise BulkError(f"{folder} has files in it that are no results of posewire batch; name a new folder")
-        with (folder / ".lock").open("a") as lock:
+        with (folder / ".lock").open("a", encoding="utf-8") as lock:
             _lock(folder, lock.fileno())
             if there.exists():
                 _compare(folder, json.loads(there.read_bytes()), about)
             else:
                 with published(there) as part:
-                    part.write_text(json.dumps(about, indent=2) + "\n")
+                    part.write_text(json.dumps(about, indent=2) + "\n", "utf-8")
             for name in ("parts", "videos"):
                 (folder / name).mkdir(exist_ok=True)
             yield
@@ -105,7 +105,7 @@ def agree(folder: Path, networks: Mapping[str, Runtime]) -> None:
     """
     said = {name: [type(one).__name__, one.spec.precision, one.spec.max_batch] for name, one in networks.items()}
     part = folder / f"{_NETWORKS}.{os.getpid()}.part"
-    part.write_text(json.dumps(said) + "\n")
+    part.write_text(json.dumps(said) + "\n", "utf-8")
     try:
         os.link(part, folder / _NETWORKS)  # unlike a rename it fails where another worker was faster
     except FileExistsError:

@@ -120,7 +120,7 @@ def published(path: Path) -> Iterator[Path]:
 def publish_summary(summary: Summary, path: Path) -> None:
     """Say that a shard is done."""
     with published(path) as part:
-        part.write_text(json.dumps(asdict(summary)) + "\n")
+        part.write_text(json.dumps(asdict(summary)) + "\n", "utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class Mark:
     def write(self, path: Path) -> None:
         """So that it outlives the process, if not the machine."""
         part = path.with_name(path.name + ".part")
-        part.write_text(json.dumps(asdict(self)))
+        part.write_text(json.dumps(asdict(self)), "utf-8")
         part.replace(path)
 
     @staticmethod

@@ -109,7 +109,7 @@ def merge(folder: Path, shards: Sequence[Shard], style: Style, failures: Iterabl
         )
     with published(folder / SUMS) as part:
         there = sorted(path.relative_to(folder).as_posix() for path in results if path.exists())
-        part.write_text("".join(f"{_sha256(folder / name)}  {name}\n" for name in there))
+        part.write_text("".join(f"{_sha256(folder / name)}  {name}\n" for name in there), "utf-8")
 
 
 def _join(parts: Iterable[Path], style: Style, whole: TextIO) -> None:

@@ -35,7 +35,7 @@ def reduced(image: DecodedImage, needs: tuple[int, int] | None) -> DecodedImage:
     scale = next(possible_scales(width, height, needs)) if image.scale == 1 else 1
     if scale == 1:
         return image
-    across, down = width // scale, height // scale
+    across, down = max(1, width // scale), max(1, height // scale)
     whole = image.pixels[: down * scale, : across * scale]
     pixels = cv2.resize(whole, (across, down), interpolation=cv2.INTER_AREA)
     return DecodedImage(cast(Frame, pixels), image.width, image.height, scale)

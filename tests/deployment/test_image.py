@@ -42,9 +42,8 @@ class Builder:
 
     def __call__(self, *arguments: str) -> str:
         store = ["--root", str(self.folder / "root"), "--runroot", str(self.folder / "run")]
-        done = subprocess.run(
-            ["buildah", *store, "--storage-driver", "overlay", *arguments], cwd=ROOT, capture_output=True, text=True
-        )
+        command = ["buildah", *store, "--storage-driver", "overlay", *arguments]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
         return done.stdout.strip()
 

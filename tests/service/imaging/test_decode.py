@@ -144,6 +144,12 @@ class TestNeeds:
         assert decoded.pixels.shape == shape
         assert (decoded.width, decoded.height, decoded.scale) == (643, 481, 2)
 
+    @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+    def test_a_line_stays_a_line(self, kind: str) -> None:
+        decoded = decode(encoded(photo(63, 1), kind), LIMITS, needs=(20, 20))
+        assert decoded.scale == 2
+        assert decoded.pixels.shape[0] == 1
+
     def test_places_stay_the_scale_times_their_coordinates(self) -> None:
         image = Image.new("RGB", (643, 481))
         image.paste("white", (400, 320, 402, 322))
