@@ -1,9 +1,9 @@
 """What serving costs: python -m tests.benchmarks serving [--json FILE]
 
 JPEG in, JSON out, one network, one photo of 640x480 made by code. All contenders use the same functions
-(peers/work.py), give the same answer, and take turns; figures are medians over the rounds. The raw loop is the work
-without a server: the faster of its two forms is the limit. It has no client, while servers share the cores with the
-load generator, whose processor time is in the table too.
+(peers/work.py), give the same answer, log no requests, and take turns; figures are medians over the rounds. The raw
+loop is the work without a server: the faster of its two forms is the limit. It has no client, while servers share the
+cores with the load generator, whose processor time is in the table too.
 
 The little network takes 30 % of the raw loop's time, so that serving shows. With ../shared there is also TinyPose on
 the whole frame.
@@ -83,7 +83,8 @@ def compare(task: Task, rounds: int) -> list[Row]:
         **{(RAW[form], _CROWDS[0]): partial(_run_raw_loop, task, form) for form in ("processes", "pipelined")},
     }
     with ExitStack() as stack:
-        ours = stack.enter_context(ServerProcess("--model", task.model, catalogue=task.catalogue))
+        quiet = {"log_level": "warning"}
+        ours = stack.enter_context(ServerProcess("--model", task.model, catalogue=task.catalogue, environment=quiet))
         contenders = {POSEWIRE: stack.enter_context(Contender(ours, shot))}
         for form, name in BARE.items():
             contenders[name] = stack.enter_context(Contender(stack.enter_context(_bare(task, form)), shot))
