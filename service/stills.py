@@ -20,10 +20,9 @@ from service.formats.coco import coco_results
 from service.formats.openpose import openpose_document
 from service.formats.people import people_list
 from service.formats.table import csv_table
-from service.imaging.decode import Limits, decode
-from service.imaging.encode import encode
+from service.imaging.decode import Limits
+from service.imaging.drawn import drawn
 from service.imaging.errors import ImageError
-from service.imaging.overlay import draw
 from service.serving import image_limits, open_serving
 from service.stages import Ask
 
@@ -126,7 +125,7 @@ def _read(path: Path, most: int) -> bytes:
 def _draw(data: bytes, limits: Limits, poses: Poses, picture: Path) -> None:
     picture.parent.mkdir(parents=True, exist_ok=True)
     media_type = "image/png" if picture.suffix.lower() == ".png" else "image/jpeg"
-    picture.write_bytes(encode(draw(decode(data, limits).pixels, poses), media_type))
+    picture.write_bytes(drawn(data, limits, poses, media_type))
 
 
 def write_results(stills: Sequence[Still], style: str) -> str:

@@ -25,9 +25,7 @@ from service.batching import Priority
 from service.formats.coco import coco_results
 from service.formats.openpose import openpose_document
 from service.formats.people import people_list
-from service.imaging.decode import Limits, decode
-from service.imaging.encode import encode
-from service.imaging.overlay import draw
+from service.imaging.drawn import drawn
 from service.pipelines import Estimate, estimate_all
 from service.serving import ServedModel, image_limits
 from service.stages import Ask
@@ -145,7 +143,8 @@ async def _answer(
             raise _problem(server, error) from error
         if not picture:
             return _json(_entry(server, served, query, estimate, 0, arrived))
-        content = await asyncio.to_thread(_draw, upload.images[0], image_limits(server.settings), estimate, picture)
+        limits = image_limits(server.settings)
+        content = await asyncio.to_thread(drawn, upload.images[0], limits, estimate.poses, picture)
         _count(server, estimate, 0.0)
         return Response(content, media_type=picture)
     outcomes = await estimate_all(served.pipeline, upload.images, ask)
@@ -200,11 +199,6 @@ def _entry(
 
 def _count(server: ServerState, estimate: Estimate, serialise: float) -> None:
     server.metrics.estimated({**dict(estimate.timing.parts()), "serialise": serialise}, len(estimate.poses))
-
-
-def _draw(data: bytes, limits: Limits, estimate: Estimate, media_type: str) -> bytes:
-    # Decoded once more, every pixel: until now less was needed, and no more is kept of requests that wait.
-    return encode(draw(decode(data, limits).pixels, estimate.poses), media_type)
 
 
 def _problem(server: ServerState, error: BaseException) -> ProblemError:
