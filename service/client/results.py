@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+UNREADABLE = (KeyError, TypeError, ValueError)
+"""What reading a message raises that is not Posewire's."""
+
 Document = Mapping[str, Any]
 
 

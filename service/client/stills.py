@@ -11,7 +11,7 @@ import orjson
 
 from service.client.attempts import Attempts
 from service.client.errors import ProblemError
-from service.client.results import PoseResult, read_pose
+from service.client.results import UNREADABLE, PoseResult, read_pose
 
 _CONNECT_S = 2.0
 """How long to knock at one server before another try."""
@@ -61,7 +61,7 @@ def read_answer(response: httpx.Response, attempts: Attempts) -> PoseResult | fl
     if response.status_code == httpx.codes.OK:
         try:
             return read_pose(orjson.loads(response.content))
-        except (KeyError, TypeError, ValueError) as error:
+        except UNREADABLE as error:
             raise ProblemError(response.status_code, "", f"{response.url} gave no result of Posewire's") from error
     problem = _problem(response)
     if response.status_code in _PASSING:

@@ -12,11 +12,9 @@ from typing import Any, Self
 from service.client.attempts import Attempts
 from service.client.connection import Connection, LostError, Picture
 from service.client.errors import ClientError
-from service.client.results import Gap, StreamResult, read_result
+from service.client.results import UNREADABLE, Gap, StreamResult, read_result
 
 _SILENT, _GONE = 4408, 4410
-_UNREADABLE = (KeyError, TypeError, ValueError)
-"""What comes of messages that are not Posewire's."""
 _QUIET_S = 0.5
 """How long to wait for the last results of a server that goes down, before another goes on."""
 
@@ -136,7 +134,7 @@ class Stream:
                 connection = self._connection = await self._serve(connection)
         except ClientError as error:
             self._ended = error
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             self._ended = _unreadable(error)
         self._results.put_nowait(self._ended)
 
@@ -221,7 +219,7 @@ class Stream:
         while True:
             try:
                 return await self._connect(attempts.url, predecessor)
-            except _UNREADABLE as error:
+            except UNREADABLE as error:
                 raise _unreadable(error) from error
             except LostError as error:
                 self._held = False
