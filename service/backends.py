@@ -125,16 +125,20 @@ class Networks:
         if plan is None:
             self.statuses[model.name] = PlanStatus()
             self.waiting.append(model)
-        else:
-            try:
-                runtime = self.open_plan(plan, outputs)
-            except (RuntimeError, ValueError) as error:  # of this driver, too little memory: what has served before it
-                logger.error("the plan of %s does not run, something slower serves it: %s", model.name, error)
-                self.statuses[model.name] = PlanStatus("failed", 0.0, str(error))
-            else:
-                self.statuses[model.name] = PlanStatus("ready", 1.0, "", plan.manifest)
-                return runtime
+        elif (runtime := self._open_found(model.name, plan, outputs)) is not None:
+            return runtime
         return self._open_graph(_without_tensorrt(find_gpu()).name, model, outputs, "auto")
+
+    def _open_found(self, name: str, plan: PlanFile, outputs: tuple[str, ...] | None) -> Runtime | None:
+        """A runtime of a plan that was there already, None where it does not run."""
+        try:
+            runtime = self.open_plan(plan, outputs)
+        except (RuntimeError, ValueError) as error:  # of this driver, too little memory: what has served before it
+            logger.error("the plan of %s does not run, something slower serves it: %s", name, error)
+            self.statuses[name] = PlanStatus("failed", 0.0, str(error))
+            return None
+        self.statuses[name] = PlanStatus("ready", 1.0, "", plan.manifest)
+        return runtime
 
     def tasks(self, take_over: Callable[[str, PlanFile], None]) -> list[PlanTask]:
         """What is to be built. take_over: is told the model's name and its plan."""

@@ -114,14 +114,13 @@ class _Slot:
         enqueue, capturable = bind(rung, arrays, self.stream)
         enqueue(self.stream)
         self._driver.finish(self.stream)
+        self._launches[rung] = lambda: enqueue(self.stream)
         if not capturable:
-            self._launches[rung] = lambda: enqueue(self.stream)
             return
         try:
             graph = self._driver.capture(lambda: enqueue(self.stream), self.stream)
         except RuntimeError as error:  # a layer waits for the host; what else is wrong shows when it runs again
             logger.warning("batches of %d are run without a CUDA graph: %s", rung, error)
-            self._launches[rung] = lambda: enqueue(self.stream)
             enqueue(self.stream)
             self._driver.finish(self.stream)
             return

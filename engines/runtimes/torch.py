@@ -102,9 +102,10 @@ class TorchRuntime:
             precision=precision,
         )
         self._calls = Calls()
-        with alone(on_gpu):
-            for rung in rungs if self._captured is None or self._captured.exact else ():
-                self._infer({spec.name: np.zeros((rung, *spec.shape), spec.dtype) for spec in inputs})
+        if self._captured is None or self._captured.exact:
+            with alone(on_gpu):
+                for rung in rungs:
+                    self._infer({spec.name: np.zeros((rung, *spec.shape), spec.dtype) for spec in inputs})
 
     @property
     def spec(self) -> RuntimeSpec:

@@ -128,7 +128,7 @@ async def _keep_house_for_ever(state: ServerState, serving: Serving) -> None:
     while True:
         try:
             await _keep_house(state, serving)
-        except Exception:
+        except Exception:  # readiness and gauges must outlive whatever one turn comes to
             log.exception("a turn of keeping the house failed")
             await asyncio.sleep(_TURN_S)
 
