@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from engines.skeletons import Skeleton, convert_keypoints
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Floating = NDArray[np.floating[Any]]
+"""Of either."""
 Frame = NDArray[np.uint8]
 """(height, width, 3) uint8 RGB."""
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from engines.families.reading import FAINT, Found
 from engines.ops.assignment import best_assignment
 from engines.ops.nms import iou
-from engines.poses import Poses
+from engines.poses import Floats, Poses
 from engines.runtimes.base import Arrays
 
 SURE = 0.3
@@ -21,8 +21,6 @@ FAR = 0.02
 
 _SAME = 0.5  # the least IoU of boxes around one person
 _PADDING = 1.25  # how much longer the side of a crop is than that of the person in it
-
-Floats = NDArray[np.float32]
 
 
 class Tally:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-Floating = NDArray[np.floating[Any]]
+from engines.poses import Floating
+
 Indices = NDArray[np.intp]
 
 

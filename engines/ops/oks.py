@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-Floating = NDArray[np.floating[Any]]
+from engines.poses import Floating
 
 
 def oks(a: Floating, b: Floating, areas: Floating, sigmas: Floating, weights: Floating | None = None) -> Floating:

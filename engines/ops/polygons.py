@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-Floating = NDArray[np.floating[Any]]
+from engines.poses import Floating
 
 
 def contains(polygon: Floating, points: Floating) -> NDArray[np.bool_]:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from engines.poses import Doubles
 from engines.skeletons import POSETRACK_15
 from service.evaluation.clear import ClearMot, clear_mot
 from service.evaluation.higher_order import Hota, hota
 from service.evaluation.idf1 import Identity, identity
 from service.evaluation.joint_ap import JointAp, posetrack_map
 from service.evaluation.joint_mot import JointMot, posetrack_mot
-from service.evaluation.joints import GROUPS, POSEVAL, Doubles, JointFrame, Quirks, grouped
+from service.evaluation.joints import GROUPS, POSEVAL, JointFrame, Quirks, grouped
 from service.evaluation.keypoints import KeypointAp, keypoint_ap
 from service.evaluation.posetrack import pair
 from service.evaluation.sequence import compare_poses

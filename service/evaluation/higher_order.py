@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.ops.assignment import best_assignment
-from service.evaluation.joints import Doubles
+from engines.poses import Doubles
 from service.evaluation.sequence import EPSILON, Numbered, TrackedSequence, number
 
 ALPHAS: Doubles = np.arange(1, 20, dtype=np.float64) * 0.05

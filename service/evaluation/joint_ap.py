@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.poses import Doubles
 from engines.skeletons import POSETRACK_15
-from service.evaluation.joints import POSEVAL, THRESHOLD, Doubles, JointFrame, Quirks, with_total
+from service.evaluation.joints import POSEVAL, THRESHOLD, JointFrame, Quirks, with_total
 
 Bools = NDArray[np.bool_]
 

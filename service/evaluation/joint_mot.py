@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.ops.assignment import best_assignment
+from engines.poses import Doubles
 from engines.skeletons import POSETRACK_15
-from service.evaluation.joints import POSEVAL, THRESHOLD, Doubles, JointFrame, Quirks, with_total
+from service.evaluation.joints import POSEVAL, THRESHOLD, JointFrame, Quirks, with_total
 from service.evaluation.sequence import ids_of
 
 Ints = NDArray[np.int64]

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.poses import Poses
+from engines.poses import Doubles, Poses
 from engines.skeletons import POSETRACK_15
-
-Doubles = NDArray[np.float64]
 
 THRESHOLD = 0.5
 """How far from its true place a joint may be, in head sizes."""

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from engines.poses import Floating
 from engines.skeletons import COCO_17
-
-Floating = NDArray[np.floating[Any]]
 
 THRESHOLDS: NDArray[np.float64] = np.arange(10, 20, dtype=np.float64) * 0.05
 """The OKS thresholds: 0.50, 0.55, ... 0.95."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engines.ops.polygons import contains
-from engines.poses import Poses
+from engines.poses import Doubles, Poses
 
-Doubles = NDArray[np.float64]
 Point = tuple[float, float]
 
 

@@ -12,9 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.poses import Poses
-
-Doubles = NDArray[np.float64]
+from engines.poses import Doubles, Poses
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from engines.poses import Poses
-from service.tracking.places import Doubles, Point, crosses, depth_inside, feet, thickness, to_the_right
+from engines.poses import Doubles, Poses
+from service.tracking.places import Point, crosses, depth_inside, feet, thickness, to_the_right
 
 Kind = Literal["enter", "leave", "dwell", "cross"]
 Side = Literal["left", "right"]
