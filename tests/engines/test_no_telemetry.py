@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 
 WATCHED = """
-import json, sys
+import importlib.util, json, sys
 
 connections = []
 sys.addaudithook(lambda event, arguments: event == "socket.connect" and connections.append(str(arguments[1])))
 
-import service.cli, service.serving, engines.runtimes.openvino, engines.build.quantising
+import service.cli, service.serving, engines.runtimes.openvino
+if importlib.util.find_spec("onnx") is not None:  # of an extra
+    import engines.build.quantising
 import multiprocessing
 print(json.dumps([connections, [child.name for child in multiprocessing.active_children()]]))
 """
