@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import openvino as ov
 from openvino.preprocess import ColorFormat, PrePostProcessor
 
 from engines.runtimes.base import PixelInput, TensorSpec
 from engines.runtimes.upsampling import convolve_before_upsampling
+
+# The binding fills its tables of numpy types at their first use, behind a C++ guard that it takes while it holds the
+# interpreter's lock and keeps while it lets go of it: two threads that come first together wait for each other forever,
+# and all others for the lock (2026.4.1, networks being opened side by side). So they are filled here, under the import
+# lock, as every runtime reads its graph with this module.
+ov.Tensor(np.zeros(1, ov.Type.f32.to_dtype()))
 
 
 def read_graph(

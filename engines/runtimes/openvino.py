@@ -27,11 +27,6 @@ from engines.runtimes.memory import return_freed_memory
 
 _MAX_BATCH = 4  # on a CPU the time per item is flat from here, so a larger batch would only add latency and memory
 
-# The binding fills its tables of numpy types at their first use, behind a C++ guard that it takes while it holds the
-# interpreter's lock and keeps while it lets go of it: two threads that come first together wait for each other forever
-# (seen in 2026.4.1, graphs being compiled side by side). So they are filled here, under the import lock.
-ov.Tensor(np.zeros(1, ov.Type.f32.to_dtype()))
-
 
 class OpenVinoRuntime:
     """One graph compiled twice: `many` runs a call per stream of cores, which gives the most items a second; `one`
