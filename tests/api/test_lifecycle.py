@@ -41,6 +41,7 @@ def test_variables_that_set_nothing_are_named_at_the_start(live: ServerProcess, 
 def test_metrics_count_requests_batches_and_failures(client: httpx.Client, jpeg: bytes) -> None:
     client.post("/pose", content=jpeg)
     client.post("/pose", content=jpeg[:500])
+    client.post("/pose", content=encoded(photo(), "PNG"))  # decoded behind a queue, as small JPEGs need not be
     text = client.get("/metrics").text
     for line in (
         'posewire_requests_total{route="/pose",status="200"}',
