@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import signal
@@ -22,14 +21,12 @@ from engines.cores import usable_cores
 from service.api.app import create_app
 from service.api.security import ApiKeys
 from service.config import Settings
+from service.memory import bound_pools
 from service.observability import logs
 from service.serving import open_serving
 from service.streams.redis_store import check_url
 from service.workers import Workers
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
-_LARGE_BYTES = 4 << 20
-"""More than the frames that pipelines usually ask for, which are reused at no cost; larger ones have to be mapped."""
 _KEEP_ALIVE_S = 75
 """An idle connection's life: longer than a load balancer keeps one, which else may send a request into its end."""
 _HANGS_S = 15
@@ -107,24 +104,10 @@ def worker_app() -> ASGIApp:
     """The application as uvicorn makes it in each process."""
     settings = Settings()
     cv2.setNumThreads(1)  # the work is spread over threads already; a second pool would only get in their way
-    _bound_memory_pools()
+    bound_pools()
     logs.configure(settings.log_level, settings.log_format)
     names, why = os.environ[_NAMES].split(","), os.environ[_WHY]
     return create_app(settings, lambda observer: open_serving(load(), names, settings, observer, why=why))
-
-
-def _bound_memory_pools() -> None:
-    """Let threads share two of the C library's memory pools (glibc), where each would keep what it once needed, and
-    keep large arrays out of them, which then go back to the system at once.
-
-    Shared pools save 20 of 330 MB with the default model. Without a fixed threshold glibc would raise its own, up to
-    32 MB, with each large picture that is freed: a server of 175 MB kept 300 after some, and 200 with it.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_ARENA_MAX, 2)
-        mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, 4 * _LARGE_BYTES)
 
 
 def _greet(settings: Settings, catalogue: Catalogue, name: str, why: str, port: int) -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from itertools import count
 from types import FrameType
 
 from fastapi import FastAPI, Request
@@ -30,6 +31,7 @@ from service.api.state import ServerState
 from service.batching import Observer
 from service.config import Settings
 from service.following.pool import Following
+from service.memory import use_huge_pages
 from service.observability.metrics import Metrics
 from service.serving import Serving
 from service.streams.memory_store import MemoryStore
@@ -42,6 +44,7 @@ log = logging.getLogger(__name__)
 _TURN_S = 1.0
 """How often the house is kept, and so how old the gauges of /metrics may be."""
 _IDLE_TURNS = 10
+_BUSY_TURNS = 5
 
 
 def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -> Gate:
@@ -134,12 +137,12 @@ async def _keep_house_for_ever(state: ServerState, serving: Serving) -> None:
 
 
 async def _keep_house(state: ServerState, serving: Serving) -> None:
-    """Refresh the gauges, log what was refused, and once the server has been idle for a while let the networks give
-    back their memory.
+    """Refresh the gauges, log what was refused, and see to the memory: what lasts goes onto huge pages at the start and
+    once work has gone on for a while, and once there is none for a while the networks give theirs back.
     """
-    answered, refused, idle = 0, state.refused, 0
+    answered, refused, idle, busy = 0, state.refused, 0, 0
     gpus = await asyncio.to_thread(Gpus)
-    while True:
+    for turn in count():
         if gpus:
             state.metrics.gpus.refresh(await asyncio.to_thread(gpus.look))
         depths = {batcher.name: batcher.stats.waiting_units for batcher in serving.batchers}
@@ -151,10 +154,13 @@ async def _keep_house(state: ServerState, serving: Serving) -> None:
             log.warning("%d requests were refused", state.refused - refused)
             refused = state.refused
         await state.streams.reap()
-        idle = 0 if state.pending or len(state.streams) or state.answered != answered else idle + 1
+        works = state.pending or len(state.streams) or state.answered != answered
+        idle, busy = (0, busy + 1) if works else (idle + 1, 0)
         answered = state.answered
         if idle == _IDLE_TURNS:
             await asyncio.to_thread(serving.release)
+        if turn == 0 or busy == _BUSY_TURNS:
+            await asyncio.to_thread(use_huge_pages)
         await asyncio.sleep(_TURN_S)
 
 
