@@ -46,15 +46,17 @@ class Entrance:
         Raises OverloadedError, with the seconds after which a new try is worth it, ClosedError or
         DeadlineExceededError.
         """
-        forecasts = [batcher.admit(units, priority=ask.priority, client=ask.client) for batcher, units in work]
         left = inf if ask.deadline is None else ask.deadline - self._clock()
         if left <= 0:
             self._observer.rejected(work[0][0].name, DeadlineExceededError.reason)
             raise DeadlineExceededError("the deadline had passed before the work could begin")
+        # An idle pipeline takes anything: a prediction that is wrong would otherwise never be righted.
+        if not self._inside and all(batcher.idle for batcher, _ in work):
+            return 0.0
+        forecasts = [batcher.admit(units, priority=ask.priority, client=ask.client) for batcher, units in work]
         # The stages work side by side: a request waits in full only for the slowest of them.
         waiting = [forecast.done - forecast.run for forecast in forecasts]
         longest = max(waiting)
-        # An idle pipeline takes anything: a prediction that is wrong would otherwise never be righted.
         if longest <= 0:
             return 0.0
         needed = self._drift * (sum(forecast.run for forecast in forecasts) + longest)
