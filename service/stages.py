@@ -43,9 +43,9 @@ class Timing:
     infer: float = 0.0
     decode: float = 0.0
 
-    def parts(self) -> tuple[tuple[str, float], ...]:
+    def parts(self) -> dict[str, float]:
         """The parts by name."""
-        return ("queue", self.queue), ("prepare", self.prepare), ("infer", self.infer), ("decode", self.decode)
+        return {"queue": self.queue, "prepare": self.prepare, "infer": self.infer, "decode": self.decode}
 
     def __add__(self, other: Timing) -> Timing:
         return Timing(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Mapping
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from engines.poses import Poses
 from engines.skeletons import SKELETONS
 from service.api.examples import json_body
 from service.api.images import RAW_TYPES, Upload, read_upload
@@ -145,7 +146,7 @@ async def _answer(
             return _json(_entry(server, served, query, estimate, 0, arrived))
         limits = image_limits(server.settings)
         content = await asyncio.to_thread(drawn, upload.images[0], limits, estimate.poses, picture)
-        _count(server, estimate, 0.0)
+        _count(server, {**estimate.timing.parts(), "serialise": 0.0}, estimate.poses)
         return Response(content, media_type=picture)
     outcomes = await estimate_all(served.pipeline, upload.images, ask)
     entries = [
@@ -175,30 +176,25 @@ def _entry(
         if query.skeleton != "native":
             poses = poses.as_skeleton(SKELETONS[query.skeleton])
         content = orjson.dumps(people_list(poses), option=orjson.OPT_SERIALIZE_NUMPY)
-    serialise = time.perf_counter() - started
-    _count(server, estimate, serialise)
+    seconds = {**estimate.timing.parts(), "serialise": time.perf_counter() - started}
+    _count(server, seconds, poses)
     if query.format != "json":
         return content
+    told = {**seconds, "total": time.monotonic() - arrived}
     document: dict[str, Any] = {
         "width": estimate.width,
         "height": estimate.height,
         "model": served.model.name,
         "skeleton": poses.skeleton.name,
         "people": orjson.Fragment(content),
-        "timing_ms": {
-            name: round(1e3 * seconds, 3)
-            for name, seconds in (
-                *estimate.timing.parts(),
-                ("serialise", serialise),
-                ("total", time.monotonic() - arrived),
-            )
-        },
+        "timing_ms": {name: round(1e3 * value, 3) for name, value in told.items()},
     }
     return orjson.dumps(document)
 
 
-def _count(server: ServerState, estimate: Estimate, serialise: float) -> None:
-    server.metrics.estimated({**dict(estimate.timing.parts()), "serialise": serialise}, len(estimate.poses))
+def _count(server: ServerState, seconds: Mapping[str, float], poses: Poses) -> None:
+    """Count an image once the answer is on its way, which it is when this task comes to wait for anything."""
+    asyncio.get_running_loop().call_soon(server.metrics.estimated, seconds, len(poses))
 
 
 def _problem(server: ServerState, error: BaseException) -> ProblemError:

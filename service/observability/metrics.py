@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -68,7 +69,14 @@ class Metrics(Observer):
             "posewire_rejected", "Work refused on arrival, by reason.", ["network", "reason"], registry=registry
         )
 
-        self._answers: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        # Looking children up by their labels takes longer than counting; there are few, and they stay.
+        self._requests_of = cache(self.requests.labels)
+        self._request_seconds_of = cache(self.request_seconds.labels)
+        self._part_seconds_of = cache(self.part_seconds.labels)
+        self._batch_items_of = cache(self._batch_items.labels)
+        self._batch_seconds_of = cache(self._batch_seconds.labels)
+        self._wait_of = cache(self._wait.labels)
+
         self.gpus = GpuMetrics(registry)
         self.networks = NetworkMetrics(registry)
         self.streams = StreamMetrics(registry, self.part_seconds, self.people)
@@ -84,17 +92,13 @@ class Metrics(Observer):
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """A request got its answer."""
-        child = self._answers.get((route, status))
-        if child is None:  # finding them by their labels takes longer than counting
-            child = self.requests.labels(route, str(status)), self.request_seconds.labels(route)
-            self._answers[route, status] = child
-        child[0].inc()
-        child[1].observe(seconds)
+        self._requests_of(route, status).inc()
+        self._request_seconds_of(route).observe(seconds)
 
     def estimated(self, seconds: Mapping[str, float], people: int) -> None:
         """An image was estimated. seconds: by part: queue, prepare, infer, decode and serialise."""
         for part, value in seconds.items():
-            self.part_seconds.labels(part).observe(value)
+            self._part_seconds_of(part).observe(value)
         self.people.inc(people)
 
     def refused(self, reason: str) -> None:
@@ -109,15 +113,15 @@ class Metrics(Observer):
 
     def batch_started(self, name: str, items: int, units: int) -> None:  # noqa: ARG002
         """See `Observer.batch_started`."""
-        self._batch_items.labels(name).observe(items)
+        self._batch_items_of(name).observe(items)
 
     def batch_finished(self, name: str, items: int, seconds: float) -> None:  # noqa: ARG002
         """See `Observer.batch_finished`."""
-        self._batch_seconds.labels(name).observe(seconds)
+        self._batch_seconds_of(name).observe(seconds)
 
     def waited(self, name: str, seconds: float) -> None:
         """See `Observer.waited`."""
-        self._wait.labels(name).observe(seconds)
+        self._wait_of(name).observe(seconds)
 
     def rejected(self, name: str, reason: str) -> None:
         """See `Observer.rejected`."""

@@ -89,7 +89,7 @@ class Sight:
             poses, velocities = poses.scaled(image.scale), velocities * np.float32(image.scale)
         if self._hello.skeleton != "native":
             poses = poses.as_skeleton(SKELETONS[self._hello.skeleton])
-        seconds = {**dict((timing + looking).parts()), "track": expecting + following}
+        seconds = {**(timing + looking).parts(), "track": expecting + following}
         return Seen(poses, velocities, ages, followed.events, image.width, image.height, seconds)
 
     def _detector_is_due(self, taken: float) -> bool:
