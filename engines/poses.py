@@ -78,6 +78,8 @@ class Poses:
     @staticmethod
     def join(parts: Sequence[Poses]) -> Poses:
         """The people of `parts` (at least one, all of one skeleton, all or none with ids and 3D), in order."""
+        if len(parts) == 1:
+            return parts[0]
 
         def column(arrays: list[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
             return None if arrays[0] is None else np.concatenate([a for a in arrays if a is not None])

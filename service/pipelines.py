@@ -159,6 +159,8 @@ class TopDown(Pipeline):
 
 def asked_for(poses: Poses, ask: Ask) -> Poses:
     """Of the poses those that `ask` wants, best first."""
+    if len(poses) == 1 and poses.scores[0] >= ask.min_score:
+        return poses  # as before a webcam
     order = np.argsort(-poses.scores, kind="stable")
     return poses.select(order[poses.scores[order] >= ask.min_score][: ask.max_people])
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import orjson
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from service.api.problems import ProblemError
 from service.config import Settings
@@ -32,7 +32,9 @@ class Upload:
 
 
 async def read_body(request: Request, settings: Settings) -> bytes:
-    """The whole body. Raises ProblemError as soon as it is larger than the limit, before the rest is read."""
+    """The whole body. Raises ProblemError as soon as it is larger than the limit, before the rest is read, and
+    ClientDisconnect.
+    """
     limit = int(settings.max_body_mb * 1e6)
     too_large = ProblemError("too-large", f"the body is larger than the {settings.max_body_mb:g} MB allowed here")
     declared = request.headers.get("content-length", "")
@@ -40,11 +42,17 @@ async def read_body(request: Request, settings: Settings) -> bytes:
         raise too_large
     chunks = []
     size = 0
-    async for chunk in request.stream():
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
         size += len(chunk)
         if size > limit:
             raise too_large
         chunks.append(chunk)
+        more = message.get("more_body", False)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
