@@ -35,30 +35,33 @@ def bound_pools() -> None:
         mallopt(_M_TRIM_THRESHOLD, 4 * _LARGE_BYTES)
 
 
-def use_huge_pages() -> int:
-    """Move this process's memory onto huge pages where they are full, and return how many of them are.
+def use_huge_pages() -> None:
+    """Move this process's memory onto huge pages where they are full, on systems that have some to give: Linux 6.1 and
+    later, where no administrator turned them off.
 
     With each batch a network empties the processor's caches, of addresses too, and in small pages the weights and
     Python's objects have tens of thousands of those: without it, a request that comes alone takes 2 to 4 % longer
     (`bench serving`, on a virtual machine, where looking up an address takes longest).
-    0 where the system has none to give: Linux before 6.1, one whose administrator turned them off.
-    May be called from any thread at any time; it takes some tenths of a second, and holds up others for about one
-    millisecond at a time.
+    May be called from any thread at any time; it takes some tenths of a second of one core.
     """
     try:
         if "[never]" in (_KERNEL / "enabled").read_text("ascii"):
-            return 0
+            return
         size = int((_KERNEL / "hpage_pmd_size").read_text("ascii"))
-        full = list(_full_pages(size))
+        runs = list(_full_runs(size))
     except OSError:
-        return 0
+        return
     madvise = ctypes.CDLL(None).madvise
     madvise.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
-    return sum(not madvise(page, size, _MADV_HUGEPAGE) and not madvise(page, size, _MADV_COLLAPSE) for page in full)
+    for start, length in runs:
+        madvise(start, length, _MADV_HUGEPAGE)
+        madvise(start, length, _MADV_COLLAPSE)
 
 
-def _full_pages(size: int) -> Iterator[int]:
-    """The addresses of huge pages of this size in bytes that are, or could be, full of the process's own data."""
+def _full_runs(size: int) -> Iterator[tuple[int, int]]:
+    """Where huge pages of this size could be, or are, full of the process's own data: addresses and lengths in bytes of
+    runs of them, as each call of `madvise` waits for all cores.
+    """
     with (_PROCESS / "pagemap").open("rb", buffering=0) as pagemap:
         for line in (_PROCESS / "maps").read_text("utf-8", "replace").splitlines():
             addresses, access, _, _, inode, *_ = line.split()
@@ -69,5 +72,6 @@ def _full_pages(size: int) -> Iterator[int]:
             count = max(0, high - low) // size
             pagemap.seek(low // PAGESIZE * _PRESENT.nbytes)
             pages = np.frombuffer(pagemap.read(count * size // PAGESIZE * _PRESENT.nbytes), np.uint64)
-            present = (pages & _PRESENT > 0).reshape(-1, size // PAGESIZE).mean(axis=1)
-            yield from (low + size * int(n) for n in np.flatnonzero(present >= _FULL))
+            full = (pages & _PRESENT > 0).reshape(-1, size // PAGESIZE).mean(axis=1) >= _FULL
+            edges = np.flatnonzero(np.diff(np.concatenate([[False], full, [False]]).astype(np.int8)))
+            yield from ((low + size * int(a), size * int(b - a)) for a, b in edges.reshape(-1, 2))

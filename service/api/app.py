@@ -154,12 +154,13 @@ async def _keep_house(state: ServerState, serving: Serving) -> None:
             log.warning("%d requests were refused", state.refused - refused)
             refused = state.refused
         await state.streams.reap()
-        works = state.pending or len(state.streams) or state.answered != answered
-        idle, busy = (0, busy + 1) if works else (idle + 1, 0)
+        works = bool(state.pending or len(state.streams) or state.answered != answered)
+        idle, busy = 0 if works else idle + 1, busy + works
         answered = state.answered
         if idle == _IDLE_TURNS:
             await asyncio.to_thread(serving.release)
-        if turn == 0 or busy == _BUSY_TURNS:
+            busy = 0
+        if turn == 0 or (works and busy == _BUSY_TURNS):
             await asyncio.to_thread(use_huge_pages)
         await asyncio.sleep(_TURN_S)
 
