@@ -15,6 +15,7 @@ from engines.build.models import order_for, plans_folder
 from engines.build.plans import find_plan
 from engines.catalogue import CatalogueError, Model
 from engines.runtimes import Runtime
+from engines.runtimes.calls import Company
 from engines.runtimes.devices import gpu_index, open_on, visible_devices
 from service.config import Settings
 from service.plans import PlanStatus, PlanTask
@@ -102,12 +103,15 @@ def _without_tensorrt(gpu: Gpu | None) -> Backend:
 class Networks:
     """Opens networks with a backend, and remembers whose plans are still to be built.
 
+    repeatable: the same batch is to give the same to the last bit each time. company: all that it opens on the CPU.
     statuses: of the plans by model, for those that have or get one. waiting: of them, what is to be built.
     """
 
     settings: Settings
     backend: Backend
     threads: int | None = None
+    repeatable: bool = False
+    company: Company = field(default_factory=Company)
     statuses: dict[str, PlanStatus] = field(default_factory=dict)
     waiting: list[Model] = field(default_factory=list)
 
@@ -175,4 +179,6 @@ class Networks:
             outputs=outputs,
             cache_dir=model.cache / "compiled",
             threads=self.threads,
+            sparing=not self.repeatable,
+            company=self.company,
         )

@@ -123,7 +123,7 @@ def open_serving(
         catalogue[name].fetch(progress=progress)
 
     threads = 1 if repeatable else core_limit(settings.workers)
-    networks = Networks(settings, choose_backend(settings.backend), threads=threads)
+    networks = Networks(settings, choose_backend(settings.backend), threads=threads, repeatable=repeatable)
 
     def open_one(name: str) -> Runtime:
         return networks.open(catalogue[name], roles[name].outputs)

@@ -24,9 +24,9 @@ ALLOWED = {
     "httpx": ("engines/fetching/https.py", "service/client/"),
     # what computes: torch's runtime reads its graphs with OpenVINO, which speaks all three formats
     "openvino": (
-        *("engines/runtimes/openvino.py", "engines/runtimes/graphs.py", "engines/runtimes/upsampling.py"),
+        *("engines/runtimes/openvino.py", "engines/runtimes/graphs.py", "engines/runtimes/compiled.py"),
         *("engines/runtimes/torch.py", "engines/runtimes/program.py", "engines/runtimes/rounding.py"),
-        "engines/build/",
+        *("engines/runtimes/upsampling.py", "engines/build/"),
     ),
     "torch": ("engines/networks/", "engines/runtimes/", "engines/build/"),
     "onnx": ("engines/build/",),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engines.runtimes.base import PixelInput, Runtime, RuntimeClosedError, RuntimeSpec, TensorSpec
+from engines.runtimes.calls import Company
 
 if TYPE_CHECKING:
     from engines.runtimes.tensorrt import TensorRtRuntime
@@ -29,13 +30,16 @@ def open_runtime(
     cache_dir: Path | None = None,
     threads: int | None = None,
     device: str | None = None,
+    sparing: bool = False,
+    company: Company | None = None,
 ) -> Runtime:
     """Compile and warm up the graph at `path`.
 
     pixels: the graph then takes uint8 RGB crops and normalises them itself. outputs: the only ones to keep.
     cache_dir: where compiled graphs are kept between starts (openvino). threads: how many of the processor's cores to
     compute on, all if not given; with openvino the last bits of what comes out can depend on it. device: "cpu", "cuda",
-    "cuda:1"; by default the best that the backend has. Raises ValueError for what the backend does not have.
+    "cuda:1"; by default the best that the backend has. sparing: keep in memory only what is used, and company: what
+    else computes on the same cores; see `OpenVinoRuntime`. Raises ValueError for what the backend does not have.
     """
     if backend == "openvino":
         if device not in (None, "cpu"):
@@ -50,6 +54,8 @@ def open_runtime(
             outputs=outputs,
             cache_dir=cache_dir,
             threads=threads,
+            sparing=sparing,
+            company=company,
         )
     if backend == "torch":
         try:

@@ -87,7 +87,7 @@ class TensorRtRuntime:
     def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         """See `Runtime.run`."""
         count = self._spec.check(feeds)
-        with self._calls.entered():
+        with self._calls:
             return self._batches.run(feeds, count)
 
     @property
@@ -104,7 +104,7 @@ class TensorRtRuntime:
             raise ValueError(f"a batch has 1..{self._spec.max_batch} items, not {count}")
         if not isinstance(self._batches, Slots):
             raise ValueError("the sizes of this plan's outputs depend on what it finds; run it with arrays")
-        with self._calls.entered():
+        with self._calls:
             self._batches.run_on_device(inputs, outputs, count, stream)
 
     def release(self) -> None:

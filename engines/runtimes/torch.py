@@ -125,7 +125,7 @@ class TorchRuntime:
     def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         """See `Runtime.run`."""
         count = self._spec.check(feeds)
-        with self._calls.entered():
+        with self._calls:
             parts = [
                 self._infer({name: array[start:stop] for name, array in feeds.items()})
                 for start, stop in self._pieces(count)
@@ -139,7 +139,7 @@ class TorchRuntime:
 
         The work is queued behind the current stream's, and the current stream waits for it.
         """
-        with self._calls.entered():
+        with self._calls:
             count = len(next(iter(feeds.values())))
             parts = [
                 self._call({name: tensor[start:stop] for name, tensor in feeds.items()}, stop - start)

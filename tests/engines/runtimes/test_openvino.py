@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from engines.runtimes import open_runtime
+from engines.runtimes.calls import Company
 from tests.graphs import save_folding_graph, save_keypoint_graph
+from tests.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +40,43 @@ for thread in threads: thread.start()
 for thread in threads: thread.join()
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_sparing_runtime_gives_the_same_while_it_grows_and_after_it_has_shrunk(graph: Path) -> None:
+    images = np.random.default_rng(0).random((4, 3, 64, 48), np.float32)
+    with (
+        closing(open_runtime(graph, precision="fp32")) as whole,
+        closing(open_runtime(graph, precision="fp32", sparing=True)) as sparing,
+    ):
+        assert sparing.spec.rungs == whole.spec.rungs == (1, 2, 4)
+        for count in (1, 4, 3, 2, 4) * 4:
+            feeds = {"image": images[:count]}
+            np.testing.assert_allclose(sparing.run(feeds)["heatmaps"], whole.run(feeds)["heatmaps"], atol=1e-5)
+        sparing.release()
+        np.testing.assert_allclose(
+            sparing.run({"image": images})["heatmaps"], whole.run({"image": images})["heatmaps"], atol=1e-5
+        )
+
+
+def test_a_file_that_was_replaced_is_not_mixed_with_what_it_was(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = np.random.default_rng(0).random((2, 3, 64, 48), np.float32)
+    path = save_keypoint_graph(tmp_path / "net.xml", height=64, width=48)
+    with closing(open_runtime(path, precision="fp32", sparing=True)) as runtime:
+        alone = np.concatenate([runtime.run({"image": images[n : n + 1]})["heatmaps"] for n in range(2)])
+        save_keypoint_graph(path, height=64, width=48, channels=4)
+        runtime.run({"image": images})
+        wait_for(lambda: "another file than it was" in caplog.text)
+        np.testing.assert_allclose(runtime.run({"image": images})["heatmaps"], alone, atol=1e-5)
+
+
+def test_an_item_takes_all_cores_only_where_nobody_else_computes() -> None:
+    company = Company()
+    with company as first, company as second:
+        assert (first, second) == (True, False)
+    with company as again:
+        assert again
 
 
 def test_unknown_precisions_devices_and_backends_are_named(graph: Path) -> None:
