@@ -89,6 +89,10 @@ class Balancer:
         """How many requests each replica has been given so far."""
         return {host: int(row["stot"]) for host, row in self.servers(backend).items()}
 
+    def failed_checks(self, backend: str) -> int:
+        """How many checks of replicas have failed so far, for which they may have got no requests for a while."""
+        return sum(int(row["chkfail"]) for row in self.servers(backend).values())
+
     def wait_state(self, host: str, state: str) -> None:
         """Return once HAProxy thinks so of a replica, for stills and for streams."""
         for backend in ("stills", "streams"):
