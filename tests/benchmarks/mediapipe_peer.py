@@ -5,8 +5,8 @@ same two graphs: a FastAPI handler that calls MediaPipe's PoseLandmarker, agains
 blazepose-single is the same work, one pass of the detector over the frame; blazepose, the default, adds its tiles.
 
 The goal is for a CPU with AMX. Where fp32 has to do, the two graphs are 1.48 GFLOP: 15 ms of a core that multiplies
-matrices at 99 GFLOP/s (an EPYC's sgemm), 19 ms as they run, of the 22 ms that three times MediaPipe's rate would leave
-each image on two cores. Decoding the JPEG, cropping, reading the outputs and HTTP take 7 ms.
+matrices at 99 GFLOP/s (an EPYC's sgemm), 17 ms as they run, of the 21 ms that three times MediaPipe's rate would leave
+each image on two cores. Decoding the JPEG, cropping, reading the outputs and HTTP take 5 ms.
 """
 
 from __future__ import annotations
