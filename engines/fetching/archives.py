@@ -12,7 +12,7 @@ from engines.fetching.sources import FetchError
 MAX_MEMBER_BYTES = 4 << 30
 """The largest file that is unpacked: no model comes near it, a zip bomb would."""
 
-UNSOUND_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
+UNSOUND_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)  # a method it lacks
 """What reading a zip raises that is broken, or (the last two) encrypted or compressed in a way Python does not know."""
 
 

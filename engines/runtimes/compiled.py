@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
@@ -35,16 +34,12 @@ class CompiledGraph:
         finally:
             self._idle.put(request)
 
-    def warm_up(self, rungs: Sequence[int]) -> None:
-        """Run batches of these sizes on every stream, so that no client waits for what happens only once."""
-
-        def warm(request: ov.InferRequest) -> None:
-            for rung in rungs:
-                self._infer(request, {i.name: np.zeros((rung, *i.shape), i.dtype) for i in self.inputs})
-
+    def warm_up(self, batch: int) -> None:
+        """Run a batch of this size on every stream, so that no client waits for what happens only once."""
+        feeds = {i.name: np.zeros((batch, *i.shape), i.dtype) for i in self.inputs}
         requests = [self._idle.get() for _ in range(self.streams)]
         with ThreadPoolExecutor(self.streams, thread_name_prefix="posewire-warm") as pool:
-            list(pool.map(warm, requests))
+            list(pool.map(lambda request: self._infer(request, feeds), requests))
         for request in requests:
             self._idle.put(request)
 

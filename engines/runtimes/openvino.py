@@ -23,7 +23,7 @@ class OpenVinoRuntime:
     """One graph compiled in two ways: `many` runs a call per stream of cores, which gives the most items a second;
     `one` runs a single item on all cores, which answers soonest. An item that finds itself alone takes `one`.
 
-    `many` is a graph for each rung, as OpenVINO fuses less in one for batches of any size: that takes 5 to 20 % longer.
+    `many` is a graph for each rung, as OpenVINO fuses less in one for batches of any size.
 
     path: .onnx, .xml or .tflite. pixels: fold uint8 RGB preprocessing into the graph's only input.
     outputs: keep these outputs alone; what only the others need is cut off.
@@ -61,7 +61,7 @@ class OpenVinoRuntime:
                 raise RuntimeError(f"{path} is another file than it was")
             config = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": {"fp32": "f32"}.get(precision, precision)}
             graph = CompiledGraph(core.compile_model(read_graph(core, path, pixels, outputs, batch), "CPU", config))
-            graph.warm_up((batch,))
+            graph.warm_up(batch)
             return graph
 
         single = compiled(1)
