@@ -40,8 +40,8 @@ def use_huge_pages() -> None:
     later, where no administrator turned them off.
 
     With each batch a network empties the processor's caches, of addresses too, and in small pages the weights and
-    Python's objects have tens of thousands of those: without it, a request that comes alone takes 2 to 4 % longer
-    (`bench serving`, on a virtual machine, where looking up an address takes longest).
+    Python's objects have tens of thousands of those. Looking them up takes longest on virtual machines, and most of a
+    request that comes alone.
     May be called from any thread at any time; it takes some tenths of a second of one core.
     """
     try:
