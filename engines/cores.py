@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 from math import ceil, inf
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+
+from engines.control_groups import control_groups
 
 
 def usable_cores(sharers: int = 1) -> int:
@@ -27,23 +29,7 @@ def cpu_quota(root: Path = Path("/")) -> float:
 
     root: where /proc and /sys are.
     """
-    try:
-        lines = (root / "proc/self/cgroup").read_text("utf-8").splitlines()
-    except OSError:  # no Linux, or no control groups
-        return inf
-    quotas = [inf]
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            mounted = root / "sys/fs/cgroup"
-        elif "cpu" in controllers.split(","):
-            mounted = root / "sys/fs/cgroup/cpu"
-        else:
-            continue
-        # In a container the path may be the host's while what is mounted begins at the container's own group.
-        names = PurePosixPath(path).parts[1:]
-        quotas += [_granted(mounted.joinpath(*names[:depth])) for depth in range(len(names) + 1)]
-    return min(quotas)
+    return min([_granted(group) for group in control_groups("cpu", root)], default=inf)
 
 
 def _granted(group: Path) -> float:

@@ -74,6 +74,15 @@ class Settings(BaseSettings):
     max_images: int = Field(16, ge=1, description="most images in one request")
     max_people: int = Field(50, ge=1, description="most people estimated in one image")
     max_requests: int = Field(128, ge=1, description="most requests under way at once, and so of images in memory")
+    memory_mb: int = Field(
+        0,
+        ge=0,
+        description="megabytes for bodies, pixels and answers of all clients together; "
+        "0 is a quarter of the container's or machine's memory",
+    )
+    client_share: float = Field(
+        0.5, gt=0, le=1, description="the most that one client (address or API key) may have of what all share"
+    )
     max_queue: int = Field(1024, ge=1, description="most work units that wait for one network")
     max_delay_ms: float = Field(0.0, ge=0, description="how long a batch may wait for company; 0 never waits")
     timeout_ms: int = Field(10_000, ge=1, description="a request's deadline where it names none")

@@ -1,13 +1,17 @@
-"""The memory of a server process: how the C library keeps it, and what of it lies on huge pages."""
+"""The memory of a server process: how much it may use, how the C library keeps it, and what lies on huge pages."""
 
 from __future__ import annotations
 
 import ctypes
+import os
+import sys
 from collections.abc import Iterator
 from mmap import PAGESIZE
 from pathlib import Path
 
 import numpy as np
+
+from engines.control_groups import control_groups
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 _LARGE_BYTES = 4 << 20
@@ -19,6 +23,25 @@ _PROCESS = Path("/proc/self")
 _PRESENT = np.uint64(1 << 63)  # of an entry of /proc/self/pagemap
 _FULL = 0.9
 """Of a huge page, how much has to be in use already: the rest of it is what moving there adds to the process."""
+
+
+def memory_limit(root: Path = Path("/")) -> int:
+    """The bytes that this process may use together with the others of its container: the smallest limit of its control
+    groups, or the machine's memory where none is smaller. root: where /proc and /sys are.
+    """
+    machine = os.sysconf("SC_PHYS_PAGES") * PAGESIZE
+    return min([machine, *(_granted(group) for group in control_groups("memory", root))])
+
+
+def _granted(group: Path) -> int:
+    """The bytes that one control group grants by itself; more than any machine has where it sets no limit."""
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        try:
+            limit = (group / name).read_text("utf-8").strip()
+        except OSError:
+            continue
+        return sys.maxsize if limit == "max" else int(limit)
+    return sys.maxsize
 
 
 def bound_pools() -> None:

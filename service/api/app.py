@@ -31,8 +31,9 @@ from service.api.state import ServerState
 from service.batching import Observer
 from service.config import Settings
 from service.following.pool import Following
-from service.memory import use_huge_pages
+from service.memory import memory_limit, use_huge_pages
 from service.observability.metrics import Metrics
+from service.quota import Quota
 from service.serving import Serving
 from service.streams.memory_store import MemoryStore
 from service.streams.redis_store import RedisStore
@@ -60,6 +61,7 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
         rate_limit=RateLimit(settings.rate, settings.burst),
         streams=_open_streams(settings, metrics),
         following=_open_following(settings, metrics),
+        memory=Quota("bytes of memory", memory_budget(settings), settings.client_share),
     )
 
     @asynccontextmanager
@@ -114,6 +116,14 @@ def _open_streams(settings: Settings, metrics: Metrics) -> Streams:
         idle_seconds=settings.idle_seconds,
         checkpoint_seconds=settings.checkpoint_ms / 1000,
     )
+
+
+def memory_budget(settings: Settings) -> int:
+    """The bytes that one process may spend on what clients send and get.
+
+    Three quarters are for the rest: networks, trackers, decoders, Python.
+    """
+    return settings.memory_mb * 1_000_000 or memory_limit() // (4 * settings.workers)
 
 
 def _open_following(settings: Settings, metrics: Metrics) -> Following:

@@ -13,6 +13,7 @@ from service.api.security import ApiKeys, RateLimit
 from service.config import Settings
 from service.following.pool import Following
 from service.observability.metrics import Metrics
+from service.quota import Quota
 from service.serving import ServedModel, Serving
 from service.streams.registry import Streams
 
@@ -21,7 +22,7 @@ from service.streams.registry import Streams
 class ServerState:
     """The parts of a running server. `draining` turns true once, at SIGTERM; `leave_by` is the monotonic time at which
     it should have ended then. `pending` counts POST /pose under way, `answered` those that have ended, `refused` the
-    requests that got a 429 or 503.
+    requests that got a 429 or 503. `memory` is the budget of bytes for all that clients send and get.
     """
 
     settings: Settings
@@ -30,6 +31,7 @@ class ServerState:
     rate_limit: RateLimit
     streams: Streams
     following: Following
+    memory: Quota
     serving: Serving | None = None
     draining: bool = False
     leave_by: float = inf

@@ -1,4 +1,4 @@
-"""What lies on huge pages."""
+"""How much memory there is to use, and what of it lies on huge pages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.memory import use_huge_pages
+from service.memory import memory_limit, use_huge_pages
 
 SIZE = 32 << 20
 
@@ -55,3 +55,32 @@ def test_memory_that_is_hardly_used_is_left_alone(memory: NDArray[np.uint8]) -> 
     use_huge_pages()
     assert kilobytes("Rss", memory) == before
     assert kilobytes("AnonHugePages", memory) == 0
+
+
+def groups(root: Path, lines: str, limits: dict[str, str]) -> Path:
+    """A machine on which this process is in these control groups, whose files hold these limits."""
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/self/cgroup").write_text(lines)
+    for name, limit in limits.items():
+        file = root / "sys/fs/cgroup" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{limit}\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("lines", "limits"),
+    [
+        ("0::/\n", {"memory.max": "1000"}),
+        ("0::/pod/box\n", {"memory.max": "max", "pod/memory.max": "1000", "pod/box/memory.max": "2000"}),
+        ("4:memory:/box\n", {"memory/memory.limit_in_bytes": f"{1 << 62}", "memory/box/memory.limit_in_bytes": "1000"}),
+    ],
+)  # fmt: skip
+def test_the_smallest_limit_of_all_groups_around_counts(lines: str, limits: dict[str, str], tmp_path: Path) -> None:
+    assert memory_limit(groups(tmp_path, lines, limits)) == 1000
+
+
+def test_without_a_limit_there_is_the_machine(tmp_path: Path) -> None:
+    machine = memory_limit(tmp_path)
+    assert machine > 1_000_000_000
+    assert memory_limit(groups(tmp_path, "0::/\n", {"memory.max": "max"})) == machine

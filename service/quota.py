@@ -1,0 +1,88 @@
+"""What all clients of a server share, and how much of it one of them may hold."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from service.batching import OverloadedError
+
+_RETRY_S = 1.0
+
+
+class QuotaExceededError(OverloadedError):
+    """No more of it can be had now. reason: `full` where all of it is held, `share` where this client has its part."""
+
+
+class Quota:
+    """An amount of something that clients hold for a while: connections, requests, bytes, streams.
+
+    All of them together hold at most `total`, and no client more than `share` of that: others always find the rest.
+    Nobody waits here: what cannot be had is refused at once. It belongs to one event loop.
+    """
+
+    def __init__(self, what: str, total: int, share: float = 1.0) -> None:
+        """what: a plural, for messages. share: above 0, at most 1; each client may hold at least one."""
+        self.what = what
+        self.total = total
+        self.most_per_client = max(1, int(total * share))
+        self.held = 0
+        self._by_client: dict[str, int] = {}
+
+    def take(self, client: str, amount: int = 1) -> Lease:
+        """Hold so much for a client until the lease is released. Raises QuotaExceededError."""
+        lease = Lease(self, client)
+        lease.grow(amount)
+        return lease
+
+    def held_by(self, client: str) -> int:
+        """How much a client holds."""
+        return self._by_client.get(client, 0)
+
+    def _change(self, client: str, amount: int) -> None:
+        held = self._by_client.get(client, 0) + amount
+        if amount > 0 and self.held + amount > self.total:
+            raise QuotaExceededError(
+                f"{self.held:,} of {self.total:,} {self.what} are taken, {amount:,} more do not fit",
+                reason="full",
+                retry_after_s=_RETRY_S,
+            )
+        if amount > 0 and held > self.most_per_client:
+            raise QuotaExceededError(
+                f"one client may have {self.most_per_client:,} {self.what} at once, this would be {held:,}",
+                reason="share",
+                retry_after_s=_RETRY_S,
+            )
+        self.held += amount
+        if held:
+            self._by_client[client] = held
+        else:
+            self._by_client.pop(client, None)
+
+
+class Lease:
+    """What one holder has of a quota. Releasing twice is fine."""
+
+    __slots__ = ("_client", "_quota", "amount")
+
+    def __init__(self, quota: Quota, client: str) -> None:
+        self.amount = 0
+        self._quota = quota
+        self._client = client
+
+    def grow(self, amount: int) -> None:
+        """Hold so much more, or less where it is negative. Raises QuotaExceededError, and holds what it held."""
+        self._quota._change(self._client, amount)
+        self.amount += amount
+
+    def release(self) -> None:
+        """Give all of it back."""
+        self.grow(-self.amount)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()

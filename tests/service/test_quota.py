@@ -1,0 +1,59 @@
+"""What all clients share, and how much of it one of them may hold."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.quota import Quota, QuotaExceededError
+
+
+def test_nobody_gets_more_than_there_is() -> None:
+    quota = Quota("requests", total=3)
+    leases = [quota.take(client) for client in "abc"]
+    with pytest.raises(QuotaExceededError, match=r"3 of 3 requests are taken, 1 more do not fit") as refusal:
+        quota.take("d")
+    assert refusal.value.reason == "full"
+    leases[0].release()
+    quota.take("d")
+
+
+def test_no_client_gets_more_than_its_share() -> None:
+    quota = Quota("connections", total=8, share=0.5)
+    quota.take("greedy", 4)
+    with pytest.raises(
+        QuotaExceededError, match=r"one client may have 4 connections at once, this would be 5"
+    ) as refusal:
+        quota.take("greedy")
+    assert refusal.value.reason == "share"
+    quota.take("modest", 4)
+
+
+def test_a_client_may_always_have_one() -> None:
+    Quota("streams", total=1, share=0.1).take("only")
+
+
+def test_a_lease_that_grows_is_refused_as_a_whole_and_keeps_what_it_had() -> None:
+    quota = Quota("bytes", total=100)
+    with quota.take("a", 60) as lease:
+        with pytest.raises(QuotaExceededError):
+            lease.grow(50)
+        assert (lease.amount, quota.held) == (60, 60)
+        lease.grow(-20)
+        assert (lease.amount, quota.held_by("a")) == (40, 40)
+    assert (quota.held, quota.held_by("a")) == (0, 0)
+
+
+def test_releasing_twice_gives_back_once() -> None:
+    quota = Quota("requests", total=2)
+    quota.take("a")
+    lease = quota.take("a")
+    lease.release()
+    lease.release()
+    assert quota.held == 1
+
+
+def test_clients_that_hold_nothing_are_forgotten() -> None:
+    quota = Quota("requests", total=2)
+    for number in range(1000):
+        quota.take(f"client {number}").release()
+    assert not quota._by_client
