@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 
 from engines.catalogue import Catalogue, load
 from engines.cores import usable_cores
+from service.api.addresses import Proxies
 from service.api.app import create_app
 from service.api.security import ApiKeys
 from service.config import Settings
@@ -55,14 +56,14 @@ def run_server(settings: Settings, catalogue: Catalogue, choice: tuple[Sequence[
             factory=True,
             workers=settings.workers,
             loop="uvloop",
-            http="httptools",
+            http="service.api.http:BoundedHttp",
             ws="service.api.websocket:BoundedWebSocket",
             ws_max_size=int(settings.max_frame_mb * 1e6),
             ws_ping_interval=settings.ping_seconds,
             ws_ping_timeout=settings.ping_seconds,
             ws_per_message_deflate=False,  # pictures do not shrink, and each connection would keep two windows
             timeout_keep_alive=_KEEP_ALIVE_S,
-            forwarded_allow_ips=list(settings.proxies),
+            forwarded_allow_ips=Proxies(settings.proxies).names(),
             access_log=False,
             log_config=None,
             server_header=False,
