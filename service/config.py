@@ -117,6 +117,10 @@ class Settings(BaseSettings):
     proxies: Annotated[CommaList, AfterValidator(_check_proxies)] = Field(
         ("127.0.0.1", "::1"), description="load balancers whose X-Forwarded-For is believed: addresses, networks or `*`"
     )
+    cors_origins: CommaList = Field(
+        (),
+        description="origins of other sites, as https://example.com, whose pages may use this server; or `*`",
+    )
     api_keys: CommaList = Field((), description="SHA-256 digests of accepted keys, as `posewire key` prints them")
     api_keys_file: Path | None = Field(None, description="file of such digests, one a line")
     rate: float = Field(0.0, ge=0, description="requests a second allowed to each client; 0 is no limit")

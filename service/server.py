@@ -14,6 +14,7 @@ from types import FrameType
 import click
 import cv2
 import uvicorn
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from engines.catalogue import Catalogue, load
@@ -108,7 +109,16 @@ def worker_app() -> ASGIApp:
     bound_pools()
     logs.configure(settings.log_level, settings.log_format)
     names, why = os.environ[_NAMES].split(","), os.environ[_WHY]
-    return create_app(settings, lambda observer: open_serving(load(), names, settings, observer, why=why))
+    app = create_app(settings, lambda observer: open_serving(load(), names, settings, observer, why=why))
+    if not settings.cors_origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=settings.cors_origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["Authorization", "X-API-Key", "X-Request-ID", "Content-Type"],
+        expose_headers=["Retry-After", "X-Request-ID"],
+    )
 
 
 def _greet(settings: Settings, catalogue: Catalogue, name: str, why: str, port: int) -> None:

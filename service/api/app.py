@@ -28,6 +28,7 @@ from service.api.addresses import Proxies
 from service.api.connections import Connections, most_connections
 from service.api.examples import DESCRIPTION
 from service.api.gate import Gate
+from service.api.origins import PagePolicy
 from service.api.problems import ProblemError, bad_parameter
 from service.api.security import ApiKeys, RateLimit
 from service.api.state import ServerState
@@ -107,6 +108,7 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
         redirect_slashes=False,  # a body sent twice helps nobody
     )
     app.state.server = state
+    app.add_middleware(PagePolicy)
     app.include_router(pose.router, tags=["pose"])
     app.include_router(stream.router, tags=["stream"])
     app.include_router(info.router, tags=["server"])
@@ -249,10 +251,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
-        problem = ProblemError("method-not-allowed", f"{request.url.path} takes {allowed}, not {request.method}")
+        problem = ProblemError("method-not-allowed", f"{request.url.path[:200]} takes {allowed}, not {request.method}")
         problem.headers["allow"] = allowed
     elif error.status_code == 404:
-        problem = ProblemError("not-found", f"there is nothing at {request.url.path}")
+        problem = ProblemError("not-found", f"there is nothing at {request.url.path[:200]}")
     else:
         problem = ProblemError("bad-request", str(error.detail))
     return problem.response()

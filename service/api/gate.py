@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from service.api.addresses import client_of
+from service.api.origins import allows_origin
 from service.api.problems import ProblemError, problem_of
 from service.api.state import ServerState
 from service.observability.logs import request_id
@@ -55,9 +56,8 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
-        if scope["type"] == "websocket" and scope["path"] != "/stream":  # the app would say 403, as if it needed a key
-            lost = ProblemError("not-found", f"there is no websocket at {scope['path']}; GET /docs/stream has the one")
-            await lost.response()(scope, receive, send)
+        if scope["type"] == "websocket" and (problem := self._no_websocket(scope)) is not None:
+            await problem.response()(scope, receive, send)
             return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
@@ -115,6 +115,18 @@ class Gate:
                 extra = {"status": status, "ms": round(seconds * 1e3, 1), "client": peer}
                 log.log(level, "%s %s %d", asked, path, status, extra=extra)
             request_id.reset(token)
+
+    def _no_websocket(self, scope: Scope) -> ProblemError | None:
+        """Why there is no websocket for this handshake. The app would say 403 to each, as if it needed a key."""
+        if scope["path"] != "/stream":
+            return ProblemError(
+                "not-found", f"there is no websocket at {scope['path'][:200]}; GET /docs/stream has the one"
+            )
+        headers = Headers(scope=scope)
+        origin = headers.get("origin", "")
+        if not allows_origin(origin, headers.get("host", ""), self._state.settings.cors_origins):
+            return ProblemError("forbidden-origin", f"pages of {origin[:100]} may not open streams here")
+        return None
 
     def _client(self, scope: Scope) -> str:
         if scope["path"] in _OPEN:

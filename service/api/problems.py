@@ -44,6 +44,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             HTTPStatus.UNAUTHORIZED, "An API key is needed",
             "Send `Authorization: Bearer KEY` or `X-API-Key: KEY` with a key that this server accepts.",
         ),
+        "forbidden-origin": Kind(
+            HTTPStatus.FORBIDDEN, "A page of another site may not do this",
+            "Name the site's origin in POSEWIRE_CORS_ORIGINS on the server.",
+        ),
         "not-found": Kind(HTTPStatus.NOT_FOUND, "There is nothing here", "GET /docs lists what this server answers."),
         "unknown-model": Kind(
             HTTPStatus.NOT_FOUND, "This model is not served",

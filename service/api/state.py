@@ -64,7 +64,7 @@ class ServerState:
             return serving.default
         if name not in serving.models:
             served = ", ".join(serving.models)
-            raise ProblemError("unknown-model", f"{name!r} is not served here; served are: {served}")
+            raise ProblemError("unknown-model", f"{name[:100]!r} is not served here; served are: {served}")
         return serving.models[name]
 
     def unready(self) -> str:
