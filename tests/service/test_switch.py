@@ -6,6 +6,7 @@ import asyncio
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -92,7 +93,7 @@ def test_where_a_switch_fails_the_old_network_goes_on_everywhere_and_the_new_one
 
     async def story() -> None:
         with pytest.raises((MemoryError, ValueError)):
-            await asyncio.to_thread(replace_runtime, runtimes, stage, new, look)
+            await asyncio.to_thread(replace_runtime, runtimes, stage, cast(Runtime, new), look)
         assert new.closed
         assert stage.runtime is runtimes["tiny"] is old
         found = await asyncio.gather(*(serving.default.pipeline.image(JPEG, ASK) for _ in range(20)))
