@@ -27,9 +27,11 @@ class Supervisor:
         self._ended = ended
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def keep(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
+    def keep(
+        self, name: str, work: Callable[[], Coroutine[Any, Any, None]], longest_pause: float = _PAUSES_S[1]
+    ) -> asyncio.Task[None]:
         """Run `work` for ever: whenever it returns or raises, it is called again after a pause. Cancel to end it."""
-        return self._begin(name, self._for_ever(name, work))
+        return self._begin(name, self._for_ever(name, work, longest_pause))
 
     def once(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` in the background. What it raises is logged and counted."""
@@ -43,14 +45,19 @@ class Supervisor:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def wait(self) -> None:
+        """Wait until all tasks have ended."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
     def _begin(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=f"posewire-{name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _for_ever(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        loop, (pause, longest) = asyncio.get_running_loop(), _PAUSES_S
+    async def _for_ever(self, name: str, work: Callable[[], Coroutine[Any, Any, None]], longest: float) -> None:
+        loop, pause = asyncio.get_running_loop(), _PAUSES_S[0]
         while True:
             began = loop.time()
             try:

@@ -8,8 +8,8 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from itertools import count
 from types import FrameType
 
@@ -38,7 +38,9 @@ from service.serving import Serving
 from service.streams.memory_store import MemoryStore
 from service.streams.redis_store import RedisStore
 from service.streams.registry import Streams
+from service.streams.store import Store
 from service.streams.tokens import Tokens
+from service.supervision import Supervisor, attempt
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,8 @@ _TURN_S = 1.0
 """How often the house is kept, and so how old the gauges of /metrics may be."""
 _IDLE_TURNS = 10
 _BUSY_TURNS = 5
+_END_S = 10.0
+"""How long each part of the server may take to end before the next one is ended."""
 
 
 def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -> Gate:
@@ -54,33 +58,26 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
     Raises ValueError or OSError for API keys that cannot be read.
     """
     metrics = Metrics()
+    supervisor = Supervisor(metrics.task_ended)
     state = ServerState(
         settings=settings,
         metrics=metrics,
         keys=ApiKeys.read(settings.api_keys, settings.api_keys_file),
         rate_limit=RateLimit(settings.rate, settings.burst),
-        streams=_open_streams(settings, metrics),
+        streams=_open_streams(settings, metrics, supervisor),
         following=_open_following(settings, metrics),
         memory=Quota("bytes of memory", memory_budget(settings), settings.client_share),
     )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        serving = await asyncio.to_thread(open_models, state.metrics)
-        await serving.start()
-        serving.build_plans()
-        await state.streams.start()
-        gc.freeze()  # what lives as long as the process need not be looked at by every collection
-        state.serving = serving
-        house = asyncio.create_task(_keep_house_for_ever(state, serving), name="posewire-house")
-        with _draining(state):
+        async with AsyncExitStack() as stack:
+            try:
+                await _begin(state, supervisor, stack, open_models)
+            except Exception as error:
+                log.error("the server cannot start: %s", error or type(error).__name__)
+                raise
             yield
-        house.cancel()
-        await state.streams.close()
-        await state.streams.stop()
-        state.serving = None
-        await serving.close(max(0.0, min(settings.grace_seconds, state.leave_by - time.monotonic())))
-        await state.following.close()
 
     app = FastAPIOffline(  # its page brings its own script and style: a server may stand where no CDN is reached
         title="Posewire",
@@ -103,11 +100,44 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
     return Gate(app, state, direct={("POST", "/pose"): pose.answer})
 
 
-def _open_streams(settings: Settings, metrics: Metrics) -> Streams:
+async def _begin(
+    state: ServerState, supervisor: Supervisor, stack: AsyncExitStack, open_models: Callable[[Observer], Serving]
+) -> None:
+    """Start all that serves, and give `stack` what ends it: in the reverse order, also where a later step fails."""
+
+    def at_end(name: str, work: Callable[[], Awaitable[object]], seconds: float = _END_S) -> None:
+        async def end() -> None:
+            await attempt(name, seconds, work())
+
+        stack.push_async_callback(end)
+
+    def grace() -> float:
+        return max(0.0, min(state.settings.grace_seconds, state.leave_by - time.monotonic()))
+
+    at_end("ending background tasks", supervisor.close)
+    at_end("ending trackers", state.following.close)
+    serving = await asyncio.to_thread(open_models, state.metrics)
+    at_end("ending networks", lambda: serving.close(grace()), state.settings.grace_seconds + 2 * _END_S)
+    await serving.start()
+    serving.build_plans()
+    stack.callback(setattr, state, "serving", None)
+    at_end("closing the store of streams", state.streams.stop)
+    await state.streams.start()
+    at_end("ending streams", state.streams.close)
+    gc.freeze()  # what lives as long as the process need not be looked at by every collection
+    state.serving = serving
+    house = supervisor.keep("house", lambda: _keep_house(state, serving), longest_pause=_TURN_S)
+    stack.callback(house.cancel)
+    stack.enter_context(_draining(state, supervisor))
+
+
+def _open_streams(settings: Settings, metrics: Metrics, supervisor: Supervisor) -> Streams:
     # A token is as old as its client's last result, which may be all of the idle time at the stream's end.
     key, url = settings.resume_key.get_secret_value(), settings.redis_url.get_secret_value()
     tokens = Tokens(key, round(settings.idle_seconds) + settings.resume_seconds)
-    store = RedisStore(url, tokens=None if key else tokens, observer=metrics.store) if url else MemoryStore()
+    store: Store = MemoryStore()
+    if url:
+        store = RedisStore(url, tokens=None if key else tokens, observer=metrics.store, supervisor=supervisor)
     return Streams(
         store,
         tokens,
@@ -115,6 +145,7 @@ def _open_streams(settings: Settings, metrics: Metrics) -> Streams:
         resume_seconds=settings.resume_seconds,
         idle_seconds=settings.idle_seconds,
         checkpoint_seconds=settings.checkpoint_ms / 1000,
+        supervisor=supervisor,
     )
 
 
@@ -136,16 +167,6 @@ def _open_following(settings: Settings, metrics: Metrics) -> Following:
     )
 
 
-async def _keep_house_for_ever(state: ServerState, serving: Serving) -> None:
-    """Whatever one turn comes to, the next one comes: readiness is told of by /metrics as well."""
-    while True:
-        try:
-            await _keep_house(state, serving)
-        except Exception:  # readiness and gauges must outlive whatever one turn comes to
-            log.exception("a turn of keeping the house failed")
-            await asyncio.sleep(_TURN_S)
-
-
 async def _keep_house(state: ServerState, serving: Serving) -> None:
     """Refresh the gauges, log what was refused, and see to the memory: what lasts goes onto huge pages at the start and
     once work has gone on for a while, and once there is none for a while the networks give theirs back.
@@ -164,6 +185,7 @@ async def _keep_house(state: ServerState, serving: Serving) -> None:
             log.warning("%d requests were refused", state.refused - refused)
             refused = state.refused
         await state.streams.reap()
+        await state.following.revive()
         works = bool(state.pending or len(state.streams) or state.answered != answered)
         idle, busy = 0 if works else idle + 1, busy + works
         answered = state.answered
@@ -176,7 +198,7 @@ async def _keep_house(state: ServerState, serving: Serving) -> None:
 
 
 @contextmanager
-def _draining(state: ServerState) -> Iterator[None]:
+def _draining(state: ServerState, supervisor: Supervisor) -> Iterator[None]:
     """At SIGTERM fail /readyz first and keep serving for `drain_seconds`, then hand the signal on to the server.
 
     Streams are told at once, and ended before that. A second signal, or Ctrl-C, ends the wait at once.
@@ -187,10 +209,8 @@ def _draining(state: ServerState) -> Iterator[None]:
         return
     stop = signal.getsignal(signal.SIGTERM)
 
-    leaving: list[asyncio.Task[None]] = []
-
     async def leave(wait: float) -> None:
-        farewell = asyncio.create_task(state.streams.go_away(wait))
+        farewell = supervisor.once("farewell", state.streams.go_away(wait))
         await asyncio.sleep(wait)
         try:
             await state.streams.close()
@@ -203,7 +223,7 @@ def _draining(state: ServerState) -> Iterator[None]:
         wait = 0.0 if state.draining else state.settings.drain_seconds
         state.draining = True
         state.leave_by = min(state.leave_by, time.monotonic() + wait + state.settings.grace_seconds)
-        loop.call_soon_threadsafe(lambda: leaving.append(loop.create_task(leave(wait), name="posewire-leave")))
+        loop.call_soon_threadsafe(lambda: supervisor.once("leave", leave(wait)))
 
     signal.signal(signal.SIGTERM, drain)
     try:

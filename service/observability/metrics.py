@@ -69,6 +69,11 @@ class Metrics(Observer):
             "posewire_rejected", "Work refused on arrival, by reason.", ["network", "reason"], registry=registry
         )
 
+        self._task_failures = Counter(
+            "posewire_task_failures", "Background tasks that ended on their own, with an error or too early.", ["task"],
+            registry=registry,
+        )  # fmt: skip
+
         # Looking children up by their labels takes longer than counting; there are few, and they stay.
         self._requests_of = cache(self.requests.labels)
         self._request_seconds_of = cache(self.request_seconds.labels)
@@ -104,6 +109,10 @@ class Metrics(Observer):
     def refused(self, reason: str) -> None:
         """A request was refused before it met a queue."""
         self._rejected.labels("", reason).inc()
+
+    def task_ended(self, name: str) -> None:
+        """A background task ended on its own."""
+        self._task_failures.labels(name).inc()
 
     def refresh(self, ready: bool, depths: Mapping[str, int]) -> None:
         """Set what is a state and no event. depths: work units that wait, by network."""

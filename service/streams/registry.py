@@ -17,6 +17,7 @@ from service.streams.session import Session
 from service.streams.store import Store, StoreAwayError
 from service.streams.tokens import Claim, TokenError, Tokens, new_session
 from service.streams.turns import Turns
+from service.supervision import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Streams:
         resume_seconds: float,
         idle_seconds: float = 60.0,
         checkpoint_seconds: float = 1.0,
+        supervisor: Supervisor | None = None,
     ) -> None:
         self.resume_seconds = resume_seconds
         self._store = store
@@ -68,6 +70,7 @@ class Streams:
         self._keep_seconds = idle_seconds + resume_seconds if resume_seconds else 0.0
         self._checkpoints = Checkpoints(store, self._open, checkpoint_seconds, self._keep_seconds)
         self._checkpointing: asyncio.Task[None] | None = None
+        self._supervisor = supervisor or Supervisor()
         self._greeting = 0
         self._draining = False
 
@@ -78,7 +81,7 @@ class Streams:
         """Begin to keep what streams must not lose."""
         await self._store.start(self._lose)
         if self._store.shared and self._keep_seconds:
-            self._checkpointing = asyncio.create_task(self._checkpoints.run(), name="posewire-checkpoints")
+            self._checkpointing = self._supervisor.keep("checkpoints", self._checkpoints.run)
 
     @contextmanager
     def greeting(self) -> Iterator[None]:

@@ -91,7 +91,7 @@ def test_clients_that_leave_are_no_errors(server: ServerProcess, client: httpx.C
 
 
 def test_sigterm_drops_readiness_first_answers_what_it_accepted_and_exits(catalogue: Path, jpeg: bytes) -> None:
-    environment = {"drain_seconds": 1.0, "grace_seconds": 10}
+    environment = {"drain_seconds": 4.0, "grace_seconds": 10}
     with ServerProcess("--model", "tiny", catalogue=catalogue, environment=environment) as server:
         statuses: list[int] = []
         stop = threading.Event()
