@@ -219,9 +219,8 @@ class _Queues:
             name=name,
             max_delay=settings.max_delay_ms / 1000,
             max_queue=settings.max_queue,
-            hang_after=settings.hang_seconds,
             observer=self._observer,
-            **options,
+            **{"hang_after": settings.hang_seconds, **options},
         )
         self.opened.append(batcher)
         return batcher

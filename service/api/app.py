@@ -26,6 +26,7 @@ from service.api import info, pose, stream
 from service.api.examples import DESCRIPTION
 from service.api.gate import Gate
 from service.api.problems import ProblemError, bad_parameter
+from service.api.reloading import reloading
 from service.api.security import ApiKeys, RateLimit
 from service.api.state import ServerState
 from service.batching import Observer
@@ -41,6 +42,7 @@ from service.streams.registry import Streams
 from service.streams.store import Store
 from service.streams.tokens import Tokens
 from service.supervision import Supervisor, attempt
+from service.tls import ServerTls
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +54,9 @@ _END_S = 10.0
 """How long each part of the server may take to end before the next one is ended."""
 
 
-def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -> Gate:
+def create_app(settings: Settings, open_models: Callable[[Observer], Serving], tls: ServerTls | None = None) -> Gate:
     """The server as an ASGI application. open_models: blocks until the models are warm; called once, at start.
+    tls: whose certificate is read anew at SIGHUP.
 
     Raises ValueError or OSError for API keys that cannot be read.
     """
@@ -72,10 +75,11 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
+            stack.enter_context(reloading(state, supervisor, tls))
             try:
                 await _begin(state, supervisor, stack, open_models)
             except Exception as error:
-                log.error("the server cannot start: %s", error or type(error).__name__)
+                log.error("the server cannot start: %s", str(error) or type(error).__name__)
                 raise
             yield
 

@@ -77,7 +77,11 @@ def serve(connection: socket.socket, arena: Arena) -> None:
 
 def main() -> None:
     """Serve the server that has started this process."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # meant for the server, whose streams still have results to come
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+    ):  # meant for the server, which still needs this process
         signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(1)
     fd, arena, frame_bytes, parent = map(int, sys.argv[1:])

@@ -114,15 +114,15 @@ class Following:
             self._failures = 0
         if asyncio.get_running_loop().time() < self._again_at:
             return
-        process = self._new()
         try:
-            await process.start()
+            process = self._new()
+            try:
+                await process.start()
+            except BaseException:  # the stream that needs it may have been left meanwhile
+                await process.close()
+                raise
         except OSError as error:  # no more processes, descriptors or memory
-            await process.close()
             self._failed(error)
-        except BaseException:  # the stream that needs it may have been left meanwhile
-            await process.close()
-            raise
         else:
             self._processes.append(process)
 

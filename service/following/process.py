@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -14,6 +15,8 @@ from typing import Any
 
 from service.following.arena import Arena
 from service.following.wire import LENGTH, Failed, Ready, Reply, Request, decode, encode
+
+log = logging.getLogger(__name__)
 
 _START_S = 120.0
 """How long a process may take to start: imports from a cold disk, on a busy machine. No frame counts meanwhile."""
@@ -85,7 +88,7 @@ class FollowingProcess(asyncio.Protocol):
         except BaseException:
             ours.close()
             raise
-        self._patience = loop.call_later(_START_S, self.kill)
+        self._patience = loop.call_later(_START_S, self._give_up, _START_S)
 
     async def ask(self, request: Request) -> tuple[Any, float]:
         """The reply, and the seconds of work in it. Raises FollowingError and ProcessEndedError."""
@@ -161,4 +164,8 @@ class FollowingProcess(asyncio.Protocol):
             self._patience.cancel()
         self._patience = None
         if self._pending:
-            self._patience = asyncio.get_running_loop().call_later(self._hang_after, self.kill)
+            self._patience = asyncio.get_running_loop().call_later(self._hang_after, self._give_up, self._hang_after)
+
+    def _give_up(self, seconds: float) -> None:
+        log.error("process %d, which follows streams, gave no sign for %g s and is killed", self.pid, seconds)
+        self.kill()

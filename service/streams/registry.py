@@ -118,8 +118,10 @@ class Streams:
         return self._tokens.make(Claim(session, sequence, next_id))
 
     @asynccontextmanager
-    async def hold(self, beginning: Beginning, session: Session) -> AsyncIterator[None]:
+    async def hold(self, beginning: Beginning, session: Session, client: str = "") -> AsyncIterator[None]:
         """Count a stream as open for as long as the context lasts, then keep its state for who resumes it.
+
+        client: for `end_strangers`.
 
         Raises StreamError where another connection has been quicker to resume the same session.
         """
@@ -129,7 +131,7 @@ class Streams:
             raise StreamError(CloseCode.REPLACED, _TAKEN_OVER)
         if other is not None:
             other.session.end(CloseCode.REPLACED, _TAKEN_OVER)
-        entry = self._open[name] = OpenStream(session, beginning.generation)
+        entry = self._open[name] = OpenStream(session, beginning.generation, client)
         try:
             yield
         finally:
@@ -137,6 +139,13 @@ class Streams:
                 del self._open[name]
             self._store.keep(name, entry.state(), self.resume_seconds)
             entry.ended.set()
+
+    def end_strangers(self, admits: Callable[[str], bool]) -> int:
+        """End the streams of clients that are not let in any more. Returns how many."""
+        strangers = [entry for entry in self._open.values() if not admits(entry.client)]
+        for entry in strangers:
+            entry.session.end(CloseCode.UNAUTHORIZED, "the API key is not one that this server accepts any more")
+        return len(strangers)
 
     async def reap(self) -> None:
         """Forget sessions whose client has not come back in time."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -186,7 +187,7 @@ def test_a_terminal_that_ends_the_server_does_not_end_what_it_still_needs() -> N
     async def story(following: Following, stream: FollowedStream) -> None:
         await stream.follow(NOBODY, FRAME, 1.0)
         pid = following.processes[0].pid
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             os.kill(pid, number)
         await stream.follow(NOBODY, FRAME, 1.1)
         assert following.processes[0].pid == pid
@@ -256,6 +257,24 @@ def test_processes_that_never_start_are_not_started_again_and_again_and_readines
 
     follow(story)
     assert "is started in 1.0 s at the earliest" in caplog.text
+
+
+def test_where_the_system_gives_no_descriptors_nothing_leaks_and_the_next_frame_finds_some() -> None:
+    async def story(following: Following, stream: FollowedStream) -> None:
+        before = open_files()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        for room in range(1, 6):  # for the memory, for one end of the socket, and so on
+            resource.setrlimit(resource.RLIMIT_NOFILE, (before + room, hard))
+            try:
+                with pytest.raises(ProcessEndedError):
+                    await stream.follow(NOBODY, FRAME, 1.0)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            following._again_at = 0.0  # no pause
+            await until(lambda: open_files() == before)
+        await stream.follow(NOBODY, FRAME, 1.0)
+
+    follow(story)
 
 
 def test_descriptors_and_memory_stay_flat_over_failed_frames_and_dying_processes() -> None:
