@@ -136,7 +136,7 @@ async def _serve(server: ServerState, socket: WebSocket, channel: SocketChannel)
     encoding = SUBPROTOCOLS[known] if known else message.format or "json"
     if message.format not in (None, encoding):
         raise StreamError(CloseCode.BAD_HELLO, f"format: {message.format} contradicts the subprotocol {known}")
-    await _run(server, channel, served, message.checked(), encoding)
+    await _run(server, channel, client, served, message.checked(), encoding)
 
 
 async def _hello(server: ServerState, socket: WebSocket, channel: SocketChannel) -> HelloMessage:
@@ -164,7 +164,7 @@ def _headers(socket: WebSocket, hello: HelloMessage) -> Mapping[str, str]:
 
 
 async def _run(
-    server: ServerState, channel: SocketChannel, served: ServedModel, hello: Hello, encoding: Encoding
+    server: ServerState, channel: SocketChannel, client: str, served: ServedModel, hello: Hello, encoding: Encoding
 ) -> None:
     settings, streams = server.settings, server.streams
     native = served.skeleton
@@ -193,7 +193,7 @@ async def _run(
             sequence=beginning.sequence,
             last=math.nan if memory is None else memory.tracker.timestamp,
         )
-        async with streams.hold(beginning, session):
+        async with streams.hold(beginning, session, client):
             await session.run(
                 {
                     "session": name,

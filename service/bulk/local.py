@@ -93,11 +93,13 @@ def _work(job: Job, line: Connection) -> None:
 
 def _listen(line: Connection, tasks: SimpleQueue[Task]) -> None:
     """Take tasks; end the process, even in the middle of one, when nobody is there any more to give them."""
-    while True:
-        try:
+    try:
+        while True:
             tasks.put(line.recv())
-        except (EOFError, OSError):
-            os._exit(1)
+    except (EOFError, OSError):
+        pass  # there is nobody
+    finally:
+        os._exit(1)  # whatever else it was, no task would come any more
 
 
 def _how(exitcode: int | None) -> str:

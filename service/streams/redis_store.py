@@ -24,6 +24,7 @@ from redis.exceptions import RedisError
 from service.streams.memory_store import MemoryStore
 from service.streams.store import Kept, Lost, StoreAwayError
 from service.streams.tokens import Tokens
+from service.supervision import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +92,7 @@ class RedisStore:
         *,
         tokens: Tokens | None = None,
         observer: Observer | None = None,
+        supervisor: Supervisor | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         pool = BlockingConnectionPool.from_url(
@@ -111,13 +113,14 @@ class RedisStore:
         self._pause = _BACKOFF_S[0]
         self._lost: Lost = lambda _session, _generation: None
         self._writer: asyncio.Task[None] | None = None
+        self._supervisor = supervisor or Supervisor()
 
     async def start(self, lost: Lost) -> None:
         """See `Store.start`. Waits a second at most for Redis, and for the key of the tokens that is there."""
         self._lost = lost
         with contextlib.suppress(StoreAwayError):
             await self._probe()
-        self._writer = asyncio.create_task(self._write(), name="posewire-store")
+        self._writer = self._supervisor.keep("store", self._write)
 
     def keep(self, session: str, kept: Kept, seconds: float) -> None:
         """See `Store.keep`. A state of more than a megabyte is not kept."""

@@ -17,6 +17,7 @@ from service.streams.session import Session
 from service.streams.store import Store, StoreAwayError
 from service.streams.tokens import Claim, TokenError, Tokens, new_session
 from service.streams.turns import Turns
+from service.supervision import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Streams:
         resume_seconds: float,
         idle_seconds: float = 60.0,
         checkpoint_seconds: float = 1.0,
+        supervisor: Supervisor | None = None,
     ) -> None:
         self.resume_seconds = resume_seconds
         self._store = store
@@ -68,6 +70,7 @@ class Streams:
         self._keep_seconds = idle_seconds + resume_seconds if resume_seconds else 0.0
         self._checkpoints = Checkpoints(store, self._open, checkpoint_seconds, self._keep_seconds)
         self._checkpointing: asyncio.Task[None] | None = None
+        self._supervisor = supervisor or Supervisor()
         self._greeting = 0
         self._draining = False
 
@@ -78,7 +81,7 @@ class Streams:
         """Begin to keep what streams must not lose."""
         await self._store.start(self._lose)
         if self._store.shared and self._keep_seconds:
-            self._checkpointing = asyncio.create_task(self._checkpoints.run(), name="posewire-checkpoints")
+            self._checkpointing = self._supervisor.keep("checkpoints", self._checkpoints.run)
 
     @contextmanager
     def greeting(self) -> Iterator[None]:
@@ -115,8 +118,10 @@ class Streams:
         return self._tokens.make(Claim(session, sequence, next_id))
 
     @asynccontextmanager
-    async def hold(self, beginning: Beginning, session: Session) -> AsyncIterator[None]:
+    async def hold(self, beginning: Beginning, session: Session, client: str = "") -> AsyncIterator[None]:
         """Count a stream as open for as long as the context lasts, then keep its state for who resumes it.
+
+        client: for `end_strangers`.
 
         Raises StreamError where another connection has been quicker to resume the same session.
         """
@@ -126,7 +131,7 @@ class Streams:
             raise StreamError(CloseCode.REPLACED, _TAKEN_OVER)
         if other is not None:
             other.session.end(CloseCode.REPLACED, _TAKEN_OVER)
-        entry = self._open[name] = OpenStream(session, beginning.generation)
+        entry = self._open[name] = OpenStream(session, beginning.generation, client)
         try:
             yield
         finally:
@@ -134,6 +139,13 @@ class Streams:
                 del self._open[name]
             self._store.keep(name, entry.state(), self.resume_seconds)
             entry.ended.set()
+
+    def end_strangers(self, admits: Callable[[str], bool]) -> int:
+        """End the streams of clients that are not let in any more. Returns how many."""
+        strangers = [entry for entry in self._open.values() if not admits(entry.client)]
+        for entry in strangers:
+            entry.session.end(CloseCode.UNAUTHORIZED, "the API key is not one that this server accepts any more")
+        return len(strangers)
 
     async def reap(self) -> None:
         """Forget sessions whose client has not come back in time."""
