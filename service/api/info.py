@@ -16,6 +16,9 @@ from service.plans import PlanStatus
 
 router = APIRouter()
 
+_PASSED_ON = frozenset({"forwarded", "x-forwarded-for"})
+"""Headers that load balancers add."""
+
 Draining = Annotated[int, Query(ge=400, le=599, description="status of the answer while draining")]
 
 
@@ -103,7 +106,14 @@ async def readyz(request: Request, draining: Draining = 503) -> Response:
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
 def metrics(request: Request) -> Response:
-    """Counts and histograms in Prometheus' text format."""
+    """Counts and histograms in Prometheus' text format.
+
+    Not for clients of a load balancer: a request that one has passed on, as its headers say, gets a 404.
+    """
+    if not _PASSED_ON.isdisjoint(request.headers):
+        raise ProblemError(
+            "not-found", "each replica has its own metrics; ask it directly, not through a load balancer"
+        )
     return Response(ServerState.of(request).metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
 

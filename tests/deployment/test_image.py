@@ -90,8 +90,7 @@ def image(builder: Builder, base: str) -> Path:
     # fmt: off
     builder(
         "bud", "--isolation", "chroot", "--pull-never", "--format", "docker", certificates, *pip,
-        "--ignorefile", "docker/Dockerfile.dockerignore", "--file", "docker/Dockerfile", "--target", "cpu",
-        "--tag", "posewire:cpu", ".",
+        "--file", "docker/Dockerfile", "--target", "cpu", "--tag", "posewire:cpu", ".",
     )
     # fmt: on
     return builder.mount("posewire:cpu")
