@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import cache
 from itertools import count
 from types import FrameType
 
@@ -25,6 +26,7 @@ from service import __version__
 from service.api import info, pose, stream
 from service.api.examples import DESCRIPTION
 from service.api.gate import Gate
+from service.api.openapi import complete
 from service.api.problems import ProblemError, bad_parameter
 from service.api.security import ApiKeys, RateLimit
 from service.api.state import ServerState
@@ -93,6 +95,8 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
         redirect_slashes=False,  # a body sent twice helps nobody
     )
     app.state.server = state
+    derive = app.openapi
+    app.openapi = cache(lambda: complete(derive(), settings, keys=bool(state.keys.digests)))  # type: ignore[method-assign]
     app.include_router(pose.router, tags=["pose"])
     app.include_router(stream.router, tags=["stream"])
     app.include_router(info.router, tags=["server"])

@@ -63,6 +63,17 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             HTTPStatus.UNPROCESSABLE_ENTITY, "A parameter is wrong",
             "`detail` names the parameter and what it takes; GET /docs has them all.",
         ),
+        "too-slow": Kind(
+            HTTPStatus.REQUEST_TIMEOUT, "The request comes too slowly",
+            "Send the whole request without pauses; `detail` says how much time there is.",
+        ),
+        "url-too-long": Kind(
+            HTTPStatus.REQUEST_URI_TOO_LONG, "The URL is too long", "Send images and lists in the body."
+        ),
+        "head-too-large": Kind(
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers are too large",
+            "Send fewer and shorter headers; cookies of other sites are not needed here.",
+        ),
         "rate-limited": Kind(
             HTTPStatus.TOO_MANY_REQUESTS, "Too many requests", "Wait for `Retry-After` seconds, then go on slower."
         ),
