@@ -70,10 +70,20 @@ class Settings(BaseSettings):
     )
 
     max_body_mb: float = Field(32.0, gt=0, description="largest request body, megabytes")
+    head_seconds: float = Field(
+        10.0, gt=0, description="how long the head of a request may take, and the first byte of a connection"
+    )
+    stall_seconds: float = Field(
+        5.0, gt=0, description="how long a body may lag behind the slowest rate, and an answer wait to be read"
+    )
+    min_kb_per_second: float = Field(
+        10.0, gt=0, description="slowest rate at which the body of a request may come, kilobytes a second"
+    )
     max_pixels_m: float = Field(25.0, gt=0, description="largest image, million pixels")
     max_images: int = Field(16, ge=1, description="most images in one request")
     max_people: int = Field(50, ge=1, description="most people estimated in one image")
-    max_requests: int = Field(128, ge=1, description="most requests under way at once, and so of images in memory")
+    max_connections: int = Field(2048, ge=1, description="most connections at once, of HTTP and streams together")
+    max_requests: int = Field(128, ge=1, description="most requests at once whose images are being worked on")
     memory_mb: int = Field(
         0,
         ge=0,
@@ -106,6 +116,10 @@ class Settings(BaseSettings):
 
     proxies: Annotated[CommaList, AfterValidator(_check_proxies)] = Field(
         ("127.0.0.1", "::1"), description="load balancers whose X-Forwarded-For is believed: addresses, networks or `*`"
+    )
+    cors_origins: CommaList = Field(
+        (),
+        description="origins of other sites, as https://example.com, whose pages may use this server; or `*`",
     )
     api_keys: CommaList = Field((), description="SHA-256 digests of accepted keys, as `posewire key` prints them")
     api_keys_file: Path | None = Field(None, description="file of such digests, one a line")

@@ -29,17 +29,24 @@ class Quota:
         self.held = 0
         self._by_client: dict[str, int] = {}
 
-    def take(self, client: str, amount: int = 1) -> Lease:
-        """Hold so much for a client until the lease is released. Raises QuotaExceededError."""
-        lease = Lease(self, client)
+    def take(self, client: str, amount: int = 1, *, most: int | None = None) -> Lease:
+        """Hold so much for a client until the lease is released. Raises QuotaExceededError.
+
+        most: what this client may hold, in place of the usual share.
+        """
+        lease = Lease(self, client, self.most_per_client if most is None else most)
         lease.grow(amount)
         return lease
+
+    def test(self, client: str, amount: int = 1) -> None:
+        """Raise QuotaExceededError where `take` would; holds nothing."""
+        self.take(client, amount).release()
 
     def held_by(self, client: str) -> int:
         """How much a client holds."""
         return self._by_client.get(client, 0)
 
-    def _change(self, client: str, amount: int) -> None:
+    def _change(self, client: str, amount: int, most: int) -> None:
         held = self._by_client.get(client, 0) + amount
         if amount > 0 and self.held + amount > self.total:
             raise QuotaExceededError(
@@ -47,9 +54,9 @@ class Quota:
                 reason="full",
                 retry_after_s=_RETRY_S,
             )
-        if amount > 0 and held > self.most_per_client:
+        if amount > 0 and held > most:
             raise QuotaExceededError(
-                f"one client may have {self.most_per_client:,} {self.what} at once, this would be {held:,}",
+                f"one client may have {most:,} {self.what} at once, this would be {held:,}",
                 reason="share",
                 retry_after_s=_RETRY_S,
             )
@@ -63,16 +70,17 @@ class Quota:
 class Lease:
     """What one holder has of a quota. Releasing twice is fine."""
 
-    __slots__ = ("_client", "_quota", "amount")
+    __slots__ = ("_client", "_most", "_quota", "amount")
 
-    def __init__(self, quota: Quota, client: str) -> None:
+    def __init__(self, quota: Quota, client: str, most: int) -> None:
         self.amount = 0
         self._quota = quota
         self._client = client
+        self._most = most
 
     def grow(self, amount: int) -> None:
         """Hold so much more, or less where it is negative. Raises QuotaExceededError, and holds what it held."""
-        self._quota._change(self._client, amount)
+        self._quota._change(self._client, amount, self._most)
         self.amount += amount
 
     def release(self) -> None:

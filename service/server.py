@@ -14,10 +14,12 @@ from types import FrameType
 import click
 import cv2
 import uvicorn
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from engines.catalogue import Catalogue, load
 from engines.cores import usable_cores
+from service.api.addresses import Proxies
 from service.api.app import create_app
 from service.api.security import ApiKeys
 from service.config import Settings
@@ -55,14 +57,14 @@ def run_server(settings: Settings, catalogue: Catalogue, choice: tuple[Sequence[
             factory=True,
             workers=settings.workers,
             loop="uvloop",
-            http="httptools",
+            http="service.api.http:BoundedHttp",
             ws="service.api.websocket:BoundedWebSocket",
             ws_max_size=int(settings.max_frame_mb * 1e6),
             ws_ping_interval=settings.ping_seconds,
             ws_ping_timeout=settings.ping_seconds,
             ws_per_message_deflate=False,  # pictures do not shrink, and each connection would keep two windows
             timeout_keep_alive=_KEEP_ALIVE_S,
-            forwarded_allow_ips=list(settings.proxies),
+            forwarded_allow_ips=Proxies(settings.proxies).names(),
             access_log=False,
             log_config=None,
             server_header=False,
@@ -107,7 +109,16 @@ def worker_app() -> ASGIApp:
     bound_pools()
     logs.configure(settings.log_level, settings.log_format)
     names, why = os.environ[_NAMES].split(","), os.environ[_WHY]
-    return create_app(settings, lambda observer: open_serving(load(), names, settings, observer, why=why))
+    app = create_app(settings, lambda observer: open_serving(load(), names, settings, observer, why=why))
+    if not settings.cors_origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=settings.cors_origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["Authorization", "X-API-Key", "X-Request-ID", "Content-Type"],
+        expose_headers=["Retry-After", "X-Request-ID"],
+    )
 
 
 def _greet(settings: Settings, catalogue: Catalogue, name: str, why: str, port: int) -> None:

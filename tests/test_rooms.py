@@ -19,7 +19,7 @@ ALLOWED = {
     "PIL": ("service/imaging/",),
     "ray": ("service/bulk/ray_cluster.py",),
     "redis": ("service/streams/redis_store.py",),
-    "uvicorn": ("service/api/websocket.py", "service/server.py", "service/workers.py"),
+    "uvicorn": ("service/api/http.py", "service/api/websocket.py", "service/server.py", "service/workers.py"),
     "websockets": ("service/api/websocket.py", "service/client/"),
     "httpx": ("engines/fetching/https.py", "service/client/"),
     # what computes: torch's runtime reads its graphs with OpenVINO, which speaks all three formats

@@ -8,7 +8,8 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from itertools import count
@@ -24,9 +25,12 @@ from engines.cores import usable_cores
 from engines.runtimes.nvml import Gpus
 from service import __version__
 from service.api import info, pose, stream
+from service.api.addresses import Proxies
+from service.api.connections import Connections, most_connections
 from service.api.examples import DESCRIPTION
 from service.api.gate import Gate
 from service.api.openapi import complete
+from service.api.origins import PagePolicy
 from service.api.problems import ProblemError, bad_parameter
 from service.api.security import ApiKeys, RateLimit
 from service.api.state import ServerState
@@ -63,11 +67,21 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
         rate_limit=RateLimit(settings.rate, settings.burst),
         streams=_open_streams(settings, metrics),
         following=_open_following(settings, metrics),
+        connections=Connections(
+            most_connections(settings.max_connections),
+            settings.client_share,
+            Proxies(settings.proxies),
+            head_seconds=settings.head_seconds,
+            stall_seconds=settings.stall_seconds,
+            refused=metrics.connection_refused,
+        ),
+        requests=Quota("requests under way", settings.max_requests, settings.client_share),
         memory=Quota("bytes of memory", memory_budget(settings), settings.client_share),
+        parser=ThreadPoolExecutor(1, thread_name_prefix="posewire-parse"),
     )
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[Mapping[str, object]]:
         serving = await asyncio.to_thread(open_models, state.metrics)
         await serving.start()
         serving.build_plans()
@@ -76,13 +90,14 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
         state.serving = serving
         house = asyncio.create_task(_keep_house_for_ever(state, serving), name="posewire-house")
         with _draining(state):
-            yield
+            yield {"connections": state.connections}
         house.cancel()
         await state.streams.close()
         await state.streams.stop()
         state.serving = None
         await serving.close(max(0.0, min(settings.grace_seconds, state.leave_by - time.monotonic())))
         await state.following.close()
+        state.parser.shutdown(wait=False, cancel_futures=True)
 
     app = FastAPIOffline(  # its page brings its own script and style: a server may stand where no CDN is reached
         title="Posewire",
@@ -97,6 +112,7 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
     app.state.server = state
     derive = app.openapi
     app.openapi = cache(lambda: complete(derive(), settings, keys=bool(state.keys.digests)))  # type: ignore[method-assign]
+    app.add_middleware(PagePolicy)
     app.include_router(pose.router, tags=["pose"])
     app.include_router(stream.router, tags=["stream"])
     app.include_router(info.router, tags=["server"])
@@ -160,7 +176,12 @@ async def _keep_house(state: ServerState, serving: Serving) -> None:
         if gpus:
             state.metrics.gpus.refresh(await asyncio.to_thread(gpus.look))
         depths = {batcher.name: batcher.stats.waiting_units for batcher in serving.batchers}
-        state.metrics.refresh(ready=not state.unready(), depths=depths)
+        state.metrics.refresh(
+            ready=not state.unready(),
+            depths=depths,
+            connections=state.connections.quota.held,
+            memory=state.memory.held,
+        )
         for name, runtime in tuple(serving.runtimes.items()):
             fallback = serving.fell_back(name, state.settings.precision)
             state.metrics.networks.refresh(name, runtime.spec, fallback=fallback)
@@ -168,7 +189,7 @@ async def _keep_house(state: ServerState, serving: Serving) -> None:
             log.warning("%d requests were refused", state.refused - refused)
             refused = state.refused
         await state.streams.reap()
-        works = bool(state.pending or len(state.streams) or state.answered != answered)
+        works = bool(state.requests.held or len(state.streams) or state.answered != answered)
         idle, busy = 0 if works else idle + 1, busy + works
         answered = state.answered
         if idle == _IDLE_TURNS:
@@ -234,10 +255,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
-        problem = ProblemError("method-not-allowed", f"{request.url.path} takes {allowed}, not {request.method}")
+        problem = ProblemError("method-not-allowed", f"{request.url.path[:200]} takes {allowed}, not {request.method}")
         problem.headers["allow"] = allowed
     elif error.status_code == 404:
-        problem = ProblemError("not-found", f"there is nothing at {request.url.path}")
+        problem = ProblemError("not-found", f"there is nothing at {request.url.path[:200]}")
     else:
         problem = ProblemError("bad-request", str(error.detail))
     return problem.response()

@@ -6,6 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import ExitStack
 from itertools import count
 
 from fastapi import FastAPI
@@ -14,6 +15,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from service.api.addresses import client_of
+from service.api.origins import allows_origin
 from service.api.problems import ProblemError, problem_of
 from service.api.state import ServerState
 from service.observability.logs import request_id
@@ -26,11 +29,20 @@ _REFUSED = (429, 503)
 _ROUTES = frozenset({"/pose", "/models", "/skeletons", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json"})
 """What metrics name; anything else a client asks for is "other", so that it cannot grow them."""
 
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+_PIECE = 1 << 16
+"""Bytes of an answer that are handed to the transport at a time. It would take all of it at once, whether the client
+reads or not, and what the request holds would be given back before the answer has left.
+"""
+
 Direct = Callable[[ServerState, Request], Awaitable[Response]]
 
 
 class Gate:
-    """The ASGI application: the app behind it, and every exception as a problem document."""
+    """The ASGI application: the app behind it, and every exception as a problem document.
+
+    `state["held"]` of a request's scope is an ExitStack that is closed once the answer has left, or the client has.
+    """
 
     def __init__(self, app: FastAPI, state: ServerState, direct: Mapping[tuple[str, str], Direct]) -> None:
         """direct: by method and path, what is answered without the app. Its routing, validation and middlewares would
@@ -44,9 +56,8 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
-        if scope["type"] == "websocket" and scope["path"] != "/stream":  # the app would say 403, as if it needed a key
-            lost = ProblemError("not-found", f"there is no websocket at {scope['path']}; GET /docs/stream has the one")
-            await lost.response()(scope, receive, send)
+        if scope["type"] == "websocket" and (problem := self._no_websocket(scope)) is not None:
+            await problem.response()(scope, receive, send)
             return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
@@ -55,6 +66,7 @@ class Gate:
         if asked == "HEAD":
             scope = {**scope, "method": "GET"}  # of whose answer the server sends the head alone
         started = time.perf_counter()
+        held = ExitStack()
         identity = self._request_id(scope["headers"])
         token = request_id.set(identity)
         status = 499  # the client left before there was an answer
@@ -65,15 +77,18 @@ class Gate:
             complete = message["type"] == "http.response.body" and not message.get("more_body", False)
             if message["type"] == "http.response.start":
                 status = message["status"]
-                marks = [(b"x-request-id", identity.encode())]
+                marks = [(b"x-request-id", identity.encode()), _NO_SNIFFING]
                 if self._state.draining:
                     marks.append((b"connection", b"close"))
                 message["headers"] = [*message["headers"], *marks]
+            elif len(message.get("body", b"")) > _PIECE:
+                await _send_pieces(send, message)
+                return
             await send(message)
 
         try:
             try:
-                scope["state"] = {**scope.get("state", {}), "client": self._client(scope)}
+                scope["state"] = {**scope.get("state", {}), "client": self._client(scope), "held": held}
                 if answer := self._direct.get((scope["method"], scope["path"])):
                     response = await answer(self._state, Request(scope, receive))
                     await response(scope, receive, send_marked)
@@ -89,6 +104,7 @@ class Gate:
                 else:
                     raise  # the answer has begun; only closing the connection tells the client
         finally:
+            held.close()
             seconds = time.perf_counter() - started
             path, peer = scope["path"], (scope.get("client") or ("",))[0]
             self._state.metrics.answered(path if path in _ROUTES else "other", status, seconds)
@@ -100,10 +116,22 @@ class Gate:
                 log.log(level, "%s %s %d", asked, path, status, extra=extra)
             request_id.reset(token)
 
+    def _no_websocket(self, scope: Scope) -> ProblemError | None:
+        """Why there is no websocket for this handshake. The app would say 403 to each, as if it needed a key."""
+        if scope["path"] != "/stream":
+            return ProblemError(
+                "not-found", f"there is no websocket at {scope['path'][:200]}; GET /docs/stream has the one"
+            )
+        headers = Headers(scope=scope)
+        origin = headers.get("origin", "")
+        if not allows_origin(origin, headers.get("host", ""), self._state.settings.cors_origins):
+            return ProblemError("forbidden-origin", f"pages of {origin[:100]} may not open streams here")
+        return None
+
     def _client(self, scope: Scope) -> str:
         if scope["path"] in _OPEN:
             return ""
-        client = self._state.keys.check(Headers(scope=scope)) or (scope.get("client") or ("",))[0]
+        client = self._state.keys.check(Headers(scope=scope)) or client_of((scope.get("client") or ("",))[0])
         self._state.rate_limit.take(client)
         return client
 
@@ -120,3 +148,11 @@ class Gate:
         if given and len(given) <= 128 and given.isascii() and given.isprintable():
             return given
         return f"{self._series}-{next(self._ids):x}"
+
+
+async def _send_pieces(send: Send, message: Message) -> None:
+    """Send a large body, each piece once there is room for it; a client that reads too slowly is cut off meanwhile."""
+    body = memoryview(message["body"])
+    for at in range(0, len(body), _PIECE):
+        more = at + _PIECE < len(body) or message.get("more_body", False)
+        await send({"type": "http.response.body", "body": bytes(body[at : at + _PIECE]), "more_body": more})

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
-from collections.abc import AsyncGenerator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import orjson
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from service.api.problems import ProblemError
+from service.api.state import ServerState
 from service.config import Settings
+from service.quota import Lease
 
 RAW_TYPES = ("image/jpeg", "image/png", "image/webp", "image/bmp", "image/tiff")
 
@@ -21,6 +24,13 @@ _UNTOLD = ("", "application/octet-stream", "application/x-www-form-urlencoded")
 """Types of bodies whose client did not say what they are; the last is what `curl --data-binary` sends."""
 _PLAIN = ("", "identity")
 """Content-Encodings of a body that is as it is. What others unpack to has no bound, and pictures gain nothing."""
+_SMALL = 100_000
+"""Bytes of a form or of JSON that are parsed on the event loop, in less than a millisecond."""
+_PIECE = 1 << 16
+_MOST_VALUES = 1_000
+"""Of a JSON body, which has some 20; parsing takes time for each."""
+_COPIES = {"multipart/form-data": 2, "application/json": 3}
+"""How many times its size a body takes while it is parsed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,48 +41,39 @@ class Upload:
     several: bool
 
 
-async def read_body(request: Request, settings: Settings) -> bytes:
-    """The whole body. Raises ProblemError as soon as it is larger than the limit, before the rest is read, and
-    ClientDisconnect.
+async def read_upload(server: ServerState, request: Request, lease: Lease, deadline: float) -> Upload:
+    """The images of a request, whose bytes `lease` holds from then on. deadline: monotonic seconds.
+
+    Raises ProblemError for a body that holds none, or too many, is too large, comes too slowly, or cannot be parsed;
+    QuotaExceededError where it does not fit into memory, before it is read; and ClientDisconnect.
     """
-    limit = int(settings.max_body_mb * 1e6)
-    too_large = ProblemError("too-large", f"the body is larger than the {settings.max_body_mb:g} MB allowed here")
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
-        raise too_large
-    chunks = []
-    size = 0
-    more = True
-    while more:  # as `request.stream` does, without its generator: this stands before every answer
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > limit:
-            raise too_large
-        chunks.append(chunk)
-        more = message.get("more_body", False)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-async def read_upload(request: Request, settings: Settings) -> Upload:
-    """The images of a request. Raises ProblemError for a body that holds none, or too many."""
+    settings = server.settings
     if (packed := request.headers.get("content-encoding", "").strip().lower()) not in _PLAIN:
-        raise ProblemError("not-an-image", f"Content-Encoding {packed} is not accepted; send the body as it is")
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        raise ProblemError("not-an-image", f"Content-Encoding {packed[:50]} is not accepted; send the body as it is")
+    content_type = request.headers.get("content-type", "")
+    media_type = content_type.partition(";")[0].strip().lower()
+    parse: Callable[[bytes], Upload] | None
     if media_type == "multipart/form-data":
-        upload = await _from_multipart(request, settings)
+        parse = lambda body: _from_multipart(content_type, body, settings)  # noqa: E731 - a choice of three
     elif media_type == "application/json":
-        upload = _from_json(await read_body(request, settings))
+        parse = _from_json
     elif media_type in _UNTOLD or media_type.startswith("image/"):  # of which kind, its first bytes tell
-        upload = Upload([await read_body(request, settings)], several=False)
+        parse = None
     else:
         raise ProblemError(
             "not-an-image",
-            f"Content-Type {media_type} is not accepted; send {', '.join(RAW_TYPES)}, multipart/form-data or "
+            f"Content-Type {media_type[:50]} is not accepted; send {', '.join(RAW_TYPES)}, multipart/form-data or "
             "application/json",
         )
+    body = await _read_body(request, settings, lease, deadline, _COPIES.get(media_type, 1))
+    if parse is None:
+        return Upload([body], several=False)
+    if len(body) <= _SMALL:
+        upload = parse(body)
+    else:
+        upload = await asyncio.get_running_loop().run_in_executor(server.parser, parse, body)
+    del body
+    lease.grow(sum(map(len, upload.images)) - lease.amount)
     if not upload.images:
         raise ProblemError("bad-parameter", "the body holds no image; name the multipart field or JSON member `image`")
     if len(upload.images) > settings.max_images:
@@ -82,31 +83,83 @@ async def read_upload(request: Request, settings: Settings) -> Upload:
     return upload
 
 
-async def _from_multipart(request: Request, settings: Settings) -> Upload:
-    body = await read_body(request, settings)  # bounded first: the parser would spool any amount to disk
+async def _read_body(request: Request, settings: Settings, lease: Lease, deadline: float, copies: int) -> bytes:
+    """The whole body, refused as soon as it is known to be too large or too slow.
 
-    async def whole() -> AsyncGenerator[bytes, None]:
-        yield body
-        yield b""
+    copies: how many times its size it will take.
+    """
+    limit = int(settings.max_body_mb * 1e6)
+    too_large = ProblemError("too-large", f"the body is larger than the {settings.max_body_mb:g} MB allowed here")
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit():
+        if int(declared) > limit:
+            raise too_large
+        lease.grow(copies * int(declared))
+    rate, grace = settings.min_kb_per_second * 1e3, settings.stall_seconds
+    started = time.monotonic()
+    chunks = []
+    size = 0
+    more = True
+    try:
+        async with asyncio.timeout(min(grace, deadline - started)) as patience:
+            patience_ends = patience.when() or 0.0
+            while more:  # as `request.stream` does, without its generator: this stands before every answer
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                chunk = message.get("body", b"")
+                size += len(chunk)
+                if size > limit:
+                    raise too_large
+                if copies * size > lease.amount:
+                    lease.grow(copies * size - lease.amount)
+                chunks.append(chunk)
+                if more := message.get("more_body", False):
+                    left = min(grace + size / rate, deadline - started) - min(grace, deadline - started)
+                    patience.reschedule(patience_ends + left)
+    except TimeoutError as error:
+        if time.monotonic() >= deadline:
+            raise ProblemError("deadline-passed", "the request's body did not arrive within its deadline") from error
+        raise ProblemError(
+            "too-slow",
+            f"the body comes with less than {settings.min_kb_per_second:g} kB/s: {size:,} bytes in "
+            f"{time.monotonic() - started:.0f} s",
+        ) from error
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    parser = MultiPartParser(request.headers, whole(), max_files=4 * settings.max_images, max_fields=64)
+
+def _from_multipart(content_type: str, body: bytes, settings: Settings) -> Upload:
+    boundary = parse_options_header(content_type)[1].get("boundary", "")
+    images: list[bytes] = []
+    wanted = False
+    pieces: list[bytes] = []
     try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        raise ProblemError("bad-request", f"the multipart body cannot be parsed: {error.message}") from error
-    try:
-        parts = [part for part in form.getlist("image") if isinstance(part, UploadFile)]
-        images = [await part.read() for part in parts]
-    finally:
-        await form.close()
+        with PushMultipartParser(boundary, max_segment_count=4 * settings.max_images + 64) as parser:
+            for at in range(0, len(body), _PIECE):
+                for event in parser.parse(body[at : at + _PIECE]):
+                    if isinstance(event, MultipartSegment):
+                        wanted = event.name == "image" and event.filename is not None
+                        pieces = []
+                    elif event is None:
+                        if wanted:
+                            images.append(b"".join(pieces))
+                    elif wanted:
+                        pieces.append(bytes(event))
+    except ParserLimitReached as error:
+        raise ProblemError("bad-request", "the multipart body has too many parts, or too large headers") from error
+    except (MultipartError, ValueError) as error:
+        raise ProblemError(
+            "bad-request", "the multipart body cannot be parsed; it must be RFC 7578, with its boundary in Content-Type"
+        ) from error
     return Upload(images, several=len(images) != 1)
 
 
 def _from_json(body: bytes) -> Upload:
+    _check_json(body)
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise ProblemError("bad-request", f"the body is not JSON: {error}") from error
+        raise ProblemError("bad-request", f"the body is not JSON: line {error.lineno}, column {error.colno}") from error
     if not isinstance(document, dict) or len(document.keys() & {"image", "images"}) != 1:
         raise ProblemError("bad-parameter", 'the JSON body is {"image": BASE64} or {"images": [BASE64, ...]}')
     several = "images" in document
@@ -116,15 +169,35 @@ def _from_json(body: bytes) -> Upload:
     return Upload([_from_base64(value) for value in values], several)
 
 
+def _check_json(body: bytes) -> None:
+    """Raise ProblemError for more values than any good body has, however they are nested, before they are parsed."""
+    values = 0
+    for at in range(0, len(body), _PIECE):
+        piece = body[at : at + _PIECE]
+        values += piece.count(b",") + piece.count(b"[") + piece.count(b"{")
+        if values > _MOST_VALUES:
+            raise ProblemError("bad-request", f"the JSON body has more than {_MOST_VALUES} values")
+
+
 def _from_base64(value: object) -> bytes:
     if not isinstance(value, str):
         raise ProblemError("bad-parameter", f"an image in JSON is a base64 string, not {type(value).__name__}")
     if value.startswith(("http:", "https:", "file:", "ftp:")):
         raise ProblemError("bad-parameter", "this server fetches no URLs; send the image itself, base64-encoded")
-    _, comma, payload = value.partition(",")  # a data: URL, as a browser's canvas gives
+    if value.startswith("data:"):  # as a browser's canvas gives it
+        value = value[value.find(",", 0, 200) + 1 :]
     try:
-        return base64.b64decode(payload if comma else value, validate=True)
+        return b"".join(_decoded(value))
     except (binascii.Error, ValueError) as error:
         raise ProblemError(
-            "bad-parameter", f"an image is not valid base64 (with + and /, without line breaks): {error}"
+            "bad-parameter", "an image is not valid base64: with + and /, padded with =, without line breaks"
         ) from error
+
+
+def _decoded(value: str) -> Iterator[bytes]:
+    """Piece by piece, between which the event loop gets the interpreter's lock. Pieces are multiples of 4 letters."""
+    for at in range(0, len(value), _PIECE):
+        piece = base64.b64decode(value[at : at + _PIECE], validate=True)
+        if len(piece) < _PIECE // 4 * 3 and at + _PIECE < len(value):
+            raise ValueError("padding in the middle")
+        yield piece

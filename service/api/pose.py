@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
+from contextlib import ExitStack
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl
@@ -38,6 +39,7 @@ _LOOK_S = 0.1
 """How long after its request a client may have left before anybody notices."""
 _LONG_QUERY = 256
 """Bytes; a longer one is not remembered."""
+_MOST_PARAMETERS = 32
 _PICTURES = ("image/jpeg", "image/png")
 _BYTES = {"type": "string", "format": "binary"}
 _BASE64 = {"type": "string", "format": "byte", "minLength": 1}
@@ -92,20 +94,23 @@ async def pose(request: Request, _: Annotated[PoseQuery, Query()]) -> Response:
 
 
 async def answer(server: ServerState, request: Request) -> Response:
-    """What POST /pose does, without FastAPI. Raises ProblemError and what `problem_of` knows."""
+    """What POST /pose does, without FastAPI. Raises ProblemError and what `problem_of` knows.
+
+    What it takes of what clients share is held until the answer has left: see `Gate`.
+    """
     arrived = time.monotonic()
     query = read_query(request.scope["query_string"])
     served = server.find_model(query.model)
     deadline = arrived + (query.timeout_ms or server.settings.timeout_ms) / 1000
     ask = _ask(request, query, server, deadline)
-    if server.pending:
+    held: ExitStack = request.scope["state"]["held"]
+    if server.requests.held:
         served.pipeline.test(ask)  # before the body is read
-    if server.pending >= server.settings.max_requests:
-        server.metrics.refused("concurrency")
-        raise ProblemError("overloaded", f"{server.pending} requests are under way already", retry_after_s=1.0)
-    server.pending += 1
+    server.requests.test(ask.client)
+    body = held.enter_context(server.memory.take(ask.client, 0))
+    upload = await read_upload(server, request, body, deadline)
+    held.enter_context(server.requests.take(ask.client))
     try:
-        upload = await _by(deadline, read_upload(request, server.settings))
         picture = _wanted_picture(request.headers.get("accept", ""))
         if picture and upload.several:
             raise ProblemError("bad-parameter", f"{picture} is drawn of one image only; send one, or accept JSON")
@@ -113,7 +118,6 @@ async def answer(server: ServerState, request: Request) -> Response:
             work = _answer(server, served, query, admitted, upload, picture, arrived)
             return await _unless_client_leaves(request, work)
     finally:
-        server.pending -= 1
         server.answered += 1
 
 
@@ -124,7 +128,11 @@ def read_query(query: bytes) -> PoseQuery:
 
 def _read_query(query: bytes) -> PoseQuery:
     try:
-        return PoseQuery.model_validate(dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)))
+        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
+    except ValueError as error:
+        raise ProblemError("bad-parameter", f"the URL has more than {_MOST_PARAMETERS} parameters") from error
+    try:
+        return PoseQuery.model_validate(dict(pairs))
     except ValidationError as error:
         raise bad_parameter(error.errors()) from error
 
@@ -227,14 +235,6 @@ def _wanted_picture(accept: str) -> str:
     """The picture type that the client prefers over JSON, or an empty string."""
     named = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
     return next((t for t in named if t in _PICTURES), "") if "application/json" not in named else ""
-
-
-async def _by(deadline: float, reading: Awaitable[Upload]) -> Upload:
-    try:
-        async with asyncio.timeout(deadline - time.monotonic()):
-            return await reading
-    except TimeoutError as error:
-        raise ProblemError("deadline-passed", "the request's body did not arrive within its deadline") from error
 
 
 async def _unless_client_leaves(request: Request, work: Coroutine[Any, Any, Result]) -> Result:

@@ -16,6 +16,7 @@ from starlette.types import Send
 from service.batching import ClosedError, DeadlineExceededError, OverloadedError
 from service.imaging.errors import ImageError, ImageTooLargeError, NotAnImageError
 from service.observability.logs import request_id
+from service.quota import QuotaExceededError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -42,6 +43,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "unauthorized": Kind(
             HTTPStatus.UNAUTHORIZED, "An API key is needed",
             "Send `Authorization: Bearer KEY` or `X-API-Key: KEY` with a key that this server accepts.",
+        ),
+        "forbidden-origin": Kind(
+            HTTPStatus.FORBIDDEN, "A page of another site may not do this",
+            "Name the site's origin in POSEWIRE_CORS_ORIGINS on the server.",
         ),
         "not-found": Kind(HTTPStatus.NOT_FOUND, "There is nothing here", "GET /docs lists what this server answers."),
         "unknown-model": Kind(
@@ -75,7 +80,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             "Send fewer and shorter headers; cookies of other sites are not needed here.",
         ),
         "rate-limited": Kind(
-            HTTPStatus.TOO_MANY_REQUESTS, "Too many requests", "Wait for `Retry-After` seconds, then go on slower."
+            HTTPStatus.TOO_MANY_REQUESTS, "Too many requests",
+            "This client asks too often, or has as much under way as one client may. Wait for `Retry-After` seconds.",
         ),
         "internal": Kind(
             HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed",
@@ -133,14 +139,24 @@ class ProblemError(Exception):
         return headers
 
 
+_MOST_COMPLAINTS = 8
+_LONGEST_COMPLAINT = 200
+
+
 def complaint(error: Mapping[str, Any]) -> str:
     """What pydantic found wrong with one value, for who does not know pydantic."""
-    return "there is no such name here" if error["type"] == "extra_forbidden" else str(error["msg"])
+    text = "there is no such name here" if error["type"] == "extra_forbidden" else str(error["msg"])
+    return text[:_LONGEST_COMPLAINT]
 
 
 def bad_parameter(errors: Sequence[Any], *, skip: int = 0) -> ProblemError:
     """What pydantic found wrong, as a problem. skip: leading parts of places that mean nothing to a client."""
-    details = (f"{'.'.join(str(part) for part in error['loc'][skip:])}: {complaint(error)}" for error in errors)
+    details = [
+        f"{'.'.join(str(part) for part in error['loc'][skip:])[:_LONGEST_COMPLAINT]}: {complaint(error)}"
+        for error in errors[:_MOST_COMPLAINTS]
+    ]
+    if len(errors) > _MOST_COMPLAINTS:
+        details.append(f"and {len(errors) - _MOST_COMPLAINTS} more")
     return ProblemError("bad-parameter", "; ".join(details))
 
 
@@ -155,6 +171,8 @@ def problem_of(error: BaseException) -> ProblemError | None:
         return ProblemError("not-an-image", detail)
     if isinstance(error, ImageError):
         return ProblemError("undecodable-image", detail)
+    if isinstance(error, QuotaExceededError) and error.reason == "share":
+        return ProblemError("rate-limited", detail, retry_after_s=error.retry_after_s)
     if isinstance(error, OverloadedError):
         return ProblemError("overloaded", detail, retry_after_s=error.retry_after_s)
     if isinstance(error, DeadlineExceededError):

@@ -20,7 +20,7 @@ class PoseQuery(BaseModel):
     max_people: int | None = Field(None, ge=1, le=1000, description="at most this many people, best first")
     skeleton: Skeletons = Field("native", description="the model's own keypoints, or COCO's 17")
     format: Formats = Field("json", description="json: Posewire's own; coco: COCO results; openpose: BODY_25")
-    timeout_ms: int | None = Field(None, ge=1, le=600_000, description="deadline, milliseconds from arrival")
+    timeout_ms: int | None = Field(None, ge=1, le=120_000, description="deadline, milliseconds from arrival")
     priority: Literal["still", "bulk"] = Field("still", description="bulk gives way to everybody else")
 
 

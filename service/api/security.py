@@ -58,31 +58,55 @@ class ApiKeys:
         return f"key:{presented[:12]}"
 
 
+class Bucket:
+    """A token bucket: `rate` a second, `burst` at once. now: seconds, of the clock that `take` gets."""
+
+    __slots__ = ("_burst", "_rate", "_then", "tokens")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._then = now
+        self.tokens = burst
+
+    def take(self, amount: float, now: float) -> bool:
+        """Whether so many tokens were there; if not, none is taken."""
+        self.tokens = min(self._burst, self.tokens + (now - self._then) * self._rate)
+        self._then = now
+        if self.tokens < amount:
+            return False
+        self.tokens -= amount
+        return True
+
+
 class RateLimit:
-    """A token bucket a client: `rate` requests a second, `burst` at once; a rate of 0 limits nobody.
+    """A token bucket for each client: `rate` requests a second, `burst` at once; a rate of 0 limits nobody.
 
     Remembers the 10,000 clients that asked last.
     """
 
-    def __init__(self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic, *, what: str = "requests"
+    ) -> None:
         self._rate = rate
         self._burst = burst
         self._clock = clock
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._what = what
+        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 
-    def take(self, client: str) -> None:
-        """Count one request. Raises ProblemError with the seconds to wait where the bucket is empty."""
+    def take(self, client: str, amount: int = 1) -> None:
+        """Count so many. Raises ProblemError with the seconds to wait where the bucket has less."""
         if not self._rate:
             return
         now = self._clock()
-        tokens, then = self._buckets.pop(client, (float(self._burst), now))
-        tokens = min(float(self._burst), tokens + (now - then) * self._rate)
-        allowed = tokens >= 1.0
-        self._buckets[client] = (tokens - 1.0 if allowed else tokens, now)
+        bucket = self._buckets.pop(client, None) or Bucket(self._rate, self._burst, now)
+        self._buckets[client] = bucket
         if len(self._buckets) > _MOST_CLIENTS:
             self._buckets.popitem(last=False)
-        if not allowed:
-            wait = (1.0 - tokens) / self._rate
+        if not bucket.take(amount, now):
+            wait = (amount - bucket.tokens) / self._rate
             raise ProblemError(
-                "rate-limited", f"this server allows {self._rate:g} requests a second to a client", retry_after_s=wait
+                "rate-limited",
+                f"this server allows {self._rate:g} {self._what} a second to a client",
+                retry_after_s=wait,
             )

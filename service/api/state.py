@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from math import inf
 from typing import cast
 
 from starlette.requests import HTTPConnection
 
+from service.api.connections import Connections
 from service.api.problems import ProblemError
 from service.api.security import ApiKeys, RateLimit
 from service.config import Settings
@@ -20,9 +22,12 @@ from service.streams.registry import Streams
 
 @dataclass(slots=True)
 class ServerState:
-    """The parts of a running server. `draining` turns true once, at SIGTERM; `leave_by` is the monotonic time at which
-    it should have ended then. `pending` counts POST /pose under way, `answered` those that have ended, `refused` the
-    requests that got a 429 or 503. `memory` is the budget of bytes for all that clients send and get.
+    """The parts of a running server.
+
+    connections, requests (of POST /pose, whose body is there), memory (bytes of bodies, pixels, answers): what clients
+    share. parser: one thread for large forms and JSON; it holds the interpreter's lock for most of its time, and more
+    threads would keep the event loop from it. draining: true from SIGTERM on. leave_by: the monotonic time at which the
+    server should have ended then. answered: POST /pose that have ended. refused: requests that got a 429 or 503.
     """
 
     settings: Settings
@@ -31,11 +36,13 @@ class ServerState:
     rate_limit: RateLimit
     streams: Streams
     following: Following
+    connections: Connections
+    requests: Quota
     memory: Quota
+    parser: Executor
     serving: Serving | None = None
     draining: bool = False
     leave_by: float = inf
-    pending: int = 0
     answered: int = 0
     refused: int = 0
 
@@ -57,7 +64,7 @@ class ServerState:
             return serving.default
         if name not in serving.models:
             served = ", ".join(serving.models)
-            raise ProblemError("unknown-model", f"{name!r} is not served here; served are: {served}")
+            raise ProblemError("unknown-model", f"{name[:100]!r} is not served here; served are: {served}")
         return serving.models[name]
 
     def unready(self) -> str:

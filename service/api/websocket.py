@@ -1,6 +1,6 @@
-"""uvicorn's websocket, with bounds where it has none.
+"""uvicorn's websocket protocol, with bounds where it has none.
 
-Found in uvicorn 0.54; tests/api/test_stream_abuse.py tells when a later one has its own.
+Written for uvicorn 0.54, whose methods it overrides; pyproject.toml pins that version.
 """
 
 from __future__ import annotations
@@ -8,29 +8,133 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from uvicorn._types import ASGIReceiveEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
+from service.api.addresses import client_of
+from service.api.connections import Connections
+from service.api.problems import ProblemError
+from service.api.security import Bucket
+from service.quota import Lease
 from service.streams.closing import CloseCode
 
 log = logging.getLogger("uvicorn.websocket")
 
-_MOST_FRAGMENTS = 4096
-"""Of one message, whose bytes are bounded but not what an empty fragment takes."""
-_MOST_UNREAD = 1_000_000
+_MAX_FRAGMENTS = 4096
+"""Of one message. Its bytes are bounded, but not what an empty fragment takes."""
+_MAX_UNREAD = 1_000_000
 """Bytes that wait for a client that sends pings, and takes neither their answers nor anything else."""
+_RATE, _BURST = 1_000, 5_000
+"""Frames of a connection, a second and at once: pictures, acknowledgements, pings, pongs, fragments. 60 pictures a
+second with an acknowledgement each are 120; the burst has room for a message of as many fragments as may be.
+"""
+_SLICE_S = 0.001
+"""How long one connection is read from before the others have their turn."""
+_STEPS = (512, 1 << 18)
+"""The fewest and the most bytes that are parsed at a time."""
+_FRAMES_A_STEP = 16
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
-    """Ends connections that would make it keep more than it should, and logs them as what they are: nothing special."""
+    """Ends connections that would make the server keep or do more than it should.
+
+    What has come is parsed in small steps, and no further than the application has taken what came before: a thousand
+    small messages may arrive at once, but the other connections are served in between.
+    """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.logger = self.conn.logger = log
+        self._owner: Connections = self.app_state["connections"]
+        self._lease: Lease | None = None
+        self._bucket = Bucket(_RATE, _BURST, self.loop.time())
+        self._unparsed = b""
+        self._step = _STEPS[1]
+        self._waits = False  # for its turn to parse
+
+    def adopt(self, lease: Lease) -> None:
+        """Hold the connection's place from now on."""
+        self._lease = lease
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended."""
+        self._unparsed = b""
+        if self._lease is not None:
+            self._lease.release()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes of frames."""
+        self._unparsed = self._unparsed + data if self._unparsed else data
+        if not self._waits and not self.read_paused:
+            self._parse()
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """The application asks for the next message."""
+        message = await self.queue.get()
+        if self.read_paused and self.queue.empty():
+            self.read_paused = False
+            if self._unparsed:
+                self._parse_later()
+            else:
+                self.transport.resume_reading()
+        return message
+
+    def _parse_later(self) -> None:
+        if not self._waits:
+            self._waits = True
+            self.loop.call_soon(self._parse)
+
+    def _parse(self) -> None:
+        self._waits = False
+        data, at = memoryview(self._unparsed), 0
+        end = self.loop.time() + _SLICE_S
+        while at < len(data) and not self.read_paused and not self.transport.is_closing():
+            step = data[at : at + self._step]
+            at += len(step)
+            frames = self._feed(step)
+            if frames and not self._may(frames):
+                return
+            factor = 2.0 if frames < _FRAMES_A_STEP else 0.5
+            self._step = int(min(max(self._step * factor, _STEPS[0]), _STEPS[1]))
+            if self.loop.time() >= end:
+                break
+        self._unparsed = b"" if self.transport.is_closing() else bytes(data[at:])
+        if self.transport.is_closing():
+            return
+        if self._unparsed:
+            self.transport.pause_reading()
+            if not self.read_paused:
+                self._parse_later()
+        elif not self.read_paused:
+            self.transport.resume_reading()
+
+    def _feed(self, data: memoryview) -> int:
+        """Parse some bytes. Returns how many frames they completed."""
+        self.conn.receive_data(data)  # type: ignore[arg-type]  # it appends them to a bytearray
+        if self.conn.parser_exc is not None:
+            self.handle_parser_exception()
+            return 0
+        frames = len(self.conn.events)
+        self.handle_events()
+        return frames
+
+    def _may(self, frames: int) -> bool:
+        """Whether so many more frames are within what this connection, and all of its client, may send."""
+        try:
+            if not self._bucket.take(frames, self.loop.time()):
+                raise ProblemError("rate-limited", f"more than {_RATE:,} messages a second on one connection")
+            if self.handshake_complete:
+                self._owner.messages.take(client_of((self.scope.get("client") or ("",))[0]), frames)
+        except ProblemError as problem:
+            self._refuse(CloseCode.RATE_LIMITED, problem.detail)
+            return False
+        return True
 
     def handle_ping(self) -> None:
         """Answer, as long as answers are taken."""
-        if self.transport.get_write_buffer_size() > _MOST_UNREAD:
+        if self.transport.get_write_buffer_size() > _MAX_UNREAD:
             self.transport.abort()
         else:
             super().handle_ping()
@@ -39,8 +143,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         """A further fragment of a message."""
         if self.close_sent:
             return
-        if len(self.frames) >= _MOST_FRAGMENTS:
-            self._refuse(CloseCode.TOO_LARGE, f"a message has more than {_MOST_FRAGMENTS} fragments")
+        if len(self.frames) >= _MAX_FRAGMENTS:
+            self._refuse(CloseCode.TOO_LARGE, f"a message has more than {_MAX_FRAGMENTS} fragments")
         else:
             super().handle_cont(event)
 
@@ -62,6 +166,9 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self.transport.abort()
 
     def _refuse(self, code: CloseCode, reason: str) -> None:
-        self.frames = []
+        self.frames, self._unparsed = [], b""
+        if self.close_sent:
+            self.transport.abort()
+            return
         self.conn.fail(code, reason)
         self.handle_parser_exception()

@@ -68,6 +68,17 @@ class Metrics(Observer):
         self._rejected = Counter(
             "posewire_rejected", "Work refused on arrival, by reason.", ["network", "reason"], registry=registry
         )
+        self._connections_refused = Counter(
+            "posewire_connections_refused", "Connections closed at a limit, by reason or status.", ["reason"],
+            registry=registry,
+        )  # fmt: skip
+        self._connections = Gauge(
+            "posewire_connections", "Open connections.", registry=registry, multiprocess_mode="livesum"
+        )
+        self._memory = Gauge(
+            "posewire_client_memory_bytes", "Bytes held of `memory_mb`: bodies, pixels, answers.", registry=registry,
+            multiprocess_mode="livesum",
+        )  # fmt: skip
 
         # Looking children up by their labels takes longer than counting; there are few, and they stay.
         self._requests_of = cache(self.requests.labels)
@@ -105,9 +116,15 @@ class Metrics(Observer):
         """A request was refused before it met a queue."""
         self._rejected.labels("", reason).inc()
 
-    def refresh(self, ready: bool, depths: Mapping[str, int]) -> None:
-        """Set what is a state and no event. depths: work units that wait, by network."""
+    def connection_refused(self, reason: str) -> None:
+        """A connection was closed at a limit. reason: `share`, `full` or `evicted`, or the status of the answer."""
+        self._connections_refused.labels(reason).inc()
+
+    def refresh(self, ready: bool, depths: Mapping[str, int], connections: int, memory: int) -> None:
+        """Set what is a state and no event. depths: work units that wait, by network. memory: bytes held by clients."""
         self._ready.set(ready)
+        self._connections.set(connections)
+        self._memory.set(memory)
         for network, units in depths.items():
             self._depth.labels(network).set(units)
 

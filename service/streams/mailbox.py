@@ -38,6 +38,11 @@ class Mailbox:
         self._arrival.set()
         return replaced
 
+    @property
+    def waits(self) -> bool:
+        """Whether there is a frame."""
+        return self._waiting is not None
+
     async def arrival(self) -> None:
         """Return once there is a frame."""
         await self._arrival.wait()

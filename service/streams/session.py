@@ -109,6 +109,7 @@ class Session:
         self._frame_clock = FrameClock(last)
         self._mailbox = Mailbox()
         self._window = Window(hello.window)
+        self._looking = False
         self._failures = 0
         self._renewal, self._last_token, self._last_next_id = -math.inf, "", 0
         self._places = bool(hello.zones or hello.lines)
@@ -147,6 +148,8 @@ class Session:
                 async with asyncio.timeout(self._terms.idle):
                     message = await self._channel.receive()
             except TimeoutError as error:
+                if self._looking or self._mailbox.waits:
+                    continue  # the client may be waiting for the result of its frame
                 raise StreamError(CloseCode.SILENT, f"nothing came for {self._terms.idle:g} s") from error
             if isinstance(message, bytes):
                 self._observer.received(self._mailbox.put(message, self._clock()))
@@ -165,8 +168,10 @@ class Session:
                 await self._credit()
             await self._mailbox.arrival()
             async with self._turns.turn() as turn:
+                self._looking = True
                 letter = self._mailbox.take()
                 stamp, seen = await self._look(letter, held_up)
+                self._looking = False
                 if isinstance(seen, Seen):
                     turn.worked = seen.worked
             if isinstance(seen, Seen):

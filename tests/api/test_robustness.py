@@ -103,7 +103,7 @@ def test_sigterm_waits_for_slow_requests_and_for_nobody_who_dawdles(ending: Serv
         socket.create_connection(("127.0.0.1", ending.port)) as half,
     ):
         idle.get("/livez")
-        half.sendall(b"POST /pose?timeout_ms=600000 HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf")
+        half.sendall(b"POST /pose?timeout_ms=60000 HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf")
         clients = [threading.Thread(target=ask) for _ in range(3)]
         for client in clients:
             client.start()
@@ -115,4 +115,4 @@ def test_sigterm_waits_for_slow_requests_and_for_nobody_who_dawdles(ending: Serv
         assert [answer.status_code for answer in answers] == [200] * 3
         assert [[len(entry["people"]) for entry in answer.json()] for answer in answers] == [[2] * 8] * 3
         assert silent.recv(100) == b""
-        assert half.recv(100).startswith(b"HTTP/1.1 5")
+        assert half.recv(100).startswith((b"HTTP/1.1 408", b"HTTP/1.1 5"))

@@ -175,3 +175,58 @@ def test_a_connection_cut_in_the_middle_of_a_frame_leaves_nothing_behind(live: S
             hello(socket)
             socket.send(BINARY, large[: len(large) // 2], length=len(large))
     assert live.open_files() <= files + 2
+
+
+def small_messages(socket: RawSocket, jpeg: bytes) -> None:
+    socket.send_bytes(b"\x82\x81\0\0\0\0x" * 60_000)
+
+
+def acknowledgements(socket: RawSocket, jpeg: bytes) -> None:
+    socket.send(BINARY, jpeg)
+    socket.until(TEXT)
+    text = b'{"ack": 0}'
+    socket.send_bytes((b"\x81" + bytes([0x80 | len(text)]) + bytes(4) + text) * 60_000)
+
+
+def pings(socket: RawSocket, jpeg: bytes) -> None:
+    socket.send_bytes(b"\x89\x80\0\0\0\0" * 60_000)
+
+
+def pongs(socket: RawSocket, jpeg: bytes) -> None:
+    socket.send_bytes((b"\x8a\xfd\0\0\0\0" + bytes(125)) * 60_000)
+
+
+def pings_within_a_message(socket: RawSocket, jpeg: bytes) -> None:
+    socket.send(BINARY, b"x", last=False)
+    socket.send_bytes(b"\x89\x80\0\0\0\0" * 60_000)
+
+
+@pytest.mark.parametrize("flood", [small_messages, acknowledgements, pings, pongs, pings_within_a_message])
+def test_a_flood_of_messages_ends_its_stream_and_no_other(live: ServerProcess, jpeg: bytes, flood: Abuse) -> None:
+    async def story() -> int:
+        async with stream(live.port) as bystander:
+            flooding = asyncio.create_task(asyncio.to_thread(flooded))
+            results = [await bystander.ask(jpeg)]
+            while not flooding.done():
+                results.append(await bystander.ask(jpeg))
+            assert {result["type"] for result in results} == {"result"}
+            return await flooding
+
+    def flooded() -> int:
+        with RawSocket(live.port) as socket:
+            hello(socket)
+            with suppress(ConnectionError):
+                flood(socket, jpeg)
+            return socket.until(CLOSE).code
+
+    # Five bad frames in a row, or an acknowledgement that came too early, may end the stream first.
+    assert asyncio.run(story()) in (4429, 4415, 1006)
+
+
+def test_as_many_messages_as_a_camera_sends_are_no_flood(live: ServerProcess, jpeg: bytes) -> None:
+    with RawSocket(live.port) as socket:
+        hello(socket)
+        for number in range(200):
+            socket.send(PING, b"%d" % number)
+        socket.send(BINARY, jpeg)
+        assert '"type":"result"' in socket.until(TEXT).data.decode()

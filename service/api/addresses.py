@@ -1,0 +1,57 @@
+"""Network addresses: which client a peer is, and which peers are trusted proxies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+
+@lru_cache(4096)
+def client_of(host: str) -> str:
+    """The client that an address belongs to, for limits: an IPv4 address, or the /64 network of an IPv6 address.
+
+    One IPv6 customer has a whole /64 network. An IPv4 address that is mapped into IPv6, as sockets on `::` show it, is
+    the IPv4 address. What is no address stands for itself.
+    """
+    try:
+        address = ip_address(host.partition("%")[0])  # without the zone
+    except ValueError:
+        return host
+    if address.version == 4:
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ip_network((address, 64), strict=False))
+
+
+class Proxies:
+    """The load balancers whose X-Forwarded-For is believed."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """names: addresses and networks, or `*` alone for every peer. Raises ValueError for anything else."""
+        self._everybody = tuple(names) == ("*",)
+        self._networks = () if self._everybody else tuple(ip_network(name) for name in names)
+
+    def trusts(self, host: str) -> bool:
+        """Whether this peer is one of them."""
+        if self._everybody:
+            return True
+        try:
+            address = ip_address(host)
+        except ValueError:
+            return False
+        address = getattr(address, "ipv4_mapped", None) or address
+        return any(address in network for network in self._networks)
+
+    def names(self) -> list[str]:
+        """The same for uvicorn, with the IPv4 ones as sockets on `::` show them, too."""
+        if self._everybody:
+            return ["*"]
+        return [str(network) for network in (*self._networks, *map(_mapped, self._networks)) if network is not None]
+
+
+def _mapped(network: IPv4Network | IPv6Network) -> IPv6Network | None:
+    if network.version == 6:
+        return None
+    return IPv6Network(f"::ffff:{network.network_address}/{96 + network.prefixlen}")

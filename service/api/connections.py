@@ -1,0 +1,116 @@
+"""The connections of a server: how many there may be, and which one gives way when there are too many."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from service.api.addresses import Proxies, client_of
+from service.api.security import RateLimit
+from service.quota import Lease, Quota, QuotaExceededError
+
+log = logging.getLogger(__name__)
+
+_RESERVED_FILES = 256
+"""Descriptors for everything but clients: models, Redis, decoders, trackers."""
+_PROXY_SHARE = 0.9
+"""Of all connections, the part that one trusted proxy may have."""
+_LOG_EVERY_S = 10.0
+_MESSAGES_PER_S, _MESSAGE_BURST = 10_000, 20_000
+"""Of the websockets of one client together: 128 streams at 30 pictures a second with acknowledgements are 7,680."""
+
+
+class Connection(Protocol):
+    """A connection that can be given up while no request of it is under way."""
+
+    def give_up(self) -> None:
+        """Close it at once."""
+
+
+class Connections:
+    """Counts connections, each client's within its share.
+
+    At the limit, the connection that has been idle longest is closed for a new one: silent connections cannot keep
+    others out, and a health probe always gets through. It belongs to one event loop.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        share: float,
+        proxies: Proxies,
+        *,
+        head_seconds: float = 10.0,
+        stall_seconds: float = 5.0,
+        refused: Callable[[str], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Make the count.
+
+        head_seconds: how long the head of a request may take, and a connection's first byte. stall_seconds: how long a
+        client may read too little of an answer, or go on sending a body that has been answered. refused: called for
+        each connection that is closed at a limit, with `share`, `full`, `evicted` or a status.
+        """
+        self.head_seconds = head_seconds
+        self.stall_seconds = stall_seconds
+        self.quota = Quota("connections", total, share)
+        self.messages = RateLimit(_MESSAGES_PER_S, _MESSAGE_BURST, clock, what="websocket messages")
+        self._proxies = proxies
+        self._proxy_most = max(1, int(total * _PROXY_SHARE))
+        self.refused = refused
+        self._clock = clock
+        self._idle: dict[Connection, None] = {}  # the one that has been idle longest first
+        self._told_at = -_LOG_EVERY_S
+        self._untold = 0
+
+    def open(self, peer: str) -> Lease:
+        """Count a new connection. Raises QuotaExceededError where its client has its share, or all are busy."""
+        client = client_of(peer)
+        most = self._proxy_most if self._proxies.trusts(peer) else None
+        try:
+            if self.quota.held >= self.quota.total and self._idle:
+                self._evict()
+            return self.quota.take(client, most=most)
+        except QuotaExceededError as error:
+            self._tell(error.reason, f"a connection of {client} was refused: {error}")
+            raise
+
+    def idle(self, connection: Connection) -> None:
+        """No request of this connection is under way from now on."""
+        self._idle[connection] = None
+
+    def busy(self, connection: Connection) -> None:
+        """A request is under way, or the connection has ended."""
+        self._idle.pop(connection, None)
+
+    def _evict(self) -> None:
+        longest = next(iter(self._idle))
+        del self._idle[longest]
+        longest.give_up()
+        self._tell("evicted", f"all {self.quota.total} connections are taken: the longest idle one was closed")
+
+    def _tell(self, reason: str, what: str) -> None:
+        """Count every one, and log one every few seconds: a flood of connections must not become one of log lines."""
+        self.refused(reason)
+        now = self._clock()
+        if now - self._told_at < _LOG_EVERY_S:
+            self._untold += 1
+            return
+        more = f"; so were {self._untold} before it" if self._untold else ""
+        log.warning("%s%s", what, more)
+        self._told_at, self._untold = now, 0
+
+
+def most_connections(wanted: int) -> int:
+    """`wanted`, or as many connections as the process can have descriptors for. Raises its own limit for that."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted + _RESERVED_FILES:
+        soft = wanted + _RESERVED_FILES
+        if hard != resource.RLIM_INFINITY:
+            soft = min(soft, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    files = wanted + _RESERVED_FILES if soft == resource.RLIM_INFINITY else soft
+    return max(1, min(wanted, files - min(_RESERVED_FILES, files // 2)))

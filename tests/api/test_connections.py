@@ -1,0 +1,97 @@
+"""How many connections there may be, and which one gives way."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from service.api.addresses import Proxies, client_of
+from service.api.connections import Connections
+from service.quota import Lease, QuotaExceededError
+
+
+class Opened:
+    """A connection that remembers whether it was given up."""
+
+    def __init__(self, connections: Connections, peer: str) -> None:
+        self.given_up = False
+        self.lease: Lease = connections.open(peer)
+        connections.idle(self)
+
+    def give_up(self) -> None:
+        self.given_up = True
+        self.lease.release()
+
+
+def few(total: int = 4, *, proxies: tuple[str, ...] = ("10.0.0.1",)) -> tuple[Connections, list[str]]:
+    refused: list[str] = []
+    return Connections(total, 0.5, Proxies(proxies), refused=refused.append), refused
+
+
+def test_at_the_limit_the_connection_that_is_idle_longest_gives_way() -> None:
+    connections, refused = few()
+    first, second, third, fourth = (Opened(connections, f"10.1.0.{n}") for n in range(4))
+    connections.busy(first)
+    Opened(connections, "10.1.0.9")
+    assert [c.given_up for c in (first, second, third, fourth)] == [False, True, False, False]
+    assert refused == ["evicted"]
+
+
+def test_where_all_are_busy_a_new_one_is_refused() -> None:
+    connections, refused = few()
+    for number in range(4):
+        connections.busy(Opened(connections, f"10.1.0.{number}"))
+    with pytest.raises(QuotaExceededError):
+        connections.open("10.1.0.9")
+    assert refused == ["full"]
+
+
+def test_a_client_has_its_share_and_a_proxy_nearly_all() -> None:
+    connections, refused = few(10)
+    for _ in range(5):
+        connections.open("10.1.0.7")
+    with pytest.raises(QuotaExceededError):
+        connections.open("10.1.0.7")
+    assert refused == ["share"]
+    connections, _ = few(10)
+    for _ in range(9):
+        connections.open("10.0.0.1")
+
+
+def test_a_flood_is_counted_one_by_one_and_logged_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    refused: list[str] = []
+    connections = Connections(2, 0.5, Proxies(()), refused=refused.append, clock=lambda: now)
+    connections.open("10.1.0.7")
+    with caplog.at_level(logging.WARNING):
+        for second in range(31):
+            now = float(second)
+            for _ in range(10):
+                with pytest.raises(QuotaExceededError):
+                    connections.open("10.1.0.7")
+    assert len(refused) == 310
+    assert len(caplog.messages) == 4
+    assert caplog.messages[1].endswith("so were 99 before it")
+
+
+@pytest.mark.parametrize(
+    ("host", "client"),
+    [
+        ("10.1.2.3", "10.1.2.3"), ("::ffff:10.1.2.3", "10.1.2.3"), ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::9", "2001:db8:1:2::/64"), ("fe80::1%eth0", "fe80::/64"), ("", ""), ("unix", "unix"),
+    ],
+)  # fmt: skip
+def test_a_client_is_an_address_or_what_one_customer_has_of_ipv6(host: str, client: str) -> None:
+    assert client_of(host) == client
+
+
+def test_proxies_are_trusted_as_sockets_on_any_address_show_them() -> None:
+    proxies = Proxies(("127.0.0.1", "10.0.0.0/8", "::1"))
+    for host in ("127.0.0.1", "::ffff:127.0.0.1", "10.9.8.7", "::ffff:10.9.8.7", "::1"):
+        assert proxies.trusts(host)
+    for host in ("127.0.0.2", "::ffff:127.0.0.2", "::2", "", "unix"):
+        assert not proxies.trusts(host)
+    assert Proxies(("*",)).trusts("anything")
+    assert Proxies(("*",)).names() == ["*"]
+    assert Proxies(("10.0.0.0/8",)).names() == ["10.0.0.0/8", "::ffff:a00:0/104"]
