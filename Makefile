@@ -1,8 +1,10 @@
-# Posewire: make run, make test. Everything is installed into .venv; nothing else is touched.
+# Posewire: make run, make test. Everything is installed into .venv; nothing else is touched. With another Python beside
+# the first: make test PYTHON=python3.13 VENV=.venv-3.13
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+UPGRADE ?= --upgrade
 
 .PHONY: run test extras lint bench setup lock clean help
 .DEFAULT_GOAL := help
@@ -28,16 +30,17 @@ lint: $(VENV)/.dev ## style and types
 bench: $(VENV)/.dev ## run the benchmarks that README quotes (ARGS="serving" runs one)
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
-lock: $(VENV)/.dev ## choose versions anew, after a change of pyproject.toml
+# One lock for every Python from 3.11 on
+lock: $(VENV)/.dev ## choose versions anew, after a change of pyproject.toml (UPGRADE= keeps those that still fit)
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
-		--upgrade pyproject.toml -o .lock/run.txt
+		$(UPGRADE) pyproject.toml -o .lock/run.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
-		--upgrade -c .lock/run.txt --group dev pyproject.toml -o .lock/dev.txt
+		$(UPGRADE) -c .lock/run.txt --group dev pyproject.toml -o .lock/dev.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
 		-c .lock/dev.txt --extra torch --extra rtx --extra ray pyproject.toml -o .lock/extras.txt
 
-clean: ## remove .venv and caches
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+clean: ## remove .venv, those beside it, and caches
+	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

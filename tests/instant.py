@@ -30,6 +30,10 @@ class _InstantLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._selected.slept
 
+    async def shutdown_default_executor(self, _timeout: float | None = None) -> None:
+        """Wait for threads as long as they take, which is time of the world: Python 3.12's timeout passes at once."""
+        await super().shutdown_default_executor()
+
 
 def run(story: Coroutine[Any, Any, Result]) -> Result:
     """As asyncio.run: hours of `asyncio.sleep` in milliseconds, the same in every run. For stories without sockets."""

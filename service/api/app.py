@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import cache
 from itertools import count
 from types import FrameType
 
@@ -28,6 +29,7 @@ from service.api.addresses import Proxies
 from service.api.connections import Connections, most_connections
 from service.api.examples import DESCRIPTION
 from service.api.gate import Gate
+from service.api.openapi import complete
 from service.api.origins import PagePolicy
 from service.api.problems import ProblemError, bad_parameter
 from service.api.reloading import reloading
@@ -108,6 +110,8 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving], t
         redirect_slashes=False,  # a body sent twice helps nobody
     )
     app.state.server = state
+    derive = app.openapi
+    app.openapi = cache(lambda: complete(derive(), settings, keys=bool(state.keys.digests)))  # type: ignore[method-assign]
     app.add_middleware(PagePolicy)
     app.include_router(pose.router, tags=["pose"])
     app.include_router(stream.router, tags=["stream"])

@@ -10,11 +10,14 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 
 from engines.skeletons import SKELETONS
 from service.api.problems import KINDS, ProblemError
-from service.api.schemas import ModelInfo, PlanInfo, SkeletonInfo, State
+from service.api.schemas import ModelInfo, PlanInfo, Problem, SkeletonInfo, State
 from service.api.state import ServerState
 from service.plans import PlanStatus
 
 router = APIRouter()
+
+_PASSED_ON = frozenset({"forwarded", "x-forwarded-for"})
+"""Headers that load balancers add."""
 
 Draining = Annotated[int, Query(ge=400, le=599, description="status of the answer while draining")]
 
@@ -25,7 +28,7 @@ async def root() -> Response:
     return RedirectResponse("docs")  # relative: a proxy may serve all of it below a path of its own
 
 
-@router.get("/models", summary="The served models, the default first")
+@router.get("/models", summary="The served models, the default first", responses={503: {"model": Problem}})
 async def models(request: Request) -> list[ModelInfo]:
     """What is served, from whom, under which licence, and how full its queues are."""
     serving = ServerState.of(request).running()
@@ -101,13 +104,27 @@ async def readyz(request: Request, draining: Draining = 503) -> Response:
     return JSONResponse({"status": status, "detail": reason}, draining if server.draining else 503)
 
 
-@router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
+@router.get(
+    "/metrics", summary="Prometheus metrics", response_class=PlainTextResponse, responses={404: {"model": Problem}}
+)
 def metrics(request: Request) -> Response:
-    """Counts and histograms in Prometheus' text format."""
+    """Counts and histograms in Prometheus' text format.
+
+    Not for clients of a load balancer: a request that one has passed on, as its headers say, gets a 404.
+    """
+    if not _PASSED_ON.isdisjoint(request.headers):
+        raise ProblemError(
+            "not-found", "each replica has its own metrics; ask it directly, not through a load balancer"
+        )
     return Response(ServerState.of(request).metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/problems/{kind}", summary="What a problem type means", response_class=PlainTextResponse)
+@router.get(
+    "/problems/{kind}",
+    summary="What a problem type means",
+    response_class=PlainTextResponse,
+    responses={404: {"model": Problem}},
+)
 async def problem(kind: str) -> str:
     """The title of a problem and what to do about it."""
     if kind not in KINDS:

@@ -21,7 +21,7 @@ from engines.skeletons import SKELETONS
 from service.api.examples import json_body
 from service.api.images import RAW_TYPES, Upload, read_upload
 from service.api.problems import ProblemError, bad_parameter, problem_of
-from service.api.schemas import PoseQuery, PoseResult, Problem, ProblemEntry
+from service.api.schemas import Answer, PoseQuery, Problem, ProblemEntry
 from service.api.state import ServerState
 from service.batching import Priority
 from service.formats.coco import coco_results
@@ -41,18 +41,34 @@ _LONG_QUERY = 256
 """Bytes; a longer one is not remembered."""
 _MOST_PARAMETERS = 32
 _PICTURES = ("image/jpeg", "image/png")
-_EXAMPLE = {"type": "string", "format": "binary"}
+_BYTES = {"type": "string", "format": "binary"}
+_BASE64 = {"type": "string", "format": "byte", "minLength": 1}
 _BODIES = {
-    **{media_type: {"schema": _EXAMPLE} for media_type in RAW_TYPES},
+    **{media_type: {"schema": _BYTES} for media_type in RAW_TYPES},
     "multipart/form-data": {
         "schema": {
             "type": "object",
             "required": ["image"],
-            "properties": {"image": {"type": "array", "items": _EXAMPLE}},
+            "properties": {"image": {"type": "array", "items": _BYTES}},
         }
     },
     "application/json": {
-        "schema": {"type": "object", "properties": {"image": {"type": "string", "format": "byte"}}},
+        "schema": {
+            "oneOf": [
+                {
+                    "type": "object",
+                    "required": ["image"],
+                    "properties": {"image": _BASE64},
+                    "not": {"required": ["images"]},
+                },
+                {
+                    "type": "object",
+                    "required": ["images"],
+                    "properties": {"images": {"type": "array", "items": _BASE64}},
+                    "not": {"required": ["image"]},
+                },
+            ]
+        },
         "example": json_body(),
     },
 }
@@ -64,8 +80,8 @@ _BODIES = {
     response_class=Response,
     openapi_extra={"requestBody": {"required": True, "content": _BODIES}},
     responses={
-        200: {"model": PoseResult | list[PoseResult | ProblemEntry], "content": {t: {} for t in _PICTURES}},
-        **{status: {"model": Problem} for status in (400, 401, 404, 413, 415, 422, 429, 503, 504)},
+        200: {"model": Answer | list[Answer | ProblemEntry], "content": {t: {} for t in _PICTURES}},
+        **{status: {"model": Problem} for status in (404, 413, 415, 422, 503, 504)},
     },
 )
 async def pose(request: Request, _: Annotated[PoseQuery, Query()]) -> Response:

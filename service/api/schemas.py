@@ -57,6 +57,34 @@ class PoseResult(BaseModel):
     timing_ms: TimingMs
 
 
+class CocoResult(BaseModel):
+    """One person in COCO's results format, for `format=coco`."""
+
+    image_id: int = Field(description="the image's place in the request, from 0")
+    category_id: Literal[1]
+    keypoints: list[float] = Field(min_length=51, max_length=51, description="x1, y1, v1, ... of COCO's 17 keypoints")
+    score: float = Field(ge=0, le=1)
+    bbox: tuple[float, float, float, float] = Field(description="x, y, width, height in pixels")
+
+
+class OpenPosePerson(BaseModel):
+    """One person of an OpenPose document. The lists beside `pose_keypoints_2d` are empty."""
+
+    person_id: tuple[int] = Field(description="-1: nobody is tracked in single images")
+    pose_keypoints_2d: list[float] = Field(min_length=75, max_length=75, description="x1, y1, score1, ... of BODY_25")
+
+
+class OpenPoseDocument(BaseModel):
+    """What OpenPose's --write_json writes of an image, for `format=openpose`."""
+
+    version: float
+    people: list[OpenPosePerson]
+
+
+Answer = PoseResult | list[CocoResult] | OpenPoseDocument
+"""The answer for one image, by `format`."""
+
+
 class Problem(BaseModel):
     """RFC 9457 problem document."""
 

@@ -23,8 +23,9 @@ CONFIGURATION = Path(__file__).parents[2] / "docker" / "haproxy.cfg"
 class Balancer:
     """HAProxy on free ports of the loopback. A context manager; `log` holds what it has written so far.
 
-    All that differs from docker-compose.yml are addresses, which the configuration takes from the environment. The
-    sockets are opened here and handed on (HAProxy's `fd@`), so that no other process can take a port first.
+    It runs as in its image, a master and a worker. All that differs from docker-compose.yml are addresses, which the
+    configuration takes from the environment. The sockets are opened here and handed on (HAProxy's `fd@`), so that no
+    other process can take a port first.
     replicas: name and port. dns: address of the name server. environment: further variables.
     """
 
@@ -47,7 +48,7 @@ class Balancer:
                 "POSEWIRE_HAPROXY_SOCKET": f"{self._folder.name}/admin.sock",
             }
             self.process = subprocess.Popen(
-                [program, "-db", "-f", str(CONFIGURATION)],
+                [program, "-W", "-db", "-f", str(CONFIGURATION)],
                 env=os.environ | self._variables,
                 pass_fds=(front.fileno(), stats.fileno()),
                 stdout=subprocess.PIPE,
@@ -59,7 +60,7 @@ class Balancer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.kill()
+        self.process.terminate()  # both of its processes
         self.process.wait()
         self._reader.join()
         self._folder.cleanup()

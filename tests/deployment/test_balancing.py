@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 import socket
 import ssl
 import subprocess
@@ -23,7 +24,7 @@ from tests.deployment.fleet import Fleet
 from tests.deployment.names import NameServer
 from tests.deployment.programs import find, needs, needs_haproxy
 from tests.streaming import stream
-from tests.waiting import wait_for
+from tests.waiting import until, wait_for
 
 pytestmark = needs_haproxy
 
@@ -125,6 +126,39 @@ def test_with_a_certificate_there_are_https_and_wss(fleet: Fleet, jpeg: bytes, t
             balancer.wait_state(replica.host, "UP")
         assert httpx.post(f"https://{host}:8443/pose", content=jpeg, verify=trusting).status_code == 200
         assert asyncio.run(look()) == "TLSv1.3"
+
+
+@needs("openssl", "openssl")
+def test_a_renewed_certificate_is_taken_at_sighup_and_no_connection_is_lost(
+    fleet: Fleet, jpeg: bytes, tmp_path: Path
+) -> None:
+    host = fleet.replicas[0].host
+    served = tmp_path / "served"
+    served.mkdir()
+
+    def renew() -> bytes:
+        make_certificate(tmp_path, host)
+        (tmp_path / "tls.pem").rename(served / "tls.pem")  # a new file in place of the old one
+        return ssl.PEM_cert_to_DER_cert((tmp_path / "certificate.pem").read_text())
+
+    def shown() -> bytes:
+        return ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate((host, 8443)))
+
+    async def watch(balancer: Balancer) -> None:
+        async with stream(balancer.port) as opened:
+            assert "people" in await opened.ask(jpeg)
+            renewed = renew()
+            balancer.process.send_signal(signal.SIGHUP)
+            await until(lambda: shown() == renewed)
+            assert "people" in await opened.ask(jpeg)  # by the worker before, which finishes what it has
+
+    first = renew()
+    tls = {"POSEWIRE_TLS_BIND": f"{host}:8443", "POSEWIRE_TLS_CERTIFICATE": str(served)}
+    with Balancer(f"posewire.test:{fleet.replicas[0].port}", fleet.names.address, tls) as balancer:
+        for replica in fleet.replicas:
+            balancer.wait_state(replica.host, "UP")
+        assert shown() == first
+        asyncio.run(watch(balancer))
 
 
 def make_certificate(folder: Path, address: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import yaml
 
 from service.config import Settings
 from tests.deployment.balancer import CONFIGURATION
+from tests.deployment.programs import find, needs
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
@@ -63,6 +67,21 @@ def test_the_load_balancer_is_given_variables_that_it_reads() -> None:
     tls = yaml.safe_load(COMPOSE_FILES[1].read_text())["services"]["haproxy"]
     for variable in (*SERVICES["haproxy"]["environment"], *tls["environment"]):
         assert re.search(rf"\${{?{variable}\b", text)
+    for variable, value in SERVICES["haproxy"]["environment"].items():  # the same default here and there
+        assert re.search(rf"presetenv {variable} {resolve(value)}\b", text)
+    assert tls["environment"]["POSEWIRE_TLS_CERTIFICATE"] == tls["volumes"][0]["target"]
+
+
+def test_one_address_cannot_use_up_what_a_replica_or_the_load_balancer_has() -> None:
+    text = CONFIGURATION.read_text()
+    defaults = {name: int(value) for name, value in re.findall(r"presetenv POSEWIRE_CLIENT_(\w+) (\d+)", text)}
+    stills, streams = (int(found) for found in re.findall(r"server-template .* maxconn (\d+)", text))
+    assert defaults["PENDING"] <= stills / 2
+    assert defaults["STREAMS"] <= streams / 2
+    front = re.search(r"^    maxconn (\d+)  +# of (\d+)", text, re.MULTILINE)
+    assert front is not None
+    assert re.search(rf"^    maxconn {front[2]}$", text, re.MULTILINE)
+    assert defaults["CONNECTIONS"] <= int(front[1]) / 4
 
 
 def test_a_replica_has_time_to_drain_and_the_load_balancer_time_to_notice() -> None:
@@ -108,10 +127,50 @@ def test_what_is_mounted_or_named_exists() -> None:
         assert (ROOT / resolve(secret["file"])).is_file()
 
 
+@needs("redis-server", "redis-server")
+def test_the_store_takes_its_options_and_keeps_nothing(tmp_path: Path) -> None:
+    [_, *options] = SERVICES["redis"]["command"]
+    where = ["--port", "0", "--unixsocket", str(tmp_path / "socket"), "--dir", str(tmp_path)]
+    with subprocess.Popen([str(find("redis-server")), *options, *where], stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_for((tmp_path / "socket").exists)
+            with redis.Redis(unix_socket_path=str(tmp_path / "socket")) as client:
+                assert client.config_get("save", "maxmemory-policy") == {"save": "", "maxmemory-policy": "volatile-ttl"}
+        finally:
+            process.terminate()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_secrets_are_empty_where_they_are_public() -> None:
     for secret in COMPOSE["secrets"].values():
         lines = (ROOT / resolve(secret["file"])).read_text().splitlines()
         assert all(line.startswith("#") for line in lines)
+
+
+def test_secrets_made_as_the_readme_says_are_never_committed(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        command = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org", *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=alone, check=True, capture_output=True, text=True).stdout
+
+    alone = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1"}
+    shutil.copytree(ROOT / "docker", tmp_path / "docker", ignore=shutil.ignore_patterns("secrets"))
+    for name in (".gitignore", "docker-compose.yml"):
+        shutil.copy(ROOT / name, tmp_path)
+    git("init", "--quiet")
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "a fresh clone")
+    committed = set(git("ls-files").split())
+    assert {f"docker/no-secrets/{name}" for name in COMPOSE["secrets"]} <= committed
+
+    [commands] = re.findall(r"^((?:    .*no-secrets.*\n)(?:    .*\n)*)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    subprocess.run(["sh", "-e", "-c", commands], cwd=tmp_path, check=True)
+    [(variable, folder)] = [line.split("=") for line in (tmp_path / ".env").read_text().split()]
+    assert variable == "POSEWIRE_SECRETS"
+    for name in (*COMPOSE["secrets"], "tls/site.pem", "../../tls.pem", "../k8s/base/api_keys"):
+        (tmp_path / folder / name).write_text("secret")
+    git("add", "--all")
+    assert git("status", "--porcelain") == ""
+    assert set(git("ls-files").split()) == committed
 
 
 def test_other_services_are_called_by_names_that_they_have() -> None:
@@ -123,12 +182,12 @@ def test_other_services_are_called_by_names_that_they_have() -> None:
 
 
 def test_the_image_is_built_from_files_that_are_there_and_not_ignored() -> None:
-    let_through = {line[1:] for line in (ROOT / "docker/Dockerfile.dockerignore").read_text().split() if line[0] == "!"}
+    let_through = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = list(copies())
     assert len(copied) > 5
     for source in copied:
         assert (ROOT / source).exists()
-        assert Path(source).parts[0] in let_through
+        assert {source, Path(source).parts[0]} & let_through
 
 
 def copies() -> Iterator[str]:

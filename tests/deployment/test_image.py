@@ -90,8 +90,7 @@ def image(builder: Builder, base: str) -> Path:
     # fmt: off
     builder(
         "bud", "--isolation", "chroot", "--pull-never", "--format", "docker", certificates, *pip,
-        "--ignorefile", "docker/Dockerfile.dockerignore", "--file", "docker/Dockerfile", "--target", "cpu",
-        "--tag", "posewire:cpu", ".",
+        "--file", "docker/Dockerfile", "--target", "cpu", "--tag", "posewire:cpu", ".",
     )
     # fmt: on
     return builder.mount("posewire:cpu")
@@ -118,6 +117,34 @@ def test_it_starts_offline_from_a_root_that_cannot_be_written_and_ends_in_good_o
     [person] = json.loads(answer)["people"]
     assert person["score"] > 0.5
     assert int(status) == 0
+
+
+def test_it_says_what_is_in_it_under_which_licences(image: Path) -> None:
+    document = json.loads((image / "opt" / "posewire" / "sbom.json").read_text())
+    components = {component["name"]: component for component in document["components"]}
+    locked = re.findall(r"^([\w.-]+)==(\S+)", (ROOT / ".lock" / "run.txt").read_text(), re.MULTILINE)
+    installed = {(name, component["version"]) for name, component in components.items()}
+    assert installed <= {(re.sub(r"[-_.]+", "-", name).lower(), version) for name, version in locked}
+    assert all(component["licenses"] for component in components.values())
+    bundled = {file.parent.name for file in image.glob("opt/posewire/lib/python*/site-packages/*.libs/*.so*")}
+    for folder in bundled:
+        assert components[re.sub(r"[-_.]+", "-", folder.removesuffix(".libs")).lower()]["components"]
+
+
+def test_only_what_the_image_is_made_of_reaches_the_builder(builder: Builder, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
+    builder("bud", "--isolation", "chroot", "--file", str(tmp_path / "Dockerfile"), "--tag", "context", ".")
+    root = builder.mount("context")
+    assert {path.name for path in root.iterdir()} == {
+        ".lock",
+        "LICENSE",
+        "README.md",
+        "docker",
+        "engines",
+        "pyproject.toml",
+        "service",
+    }
+    assert [str(path.relative_to(root)) for path in (root / "docker").rglob("*")] == ["docker/sbom.py"]
 
 
 def test_nothing_is_left_to_install_or_compile_with(image: Path) -> None:
