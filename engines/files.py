@@ -7,11 +7,13 @@ import errno
 import os
 import re
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 _UNSHOWN = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\udc80-\udcff]")
 """Backslashes, control characters, ends of lines, and bytes that are not UTF-8 (as `surrogateescape` decodes them)."""
+
+_PIECE = 1 << 20
 
 # UTF-32 first: its little-endian mark begins with that of UTF-16.
 _MARKS = (
@@ -53,7 +55,7 @@ def _byte(escape: str) -> bytes:
     return b"\\" if escape == "\\\\" else bytes([int(escape[2:], 16)])
 
 
-def open_at_once(path: str | os.PathLike[str]) -> BinaryIO:
+def open_at_once(path: str | os.PathLike[str]) -> BufferedReader:
     """The file at `path`, to read. A named pipe to which nobody writes is empty, rather than waited for.
 
     Raises OSError; NotAFileError for a folder.
@@ -61,12 +63,12 @@ def open_at_once(path: str | os.PathLike[str]) -> BinaryIO:
     return _open(path, regular=False)
 
 
-def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     """The file at `path`, to read. Raises OSError; NotAFileError for anything but a regular file."""
     return _open(path, regular=True)
 
 
-def _open(path: str | os.PathLike[str], *, regular: bool) -> BinaryIO:
+def _open(path: str | os.PathLike[str], *, regular: bool) -> BufferedReader:
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     mode = os.fstat(handle).st_mode
     if stat.S_ISDIR(mode) or (regular and not stat.S_ISREG(mode)):
@@ -78,11 +80,13 @@ def _open(path: str | os.PathLike[str], *, regular: bool) -> BinaryIO:
 
 def read_small(path: Path, most: int) -> bytes:
     """A file of at most `most` bytes. Raises OSError, also for a larger one."""
+    data = bytearray()
     with open_at_once(path) as file:
-        data = file.read(most + 1)
+        while len(data) <= most and (piece := file.read(_PIECE)):  # at once it would take memory for `most`
+            data += piece
     if len(data) > most:
         raise OSError(errno.EFBIG, f"is larger than {most:,} bytes", os.fspath(path))
-    return data
+    return bytes(data)
 
 
 def without_mark(data: bytes) -> bytes:

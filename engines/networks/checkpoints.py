@@ -8,9 +8,10 @@ import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import safetensors
 import safetensors.torch
@@ -108,7 +109,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
 
 
-def _check_sums(file: BinaryIO, name: str) -> None:
+def _check_sums(file: BufferedReader, name: str) -> None:
     """Torch reads what it is given. Raises CheckpointError where a member of the archive does not fit its checksum."""
     try:
         with zipfile.ZipFile(file) as archive:
@@ -119,7 +120,7 @@ def _check_sums(file: BinaryIO, name: str) -> None:
         raise CheckpointError(f"{name} is damaged: the checksum of {shown(wrong)} is wrong; get it again")
 
 
-def _check_name(file: BinaryIO, name: str) -> None:
+def _check_name(file: BufferedReader, name: str) -> None:
     """Authors write the beginning of a file's SHA-256 into its name, as torch.hub does; the oldest files have no other
     checksum. Raises CheckpointError where it is another one.
     """
@@ -218,7 +219,7 @@ def _read_tensors(path: Path) -> Any:
         ) from error
 
 
-def _stand_ins() -> list[tuple[type, str]]:
+def _stand_ins() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
     beside = [(_Nothing, f"{module}.{name}") for module, names in _BESIDE.items() for name in names.split()]
     return [*beside, (_Table, "collections.defaultdict"), (_List, "collections.deque")]
 

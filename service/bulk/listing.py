@@ -262,7 +262,7 @@ def _next_member(archive: tarfile.TarFile) -> tarfile.TarInfo | None:
         info = archive.next()
     except (*_UNSOUND_TAR, OSError):
         return None
-    archive.members.clear()  # it would keep all that it has seen
+    archive.members.clear()  # type: ignore[attr-defined]  # it would keep all that it has seen
     return info
 
 
