@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -20,7 +20,8 @@ class ServerProcess:
     """`posewire serve` on a free port of the loopback. A context manager; `log` holds what it has written so far.
 
     catalogue: POSEWIRE_CATALOGUE. environment: further POSEWIRE_* settings by their name in lower case. module: what
-    is run in place of the command. host, port: where it listens; 0 takes a free port.
+    is run in place of the command. host, port: where it listens; 0 takes a free port. prefix: a command that runs the
+    server in its own process, with limits for example.
     """
 
     def __init__(
@@ -31,12 +32,14 @@ class ServerProcess:
         module: str = "service",
         host: str = "127.0.0.1",
         port: int = 0,
+        prefix: Sequence[str] = (),
     ) -> None:
         variables = {k: v for k, v in os.environ.items() if not k.startswith("POSEWIRE_") or k == "POSEWIRE_MODELS"}
         variables |= {f"POSEWIRE_{key.upper()}": str(value) for key, value in (environment or {}).items()}
         if catalogue is not None:
             variables["POSEWIRE_CATALOGUE"] = str(catalogue)
-        self._command = [sys.executable, "-m", module, "serve", "--host", host, "--port", str(port), *arguments]
+        serve = [sys.executable, "-m", module, "serve", "--host", host, "--port", str(port), *arguments]
+        self._command = [*prefix, *serve]
         self._variables = variables
         self.log: list[str] = []
         self.host = host
