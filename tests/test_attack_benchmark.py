@@ -98,10 +98,11 @@ def server_that_never_accepts() -> Iterator[int]:
 
 
 _FINE: Row = {
-    "attack": "nothing", "way": "direct", "stills quiet p50": 20.0, "stills quiet p99": 30.0, "stills p50": 25.0,
-    "stills p99": 109.0, "streams quiet p99": 40.0, "streams p99": 129.0, "requests": 50, "problems": {},
-    "livez s": 0.4, "downs": 0, "memory MB": 900, "OOM kills": 0, "alive": True, "after stills p99": 31.0, "after streams p99": 42.0,
-    "after problems": {}, "files more": 2, "threads more": 0, "MB more": 10, "attacker CPU %": 1.0,
+    "attack": "nothing", "way": "direct", "requests": 50, "problems": {}, "livez s": 0.4, "downs": 0, "alive": True,
+    "stills quiet p50": 20.0, "stills quiet p99": 30.0, "stills p50": 25.0, "stills p99": 109.0,
+    "streams quiet p99": 40.0, "streams p99": 129.0, "memory MB": 900, "OOM kills": 0, "after stills p99": 31.0,
+    "after streams p99": 42.0, "after problems": {}, "files more": 2, "threads more": 0, "MB more": 10,
+    "attacker CPU %": 1.0,
 }  # fmt: skip
 
 
