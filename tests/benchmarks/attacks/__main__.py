@@ -29,7 +29,7 @@ from tests.pictures import astronaut, encoded
 
 _MODEL = "blazepose"
 """The default of the images and of docker-compose.yml."""
-_WARM_S, _QUIET_S, _AFTER_S = 4.0, 16.0, 5.0
+_WARM_S, _QUIET_S, _AFTER_S = 4.0, 16.0, 4.0
 
 
 def main() -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from tests.benchmarks.attacks.attacker import Attacker, head, post
 
 _MEGABYTE = 1_000_000
@@ -34,20 +36,16 @@ def json_of_many_entries(attacker: Attacker) -> None:
     _repeat(attacker, b'{"images":[' + b"0," * 9_999_999 + b"0]}", "application/json")
 
 
-def json_of_many_names(attacker: Attacker) -> None:
-    """An object of a million members that the server does not know."""
+def json_of_many_members(attacker: Attacker) -> None:
+    """An object of a million unknown members, and a list of five million strings without a byte."""
     members = ",".join(f'"x{number:x}":0' for number in range(1_000_000))
-    _repeat(attacker, f"{{{members}}}".encode(), "application/json")
+    empty = b'{"images":[' + b'"",' * 4_999_999 + b'""]}'
+    _repeat(attacker, f"{{{members}}}".encode(), "application/json", also=empty)
 
 
 def json_without_end(attacker: Attacker) -> None:
     """Thirty million opening brackets."""
     _repeat(attacker, b"[" * 30_000_000, "application/json")
-
-
-def json_of_many_empty_pictures(attacker: Attacker) -> None:
-    """A list of five million strings without a byte."""
-    _repeat(attacker, b'{"images":[' + b'"",' * 4_999_999 + b'""]}', "application/json")
 
 
 def multipart_of_many_parts(attacker: Attacker) -> None:
@@ -56,20 +54,16 @@ def multipart_of_many_parts(attacker: Attacker) -> None:
     _repeat(attacker, part * 400_000 + b"--x--\r\n", "multipart/form-data; boundary=x")
 
 
-def multipart_of_many_headers(attacker: Attacker) -> None:
-    """A part with four million headers."""
+def multipart_of_long_parts(attacker: Attacker) -> None:
+    """A part with four million headers, and one that looks like its own end at every third byte."""
     start = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n'
-    _repeat(attacker, start + b"A: b\r\n" * 4_000_000 + b"\r\n\r\n--x--\r\n", "multipart/form-data; boundary=x")
+    headers = start + b"A: b\r\n" * 4_000_000 + b"\r\n\r\n--x--\r\n"
+    ends = start + b"\r\n" + b"\r\n-" * 10_000_000 + b"\r\n--x--\r\n"
+    _repeat(attacker, headers, "multipart/form-data; boundary=x", also=ends)
 
 
-def multipart_of_near_boundaries(attacker: Attacker) -> None:
-    """A part that looks like the end of itself at every other byte."""
-    start = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
-    _repeat(attacker, start + b"\r\n-" * 10_000_000 + b"\r\n--x--\r\n", "multipart/form-data; boundary=x")
-
-
-def _repeat(attacker: Attacker, body: bytes, kind: str) -> None:
-    """Send one body again and again, two at a time."""
-    request = post(body, "/pose", f"Content-Type: {kind}")
+def _repeat(attacker: Attacker, body: bytes, kind: str, *, also: bytes = b"") -> None:
+    """Send one body again and again, two at a time. also: another, by turns."""
+    turns = itertools.cycle(post(each, "/pose", f"Content-Type: {kind}") for each in (body, also or body))
     attacker.begin()
-    attacker.together(2, lambda: attacker.ask(request), pause=0.5)
+    attacker.together(2, lambda: attacker.ask(next(turns)), pause=0.5)

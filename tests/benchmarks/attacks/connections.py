@@ -68,9 +68,9 @@ def slow_chunks(attacker: Attacker) -> None:
 
 
 def churn(attacker: Attacker) -> None:
-    """200 connections a second that ask for nothing, half of them with a broken request."""
+    """200 connections a second that leave at once: silent, broken, or of another protocol."""
     attacker.begin()
-    turns = itertools.cycle((b"", b"GET /", b"\0\0\0\0\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"))
+    turns = itertools.cycle((b"", b"GET /", b"\0\0\0\0\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", *_UNFINISHED[-2:]))
 
     def come_and_go() -> None:
         if connection := attacker.connect():
@@ -78,10 +78,3 @@ def churn(attacker: Attacker) -> None:
                 attacker.send(connection, next(turns))
 
     attacker.together(2, come_and_go, pause=0.01)
-
-
-def prefaces(attacker: Attacker) -> None:
-    """100 connections a second of other protocols: HTTP/2 and TLS."""
-    attacker.begin()
-    turns = itertools.cycle(_UNFINISHED[-2:])
-    attacker.together(2, lambda: attacker.ask(next(turns)), pause=0.02)

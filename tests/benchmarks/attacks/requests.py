@@ -13,16 +13,17 @@ _BLOCK = 1 << 16
 _PIPELINED = 29_000_000
 
 
-def _endless(attacker: Attacker, opening: bytes, block: bytes, end: bytes, *, count: int = 2) -> None:
-    """Requests of 99 MB of one thing; a server that has enough may answer or cut at any time."""
+def _endless(attacker: Attacker, opening: bytes, block: bytes, end: bytes, *, also: bytes = b"") -> None:
+    """Requests of 99 MB of one thing; a server that has enough may answer or cut at any time. also: another opening."""
     attacker.begin()
+    turns = itertools.cycle((opening, also or opening))
 
     def run() -> None:
         connection = attacker.connect()
         if connection is None:
             return
         with connection:
-            sent, going = 0, attacker.send(connection, opening)
+            sent, going = 0, attacker.send(connection, next(turns))
             while going and sent < _ENDLESS:
                 going = attacker.send(connection, block)
                 sent += len(block)
@@ -30,17 +31,13 @@ def _endless(attacker: Attacker, opening: bytes, block: bytes, end: bytes, *, co
                 attacker.send(connection, end)
             attacker.answer(connection)
 
-    attacker.together(count, run, pause=0.5)
+    attacker.together(2, run, pause=0.5)
 
 
-def endless_header_value(attacker: Attacker) -> None:
-    """A header of 99 MB."""
-    _endless(attacker, b"GET /livez HTTP/1.1\r\nHost: x\r\nX-A: ", b"a" * _BLOCK, b"\r\n\r\n")
-
-
-def endless_header_name(attacker: Attacker) -> None:
-    """A header whose name has 99 MB."""
-    _endless(attacker, b"GET /livez HTTP/1.1\r\nHost: x\r\n", b"a" * _BLOCK, b": b\r\n\r\n")
+def endless_header(attacker: Attacker) -> None:
+    """A header of 99 MB: its value, or its name."""
+    opening = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
+    _endless(attacker, opening + b"X-A: ", b"a" * _BLOCK, b"\r\n\r\n", also=opening)
 
 
 def endless_headers(attacker: Attacker) -> None:
