@@ -67,7 +67,8 @@ def target(catalogue: Path) -> Iterator[Target]:
 def test_an_attack_harms_nobody_else(target: Target, jpeg: bytes, attack: Attack) -> None:
     attacked = target.deployment()
     [server] = attacked.replicas
-    transport = httpx.HTTPTransport(local_address=_GOOD_ADDRESS)
+    new_each_time = httpx.Limits(max_keepalive_connections=0)
+    transport = httpx.HTTPTransport(local_address=_GOOD_ADDRESS, limits=new_each_time)
     with httpx.Client(base_url=server.url, transport=transport, timeout=_GOOD_PATIENCE_S) as client:
         alone = client.post("/pose", content=jpeg).json()["people"]
         before, log = attacked.held(), len(server.log)

@@ -54,9 +54,18 @@ def memory_group(limit: int) -> MemoryGroup:
     """A new group limited to so many bytes: cgroup v1, cgroup v2, or without a real limit where neither can be had."""
     name = f"posewire-bench-{os.getpid()}-{next(_NUMBERS)}"
     for kind, parent in ((_Version1, _ROOT / "memory"), (_Version2, _ROOT)):
+        _sweep(parent)
         with suppress(OSError):
             return kind(parent / name, limit)
     return _Unlimited()
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the groups of runs that were killed; those whose processes live on stay."""
+    for group in parent.glob("posewire-bench-*"):
+        if not Path(f"/proc/{group.name.split('-')[2]}").exists():
+            with suppress(OSError):
+                group.rmdir()
 
 
 class _Group:
