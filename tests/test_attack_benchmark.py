@@ -102,7 +102,7 @@ _FINE: Row = {
     "stills quiet p50": 20.0, "stills quiet p99": 30.0, "stills p50": 25.0, "stills p99": 109.0,
     "streams quiet p99": 40.0, "streams p99": 129.0, "memory MB": 900, "OOM kills": 0, "after stills p99": 31.0,
     "after streams p99": 42.0, "after problems": {}, "files more": 2, "threads more": 0, "MB more": 10,
-    "attacker CPU %": 1.0,
+    "attacker CPU %": 1.0, "attacker got": {"still open at the end": 3},
 }  # fmt: skip
 
 
@@ -126,6 +126,8 @@ def test_what_keeps_all_promises_misses_nothing() -> None:
         ({"after problems": {"503": 1}}, "1 failed afterwards"),
         ({"files more": 25}, "25 files more afterwards"),
         ({"MB more": 101}, "101 MB more afterwards"),
+        ({"attack": "slow_bodies", "attacker got": {"500": 2, "408": 1}}, "answered 500"),
+        ({"attack": "h2c_upgrades", "attacker got": {"400": 2, "200": 1}}, "answered 400"),
     ],
 )
 def test_a_broken_promise_is_named(change: Row, said: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -73,15 +74,15 @@ def test_an_attack_harms_nobody_else(target: Target, jpeg: bytes, attack: Attack
         alone = client.post("/pose", content=jpeg).json()["people"]
         before, log = attacked.held(), len(server.log)
         attacker = Attacker(attacked.host, attacked.port, _SECONDS)
-        with Peak(attacked) as peak:
-            attacking = threading.Thread(target=attack.run, args=(attacker,))
-            attacking.start()
-            while attacking.is_alive():
+        with Peak(attacked) as peak, ThreadPoolExecutor() as pool:
+            attacking = pool.submit(attack.run, attacker)
+            while not attacking.done():
                 assert client.get("/livez").status_code == 200
                 assert client.get("/readyz").status_code == 200
                 answer = client.post("/pose", content=jpeg)
                 assert (answer.status_code, answer.json().get("people")) == (200, alone)
-                attacking.join(0.05)
+                time.sleep(0.05)
+            attacking.result()
         with RawSocket(server.port) as stream:
             stream.send_text("{}")
             assert '"welcome"' in stream.until(1).data.decode()

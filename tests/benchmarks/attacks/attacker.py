@@ -17,8 +17,11 @@ _PATIENCE_S = 5.0
 _WAIT_S = 0.1
 """After a refused connection. An attacker would not wait, but its own processor time must not be what is measured."""
 _OPEN_ALL_S = 10.0
+_SLACK_S = 0.1
 _CHUNK = 1 << 18
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
+_CLOSE_CODE = re.compile(rb"\x88[\x02-\x7d]([\x03-\x13].)[^\x88]*\Z", re.DOTALL)
+"""In the last frame of a websocket."""
 
 
 class Attacker:
@@ -140,10 +143,11 @@ class Attacker:
         for thread in threads:
             thread.join()
 
-    def hold(self, openings: Iterable[bytes], drip: bytes = b"", every: float = 2.0) -> None:
+    def hold(self, openings: Iterable[bytes], drip: bytes = b"", every: float = 2.0, greeting: bytes = b"") -> None:
         """Keep a connection open for each opening, which is what it sends first; what is cut is opened again.
 
-        drip: sent on each, every so many seconds. The time of the attack counts from when all have been opened.
+        drip: sent on each, every so many seconds. greeting: sent once there is an answer to the opening. The time of
+        the attack counts from when all have been opened.
         """
         wanted = list(openings)
         held: dict[int, socket.socket] = {}
@@ -153,6 +157,8 @@ class Attacker:
             for number, opening in enumerate(wanted):
                 if number not in held and self.running and (connection := self.connect()):
                     self.send(connection, opening)
+                    if greeting and self.receive(connection, patience=2):
+                        self.send(connection, greeting)
                     held[number] = connection
             if not opened:
                 opened, self._end = True, time.monotonic() + self._seconds
@@ -163,26 +169,31 @@ class Attacker:
             connection.close()
 
     def _alive(self, connection: socket.socket, drip: bytes) -> bool:
-        """Whether a connection is open still; reads what came, and sends the drip."""
+        """Whether a connection is open still and was not refused; reads what came, and sends the drip."""
         connection.setblocking(False)
+        told, ended, refused = b"", False, False
         try:
             with suppress(BlockingIOError):
                 while data := connection.recv(65536):
-                    self.outcomes.update(status.decode() for status in _STATUS.findall(data))
-                self.outcomes["closed by the server"] += 1
-                connection.close()
-                return False
+                    told = data
+                    statuses = [status.decode() for status in _STATUS.findall(data)]
+                    self.outcomes.update(statuses)
+                    refused |= any(status >= "400" for status in statuses)
+                ended = True
             with suppress(BlockingIOError):
-                self.sent += connection.send(drip) if drip else 0
+                self.sent += connection.send(drip) if drip and not refused else 0
         except OSError:
-            self.outcomes["closed by the server"] += 1
+            ended = True
+        if ended:
+            code = _CLOSE_CODE.search(told)
+            self.outcomes[str(int.from_bytes(code[1])) if code else "closed by the server"] += 1
+        if ended or refused:
             connection.close()
-            return False
-        return True
+        return not (ended or refused)
 
 
 class Pace:
-    """Keeps a sender to so many bytes a second. A bucket of one tenth of a second."""
+    """Keeps a sender to so many bytes a second. The first goes at once; what was not sent in time is not made up for."""
 
     def __init__(self, attacker: Attacker, rate: float) -> None:
         self._attacker = attacker
@@ -191,10 +202,8 @@ class Pace:
 
     def wait(self, size: int) -> None:
         """Return once so many more bytes may be sent."""
-        now = time.monotonic()
-        self._due = max(self._due, now - 0.1) + size / self._rate
-        if self._due > now:
-            self._attacker.pause(self._due - now)
+        self._attacker.pause(self._due - time.monotonic())
+        self._due = max(self._due, time.monotonic() - _SLACK_S) + size / self._rate
 
 
 def post(body: bytes, path: str = "/pose", *headers: str) -> bytes:

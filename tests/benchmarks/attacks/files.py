@@ -94,7 +94,8 @@ def unread_pictures(attacker: Attacker) -> None:
         with connection:
             attacker.send(connection, request)
             data = attacker.receive(connection, 20)
-            attacker.outcomes[data[9:12].decode("latin-1") or "closed without an answer"] += attacker.running
+            if attacker.running:
+                attacker.outcomes[data[9:12].decode("latin-1") or "closed without an answer"] += 1
             reads = next(turns)
             while data and attacker.running:
                 attacker.pause(1)

@@ -53,7 +53,7 @@ _PARTS: tuple[tuple[frozenset[str], tuple[Callable[[Attacker], None], ...]], ...
         _BROKEN | _BUSY | _LATE,
         (requests.endless_trailers, requests.endless_chunk_extension, requests.one_byte_chunks),
     ),
-    (frozenset({"400", "414", "422", "431"}) | _BUSY, (requests.million_names,)),
+    (frozenset({"200", "400", "414", "422", "431"}) | _BUSY, (requests.million_names,)),
     (frozenset({"200"}) | _BUSY, (requests.pipelined_unread, requests.pipelined_read, requests.abandoned_requests)),
     (frozenset({"200"}), (requests.h2c_upgrades,)),
     (frozenset({"200", "504"}) | _BUSY, (requests.more_requests_than_can_be_done,)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import string
 from collections.abc import Callable
 
 from tests.benchmarks.attacks.attacker import Attacker, get, post
@@ -74,13 +75,15 @@ def one_byte_chunks(attacker: Attacker) -> None:
 
 
 def million_names(attacker: Attacker) -> None:
-    """A query of a million names that the server does not know."""
-    query = "&".join(f"x{number:x}=" for number in range(1_000_000))
-    request = get(f"/skeletons?{query}")
-    to_pose = post(b"\xff\xd8\xff", f"/pose?{query}")
+    """Queries of a million names that the server does not know, and of as many as go into 64 kB."""
+    million = "&".join(f"x{number:x}=" for number in range(1_000_000))
+    letters = string.ascii_letters + string.digits
+    fitting = "&".join(map("".join, itertools.islice(itertools.product(letters, repeat=3), 16_000)))
+    picture = b"\xff\xd8\xff"
+    requests = [post(picture, f"/pose?{million}"), post(picture, f"/pose?{fitting}"), get(f"/models?{fitting}")]
     attacker.begin()
-    turns = itertools.cycle((to_pose, request))
-    attacker.together(2, lambda: attacker.ask(next(turns)), pause=0.2)
+    turns = itertools.cycle(requests)
+    attacker.together(4, lambda: attacker.ask(next(turns)), pause=0.1)
 
 
 def pipelined_unread(attacker: Attacker) -> None:

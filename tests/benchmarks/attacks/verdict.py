@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tests.benchmarks.attacks.deployments import LIMIT
+from tests.benchmarks.attacks.listing import ATTACKS
 from tests.benchmarks.attacks.measure import FILES, MEMORY, THREADS
 from tests.benchmarks.report import Row
 
 FACTOR, FLOOR_MS = 2.0, 50.0
 """p99 under attack and afterwards may be so many times the quiet one, and so much more."""
 LIVE_S = 0.5
+_OF_HAPROXY = frozenset({"400", "408", "429", "502", "503", "504"})
+"""What HAProxy itself may say to any attack."""
 
 PROMISES = (
     f"p99 of good stills and streams (a frame until its result) under attack and afterwards at most {FACTOR:g} x quiet "
     f"+ {FLOOR_MS:g} ms; /livez within {LIVE_S:g} s; no replica marked down; memory below {LIMIT >> 20} MiB and no OOM "
-    f"kill; no good request failed; afterwards at most {FILES} descriptors, {THREADS} threads and {MEMORY // 10**6} MB "
-    "more than before, of all replicas together."
+    "kill; no good request failed; the attack itself gets the statuses that its kind deserves; afterwards at most "
+    f"{FILES} descriptors, {THREADS} threads and {MEMORY // 10**6} MB more than before, of all replicas together."
 )
 
 
@@ -45,7 +48,15 @@ def missed(row: Row) -> list[str]:
     for name, bound in (("files more", FILES), ("threads more", THREADS), ("MB more", MEMORY / 1e6)):
         if row[name] is not None and row[name] > bound:
             found.append(f"{row[name]} {name} afterwards")
+    if wrong := {outcome for outcome in row["attacker got"] if outcome.isdigit()} - _right(row):
+        found.append(f"answered {', '.join(sorted(wrong))}")
     return found
+
+
+def _right(row: Row) -> frozenset[str]:
+    """The statuses that an attack may get."""
+    allowed = ATTACKS[row["attack"]].allowed
+    return allowed if row["way"] == "direct" or allowed == {"200"} else allowed | _OF_HAPROXY
 
 
 _COLUMNS = (

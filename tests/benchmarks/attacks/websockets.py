@@ -159,10 +159,10 @@ def unhelloed_streams(attacker: Attacker) -> None:
 
 
 def many_streams(attacker: Attacker) -> None:
-    """300 streams that say hello, show one little picture a second, and answer no ping."""
+    """300 streams that say hello and show one little picture every 5 s."""
     picture = frame(_BINARY, encoded(photo(64, 48)))
     attacker.begin()
-    attacker.hold(itertools.repeat(UPGRADE + frame(_TEXT, b'{"window":0}'), 300), drip=picture, every=5.0)
+    attacker.hold(itertools.repeat(UPGRADE, 300), drip=picture, every=5.0, greeting=frame(_TEXT, b'{"window":0}'))
 
 
 def frames_at_full_speed(attacker: Attacker) -> None:
