@@ -185,15 +185,20 @@ class Attacker:
         except OSError:
             ended = True
         if ended:
-            code = _CLOSE_CODE.search(told)
-            self.outcomes[str(int.from_bytes(code[1])) if code else "closed by the server"] += 1
+            self.outcomes[close_code(told) or "closed by the server"] += 1
         if ended or refused:
             connection.close()
         return not (ended or refused)
 
 
+def close_code(data: bytes) -> str:
+    """The code of the close frame that ends the data of a websocket; empty where none does."""
+    found = _CLOSE_CODE.search(data)
+    return str(int.from_bytes(found[1], "big")) if found else ""
+
+
 class Pace:
-    """Keeps a sender to so many bytes a second. The first goes at once; what was not sent in time is not made up for."""
+    """Keeps a sender to so many bytes a second. The first go at once; what was not sent in time is not made up for."""
 
     def __init__(self, attacker: Attacker, rate: float) -> None:
         self._attacker = attacker

@@ -9,16 +9,16 @@ import secrets
 import socket
 import struct
 import threading
-from collections import Counter
+from contextlib import suppress
 
-from tests.benchmarks.attacks.attacker import Attacker, Pace
+from tests.benchmarks.attacks.attacker import Attacker, Pace, close_code
 from tests.pictures import encoded, photo
 
 UPGRADE = (
     b"GET /stream HTTP/1.1\r\nHost: posewire\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
-_CONTINUED, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
+_CONTINUED, _TEXT, _BINARY, _PING, _PONG = 0, 1, 2, 9, 10
 _RATE = 2e6
 """Bytes a second of a flood, from all its connections together."""
 _HELLO = {"window": 0}
@@ -51,20 +51,16 @@ def _open(attacker: Attacker, hello: object | None = None) -> tuple[socket.socke
         if told and told[0] & 0x0F == _TEXT:
             return connection, told[told.find(b"{") :].decode("utf-8", "replace")
         data = told
-    count_end(attacker.outcomes, data)
+    _count_end(attacker, data)
     connection.close()
     attacker.pause(0.1)
     return None, ""
 
 
-def count_end(outcomes: Counter[str], data: bytes) -> None:
+def _count_end(attacker: Attacker, data: bytes) -> None:
     """Count what ended a connection: an HTTP status or the code of a close frame."""
-    if status := re.match(rb"HTTP/1\.1 (\d{3})", data):
-        outcomes[status[1].decode()] += 1
-    elif len(data) >= 4 and data[0] == 0x80 | _CLOSE:
-        outcomes[str(struct.unpack_from(">H", data, 2)[0])] += 1
-    else:
-        outcomes["closed without a code"] += 1
+    status = re.match(rb"HTTP/1\.1 (\d{3})", data)
+    attacker.outcomes[status[1].decode() if status else close_code(data) or "closed without a code"] += 1
 
 
 def _flood(attacker: Attacker, chunk: bytes, *, hello: bool = True, first: bytes = b"", count: int = 2) -> None:
@@ -78,6 +74,7 @@ def _flood(attacker: Attacker, chunk: bytes, *, hello: bool = True, first: bytes
         if connection is None:
             return
         number = next(numbers)
+        told = b""
         with connection:
             if first and not attacker.send(connection, first):
                 return
@@ -85,20 +82,21 @@ def _flood(attacker: Attacker, chunk: bytes, *, hello: bool = True, first: bytes
                 pace[number].wait(len(chunk))
                 if not attacker.send(connection, chunk):
                     break
-                _drain(connection)
+                told = _drain(connection) or told
             if attacker.running:
-                count_end(attacker.outcomes, attacker.receive(connection, patience=1))
+                _count_end(attacker, _drain(connection) or told)
 
     attacker.together(count, run, pause=0.2)
 
 
-def _drain(connection: socket.socket) -> None:
+def _drain(connection: socket.socket) -> bytes:
+    """Read what is there, without waiting. Returns the last of it."""
+    data = b""
     connection.setblocking(False)
-    try:
-        while connection.recv(1 << 20):
-            pass
-    except OSError:
-        pass
+    with suppress(OSError):
+        while more := connection.recv(1 << 20):
+            data = more
+    return data
 
 
 def one_byte_messages(attacker: Attacker) -> None:
