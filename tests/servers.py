@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -22,7 +22,7 @@ class ServerProcess:
 
     catalogue: POSEWIRE_CATALOGUE. environment: further POSEWIRE_* settings by their name in lower case. module: what
     is run in place of the command. host, port: where it listens; 0 takes a free port. trusted: the certificate that it
-    shows, if it has one.
+    shows, if it has one. prefix: a command that runs the server in its own process, with limits for example.
     """
 
     def __init__(
@@ -34,12 +34,14 @@ class ServerProcess:
         host: str = "127.0.0.1",
         port: int = 0,
         trusted: Path | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         variables = {k: v for k, v in os.environ.items() if not k.startswith("POSEWIRE_") or k == "POSEWIRE_MODELS"}
         variables |= {f"POSEWIRE_{key.upper()}": str(value) for key, value in (environment or {}).items()}
         if catalogue is not None:
             variables["POSEWIRE_CATALOGUE"] = str(catalogue)
-        self._command = [sys.executable, "-m", module, "serve", "--host", host, "--port", str(port), *arguments]
+        serve = [sys.executable, "-m", module, "serve", "--host", host, "--port", str(port), *arguments]
+        self._command = [*prefix, *serve]
         self._variables = variables
         self.log: list[str] = []
         self.host = host
