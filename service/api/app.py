@@ -68,6 +68,7 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving], t
     """
     metrics = Metrics()
     supervisor = Supervisor(metrics.task_ended)
+    memory = Quota("bytes of memory", memory_budget(settings), settings.client_share)
     state = ServerState(
         settings=settings,
         metrics=metrics,
@@ -79,12 +80,13 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving], t
             most_connections(settings.max_connections),
             settings.client_share,
             Proxies(settings.proxies),
+            memory=memory,
             head_seconds=settings.head_seconds,
             stall_seconds=settings.stall_seconds,
             refused=metrics.connection_refused,
         ),
         requests=Quota("requests under way", settings.max_requests, settings.client_share),
-        memory=Quota("bytes of memory", memory_budget(settings), settings.client_share),
+        memory=memory,
         parser=ThreadPoolExecutor(1, thread_name_prefix="posewire-parse"),
     )
 
