@@ -104,14 +104,16 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
 
 
 def _open_streams(settings: Settings, metrics: Metrics) -> Streams:
-    # A token is as old as its client's last result, which may be all of the idle time at the stream's end.
+    # A token is as old as its client's last result, which may be all of the idle time at the stream's end. Servers'
+    # clocks may differ by another resume time.
     key, url = settings.resume_key.get_secret_value(), settings.redis_url.get_secret_value()
-    tokens = Tokens(key, round(settings.idle_seconds) + settings.resume_seconds)
+    tokens = Tokens(key, round(settings.idle_seconds) + 2 * settings.resume_seconds)
     store = RedisStore(url, tokens=None if key else tokens, observer=metrics.store) if url else MemoryStore()
     return Streams(
         store,
         tokens,
         most=settings.max_streams,
+        share=settings.client_share,
         resume_seconds=settings.resume_seconds,
         idle_seconds=settings.idle_seconds,
         checkpoint_seconds=settings.checkpoint_ms / 1000,

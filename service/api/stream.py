@@ -26,6 +26,7 @@ from service.serving import ServedModel
 from service.stages import Ask
 from service.streams.closing import CloseCode, StreamError
 from service.streams.protocol import SUBPROTOCOLS, Encoding, Hello
+from service.streams.registry import Beginning
 from service.streams.session import Session, Terms
 from service.streams.sight import Sight
 
@@ -136,7 +137,7 @@ async def _serve(server: ServerState, socket: WebSocket, channel: SocketChannel)
     encoding = SUBPROTOCOLS[known] if known else message.format or "json"
     if message.format not in (None, encoding):
         raise StreamError(CloseCode.BAD_HELLO, f"format: {message.format} contradicts the subprotocol {known}")
-    await _run(server, channel, served, message.checked(), encoding)
+    await _run(server, channel, served, message.checked(), encoding, client)
 
 
 async def _hello(server: ServerState, socket: WebSocket, channel: SocketChannel) -> HelloMessage:
@@ -144,7 +145,7 @@ async def _hello(server: ServerState, socket: WebSocket, channel: SocketChannel)
         if name not in _IN_URL:
             raise StreamError(CloseCode.BAD_HELLO, f"parameter {name}: only {' and '.join(_IN_URL)} may be in the URL")
     patience = min(_HELLO_S, server.settings.idle_seconds)
-    with server.streams.greeting():
+    with server.streams.greeting(socket.client.host if socket.client else ""):
         try:
             async with asyncio.timeout(patience):
                 first = await channel.receive()
@@ -164,11 +165,21 @@ def _headers(socket: WebSocket, hello: HelloMessage) -> Mapping[str, str]:
 
 
 async def _run(
-    server: ServerState, channel: SocketChannel, served: ServedModel, hello: Hello, encoding: Encoding
+    server: ServerState, channel: SocketChannel, served: ServedModel, hello: Hello, encoding: Encoding, client: str
 ) -> None:
-    settings, streams = server.settings, server.streams
-    native = served.skeleton
-    beginning = await streams.begin(hello.resume, native.name)
+    async with server.streams.begin(hello, served.skeleton.name, client) as beginning:
+        await _follow(server, channel, served, hello, encoding, beginning)
+
+
+async def _follow(
+    server: ServerState,
+    channel: SocketChannel,
+    served: ServedModel,
+    hello: Hello,
+    encoding: Encoding,
+    beginning: Beginning,
+) -> None:
+    settings, streams, native = server.settings, server.streams, served.skeleton
     name = beginning.session
     ask = Ask(
         client=f"stream {name}",  # each is served in turn with all others
@@ -192,6 +203,7 @@ async def _run(
             observer=server.metrics.streams,
             sequence=beginning.sequence,
             last=math.nan if memory is None else memory.tracker.timestamp,
+            gap=beginning.gap,
         )
         async with streams.hold(beginning, session):
             await session.run(
