@@ -158,9 +158,10 @@ async def _begin(
 
 
 def _open_streams(settings: Settings, metrics: Metrics, supervisor: Supervisor) -> Streams:
-    # A token is as old as its client's last result, which may be all of the idle time at the stream's end.
+    # A token is as old as its client's last result, which may be all of the idle time at the stream's end. Servers'
+    # clocks may differ by another resume time.
     key, url = settings.resume_key.get_secret_value(), settings.redis_url.get_secret_value()
-    tokens = Tokens(key, round(settings.idle_seconds) + settings.resume_seconds)
+    tokens = Tokens(key, round(settings.idle_seconds) + 2 * settings.resume_seconds)
     store: Store = MemoryStore()
     if url:
         store = RedisStore(url, tokens=None if key else tokens, observer=metrics.store, supervisor=supervisor)
@@ -168,6 +169,7 @@ def _open_streams(settings: Settings, metrics: Metrics, supervisor: Supervisor) 
         store,
         tokens,
         most=settings.max_streams,
+        share=settings.client_share,
         resume_seconds=settings.resume_seconds,
         idle_seconds=settings.idle_seconds,
         checkpoint_seconds=settings.checkpoint_ms / 1000,

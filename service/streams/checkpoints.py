@@ -32,7 +32,7 @@ class OpenStream:
 
     def state(self) -> Kept:
         """What is to be kept of it now."""
-        return Kept(self.generation, self.session.sequence, self.session.state)
+        return Kept(self.generation, self.session.sequence, self.session.state, self.session.age)
 
 
 class Checkpoints:
