@@ -65,7 +65,7 @@ def run_server(settings: Settings, catalogue: Catalogue, choice: tuple[Sequence[
             factory=True,
             ssl_context_factory=tls.context if tls else None,
             workers=settings.workers,
-            loop="uvloop",
+            loop="service.event_loop:TlsLoop" if tls else "uvloop",
             http="service.api.http:BoundedHttp",
             ws="service.api.websocket:BoundedWebSocket",
             ws_max_size=int(settings.max_frame_mb * 1e6),

@@ -71,7 +71,7 @@ class Workers(Multiprocess):
     failed = False
 
     def run(self) -> None:
-        """Serve until SIGTERM or Ctrl-C, or until no worker can start. None is left, whatever this raises."""
+        """Serve until SIGTERM or Ctrl-C, or until no worker can start. Leaves no worker behind, also when it raises."""
         try:
             super().run()
         finally:
@@ -153,7 +153,9 @@ class Workers(Multiprocess):
         process.join()
         mark_process_dead(process.pid)  # type: ignore[no-untyped-call]  # its gauges would count for ever
         if process.exitcode == STARTUP_FAILURE and not self._served:
-            log.error("worker %s could not start, and the next one could not either", process.pid)
+            log.error(
+                "worker %s could not start; the server ends, as another one would fail in the same way", process.pid
+            )
             self.failed = True
             self.should_exit.set()
             return
@@ -219,7 +221,7 @@ def end_with_supervisor(patience: float) -> None:
 
     def watch() -> None:
         supervisor.join()  # a pipe tells, which the supervisor holds for as long as it lives
-        log.error("the supervisor is gone, and so will be this worker")
+        log.error("the supervisor is gone, and this worker ends")
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(patience)
         os._exit(1)

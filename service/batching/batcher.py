@@ -309,18 +309,18 @@ class Batcher(Generic[T, R]):
         self._on_loop(partial(_deliver, jobs, outcomes))
 
     def _left(self, worker: Worker[T, R]) -> None:
-        """The last act of a worker's thread. It must be heard of: the thread tries for as long as there is a loop."""
+        """Report the end of a worker's thread to the event loop; on that thread. Retries until the loop takes it."""
         while True:
             try:
                 self._on_loop(partial(self._worker_left, worker))
-            except Exception:  # noqa: BLE001 - out of memory, most likely; nothing can be logged for certain
+            except Exception:  # noqa: BLE001 - most likely there is no memory, for a log line neither
                 time.sleep(_RETRY_S)
             else:
                 return
 
     def _worker_left(self, worker: Worker[T, R]) -> None:
         self._dispatcher.end(worker.index)
-        if worker.undelivered is None:  # it ended while it took some: whichever these are, they wait no longer
+        if worker.undelivered is None:  # it ended while it took work, and nobody knows which items it took
             self._fail_all(ClosedError(f"a worker of {self.name} failed while it took work"))
         for job in worker.undelivered or ():
             job.ticket.fail(RunError(f"a worker of {self.name} failed, its log says why"))
@@ -328,7 +328,7 @@ class Batcher(Generic[T, R]):
         self._crew.replace(worker, self._workers_changed)
 
     def _workers_changed(self) -> None:
-        """A worker has to pause, or was started again: without any, nothing is accepted and nothing waits."""
+        """A worker has to pause, or was started again. Without any, refuse new items and fail those that wait."""
         if self._closed:
             return
         if self._crew.running:

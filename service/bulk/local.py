@@ -97,9 +97,9 @@ def _listen(line: Connection, tasks: SimpleQueue[Task]) -> None:
         while True:
             tasks.put(line.recv())
     except (EOFError, OSError):
-        pass  # there is nobody
+        pass  # the parent is gone
     finally:
-        os._exit(1)  # whatever else it was, no task would come any more
+        os._exit(1)  # after any other error, too: no task could arrive any more
 
 
 def _how(exitcode: int | None) -> str:

@@ -167,5 +167,5 @@ class FollowingProcess(asyncio.Protocol):
             self._patience = asyncio.get_running_loop().call_later(self._hang_after, self._give_up, self._hang_after)
 
     def _give_up(self, seconds: float) -> None:
-        log.error("process %d, which follows streams, gave no sign for %g s and is killed", self.pid, seconds)
+        log.error("process %d, which follows streams, gave no reply for %g s and is killed", self.pid, seconds)
         self.kill()

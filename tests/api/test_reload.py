@@ -170,6 +170,7 @@ def test_with_a_certificate_plain_http_gets_no_answer(catalogue: Path, tmp_path:
     both.write_text(certificate.read_text() + key.read_text())
     environment = {"tls_certificate": both}
     with ServerProcess("--model", "tiny", catalogue=catalogue, environment=environment, trusted=certificate) as server:
+        silent = socket.create_connection((server.host, server.port))
         with socket.create_connection((server.host, server.port)) as plain:
             plain.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
             assert not plain.recv(1000).startswith(b"HTTP/1.1 200")
@@ -181,6 +182,9 @@ def test_with_a_certificate_plain_http_gets_no_answer(catalogue: Path, tmp_path:
         ):
             pass
         assert httpx.get(f"{server.url}/livez", verify=server.verify).status_code == 200
+        with silent:  # it is closed before uvicorn's own minute is over
+            silent.settimeout(40)
+            assert silent.recv(1000) == b""
 
 
 @openssl
