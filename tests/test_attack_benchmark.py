@@ -127,6 +127,7 @@ def test_what_keeps_all_promises_misses_nothing() -> None:
         ({"files more": 25}, "25 files more afterwards"),
         ({"MB more": 101}, "101 MB more afterwards"),
         ({"attack": "slow_bodies", "attacker got": {"500": 2, "408": 1}}, "answered 500"),
+        ({"attack": "endless_url", "attacker got": {}}, "neither refused nor cut"),
         ({"attack": "h2c_upgrades", "attacker got": {"400": 2, "200": 1}}, "answered 400"),
     ],
 )

@@ -12,15 +12,25 @@ _BUSY = frozenset({"503", "429"})
 _LATE = frozenset({"408", "504"})
 _BROKEN = frozenset({"400", "413", "415", "422", "431"})
 _CLOSED = frozenset({"1001", "1002", "1008", "1009", "1013", "4400", "4408", "4409", "4422", "4429"})
+CUT = frozenset({"cut while sending", "closed without an answer"})
 
 
 @dataclass(frozen=True, slots=True)
 class Attack:
     """run: the attack itself. allowed: HTTP statuses and websocket close codes that it may get; being cut is always
-    right, and 5xx for the server's own failure never."""
+    right, and 5xx for the server's own failure never. endless: has no end, so the server must refuse or cut it."""
 
     run: Callable[[Attacker], None]
     allowed: frozenset[str]
+    endless: bool = False
+
+    def wrong(self, outcomes: Mapping[str, int]) -> list[str]:
+        """What is wrong with the outcomes of an attack, in words."""
+        statuses = {outcome for outcome in outcomes if outcome.isdigit()}
+        found = [f"answered {status}" for status in sorted(statuses - self.allowed)]
+        if self.endless and not any(outcome in self.allowed or outcome in CUT for outcome in outcomes):
+            found.append("neither refused nor cut")
+        return found
 
     @property
     def name(self) -> str:
@@ -94,7 +104,19 @@ _PARTS: tuple[tuple[frozenset[str], tuple[Callable[[Attacker], None], ...]], ...
     ),
 )
 
+_ENDLESS = frozenset(
+    {
+        requests.endless_header,
+        requests.endless_headers,
+        requests.endless_url,
+        requests.endless_method,
+        requests.endless_trailers,
+        requests.endless_chunk_extension,
+    }
+)
+
 ATTACKS: Mapping[str, Attack] = {
-    attack.name: attack for attack in (Attack(run, allowed) for allowed, runs in _PARTS for run in runs)
+    attack.name: attack
+    for attack in (Attack(run, allowed, run in _ENDLESS) for allowed, runs in _PARTS for run in runs)
 }
 """In the order in which the benchmark runs them."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tests.benchmarks.attacks.deployments import LIMIT
-from tests.benchmarks.attacks.listing import ATTACKS
+from tests.benchmarks.attacks.listing import ATTACKS, Attack
 from tests.benchmarks.attacks.measure import FILES, MEMORY, THREADS
 from tests.benchmarks.report import Row
 
@@ -48,15 +49,15 @@ def missed(row: Row) -> list[str]:
     for name, bound in (("files more", FILES), ("threads more", THREADS), ("MB more", MEMORY / 1e6)):
         if row[name] is not None and row[name] > bound:
             found.append(f"{row[name]} {name} afterwards")
-    if wrong := {outcome for outcome in row["attacker got"] if outcome.isdigit()} - _right(row):
-        found.append(f"answered {', '.join(sorted(wrong))}")
-    return found
+    return [*found, *_attack(row).wrong(row["attacker got"])]
 
 
-def _right(row: Row) -> frozenset[str]:
-    """The statuses that an attack may get."""
-    allowed = ATTACKS[row["attack"]].allowed
-    return allowed if row["way"] == "direct" or allowed == {"200"} else allowed | _OF_HAPROXY
+def _attack(row: Row) -> Attack:
+    """The attack of a measurement, with the answers that are right there."""
+    attack = ATTACKS[row["attack"]]
+    if row["way"] == "direct" or attack.allowed == {"200"}:
+        return attack
+    return replace(attack, allowed=attack.allowed | _OF_HAPROXY)
 
 
 _COLUMNS = (
