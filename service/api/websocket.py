@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from uvicorn._types import ASGIReceiveEvent
+from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
@@ -87,6 +88,12 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             else:
                 self.transport.resume_reading()
         return message
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """The application sends a message, which may be too late."""
+        if self.close_sent:
+            raise ClientDisconnected
+        await super().send(message)
 
     def _parse_later(self) -> None:
         if not self._waits:
