@@ -8,7 +8,10 @@ from collections.abc import Callable, Sequence
 
 from service.client.errors import UnavailableError
 
-_FIRST_S, _LONGEST_S = 0.05, 1.0
+_LOST_S = (0.05, 1.0)
+"""The first and the longest pause where a server was lost."""
+_REFUSED_S = (0.2, 5.0)
+"""The same where a server has refused or failed: it is there, and to ask again at once would add to its load."""
 
 
 class Attempts:
@@ -41,8 +44,14 @@ class Attempts:
         """Seconds until it is too late."""
         return self._began + self._seconds - self._clock()
 
-    def failed(self, why: str, retry_after: float = 0.0) -> float:
-        """Seconds to wait before the next try. retry_after: what the server has asked for.
+    def restart(self, pauses: bool) -> None:
+        """Begin the time for tries anew, as the last one led to something. pauses: the next one is short again."""
+        self._began = self._clock()
+        if pauses:
+            self._failed = 0
+
+    def failed(self, why: str, retry_after: float = 0.0, *, refused: bool = False) -> float:
+        """Seconds to wait before the next try. retry_after: what the server has asked for. refused: it has answered.
 
         Raises UnavailableError where that would be too late.
         """
@@ -51,7 +60,8 @@ class Attempts:
         if rounds == 0:
             delay = 0.0  # another server has not refused yet
         else:
-            longest = min(_LONGEST_S, _FIRST_S * 2.0 ** min(rounds - 1, 10))
+            first, most = _REFUSED_S if refused else _LOST_S
+            longest = min(most, first * 2.0 ** min(rounds - 1, 10))
             delay = max(retry_after, longest * (0.5 + self._chance() / 2))
         if delay >= self.left:
             raise UnavailableError(f"no answer within {self._seconds:g} s; the last of {self._failed} tries: {why}")

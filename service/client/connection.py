@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
@@ -27,14 +28,22 @@ _LARGEST = 64 * 2**20
 _PASSING_STATUS = (429, 500, 502, 503, 504)
 _PASSING_CODES = (1000, 1001, 1005, 1006, 1011, 1012, 1013, 4408, 4410, 4429)
 """After which a stream can go on: here later, or elsewhere."""
+_REFUSING_CODES = (1011, 1013, 4429)
+"""Of a server that is there: it has failed, is full, or has had too many streams begun."""
 
 
 class LostError(Exception):
-    """The connection is gone, or was not to be had; another may be. The message says why. code: of its close."""
+    """The connection is gone, or was not to be had; another may be. The message says why.
 
-    def __init__(self, why: str, code: int = 1006) -> None:
+    code: of its close. refused: the server is there, and wants to be left alone for a while. retry_after: seconds that
+    it has named for that.
+    """
+
+    def __init__(self, why: str, code: int = 1006, *, refused: bool = False, retry_after: float = 0.0) -> None:
         super().__init__(why)
         self.code = code
+        self.refused = refused
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +58,8 @@ class Picture:
 class Connection:
     """A websocket, from its handshake on.
 
-    leaving: the server goes down soon. quiet: no frame waits for a result. newest: number of the last frame sent.
-    why: the session that was asked for does not go on here.
+    leaving: the server goes down soon. useful: a frame got its result. quiet: no frame waits for a result.
+    newest: number of the last frame sent. why: the session that was asked for does not go on here.
     All raise LostError, or StreamEndedError for what another try would not change.
     """
 
@@ -60,9 +69,16 @@ class Connection:
         self.quiet.set()
         self.newest = -1
         self.why = ""
+        self.useful = False
+        self._began = time.monotonic()
         self._socket = socket
         self._sent: deque[tuple[int, int]] = deque()  # the server's number of a frame, and ours
         self._count = 0
+
+    @property
+    def age(self) -> float:
+        """Seconds since the handshake."""
+        return time.monotonic() - self._began
 
     @staticmethod
     async def open(url: str, headers: Mapping[str, str], session: str) -> Connection:
@@ -82,7 +98,9 @@ class Connection:
             status = error.response.status_code
             if status not in _PASSING_STATUS:
                 raise ProblemError(status, "", f"{url}/stream is no stream of Posewire's") from error
-            raise LostError(f"{url} answered {status}") from error
+            named = error.response.headers.get("Retry-After", "")
+            retry_after = float(named) if named.isdecimal() else 0.0
+            raise LostError(f"{url} answered {status}", refused=retry_after > 0, retry_after=retry_after) from error
         except (OSError, TimeoutError, InvalidHandshake) as error:
             raise LostError(f"{url}: {str(error) or type(error).__name__}") from error
         return Connection(socket)
@@ -117,6 +135,8 @@ class Connection:
             raise _lost(closed) from closed
         if message["type"] == "go_away":
             self.leaving.set()
+        elif message["type"] == "result":
+            self.useful = True
         return message
 
     def number(self, frame: int) -> int:
@@ -146,4 +166,6 @@ class Connection:
 def _lost(closed: ConnectionClosed) -> LostError | StreamEndedError:
     """What a close of the server's means."""
     code, reason = (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (1006, "the connection was lost")
-    return LostError(f"{code} {reason}".rstrip(), code) if code in _PASSING_CODES else StreamEndedError(code, reason)
+    if code not in _PASSING_CODES:
+        return StreamEndedError(code, reason)
+    return LostError(f"{code} {reason}".rstrip(), code, refused=code in _REFUSING_CODES)

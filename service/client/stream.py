@@ -15,6 +15,8 @@ from service.client.errors import ClientError
 from service.client.results import UNREADABLE, Gap, StreamResult, read_result
 
 _SILENT, _GONE = 4408, 4410
+_STEADY_S = 5.0
+"""A connection that lasted so long is replaced at once. After shorter ones there are pauses, ever longer."""
 _QUIET_S = 0.5
 """How long to wait for the last results of a server that goes down, before another goes on."""
 
@@ -49,11 +51,10 @@ class Stream:
     ) -> None:
         self.session = ""
         self.welcome: Mapping[str, Any] = {}
-        self._urls = urls
         self._headers = headers
         self._hello = {**hello, "timestamps": True}
-        self._patience = patience
         self._clock = clock
+        self._attempts = Attempts(urls, patience)
         self._token = ""
         self._count = 0
         self._answered = -1
@@ -71,6 +72,7 @@ class Stream:
 
     async def __aenter__(self) -> Self:
         """Connect. Raises ClientError where that cannot be done."""
+        self._attempts.restart(pauses=True)
         self._connection = await self._search()
         self._life = asyncio.create_task(self._live(self._connection), name="posewire-stream")
         return self
@@ -162,7 +164,7 @@ class Stream:
             try:
                 return await done.pop()
             except LostError as error:
-                return await self._reconnect(error)
+                return await self._reconnect(connection, error)
         finally:
             for task in tasks:
                 task.cancel()
@@ -201,33 +203,44 @@ class Stream:
     async def _leave(self, connection: Connection) -> Connection:
         """The connection that takes over from one whose server goes down, while that still serves."""
         await connection.leaving.wait()
+        await self._pause(connection, LostError("the server goes down"))
         successor = await self._search(predecessor=connection)
         if not self._kept:
             self._gap = Gap(0.0, kept=False, reason=successor.why)
         return successor
 
-    async def _reconnect(self, lost: LostError) -> Connection:
+    async def _pause(self, connection: Connection, lost: LostError) -> None:
+        """Wait before another connection is looked for. Raises UnavailableError where too many came to nothing."""
+        steady = connection.age >= _STEADY_S
+        if steady or connection.useful:
+            self._attempts.restart(pauses=steady)
+        if lost.refused or not steady:
+            await asyncio.sleep(self._attempts.failed(str(lost), lost.retry_after, refused=lost.refused))
+
+    async def _reconnect(self, old: Connection, lost: LostError) -> Connection:
         """The next connection after one that was lost; a stream that was idle waits until it is needed."""
         began = time.monotonic()
         while lost.code in (_SILENT, _GONE) and self._picture is None:
             self._changed.clear()
             await self._changed.wait()
+        await self._pause(old, lost)
         connection = await self._search()
         self._gap = Gap(time.monotonic() - began, self._kept, connection.why or str(lost))
         return connection
 
     async def _search(self, predecessor: Connection | None = None) -> Connection:
         """A connection, for which all servers are asked in turn. Raises ClientError where none is to be had."""
-        attempts = Attempts(self._urls, self._patience)
         while True:
             try:
-                return await self._connect(attempts.url, predecessor)
+                return await self._connect(self._attempts.url, predecessor)
             except UNREADABLE as error:
                 raise _unreadable(error) from error
             except LostError as error:
                 self._held = False
                 self._changed.set()
-                await asyncio.sleep(attempts.failed(str(error)))
+                hurry = predecessor is not None  # it serves only for a moment more
+                refused = error.refused and not hurry
+                await asyncio.sleep(self._attempts.failed(str(error), error.retry_after, refused=refused))
 
     async def _connect(self, url: str, predecessor: Connection | None) -> Connection:
         """A connection that was welcomed. predecessor: takes no more frames once the other is there."""

@@ -17,16 +17,14 @@ import dataclasses
 import math
 import struct
 import zlib
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import ormsgpack
 from numpy.typing import NDArray
-from pydantic import Field, Strict, TypeAdapter, ValidationError
 
 from engines.skeletons import SKELETONS
-from service.streams.memory import Memory
-from service.streams.tokens import MOST_IDS
+from service.streams.memory import MOST_IDS, Memory
 from service.tracking import TrackerState, TrackState
 from service.tracking.config import TrackerConfig
 from service.tracking.smoothing import Filtered, SmoothingState
@@ -38,6 +36,7 @@ _MAGIC, _VERSION, _SMOOTHED = b"PWTS", 1, 2
 _MOST = 10_000
 _MOST_TRACKS = TrackerConfig().max_tracks
 _MOST_HISTORY = 100
+_LONGEST_NAME = 64
 _SIDE = 1_000_000
 _FAR = 1e9
 """The largest coordinate, in pixels, and the largest speed, in pixels a second. Their squares fit float32."""
@@ -49,25 +48,6 @@ _ROUNDING = 1e-3
 """How far below 0 a mean of colours may be."""
 _COLUMNS = tuple(field.name for field in dataclasses.fields(TrackState))
 _FILTERED = tuple(field.name for field in dataclasses.fields(Filtered))
-
-_Text = Annotated[str, Strict(), Field(max_length=64)]
-_Id = Annotated[int, Strict(), Field(ge=1, le=MOST_IDS)]
-_Time = Annotated[float, Strict(), Field(ge=-_LATEST, le=_LATEST)]
-_Size = Annotated[int, Strict(), Field(ge=0, le=_SIDE)]
-_Keypoints = Annotated[int, Strict(), Field(ge=1, le=_MOST)]
-_History = Annotated[int, Strict(), Field(ge=1, le=_MOST_HISTORY)]
-_People = Annotated[int, Strict(), Field(ge=0, le=_MOST_TRACKS)]
-_Smoothed = Annotated[int, Strict(), Field(ge=1, le=_MOST)]
-_Share = Annotated[float, Strict(), Field(ge=-_SIDE, le=_SIDE)]
-_Visit = tuple[_Time, Annotated[bool, Strict()]]
-_Presence = tuple[_Id, _Time, tuple[_Visit | None, ...], tuple[tuple[_Share, _Share] | None, ...]]
-_Presences = Annotated[tuple[_Presence, ...], Field(max_length=_MOST)]
-_Tracker = tuple[_Text, _Id, Annotated[float, Strict()], _Size, _Size]
-_ABOUT: dict[int, TypeAdapter[Any]] = {
-    _VERSION: TypeAdapter(tuple[_Tracker, tuple[_People, _History, _Keypoints], _Text, _Presences]),
-    _SMOOTHED: TypeAdapter(tuple[_Tracker, tuple[_People, _History, _Keypoints], _Text, _Presences, _Smoothed]),
-}
-"""The msgpack array of each version."""
 
 
 class StateError(ValueError):
@@ -105,22 +85,27 @@ def unpack(data: bytes) -> Memory:
     if zlib.crc32(body) != checksum:
         raise StateError("the state is damaged: its checksum does not match")
     try:
-        about = _ABOUT[version].validate_python(ormsgpack.unpackb(body[:length]))
-        (skeleton, next_id, timestamp, width, height), shape, places, present, *smoothed = about
-        if skeleton not in SKELETONS or shape[2] != len(SKELETONS[skeleton]):
+        about = _list(ormsgpack.unpackb(body[:length]), least=5 if version == _SMOOTHED else 4)
+        skeleton, next_id, timestamp, width, height = _list(about[0], 5)
+        people, history, keypoints = shape = [_whole(value, 0, _MOST) for value in _list(about[1], 3)]
+        _whole(next_id, 1, MOST_IDS)
+        _whole(width, 0, _SIDE)
+        _whole(height, 0, _SIDE)
+        _whole(people, 0, _MOST_TRACKS)
+        _whole(history, 1, _MOST_HISTORY)
+        if type(skeleton) is not str or skeleton not in SKELETONS or keypoints != len(SKELETONS[skeleton]):
             raise ValueError("no skeleton has that name and so many keypoints")
+        if type(timestamp) is not float or type(about[2]) is not str or len(about[2]) > _LONGEST_NAME:
+            raise ValueError("the timestamp is no number, or the places have no name")
+        places, present, smoothed = about[2], _list(about[3], 0, _MOST), about[4:]
         arrays = _Arrays(body[length:])
         tracks = _tracks(arrays, *shape)
-        smoothing = _smoothing(arrays, smoothed[0], shape[2]) if smoothed else None
+        smoothing = _smoothing(arrays, _whole(smoothed[0], 1, _MOST), keypoints) if smoothed else None
         arrays.end()
         zones = ZonesState(tuple(map(_presence, present)))
         memory = Memory(TrackerState(skeleton, next_id, timestamp, width, height, tracks), zones, places, smoothing)
         _check(memory)
         return memory
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise StateError(f"the state is not what it says: {place}: {first['type']}") from None
     except ValueError as error:
         raise StateError(f"the state is not what it says: {error}") from error
 
@@ -162,9 +147,45 @@ def _plain(presence: Presence) -> tuple[object, ...]:
     return presence.id, presence.seen, visits, presence.places
 
 
-def _presence(plain: tuple[int, float, tuple[Any, ...], tuple[Any, ...]]) -> Presence:
-    number, seen, visits, places = plain
-    return Presence(number, seen, tuple(None if visit is None else Visit(*visit) for visit in visits), places)
+def _presence(plain: object) -> Presence:
+    number, seen, visits, places = _list(plain, 4)
+    return Presence(
+        _whole(number, 1, MOST_IDS),
+        _real(seen, _LATEST),
+        tuple(None if visit is None else _visit(visit) for visit in _list(visits, 0, _MOST)),
+        tuple(None if place is None else _point(place) for place in _list(places, 0, _MOST)),
+    )
+
+
+def _visit(plain: object) -> Visit:
+    since, dwelt = _list(plain, 2)
+    if type(dwelt) is not bool:
+        raise ValueError("a visit is no visit")
+    return Visit(_real(since, _LATEST), dwelt)
+
+
+def _point(plain: object) -> tuple[float, float]:
+    x, y = _list(plain, 2)
+    return _real(x, _SIDE), _real(y, _SIDE)
+
+
+def _list(value: object, least: int, most: int = 0) -> list[Any]:
+    """A list of `least` values, or up to `most` where that is more."""
+    if type(value) is not list or not least <= len(value) <= max(least, most):
+        raise ValueError("a list is missing, or of another length")
+    return value
+
+
+def _whole(value: object, least: int, most: int) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(f"a whole number from {least} to {most} is missing")
+    return value
+
+
+def _real(value: object, most: float) -> float:
+    if type(value) is not float or not -most <= value <= most:
+        raise ValueError(f"a number of at most {most:g} is missing")
+    return value
 
 
 def _check(memory: Memory) -> None:

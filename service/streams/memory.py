@@ -9,6 +9,9 @@ from service.tracking import TrackerState
 from service.tracking.smoothing import SmoothingState
 from service.tracking.zones import ZonesState
 
+MOST_IDS = 2**32 - 1
+"""The largest id that a resume token can name; a stream that has given more goes on, but is not resumed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from itsdangerous import BadSignature, TimestampSigner
 
+from service.streams.memory import MOST_IDS
+
 SESSION_BYTES = 12
 _PURPOSE = b"posewire resume token"
 _NEXT_ID, _SEQUENCE = struct.Struct(">I"), struct.Struct(">Q")
-MOST_IDS = 2**32 - 1
-"""The largest id that a token can name; a stream that has given more goes on, but is not resumed."""
 _KEYS = 3
 """How many keys are remembered; each but the newest is only read with."""
 

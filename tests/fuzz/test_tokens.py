@@ -7,7 +7,8 @@ import string
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.streams.tokens import MOST_IDS, Claim, TokenError, Tokens, new_session
+from service.streams.memory import MOST_IDS
+from service.streams.tokens import Claim, TokenError, Tokens, new_session
 from tests.fuzz.budget import fuzz
 
 TOKENS = Tokens("key", 30, lambda: 1e9)

@@ -25,6 +25,22 @@ def test_pauses_double_up_to_a_second() -> None:
     assert [tries.failed("lost") for _ in range(7)] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
 
 
+def test_pauses_are_longer_where_a_server_has_refused() -> None:
+    tries, _ = attempts("a", seconds=100.0)
+    pauses = [tries.failed("full", refused=True) for _ in range(7)]
+    assert pauses == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0])
+
+
+def test_after_a_success_the_time_begins_anew_and_pauses_only_where_asked() -> None:
+    tries, clock = attempts("a", seconds=3.0)
+    assert [tries.failed("lost") for _ in range(2)] == [0.05, 0.1]
+    clock.now += 2.9
+    tries.restart(pauses=False)
+    assert (tries.left, tries.failed("lost")) == (3.0, 0.2)
+    tries.restart(pauses=True)
+    assert tries.failed("lost") == 0.05
+
+
 def test_chance_spreads_those_that_lost_the_same_server() -> None:
     early, _ = attempts("a", chance=0.0)
     late, _ = attempts("a", chance=1.0)

@@ -6,8 +6,10 @@ import asyncio
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -242,6 +244,80 @@ def test_who_speaks_another_language_is_told_apart(said: str | bytes) -> None:
                 await AsyncClient(f"http://127.0.0.1:{port}").stream().__aenter__()
 
     asyncio.run(story())
+
+
+WELCOME = {"type": "welcome", "session": "s", "resumed": False, "token": "t"}
+RESULT = {"type": "result", "timestamp": 0.0, "age_ms": 1.0, "dropped": 0, "people": [], "width": 1, "height": 1}
+
+
+def met(code: int, *, welcomes: bool) -> tuple[list[float], Exception]:
+    """When a client comes to a server that ends every stream with this code, and how it gives up."""
+    times: list[float] = []
+
+    async def greet(stranger: ServerConnection) -> None:
+        times.append(time.monotonic())
+        await stranger.recv()
+        if welcomes:
+            await stranger.send(ormsgpack.packb(WELCOME))
+        await stranger.close(code, "no")
+
+    async def story() -> Exception:
+        async with serve(greet, "127.0.0.1", 0, subprotocols=[Subprotocol("posewire.msgpack.v1")]) as front:
+            port = next(iter(front.sockets)).getsockname()[1]
+            with pytest.raises(ClientError) as end:
+                await follow(AsyncClient(f"http://127.0.0.1:{port}", patience=2.0).stream(window=0))
+            return end.value
+
+    async def follow(opened: Stream) -> None:
+        async with opened as stream:
+            while len(times) < 100:
+                await stream.ask(b"picture")
+
+    return times, asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("code", "welcomes"), [(1001, True), (1011, True), (1011, False), (1013, False), (4429, False)]
+)
+def test_a_server_that_only_fails_is_asked_ever_more_rarely_and_then_no_more(code: int, welcomes: bool) -> None:
+    times, end = met(code, welcomes=welcomes)
+    assert isinstance(end, UnavailableError)
+    assert "no" in str(end)
+    assert 2 <= len(times) <= 10
+    pauses = [later - earlier for earlier, later in pairwise(times)]
+    assert pauses[-1] > 0.2
+
+
+@pytest.mark.parametrize("code", [1008, 4401, 4404, 4409, 4422])
+@pytest.mark.parametrize("welcomes", [False, True])
+def test_what_another_try_would_not_change_is_not_tried_again(code: int, welcomes: bool) -> None:
+    times, end = met(code, welcomes=welcomes)
+    assert isinstance(end, StreamEndedError)
+    assert end.code == code
+    assert len(times) == 1
+
+
+def test_a_server_that_fails_after_each_result_is_not_asked_in_a_hurry() -> None:
+    async def ask(times: list[float]) -> None:
+        async def greet(stranger: ServerConnection) -> None:
+            times.append(time.monotonic())
+            await stranger.recv()
+            await stranger.send(ormsgpack.packb(WELCOME))
+            await stranger.recv()
+            await stranger.send(ormsgpack.packb(RESULT | {"frame": 0, "token": "t"}))
+            await stranger.close(1011, "no")
+
+        async with serve(greet, "127.0.0.1", 0, subprotocols=[Subprotocol("posewire.msgpack.v1")]) as front:
+            port = next(iter(front.sockets)).getsockname()[1]
+            async with AsyncClient(f"http://127.0.0.1:{port}", patience=10).stream(window=0) as stream:
+                for _ in range(5):
+                    assert (await stream.ask(b"picture")).problem == ""
+
+    times: list[float] = []
+    asyncio.run(ask(times))
+    pauses = [later - earlier for earlier, later in pairwise(times[:5])]
+    assert pauses[0] > 0.1
+    assert pauses[3] > 0.8
 
 
 def test_a_consumer_that_is_slow_finds_the_present(server: ServerProcess, jpeg: bytes) -> None:

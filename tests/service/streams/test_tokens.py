@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from service.streams.tokens import MOST_IDS, Claim, TokenError, Tokens, new_session
+from service.streams.memory import MOST_IDS
+from service.streams.tokens import Claim, TokenError, Tokens, new_session
 
 
 class Clock:
