@@ -47,6 +47,12 @@ class _Command(click.Group):
                 click.echo(f"Error: {what}: {error.strerror or 'it is closed'}", err=True)
             give_up_output()
             sys.exit(1)
+        finally:
+            try:
+                if sys.stdout is not None:
+                    sys.stdout.flush()
+            except OSError:
+                give_up_output()  # it was told of; Python would complain once more
 
     def invoke(self, ctx: click.Context) -> Any:
         """See click.Group."""

@@ -9,11 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from engines.build.flavour import NoTensorRTError
 from engines.build.manifest import PlanFile
 from engines.catalogue import Catalogue, CatalogueError, Model
 from engines.cores import core_limit, usable_cores
 from engines.families import Detector, Estimator, Finder, Flips, Reads, open_detector, open_estimator, open_finder
 from engines.fetching import Progress
+from engines.files import shown
 from engines.poses import Poses, Region
 from engines.runtimes import Runtime
 from engines.runtimes.base import Arrays
@@ -38,6 +40,8 @@ _CLOSE_S = 6.0
 
 AnyBatcher = Batcher[Any, Any]
 """A Batcher whose items do not matter here."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +125,8 @@ def open_serving(
 
     A network that two models share is opened once and has one queue. why: how the first was chosen.
     repeatable: compute on one core, and let groups `in_step` through, which get the same to the last bit each time.
-    Raises CatalogueError, UnknownModelError, FetchError, NoTensorRTError where that is to run the networks and cannot,
-    and, for a graph that cannot be compiled, RuntimeError.
+    Raises CatalogueError (also for a graph that cannot be read or compiled), UnknownModelError, FetchError,
+    NoTensorRTError where that is to run the networks and cannot.
     """
     models = [servable(catalogue[name]) for name in dict.fromkeys(names)]
     detectors = {m.detector: open_detector(catalogue[m.detector]) for m in models if m.detector is not None}
@@ -136,7 +140,18 @@ def open_serving(
     networks = Networks(settings, choose_backend(settings.backend), threads=threads, repeatable=repeatable)
 
     def open_one(name: str) -> Runtime:
-        return networks.open(catalogue[name], roles[name].outputs)
+        try:
+            return networks.open(catalogue[name], roles[name].outputs)
+        except (CatalogueError, NoTensorRTError):
+            raise
+        except ValueError as error:
+            raise CatalogueError(f"{name}: {error}") from error
+        except RuntimeError as error:  # of OpenVINO or torch, whose words are about their own sources
+            _log.debug("%s: %s", name, error)
+            graph = shown(catalogue[name].fetch())
+            raise CatalogueError(
+                f"{name}: {graph} cannot be run; it is damaged, or its input or outputs are not as the catalogue says"
+            ) from error
 
     with ThreadPoolExecutor(thread_name_prefix="posewire-open") as pool:
         runtimes = dict(zip(roles, pool.map(open_one, roles), strict=True))

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from engines.catalogue import Catalogue
+from engines.files import shown
 from engines.poses import Poses
 from service import __version__
 from service.config import Settings
@@ -161,7 +162,7 @@ class _Sink:
                 self._video = opening.enter_context(VideoWriter(out, task.out.suffix, info, task.source))
             if poses is not None and task.poses is not None:
                 opening.enter_context(_writing(task.poses))
-                about = video_document(task.source.name, info, served)
+                about = video_document(shown(task.source.name), info, served)
                 self._poses = opening.enter_context(FramesFile(poses, task.poses.suffix, about))
             self._closing = opening.pop_all()
 

@@ -131,9 +131,8 @@ def _failure(url: str, error: httpx.HTTPError | httpx.InvalidURL, connect_timeou
             why = re.sub(r"^\[Errno -?\d+\] ", "", str(error))
             return FetchError(f"{host} could not be reached: {why}", _NETWORK)
         case httpx.TransportError():
-            return FetchError(
-                f"the download from {host} broke off ({type(error).__name__})", "start it again: it goes on from there"
-            )
+            why = f"nothing came for {READ_TIMEOUT:g} s" if isinstance(error, httpx.TimeoutException) else "it was cut"
+            return FetchError(f"the download from {host} broke off: {why}", "start it again: it goes on from there")
         case _:
             why = (
                 "too many redirects" if isinstance(error, httpx.TooManyRedirects) else "it is no URL that can be asked"

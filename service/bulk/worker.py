@@ -75,7 +75,9 @@ class ShardWorker:
             self._serving = open_serving(load(), [job.model], settings, repeatable=True)
         except UnreadableError as error:
             raise BulkError(f"{shown(job.root)} {error}") from error
-        except (CatalogueError, FetchError, UnknownModelError, RuntimeError, ValueError) as error:
+        except CatalogueError as error:
+            raise BulkError(str(error)) from error
+        except (FetchError, UnknownModelError, RuntimeError, ValueError) as error:
             raise BulkError(f"model {job.model}: {error}") from error
         with _writing(job.folder):
             agree(job.folder, self._serving.runtimes)

@@ -56,7 +56,7 @@ class JointFrame:
     def distances(self) -> Doubles:
         """(N, M, 15) distances in head sizes; infinite where either joint is missing."""
         apart = self.truth.keypoints[:, None].astype(np.float64) - self.found.keypoints[None]
-        both = self.truth.keypoint_scores[:, None] * self.found.keypoint_scores[None] > 0
+        both = (self.truth.keypoint_scores[:, None] > 0) & (self.found.keypoint_scores[None] > 0)
         return np.where(both, np.hypot(apart[..., 0], apart[..., 1]) / self.head_sizes[:, None, None], np.inf)
 
 

@@ -18,6 +18,8 @@ from service.formats.errors import FormatError
 T = TypeVar("T", int, str)
 
 _LARGEST_FILE = 2 << 30
+_LARGEST = 1e15
+"""No pixel, second or score is beyond it, and the square of one still fits into single precision."""
 _OTHER_FILES = {
     b"\x1f\x8b": "compressed by gzip; unpack it first",
     b"PK\x03\x04": "a zip archive; unpack it first",
@@ -151,8 +153,8 @@ class Node:
                 found = found.astype(np.float32).reshape(shape)
         except (ValueError, TypeError):
             raise self.error(f"must be {_shape(shape)}, not {_kind(self.value)}") from None
-        if not np.isfinite(found).all():
-            raise self.error("must be finite numbers that single precision has, up to 3.4e38")
+        if not (np.abs(found) <= _LARGEST).all():
+            raise self.error(f"must be finite numbers up to {_LARGEST:g}")
         return found
 
 

@@ -345,3 +345,53 @@ def test_a_folder_of_real_models(tmp_path: Path) -> None:
     model = catalogue.load([own], tmp_path / "cache")["tinypose"]
     assert model.cached
     assert model.fetch().samefile(WEIGHTS / "tinypose_256x192" / "model.xml")
+
+
+_MINE = """[models.mine]
+role = "estimator"
+family = "heatmap"
+skeleton = "coco-17"
+source = { kind = "file", path = "PATH" }
+input = { width = 64, height = 64 }
+"""
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "mine.toml").write_bytes(_MINE.encode(encoding))
+    assert "mine" in catalogue.load([tmp_path / "mine.toml"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (_MINE.replace("PATH", "~nobody-of-this-name/a"), "source path: is '~nobody-of-this-name/a'; there is no such"),
+        (_MINE.replace("PATH", "a\\u0000"), "source path: is "),
+        ("x = " + "[" * 5000, "is not a catalogue (its lists or tables are nested too deep)"),
+        ("a = 1\nb = ", "is not TOML (see "),
+        (b"a = '\xff'", "is not TOML (it is not UTF-8 from byte 5 on)"),
+    ],
+)
+def test_odd_catalogues_are_one_line(tmp_path: Path, content: str | bytes, says: str) -> None:
+    (tmp_path / "mine.toml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(CatalogueError) as caught:
+        catalogue.load([tmp_path / "mine.toml"], tmp_path)
+    assert says in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "."])
+def test_what_is_no_file_is_no_catalogue(path: str, tmp_path: Path) -> None:
+    with pytest.raises(CatalogueError, match="cannot be read"):
+        catalogue.load([Path(path)], tmp_path)
+
+
+def test_a_user_without_a_home_is_told_to_name_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "XDG_CACHE_HOME", "POSEWIRE_MODELS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 4_000_000)
+    with pytest.raises(CatalogueError, match="no home folder for models; name one in POSEWIRE_MODELS"):
+        catalogue.load([])
+    monkeypatch.setenv("POSEWIRE_MODELS", "~nobody-of-this-name")
+    with pytest.raises(CatalogueError, match="POSEWIRE_MODELS names '~nobody-of-this-name'"):
+        catalogue.load([])

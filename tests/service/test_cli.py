@@ -122,6 +122,20 @@ def test_a_broken_catalogue_is_named(folder: Path, tmp_path: Path) -> None:
     assert "mine.toml" in done.stderr
 
 
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x08\x07\x12\x00"])
+def test_a_graph_that_is_damaged_is_named(folder: Path, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bad.onnx").write_bytes(content)
+    (tmp_path / "mine.toml").write_text(
+        '[models.bad]\nrole = "estimator"\nfamily = "heatmap"\nskeleton = "coco-17"\n'
+        'source = { kind = "file", path = "bad.onnx" }\ninput = { width = 192, height = 256 }\n'
+    )
+    done = posewire(folder, "image", "0.jpg", "--model", "bad", POSEWIRE_CATALOGUE=str(tmp_path / "mine.toml"))
+    assert done.returncode == 1
+    *_, line = done.stderr.splitlines()  # before it, libraries of OpenVINO may complain
+    assert line.startswith(f"Error: bad: {tmp_path}/bad.onnx cannot be run; it is damaged, or its input")
+    assert "Traceback" not in done.stderr
+
+
 def test_help_says_of_every_command_what_it_does_in_a_whole_line(folder: Path) -> None:
     assert "..." not in posewire(folder, "--help").stdout.partition("Commands:")[2]
 

@@ -84,3 +84,38 @@ def test_what_is_no_text_is_named(tmp_path: Path) -> None:
         read_table(path)
     with pytest.raises(FormatError, match="No such file"):
         read_table(tmp_path / "nowhere.csv")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.csv").write_bytes(csv_table([("ö", two_people())]).encode(encoding))
+    assert [frame.name for frame in read_table(tmp_path / "a.csv").frames] == ["ö"]
+
+
+@pytest.mark.parametrize(
+    ("images", "says"),
+    [
+        (("a", "a"), "line 36: person '0' of 'a' was there before"),
+        (("a", "b", "a"), "person '0' of 'a' was there before"),
+    ],
+)
+def test_rows_that_come_twice_are_named(tmp_path: Path, images: tuple[str, ...], says: str) -> None:
+    (tmp_path / "a.csv").write_text(csv_table([(name, two_people()) for name in images]))
+    with pytest.raises(FormatError, match=says):
+        read_table(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        (",nose,", ",nose,x,", "line 2: must have 8 cells"),
+        (",nose,", ",", "line 2: must have 8 cells"),
+        ("a,0,,", "a,0,1.5,", "must have a whole number where it has '1.5'"),
+        ("a,0,,", "a,0,nan,", "must have numbers below"),
+        ("nose", "no\0se", "."),
+    ],
+)
+def test_cells_that_are_wrong_are_named(tmp_path: Path, before: str, after: str, says: str) -> None:
+    (tmp_path / "a.csv").write_text(csv_table([("a", two_people())]).replace(before, after))
+    with pytest.raises(FormatError, match=says):
+        read_table(tmp_path / "a.csv")
