@@ -70,6 +70,11 @@ class Lease:
         self._quota = quota
         self._client = client
 
+    @property
+    def client(self) -> str:
+        """Who holds it."""
+        return self._client
+
     def grow(self, amount: int) -> None:
         """Hold so much more, or less where it is negative. Raises QuotaExceededError, and holds what it held."""
         self._quota._change(self._client, amount)

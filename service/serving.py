@@ -21,9 +21,10 @@ from engines.skeletons import Skeleton
 from service.backends import Networks, choose_backend
 from service.batching import Batcher, Observer, SteppedBatcher
 from service.config import Settings
-from service.decoding import Decoder
+from service.decoding import Decoder, decoder_pool
 from service.entrance import Entrance
 from service.imaging.decode import Limits
+from service.memory import memory_limit
 from service.pipelines import Pipeline, TopDown
 from service.plans import PlanBuilder, PlanStatus
 from service.stages import NetworkStage, Result
@@ -55,6 +56,7 @@ class Serving:
     runtimes: Mapping[str, Runtime]
     plan_statuses: Mapping[str, PlanStatus]
     plans: PlanBuilder
+    decoder: Decoder | None = None
 
     @property
     def default(self) -> ServedModel:
@@ -80,7 +82,9 @@ class Serving:
         return status.state == "failed"
 
     def release(self) -> None:
-        """Let idle networks give back the memory that they keep for the next batch; blocks for some milliseconds."""
+        """Let idle networks and decoders give back the memory that they keep; blocks for some milliseconds."""
+        if self.decoder is not None:
+            self.decoder.release()
         for runtime in self.runtimes.values():
             runtime.release()
 
@@ -88,6 +92,8 @@ class Serving:
         """Finish what was accepted within `drain_seconds`, then stop the threads and free the networks."""
         await asyncio.to_thread(self.plans.close)
         await asyncio.gather(*(batcher.close(drain_seconds) for batcher in self.batchers))
+        if self.decoder is not None:
+            await asyncio.to_thread(self.decoder.pool.close)
         for runtime in self.runtimes.values():
             await asyncio.to_thread(runtime.close)
 
@@ -133,7 +139,10 @@ def open_serving(
     for runtime in runtimes.values():
         runtime.release()  # while one was compiled, the others could not give back all
     queues = _Queues(settings, observer, SteppedBatcher if repeatable else Batcher)
-    decoder = Decoder(image_limits(settings), usable_cores(settings.workers), queues.open)
+    limits, cores = image_limits(settings), usable_cores(settings.workers)
+    # No picture shall fail in one run and not in another because the machine is busier.
+    processes = decoder_pool(limits, memory_limit() // settings.workers, cores, patience=10 if repeatable else 1)
+    decoder = Decoder(limits, cores, queues.open, processes, share=settings.client_share)
     views = Views(settings.crops)
 
     def look(name: str, runtime: Runtime) -> View:
@@ -171,7 +180,7 @@ def open_serving(
         runtimes[name] = networks.open_plan(plan, roles[name].outputs)
         stages[name].switch(runtimes[name], look(name, runtimes[name])).close()
 
-    return Serving(served, queues.opened, runtimes, networks.statuses, PlanBuilder(networks.tasks(take_over)))
+    return Serving(served, queues.opened, runtimes, networks.statuses, PlanBuilder(networks.tasks(take_over)), decoder)
 
 
 class _Queues:
@@ -185,15 +194,13 @@ class _Queues:
 
     def open(self, run: Callable[[Sequence[Any]], Sequence[Any]], name: str, **options: Any) -> AnyBatcher:
         settings = self._settings
-        batcher = self._kind(
-            run,
-            name=name,
-            max_delay=settings.max_delay_ms / 1000,
-            max_queue=settings.max_queue,
-            hang_after=settings.hang_seconds,
-            observer=self._observer,
-            **options,
-        )
+        usual: dict[str, Any] = {
+            "max_delay": settings.max_delay_ms / 1000,
+            "max_queue": settings.max_queue,
+            "hang_after": settings.hang_seconds,
+            "observer": self._observer,
+        }
+        batcher = self._kind(run, name=name, **(usual | options))
         self.opened.append(batcher)
         return batcher
 

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from engines.poses import Poses
 from engines.skeletons import SKELETONS
 from service.api.examples import json_body
+from service.api.held import HeldResponse
 from service.api.images import RAW_TYPES, Upload, read_upload
 from service.api.problems import ProblemError, bad_parameter, problem_of
 from service.api.schemas import PoseQuery, PoseResult, Problem, ProblemEntry
@@ -26,9 +27,9 @@ from service.batching import Priority
 from service.formats.coco import coco_results
 from service.formats.openpose import openpose_document
 from service.formats.people import people_list
-from service.imaging.drawn import drawn
 from service.pipelines import Estimate, estimate_all
-from service.serving import ServedModel, image_limits
+from service.quota import Lease
+from service.serving import ServedModel
 from service.stages import Ask
 
 router = APIRouter()
@@ -81,7 +82,8 @@ async def answer(server: ServerState, request: Request) -> Response:
     query = read_query(request.scope["query_string"])
     served = server.find_model(query.model)
     deadline = arrived + (query.timeout_ms or server.settings.timeout_ms) / 1000
-    ask = _ask(request, query, server, deadline)
+    lease = server.memory.take(request.scope["state"]["client"], 0)
+    ask = _ask(request, query, server, deadline, lease)
     if server.pending:
         served.pipeline.test(ask)  # before the body is read
     if server.pending >= server.settings.max_requests:
@@ -93,9 +95,16 @@ async def answer(server: ServerState, request: Request) -> Response:
         picture = _wanted_picture(request.headers.get("accept", ""))
         if picture and upload.several:
             raise ProblemError("bad-parameter", f"{picture} is drawn of one image only; send one, or accept JSON")
-        with served.pipeline.admit(ask, images=len(upload.images)) as admitted:
+        entry = served.pipeline.admit(ask, len(upload.images), data=upload.images, draw=bool(picture))
+        with entry as admitted:
             work = _answer(server, served, query, admitted, upload, picture, arrived)
-            return await _unless_client_leaves(request, work)
+            response = await _unless_client_leaves(request, work)
+        if not isinstance(response, HeldResponse):
+            lease.release()
+        return response
+    except BaseException:
+        lease.release()
+        raise
     finally:
         server.pending -= 1
         server.answered += 1
@@ -117,7 +126,7 @@ _remember_query = lru_cache(256)(_read_query)
 """Clients send the same few queries again and again."""
 
 
-def _ask(request: Request, query: PoseQuery, server: ServerState, deadline: float) -> Ask:
+def _ask(request: Request, query: PoseQuery, server: ServerState, deadline: float, lease: Lease) -> Ask:
     settings = server.settings
     return Ask(
         client=request.scope["state"]["client"],
@@ -125,6 +134,7 @@ def _ask(request: Request, query: PoseQuery, server: ServerState, deadline: floa
         deadline=deadline,
         max_people=min(query.max_people or settings.max_people, settings.max_people),
         min_score=query.min_score,
+        lease=lease,
     )
 
 
@@ -139,15 +149,16 @@ async def _answer(
 ) -> Response:
     if not upload.several:
         try:
-            estimate = await served.pipeline.image(upload.images[0], ask)
+            estimate = await served.pipeline.image(upload.images[0], ask, whole=bool(picture))
         except Exception as error:
             raise _problem(server, error) from error
         if not picture:
             return _json(_entry(server, served, query, estimate, 0, arrived))
-        limits = image_limits(server.settings)
-        content = await asyncio.to_thread(drawn, upload.images[0], limits, estimate.poses, picture)
-        _count(server, {**estimate.timing.parts(), "serialise": 0.0}, estimate.poses)
-        return Response(content, media_type=picture)
+        content, drawing = await served.pipeline.draw(estimate, picture, ask)
+        seconds = estimate.timing.parts()
+        seconds["queue"] += drawing.queue
+        _count(server, {**seconds, "serialise": drawing.prepare}, estimate.poses)
+        return HeldResponse(content, picture, ask.lease)
     outcomes = await estimate_all(served.pipeline, upload.images, ask)
     entries = [
         _entry(server, served, query, outcome, index, arrived)

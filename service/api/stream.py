@@ -136,7 +136,7 @@ async def _serve(server: ServerState, socket: WebSocket, channel: SocketChannel)
     encoding = SUBPROTOCOLS[known] if known else message.format or "json"
     if message.format not in (None, encoding):
         raise StreamError(CloseCode.BAD_HELLO, f"format: {message.format} contradicts the subprotocol {known}")
-    await _run(server, channel, served, message.checked(), encoding)
+    await _run(server, channel, served, client, message.checked(), encoding)
 
 
 async def _hello(server: ServerState, socket: WebSocket, channel: SocketChannel) -> HelloMessage:
@@ -164,7 +164,7 @@ def _headers(socket: WebSocket, hello: HelloMessage) -> Mapping[str, str]:
 
 
 async def _run(
-    server: ServerState, channel: SocketChannel, served: ServedModel, hello: Hello, encoding: Encoding
+    server: ServerState, channel: SocketChannel, served: ServedModel, client: str, hello: Hello, encoding: Encoding
 ) -> None:
     settings, streams = server.settings, server.streams
     native = served.skeleton
@@ -175,6 +175,7 @@ async def _run(
         priority=Priority.LIVE,
         max_people=min(hello.max_people or settings.max_people, settings.max_people),
         min_score=hello.min_score,
+        lease=server.memory.take(client, 0),
     )
     memory = beginning.memory
     server.metrics.streams.began(token=bool(hello.resume), resumed=memory is not None)
