@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -19,6 +18,7 @@ from service.imaging.decoded import reduced
 from service.imaging.decoder_pool import DecoderPool
 from service.imaging.decoder_process import Bounds, DecoderEndedError, DecoderProcess
 from service.imaging.encode import encode
+from service.imaging.errors import ImageError
 from service.imaging.jpeg import JpegFile, UnusualJpegError
 from service.imaging.kinds import IMAGES
 from service.imaging.overlay import draw
@@ -212,41 +212,57 @@ class Decoder:
             done.result(self.pool.bounds.wall_seconds)
 
         job = _ProcessJob(kind, data, needs, whole, reserve)
-        async with self._turn(ask):
-            try:
-                return await _submit(self.processes, job, ask)
-            except DecoderEndedError as error:
-                raise OverloadedError(str(error), reason="decoder", retry_after_s=1.0) from error
-            except BaseException:  # its client has left, or its deadline passed: the process shall serve others
-                job.abandoned = True
-                loop.call_later(_GRACE_S, job.kill)
-                raise
+        leave = await self._take_turn(ask)
 
-    @asynccontextmanager
-    async def _turn(self, ask: Ask) -> AsyncIterator[None]:
-        """Wait until this client uses less than its share of the processes. Raises DeadlineExceededError."""
+        def end() -> None:
+            job.kill()
+            leave()
+
+        try:
+            result = await _submit(self.processes, job, ask)
+        except (ImageError, OverloadedError):
+            leave()
+            raise
+        except DecoderEndedError as error:
+            leave()
+            raise OverloadedError(str(error), reason="decoder", retry_after_s=1.0) from error
+        except BaseException:  # its client has left, or its deadline passed: the process shall serve others
+            job.abandoned = True
+            loop.call_later(_GRACE_S, end)
+            raise
+        leave()
+        return result
+
+    async def _take_turn(self, ask: Ask) -> Callable[[], None]:
+        """Wait until this client uses less than its share of the processes. Returns what gives the turn back.
+
+        Raises DeadlineExceededError.
+        """
         if ask.admitted:  # its caller bounds what is under way
-            yield
-            return
+            return lambda: None
         client = ask.client if ask.lease is None else ask.lease.client
         turn = self._turns.setdefault(client, _Turn(asyncio.Semaphore(self._most_per_client)))
         turn.users += 1
-        try:
-            try:
-                async with asyncio.timeout(None if ask.deadline is None else ask.deadline - time.monotonic()):
-                    await turn.room.acquire()
-            except TimeoutError as error:
-                raise DeadlineExceededError(
-                    "the deadline passed while other images of this client were decoded"
-                ) from error
-            try:
-                yield
-            finally:
-                turn.room.release()
-        finally:
+
+        def forget() -> None:
             turn.users -= 1
             if not turn.users:
                 del self._turns[client]
+
+        def leave() -> None:
+            turn.room.release()
+            forget()
+
+        try:
+            async with asyncio.timeout(None if ask.deadline is None else ask.deadline - time.monotonic()):
+                await turn.room.acquire()
+        except TimeoutError as error:
+            forget()
+            raise DeadlineExceededError("the deadline passed behind other images of this client") from error
+        except BaseException:
+            forget()
+            raise
+        return leave
 
     def _decode_others(self, jobs: Sequence[_ProcessJob]) -> Sequence[DecodedImage]:
         return [self._decode_other(job) for job in jobs]

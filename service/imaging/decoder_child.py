@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from service.imaging.errors import ImageError, ImageTooLargeError
+from service.imaging.errors import ImageError, ImageTooLargeError, corrupt
 from service.imaging.limits import Limits
 from service.imaging.pillow import PillowFile
 from service.imaging.wire import receive, receive_document, send_document
@@ -27,7 +27,7 @@ _NICE = 10
 _GO = b"+"
 
 
-class _Answered(Exception):  # noqa: N818 - no error
+class _DeclinedError(Exception):
     """The server does not want the pixels."""
 
 
@@ -42,7 +42,7 @@ def serve(connection: socket.socket, memory: int, cpu_seconds: int) -> None:
         _grant_time(cpu_seconds)
         try:
             _decode(connection, request, data, memory)
-        except _Answered:
+        except _DeclinedError:
             continue
         except ImageError as error:
             send_document(connection, error=type(error).__name__, message=str(error))
@@ -52,6 +52,11 @@ def serve(connection: socket.socket, memory: int, cpu_seconds: int) -> None:
                 error=ImageTooLargeError.__name__,
                 message="decoding this image takes more memory than a picture may take; send it smaller",
             )
+        except OSError:
+            raise  # the server is gone
+        except Exception:  # noqa: BLE001 - whatever a library raises for hostile bytes
+            complaint = corrupt(request["kind"], "it cannot be decoded")
+            send_document(connection, error=type(complaint).__name__, message=str(complaint))
 
 
 def _decode(connection: socket.socket, request: dict[str, Any], data: bytes, memory: int) -> None:
@@ -84,7 +89,7 @@ def _ask(connection: socket.socket, size: int) -> None:
     """Wait until the server has memory for so many bytes of pixels."""
     send_document(connection, bytes=size)
     if receive(connection, 1) != _GO:
-        raise _Answered
+        raise _DeclinedError
 
 
 def _send(

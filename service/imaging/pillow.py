@@ -217,6 +217,8 @@ class _Converter:
             return part.convert("RGB")
         clear = part.convert("RGBA")
         alpha = clear.getchannel("A")
+        if alpha.getextrema() == (255, 255):
+            return clear.convert("RGB")
         result = Image.new("RGB", part.size, BACKGROUND)
         result.paste(clear.convert("RGB"), mask=alpha)
         return result

@@ -119,6 +119,11 @@ def test_a_client_that_leaves_frees_the_process() -> None:
         await until(lambda: decoder.processes.stats.running_batches == 1 and len(decoder.pool.pids) == 1)
         [pid] = decoder.pool.pids
         task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        following = asyncio.create_task(decoder.decode(PNG, NEEDS, Ask(), idle=True))
+        await asyncio.sleep(0)
+        assert decoder.processes.stats.running_batches == 1  # its turn ends with the process
+        await following
         await until(lambda: decoder.processes.stats.running_batches == 0)
         assert pid not in decoder.pool.pids
         image, _ = await decoder.decode(PNG, NEEDS, Ask(), idle=True)
