@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -17,6 +17,7 @@ from engines.poses import Detections, Frame, Poses
 from service.decoding import Decoder
 from service.entrance import Entrance, Work
 from service.imaging.decode import DecodedImage
+from service.imaging.kinds import IMAGES
 from service.stages import Ask, NetworkStage, Timing
 
 _DETAIL = 3
@@ -27,12 +28,16 @@ _SMOOTHING = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The people of one image in its own pixels, best first. width, height: of the image as displayed."""
+    """The people of one image in its own pixels, best first. width, height: of the image as displayed.
+
+    whole: all pixels of the image, (height, width, 3) RGB, where they were asked for.
+    """
 
     poses: Poses
     width: int
     height: int
     timing: Timing
+    whole: Frame | None = None
 
 
 class Pipeline(ABC):
@@ -65,31 +70,47 @@ class Pipeline(ABC):
 
     @abstractmethod
     def _work(self, images: int) -> Work:
-        """What so many images bring to the queues."""
+        """What so many images bring to the queues of the networks."""
 
     def test(self, ask: Ask, images: int = 1) -> None:
         """Raise OverloadedError or DeadlineExceededError where `admit` would; holds nothing."""
-        self._entrance.test(self._work(images), ask)
+        self._entrance.test([(self._decoder.batcher, images), *self._work(images)], ask)
 
-    def admit(self, ask: Ask, images: int = 1) -> AbstractContextManager[Ask]:
-        """Enter with so many images, or be refused before any work is spent: see `Entrance.admit`."""
-        return self._entrance.admit(self._work(images), ask)
+    def admit(
+        self, ask: Ask, images: int = 1, *, data: Sequence[bytes] = (), draw: bool = False
+    ) -> AbstractContextManager[Ask]:
+        """Enter with so many images, or be refused before any work is spent: see `Entrance.admit`.
 
-    async def image(self, data: bytes, ask: Ask) -> Estimate:
-        """Everybody in an encoded image.
-
-        Raises ImageError for bytes that are no picture within the limits, and what `Batcher.submit` raises.
+        data: the images, where they are there already. draw: pictures of them will be drawn.
         """
-        image, decoding = await self.decode(data, ask)
+        queues = [self._decoder.queue_for(one) for one in data] or [self._decoder.batcher] * images
+        decoding = [(queue, queues.count(queue)) for queue in dict.fromkeys(queues)]
+        drawing = [(self._decoder.drawing, images)] if draw else []
+        return self._entrance.admit([*decoding, *self._work(images), *drawing], ask)
+
+    async def image(self, data: bytes, ask: Ask, *, whole: bool = False) -> Estimate:
+        """Everybody in an encoded image. whole: keep all of its pixels, to draw on.
+
+        Raises ImageError for bytes that are no picture within the limits, and what `Decoder.decode` and `frame` raise.
+        """
+        image, decoding = await self.decode(data, ask, whole=whole)
         poses, timing = await self.frame(image.pixels, ask)
         if image.scale != 1:
             poses = poses.scaled(image.scale)
-        return Estimate(poses, image.width, image.height, timing + decoding)
+        return Estimate(poses, image.width, image.height, timing + decoding, image.whole)
 
-    async def decode(self, data: bytes, ask: Ask) -> tuple[DecodedImage, Timing]:
-        """The pixels of an encoded image, as many as the pipeline needs. Raises as `image` does."""
+    async def decode(
+        self, data: bytes, ask: Ask, *, whole: bool = False, accepted: Collection[str] = IMAGES
+    ) -> tuple[DecodedImage, Timing]:
+        """The pixels of an encoded image, as many as the pipeline needs. See `Decoder.decode`."""
         idle = self._decoder.batcher.idle and all(stage.batcher.idle for stage in self.stages)
-        return await self._decoder.decode(data, self._needs, ask, idle=idle)
+        return await self._decoder.decode(data, self._needs, ask, idle=idle, whole=whole, accepted=accepted)
+
+    async def draw(self, estimate: Estimate, media_type: str, ask: Ask) -> tuple[bytes, Timing]:
+        """The picture of an estimate whose pixels were kept, which are written on. See `Decoder.draw`."""
+        if estimate.whole is None:
+            raise ValueError("the pixels of this image were not kept")
+        return await self._decoder.draw(estimate.whole, estimate.poses, media_type, ask)
 
 
 class TopDown(Pipeline):
@@ -134,8 +155,8 @@ class TopDown(Pipeline):
     def _work(self, images: int) -> Work:
         people = (self._estimate.batcher, images * math.ceil(self._people))
         if self._detect is None:
-            return [(self._decoder.batcher, images), people]
-        return [(self._decoder.batcher, images), (self._detect.batcher, images * self._looks), people]
+            return [people]
+        return [(self._detect.batcher, images * self._looks), people]
 
     async def frame(self, frame: Frame, ask: Ask, people: Detections | None = None) -> tuple[Poses, Timing]:
         """See `Pipeline.frame`."""

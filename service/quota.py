@@ -78,6 +78,11 @@ class Lease:
         self._client = client
         self._most = most
 
+    @property
+    def client(self) -> str:
+        """Who holds it."""
+        return self._client
+
     def grow(self, amount: int) -> None:
         """Hold so much more, or less where it is negative. Raises QuotaExceededError, and holds what it held."""
         self._quota._change(self._client, amount, self._most)

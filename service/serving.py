@@ -24,9 +24,10 @@ from engines.skeletons import Skeleton
 from service.backends import Networks, choose_backend
 from service.batching import Batcher, Observer, SteppedBatcher
 from service.config import Settings
-from service.decoding import Decoder
+from service.decoding import Decoder, decoder_pool
 from service.entrance import Entrance
 from service.imaging.decode import Limits
+from service.memory import memory_limit
 from service.pipelines import Pipeline, TopDown
 from service.plans import PlanBuilder, PlanStatus
 from service.stages import NetworkStage, Result
@@ -66,6 +67,7 @@ class Serving:
     runtimes: Mapping[str, Runtime]
     plan_statuses: Mapping[str, PlanStatus]
     plans: PlanBuilder
+    decoder: Decoder | None = None
 
     @property
     def default(self) -> ServedModel:
@@ -91,7 +93,9 @@ class Serving:
         return status.state == "failed"
 
     def release(self) -> None:
-        """Let idle networks give back the memory that they keep for the next batch; blocks for some milliseconds."""
+        """Let idle networks and decoders give back the memory that they keep; blocks for some milliseconds."""
+        if self.decoder is not None:
+            self.decoder.release()
         for runtime in self.runtimes.values():
             runtime.release()
 
@@ -102,6 +106,8 @@ class Serving:
         """
         await attempt("building plans", _CLOSE_S, self.plans.close)
         await asyncio.gather(*(batcher.close(drain_seconds) for batcher in self.batchers), return_exceptions=True)
+        if self.decoder is not None:
+            await attempt("closing decoders", _CLOSE_S, self.decoder.pool.close)
         for name, runtime in self.runtimes.items():
             await attempt(f"closing {name}", _CLOSE_S, runtime.close)
 
@@ -158,7 +164,10 @@ def open_serving(
     for runtime in runtimes.values():
         runtime.release()  # while one was compiled, the others could not give back all
     queues = _Queues(settings, observer, SteppedBatcher if repeatable else Batcher)
-    decoder = Decoder(image_limits(settings), usable_cores(settings.workers), queues.open)
+    limits, cores = image_limits(settings), usable_cores(settings.workers)
+    # No picture shall fail in one run and not in another because the machine is busier.
+    processes = decoder_pool(limits, memory_limit() // settings.workers, cores, patience=10 if repeatable else 1)
+    decoder = Decoder(limits, cores, queues.open, processes, share=settings.client_share)
     views = Views(settings.crops)
 
     def look(name: str, runtime: Runtime) -> View:
@@ -196,7 +205,7 @@ def open_serving(
         new = networks.open_plan(plan, roles[name].outputs)
         replace_runtime(runtimes, stages[name], new, lambda runtime: look(name, runtime))
 
-    return Serving(served, queues.opened, runtimes, networks.statuses, PlanBuilder(networks.tasks(take_over)))
+    return Serving(served, queues.opened, runtimes, networks.statuses, PlanBuilder(networks.tasks(take_over)), decoder)
 
 
 def replace_runtime(
@@ -229,14 +238,13 @@ class _Queues:
 
     def open(self, run: Callable[[Sequence[Any]], Sequence[Any]], name: str, **options: Any) -> AnyBatcher:
         settings = self._settings
-        batcher = self._kind(
-            run,
-            name=name,
-            max_delay=settings.max_delay_ms / 1000,
-            max_queue=settings.max_queue,
-            observer=self._observer,
-            **{"hang_after": settings.hang_seconds, **options},
-        )
+        usual: dict[str, Any] = {
+            "max_delay": settings.max_delay_ms / 1000,
+            "max_queue": settings.max_queue,
+            "hang_after": settings.hang_seconds,
+            "observer": self._observer,
+        }
+        batcher = self._kind(run, name=name, **(usual | options))
         self.opened.append(batcher)
         return batcher
 

@@ -12,6 +12,7 @@ from engines.poses import Frame, Region
 from engines.runtimes.base import Arrays, PixelInput, Runtime, RuntimeClosedError
 from engines.runtimes.views import View
 from service.batching import Batcher, Place, Priority, Served
+from service.quota import Lease
 
 Result = TypeVar("Result")
 
@@ -22,7 +23,8 @@ class Ask:
 
     client: whom fairness and rates count. deadline: on the monotonic clock, seconds. min_score: 0..1.
     admitted: nothing of it is refused, as whoever asks bounds what is under way himself. places: what it holds in
-    queues, by the Batcher's name.
+    queues, by the Batcher's name. lease: where the memory of its pixels counts, until the caller releases it; None
+    counts nothing.
     """
 
     client: str = ""
@@ -32,6 +34,7 @@ class Ask:
     min_score: float = 0.3
     admitted: bool = False
     places: Mapping[str, Place] = field(default_factory=dict)
+    lease: Lease | None = None
 
 
 @dataclass(frozen=True, slots=True)

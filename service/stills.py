@@ -17,18 +17,17 @@ import orjson
 from engines.catalogue import Catalogue
 from engines.files import open_at_once, shown
 from engines.poses import Poses
+from service.batching import OverloadedError
 from service.config import Settings
 from service.formats.coco import coco_results, image_ids
 from service.formats.openpose import openpose_document
 from service.formats.people import people_list
 from service.formats.table import csv_table
-from service.imaging.decode import Limits
-from service.imaging.drawn import drawn
 from service.imaging.errors import ImageError
 from service.serving import image_limits, open_serving
 from service.stages import Ask
 
-_AT_ONCE = 16
+_AT_ONCE, _DRAWN_AT_ONCE = 16, 4
 """Images under way at once: enough to fill every batch, few enough to hold in memory."""
 _PICTURES = (".jpg", ".jpeg", ".png")
 
@@ -95,19 +94,20 @@ async def estimate_files(
     settings = Settings()
     serving = open_serving(catalogue, [model], settings)
     await serving.start()
-    room = asyncio.Semaphore(_AT_ONCE)
+    room = asyncio.Semaphore(_DRAWN_AT_ONCE if pictures else _AT_ONCE)
     ask = Ask(min_score=min_score, max_people=max_people, admitted=True)
-    limits = image_limits(settings)
+    pipeline, most_bytes = serving.default.pipeline, image_limits(settings).max_bytes
 
     async def one(path: Path, picture: Path | None) -> Still:
         async with room:
             try:
-                data = await asyncio.to_thread(_read, path, limits.max_bytes)
-                found = await serving.default.pipeline.image(data, ask)
+                data = await asyncio.to_thread(_read, path, most_bytes)
+                found = await pipeline.image(data, ask, whole=picture is not None)
                 if picture is not None:
-                    await asyncio.to_thread(_draw, data, limits, found.poses, picture)
+                    content, _ = await pipeline.draw(found, _media_type(picture), ask)
+                    await asyncio.to_thread(_write, picture, content)
                 still = Still(path, found.poses, found.width, found.height)
-            except ImageError as error:
+            except (ImageError, OverloadedError) as error:
                 still = Still(path, problem=str(error))
             except OSError as error:
                 still = Still(path, problem=f"{shown(error.filename or path)}: {error.strerror}")
@@ -126,10 +126,13 @@ def _read(path: Path, most: int) -> bytes:
         return file.read(most + 1)
 
 
-def _draw(data: bytes, limits: Limits, poses: Poses, picture: Path) -> None:
+def _media_type(picture: Path) -> str:
+    return "image/png" if picture.suffix.lower() == ".png" else "image/jpeg"
+
+
+def _write(picture: Path, content: bytes) -> None:
     picture.parent.mkdir(parents=True, exist_ok=True)
-    media_type = "image/png" if picture.suffix.lower() == ".png" else "image/jpeg"
-    picture.write_bytes(drawn(data, limits, poses, media_type))
+    picture.write_bytes(content)
 
 
 def write_results(stills: Sequence[Still], style: str) -> str:

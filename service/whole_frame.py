@@ -44,4 +44,4 @@ class WholeFrame(Pipeline):
         return asked_for(poses, ask), timing
 
     def _work(self, images: int) -> Work:
-        return [(self._decoder.batcher, images), (self._find.batcher, images)]
+        return [(self._find.batcher, images)]

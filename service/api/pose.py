@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Mapping
-from contextlib import ExitStack
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl
@@ -27,9 +26,9 @@ from service.batching import Priority
 from service.formats.coco import coco_results
 from service.formats.openpose import openpose_document
 from service.formats.people import people_list
-from service.imaging.drawn import drawn
 from service.pipelines import Estimate, estimate_all
-from service.serving import ServedModel, image_limits
+from service.quota import Lease
+from service.serving import ServedModel
 from service.stages import Ask
 
 router = APIRouter()
@@ -102,19 +101,21 @@ async def answer(server: ServerState, request: Request) -> Response:
     query = read_query(request.scope["query_string"])
     served = server.find_model(query.model)
     deadline = arrived + (query.timeout_ms or server.settings.timeout_ms) / 1000
-    ask = _ask(request, query, server, deadline)
-    held: ExitStack = request.scope["state"]["held"]
+    client, held = request.scope["state"]["client"], request.scope["state"]["held"]
+    pixels = held.enter_context(server.memory.take(client, 0))
+    ask = _ask(client, query, server, deadline, pixels)
     if server.requests.held:
         served.pipeline.test(ask)  # before the body is read
-    server.requests.test(ask.client)
-    body = held.enter_context(server.memory.take(ask.client, 0))
+    server.requests.test(client)
+    body = held.enter_context(server.memory.take(client, 0))
     upload = await read_upload(server, request, body, deadline)
-    held.enter_context(server.requests.take(ask.client))
+    held.enter_context(server.requests.take(client))
     try:
         picture = _wanted_picture(request.headers.get("accept", ""))
         if picture and upload.several:
             raise ProblemError("bad-parameter", f"{picture} is drawn of one image only; send one, or accept JSON")
-        with served.pipeline.admit(ask, images=len(upload.images)) as admitted:
+        entry = served.pipeline.admit(ask, len(upload.images), data=upload.images, draw=bool(picture))
+        with entry as admitted:
             work = _answer(server, served, query, admitted, upload, picture, arrived)
             return await _unless_client_leaves(request, work)
     finally:
@@ -141,14 +142,15 @@ _remember_query = lru_cache(256)(_read_query)
 """Clients send the same few queries again and again."""
 
 
-def _ask(request: Request, query: PoseQuery, server: ServerState, deadline: float) -> Ask:
+def _ask(client: str, query: PoseQuery, server: ServerState, deadline: float, lease: Lease) -> Ask:
     settings = server.settings
     return Ask(
-        client=request.scope["state"]["client"],
+        client=client,
         priority=Priority.BULK if query.priority == "bulk" else Priority.STILL,
         deadline=deadline,
         max_people=min(query.max_people or settings.max_people, settings.max_people),
         min_score=query.min_score,
+        lease=lease,
     )
 
 
@@ -163,14 +165,15 @@ async def _answer(
 ) -> Response:
     if not upload.several:
         try:
-            estimate = await served.pipeline.image(upload.images[0], ask)
+            estimate = await served.pipeline.image(upload.images[0], ask, whole=bool(picture))
         except Exception as error:
             raise _problem(server, error) from error
         if not picture:
             return _json(_entry(server, served, query, estimate, 0, arrived))
-        limits = image_limits(server.settings)
-        content = await asyncio.to_thread(drawn, upload.images[0], limits, estimate.poses, picture)
-        _count(server, {**estimate.timing.parts(), "serialise": 0.0}, estimate.poses)
+        content, drawing = await served.pipeline.draw(estimate, picture, ask)
+        seconds = estimate.timing.parts()
+        seconds["queue"] += drawing.queue
+        _count(server, {**seconds, "serialise": drawing.prepare}, estimate.poses)
         return Response(content, media_type=picture)
     outcomes = await estimate_all(served.pipeline, upload.images, ask)
     entries = [

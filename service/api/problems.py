@@ -177,6 +177,8 @@ def problem_of(error: BaseException) -> ProblemError | None:
         return ProblemError("overloaded", detail, retry_after_s=error.retry_after_s)
     if isinstance(error, DeadlineExceededError):
         return ProblemError("deadline-passed", detail)
+    if isinstance(error, MemoryError):
+        return ProblemError("overloaded", "this server has no memory left; try again later", retry_after_s=1.0)
     if isinstance(error, ClosedError):
         return ProblemError("overloaded", "this server is shutting down; try another", retry_after_s=1.0)
     return None

@@ -192,6 +192,7 @@ async def _follow(
         priority=Priority.LIVE,
         max_people=min(hello.max_people or settings.max_people, settings.max_people),
         min_score=hello.min_score,
+        lease=server.memory.take(client, 0),
     )
     memory = beginning.memory
     server.metrics.streams.began(token=bool(hello.resume), resumed=memory is not None)

@@ -1,23 +1,16 @@
-"""From the bytes a client sent to an RGB image, limits first."""
+"""From the bytes that a client sent to an RGB image, limits first."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
 
-from service.imaging.bmp import BmpFile
-from service.imaging.errors import (
-    ImageError,
-    ImageTooLargeError,
-    NotAnImageError,
-    UndecodableImageError,
-    corrupt,
-)
-from service.imaging.jpeg import JpegFile
-from service.imaging.png import PngFile
-from service.imaging.reduce import reduced
-from service.imaging.stored import DecodedImage, StoredImage
-from service.imaging.tiff import TiffFile
-from service.imaging.webp import WebpFile
+from service.imaging.decoded import DecodedImage
+from service.imaging.decoder_pool import DecoderPool
+from service.imaging.decoder_process import Bounds
+from service.imaging.errors import ImageError, ImageTooLargeError, NotAnImageError, UndecodableImageError
+from service.imaging.jpeg import JpegFile, UnusualJpegError
+from service.imaging.kinds import IMAGES, kind_of
+from service.imaging.limits import Limits
 
 __all__ = [
     "DecodedImage",
@@ -27,89 +20,49 @@ __all__ = [
     "NotAnImageError",
     "UndecodableImageError",
     "decode",
-    "decode_if_quick",
+    "recognise",
 ]
 
-_FORMATS = (JpegFile, PngFile, WebpFile, BmpFile, TiffFile)
-_QUICK_BYTES, _QUICK_PIXELS = 500_000, 1_000_000
-_ACCEPTED = "JPEG, PNG, WebP, BMP and TIFF are accepted"
 
-# What people send by mistake: (offset of the mark, mark, name).
-_STRANGERS = (
-    (0, b"GIF8", "a GIF"),
-    (4, b"ftypavi", "an AVIF picture"),
-    (4, b"ftyphei", "a HEIC picture"),
-    (4, b"ftypmif1", "a HEIC picture"),
-    (4, b"ftyp", "a video"),
-    (0, b"\x1aE\xdf\xa3", "a video"),
-    (0, b"%PDF", "a PDF"),
-    (0, b"<", "text"),
-    (0, b"{", "text"),
-    (0, b"data:", "a data URL"),
-)
+def recognise(
+    data: bytes | memoryview, limits: Limits, accepted: Collection[str] = IMAGES
+) -> tuple[str, JpegFile | None]:
+    """The kind of an image, and its header where it is a JPEG that may be decoded in this process.
+
+    That takes a bounded time and little memory; all else is for a decoder process. The types are told by the bytes.
+    Takes at most some 2 ms, whatever the bytes are. Raises ImageError as `decode` does.
+    """
+    limits.check_bytes(len(data))
+    kind = kind_of(data, accepted)
+    file = JpegFile.read(data, limits) if kind == "JPEG" else None
+    return kind, file if file is not None and file.light else None
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What is refused before anything is decoded. max_side: the longer side, in pixels."""
-
-    max_bytes: int = 20_000_000
-    max_pixels: int = 25_000_000
-    max_side: int = 16_384
-
-
-def decode(data: bytes | memoryview, limits: Limits, *, needs: tuple[int, int] | None = None) -> DecodedImage:
-    """Decode an image; the type is told by the bytes themselves.
+def decode(
+    data: bytes | memoryview,
+    limits: Limits,
+    *,
+    needs: tuple[int, int] | None = None,
+    pool: DecoderPool | None = None,
+) -> DecodedImage:
+    """Decode an image.
 
     needs: the (width, height) that the picture is to be fitted into; it comes at 1/2, 1/4 or 1/8 of its size while that
     still fills it along one side. None: every pixel, as exact as for the eye.
-    Raises ImageTooLargeError from the header alone, before memory is taken; NotAnImageError for other types;
-    UndecodableImageError for an empty, truncated or corrupt file. Never returns a part of a picture.
+    pool: decodes what is not a light JPEG; without one, a process is started for this picture, which takes 0.1 s.
+    Raises ImageTooLargeError from the header alone, before memory is taken, or where decoding takes more than the
+    pool's bounds; NotAnImageError for other types; UndecodableImageError for an empty, truncated or corrupt file.
+    Never returns a part of a picture. Raises DecoderEndedError and MemoryError where the image is not to blame.
 
     May be called from many threads at once; the decoders let go of the interpreter lock.
     """
-    return reduced(_read_header(data, limits).decode(needs), needs)
-
-
-def decode_if_quick(
-    data: bytes | memoryview, limits: Limits, *, needs: tuple[int, int] | None = None
-) -> DecodedImage | None:
-    """As `decode`, but only where that takes at most some 2 ms of one core, however hostile the file is; else None."""
-    if len(data) > _QUICK_BYTES:
-        return None
-    stored = _read_header(data, limits)
-    small = stored.width * stored.height <= _QUICK_PIXELS
-    if not small or not isinstance(stored, JpegFile) or stored.has_many_scans:
-        return None
-    return reduced(stored.decode(needs), needs)
-
-
-def _read_header(data: bytes | memoryview, limits: Limits) -> StoredImage:
-    if not len(data):
-        raise UndecodableImageError("there is no image: the body is empty; send the bytes of an image file")
-    if len(data) > limits.max_bytes:
-        raise ImageTooLargeError(
-            f"the image has {len(data):,} bytes, at most {limits.max_bytes:,} are accepted; send it smaller"
-        )
-    stored = _recognise(data)
-    _check_size(stored, limits)
-    return stored
-
-
-def _recognise(data: bytes | memoryview) -> StoredImage:
-    for kind in _FORMATS:
-        if kind.matches(data):
-            return kind.read(data)
-    found = next((name for at, mark, name in _STRANGERS if bytes(data[at : at + len(mark)]) == mark), "no known type")
-    raise NotAnImageError(f"the body is {found} (it begins with the bytes {bytes(data[:8]).hex(' ')}); {_ACCEPTED}")
-
-
-def _check_size(stored: StoredImage, limits: Limits) -> None:
-    width, height = stored.width, stored.height
-    if width < 1 or height < 1:
-        raise corrupt("image", f"its header says {width} x {height} pixels")
-    if width * height > limits.max_pixels or max(width, height) > limits.max_side:
-        raise ImageTooLargeError(
-            f"the image has {width:,} x {height:,} pixels, at most {limits.max_pixels:,} in all and "
-            f"{limits.max_side:,} a side are accepted; send it smaller"
-        )
+    kind, file = recognise(data, limits)
+    if file is not None:
+        try:
+            return file.decode(needs)
+        except UnusualJpegError:
+            pass
+    if pool is not None:
+        return pool.decode(kind, data, limits, needs)
+    with DecoderPool(1, Bounds()) as own:
+        return own.decode(kind, data, limits, needs)

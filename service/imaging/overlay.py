@@ -53,14 +53,15 @@ def draw(
     boxes: bool = False,
     labels: bool = False,
     trails: Sequence[Trail] = (),
+    in_place: bool = False,
 ) -> Frame:
-    """`pixels` with the people of `poses` drawn over them, in a new array: the one copy.
+    """`pixels` with the people of `poses` drawn over them: in a new array, the one copy, or `in_place`.
 
     Keypoints below `min_keypoint_score` and the limbs that end in them are left out. Left, right and middle have
     colours of their own; where there are several people, or identities, each has a hue, kept for as long as the id is.
     boxes, labels: draw the box, and beside it the id (where there is one) and the score. trails: drawn below all else.
     """
-    canvas = pixels.copy()
+    canvas = pixels if in_place else pixels.copy()
     for trail in trails:
         _draw_trail(canvas, trail)
     sides = [_side(name) for name in poses.skeleton.keypoints]

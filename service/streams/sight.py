@@ -12,6 +12,7 @@ from engines.poses import Detections, Floats, Frame, Poses
 from engines.skeletons import SKELETONS
 from service.following.follower import Followed
 from service.following.pool import FollowedStream
+from service.imaging.kinds import FRAMES
 from service.pipelines import Pipeline
 from service.stages import Ask
 from service.streams.protocol import Hello
@@ -72,10 +73,18 @@ class Sight:
     async def see(self, picture: bytes, taken: float, deadline: float) -> Seen:
         """Everybody in an encoded picture. taken: seconds, never running backwards. deadline: monotonic seconds.
 
-        Raises ImageError for what is no picture, and what `Batcher.submit` and `FollowedStream.follow` raise.
+        Raises ImageError for what is no picture that a stream takes, and what `Pipeline.decode`, `Pipeline.frame` and
+        `FollowedStream.follow` raise.
         """
         ask = replace(self._ask, deadline=deadline)
-        image, timing = await self._pipeline.decode(picture, ask)
+        try:
+            return await self._see(picture, taken, ask)
+        finally:
+            if ask.lease is not None:
+                ask.lease.release()  # the stream's next frame grows it again
+
+    async def _see(self, picture: bytes, taken: float, ask: Ask) -> Seen:
+        image, timing = await self._pipeline.decode(picture, ask, accepted=FRAMES)
         people, expecting = None, 0.0
         if not self._detector_is_due(taken):
             people, expecting = await self._expected(image.pixels, taken)

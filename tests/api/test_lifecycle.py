@@ -42,7 +42,7 @@ def test_variables_that_set_nothing_are_named_at_the_start(live: ServerProcess, 
 def test_metrics_count_requests_batches_and_failures(client: httpx.Client, jpeg: bytes) -> None:
     client.post("/pose", content=jpeg)
     client.post("/pose", content=jpeg[:500])
-    client.post("/pose", content=encoded(photo(), "PNG"))  # decoded behind a queue, as small JPEGs need not be
+    client.post("/pose", content=encoded(photo(), "PNG"))  # decoded by a process, behind a queue
     text = client.get("/metrics").text
     for line in (
         'posewire_requests_total{route="/pose",status="200"}',
@@ -50,7 +50,7 @@ def test_metrics_count_requests_batches_and_failures(client: httpx.Client, jpeg:
         'posewire_decode_failures_total{problem="undecodable-image"}',
         'posewire_part_seconds_bucket{le="0.0005",part="queue"}',
         'posewire_batch_size_count{network="tiny"}',
-        'posewire_queue_wait_seconds_count{network="decode"}',
+        'posewire_queue_wait_seconds_count{network="decode-process"}',
         'posewire_queue_depth{network="tiny"}',
         "posewire_ready 1.0",
         'network="tiny",precision="',

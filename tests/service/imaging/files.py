@@ -10,11 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from service.imaging.decode import Limits
+from service.imaging import decode as decoding
+from service.imaging.decode import DecodedImage, Limits
+from service.imaging.decoder_pool import DecoderPool
+from service.imaging.decoder_process import Bounds
 from tests.pictures import encoded, photo
 
 LIMITS = Limits(max_bytes=1_000_000, max_pixels=1_000_000, max_side=2000)
 WIDTH, HEIGHT = 101, 63  # odd, so that blocks, rows and bytes do not come out even
+
+
+@functools.cache
+def pool() -> DecoderPool:
+    """The decoder processes of all tests, closed at the end of the session."""
+    return DecoderPool(2, Bounds())
+
+
+def decode(data: bytes | memoryview, limits: Limits, needs: tuple[int, int] | None = None) -> DecodedImage:
+    """As `service.imaging.decode.decode`, in the processes that the tests share."""
+    return decoding.decode(data, limits, needs=needs, pool=pool())
 
 
 def smooth(width: int, height: int) -> Image.Image:
@@ -88,3 +102,26 @@ def tiff(tags: dict[int, tuple[int, int, int]], content: bytes) -> bytes:
     """A little-endian TIFF file: tags as (kind, count, value or offset) by number, then `content`."""
     entries = b"".join(struct.pack("<HHII", number, *tag) for number, tag in tags.items())
     return struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4) + content
+
+
+def unusual_jpeg() -> bytes:
+    """A JPEG of 64 x 96 pixels in one colour, (200, 100, 50), with a sampling that TurboJPEG does not know."""
+    data = bytearray(encoded(Image.new("RGB", (64, 64), (200, 100, 50)), keep_rgb=True, quality=95))
+    at = data.index(b"\xff\xc0")
+    data[at + 5 : at + 7] = struct.pack(">H", 96)
+    data[at + 17] = 0x21  # two blocks of blue beside each of red and green: 192 in all, as there were
+    return bytes(data)
+
+
+@functools.cache
+def slow_tiff() -> bytes:
+    """A TIFF of 24 kB and 16,384 x 1 pixels, each of whose 1024 tiles is a million rows high: libtiff takes 40 s."""
+    width, side, rows = 16_384, 16, 1 << 20
+    tile = zlib.compress(bytes(side * rows), 9)
+    count = width // side
+    tags = {256: (3, 1, width), 257: (3, 1, 1), 258: (3, 1, 8), 259: (3, 1, 8), 262: (3, 1, 1), 277: (3, 1, 1)}
+    tags |= {322: (4, 1, side), 323: (4, 1, rows), 324: (4, count, 0), 325: (4, count, 0)}
+    places = 14 + 12 * len(tags)
+    tags[324], tags[325] = (4, count, places), (4, count, places + 4 * count)
+    begin = places + 8 * count
+    return tiff(tags, struct.pack(f"<{2 * count}I", *[begin] * count, *[len(tile)] * count) + tile)

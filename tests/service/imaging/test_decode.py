@@ -14,11 +14,10 @@ from service.imaging.decode import (
     Limits,
     NotAnImageError,
     UndecodableImageError,
-    decode,
-    decode_if_quick,
+    recognise,
 )
 from tests.pictures import encoded, photo
-from tests.service.imaging.files import HEIGHT, LIMITS, WIDTH, files, picture, png, png_chunk, rgb
+from tests.service.imaging.files import HEIGHT, LIMITS, WIDTH, decode, files, picture, png, png_chunk, rgb
 
 every_file = pytest.mark.parametrize("name", files())
 
@@ -174,7 +173,8 @@ class TestLimits:
     @every_file
     def test_pixels_and_sides(self, name: str) -> None:
         data, _, _ = files()[name]
-        with pytest.raises(ImageTooLargeError, match="101 x 63 pixels, at most 6,362 in all"):
+        message = "more than the 6,362" if name.startswith("WebP") else "101 x 63 pixels, at most 6,362 in all"
+        with pytest.raises(ImageTooLargeError, match=message):
             decode(data, Limits(max_pixels=WIDTH * HEIGHT - 1))
         with pytest.raises(ImageTooLargeError, match="100 a side"):
             decode(data, Limits(max_side=WIDTH - 1))
@@ -223,18 +223,23 @@ def test_many_threads_decode_at_once() -> None:
 
 
 def test_small_baseline_jpegs_are_quick_and_the_rest_are_not() -> None:
-    quick = encoded(photo(640, 480))
-    decoded = decode_if_quick(quick, Limits(), needs=(300, 200))
-    assert decoded is not None
-    np.testing.assert_array_equal(decoded.pixels, decode(quick, Limits(), needs=(300, 200)).pixels)
+    _, file = recognise(encoded(photo(640, 480)), Limits())
+    assert file is not None
+    assert file.quick
     slow = [
         encoded(photo(640, 480), progressive=True),  # each of its scans may visit every block
         encoded(photo(1200, 900)),
-        encoded(photo(64, 64), "PNG"),
-        quick + bytes(500_000),
+        encoded(photo(640, 480)) + bytes(500_000),
     ]
-    assert [decode_if_quick(data, Limits()) for data in slow] == [None] * len(slow)
-    with pytest.raises(UndecodableImageError, match="end before"):
-        decode_if_quick(quick[:-999], Limits())
-    with pytest.raises(ImageTooLargeError):
-        decode_if_quick(quick, Limits(max_pixels=1000))
+    files = [recognise(data, Limits())[1] for data in slow]
+    assert [file is not None and file.quick for file in files] == [False] * len(slow)
+
+
+def test_only_light_jpegs_are_decoded_in_this_process() -> None:
+    large = photo(2500, 2000)
+    assert recognise(encoded(large), Limits())[1] is not None
+    assert recognise(encoded(large, progressive=True), Limits()) == ("JPEG", None)
+    assert recognise(encoded(photo(64, 64), "PNG"), Limits()) == ("PNG", None)
+    decoded = decode(encoded(large, progressive=True, quality=95), Limits(), needs=(1250, 1000))
+    assert (decoded.width, decoded.height, decoded.scale) == (2500, 2000, 2)
+    assert np.abs(decoded.pixels - rgb(large.reduce(2))).mean() < 3

@@ -1,0 +1,41 @@
+"""How the server and a decoder process talk over their socket: a JSON document with its length before it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from typing import Any
+
+_LENGTH = struct.Struct(">I")
+_MAX_DOCUMENT = 1 << 16
+
+
+def send_document(connection: socket.socket, **members: Any) -> None:
+    """Send one document. Raises OSError."""
+    body = json.dumps(members).encode()
+    connection.sendall(_LENGTH.pack(len(body)) + body)
+
+
+def receive_document(connection: socket.socket) -> dict[str, Any]:
+    """The next document. Raises EOFError where the other side is gone, ValueError for what is none, and OSError."""
+    (length,) = _LENGTH.unpack(receive(connection, _LENGTH.size))
+    if length > _MAX_DOCUMENT:
+        raise ValueError(f"a document of {length} bytes")
+    document: dict[str, Any] = json.loads(receive(connection, length))
+    return document
+
+
+def receive(connection: socket.socket, size: int) -> bytearray:
+    """The next `size` bytes. Raises EOFError where the other side is gone, and OSError."""
+    buffer = bytearray(size)
+    fill(connection, memoryview(buffer))
+    return buffer
+
+
+def fill(connection: socket.socket, view: memoryview) -> None:
+    """Receive as many bytes as `view` has. Raises EOFError where the other side is gone, and OSError."""
+    while len(view):
+        if not (size := connection.recv_into(view)):
+            raise EOFError("the other side is gone")
+        view = view[size:]
