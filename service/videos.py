@@ -8,6 +8,7 @@ depends on where it was interrupted.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, aclosing, contextmanager
@@ -74,6 +75,7 @@ class VideoDone:
     """How it went. resumed: how many of the frames an earlier run had seen. people: how many identities there were.
 
     restarted: whether a journal of other options or another video was there, and is lost. problem: of the video.
+    notes: what else the user should know.
     """
 
     frames: int
@@ -81,6 +83,7 @@ class VideoDone:
     people: int
     restarted: bool
     problem: str
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """A line for the user."""
@@ -89,7 +92,7 @@ class VideoDone:
             parts.append(f"went on after {self.resumed} frames of an earlier run")
         if self.restarted:
             parts.append("an earlier run had other options or another video, so this one began anew")
-        return "; ".join(parts)
+        return "; ".join([*parts, *self.notes])
 
 
 async def process_video(
@@ -123,7 +126,9 @@ async def process_video(
         await writing
         await asyncio.to_thread(outputs.close)
         journal.remove()
-        return VideoDone(done, min(journal.found, done), len(sink.people), journal.other is not None, video.problem)
+        resumed, restarted = min(journal.found, done), journal.other is not None
+        notes = frames.notes + sink.notes
+        return VideoDone(done, resumed, len(sink.people), restarted, video.problem, notes)
 
 
 def _about(task: VideoTask, model: str) -> dict[str, object]:
@@ -161,7 +166,8 @@ class _Sink:
                 self._video = opening.enter_context(VideoWriter(out, task.out.suffix, info, task.source))
             if poses is not None and task.poses is not None:
                 opening.enter_context(_writing(task.poses))
-                about = video_document(task.source.name, info, served)
+                name = os.fsencode(task.source.name).decode("utf-8", "backslashreplace")
+                about = video_document(name, info, served)
                 self._poses = opening.enter_context(FramesFile(poses, task.poses.suffix, about))
             self._closing = opening.pop_all()
 
@@ -172,6 +178,11 @@ class _Sink:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closing.__exit__(kind, error, trace)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out of the video."""
+        return () if self._video is None else tuple(self._video.notes)
 
     def write(self, picture: Picture, people: Poses) -> None:
         """Write a frame with its people."""

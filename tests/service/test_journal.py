@@ -103,3 +103,14 @@ def test_done_work_leaves_nothing(tmp_path: Path) -> None:
         journal.append(b"all")
         journal.remove()
     assert not (tmp_path / "j").exists()
+
+
+def test_what_is_cut_off_is_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    write(path, b"one", b"two", bytes(100_000), b"four")
+    with Journal(path, ABOUT) as journal:
+        assert [journal.next(), journal.next()] == [b"one", b"two"]
+        journal.cut(keep=1)
+        assert (journal.found, journal.next()) == (1, None)
+        journal.append(b"second")
+    assert read(path) == [b"one", b"second"]
