@@ -114,6 +114,11 @@ class MediaFile:
                 yield cast("av.Packet[VideoStream | AudioStream]", packet)
 
     @property
+    def far(self) -> int:
+        """How many seconds apart times of this format must be for one of them to be wrong."""
+        return JUMP_S if self._jumps else ERROR_S
+
+    @property
     def _jumps(self) -> bool:
         return bool(self.file.format.flags & av.format.Flags.ts_discont.value)
 
@@ -127,7 +132,7 @@ class MediaFile:
                 offset = timeline.video(dts * tick, length * tick or 1 / self.rate)
             else:
                 offset = timeline.sound(packet.stream.index, dts * tick, length * tick)
-            if pts is not None and abs(pts - dts) * tick > (JUMP_S if self._jumps else ERROR_S):
+            if pts is not None and abs(pts - dts) * tick > self.far:
                 pts = None
             shift = round(offset / tick)
             dts += shift
@@ -170,9 +175,8 @@ class MediaFile:
         start = _start_of(self.video)
         if start is None:
             return Fraction(0)
-        far = JUMP_S if self._jumps else ERROR_S
         begins = (_start_of(sound) for sound in self.sounds)
-        return min([start, *(begin for begin in begins if begin is not None and start - begin <= far)])
+        return min([start, *(begin for begin in begins if begin is not None and start - begin <= self.far)])
 
 
 def _open(path: Path) -> io.FileIO:

@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 
 from engines.poses import Frame
 from service.imaging.media import MediaFile, VideoError, fraction
-from service.imaging.timeline import ERROR_S, JUMP_S, Guess, steady
+from service.imaging.timeline import JUMP_S, Guess, steady
 
 __all__ = ["Picture", "VideoError", "VideoInfo", "VideoReader"]
 
@@ -123,7 +123,7 @@ class VideoReader:
         if self._upright.transposed:
             width, height, aspect = height, width, 1 / aspect
         start, time = self._media.start, pts * self._tick
-        if not 0 <= time - start <= ERROR_S:
+        if not 0 <= time - start <= self._media.far:
             start = time
         return VideoInfo(width, height, self._media.rate, frames, self._tick, aspect, start)
 

@@ -46,6 +46,7 @@ def steady(path: Path, frames: int) -> bool:
         pytest.param(lambda *_: (1 << 33) / 90_000 - 1.9, id="wrap"),
         pytest.param(lambda n, _: (1 << 33) / 90_000 - 1.9 if n < 5 else -1.9, id="wrap at a frame"),
         pytest.param(lambda n, _: 20 * (n // 7), id="one jump after the other"),
+        pytest.param(lambda n, _: 9_000 if n in (1, 2) else 0, id="outliers at the beginning"),
     ],
 )
 def test_a_clock_that_jumps_runs_on(tmp_path: Path, shift: Callable[[int, float], float], sound: str) -> None:
