@@ -14,7 +14,7 @@ import numpy as np
 from engines.poses import Detections, Poses
 from service.batching import Priority
 from service.imaging.video import Picture, VideoError, VideoReader
-from service.journal import Journal
+from service.journal import Journal, JournalError
 from service.serving import ServedModel
 from service.stages import Ask
 from service.tracking import PoseTracker
@@ -118,7 +118,7 @@ class FramePoses:
             return None
         try:
             return unpack(record, self._skeleton)
-        except ValueError:
+        except (JournalError, TypeError, ValueError):
             self._journal.cut(keep=number)
             self.notes = (f"the journal is damaged after {number} frames, so the rest was done anew",)
             return None

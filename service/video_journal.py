@@ -34,28 +34,22 @@ def pack(look: Look) -> bytes:
 
 
 def unpack(record: bytes, skeleton: Skeleton) -> Look:
-    """The look that was packed. Raises ValueError for anything else, or for a look of another skeleton."""
+    """The look that was packed. Raises ValueError for one at another skeleton."""
+    pts, detected, points, point_scores, boxes, scores, metres = ormsgpack.unpackb(record)
     k = len(skeleton)
 
     def array(data: bytes, *shape: int) -> NDArray[np.float32]:
         return np.frombuffer(data, "<f4").reshape(-1, *shape).astype(np.float32)
 
-    try:
-        pts, detected, points, point_scores, boxes, scores, metres = ormsgpack.unpackb(record)
-        poses = Poses(
-            array(points, k, 2),
-            array(point_scores, k),
-            array(boxes, 4),
-            array(scores).reshape(-1),
-            skeleton,
-            keypoints_3d=None if metres is None else array(metres, k, 3),
-        )
-    except TypeError as error:
-        raise ValueError(f"the record holds something else than a look: {error}") from error
-    arrays = (poses.keypoints, poses.keypoint_scores, poses.boxes, poses.keypoints_3d)
-    if not isinstance(pts, int) or any(len(a) != len(poses) for a in arrays if a is not None):
-        raise ValueError("the record holds something else than a look")
-    return Look(pts, bool(detected), poses)
+    poses = Poses(
+        array(points, k, 2),
+        array(point_scores, k),
+        array(boxes, 4),
+        array(scores).reshape(-1),
+        skeleton,
+        keypoints_3d=None if metres is None else array(metres, k, 3),
+    )
+    return Look(pts, detected, poses)
 
 
 def fingerprint(path: Path) -> str:

@@ -62,10 +62,7 @@ async def track_video(
         with Journal(journal_at, about) as journal, open_poses(out, style, video_document(name, info, served)) as file:
             while group := list(islice(pictures, size)):
                 step(frames, info.frames or 0)
-                looks = _remembered(frames // size, journal, served) or await _looks(group, served, ask, journal)
-                if [look.pts for look in looks] != [picture.pts for picture in group]:
-                    raise VideoError(f"{journal.path} does not fit the video; delete it to start anew")
-                for picture, look in zip(group, looks, strict=True):
+                for picture, look in zip(group, await _looks(group, served, ask, journal), strict=True):
                     poses = tracker.update(look.poses, picture.pixels, picture.seconds)
                     poses = poses.select(poses.scores >= seek.min_score)
                     file.write(picture.number, picture.seconds, poses)
@@ -74,20 +71,14 @@ async def track_video(
         return Tracked(frames, len(people), video.problem)
 
 
-def _remembered(number: int, journal: Journal, served: ServedModel) -> list[Look]:
-    """What the networks saw in a group of frames in an earlier run; nothing from a damaged record on."""
-    record = journal.next()
-    if record is None:
-        return []
-    try:
-        return [unpack(look, served.skeleton) for look in ormsgpack.unpackb(record)]
-    except (TypeError, ValueError):
-        journal.cut(keep=number)
-        return []
-
-
 async def _looks(group: Sequence[Picture], served: ServedModel, ask: Ask, journal: Journal) -> list[Look]:
-    """What the networks see in a group of frames."""
+    """What the networks see in a group of frames, or saw in it in an earlier run."""
+    record = journal.next()
+    if record is not None:
+        looks = [unpack(look, served.skeleton) for look in ormsgpack.unpackb(record)]
+        if [look.pts for look in looks] != [picture.pts for picture in group]:
+            raise VideoError(f"{journal.path} does not fit the video; delete it to start anew")
+        return looks
     found = await in_step([served.pipeline.frame(picture.pixels, ask) for picture in group])
     looks = []
     for picture, one in zip(group, found, strict=True):
