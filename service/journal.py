@@ -97,6 +97,21 @@ class Journal:
             self._file.flush()
         self._added += 1
 
+    def cut(self, keep: int) -> None:
+        """Forget all records of the earlier run but the first `keep`, after which new ones follow.
+
+        Raises JournalError where the file cannot be written.
+        """
+        try:
+            self._file.seek(0)
+            self._file.readline(_MAX_LINE)
+            for _ in range(keep):
+                self._read()
+            self._file.truncate(self._file.tell())
+        except OSError as error:
+            raise JournalError(f"cannot write {self.path}: {error.strerror}") from error
+        self.found, self._left = keep, 0
+
     def remove(self) -> None:
         """The work is done: delete the file."""
         self.path.unlink(missing_ok=True)

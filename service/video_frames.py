@@ -14,7 +14,7 @@ import numpy as np
 from engines.poses import Detections, Poses
 from service.batching import Priority
 from service.imaging.video import Picture, VideoError, VideoReader
-from service.journal import Journal
+from service.journal import Journal, JournalError
 from service.serving import ServedModel
 from service.stages import Ask
 from service.tracking import PoseTracker
@@ -53,7 +53,10 @@ def tracked_ask(seek: Seek, tracker: PoseTracker) -> Ask:
 
 
 class FramePoses:
-    """Estimates and tracks the frames of one video. pool: runs what takes longer than an event loop has."""
+    """Estimates and tracks the frames of one video. pool: runs what takes longer than an event loop has.
+
+    notes: what the user should know afterwards.
+    """
 
     def __init__(self, video: VideoReader, served: ServedModel, seek: Seek, journal: Journal, pool: Executor) -> None:
         self._video = video
@@ -66,6 +69,7 @@ class FramePoses:
         self._tracker = PoseTracker(served.skeleton)
         self._detected = -np.inf
         self._ask = tracked_ask(seek, self._tracker)
+        self.notes: tuple[str, ...] = ()
 
     async def tracked(self) -> AsyncGenerator[tuple[Picture, Poses], None]:
         """Every frame with its people, ids among them. To be closed by whoever leaves early.
@@ -100,12 +104,24 @@ class FramePoses:
 
     def _begin(self, picture: Picture) -> tuple[Picture, asyncio.Future[Look], bool]:
         """Start on a frame, unless the journal knows it; the last is whether it has to learn of it."""
-        record = self._journal.next()
-        if record is None:
+        look = self._remembered(picture.number)
+        if look is None:
             return picture, asyncio.ensure_future(self._look(picture)), True
         known: asyncio.Future[Look] = asyncio.get_running_loop().create_future()
-        known.set_result(unpack(record, self._skeleton))
+        known.set_result(look)
         return picture, known, False
+
+    def _remembered(self, number: int) -> Look | None:
+        """What the journal has of a frame. From a damaged record on it is done anew."""
+        record = self._journal.next()
+        if record is None:
+            return None
+        try:
+            return unpack(record, self._skeleton)
+        except (JournalError, TypeError, ValueError):
+            self._journal.cut(keep=number)
+            self.notes = (f"the journal is damaged after {number} frames, so the rest was done anew",)
+            return None
 
     async def _look(self, picture: Picture) -> Look:
         people = await self._proposals(picture)

@@ -75,6 +75,7 @@ class VideoDone:
     """How it went. resumed: how many of the frames an earlier run had seen. people: how many identities there were.
 
     restarted: whether a journal of other options or another video was there, and is lost. problem: of the video.
+    notes: what else the user should know.
     """
 
     frames: int
@@ -82,6 +83,7 @@ class VideoDone:
     people: int
     restarted: bool
     problem: str
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """A line for the user."""
@@ -90,7 +92,7 @@ class VideoDone:
             parts.append(f"went on after {self.resumed} frames of an earlier run")
         if self.restarted:
             parts.append("an earlier run had other options or another video, so this one began anew")
-        return "; ".join(parts)
+        return "; ".join([*parts, *self.notes])
 
 
 async def process_video(
@@ -124,7 +126,9 @@ async def process_video(
         await writing
         await asyncio.to_thread(outputs.close)
         journal.remove()
-        return VideoDone(done, min(journal.found, done), len(sink.people), journal.other is not None, video.problem)
+        resumed, restarted = min(journal.found, done), journal.other is not None
+        notes = frames.notes + sink.notes
+        return VideoDone(done, resumed, len(sink.people), restarted, video.problem, notes)
 
 
 def _about(task: VideoTask, model: str) -> dict[str, object]:
@@ -173,6 +177,11 @@ class _Sink:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closing.__exit__(kind, error, trace)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out of the video."""
+        return () if self._video is None else tuple(self._video.notes)
 
     def write(self, picture: Picture, people: Poses) -> None:
         """Write a frame with its people."""

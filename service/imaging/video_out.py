@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
 import av
-from av.audio.stream import AudioStream
-from av.container import InputContainer, OutputContainer
+import numpy as np
 
 from engines.poses import Frame
-from service.imaging.video import VideoError, VideoInfo
+from service.imaging.media import MediaFile, VideoError
+from service.imaging.sound import Sound
+from service.imaging.video import VideoInfo
 
 _BT709, _LIMITED = 1, 1
 """The colours that every player assumes."""
-_HERTZ = 48_000
-"""Of sound that is encoded anew; Opus knows few others."""
+_FINEST = Fraction(1, 90_000)
+"""Of the ticks that are written; some containers and encoders know none much finer."""
 
 
 class _Kind(NamedTuple):
@@ -38,40 +39,61 @@ _KINDS = {
     ".mkv": _Kind("matroska", "libx264", "aac", _H264),
     ".webm": _Kind("webm", "libvpx-vp9", "libopus", _VP9),
 }
+_STEPS_OF_31_BITS = ("mp4", "mov")
 VIDEO_SUFFIXES = tuple(_KINDS)
 
 
 class VideoWriter:
     """Writes frames with the times that they had, and the sound of `source`, to `path`. A context manager.
 
-    info: of the video that the frames are of. suffix: which kind of file, among VIDEO_SUFFIXES.
-    A last odd row or column of pixels is left out, as the codecs want even sizes. Sound that this kind of file cannot
-    hold as it is, is encoded anew. Raises VideoError where something cannot be written.
+    info: of the video that the frames are of. suffix: which kind of file, among VIDEO_SUFFIXES. The file's clock
+    begins at 0. A last odd row or column of pixels is left out, as the codecs want even sizes; the only one is doubled.
+    Sound that this kind of file cannot hold as it is, is encoded anew; `notes` says which sound is left out.
+    Raises VideoError where something cannot be written.
     """
 
     def __init__(self, path: Path, suffix: str, info: VideoInfo, source: Path) -> None:
         self._path = path
-        self._tick = info.tick
+        self._info = info
+        self._tick = max(info.tick, _FINEST)
+        self._last = -1
         kind = _KINDS[suffix.lower()]
-        flags = {"movflags": "faststart"} if kind.container in ("mp4", "mov") else {}
+        flags = {"movflags": "faststart"} if kind.container in _STEPS_OF_31_BITS else {}
         with ExitStack() as opened:
+            self._source = opened.enter_context(MediaFile(source))
+            if kind.container in _STEPS_OF_31_BITS:  # a file can have one step that is as long as all of it
+                length = Fraction(self._source.file.duration or 0, av.time_base)
+                self._tick *= max(1, ceil(length / self._tick / (1 << 31)))
+            # The prefix keeps FFmpeg from taking the part of a name before a colon for a protocol.
+            self._output = av.open(f"file:{path}", "w", format=kind.container, options=flags)
+            opened.callback(self._give_up)
+            width, height = (max(2, size - size % 2) for size in (info.width, info.height))
+            stream = self._output.add_stream(kind.codec, rate=info.rate, options=kind.options)
+            assert isinstance(stream, av.VideoStream)  # noqa: S101 - tells the type checker
+            stream.width, stream.height = width, height
+            stream.pix_fmt = "yuv420p"
+            context = stream.codec_context
+            context.time_base = self._tick
+            context.sample_aspect_ratio = info.pixel_aspect
+            context.colorspace = context.color_primaries = context.color_trc = _BT709
+            context.color_range = _LIMITED
+            self._stream = stream
             try:
-                self._input = opened.enter_context(av.open(source, metadata_errors="replace"))
-                self._output = av.open(path, "w", format=kind.container, options=flags)
+                context.open()
+            except (av.FFmpegError, ValueError) as error:
+                why = f"{kind.codec} does not take frames of {width} x {height} pixels"
+                raise VideoError(f"cannot write {path}: {why}; write to a .webm file") from error
+            try:
+                self._sound = Sound(self._source, self._output, kind.sound, info.start)
+                self._output.start_encoding()
             except (av.FFmpegError, OSError) as error:
                 raise self._failed(error) from error
             opened.pop_all()
-        stream = self._output.add_stream(kind.codec, rate=info.rate, options=kind.options)
-        assert isinstance(stream, av.VideoStream)  # noqa: S101 - tells the type checker
-        stream.width, stream.height = info.width - info.width % 2, info.height - info.height % 2
-        stream.pix_fmt = "yuv420p"
-        context = stream.codec_context
-        context.time_base = info.tick
-        context.sample_aspect_ratio = info.pixel_aspect
-        context.colorspace = context.color_primaries = context.color_trc = _BT709
-        context.color_range = _LIMITED
-        self._stream = stream
-        self._sound = _Sound(self._input, self._output, kind.sound)
+
+    @property
+    def notes(self) -> list[str]:
+        """What was left out, for the user."""
+        return self._sound.notes
 
     def __enter__(self) -> Self:
         return self
@@ -83,21 +105,27 @@ class VideoWriter:
             if error is None:
                 self._finish()
         finally:
-            self._input.close()
-            with suppress(av.FFmpegError, OSError):  # what is left behind after an error is of no use anyway
-                self._output.close()
+            self._source.close()
+            self._give_up()
 
     def write(self, pixels: Frame, pts: int) -> None:
         """Add a frame. pts: in ticks of the info, more than that of the frame before."""
-        height, width = self._stream.height, self._stream.width
-        frame = av.VideoFrame.from_ndarray(pixels[:height, :width], "rgb24")
+        time = pts * self._info.tick - self._info.start
+        self._last = max(self._last + 1, round(time / self._tick))
+        frame = av.VideoFrame.from_ndarray(self._fitted(pixels), "rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
-        frame.pts, frame.time_base = pts, self._tick
+        frame.pts, frame.time_base = self._last, self._tick
         try:
             self._output.mux(self._stream.encode(frame))
-            self._sound.copy(until=pts * self._tick)
+            self._sound.copy(until=time)
         except (av.FFmpegError, OSError) as error:
             raise self._failed(error) from error
+
+    def _fitted(self, pixels: Frame) -> Frame:
+        height, width = self._stream.height, self._stream.width
+        pixels = pixels[:height, :width]
+        missing = height - pixels.shape[0], width - pixels.shape[1]
+        return np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), "edge") if any(missing) else pixels
 
     def _finish(self) -> None:
         try:
@@ -107,57 +135,9 @@ class VideoWriter:
         except (av.FFmpegError, OSError) as error:
             raise self._failed(error) from error
 
+    def _give_up(self) -> None:
+        with suppress(av.FFmpegError, OSError):  # what is left behind after an error is of no use anyway
+            self._output.close()
+
     def _failed(self, error: Exception) -> VideoError:
         return VideoError(f"cannot write {self._path}: {getattr(error, 'strerror', None) or error}")
-
-
-class _Sound:
-    """The sound of one file on its way into another."""
-
-    def __init__(self, source: InputContainer, target: OutputContainer, codec: str) -> None:
-        self._target = target
-        self._copied: dict[int, AudioStream] = {}
-        self._encoded: dict[int, AudioStream] = {}
-        for stream in source.streams.audio:
-            try:
-                self._copied[stream.index] = target.add_stream_from_template(stream)
-            except ValueError:  # this kind of file does not hold that codec
-                made = target.add_stream(codec, rate=_HERTZ)
-                assert isinstance(made, AudioStream)  # noqa: S101
-                made.layout = "mono" if stream.layout.nb_channels == 1 else "stereo"
-                self._encoded[stream.index] = made
-        self._packets = self._demux(source)
-        self._next = next(self._packets, None)
-
-    def copy(self, until: Fraction | None) -> None:
-        """Pass on what is heard up to `until` seconds; everything for None."""
-        while (packet := self._next) is not None:
-            if until is not None and packet.pts is not None and packet.pts * packet.time_base > until:
-                return
-            self._pass(packet)
-            self._next = next(self._packets, None)
-        if until is None:
-            for stream in self._encoded.values():
-                self._target.mux(stream.encode(None))
-
-    @staticmethod
-    def _demux(source: InputContainer) -> Iterator[av.Packet[AudioStream]]:
-        if source.streams.audio:
-            try:
-                yield from source.demux(source.streams.audio)
-            except av.FFmpegError:  # the end of a broken file, of which VideoReader tells
-                return
-
-    def _pass(self, packet: av.Packet[AudioStream]) -> None:
-        index = packet.stream.index
-        if index in self._copied:
-            if packet.dts is not None:
-                packet.stream = self._copied[index]
-                self._target.mux(packet)
-            return
-        try:
-            frames = packet.decode()
-        except av.error.InvalidDataError:
-            return
-        for frame in frames:
-            self._target.mux(self._encoded[index].encode(frame))

@@ -38,6 +38,17 @@ def test_records_come_back_in_order_and_more_can_follow(tmp_path: Path) -> None:
     assert read(path) == [b"one", b"", bytes(100_000), b"four"]
 
 
+def test_what_is_cut_off_is_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    write(path, b"one", b"two", bytes(100_000), b"four")
+    with Journal(path, ABOUT) as journal:
+        assert [journal.next(), journal.next()] == [b"one", b"two"]
+        journal.cut(keep=1)
+        assert (journal.found, journal.next()) == (1, None)
+        journal.append(b"second")
+    assert read(path) == [b"one", b"second"]
+
+
 @pytest.mark.parametrize("cut", range(1, 13))
 def test_what_a_crash_left_half_written_is_cut_off(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "j"

@@ -39,23 +39,29 @@ class Run:
 
     frames: list[tuple[Picture, Poses]]
     looks: list[Look]
+    notes: tuple[str, ...]
 
 
 def follow(folder: Path, seek: Seek, *, model: str = "pair", stop: int = FRAMES, video: str = "a.mp4") -> Run:
     """Go through the first `stop` frames of a video, as far as the journal in `folder` does not know them."""
     serving = open_serving(load([folder / "tiny.toml"]), [model], Settings())
 
+    notes: tuple[str, ...] = ()
+
     async def whole(reader: VideoReader, journal: Journal, pool: ThreadPoolExecutor) -> list[tuple[Picture, Poses]]:
+        nonlocal notes
         await serving.start()
         frames = []
+        poses = FramePoses(reader, serving.default, seek, journal, pool)
         try:
-            async with aclosing(FramePoses(reader, serving.default, seek, journal, pool).tracked()) as tracked:
+            async with aclosing(poses.tracked()) as tracked:
                 async for frame in tracked:
                     frames.append(frame)
                     if len(frames) == stop:
                         break
             return frames
         finally:
+            notes = poses.notes
             await serving.close(5.0)
 
     path = folder / "journal"
@@ -63,7 +69,7 @@ def follow(folder: Path, seek: Seek, *, model: str = "pair", stop: int = FRAMES,
         frames = asyncio.run(whole(reader, journal, pool))
     with Journal(path, {}) as journal:
         looks = [unpack(record, COCO_17) for _ in range(journal.found) if (record := journal.next()) is not None]
-    return Run(frames, looks)
+    return Run(frames, looks, notes)
 
 
 @pytest.fixture
@@ -122,6 +128,23 @@ def test_a_journal_of_another_video_does_not_go_unnoticed(folder: Path) -> None:
     make_video(folder / "b.mp4", times=range(0, 50, 2), draw=texture)
     with pytest.raises(VideoError, match="does not fit the video; delete it"):
         follow(folder, Seek(), video="b.mp4")
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"\x01\x02", pack(Look(0, True, Poses.empty(BLAZEPOSE_33)))[:-3], b"\x93\x01\x02\x03"]
+)
+def test_from_a_damaged_record_on_the_journal_is_made_anew(folder: Path, damage: bytes) -> None:
+    seek = Seek(min_score=0.0)
+    whole = follow(folder, seek)
+    records = [pack(look) for look in whole.looks]
+    (folder / "journal").unlink()
+    with Journal(folder / "journal", {}) as journal:
+        for record in [*records[:6], damage, *records[7:20]]:
+            journal.append(record)
+    again = follow(folder, seek)
+    assert again.notes == ("the journal is damaged after 6 frames, so the rest was done anew",)
+    assert [look.pts for look in again.looks] == [look.pts for look in whole.looks]
+    assert follow(folder, seek).notes == ()
 
 
 def test_poses_come_out_of_a_record_to_the_last_bit() -> None:

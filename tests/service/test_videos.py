@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from service.cli import main
 from service.imaging.video import VideoReader
 from tests.graphs import tiny_catalogue
-from tests.service.imaging.videos import make_song, make_video
+from tests.service.imaging.videos import make_frames, make_song, make_video
 from tests.shared import SHARED, needs_shared, weights_catalogue
 from tests.waiting import wait_for
 
@@ -182,6 +182,7 @@ def test_a_full_disk_is_one_clear_line_and_no_half_a_file(folder: Path, tmp_path
         (("short.mp4", "--out", "nowhere/a.mp4"), 1, "cannot write nowhere/a.mp4.journal: No such file or directory"),
         (("short.mp4", "--poses", "a.json", "--model", "nobody"), 1, "no model is called 'nobody'"),
         (("notes.txt", "--poses", "a.json"), 1, "notes.txt cannot be read as a video: Invalid data"),
+        (("pipe.mp4", "--poses", "a.json"), 1, "pipe.mp4 is not a file; save the video to a file first"),
         (("song.m4a", "--poses", "a.json"), 1, "song.m4a has no video in it, only audio"),
     ],
 )
@@ -190,12 +191,36 @@ def test_mistakes_are_one_clear_line(
 ) -> None:
     make_song(folder / "song.m4a")
     (folder / "notes.txt").write_text("hello\n" * 50)
+    if not (folder / "pipe.mp4").exists():
+        os.mkfifo(folder / "pipe.mp4")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("POSEWIRE_CATALOGUE", str(folder / "tiny.toml"))
     done = CliRunner().invoke(main, ["video", "--model", "tiny", *arguments])
     assert done.exit_code == code
     assert [line for line in done.stderr.splitlines() if says in line] == [done.stderr.splitlines()[-1]]
     assert not list(folder.glob("*.journal")) + list(folder.glob("*.part"))
+
+
+def test_sound_and_names_that_are_out_of_the_ordinary_stop_nothing(folder: Path, tmp_path: Path) -> None:
+    source = tmp_path / os.fsdecode(b"a:b\xe9.mp4")
+    make_video(tmp_path / "a.mp4", 5, sound="aac").rename(source)
+    source.write_bytes(source.read_bytes().replace(b"mp4a", b"zzzz").replace(b"esds", b"zsds"))
+    code, said = posewire_video(folder, source, "--out", tmp_path / "o:ut.mp4", "--poses", tmp_path / "p:oses.json")
+    assert code == 0, said
+    assert "5 frames, " in said
+    assert said.strip().endswith("; sound tracks of an unsupported codec were left out: 1")
+    assert len(frames(tmp_path / "p:oses.json")) == 5
+    assert json.loads((tmp_path / "p:oses.json").read_text())["video"] == "a:b\\xe9.mp4"
+    with VideoReader(tmp_path / "o:ut.mp4") as video:
+        assert len(list(video)) == 5
+
+
+def test_a_video_of_one_pixel_goes_through(folder: Path, tmp_path: Path) -> None:
+    source = make_frames(tmp_path / "a.mov", "png", "rgb24", (1, 1))
+    out, poses = tmp_path / "out.mp4", tmp_path / "poses.json"
+    code, said = posewire_video(folder, source, "--out", out, "--poses", poses, "--trails", "1", model="pair")
+    assert code == 0, said
+    assert [frame["time"] for frame in frames(poses)] == pytest.approx([0, 0.04, 0.08])
 
 
 @needs_shared

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from service.imaging.video import Picture, VideoError, VideoReader
 from service.imaging.video_out import VIDEO_SUFFIXES, VideoWriter
-from tests.service.imaging.videos import make_video, set_display_matrix, shade
+from tests.service.imaging.videos import make_frames, make_video, set_display_matrix, shade, shift_clock
 
 
 def copy(source: Path, target: Path) -> None:
@@ -97,6 +98,49 @@ def test_odd_sizes_lose_their_last_row_or_column(tmp_path: Path) -> None:
     (first, *_) = pictures(tmp_path / "b.mp4")
     assert first.pixels.shape == (74, 100, 3)
     assert first.pixels[-10, -10] == pytest.approx([shade(0)] * 3, abs=5)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 6), (3, 2)])
+def test_a_row_or_column_that_is_the_only_one_is_doubled(tmp_path: Path, size: tuple[int, int], suffix: str) -> None:
+    source = make_frames(tmp_path / "a.mov", "png", "rgb24", size)
+    copy(source, tmp_path / f"b{suffix}")
+    assert {p.pixels.shape for p in pictures(tmp_path / f"b{suffix}")} == {(max(2, size[1]), 2, 3)}
+
+
+def test_frames_that_the_encoder_does_not_take_are_named(tmp_path: Path) -> None:
+    source = make_frames(tmp_path / "a.mov", "png", "rgb24", (20_000, 4), frames=1)
+    with pytest.raises(VideoError, match=r"does not take frames of 20000 x 4 pixels; write to a .webm file"):
+        copy(source, tmp_path / "b.mp4")
+    copy(source, tmp_path / "b.webm")
+
+
+@pytest.mark.parametrize(
+    "name", ["a:b.mp4", "http:x.mp4", "file:x.mp4", "-x.mp4", "%03d.mp4", os.fsdecode(b"\xe9.mp4")]
+)
+def test_nothing_in_a_name_means_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = make_video(tmp_path / "a.mp4", 3)
+    copy(source, Path(name))
+    assert len(pictures(Path(name))) == 3
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
+def test_a_step_of_hours_is_kept(tmp_path: Path, suffix: str) -> None:
+    times = [0, 2000, 36_000 * 50_000, 36_000 * 50_000 + 2000]
+    source = make_video(tmp_path / "a.nut", times=times, tick=Fraction(1, 50_000), codec="mpeg4", rate=25)
+    copy(source, tmp_path / f"b{suffix}")
+    found = [p.seconds for p in pictures(tmp_path / f"b{suffix}")]
+    assert found == pytest.approx([0, 0.04, 36_000, 36_000.04], abs=2e-3)
+
+
+def test_the_clock_of_what_is_written_begins_at_0(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "a.ts", 30, sound="aac")
+    shift_clock(source, lambda *_: (1 << 33) / 90_000 - 1.9)  # the source's clock wraps
+    copy(source, tmp_path / "b.mp4")
+    with av.open(tmp_path / "b.mp4") as file:
+        assert file.start_time == 0
+        assert float(file.duration or 0) / av.time_base == pytest.approx(1.2, abs=0.1)
 
 
 def test_the_same_frames_make_the_same_file(tmp_path: Path) -> None:

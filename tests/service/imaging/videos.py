@@ -35,6 +35,7 @@ def make_video(
     size: tuple[int, int] = (160, 120),
     times: Sequence[int] | None = None,
     tick: Fraction = Fraction(1, 25),
+    rate: int | None = None,
     sound: str = "",
     codec: str = "libx264",
     options: dict[str, str] | None = None,
@@ -42,12 +43,13 @@ def make_video(
 ) -> Path:
     """A video of so many frames, at `times` in ticks (one after the other if not given), of even `size`.
 
+    rate: frames a second that the file says it has; one for each tick if not given.
     sound: the codec of a tone as long as the video; none for "". options: of the container. draw: makes a frame of its
     number, width and height.
     """
     times = range(frames) if times is None else times
     with av.open(path, "w", options=options or {}) as out:
-        stream = out.add_stream(codec, rate=round(1 / tick), options={"g": "5"})
+        stream = out.add_stream(codec, rate=rate or round(1 / tick), options={"g": "5"})
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
@@ -64,6 +66,21 @@ def make_video(
         out.mux(stream.encode(None))
         if isinstance(tone, AudioStream):
             out.mux(tone.encode(None))
+    return path
+
+
+def make_frames(path: Path, codec: str, pixel_format: str, size: tuple[int, int], frames: int = 3) -> Path:
+    """A video without sound, of any size that the codec takes."""
+    with av.open(path, "w") as out:
+        stream = out.add_stream(codec, rate=25)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height = size
+        stream.pix_fmt = pixel_format
+        for number in range(frames):
+            frame = av.VideoFrame.from_ndarray(picture(number, *size), "rgb24").reformat(format=pixel_format)
+            frame.pts = number
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
     return path
 
 
@@ -102,3 +119,41 @@ def set_display_matrix(path: Path, a: int, b: int, c: int, d: int) -> None:
     one = 1 << 16
     struct.pack_into(">9i", data, place, a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
     path.write_bytes(data)
+
+
+def shift_clock(path: Path, shift: Callable[[int, float], float]) -> None:
+    """Change the timestamps of the MPEG-TS file `path` in place.
+
+    shift: gives what to add, in seconds, to those of the frame or piece of sound of a number (counted over all streams,
+    in the file's order) and a time in seconds.
+    """
+    data = bytearray(path.read_bytes())
+    number = 0
+    for packet in range(0, len(data), 188):
+        if not data[packet + 1] & 0x40:
+            continue  # nothing begins in it
+        place = packet + 4 + (1 + data[packet + 4] if data[packet + 3] & 0x20 else 0)
+        if data[place : place + 3] != b"\0\0\1":
+            continue  # a table
+        stamps = data[place + 7] >> 6
+        for at in (place + 9, place + 14)[: {0: 0, 2: 1, 3: 2}[stamps]]:
+            ticks = _read_stamp(bytes(data[at : at + 5]))
+            moved = ticks + round(shift(number, ticks / 90_000) * 90_000)
+            data[at : at + 5] = _stamp(data[at] >> 4, moved % (1 << 33))
+        number += 1
+    path.write_bytes(data)
+
+
+def _read_stamp(data: bytes) -> int:
+    return (data[0] >> 1 & 7) << 30 | data[1] << 22 | data[2] >> 1 << 15 | data[3] << 7 | data[4] >> 1
+
+
+def _stamp(kind: int, ticks: int) -> bytes:
+    parts = kind << 4 | ticks >> 30 << 1 | 1, (ticks >> 15 & 0x7FFF) << 1 | 1, (ticks & 0x7FFF) << 1 | 1
+    return struct.pack(">BHH", *parts)
+
+
+def join(path: Path, *parts: Path) -> Path:
+    """The bytes of files one after the other, as `cat` does."""
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
