@@ -115,7 +115,7 @@ def load(extra: Sequence[Path] | None = None, cache: Path | None = None) -> Cata
     """
     if extra is None:
         named = os.environ.get("POSEWIRE_CATALOGUE", "").split(os.pathsep)
-        extra = [Path(name).expanduser() for name in named if name]
+        extra = [_expanded(name, "POSEWIRE_CATALOGUE") for name in named if name]
     cache = _default_cache() if cache is None else cache
     models: dict[str, Model] = {}
     defaults: tuple[str, ...] = ()
@@ -135,9 +135,21 @@ def load(extra: Sequence[Path] | None = None, cache: Path | None = None) -> Cata
 
 def _default_cache() -> Path:
     if named := os.environ.get("POSEWIRE_MODELS"):
-        return Path(named).expanduser()
+        return _expanded(named, "POSEWIRE_MODELS")
     user_cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(user_cache) if user_cache else Path.home() / ".cache") / "posewire" / "models"
+    if user_cache:
+        return Path(user_cache) / "posewire" / "models"
+    try:
+        return Path.home() / ".cache" / "posewire" / "models"
+    except RuntimeError:
+        raise CatalogueError("this user has no home folder for models; name one in POSEWIRE_MODELS") from None
+
+
+def _expanded(name: str, variable: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise CatalogueError(f"{variable} names {name!r}, but there is no such user's folder") from None
 
 
 def _check_known(name: str, known: Collection[str], where: str) -> None:

@@ -25,6 +25,7 @@ options = { ... }                     # settings of the family; optional
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -35,6 +36,7 @@ from typing import Literal, cast, get_args
 
 from engines import fetching
 from engines.fetching import CheckpointSource, File, FileSource, HttpsSource, Progress, PypiSource, Source
+from engines.files import read_small, shown, without_mark
 from engines.runtimes.base import PixelInput
 from engines.skeletons import SKELETONS
 from engines.tables import CatalogueError, Table
@@ -43,6 +45,7 @@ Role = Literal["detector", "estimator", "one-stage", "bottom-up"]
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _MAX_SIDE = 4096
+_LARGEST_FILE = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +107,19 @@ class Entries:
 
 def read_entries(path: Path, cache: Path) -> Entries:
     """Read the catalogue file at `path`, whose models will keep fetched files in `cache`. Raises CatalogueError."""
+    name = shown(path)
     try:
-        with path.open("rb") as file:
-            top = Table(tomllib.load(file), f"{path}:")
+        text = without_mark(read_small(path, _LARGEST_FILE)).decode()
+        top = Table(tomllib.loads(text), f"{name}:")
     except OSError as error:
-        raise CatalogueError(f"{path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CatalogueError(f"{path}: is not TOML ({error})") from error
+        raise CatalogueError(f"{name}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise CatalogueError(f"{name}: is not TOML (it is not UTF-8 from byte {error.start} on)") from error
+    except tomllib.TOMLDecodeError as error:
+        where = re.search(r"\(?at ((?:line|end)[^)]*)", str(error))
+        raise CatalogueError(f"{name}: is not TOML (see {where[1] if where else 'the file'})") from error
+    except RecursionError as error:
+        raise CatalogueError(f"{name}: is not a catalogue (its lists or tables are nested too deep)") from error
     entries = top.take("models", dict, "tables [models.NAME]", {})
     defaults = top.take("defaults", list, "a list of model names", []) if top.has("defaults") else None
     top.finish()
@@ -161,9 +170,17 @@ def _source(table: Table, path: Path) -> Source:
     elif kind == "checkpoint":
         source = CheckpointSource(table.text("architecture", pattern=_NAME), _url(table), table.text("file"))
     else:
-        source = FileSource(path.resolve().parent / Path(table.text("path")).expanduser())
+        source = FileSource(Path(os.path.realpath(path)).parent / _users_path(table))
     table.finish()
     return source
+
+
+def _users_path(table: Table) -> Path:
+    path = table.text("path", pattern=r"[^\0]+")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise table.error("path", f"is {path!r}; there is no such user's folder") from None
 
 
 def _url(table: Table) -> str:
@@ -184,7 +201,7 @@ def _files(entry: Table, source: Source) -> tuple[File, ...]:
 def _file(table: Table) -> File:
     path = table.text("path")
     inside = PurePosixPath(path)
-    if not inside.name or inside.is_absolute() or ".." in inside.parts or "\\" in path:
+    if not inside.name or inside.is_absolute() or ".." in inside.parts or "\\" in path or "\0" in path:
         raise table.error("path", f"is {path!r}; it must be relative, with slashes, and lead to a file of the source")
     sha256 = table.text("sha256", pattern=r"[0-9a-f]{64}") if table.has("sha256") else None
     table.finish()

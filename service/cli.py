@@ -8,7 +8,8 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,34 @@ from pydantic import ValidationError
 
 from engines.build.flavour import NoTensorRTError
 from engines.catalogue import CatalogueError, FetchError, UnknownModelError, load
+from engines.files import shown
 from service import __version__
 from service.choice import choose, fetch_progress
 from service.cli_batch import batch
 from service.cli_build import build
 from service.cli_eval import evaluate
 from service.config import Settings, SettingsError, explain
+from service.output import give_up_output, write_out
 
 _MODEL_HELP = "Model to use; several, separated by commas, for serve. auto takes the best that can be had."
 
 
 class _Command(click.Group):
     """Turns the errors that a user can cause into one clear line and exit code 1 (2 for wrong usage)."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """See click.Group. A file that cannot be read or written, the output among them, is one line too."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # of names that are not UTF-8
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            what = f"cannot read or write {shown(error.filename)}" if error.filename else "cannot write the output"
+            with suppress(OSError):
+                click.echo(f"Error: {what}: {error.strerror or 'it is closed'}", err=True)
+            give_up_output()
+            sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
         """See click.Group."""
@@ -110,10 +127,10 @@ def image(
         click.echo(why, err=True)
     for still, picture in zip_longest(stills, pictures):
         if still.problem:
-            click.echo(f"Error: {still.path}: {still.problem}", err=True)
+            click.echo(f"Error: {shown(still.path)}: {still.problem}", err=True)
         elif picture is not None:
-            click.echo(f"{still.path}: drawn on {picture}", err=True)
-    click.echo(write_results([s for s in stills if not s.problem], style), nl=False)
+            click.echo(f"{shown(still.path)}: drawn on {shown(picture)}", err=True)
+    write_out(write_results(stills, style))
     if any(still.problem for still in stills):
         sys.exit(1)
 
@@ -192,14 +209,18 @@ def list_models(as_json: bool = False) -> None:
         for m in load().models()
     ]
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        write_out(json.dumps(rows, indent=2) + "\n")
         return
     wide, licences = (max(len(str(row[key])) for row in rows) for key in ("name", "licence"))
+    lines = []
     for row in rows:
         here = "here" if row["here"] else "-"
-        click.echo(f"{row['name']:<{wide}}  {row['role']:<9}  {here:<4}  {row['licence']:<{licences}}  {row['title']}")
+        lines.append(
+            f"{row['name']:<{wide}}  {row['role']:<9}  {here:<4}  {row['licence']:<{licences}}  {row['title']}"
+        )
         if row["accuracy"]:
-            click.echo(f"{'':<{wide}}  {row['accuracy']}")
+            lines.append(f"{'':<{wide}}  {row['accuracy']}")
+    write_out("".join(f"{line}\n" for line in lines))
 
 
 @models.command()
@@ -208,7 +229,7 @@ def fetch(name: str) -> None:
     """Fetch the files of model NAME and of its detector."""
     for part in load().parts(name):
         path = part.fetch(progress=fetch_progress())
-        click.echo(f"{part.name}: {path}")
+        write_out(f"{part.name}: {path}\n")
 
 
 @main.command(short_help="Measure this machine with an image.")
@@ -223,12 +244,13 @@ def bench(file: Path, model: str, seconds: float, concurrency: int) -> None:
 
     catalogue = load()
     names, why = choose(catalogue, (model,))
-    click.echo(why or names[0])
+    write_out(f"{why or names[0]}\n")
     for level in (1, concurrency):
         try:
-            click.echo(asyncio.run(measure(file, catalogue, names[0], seconds=seconds, concurrency=level)))
+            line = asyncio.run(measure(file, catalogue, names[0], seconds=seconds, concurrency=level))
         except ImageError as error:
-            raise click.ClickException(f"{file}: {error}") from error
+            raise click.ClickException(f"{shown(file)}: {error}") from error
+        write_out(line + "\n")
 
 
 main.add_command(evaluate)
@@ -242,7 +264,7 @@ def key() -> None:
     from service.api.security import digest
 
     made = secrets.token_urlsafe(32)
-    click.echo(f"key:    {made}\ndigest: {digest(made)}")
+    write_out(f"key:    {made}\ndigest: {digest(made)}\n")
 
 
 @contextmanager

@@ -63,15 +63,18 @@ def posetrack(truth: Path, results: Path, poseval: bool, target: Path | None) ->
 def _show(measure: Callable[[], Report], target: Path | None) -> None:
     import orjson
 
+    from engines.files import shown
     from service.formats.errors import FormatError
+    from service.output import write_out
 
     try:
         report = measure()
-        if target is not None:
-            options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
-            target.write_bytes(orjson.dumps(report.document(), option=options))
     except FormatError as error:
         raise click.ClickException(str(error)) from error
-    except OSError as error:
-        raise click.ClickException(f"{target}: cannot be written: {error.strerror}") from error
-    click.echo(report.table())
+    if target is not None:
+        options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+        try:
+            target.write_bytes(orjson.dumps(report.document(), option=options))
+        except OSError as error:
+            raise click.ClickException(f"{shown(target)}: cannot be written: {error.strerror}") from error
+    write_out(report.table() + "\n")

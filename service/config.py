@@ -123,6 +123,8 @@ class Settings(BaseSettings):
     )
     api_keys: CommaList = Field((), description="SHA-256 digests of accepted keys, as `posewire key` prints them")
     api_keys_file: Path | None = Field(None, description="file of such digests, one a line")
+    tls_certificate: Path | None = Field(None, description="PEM file of the server's certificate; with it, HTTPS alone")
+    tls_key: Path | None = Field(None, description="PEM file of its key, where that is not in the same file")
     rate: float = Field(0.0, ge=0, description="requests a second allowed to each client; 0 is no limit")
     burst: int = Field(20, ge=1, description="requests a client may send at once before `rate` counts")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ class Decoder:
     """
 
     def __init__(self, limits: Limits, workers: int, open_queue: Callable[..., Batcher[_Job, DecodedImage]]) -> None:
-        self.batcher = open_queue(self._run, "decode", max_batch=1, workers=workers)
+        # How long decoding takes depends on what a client sent, and must not make the server unready.
+        self.batcher = open_queue(self._run, "decode", max_batch=1, workers=workers, hang_after=math.inf)
         self._limits = limits
 
     async def decode(self, data: bytes, needs: tuple[int, int], ask: Ask, *, idle: bool) -> tuple[DecodedImage, Timing]:

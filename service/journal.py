@@ -9,12 +9,15 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import stat
 import struct
 import zlib
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Self
+
+from engines.files import shown
 
 _MAGIC = b"posewire journal 1 "
 _HEAD = struct.Struct("<II")
@@ -23,6 +26,10 @@ _MAX_LINE = 1 << 16
 
 class JournalError(Exception):
     """A journal that cannot be used; the message is for the user."""
+
+
+class DamagedJournalError(JournalError):
+    """A journal that holds something else than was written to it."""
 
 
 class Journal:
@@ -40,15 +47,21 @@ class Journal:
         self._left = 0
         self._added = 0
         line = _MAGIC + json.dumps(dict(about), sort_keys=True).encode() + b"\n"
+        with self._usable():
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o644)  # of a pipe, too, without waiting
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(handle)
+            raise DamagedJournalError(f"{shown(path)} is not a file; move it away")
+        self._size = status.st_size
+        self._file: BinaryIO = os.fdopen(handle, "r+b", buffering=1 << 16)
         try:
-            self._file: BinaryIO = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=1 << 16)
-        except OSError as error:
-            raise JournalError(f"cannot write {path}: {error.strerror}") from error
-        try:
-            self._lock()
-            self._begin(line)
+            with self._usable():
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._begin(line)
         except BaseException:
-            self._file.close()
+            with suppress(OSError):  # there may be something left to write, and no room for it
+                self._file.close()
             raise
 
     def __enter__(self) -> Self:
@@ -56,7 +69,8 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         if not self.found and not self._added:
-            self.remove()
+            with suppress(OSError):
+                self.remove()
         with suppress(OSError):  # every record was flushed, but for one that failed and was told of
             self._file.close()
 
@@ -65,9 +79,10 @@ class Journal:
         if not self._left:
             return None
         self._left -= 1
-        record = self._read()
+        with self._usable():
+            record = self._read()
         if record is None:
-            raise JournalError(f"{self.path} changed while it was read")
+            raise DamagedJournalError(f"{shown(self.path)} changed while it was read")
         return record
 
     def append(self, record: bytes) -> None:
@@ -77,28 +92,30 @@ class Journal:
         """
         if self._left:
             raise ValueError(f"{self._left} records of the earlier run come first")
-        try:
+        with self._usable():
             self._file.write(_HEAD.pack(len(record), zlib.crc32(record)) + record)
             self._file.flush()
-        except OSError as error:
-            raise JournalError(f"cannot write {self.path}: {error.strerror}") from error
         self._added += 1
 
     def remove(self) -> None:
         """The work is done: delete the file."""
         self.path.unlink(missing_ok=True)
 
-    def _lock(self) -> None:
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        """Says why the file cannot be used."""
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
         except BlockingIOError as error:
-            raise JournalError(f"{self.path} is in use: another posewire process does the same work") from error
+            raise JournalError(f"{shown(self.path)} is in use: another posewire process does the same work") from error
+        except OSError as error:
+            raise JournalError(f"cannot write {shown(self.path)}: {error.strerror}") from error
 
     def _begin(self, line: bytes) -> None:
         """Find the records of an earlier run, cut off what is broken after them, and go to the first."""
         there = self._file.readline(_MAX_LINE)
         if there and not there.startswith(_MAGIC) and not _MAGIC.startswith(there):
-            raise JournalError(f"{self.path} is not a journal of posewire; move it away")
+            raise DamagedJournalError(f"{shown(self.path)} is not a journal of posewire; move it away")
         if there == line:
             end = self._file.tell()
             while self._read() is not None:
@@ -109,7 +126,7 @@ class Journal:
             self._left = self.found
             return
         if there.endswith(b"\n"):
-            self.other = json.loads(there[len(_MAGIC) :])
+            self.other = _about(there)
         self._file.seek(0)
         self._file.truncate()
         self._file.write(line)
@@ -121,5 +138,16 @@ class Journal:
         if len(head) < _HEAD.size:
             return None
         length, checksum = _HEAD.unpack(head)
+        if length > self._size - self._file.tell():
+            return None
         record = self._file.read(length)
         return record if len(record) == length and zlib.crc32(record) == checksum else None
+
+
+def _about(line: bytes) -> Mapping[str, object]:
+    """What a journal says of its work; nothing where that is damaged."""
+    try:
+        about = json.loads(line[len(_MAGIC) :])
+    except (ValueError, RecursionError):
+        return {}
+    return about if isinstance(about, dict) else {}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from engines.build.manifest import Manifest, PlanError, PlanFile
 
@@ -19,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 _LEAVE_S = 5.0
 """How long a build that is no longer wanted may take to end."""
+_TAIL_BYTES = 4096
+"""How much of what a builder wrote to stderr is looked at for its last line."""
 
 
 @dataclass(slots=True)
@@ -47,7 +51,7 @@ class PlanTask:
 class PlanBuilder:
     """Builds plans one after another, each in a process of its own, whose crash is not the server's.
 
-    One thread, posewire-plans, which ends when all are built.
+    One thread, posewire-plans, which ends when all are built. However it ends, no task is left in state "building".
     """
 
     def __init__(self, tasks: Sequence[PlanTask]) -> None:
@@ -59,8 +63,12 @@ class PlanBuilder:
 
     def start(self) -> None:
         """Begin, if there is anything to build."""
-        if self._tasks:
+        if not self._tasks:
+            return
+        try:
             self._thread.start()
+        except (RuntimeError, MemoryError) as error:  # "can't start new thread"; the graphs serve without plans
+            self._give_up(f"no thread could be started to build it: {error}")
 
     def close(self) -> None:
         """End the build under way, which leaves nothing behind, and do not begin another."""
@@ -72,61 +80,83 @@ class PlanBuilder:
             self._thread.join(_LEAVE_S)
 
     def _work(self) -> None:
+        try:
+            for task in self._tasks:
+                self._do(task)
+        except BaseException:
+            logger.exception("building plans has failed")
+        finally:
+            self._give_up("what builds plans has ended; the log says why")
+
+    def _do(self, task: PlanTask) -> None:
+        started = time.monotonic()
+        logger.info("the plan of %s is being built; something slower serves it meanwhile", task.name)
+        try:
+            plan = PlanFile.open(self._build(task))
+            task.take_over(plan)
+        except Exception as error:
+            if self._closed:
+                return
+            task.status.state, task.status.detail = "failed", str(error) or type(error).__name__
+            expected = isinstance(error, PlanError | RuntimeError | ValueError | OSError)
+            logger.error(
+                "the plan of %s failed, what serves it goes on: %s",
+                task.name,
+                task.status.detail,
+                exc_info=None if expected else error,
+            )
+            return
+        status = task.status
+        status.state, status.share, status.detail, status.manifest = "ready", 1.0, "", plan.manifest
+        logger.info("the plan of %s serves from now on, after %.0f s", task.name, time.monotonic() - started)
+
+    def _give_up(self, why: str) -> None:
         for task in self._tasks:
-            started = time.monotonic()
-            logger.info("the plan of %s is being built; something slower serves it meanwhile", task.name)
-            try:
-                plan = PlanFile.open(self._build(task))
-                task.take_over(plan)
-            except (PlanError, RuntimeError, ValueError, OSError) as error:
-                if self._closed:
-                    return
-                task.status.state, task.status.detail = "failed", str(error)
-                logger.error("the plan of %s failed, what serves it goes on: %s", task.name, error)
-                continue
-            status = task.status
-            status.state, status.share, status.detail, status.manifest = "ready", 1.0, "", plan.manifest
-            logger.info("the plan of %s serves from now on, after %.0f s", task.name, time.monotonic() - started)
+            if task.status.state == "building" and not self._closed:
+                task.status.state, task.status.detail = "failed", why
+                logger.error("the plan of %s is not built, what serves it goes on: %s", task.name, why)
 
     def _build(self, task: PlanTask) -> Path:
         """The plan's path. Raises PlanError with the reason where there is none."""
         command = [sys.executable, "-m", "engines.build", task.name, task.precision, str(task.max_batch)]
-        with self._lock:
-            if self._closed:
-                raise PlanError("the server is closing")
-            self._child = subprocess.Popen(  # noqa: S603 - a model's name, a precision and a number
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
-            )
+        with tempfile.TemporaryFile() as complaints:
+            with self._lock:
+                if self._closed:
+                    raise PlanError("the server is closing")
+                self._child = subprocess.Popen(  # noqa: S603 - a model's name, a precision and a number
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=complaints,
+                    encoding="utf-8",
+                    errors="replace",
+                )
+            with self._child as child:
+                try:
+                    said = self._hear(task, child)
+                except BaseException:
+                    child.kill()
+                    raise
+            if "plan" in said:
+                return Path(str(said["plan"]))
+            why = f"its builder ended with status {child.returncode}: {_last_line(complaints)}"
+            raise PlanError(str(said.get("error", why)))
+
+    def _hear(self, task: PlanTask, child: subprocess.Popen[str]) -> dict[str, object]:
+        """Follow a builder until it has said all. Returns the last that it said."""
         said: dict[str, object] = {}
         tenth = 0
-        with self._child as child:
-            complaints = _Tail(child)
-            for line in child.stdout or ():
-                said = json.loads(line)
-                task.status.share, task.status.detail = float(str(said.get("share", 1))), str(said.get("phase", ""))
-                if int(task.status.share * 10) > tenth:
-                    tenth = int(task.status.share * 10)
-                    logger.info("the plan of %s: %d %% (%s)", task.name, tenth * 10, task.status.detail)
-            last = complaints.last()
-        if "plan" in said:
-            return Path(str(said["plan"]))
-        raise PlanError(str(said.get("error", f"its builder ended with status {child.returncode}: {last}")))
+        for line in child.stdout or ():
+            said = json.loads(line)
+            task.status.share, task.status.detail = float(str(said.get("share", 1))), str(said.get("phase", ""))
+            if int(task.status.share * 10) > tenth:
+                tenth = int(task.status.share * 10)
+                logger.info("the plan of %s: %d %% (%s)", task.name, tenth * 10, task.status.detail)
+        return said
 
 
-class _Tail:
-    """Reads what a process complains of, so that it never waits to be read, and keeps the last line."""
-
-    def __init__(self, child: subprocess.Popen[str]) -> None:
-        self._line = ""
-        self._child = child
-        self._thread = threading.Thread(target=self._read, name="posewire-plans-stderr", daemon=True)
-        self._thread.start()
-
-    def last(self) -> str:
-        """The last line, once the process has ended."""
-        self._thread.join(_LEAVE_S)
-        return self._line
-
-    def _read(self) -> None:
-        for line in self._child.stderr or ():
-            self._line = line.strip() or self._line
+def _last_line(file: BinaryIO) -> str:
+    """The last line that is not empty."""
+    file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+    lines = file.read().decode("utf-8", "replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -87,6 +87,19 @@ class Lease:
         """Give all of it back."""
         self.grow(-self.amount)
 
+    def pass_to(self, client: str) -> Lease:
+        """Return a lease of the same amount for `client` and release this one.
+
+        Raises QuotaExceededError, and changes nothing, where that would be more than the share of `client`.
+        """
+        amount = self.amount
+        self.release()
+        try:
+            return self._quota.take(client, amount)
+        except QuotaExceededError:
+            self.grow(amount)
+            raise
+
     def __enter__(self) -> Self:
         return self
 

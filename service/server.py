@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -27,12 +29,17 @@ from service.memory import bound_pools
 from service.observability import logs
 from service.serving import open_serving
 from service.streams.redis_store import check_url
-from service.workers import Workers
+from service.tls import ServerTls
+from service.workers import Application, Workers, end_with_supervisor
+
+log = logging.getLogger(__name__)
 
 _KEEP_ALIVE_S = 75
 """An idle connection's life: longer than a load balancer keeps one, which else may send a request into its end."""
 _HANGS_S = 15
 """A worker that gives no sign of life for so long is replaced; it gives none while Python starts."""
+_END_S = 60.0
+"""How much longer than that a worker may take to end when its supervisor is gone."""
 _NAMES, _WHY = "POSEWIRE_CHOSEN_MODELS", "POSEWIRE_CHOSEN_WHY"
 _NO_SETTINGS = {_NAMES, _WHY, "POSEWIRE_CATALOGUE", "POSEWIRE_CONFIG", "POSEWIRE_MODELS", "POSEWIRE_SECRETS"}
 
@@ -52,11 +59,13 @@ def run_server(settings: Settings, catalogue: Catalogue, choice: tuple[Sequence[
             ) from error
         port = listening.getsockname()[1]
         _greet(settings, catalogue, names[0], why, port)
+        tls = ServerTls.of(settings)
         config = uvicorn.Config(
-            "service.server:worker_app",
+            Application(tls),
             factory=True,
+            ssl_context_factory=tls.context if tls else None,
             workers=settings.workers,
-            loop="uvloop",
+            loop="service.event_loop:TlsLoop" if tls else "uvloop",
             http="service.api.http:BoundedHttp",
             ws="service.api.websocket:BoundedWebSocket",
             ws_max_size=int(settings.max_frame_mb * 1e6),
@@ -75,15 +84,20 @@ def run_server(settings: Settings, catalogue: Catalogue, choice: tuple[Sequence[
         for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it has ended in good order
             signal.signal(number, _do_nothing)
         if settings.workers == 1:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the application is there, which reads files then
             uvicorn.Server(config).run(sockets=[listening])
             return
+        logs.configure(settings.log_level, settings.log_format)
         shared = Path(tempfile.mkdtemp(prefix="posewire-metrics-"))
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared)
         listening.set_inheritable(True)
+        workers = Workers(config, sockets=[listening])
         try:
-            Workers(config, sockets=[listening]).run()
+            workers.run()
         finally:
             shutil.rmtree(shared, ignore_errors=True)
+        if workers.failed:
+            raise click.ClickException("no worker could start; the log says why")
 
 
 def _check(settings: Settings) -> None:
@@ -94,6 +108,8 @@ def _check(settings: Settings) -> None:
             check_url(url)  # whose errors do not show the password
         setting = "api_keys_file" if settings.api_keys_file else "api_keys"
         ApiKeys.read(settings.api_keys, settings.api_keys_file)
+        setting = "tls_key" if settings.tls_certificate is None else "tls_certificate"
+        ServerTls.of(settings)
     except (OSError, ValueError) as error:
         raise click.UsageError(f"setting {setting}: {error}") from error
 
@@ -102,14 +118,16 @@ def _do_nothing(_number: int, _frame: FrameType | None) -> None:
     """The end was graceful; there is nothing left to interrupt."""
 
 
-def worker_app() -> ASGIApp:
-    """The application as uvicorn makes it in each process."""
+def worker_app(tls: ServerTls | None = None) -> ASGIApp:
+    """The application of this process, with the settings of the environment. tls: whose files SIGHUP reads anew."""
     settings = Settings()
     cv2.setNumThreads(1)  # the work is spread over threads already; a second pool would only get in their way
     bound_pools()
     logs.configure(settings.log_level, settings.log_format)
+    threading.excepthook = _log_end_of_thread
+    end_with_supervisor(settings.drain_seconds + settings.grace_seconds + _END_S)
     names, why = os.environ[_NAMES].split(","), os.environ[_WHY]
-    app = create_app(settings, lambda observer: open_serving(load(), names, settings, observer, why=why))
+    app = create_app(settings, lambda observer: open_serving(load(), names, settings, observer, why=why), tls)
     if not settings.cors_origins:
         return app
     return CORSMiddleware(
@@ -121,16 +139,24 @@ def worker_app() -> ASGIApp:
     )
 
 
+def _log_end_of_thread(about: threading.ExceptHookArgs) -> None:
+    """What ends a thread that nobody watches belongs into the log, where somebody sees it."""
+    if about.exc_value is not None and about.exc_type is not SystemExit:
+        name = about.thread.name if about.thread else "?"
+        log.error("thread %s has ended with an error", name, exc_info=about.exc_value)
+
+
 def _greet(settings: Settings, catalogue: Catalogue, name: str, why: str, port: int) -> None:
     model = catalogue[name]
+    scheme = "http" if settings.tls_certificate is None else "https"
     host = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
     changed = {k: v for k, v in settings.model_dump(mode="json", exclude_defaults=True).items() if k != "api_keys"}
     lines = [
-        f"Posewire   http://{host}:{port}   docs: http://{host}:{port}/docs",
+        f"Posewire   {scheme}://{host}:{port}   docs: {scheme}://{host}:{port}/docs",
         f"model      {why or name}",
         f"           {model.title}; {model.licence}; {model.accuracy or 'no published accuracy'}",
         f"device     CPU, {_cores()}",
-        f"try        curl --data-binary @photo.jpg http://{host}:{port}/pose",
+        f"try        curl --data-binary @photo.jpg {scheme}://{host}:{port}/pose",
     ]
     if settings.workers > 1 and not settings.redis_url.get_secret_value():
         lines.append("streams    resume only at the worker that had them; with a redis_url at any")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,7 +28,13 @@ from service.imaging.decode import Limits
 from service.pipelines import Pipeline, TopDown
 from service.plans import PlanBuilder, PlanStatus
 from service.stages import NetworkStage, Result
+from service.supervision import attempt
 from service.whole_frame import WholeFrame
+
+log = logging.getLogger(__name__)
+
+_CLOSE_S = 6.0
+"""How long a network may take to close, which waits for the batch under way."""
 
 AnyBatcher = Batcher[Any, Any]
 """A Batcher whose items do not matter here."""
@@ -85,11 +92,14 @@ class Serving:
             runtime.release()
 
     async def close(self, drain_seconds: float) -> None:
-        """Finish what was accepted within `drain_seconds`, then stop the threads and free the networks."""
-        await asyncio.to_thread(self.plans.close)
-        await asyncio.gather(*(batcher.close(drain_seconds) for batcher in self.batchers))
-        for runtime in self.runtimes.values():
-            await asyncio.to_thread(runtime.close)
+        """Finish what was accepted within `drain_seconds`, then stop the threads and free the networks.
+
+        Each is ended whatever becomes of the others; one that hangs is left behind.
+        """
+        await attempt("building plans", _CLOSE_S, self.plans.close)
+        await asyncio.gather(*(batcher.close(drain_seconds) for batcher in self.batchers), return_exceptions=True)
+        for name, runtime in self.runtimes.items():
+            await attempt(f"closing {name}", _CLOSE_S, runtime.close)
 
 
 def image_limits(settings: Settings) -> Limits:
@@ -168,10 +178,29 @@ def open_serving(
     stages: dict[str, NetworkStage[Any]] = {**detect, **estimate, **find}
 
     def take_over(name: str, plan: PlanFile) -> None:
-        runtimes[name] = networks.open_plan(plan, roles[name].outputs)
-        stages[name].switch(runtimes[name], look(name, runtimes[name])).close()
+        new = networks.open_plan(plan, roles[name].outputs)
+        replace_runtime(runtimes, stages[name], new, lambda runtime: look(name, runtime))
 
     return Serving(served, queues.opened, runtimes, networks.statuses, PlanBuilder(networks.tasks(take_over)))
+
+
+def replace_runtime(
+    runtimes: dict[str, Runtime], stage: NetworkStage[Any], new: Runtime, look: Callable[[Runtime], View]
+) -> None:
+    """Let `new` run a stage's network in place of its runtime among `runtimes`, which is closed.
+
+    look: opens the view of a runtime. Where that or the switch fails, `new` is closed and all is as before.
+    """
+    try:
+        old = stage.switch(new, look(new))
+    except BaseException:
+        new.close()
+        raise
+    runtimes[stage.name] = new
+    try:
+        old.close()
+    except Exception:  # it runs nothing any more, and what it had is freed with the process
+        log.exception("what ran %s before cannot be closed", stage.name)
 
 
 class _Queues:
@@ -190,9 +219,8 @@ class _Queues:
             name=name,
             max_delay=settings.max_delay_ms / 1000,
             max_queue=settings.max_queue,
-            hang_after=settings.hang_seconds,
             observer=self._observer,
-            **options,
+            **{"hang_after": settings.hang_seconds, **options},
         )
         self.opened.append(batcher)
         return batcher

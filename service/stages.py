@@ -109,11 +109,20 @@ class NetworkStage(Generic[Result]):
         """From the next batch on let `runtime` run the network. Returns the one that did, for the caller to close.
 
         Blocks no request: what the old one has begun it ends, and what comes to it too late goes to the new one.
+        Where it raises, the old one goes on as before.
         """
-        old, _ = self._network
+        old = self._network
         self._network = (runtime, view)
+        try:
+            self._reshape(runtime)
+        except BaseException:
+            self._network = old
+            self._reshape(old[0])
+            raise
+        return old[0]
+
+    def _reshape(self, runtime: Runtime) -> None:
         self.batcher.reshape(runtime.spec.max_batch, runtime.spec.rungs, runtime.spec.concurrency)
-        return old
 
     async def see(self, frame: Frame, regions: Sequence[Region], ask: Ask) -> tuple[list[Result], Timing]:
         """The results for `regions` in order, and the time they took: of the slowest, as they ran side by side."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,9 +15,10 @@ import numpy as np
 import orjson
 
 from engines.catalogue import Catalogue
+from engines.files import open_at_once, shown
 from engines.poses import Poses
 from service.config import Settings
-from service.formats.coco import coco_results
+from service.formats.coco import coco_results, image_ids
 from service.formats.openpose import openpose_document
 from service.formats.people import people_list
 from service.formats.table import csv_table
@@ -61,16 +63,18 @@ def drawings(files: Sequence[Path], target: Path) -> list[Path]:
     elif len(files) > 1:
         raise ValueError("--render names one picture, but there are several images; name a folder")
     elif target.suffix.lower() not in _PICTURES:
-        raise ValueError(f"cannot draw on {target}: the name must end in {', '.join(_PICTURES)}, or be a folder's")
+        raise ValueError(
+            f"cannot draw on {shown(target)}: the name must end in {', '.join(_PICTURES)}, or be a folder's"
+        )
     else:
         pictures = [target]
-    read = {file.resolve() for file in files}
+    read = {os.path.realpath(file) for file in files}
     for picture in pictures:
-        if picture.resolve() in read:
-            raise ValueError(f"{picture} is one of the images themselves; draw elsewhere")
+        if os.path.realpath(picture) in read:
+            raise ValueError(f"{shown(picture)} is one of the images themselves; draw elsewhere")
     for picture, times in Counter(pictures).items():
         if times > 1:
-            raise ValueError(f"{times} of the images would be drawn on {picture}; draw them one by one")
+            raise ValueError(f"{times} of the images would be drawn on {shown(picture)}; draw them one by one")
     return pictures
 
 
@@ -106,7 +110,7 @@ async def estimate_files(
             except ImageError as error:
                 still = Still(path, problem=str(error))
             except OSError as error:
-                still = Still(path, problem=f"{error.filename or path}: {error.strerror or error}")
+                still = Still(path, problem=f"{shown(error.filename or path)}: {error.strerror}")
             advance()
             return still
 
@@ -118,7 +122,7 @@ async def estimate_files(
 
 def _read(path: Path, most: int) -> bytes:
     """A file, or one byte more than `most` of a larger one, which then is refused."""
-    with path.open("rb") as file:
+    with open_at_once(path) as file:
         return file.read(most + 1)
 
 
@@ -129,10 +133,13 @@ def _draw(data: bytes, limits: Limits, poses: Poses, picture: Path) -> None:
 
 
 def write_results(stills: Sequence[Still], style: str) -> str:
-    """The results as text. style: json, coco, openpose (an object, or a list of them for several) or csv."""
+    """The results as text, without those of stills that had a problem. style: json, coco, openpose (an object, or a
+    list of them for several) or csv.
+    """
     if style == "csv":
-        return csv_table([(str(still.path), still.people) for still in stills])
-    documents = [_document(still, number, style) for number, still in enumerate(stills)]
+        return csv_table([(shown(still.path), still.people) for still in stills if not still.problem])
+    ids = image_ids([still.path.stem for still in stills], range(len(stills)))
+    documents = [_document(still, n, style) for still, n in zip(stills, ids, strict=True) if not still.problem]
     if style == "coco":
         whole: object = [person for document in documents for person in document]  # type: ignore[attr-defined]
     else:
@@ -141,14 +148,13 @@ def write_results(stills: Sequence[Still], style: str) -> str:
     return orjson.dumps(whole, option=options).decode()
 
 
-def _document(still: Still, number: int, style: str) -> object:
+def _document(still: Still, image_id: int, style: str) -> object:
     poses = still.people
     if style == "coco":
-        name = still.path.stem
-        return coco_results(poses, image_id=int(name) if name.isdigit() else number)
+        return coco_results(poses, image_id)
     if style == "openpose":
         return openpose_document(poses)
-    return image_document(str(still.path), still.width, still.height, poses)
+    return image_document(shown(still.path), still.width, still.height, poses)
 
 
 def image_document(name: str, width: int, height: int, poses: Poses) -> dict[str, object]:

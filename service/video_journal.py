@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from engines.poses import Poses
 from engines.skeletons import Skeleton
+from service.journal import DamagedJournalError
 
+DAMAGED = "the journal of an earlier run is damaged; delete it to start anew"
 _PIECE = 1 << 20
 
 
@@ -34,20 +36,31 @@ def pack(look: Look) -> bytes:
 
 
 def unpack(record: bytes, skeleton: Skeleton) -> Look:
-    """The look that was packed. Raises ValueError for one at another skeleton."""
+    """The look that was packed. Raises DamagedJournalError for anything else, and for one at another skeleton."""
+    try:
+        return _unpack(record, skeleton)
+    except (ValueError, TypeError) as error:
+        raise DamagedJournalError(DAMAGED) from error
+
+
+def _unpack(record: bytes, skeleton: Skeleton) -> Look:
     pts, detected, points, point_scores, boxes, scores, metres = ormsgpack.unpackb(record)
     k = len(skeleton)
+    if type(pts) is not int or type(detected) is not bool:
+        raise TypeError
 
     def array(data: bytes, *shape: int) -> NDArray[np.float32]:
         return np.frombuffer(data, "<f4").reshape(-1, *shape).astype(np.float32)
 
+    keypoints = array(points, k, 2)
+    people = len(keypoints)
     poses = Poses(
-        array(points, k, 2),
-        array(point_scores, k),
-        array(boxes, 4),
-        array(scores).reshape(-1),
+        keypoints,
+        array(point_scores, k).reshape(people, k),
+        array(boxes, 4).reshape(people, 4),
+        array(scores).reshape(people),
         skeleton,
-        keypoints_3d=None if metres is None else array(metres, k, 3),
+        keypoints_3d=None if metres is None else array(metres, k, 3).reshape(people, k, 3),
     )
     return Look(pts, detected, poses)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -20,7 +21,8 @@ class ServerProcess:
     """`posewire serve` on a free port of the loopback. A context manager; `log` holds what it has written so far.
 
     catalogue: POSEWIRE_CATALOGUE. environment: further POSEWIRE_* settings by their name in lower case. module: what
-    is run in place of the command. host, port: where it listens; 0 takes a free port.
+    is run in place of the command. host, port: where it listens; 0 takes a free port. trusted: the certificate that it
+    shows, if it has one. prefix: a command that runs the server in its own process, with limits for example.
     """
 
     def __init__(
@@ -31,16 +33,21 @@ class ServerProcess:
         module: str = "service",
         host: str = "127.0.0.1",
         port: int = 0,
+        trusted: Path | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         variables = {k: v for k, v in os.environ.items() if not k.startswith("POSEWIRE_") or k == "POSEWIRE_MODELS"}
         variables |= {f"POSEWIRE_{key.upper()}": str(value) for key, value in (environment or {}).items()}
         if catalogue is not None:
             variables["POSEWIRE_CATALOGUE"] = str(catalogue)
-        self._command = [sys.executable, "-m", module, "serve", "--host", host, "--port", str(port), *arguments]
+        serve = [sys.executable, "-m", module, "serve", "--host", host, "--port", str(port), *arguments]
+        self._command = [*prefix, *serve]
         self._variables = variables
         self.log: list[str] = []
         self.host = host
         self.port = 0
+        self.scheme = "http" if trusted is None else "https"
+        self.verify = True if trusted is None else ssl.create_default_context(cafile=trusted)
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
@@ -68,7 +75,7 @@ class ServerProcess:
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://{self.host}:{self.port}"
+        return f"{self.scheme}://{self.host}:{self.port}"
 
     def memory_mb(self) -> float:
         """Resident memory of the process now, megabytes."""
@@ -95,11 +102,11 @@ class ServerProcess:
             if self.process.poll() is not None:
                 self._reader.join(5)
                 raise RuntimeError("the server ended at its start:\n" + "\n".join(self.log))
-            found = re.search(r"http://[^:]+:(\d+)", "\n".join(self.log[:5]))
+            found = re.search(r"https?://[^:]+:(\d+)", "\n".join(self.log[:5]))
             if found:
                 self.port = int(found[1])
                 try:
-                    if httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200:
+                    if httpx.get(f"{self.url}/readyz", timeout=5, verify=self.verify).status_code == 200:
                         return
                 except httpx.TransportError:
                     pass  # bound, but not accepting yet: the models are still being compiled

@@ -18,7 +18,7 @@ ALLOWED = {
     "fastapi": ("service/api/",),
     "PIL": ("service/imaging/",),
     "ray": ("service/bulk/ray_cluster.py",),
-    "redis": ("service/streams/redis_store.py",),
+    "redis": ("service/streams/redis_",),
     "uvicorn": ("service/api/http.py", "service/api/websocket.py", "service/server.py", "service/workers.py"),
     "websockets": ("service/api/websocket.py", "service/client/"),
     "httpx": ("engines/fetching/https.py", "service/client/"),

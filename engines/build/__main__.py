@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from engines.build.compile import build_plan
@@ -31,7 +32,8 @@ _NICENESS = 10
 def main(name: str, precision: str, max_batch: str) -> int:
     """Build the plan of the catalogue's model `name`. Returns the exit status."""
     threading.Thread(target=_leave_with_parent, name="posewire-parent", daemon=True).start()
-    os.nice(_NICENESS)  # those who serve meanwhile come first
+    with suppress(OSError):  # some containers deny it
+        os.nice(_NICENESS)  # those who serve meanwhile come first
     try:
         catalogue = load()
         model = catalogue[name]

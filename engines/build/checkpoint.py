@@ -9,7 +9,9 @@ from pathlib import Path
 from engines.build.built import Order, note_built
 from engines.build.entry import entry_text, is_users_own
 from engines.build.export import export_onnx
+from engines.build.files import write_whole
 from engines.build.published import PUBLISHED, Published, size_in
+from engines.files import shown
 from engines.networks.checkpoints import keypoints_in, load_network
 from engines.runtimes.base import PixelInput
 from engines.skeletons import COCO_17, MPII_16, SKELETONS
@@ -45,7 +47,7 @@ def build_checkpoint(order: Order, folder: Path) -> Built:
     pixels = _sized(published, order)
     catalogue = order.catalogue(folder)
     if is_users_own(catalogue):
-        raise BuildError(f"{catalogue} is not a file that was built; choose another name or folder")
+        raise BuildError(f"{shown(catalogue)} is not a file that was built; choose another name or folder")
     network = load_network(order.architecture, order.checkpoint)
     skeleton = _skeleton(order, keypoints_in(order.architecture, network.state_dict()))
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +55,7 @@ def build_checkpoint(order: Order, folder: Path) -> Built:
     difference = export_onnx(
         published.answering(network), graph, height=pixels.height, width=pixels.width, outputs=published.outputs
     )
-    catalogue.write_text(_entry(order, published, pixels, skeleton), "utf-8")
+    write_whole(catalogue, _entry(order, published, pixels, skeleton).encode())
     note_built(order, folder)
     return Built(graph, catalogue, pixels, skeleton, difference)
 
@@ -77,12 +79,12 @@ def _skeleton(order: Order, count: int) -> str:
             return wanted
     asked = "say which skeleton that is" if order.skeleton is None else f"{order.skeleton} does not fit"
     those = f"of {count} keypoints there is {', '.join(fitting)}" if fitting else "no skeleton here has as many"
-    raise BuildError(f"{order.checkpoint} has {count} keypoints: {asked}; {those}")
+    raise BuildError(f"{shown(order.checkpoint)} has {count} keypoints: {asked}; {those}")
 
 
 def _entry(order: Order, published: Published, pixels: PixelInput, skeleton: str) -> str:
     keys: dict[str, object] = {
-        "title": f"{order.architecture} {pixels.height}x{pixels.width}, {order.checkpoint.name}",
+        "title": f"{order.architecture} {pixels.height}x{pixels.width}, {shown(order.checkpoint.name)}",
         "role": published.role,
         "family": published.family,
         "skeleton": skeleton,

@@ -14,7 +14,7 @@ FIRST_WORDS = "# Built by `posewire build"
 
 def is_users_own(path: Path) -> bool:
     """Whether there is a catalogue file at `path` that no program wrote."""
-    return path.exists() and not path.read_text("utf-8").startswith(FIRST_WORDS)
+    return path.exists() and not path.read_bytes().startswith(FIRST_WORDS.encode())
 
 
 def entry_text(name: str, remark: str, keys: Mapping[str, object], pixels: PixelInput) -> str:
@@ -28,7 +28,7 @@ def entry_text(name: str, remark: str, keys: Mapping[str, object], pixels: Pixel
 def _toml(value: object) -> str:
     """A TOML value. Strings in quotes, numbers and truth are written as JSON writes them."""
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(inner)}" for key, inner in value.items()) + " }"
+        return "{ " + ", ".join(f"{_toml(key)} = {_toml(inner)}" for key, inner in value.items()) + " }"
     if isinstance(value, Sequence) and not isinstance(value, str):
         return "[" + ", ".join(_toml(inner) for inner in value) + "]"
-    return json.dumps(value)
+    return json.dumps(value, ensure_ascii=False)  # TOML has no pairs of surrogates

@@ -24,7 +24,11 @@ def images_in(folder: Path) -> Sequence[Path]:
     """The images in `folder` that are looked at, in order of names. Raises CalibrationError where there are none."""
     if not folder.is_dir():
         raise CalibrationError(f"{folder} is not a folder of images")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+    paths = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in _SUFFIXES and not path.name.startswith("._") and path.is_file()
+    )
     if not paths:
         raise CalibrationError(f"there are no images in {folder} ({', '.join(sorted(_SUFFIXES))})")
     return spread(paths, _MOST_IMAGES)

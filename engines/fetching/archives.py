@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -12,7 +14,10 @@ from engines.fetching.sources import FetchError
 MAX_MEMBER_BYTES = 4 << 30
 """The largest file that is unpacked: no model comes near it, a zip bomb would."""
 
-UNSOUND_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)  # a method it lacks
+UNSOUND_ZIP = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, ValueError, IndexError, MemoryError),
+    *(RuntimeError, NotImplementedError),
+)
 """What reading a zip raises that is broken, or (the last two) encrypted or compressed in a way Python does not know."""
 
 
@@ -30,14 +35,15 @@ def take(archive: Path, member: str, target: Path, *, origin: str) -> None:
             with content.open(info) as source, target.open("wb") as sink:
                 shutil.copyfileobj(source, sink, 1 << 20)
     except UNSOUND_ZIP as error:
+        why = f": the checksum of {member} is wrong" if "CRC" in str(error) else ""
         raise FetchError(
-            f"what {origin} gave is not a sound zip: {error}",
+            f"what {origin} gave is not a sound zip{why}",
             "a source that is the model file itself must end in that file's name",
         ) from error
 
 
 def _find(content: zipfile.ZipFile, member: str, origin: str) -> zipfile.ZipInfo:
-    members = {info.filename: info for info in content.infolist() if not info.is_dir()}
+    members = {info.filename: info for info in content.infolist() if not info.filename.endswith("/")}
     if member in members:
         return members[member]
     fitting = [name for name in members if name.endswith(f"/{member}")]

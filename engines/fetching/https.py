@@ -131,10 +131,14 @@ def _failure(url: str, error: httpx.HTTPError | httpx.InvalidURL, connect_timeou
             why = re.sub(r"^\[Errno -?\d+\] ", "", str(error))
             return FetchError(f"{host} could not be reached: {why}", _NETWORK)
         case httpx.TransportError():
-            why = str(error) or type(error).__name__
-            return FetchError(f"the download from {host} broke off: {why}", "start it again: it goes on from there")
+            return FetchError(
+                f"the download from {host} broke off ({type(error).__name__})", "start it again: it goes on from there"
+            )
         case _:
-            return FetchError(f"{url} cannot be downloaded: {error}", "correct the catalogue's URL")
+            why = (
+                "too many redirects" if isinstance(error, httpx.TooManyRedirects) else "it is no URL that can be asked"
+            )
+            return FetchError(f"{url} cannot be downloaded: {why}", "correct the catalogue's URL")
 
 
 _NETWORK = "check the network, or the proxy that HTTPS_PROXY names"

@@ -15,6 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from engines.fetching.sources import File
+from engines.files import read_small
+
+_LARGEST = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +39,12 @@ def record_path(path: Path) -> Path:
 def read(path: Path) -> Record | None:
     """The record of the file `path`, or None: one that is not there, or is not ours, vouches for nothing."""
     try:
-        return Record(**json.loads(record_path(path).read_bytes()))
-    except (OSError, ValueError, TypeError):
+        record = Record(**json.loads(read_small(record_path(path), _LARGEST)))
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
+    texts, numbers = (record.source, record.sha256, record.date), (record.size, record.mtime)
+    sound = all(type(text) is str for text in texts) and all(type(number) is int for number in numbers)
+    return record if sound else None
 
 
 def write(path: Path, content: Path, origin: str, digest: str) -> None:

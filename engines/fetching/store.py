@@ -34,6 +34,7 @@ from engines.fetching.sources import (
     PypiSource,
     Source,
 )
+from engines.files import shown
 from engines.locks import locked
 
 
@@ -86,7 +87,7 @@ def fetch(
                     _bring_in(cache, source, files, also, progress, connect_timeout)
         except OSError as error:
             raise FetchError(
-                f"the model cache {cache} cannot be used: {error.strerror or error}",
+                f"the model cache {shown(cache)} cannot be used: {error.strerror or 'the file system refuses'}",
                 "point POSEWIRE_MODELS at a folder that can be written to and has room",
             ) from error
     return locate(cache, source, files[0])

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
-from collections.abc import Mapping, Sequence
+import re
+import struct
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from engines.fetching.archives import UNSOUND_ZIP
+from engines.files import open_regular, shown
 from engines.networks import NETWORKS, build_network
 
 State = Mapping[str, Tensor]
@@ -20,6 +28,28 @@ State = Mapping[str, Tensor]
 _HOLDERS = ("state_dict", "model_state_dict", "model", "network", "net")  # where training scripts keep the weights
 _WRAPPERS = ("module.", "model.", "_orig_mod.")  # prefixes of DataParallel, the hourglass' trainer and torch.compile
 _SHOWN = 3
+_MOST_NUMBERS = 1 << 30
+_BESIDE: Mapping[str, str] = {
+    "numpy.core.multiarray": "scalar _reconstruct",
+    "numpy._core.multiarray": "scalar _reconstruct",
+    "numpy": "dtype ndarray bool_ float32 float64 int32 int64",
+    "argparse": "Namespace",
+    "types": "SimpleNamespace",
+    "datetime": "datetime date time timedelta timezone",
+    "pathlib": "Path PosixPath WindowsPath PurePath PurePosixPath PureWindowsPath",
+    "pathlib._local": "Path PosixPath WindowsPath PurePath PurePosixPath PureWindowsPath",  # of Python 3.13
+    "decimal": "Decimal",
+    "uuid": "UUID",
+    "mmengine.logging.history_buffer": "HistoryBuffer",
+    "_codecs": "encode",
+    "builtins": "bytes bytearray complex set frozenset slice range list dict tuple int float str bool",
+}
+"""What training scripts keep beside the weights: losses and epochs as numpy's numbers, options, times and paths."""
+_UNREADABLE = (
+    *(RuntimeError, EOFError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError),
+    *(struct.error, RecursionError, MemoryError),
+)
+"""What torch's readers raise at a file that is damaged."""
 
 
 class CheckpointError(ValueError):
@@ -40,33 +70,83 @@ def load_network(name: str, path: Path, num_keypoints: int | None = None) -> nn.
     counters = {key: torch.tensor(0) for key in network.state_dict() if key.endswith(".num_batches_tracked")}
     complete = counters | state  # files of torch before 0.4.1 lack the counters, and inference does not read them
     if differences := _differences(network.state_dict(), complete):
-        raise CheckpointError(f"{path} does not fit {name}: {'; '.join(differences)}. {_advice(name, state)}")
+        raise CheckpointError(f"{shown(path)} does not fit {name}: {'; '.join(differences)}. {_advice(name, state)}")
     network.load_state_dict(complete, assign=True)
     return network.eval()
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The weights in a safetensors file or in a torch file, old or new, that holds tensors alone.
+    """The weights in a safetensors file or in a torch file, old or new.
 
     Unwraps nested dictionaries (`{"state_dict": ...}`) and the prefixes that wrappers put before every name. Nothing
-    is unpickled: torch's own reader of tensors refuses all else. Floating point comes in float32.
-    Raises CheckpointError where the file is absent, broken, or holds anything but tensors and plain values.
+    is unpickled: torch's own reader of tensors refuses all else, but for the values that training scripts keep beside
+    the weights, in whose place stands nothing. Floating point comes in float32.
+    Raises CheckpointError where the file is absent, damaged, or holds anything else.
     """
+    name = shown(path)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(9)
+            _check_name(file, path.name)
+            if start.startswith(b"PK\x03\x04"):
+                _check_sums(file, name)
         # A safetensors file starts with the length of a JSON object, and that object.
         content = safetensors.torch.load_file(path) if start[8:] == b"{" else _read_tensors(path)
     except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{path} is not a torch or safetensors file, or is cut off: {error}") from error
+        raise CheckpointError(f"cannot read {name}: {error.strerror}") from error
+    except CheckpointError:
+        raise
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"{name} is damaged or cut off: its header does not fit its tensors") from error
+    except _UNREADABLE as error:
+        raise CheckpointError(f"{name} is not a torch or safetensors file, or it is damaged or cut off") from error
     state = _without_wrappers(_tensors(content))
     if not state:
         raise CheckpointError(
-            f"{path} holds no weights; expected tensors by name, at the top or under {', '.join(_HOLDERS)}"
+            f"{name} holds no weights; expected tensors by name, at the top or under {', '.join(_HOLDERS)}"
         )
+    _check_numbers(state, name)
     return {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
+
+
+def _check_sums(file: BufferedReader, name: str) -> None:
+    """Torch reads what it is given. Raises CheckpointError where a member of the archive does not fit its checksum."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            wrong = archive.testzip()
+    except UNSOUND_ZIP as error:
+        raise CheckpointError(f"{name} is damaged or cut off: its archive cannot be read; get it again") from error
+    if wrong is not None:
+        raise CheckpointError(f"{name} is damaged: the checksum of {shown(wrong)} is wrong; get it again")
+
+
+def _check_name(file: BufferedReader, name: str) -> None:
+    """Authors write the beginning of a file's SHA-256 into its name, as torch.hub does; the oldest files have no other
+    checksum. Raises CheckpointError where it is another one.
+    """
+    said = re.search(r"-([0-9a-f]{8,64})(?:_\d{8})?\.(?:pt|pth|pth\.tar|safetensors)$", name)
+    if said is not None:
+        file.seek(0)
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+        if not found.startswith(said[1]):
+            raise CheckpointError(
+                f"{shown(name)} is damaged or was changed: its SHA-256 begins with "
+                f"{found[: len(said[1])]}, and its name says {said[1]}; get it again, or rename it where you trust it"
+            )
+
+
+def _check_numbers(state: State, name: str) -> None:
+    """Raises CheckpointError for what no network is made of: tensors without numbers of their own in memory, more of
+    them than any network has, and numbers that are not finite, as damage makes them.
+    """
+    for key, tensor in state.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.device.type != "cpu":
+            raise CheckpointError(f"{name}: {key} is not a plain tensor (it is sparse, quantised, complex or absent)")
+    if sum(tensor.numel() for tensor in state.values()) > _MOST_NUMBERS:
+        raise CheckpointError(f"{name} holds more than {_MOST_NUMBERS:,} numbers, which none of the networks has")
+    for key, tensor in state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
+            raise CheckpointError(f"{name} is damaged: {key} holds numbers that are not finite")
 
 
 def keypoints_in(name: str, state: State) -> int:
@@ -94,15 +174,54 @@ def nearest_network(state: State) -> tuple[str, int, float]:
     return best, count, share(best, count)
 
 
+class _Nothing:
+    """Stands for a value beside the weights: whatever a file wants to make it of, it is dropped."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        """Take what there is."""
+
+    def __new__(cls, *_: object, **__: object) -> Self:
+        return super().__new__(cls)
+
+    def __setstate__(self, _: object) -> None:
+        """Take what there is."""
+
+
+class _Table(_Nothing):
+    """Stands for a kind of dictionary."""
+
+    def __new__(cls, *_: object, **__: object) -> Any:
+        """A dictionary, which a file can fill."""
+        return {}
+
+
+class _List(_Nothing):
+    """Stands for a kind of list."""
+
+    def __new__(cls, *_: object, **__: object) -> Any:
+        """A list, which a file can fill."""
+        return []
+
+
 def _read_tensors(path: Path) -> Any:
+    """What a torch file holds. Raises CheckpointError where that is more than tensors, plain values, and `_BESIDE`."""
+    name = shown(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_stand_ins()):
+            warnings.simplefilter("ignore")  # of protocols of pickle; what torch cannot read it refuses
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f" ({found[1]})" if found else ""
         raise CheckpointError(
-            f"{path} holds more than tensors, which can run anybody's code when it is read, or is no torch file; "
-            "where you trust it, save its state_dict with safetensors.torch.save_file and give that file "
-            f"({str(error).splitlines()[-1].strip()})"
+            f"{name} holds more than tensors, which can run anybody's code when it is read{what}, or is no torch file; "
+            "where you trust it, save its state_dict with safetensors.torch.save_file and give that file"
         ) from error
+
+
+def _stand_ins() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
+    beside = [(_Nothing, f"{module}.{name}") for module, names in _BESIDE.items() for name in names.split()]
+    return [*beside, (_Table, "collections.defaultdict"), (_List, "collections.deque")]
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:
@@ -135,7 +254,17 @@ def _differences(wanted: State, given: State) -> list[str]:
         for key in wanted
         if key in given and given[key].shape != wanted[key].shape
     ]
-    kinds = (("lacks", missing), ("has besides", unexpected), ("of another shape:", reshaped))
+    retyped = [
+        f"{key} is {given[key].dtype}"
+        for key in wanted
+        if key in given and wanted[key].is_floating_point() and not given[key].is_floating_point()
+    ]
+    kinds = (
+        ("lacks", missing),
+        ("has besides", unexpected),
+        ("of another shape:", reshaped),
+        ("of another kind of number:", retyped),
+    )
     return [f"{label} {_some(keys)}" for label, keys in kinds if keys]
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from engines.runtimes.base import cut_into_rungs
 
 logger = logging.getLogger(__name__)
+
+_PAUSE_S, _LONGEST_PAUSE_S = 10.0, 3600.0
+"""Before a graph that could not be compiled is tried again."""
 
 
 class Graph(Protocol):
@@ -22,19 +27,36 @@ class Graph(Protocol):
 G = TypeVar("G", bound=Graph)
 
 
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a rung has no graph yet. times: in a row. again_at: when it may be tried next, by the clock."""
+
+    times: int
+    again_at: float
+
+
 class Rungs(Generic[G]):
     """The graphs of each rung. Methods may be called from any thread.
 
     ready: those that are there from the start, that of one item among them. later: the rungs that are compiled on a
     thread of their own the first time that a batch has so many items, which runs in smaller pieces until then.
-    compile_for: makes and warms up the graph of a rung; it may raise RuntimeError or OSError.
+    compile_for: makes and warms up the graph of a rung. Where it fails, or no thread can be started, the rung is tried
+    again after a pause, which doubles with each failure in a row. clock: seconds.
     """
 
-    def __init__(self, ready: Mapping[int, G], later: Sequence[int], compile_for: Callable[[int], G]) -> None:
+    def __init__(
+        self,
+        ready: Mapping[int, G],
+        later: Sequence[int],
+        compile_for: Callable[[int], G],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._first = dict(ready)
-        self._later = frozenset(later)  # replaced, never changed, like the graphs
+        self._later = tuple(later)
         self._compile_for = compile_for
-        self._graphs = dict(ready)
+        self._clock = clock
+        self._graphs = dict(ready)  # replaced, never changed, as is the next
+        self._failures: dict[int, _Failure] = {}
         self._lock = threading.Lock()
         self._growth: threading.Thread | None = None
         self._closed = False
@@ -43,7 +65,7 @@ class Rungs(Generic[G]):
         """The pieces that a batch of `count` items runs in, and the graph of each."""
         graphs = self._graphs
         if lacking := [rung for rung in self._later if rung <= count and rung not in graphs]:
-            self._want(max(lacking))
+            self._want(lacking)
         return [(graphs[stop - start], slice(start, stop)) for start, stop in cut_into_rungs(count, sorted(graphs))]
 
     def shrink(self) -> None:
@@ -62,25 +84,50 @@ class Rungs(Generic[G]):
             growth.join()
         self._first, self._graphs = {}, {}
 
-    def _want(self, rung: int) -> None:
+    def _want(self, lacking: Sequence[int]) -> None:
+        """Compile the largest of these rungs that may be tried now, unless one is being compiled."""
         with self._lock:
             if self._growth is not None or self._closed:
                 return  # one after the other: compiling takes a core
-            if rung in self._graphs or rung not in self._later:
-                return  # it has come since, or failed
+            now = self._clock()
+            due = [rung for rung in lacking if rung not in self._graphs and self._may_try(rung, now)]
+            if not due:
+                return
+            rung = max(due)
             # No daemon: the interpreter must not end under a compiler.
-            self._growth = threading.Thread(target=self._grow, args=(rung,), name=f"posewire-rung-{rung}")
-            self._growth.start()
+            growth = threading.Thread(target=self._grow, args=(rung,), name=f"posewire-rung-{rung}")
+            self._growth = growth
+            try:
+                growth.start()
+            except (RuntimeError, MemoryError) as error:  # the batch itself can do without
+                self._growth = None
+                self._fail(rung, error)
+
+    def _may_try(self, rung: int, now: float) -> bool:
+        return rung not in self._failures or now >= self._failures[rung].again_at
 
     def _grow(self, rung: int) -> None:
         try:
             graph = self._compile_for(rung)
-        except (RuntimeError, OSError):
-            logger.exception("the graph for batches of %d cannot be compiled; they run in smaller pieces", rung)
+        except BaseException as error:  # noqa: BLE001 - it is logged, and no end of this thread may stop growth for good
             with self._lock:
-                self._later -= {rung}
                 self._growth = None
+                self._fail(rung, error)
             return
         with self._lock:
-            self._graphs = {**self._graphs, rung: graph}
             self._growth = None
+            self._graphs = {**self._graphs, rung: graph}
+            self._failures = {failed: why for failed, why in self._failures.items() if failed != rung}
+
+    def _fail(self, rung: int, error: BaseException) -> None:
+        """Remember and log why a rung has no graph. With the lock held."""
+        times = self._failures[rung].times + 1 if rung in self._failures else 1
+        pause = min(_PAUSE_S * 2.0 ** min(times - 1, 10), _LONGEST_PAUSE_S)
+        self._failures = {**self._failures, rung: _Failure(times, self._clock() + pause)}
+        logger.error(
+            "the graph for batches of %d cannot be compiled; they run in smaller pieces, and it is tried again in "
+            "%.0f s at the earliest",
+            rung,
+            pause,
+            exc_info=error,
+        )

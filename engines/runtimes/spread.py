@@ -98,8 +98,9 @@ class SpreadRuntime:
 
     def release(self) -> None:
         """See `Runtime.release`."""
-        for device in self._devices:
-            device.runtime.release()
+        with ExitStack() as releasing:  # all of them, even where one fails to
+            for device in self._devices:
+                releasing.callback(device.runtime.release)
 
     def close(self) -> None:
         """See `Runtime.close`."""

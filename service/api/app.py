@@ -8,9 +8,9 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import cache
 from itertools import count
 from types import FrameType
@@ -32,6 +32,7 @@ from service.api.gate import Gate
 from service.api.openapi import complete
 from service.api.origins import PagePolicy
 from service.api.problems import ProblemError, bad_parameter
+from service.api.reloading import reloading
 from service.api.security import ApiKeys, RateLimit
 from service.api.state import ServerState
 from service.batching import Observer
@@ -44,7 +45,10 @@ from service.serving import Serving
 from service.streams.memory_store import MemoryStore
 from service.streams.redis_store import RedisStore
 from service.streams.registry import Streams
+from service.streams.store import Store
 from service.streams.tokens import Tokens
+from service.supervision import Supervisor, attempt
+from service.tls import ServerTls
 
 log = logging.getLogger(__name__)
 
@@ -52,52 +56,50 @@ _TURN_S = 1.0
 """How often the house is kept, and so how old the gauges of /metrics may be."""
 _IDLE_TURNS = 10
 _BUSY_TURNS = 5
+_END_S = 10.0
+"""How long each part of the server may take to end before the next one is ended."""
 
 
-def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -> Gate:
+def create_app(settings: Settings, open_models: Callable[[Observer], Serving], tls: ServerTls | None = None) -> Gate:
     """The server as an ASGI application. open_models: blocks until the models are warm; called once, at start.
+    tls: whose certificate is read anew at SIGHUP.
 
     Raises ValueError or OSError for API keys that cannot be read.
     """
     metrics = Metrics()
+    supervisor = Supervisor(metrics.task_ended)
+    memory = Quota("bytes of memory", memory_budget(settings), settings.client_share)
     state = ServerState(
         settings=settings,
         metrics=metrics,
         keys=ApiKeys.read(settings.api_keys, settings.api_keys_file),
         rate_limit=RateLimit(settings.rate, settings.burst),
-        streams=_open_streams(settings, metrics),
+        streams=_open_streams(settings, metrics, supervisor),
         following=_open_following(settings, metrics),
         connections=Connections(
             most_connections(settings.max_connections),
             settings.client_share,
             Proxies(settings.proxies),
+            memory=memory,
             head_seconds=settings.head_seconds,
             stall_seconds=settings.stall_seconds,
             refused=metrics.connection_refused,
         ),
         requests=Quota("requests under way", settings.max_requests, settings.client_share),
-        memory=Quota("bytes of memory", memory_budget(settings), settings.client_share),
+        memory=memory,
         parser=ThreadPoolExecutor(1, thread_name_prefix="posewire-parse"),
     )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[Mapping[str, object]]:
-        serving = await asyncio.to_thread(open_models, state.metrics)
-        await serving.start()
-        serving.build_plans()
-        await state.streams.start()
-        gc.freeze()  # what lives as long as the process need not be looked at by every collection
-        state.serving = serving
-        house = asyncio.create_task(_keep_house_for_ever(state, serving), name="posewire-house")
-        with _draining(state):
+        async with AsyncExitStack() as stack:
+            stack.enter_context(reloading(state, supervisor, tls))
+            try:
+                await _begin(state, supervisor, stack, open_models)
+            except Exception as error:
+                log.error("the server cannot start: %s", str(error) or type(error).__name__)
+                raise
             yield {"connections": state.connections}
-        house.cancel()
-        await state.streams.close()
-        await state.streams.stop()
-        state.serving = None
-        await serving.close(max(0.0, min(settings.grace_seconds, state.leave_by - time.monotonic())))
-        await state.following.close()
-        state.parser.shutdown(wait=False, cancel_futures=True)
 
     app = FastAPIOffline(  # its page brings its own script and style: a server may stand where no CDN is reached
         title="Posewire",
@@ -123,18 +125,55 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving]) -
     return Gate(app, state, direct={("POST", "/pose"): pose.answer})
 
 
-def _open_streams(settings: Settings, metrics: Metrics) -> Streams:
-    # A token is as old as its client's last result, which may be all of the idle time at the stream's end.
+async def _begin(
+    state: ServerState, supervisor: Supervisor, stack: AsyncExitStack, open_models: Callable[[Observer], Serving]
+) -> None:
+    """Start all that serves, and give `stack` what ends it: in the reverse order, also where a later step fails."""
+
+    def at_end(name: str, work: Callable[[], Awaitable[object]], seconds: float = _END_S) -> None:
+        async def end() -> None:
+            await attempt(name, seconds, work())
+
+        stack.push_async_callback(end)
+
+    def grace() -> float:
+        return max(0.0, min(state.settings.grace_seconds, state.leave_by - time.monotonic()))
+
+    stack.callback(state.parser.shutdown, wait=False, cancel_futures=True)
+    at_end("ending background tasks", supervisor.close)
+    at_end("ending trackers", state.following.close)
+    serving = await asyncio.to_thread(open_models, state.metrics)
+    at_end("ending networks", lambda: serving.close(grace()), state.settings.grace_seconds + 2 * _END_S)
+    await serving.start()
+    serving.build_plans()
+    stack.callback(setattr, state, "serving", None)
+    at_end("closing the store of streams", state.streams.stop)
+    await state.streams.start()
+    at_end("ending streams", state.streams.close)
+    gc.freeze()  # what lives as long as the process need not be looked at by every collection
+    state.serving = serving
+    house = supervisor.keep("house", lambda: _keep_house(state, serving), longest_pause=_TURN_S)
+    stack.callback(house.cancel)
+    stack.enter_context(_draining(state, supervisor))
+
+
+def _open_streams(settings: Settings, metrics: Metrics, supervisor: Supervisor) -> Streams:
+    # A token is as old as its client's last result, which may be all of the idle time at the stream's end. Servers'
+    # clocks may differ by another resume time.
     key, url = settings.resume_key.get_secret_value(), settings.redis_url.get_secret_value()
-    tokens = Tokens(key, round(settings.idle_seconds) + settings.resume_seconds)
-    store = RedisStore(url, tokens=None if key else tokens, observer=metrics.store) if url else MemoryStore()
+    tokens = Tokens(key, round(settings.idle_seconds) + 2 * settings.resume_seconds)
+    store: Store = MemoryStore()
+    if url:
+        store = RedisStore(url, tokens=None if key else tokens, observer=metrics.store, supervisor=supervisor)
     return Streams(
         store,
         tokens,
         most=settings.max_streams,
+        share=settings.client_share,
         resume_seconds=settings.resume_seconds,
         idle_seconds=settings.idle_seconds,
         checkpoint_seconds=settings.checkpoint_ms / 1000,
+        supervisor=supervisor,
     )
 
 
@@ -154,16 +193,6 @@ def _open_following(settings: Settings, metrics: Metrics) -> Following:
         hang_after=settings.hang_seconds,
         replaced=metrics.streams.tracker_replaced,
     )
-
-
-async def _keep_house_for_ever(state: ServerState, serving: Serving) -> None:
-    """Whatever one turn comes to, the next one comes: readiness is told of by /metrics as well."""
-    while True:
-        try:
-            await _keep_house(state, serving)
-        except Exception:  # readiness and gauges must outlive whatever one turn comes to
-            log.exception("a turn of keeping the house failed")
-            await asyncio.sleep(_TURN_S)
 
 
 async def _keep_house(state: ServerState, serving: Serving) -> None:
@@ -189,6 +218,7 @@ async def _keep_house(state: ServerState, serving: Serving) -> None:
             log.warning("%d requests were refused", state.refused - refused)
             refused = state.refused
         await state.streams.reap()
+        await state.following.revive()
         works = bool(state.requests.held or len(state.streams) or state.answered != answered)
         idle, busy = 0 if works else idle + 1, busy + works
         answered = state.answered
@@ -201,7 +231,7 @@ async def _keep_house(state: ServerState, serving: Serving) -> None:
 
 
 @contextmanager
-def _draining(state: ServerState) -> Iterator[None]:
+def _draining(state: ServerState, supervisor: Supervisor) -> Iterator[None]:
     """At SIGTERM fail /readyz first and keep serving for `drain_seconds`, then hand the signal on to the server.
 
     Streams are told at once, and ended before that. A second signal, or Ctrl-C, ends the wait at once.
@@ -212,10 +242,8 @@ def _draining(state: ServerState) -> Iterator[None]:
         return
     stop = signal.getsignal(signal.SIGTERM)
 
-    leaving: list[asyncio.Task[None]] = []
-
     async def leave(wait: float) -> None:
-        farewell = asyncio.create_task(state.streams.go_away(wait))
+        farewell = supervisor.once("farewell", state.streams.go_away(wait))
         await asyncio.sleep(wait)
         try:
             await state.streams.close()
@@ -228,7 +256,7 @@ def _draining(state: ServerState) -> Iterator[None]:
         wait = 0.0 if state.draining else state.settings.drain_seconds
         state.draining = True
         state.leave_by = min(state.leave_by, time.monotonic() + wait + state.settings.grace_seconds)
-        loop.call_soon_threadsafe(lambda: leaving.append(loop.create_task(leave(wait), name="posewire-leave")))
+        loop.call_soon_threadsafe(lambda: supervisor.once("leave", leave(wait)))
 
     signal.signal(signal.SIGTERM, drain)
     try:

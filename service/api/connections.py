@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import resource
+import sys
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -43,6 +44,7 @@ class Connections:
         share: float,
         proxies: Proxies,
         *,
+        memory: Quota | None = None,
         head_seconds: float = 10.0,
         stall_seconds: float = 5.0,
         refused: Callable[[str], None] = lambda _: None,
@@ -50,12 +52,14 @@ class Connections:
     ) -> None:
         """Make the count.
 
+        memory: what the messages of websockets take while they arrive; None to bound each alone.
         head_seconds: how long the head of a request may take, and a connection's first byte. stall_seconds: how long a
         client may read too little of an answer, or go on sending a body that has been answered. refused: called for
         each connection that is closed at a limit, with `share`, `full`, `evicted` or a status.
         """
         self.head_seconds = head_seconds
         self.stall_seconds = stall_seconds
+        self.memory = memory or Quota("bytes of memory", sys.maxsize)
         self.quota = Quota("connections", total, share)
         self.messages = RateLimit(_MESSAGES_PER_S, _MESSAGE_BURST, clock, what="websocket messages")
         self._proxies = proxies

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
@@ -18,6 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 from service.api.addresses import client_of
 from service.api.origins import allows_origin
 from service.api.problems import ProblemError, problem_of
+from service.api.security import RateLimit
 from service.api.state import ServerState
 from service.observability.logs import request_id
 
@@ -29,6 +31,16 @@ _REFUSED = (429, 503)
 _ROUTES = frozenset({"/pose", "/models", "/skeletons", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json"})
 """What metrics name; anything else a client asks for is "other", so that it cannot grow them."""
 
+_COSTS = {"/metrics": 20, "/openapi.json": 20, "/docs": 5, "/models": 5, "/skeletons": 5}
+"""What a request costs its client, in parts of about 0.2 ms of the event loop; 1 for what is not named here."""
+_COSTS_PER_S, _COST_BURST = 200, 1_000
+"""What a client may cost the event loop beside answers to its images: a twentieth of its time."""
+_DELAY_S = 1.0
+"""How long a client waits for what it asks beyond that. Refusing would take as long as answering; connections that
+wait cost nothing, and each client has but so many.
+"""
+_FAULTS = frozenset({400, 413, 415, 422})
+"""Refusals of POST /pose that only the client can have caused."""
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 _PIECE = 1 << 16
 """Bytes of an answer that are handed to the transport at a time. It would take all of it at once, whether the client
@@ -44,7 +56,15 @@ class Gate:
     `state["held"]` of a request's scope is an ExitStack that is closed once the answer has left, or the client has.
     """
 
-    def __init__(self, app: FastAPI, state: ServerState, direct: Mapping[tuple[str, str], Direct]) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        state: ServerState,
+        direct: Mapping[tuple[str, str], Direct],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         """direct: by method and path, what is answered without the app. Its routing, validation and middlewares would
         cost as much again as all else that the event loop does for an image.
         """
@@ -52,6 +72,8 @@ class Gate:
         self._state = state
         self._direct = direct
         self._ids = count(1)
+        self._costs = RateLimit(_COSTS_PER_S, _COST_BURST, clock)
+        self._sleep = sleep
         self._series = secrets.token_hex(4)  # tells this process's request ids from those of others
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,12 +115,14 @@ class Gate:
                     response = await answer(self._state, Request(scope, receive))
                     await response(scope, receive, send_marked)
                 else:
+                    await self._slow_down(scope, _COSTS.get(scope["path"], 1))
                     await self.app(scope, receive, send_marked)
             except ClientDisconnect:
                 pass  # nobody is left to be answered
             except Exception as error:
                 if status == 499:
-                    await self._fail(error, send_marked)
+                    held.close()
+                    await self._fail(error, scope, send_marked)
                 elif complete:  # the app has answered for a defect of its own
                     log.exception("a request failed")
                 else:
@@ -135,8 +159,17 @@ class Gate:
         self._state.rate_limit.take(client)
         return client
 
-    async def _fail(self, error: Exception, send: Send) -> None:
+    async def _slow_down(self, scope: Scope, cost: int) -> None:
+        """Let a client wait that asks more than the event loop can spare for one."""
+        try:
+            self._costs.take(client_of((scope.get("client") or ("",))[0]), cost)
+        except ProblemError:
+            await self._sleep(_DELAY_S)
+
+    async def _fail(self, error: Exception, scope: Scope, send: Send) -> None:
         problem = problem_of(error)
+        if problem is not None and problem.status in _FAULTS:
+            await self._slow_down(scope, 1)
         if problem is None:
             log.error("a request failed", exc_info=error)
             problem = ProblemError("internal", "the server failed on this request; its log says why")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -13,6 +14,8 @@ from service.streams.protocol import Hello
 from service.tracking.zones import Line, Zone, Zones
 
 _LONGEST = 64_000
+_LONGEST_PLACE = 50
+"""Characters: so much is told of where the hello is wrong, that there is room for how."""
 _PLACES = 32
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -22,7 +25,7 @@ Name = Annotated[str, Field(min_length=1, max_length=64)]
 class ZoneMessage(BaseModel):
     """A polygon on the floor."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     name: Name
     polygon: list[tuple[Share, Share]] = Field(min_length=3, max_length=64)
@@ -32,7 +35,7 @@ class ZoneMessage(BaseModel):
 class LineMessage(BaseModel):
     """A line to cross."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     name: Name
     start: tuple[Share, Share]
@@ -42,10 +45,10 @@ class LineMessage(BaseModel):
 class HelloMessage(BaseModel):
     """Every member may be left out."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     type: Literal["hello"] = "hello"
-    model: str | None = None
+    model: str | None = Field(None, max_length=200)
     skeleton: Skeletons = "native"
     format: Literal["json", "msgpack"] | None = None
     min_score: float = Field(0.3, ge=0, le=1)
@@ -68,11 +71,15 @@ class HelloMessage(BaseModel):
         if len(message) > _LONGEST:
             raise StreamError(CloseCode.BAD_HELLO, f"the hello has more than {_LONGEST:,} characters")
         try:
-            return HelloMessage.model_validate_json(message)
+            hello = HelloMessage.model_validate_json(message)
+            json.loads(message, object_pairs_hook=_once)
+            return hello
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(str(part) for part in first["loc"])
-            raise StreamError(CloseCode.BAD_HELLO, f"{place or 'hello'}: {complaint(first)}") from error
+            raise StreamError(
+                CloseCode.BAD_HELLO, f"{place[:_LONGEST_PLACE] or 'hello'}: {complaint(first)}"
+            ) from error
 
     def checked(self) -> Hello:
         """As the inner rooms know it. Raises StreamError for zones and lines that are none."""
@@ -96,3 +103,11 @@ class HelloMessage(BaseModel):
             zones=zones,
             lines=lines,
         )
+
+
+def _once(members: list[tuple[str, object]]) -> None:
+    """Raise StreamError for an object that names a member twice: which of the two is meant, nobody knows."""
+    names = [name for name, _ in members]
+    for name in names:
+        if names.count(name) > 1:
+            raise StreamError(CloseCode.BAD_HELLO, f"{name[:_LONGEST_PLACE]}: is named twice")

@@ -32,14 +32,21 @@ class ApiKeys:
 
         Raises ValueError for what is no SHA-256 digest, OSError for a file that cannot be read.
         """
-        lines = file.read_text("utf-8").splitlines() if file is not None else []
-        found = [*digests, *(line.partition("#")[0].strip() for line in lines)]
-        for value in filter(None, found):
-            if len(value) != 64 or set(value) - set("0123456789abcdef"):
-                raise ValueError(
-                    f"{value[:8]}... is not a SHA-256 digest; `posewire key` makes a key and prints its own"
-                )
-        return ApiKeys(tuple(filter(None, found)))
+        found = {f"number {n}": value for n, value in enumerate(digests, 1)}
+        if file is not None:
+            try:
+                lines = file.read_text("utf-8-sig").splitlines()
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{file} is no UTF-8 text") from error
+            found |= {f"line {n} of {file}": line.partition("#")[0].strip() for n, line in enumerate(lines, 1)}
+        for place, value in found.items():
+            if value and (len(value) != 64 or set(value) - set("0123456789abcdef")):  # it may be a key: it is not shown
+                raise ValueError(f"{place} is not a SHA-256 digest; `posewire key` makes a key and prints its own")
+        return ApiKeys(tuple(filter(None, found.values())))
+
+    def admits(self, client: str) -> bool:
+        """Whether a client of this name, as `check` has given it before, would be let in now."""
+        return not self.digests or client in {_name(known) for known in self.digests}
 
     def check(self, headers: Mapping[str, str]) -> str:
         """The name under which the bearer of this request counts, empty where keys are not asked for.
@@ -55,7 +62,12 @@ class ApiKeys:
         presented = digest(key)
         if sum(hmac.compare_digest(presented, known) for known in self.digests) == 0:  # no early end: constant time
             raise ProblemError("unauthorized", "the API key is not one that this server accepts")
-        return f"key:{presented[:12]}"
+        return _name(presented)
+
+
+def _name(known: str) -> str:
+    """The name of the bearer of a key, by its digest."""
+    return f"key:{known[:12]}"
 
 
 class Bucket:

@@ -74,4 +74,4 @@ class ServerState:
         if self.serving is None:
             return "starting"
         sick = [f"{b.name}: {b.health.detail}" for b in self.serving.batchers if not b.health.ok]
-        return "; ".join(sick)
+        return "; ".join(filter(None, [*sick, self.following.problem]))

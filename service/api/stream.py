@@ -17,6 +17,7 @@ from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from engines.skeletons import SKELETONS
+from service.api.addresses import client_of
 from service.api.hello import HelloMessage
 from service.api.problems import ProblemError, problem_of
 from service.api.state import ServerState
@@ -26,6 +27,7 @@ from service.serving import ServedModel
 from service.stages import Ask
 from service.streams.closing import CloseCode, StreamError
 from service.streams.protocol import SUBPROTOCOLS, Encoding, Hello
+from service.streams.registry import Beginning
 from service.streams.session import Session, Terms
 from service.streams.sight import Sight
 
@@ -128,7 +130,7 @@ async def _serve(server: ServerState, socket: WebSocket, channel: SocketChannel)
         raise StreamError(CloseCode.BAD_HELLO, f"subprotocol: this server speaks {' and '.join(SUBPROTOCOLS)}")
     message = await _hello(server, socket, channel)
     try:
-        client = server.keys.check(_headers(socket, message)) or (socket.client.host if socket.client else "")
+        client = server.keys.check(_headers(socket, message)) or _address(socket)
         server.rate_limit.take(client)
         served = server.find_model(message.model)
     except ProblemError as problem:
@@ -136,7 +138,7 @@ async def _serve(server: ServerState, socket: WebSocket, channel: SocketChannel)
     encoding = SUBPROTOCOLS[known] if known else message.format or "json"
     if message.format not in (None, encoding):
         raise StreamError(CloseCode.BAD_HELLO, f"format: {message.format} contradicts the subprotocol {known}")
-    await _run(server, channel, served, message.checked(), encoding)
+    await _run(server, channel, served, message.checked(), encoding, client)
 
 
 async def _hello(server: ServerState, socket: WebSocket, channel: SocketChannel) -> HelloMessage:
@@ -144,7 +146,7 @@ async def _hello(server: ServerState, socket: WebSocket, channel: SocketChannel)
         if name not in _IN_URL:
             raise StreamError(CloseCode.BAD_HELLO, f"parameter {name}: only {' and '.join(_IN_URL)} may be in the URL")
     patience = min(_HELLO_S, server.settings.idle_seconds)
-    with server.streams.greeting():
+    with server.streams.greeting(_address(socket)):
         try:
             async with asyncio.timeout(patience):
                 first = await channel.receive()
@@ -157,6 +159,10 @@ async def _hello(server: ServerState, socket: WebSocket, channel: SocketChannel)
     return hello.model_copy(update={"model": hello.model or named})
 
 
+def _address(socket: WebSocket) -> str:
+    return client_of(socket.client.host) if socket.client else ""
+
+
 def _headers(socket: WebSocket, hello: HelloMessage) -> Mapping[str, str]:
     """The headers, with the key of the hello where there is one: browsers cannot set headers."""
     key = hello.key.get_secret_value()
@@ -164,11 +170,22 @@ def _headers(socket: WebSocket, hello: HelloMessage) -> Mapping[str, str]:
 
 
 async def _run(
-    server: ServerState, channel: SocketChannel, served: ServedModel, hello: Hello, encoding: Encoding
+    server: ServerState, channel: SocketChannel, served: ServedModel, hello: Hello, encoding: Encoding, client: str
 ) -> None:
-    settings, streams = server.settings, server.streams
-    native = served.skeleton
-    beginning = await streams.begin(hello.resume, native.name)
+    async with server.streams.begin(hello, served.skeleton.name, client) as beginning:
+        await _follow(server, channel, served, hello, encoding, beginning, client)
+
+
+async def _follow(
+    server: ServerState,
+    channel: SocketChannel,
+    served: ServedModel,
+    hello: Hello,
+    encoding: Encoding,
+    beginning: Beginning,
+    client: str,
+) -> None:
+    settings, streams, native = server.settings, server.streams, served.skeleton
     name = beginning.session
     ask = Ask(
         client=f"stream {name}",  # each is served in turn with all others
@@ -192,8 +209,9 @@ async def _run(
             observer=server.metrics.streams,
             sequence=beginning.sequence,
             last=math.nan if memory is None else memory.tracker.timestamp,
+            gap=beginning.gap,
         )
-        async with streams.hold(beginning, session):
+        async with streams.hold(beginning, session, client):
             await session.run(
                 {
                     "session": name,

@@ -16,7 +16,7 @@ from service.api.addresses import client_of
 from service.api.connections import Connections
 from service.api.problems import ProblemError
 from service.api.security import Bucket
-from service.quota import Lease
+from service.quota import Lease, QuotaExceededError
 from service.streams.closing import CloseCode
 
 log = logging.getLogger("uvicorn.websocket")
@@ -29,6 +29,8 @@ _RATE, _BURST = 1_000, 5_000
 """Frames of a connection, a second and at once: pictures, acknowledgements, pings, pongs, fragments. 60 pictures a
 second with an acknowledgement each are 120; the burst has room for a message of as many fragments as may be.
 """
+_UNCOUNTED = 1 << 16
+"""Bytes of a message under way that are not counted as held memory: those of any picture before a webcam."""
 _SLICE_S = 0.001
 """How long one connection is read from before the others have their turn."""
 _STEPS = (512, 1 << 18)
@@ -52,6 +54,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self._unparsed = b""
         self._step = _STEPS[1]
         self._waits = False  # for its turn to parse
+        self._memory: Lease | None = None
+        self._fragments = self._queued = 0  # bytes of the message under way, and of the whole one that waits
 
     def adopt(self, lease: Lease) -> None:
         """Hold the connection's place from now on."""
@@ -60,8 +64,9 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended."""
         self._unparsed = b""
-        if self._lease is not None:
-            self._lease.release()
+        for lease in (self._lease, self._memory):
+            if lease is not None:
+                lease.release()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -75,6 +80,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         message = await self.queue.get()
         if self.read_paused and self.queue.empty():
             self.read_paused = False
+            self._queued = 0
+            self._account()
             if self._unparsed:
                 self._parse_later()
             else:
@@ -94,7 +101,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             step = data[at : at + self._step]
             at += len(step)
             frames = self._feed(step)
-            if frames and not self._may(frames):
+            if (frames and not self._may(frames)) or not self._account():
                 return
             factor = 2.0 if frames < _FRAMES_A_STEP else 0.5
             self._step = int(min(max(self._step * factor, _STEPS[0]), _STEPS[1]))
@@ -132,6 +139,22 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             return False
         return True
 
+    def _account(self) -> bool:
+        """Hold memory for the message under way, or for the whole one that waits. False where there is none left."""
+        size = len(self.conn.reader.buffer) + self._fragments + self._queued
+        held = self._memory.amount if self._memory is not None else 0
+        size = size if size > _UNCOUNTED else 0
+        if size == held or self.transport.is_closing():
+            return True
+        try:
+            if self._memory is None:
+                self._memory = self._owner.memory.take(client_of((self.scope.get("client") or ("",))[0]), 0)
+            self._memory.grow(size - held)
+        except QuotaExceededError:
+            self._refuse(CloseCode.TRY_LATER, "this server has no memory left for a message of this size")
+            return False
+        return True
+
     def handle_ping(self) -> None:
         """Answer, as long as answers are taken."""
         if self.transport.get_write_buffer_size() > _MAX_UNREAD:
@@ -139,10 +162,21 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         else:
             super().handle_ping()
 
+    def handle_text(self, event: Frame) -> None:
+        """A text message, or its first fragment."""
+        self._fragments = len(event.data)
+        super().handle_text(event)
+
+    def handle_bytes(self, event: Frame) -> None:
+        """A binary message, or its first fragment."""
+        self._fragments = len(event.data)
+        super().handle_bytes(event)
+
     def handle_cont(self, event: Frame) -> None:
         """A further fragment of a message."""
         if self.close_sent:
             return
+        self._fragments += len(event.data)
         if len(self.frames) >= _MAX_FRAGMENTS:
             self._refuse(CloseCode.TOO_LARGE, f"a message has more than {_MAX_FRAGMENTS} fragments")
         else:
@@ -156,6 +190,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             except UnicodeDecodeError:
                 self._refuse(CloseCode.NOT_TEXT, "a text message is not UTF-8")
                 return
+        self._queued += self._fragments
+        self._fragments = 0
         super().send_receive_event_to_app()
 
     def keepalive_timeout(self) -> None:

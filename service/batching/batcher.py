@@ -13,18 +13,21 @@ from typing import Generic, Self
 
 from service.batching.crew import Crew
 from service.batching.dispatcher import Dispatcher, Limits
-from service.batching.errors import BatchingError, ClosedError, DeadlineExceededError
+from service.batching.errors import BatchingError, ClosedError, DeadlineExceededError, RunError
 from service.batching.health import Health, Stats
 from service.batching.jobs import Job, Outcome, R, Served, T, Ticket
 from service.batching.lane import Priority
-from service.batching.observer import Observer
+from service.batching.observer import GuardedObserver, Observer
 from service.batching.place import Forecast, Place
+from service.batching.priority import LowPriority
 from service.batching.worker import Run, Worker
 
 logger = logging.getLogger(__name__)
 
 _LEAVE_S = 0.5
 """How long `close` waits for threads to end, which only those with a batch under way do not do at once."""
+_RETRY_S = 0.1
+"""How often a thread that ends tries to report it, where the event loop could not take the message."""
 
 
 def one(_: object) -> int:
@@ -72,15 +75,17 @@ class Batcher(Generic[T, R]):
         self.name = name
         self._cost = cost
         self._clock = clock
-        self._observer = observer or Observer()
+        self._observer = GuardedObserver(observer or Observer())
         self._dispatcher = dispatcher = Dispatcher[Job[T, R]](name, limits, clock)
+        low = LowPriority(name)
         self._crew = Crew(
+            name,
             dispatcher,
-            lambda number: Worker(name, number, run, dispatcher, self._post, self._left, clock, self._observer),
+            lambda number: Worker(name, number, run, dispatcher, self._post, self._left, clock, self._observer, low),
+            self._observer,
         )
         self._tickets: set[Ticket[R]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._all_left = asyncio.Event()
         self._closed = False
 
     async def start(self) -> None:
@@ -89,7 +94,7 @@ class Batcher(Generic[T, R]):
             raise RuntimeError(f"{self.name} can be started only once")
         self._loop = asyncio.get_running_loop()
         self._dispatcher.accept()
-        self._crew.fill()
+        self._crew.fill(self._loop, self._workers_changed)
 
     def reshape(self, max_batch: int, rungs: Sequence[int], workers: int) -> None:
         """Gather so many work units into a batch and run so many batches at once from now on, as `run` has come to
@@ -100,7 +105,7 @@ class Batcher(Generic[T, R]):
         """
         self._dispatcher.reshape(max_batch, rungs, workers)
         if self._loop is not None:
-            self._crew.fill()
+            self._crew.fill(self._loop, self._workers_changed)
 
     async def close(self, drain: float = 10.0) -> None:
         """Refuse new work, finish what was accepted within `drain` seconds, fail the rest. Closing twice is fine.
@@ -111,13 +116,16 @@ class Batcher(Generic[T, R]):
         self._dispatcher.refuse()
         if self._loop is None:
             return
-        if self._tickets:
-            await asyncio.wait([ticket.future for ticket in self._tickets], timeout=drain)
-        self._fail_all(f"{self.name} was closed before the item was done")
-        self._dispatcher.stop()
+        try:
+            if self._tickets:
+                await asyncio.wait([ticket.future for ticket in self._tickets], timeout=drain)
+        finally:
+            self._fail_all(ClosedError(f"{self.name} was closed before the item was done"))
+            self._dispatcher.stop()
+            self._crew.stop()
         try:
             async with asyncio.timeout(_LEAVE_S):
-                await self._all_left.wait()
+                await self._crew.gone.wait()
         except TimeoutError:
             logger.warning("%s is closed, but a batch of it still runs", self.name)
         else:
@@ -282,9 +290,9 @@ class Batcher(Generic[T, R]):
         for tell in told:
             tell(self.name)
 
-    def _fail_all(self, why: str) -> None:
+    def _fail_all(self, error: BatchingError) -> None:
         for ticket in self._tickets:
-            ticket.fail(ClosedError(why))
+            ticket.fail(error)
 
     def _on_loop(self, callback: Callable[[], None]) -> None:
         """Called by workers."""
@@ -300,23 +308,43 @@ class Batcher(Generic[T, R]):
     def _post(self, jobs: Sequence[Job[T, R]], outcomes: Sequence[Outcome[R]]) -> None:
         self._on_loop(partial(_deliver, jobs, outcomes))
 
-    def _left(self) -> None:
-        self._on_loop(self._worker_left)
+    def _left(self, worker: Worker[T, R]) -> None:
+        """Report the end of a worker's thread to the event loop; on that thread. Retries until the loop takes it."""
+        while True:
+            try:
+                self._on_loop(partial(self._worker_left, worker))
+            except Exception:  # noqa: BLE001 - most likely there is no memory, for a log line neither
+                time.sleep(_RETRY_S)
+            else:
+                return
 
-    def _worker_left(self) -> None:
-        self._crew.part()
-        if self._crew.size > self._crew.dead:
+    def _worker_left(self, worker: Worker[T, R]) -> None:
+        self._dispatcher.end(worker.index)
+        if worker.undelivered is None:  # it ended while it took work, and nobody knows which items it took
+            self._fail_all(ClosedError(f"a worker of {self.name} failed while it took work"))
+        for job in worker.undelivered or ():
+            job.ticket.fail(RunError(f"a worker of {self.name} failed, its log says why"))
+        worker.undelivered = ()
+        self._crew.replace(worker, self._workers_changed)
+
+    def _workers_changed(self) -> None:
+        """A worker has to pause, or was started again. Without any, refuse new items and fail those that wait."""
+        if self._closed:
             return
-        self._all_left.set()
-        if not self._closed:  # a fault of this package: nobody will serve what waits
+        if self._crew.running:
+            self._dispatcher.accept()
+        else:
             self._dispatcher.refuse()
-            self._fail_all(f"all workers of {self.name} have ended")
+            self._fail_all(ClosedError(f"all workers of {self.name} have ended"))
 
 
 def _deliver(jobs: Sequence[Job[T, R]], outcomes: Sequence[Outcome[R]]) -> None:
     """On the event loop: hand a whole batch to those who wait for it."""
     for job, outcome in zip(jobs, outcomes, strict=True):
-        job.ticket.settle(job.index, outcome)
+        try:
+            job.ticket.settle(job.index, outcome)
+        except Exception as error:  # noqa: BLE001 - it is this item's outcome now, and its neighbours get theirs
+            job.ticket.fail(error)
 
 
 def _powers_of_two(limit: int) -> tuple[int, ...]:

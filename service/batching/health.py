@@ -10,7 +10,8 @@ from typing import Literal
 class Health:
     """Whether a batcher serves, with a sentence about it.
 
-    hung: a batch runs much longer than it should, which may end by itself. dead: a worker has ended, which does not.
+    hung: a batch runs much longer than it should, which may end by itself. dead: a worker has ended and could not be
+    replaced yet; that is tried again and again.
     """
 
     state: Literal["ok", "hung", "dead", "closed"]

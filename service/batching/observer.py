@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
 
 class Observer:
     """Hears what happens to items, and does nothing about it: override what should be counted.
 
-    `name` is the batcher's. Methods must be quick, thread-safe and must not raise.
+    `name` is the batcher's. Methods must be quick and thread-safe. What they raise is logged and costs no item.
 
     Called without any lock held: `rejected`, `cancelled`, `expired` and `failed` on the event loop's thread, the others
     on worker threads. Every item that was accepted is told of exactly once by `cancelled`, `expired` or `failed`,
@@ -36,3 +42,28 @@ class Observer:
 
     def restarted(self, name: str) -> None:
         """A worker's thread was replaced."""
+
+
+class GuardedObserver(Observer):
+    """Passes everything on to another observer. What that raises is logged, once for each method, and goes no further:
+    an item must not be lost because it could not be counted.
+    """
+
+    def __init__(self, observer: Observer) -> None:
+        for method in (name for name in vars(Observer) if not name.startswith("_")):
+            setattr(self, method, _guarded(getattr(observer, method)))
+
+
+def _guarded(method: Callable[..., None]) -> Callable[..., None]:
+    logged = False
+
+    def call(*arguments: Any) -> None:
+        nonlocal logged
+        try:
+            method(*arguments)
+        except Exception:
+            if not logged:
+                logged = True
+                logger.exception("an observer failed; it goes on to be called, and this is not logged again")
+
+    return call

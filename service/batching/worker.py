@@ -1,23 +1,20 @@
-"""A supervised thread that runs batches."""
+"""A thread that runs batches."""
 
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Generic
 
 from service.batching.dispatcher import Dispatcher
 from service.batching.errors import DeadlineExceededError, RunError
 from service.batching.jobs import Job, Outcome, R, Served, T
 from service.batching.observer import Observer
+from service.batching.priority import LowPriority
 
 logger = logging.getLogger(__name__)
-
-_NICE = 5
-"""Gives a thread a third of the processor time of one without, where both want it."""
 
 Run = Callable[[Sequence[T]], Sequence[R | BaseException]]
 """Runs a batch: one result for each item in its order, or an exception in place of a result."""
@@ -27,8 +24,8 @@ class Worker(Generic[T, R]):
     """Takes batches from a dispatcher, runs them and delivers how each item ended, until the dispatcher stops.
 
     Whatever `run` raises ends no more than the item that caused it. Something that is no `Exception` (SystemExit, say)
-    or an error outside of `run` also costs the thread, as it may have left broken state of its own behind: a new thread
-    takes its place.
+    or an error outside of `run` also ends the thread, as it may have left broken state of its own behind. The thread
+    reports every end of its own by `left`; its owner, the Crew, starts another.
     """
 
     def __init__(
@@ -38,76 +35,74 @@ class Worker(Generic[T, R]):
         run: Run[T, R],
         dispatcher: Dispatcher[Job[T, R]],
         deliver: Callable[[Sequence[Job[T, R]], Sequence[Outcome[R]]], None],
-        left: Callable[[], None],
+        left: Callable[[Worker[T, R]], None],
         clock: Callable[[], float],
         observer: Observer,
+        priority: LowPriority,
     ) -> None:
-        """`deliver` is called once for every job taken and `left` when the worker serves no more, on its thread.
+        """`deliver` is called once for every job taken, and `left` as the last act of each thread.
 
-        `ended` is whether it serves no more, `dismissed` whether that is because the dispatcher let it go.
+        running: whether a thread serves. dismissed: whether the dispatcher let the worker go. failures: how many
+        threads in a row ended by an error outside of `run`, without one batch served. undelivered: the jobs that the
+        last thread took and did not deliver; None if it ended while it took some, so that nobody knows which.
         """
-        self.restarts = 0
-        self.ended = False
+        self.index = index
+        self.running = False
         self.dismissed = False
+        self.failures = 0
+        self.undelivered: Sequence[Job[T, R]] | None = ()
         self._name = name
-        self._index = index
         self._run = run
         self._dispatcher = dispatcher
         self._deliver = deliver
         self._left = left
         self._clock = clock
         self._observer = observer
+        self._priority = priority
         self._spoilt = False
-        self._thread = self._new_thread()
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to serve."""
-        self._thread.start()
+        """Serve on a new thread. Raises RuntimeError or MemoryError where the system gives none."""
+        # A daemon, as a runtime that hangs for ever must not keep the process from ending.
+        thread = threading.Thread(target=self._main, name=f"posewire-{self._name}-{self.index}", daemon=True)
+        self._spoilt = False
+        self.running = True
+        try:
+            thread.start()
+        except BaseException:
+            self.running = False
+            self.failures += 1
+            raise
+        self._thread = thread
 
     def join(self) -> None:
         """Wait until the thread has ended: at once, where `left` has been called."""
-        self._thread.join()
-
-    def _new_thread(self) -> threading.Thread:
-        # A daemon, as a runtime that hangs for ever must not keep the process from ending.
-        return threading.Thread(target=self._main, name=f"posewire-{self._name}-{self._index}", daemon=True)
+        if self._thread is not None:
+            self._thread.join()
 
     def _main(self) -> None:
-        _give_way()
-        replaced = False
         try:
-            if self._serve():
-                self._replace()
-                replaced = True
+            self._priority.apply()
+            while not self._spoilt and self._turn():
+                pass
+        except BaseException:
+            self.failures += 1
+            with suppress(BaseException):  # a log that fails must not hide that the thread has ended
+                logger.exception("a worker of %s failed outside of run", self._name)
         finally:
-            if not replaced:
-                self.ended = True
-                self._left()
-
-    def _replace(self) -> None:
-        logger.error("a thread of %s is replaced", self._name)
-        self.restarts += 1
-        try:
-            self._observer.restarted(self._name)
-        except Exception:  # whoever only counts must not cost the thread that takes over
-            logger.exception("the observer of %s failed", self._name)
-        self._thread = self._new_thread()
-        self._thread.start()
-
-    def _serve(self) -> bool:
-        """Serve until the dispatcher stops, or until this thread is spoilt: then True."""
-        self._spoilt = False
-        while not self._spoilt and self._turn():
-            pass
-        return self._spoilt
+            self._left(self)
 
     def _turn(self) -> bool:
         """Serve one batch, False where there will be none: in a frame of its own, so that no item outlives its turn."""
-        work = self._dispatcher.take(self._index)
+        self.undelivered = None
+        work = self._dispatcher.take(self.index)
         if work is None:
+            self.undelivered = ()
             self.dismissed = True
             return False
         jobs, expired = work
+        self.undelivered = [*jobs, *expired]
         if expired:
             why = f"the deadline passed while the item waited for {self._name}"
             self._deliver(expired, [DeadlineExceededError(why) for _ in expired])
@@ -115,24 +110,20 @@ class Worker(Generic[T, R]):
         if jobs:
             self._work(jobs)
         else:
-            self._dispatcher.end(self._index)
+            self._dispatcher.end(self.index)
+        self.undelivered = ()
+        self.failures = 0
         return True
 
     def _work(self, jobs: list[Job[T, R]]) -> None:
         started = self._clock()
-        try:
-            self._observer.batch_started(self._name, len(jobs), sum(job.units for job in jobs))
-            for job in jobs:
-                self._observer.waited(self._name, started - job.arrived)
-            outcomes = self._outcomes(jobs)
-            self._observer.batch_finished(self._name, len(jobs), self._clock() - started)
-        except BaseException:
-            self._spoilt = True
-            logger.exception("a worker of %s failed outside of run", self._name)
-            why = f"a worker of {self._name} failed, its log says why"
-            outcomes = [RunError(why) for _ in jobs]
-        self._dispatcher.end(self._index)
+        self._observer.batch_started(self._name, len(jobs), sum(job.units for job in jobs))
+        for job in jobs:
+            self._observer.waited(self._name, started - job.arrived)
+        outcomes = self._outcomes(jobs)
+        self._dispatcher.end(self.index)
         self._deliver(jobs, outcomes)
+        self._observer.batch_finished(self._name, len(jobs), self._clock() - started)
 
     def _outcomes(self, jobs: list[Job[T, R]]) -> list[Outcome[R]]:
         """Run a batch; if that fails, every item of it alone, so that only the culprit gets the error."""
@@ -147,7 +138,7 @@ class Worker(Generic[T, R]):
     def _alone(self, job: Job[T, R], failure: Exception) -> Outcome[R]:
         if job.ticket.done:
             return failure  # nobody waits for it any more
-        self._dispatcher.begin(self._index, [job])
+        self._dispatcher.begin(self.index, [job])
         outcomes = self._attempt([job])
         return outcomes if isinstance(outcomes, Exception) else outcomes[0]
 
@@ -169,12 +160,6 @@ class Worker(Generic[T, R]):
             else Served(result, started - job.arrived, seconds, len(jobs))
             for job, result in zip(jobs, results, strict=True)
         ]
-
-
-def _give_way() -> None:
-    """Lower this thread's priority below the event loop's, which must accept and refuse in time however busy we are."""
-    if sys.platform == "linux":  # where every thread has a priority of its own
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + _NICE)
 
 
 def _presentable(error: BaseException) -> Exception:

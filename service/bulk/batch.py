@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from engines.catalogue import Catalogue
+from engines.files import shown
 from service.bulk.crew import Crew
+from service.bulk.errors import BulkError
 from service.bulk.foreman import Foreman
-from service.bulk.listing import list_source
+from service.bulk.listing import LeftOut, list_source
 from service.bulk.manifest import Options, claimed, manifest
 from service.bulk.progress import Progress
-from service.bulk.shards import Failure, Shard, Summary, cut_into_shards
+from service.bulk.shards import Failure, Shard, Summary, cut_into_shards, digest_of
 from service.bulk.worker import Job
 from service.bulk.writing import FAILED, merge
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What became of a batch. earlier: how many of the shards an earlier run had done. others: files left out."""
+    """What became of a batch. earlier: how many of the shards an earlier run had done."""
 
     folder: Path
     images: int
@@ -27,19 +30,21 @@ class Done:
     frames: int
     shards: int
     earlier: int
-    others: int
+    left_out: LeftOut
     failures: tuple[Failure, ...]
 
     def summary(self) -> str:
         """Lines for the user."""
         parts = [f"{self.images} images, {self.videos} videos ({self.frames} frames)"]
-        if self.others:
-            parts.append(f"{self.others} other files left out")
+        if self.left_out.files:
+            parts.append(f"{self.left_out.files} other files left out")
+        if self.left_out.folders:
+            parts.append(f"{self.left_out.folders} folders that are links left out")
         if self.earlier:
             parts.append(f"{self.earlier} of {self.shards} shards were done by an earlier run")
         if self.failures:
             parts.append(
-                f"{len(self.failures)} files failed, see {self.folder / FAILED}; --retry-failed tries them again"
+                f"{len(self.failures)} files failed, see {shown(self.folder / FAILED)}; --retry-failed tries them again"
             )
         return "; ".join(parts)
 
@@ -66,37 +71,44 @@ def do_batch(
         shards = cut_into_shards(listing.entries, options.shard)
         if retry_failed:
             _forget_failed(shards, folder, options)
-        missing = [shard for shard in shards if not _is_done(shard, folder, options)]
+        missing = [shard for shard in shards if _summary(shard, folder, options) is None]
         if missing:
             progress = Progress(folder, len(shards), len(shards) - len(missing), say, terminal)
-            crew = hire(Job(listing.kind, listing.root, folder.resolve(), model, options))
+            crew = hire(Job(listing.kind, listing.root, Path(os.path.realpath(folder)), model, options))
             try:
                 Foreman(folder, crew, progress).work(missing)
             finally:
                 progress.end()
                 crew.close()
-        summaries = [Summary.read(shard.done(folder)) for shard in shards]
+        summaries = [_summary_of_done(shard, folder, options) for shard in shards]
         _sweep(folder)
         failures = tuple(failure for summary in summaries for failure in summary.failures)
         merge(folder, shards, options.style, failures)
     videos = sum(shard.video for shard in shards)
     images = len(listing.entries) - videos
     frames = sum(summary.frames for summary in summaries)
-    return Done(folder, images, videos, frames, len(shards), len(shards) - len(missing), listing.others, failures)
+    return Done(folder, images, videos, frames, len(shards), len(shards) - len(missing), listing.left_out, failures)
 
 
-def _is_done(shard: Shard, folder: Path, options: Options) -> bool:
-    """Whether it says so and its result is there, which a video that failed does not have."""
-    if not shard.done(folder).exists():
-        return False
-    return shard.result(folder, options.style).exists() or (
-        shard.video and bool(Summary.read(shard.done(folder)).failures)
-    )
+def _summary(shard: Shard, folder: Path, options: Options) -> Summary | None:
+    """What became of a shard; None where it is not done, or its files are not what they were when it was."""
+    summary = Summary.read(shard.done(folder))
+    if summary is None or digest_of(shard.result(folder, options.style)) != summary.sha256:
+        return None
+    return summary
+
+
+def _summary_of_done(shard: Shard, folder: Path, options: Options) -> Summary:
+    summary = _summary(shard, folder, options)
+    if summary is None:
+        raise BulkError(f"the results of {shard.name} in {shown(folder)} were changed or lost; run it again")
+    return summary
 
 
 def _forget_failed(shards: Sequence[Shard], folder: Path, options: Options) -> None:
     for shard in shards:
-        if _is_done(shard, folder, options) and Summary.read(shard.done(folder)).failures:
+        summary = Summary.read(shard.done(folder))
+        if summary is not None and summary.failures:
             shard.done(folder).unlink()
             shard.result(folder, options.style).unlink(missing_ok=True)  # a part of a video may be there
 

@@ -7,29 +7,38 @@ import os
 import stat
 import tarfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import astuple, dataclass, replace
+from math import isfinite
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from engines.files import read_small, shown, without_mark
 from service.bulk.errors import BulkError
+from service.bulk.zips import read_directory
+from service.formats.coco import image_ids
 
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 VIDEOS = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp"})
+NOWHERE = ""
+"""Where an entry is that cannot be found: a folder that cannot be read, or what an archive has lost."""
 
 Kind = Literal["folder", "list", "zip", "tar"]
 
 _MOST_INFLATION = 100
 """Videos are compressed already: one that a zip holds at a hundredth of its size is a trap."""
-_ENCRYPTED = 1
-_NOWHERE = ""
-"""Where what an archive has lost is."""
-_LOST = "is not whole: what comes after {:,} bytes cannot be told"
+_LONGEST_LIST = 1 << 30
+_START_BYTES = 4096
+_WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
+_OTHER_ARCHIVES = (b"7z\xbc\xaf\x27\x1c", b"Rar!")
+_UNSOUND_TAR = (tarfile.TarError, ValueError, OverflowError, MemoryError, RecursionError, IndexError, EOFError)
+"""What tarfile raises at a header that it cannot read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file of the source. number: its place in the listing. name: what results call it, always UTF-8, with slashes.
+    """A file of the source. number: its place in the listing. name: what results call it, see `engines.files.shown`.
 
     at: where the source has it: a path, a place in the zip's directory, or the offset of its bytes in the tar.
     size: bytes. stamp: tells that a file has changed: its time of change in ns, or the CRC-32 of a zip's member.
@@ -50,14 +59,22 @@ class Entry:
         return _suffix(self.name) in VIDEOS
 
 
+@dataclass(slots=True)
+class LeftOut:
+    """How many files were neither images nor videos, or hidden, and how many folders were links."""
+
+    files: int = 0
+    folders: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All there is to do. others: how many files there were that are neither images nor videos."""
+    """All there is to do, and what is not done."""
 
     kind: Kind
     root: Path
     entries: tuple[Entry, ...]
-    others: int = 0
+    left_out: LeftOut
 
     @property
     def sha256(self) -> str:
@@ -73,109 +90,180 @@ def list_source(source: Path, apart: Path) -> Listing:
 
     apart: the folder of results, of which nothing is taken. Raises BulkError for anything else and where nothing is.
     """
-    kind = _kind(source)
-    read = {"folder": _folder, "list": _list, "zip": _zip, "tar": _tar}[kind]
+    left_out = LeftOut()
     try:
-        found = list(read(source, apart))
-    except (OSError, tarfile.TarError, zipfile.BadZipFile) as error:
-        raise BulkError(f"{source} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    wanted = [e for e in found if kind == "list" or e.at == _NOWHERE or _suffix(e.name) in IMAGES | VIDEOS]
-    if not wanted:
-        raise BulkError(f"there is no image and no video in {source} ({len(found)} other files)")
-    entries = tuple(replace(e, number=n) for n, e in enumerate(wanted))
-    return Listing(kind, source.resolve(), _with_ids(entries), len(found) - len(wanted))
+        kind = _kind(source)
+        read = {"folder": _folder, "list": _list, "zip": _zip, "tar": _tar}[kind]
+        found = list(read(source, apart, left_out))
+    except OSError as error:
+        raise BulkError(f"{shown(source)} cannot be read: {error.strerror or 'it cannot be read from'}") from error
+    except RecursionError as error:
+        raise BulkError(f"{shown(source)} has folders in folders too deep to be listed") from error
+    if not found:
+        raise BulkError(f"there is no image and no video in {shown(source)} ({left_out.files} other files)")
+    entries = tuple(replace(e, number=n) for n, e in enumerate(found))
+    return Listing(kind, Path(os.path.realpath(source)), _with_ids(entries), left_out)
 
 
 def _kind(source: Path) -> Kind:
+    name, suffix = shown(source), _suffix(source.name)
     if source.is_dir():
         return "folder"
-    suffix = _suffix(source.name)
     if suffix in IMAGES | VIDEOS:
         what = "posewire image" if suffix in IMAGES else "posewire video"
-        raise BulkError(f"{source} is a single file; use {what}, or name a folder, a .zip, a .tar or a list of files")
-    if zipfile.is_zipfile(source):
-        return "zip"
-    if suffix == ".zip":
-        raise BulkError(f"{source} is not a whole zip archive")
+        raise BulkError(f"{name} is a single file; use {what}, or name a folder, a .zip, a .tar or a list of files")
+    if not stat.S_ISREG(source.stat().st_mode):
+        raise BulkError(f"{name} is a pipe or a device; write the list of files to a file")
     with source.open("rb") as file:
-        start = file.read(512)
-    if start[257:262] == b"ustar" or suffix == ".tar":
+        start = file.read(_START_BYTES)
+    # A tar may end with a zip that it holds, so tars are told first.
+    if suffix == ".tar" or start[257:262] == b"ustar" or _is_tar_header(start[: tarfile.BLOCKSIZE]):
         return "tar"
-    if any(start.startswith(mark) for mark in (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")):
-        raise BulkError(f"{source} is compressed as a whole, so no file of it can be read alone; make it a .tar")
-    if b"\0" in start:
-        raise BulkError(f"{source} is no folder, no .zip, no .tar and no list of files")
+    if suffix == ".zip" or start.startswith(b"PK\x03\x04") or zipfile.is_zipfile(source):
+        return "zip"
+    if start.startswith(_COMPRESSED):
+        raise BulkError(
+            f"{name} is compressed as a whole, so no file of it can be read alone; unpack it and name the folder, "
+            "or make it a .tar with gunzip, bunzip2, unxz or unzstd"
+        )
+    if start.startswith(_OTHER_ARCHIVES):
+        raise BulkError(f"{name} is a 7z or RAR archive, which is not read; unpack it and name the folder")
+    if b"\0" in start and not start.startswith(_WIDE_MARKS):
+        raise BulkError(f"{name} is no folder, no .zip, no .tar and no list of files")
     return "list"
 
 
-def _folder(root: Path, apart: Path) -> Iterator[Entry]:
-    """In the order of their paths; hidden files, and folders that are links, are left out."""
-    away = apart.resolve()
-    for folder, folders, files in os.walk(root):
-        here = Path(folder)
-        folders[:] = sorted(n for n in folders if not n.startswith(".") and (here / n).resolve() != away)
-        for name in sorted(files):
-            path = here / name
-            if not name.startswith("."):
-                yield _file(path, path.relative_to(root).as_posix())
-
-
-def _list(source: Path, _: Path) -> Iterator[Entry]:
-    """In the order of the list; paths are relative to it, empty lines and those that begin with # are left out."""
+def _is_tar_header(block: bytes) -> bool:
+    """Whether a block's checksum is that of a tar's header: the oldest tars have no other mark."""
     try:
-        lines = source.read_text("utf-8").splitlines()
+        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except _UNSOUND_TAR:
+        return False
+    return True
+
+
+def _folder(root: Path, apart: Path, left_out: LeftOut) -> Iterator[Entry]:
+    """In the order of their paths; hidden files, and folders that are links, are left out."""
+    away = os.path.realpath(apart)
+    closed: list[Entry] = []
+
+    def note(error: OSError) -> None:
+        if error.filename == str(root):
+            raise error
+        name = f"{shown(os.path.relpath(error.filename, root))}/"
+        closed.append(_lost(name, f"is a folder that cannot be read: {error.strerror}"))
+
+    for folder, folders, files in os.walk(root, onerror=note):
+        yield from closed
+        closed.clear()
+        here = Path(folder)
+        linked = {name for name in folders if (here / name).is_symlink()}
+        left_out.folders += len(linked)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and name not in linked and os.path.realpath(here / name) != away
+        )
+        for name in sorted(files):
+            inside = (here / name).relative_to(root).as_posix()
+            if not name.startswith(".") and _is_wanted(inside):
+                yield _file(root / inside, inside)
+            else:
+                left_out.files += 1
+    yield from closed
+
+
+def _list(source: Path, _: Path, __: LeftOut) -> Iterator[Entry]:
+    """All that it names, whatever that is. Names need not be UTF-8; blanks around one are dropped, unless only the
+    name with them is there.
+    """
+    try:
+        text = without_mark(read_small(source, _LONGEST_LIST))
     except UnicodeDecodeError as error:
-        raise BulkError(f"{source} is not a list of files in UTF-8") from error
-    for line in lines:
-        if (name := line.strip()) and not name.startswith("#"):
-            yield _file(source.parent / name, name)
+        raise BulkError(f"{shown(source)} is not a list of files in UTF-8 or UTF-16") from error
+    for line in text.split(b"\n"):
+        exact = line.removesuffix(b"\r")
+        name = exact.strip()
+        if name and not name.startswith(b"#"):
+            spare = os.fsdecode(exact)
+            entry = _file(source.parent / os.fsdecode(name), os.fsdecode(name))
+            if exact != name and entry.problem and (source.parent / spare).exists():
+                entry = _file(source.parent / spare, spare)
+            yield entry
 
 
 def _file(path: Path, name: str) -> Entry:
-    label = os.fsencode(name).decode("utf-8", "backslashreplace")
     try:
         status = path.stat()
     except OSError as error:
-        return Entry(0, label, name, 0, 0, problem=f"cannot be read: {error.strerror}")
+        return Entry(0, shown(name), name, 0, 0, problem=f"cannot be read: {error.strerror}")
+    except ValueError:  # a byte of 0 in the name
+        return _lost(shown(name), "cannot be the name of a file")
     problem = "" if stat.S_ISREG(status.st_mode) else "is not a file"
-    return Entry(0, label, name, status.st_size, status.st_mtime_ns, problem=problem)
+    return Entry(0, shown(name), name, status.st_size, status.st_mtime_ns, problem=problem)
 
 
-def _zip(source: Path, _: Path) -> Iterator[Entry]:
-    with zipfile.ZipFile(source) as archive:
-        for place, info in enumerate(archive.infolist()):
-            problem = _stray(info.filename)
-            if info.flag_bits & _ENCRYPTED:
-                problem = "is encrypted"
-            elif _suffix(info.filename) in VIDEOS and info.file_size > _MOST_INFLATION * (info.compress_size + 1024):
-                problem = f"would unpack to {info.file_size:,} bytes from {info.compress_size:,}, which no video does"
-            if not info.is_dir():
-                yield Entry(0, str(PurePosixPath(info.filename)), place, info.file_size, info.CRC, problem=problem)
+def _lost(name: str, problem: str) -> Entry:
+    return Entry(0, name, NOWHERE, 0, 0, problem=problem)
 
 
-def _tar(source: Path, _: Path) -> Iterator[Entry]:
+def _zip(source: Path, _: Path, left_out: LeftOut) -> Iterator[Entry]:
+    with source.open("rb") as file:
+        directory = read_directory(file)
+    for place, member in enumerate(directory.members):
+        name = str(PurePosixPath(member.name))
+        if member.folder or not _is_wanted(name):
+            left_out.files += not member.folder
+            continue
+        problem = _stray(name) or member.problem
+        if not problem and _suffix(name) in VIDEOS and member.size > _MOST_INFLATION * (member.packed + 1024):
+            problem = f"would unpack to {member.size:,} bytes from {member.packed:,}, which no video does"
+        yield Entry(0, name, place, member.size, member.crc, problem=problem)
+    if len(directory.members) < directory.expected:
+        found = f"{len(directory.members):,} of {directory.expected:,}"
+        yield _lost(shown(source.name), f"is not whole: its directory names {found} members")
+
+
+def _tar(source: Path, _: Path, left_out: LeftOut) -> Iterator[Entry]:
     whole = source.stat().st_size
-    with tarfile.open(source, "r:") as archive:
-        members = iter(archive)
-        while info := _next_member(members):
-            name = str(PurePosixPath(info.name)).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    with _open_tar(source) as archive:
+        end, sound = 0, True
+        while sound and (info := _next_member(archive)) is not None:
+            sound = info.offset >= end and info.size >= 0  # a negative size leads back, and would do so for ever
+            if not sound:
+                break
+            end = archive.offset
+            name = str(PurePosixPath(shown(info.name.encode("utf-8", "surrogateescape"))))
+            if info.isdir() or not _is_wanted(name):
+                left_out.files += not info.isdir()
+                continue
             problem = _stray(name)
             if not info.isreg() or info.issparse():
                 problem = "is a link, a sparse file or a device in the archive; only plain files are read"
             elif info.offset_data + info.size > whole:
                 problem = "is cut off: the archive ends in the middle of it"
-            if not info.isdir():
-                yield Entry(0, name, info.offset_data, info.size, int(info.mtime), problem=problem)
-        if archive.offset != whole and not _ends(source, archive.offset):
-            yield Entry(0, source.name, _NOWHERE, 0, 0, problem=_LOST.format(archive.offset))
+            time = int(info.mtime) if isfinite(info.mtime) else 0
+            yield Entry(0, name, info.offset_data, info.size, time, problem=problem)
+        end = max(end, archive.offset)
+        if not sound or (end != whole and not _ends(source, end)):
+            yield _lost(shown(source.name), f"is not whole: what comes after {end:,} bytes cannot be told")
 
 
-def _next_member(members: Iterator[tarfile.TarInfo]) -> tarfile.TarInfo | None:
+def _open_tar(source: Path) -> tarfile.TarFile:
+    try:
+        return tarfile.open(source, "r:", encoding="utf-8", errors="surrogateescape")
+    except _UNSOUND_TAR as error:
+        raise BulkError(f"{shown(source)} is not a tar archive, or is damaged at its beginning") from error
+
+
+def _next_member(archive: tarfile.TarFile) -> tarfile.TarInfo | None:
     """None at the end, be it the right one or not."""
     try:
-        return next(members, None)
-    except tarfile.ReadError:
+        info = archive.next()
+    except (*_UNSOUND_TAR, OSError):
         return None
+    archive.members.clear()  # type: ignore[attr-defined]  # it would keep all that it has seen
+    return info
 
 
 def _ends(archive: Path, offset: int) -> bool:
@@ -191,18 +279,21 @@ def _stray(name: str) -> str:
     return "has a name that leads out of the archive" if inside.is_absolute() or ".." in inside.parts else ""
 
 
+def _is_wanted(name: str) -> bool:
+    """Whether a file is an image or a video by its name. macOS puts a file `._x` of its own beside each `x`, in
+    archives under `__MACOSX`.
+    """
+    path = PurePosixPath(name)
+    return _suffix(name) in IMAGES | VIDEOS and "__MACOSX" not in path.parts and not path.name.startswith("._")
+
+
 def _suffix(name: str) -> str:
     return PurePosixPath(name).suffix.lower()
 
 
 def _with_ids(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
     """Images named by numbers, each by its own, as COCO's are, keep them; otherwise all are counted."""
-    stems = [PurePosixPath(entry.name).stem for entry in _images(entries)]
-    numbered = all(stem.isascii() and stem.isdigit() and len(stem) < 16 for stem in stems)
-    if numbered and len({int(stem) for stem in stems}) == len(stems):
-        return tuple(e if e.video else replace(e, image_id=int(PurePosixPath(e.name).stem)) for e in entries)
-    return tuple(replace(entry, image_id=entry.number) for entry in entries)
-
-
-def _images(entries: Iterable[Entry]) -> Iterator[Entry]:
-    return (entry for entry in entries if not entry.video)
+    images = [entry for entry in entries if not entry.video and entry.at != NOWHERE]
+    ids = image_ids([PurePosixPath(entry.name).stem for entry in images], [entry.number for entry in images])
+    by_number = {entry.number: image_id for entry, image_id in zip(images, ids, strict=True)}
+    return tuple(replace(entry, image_id=by_number.get(entry.number, 0)) for entry in entries)

@@ -93,11 +93,13 @@ def _work(job: Job, line: Connection) -> None:
 
 def _listen(line: Connection, tasks: SimpleQueue[Task]) -> None:
     """Take tasks; end the process, even in the middle of one, when nobody is there any more to give them."""
-    while True:
-        try:
+    try:
+        while True:
             tasks.put(line.recv())
-        except (EOFError, OSError):
-            os._exit(1)
+    except (EOFError, OSError):
+        pass  # the parent is gone
+    finally:
+        os._exit(1)  # after any other error, too: no task could arrive any more
 
 
 def _how(exitcode: int | None) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from engines.catalogue import Catalogue
 from engines.entries import Model
+from engines.files import read_small, shown
 from engines.runtimes import Runtime
 from service import __version__
 from service.bulk.errors import BulkError
@@ -27,6 +28,7 @@ _NAME = "manifest.json"
 _NETWORKS = "networks.json"
 _SETTINGS = ("backend", "precision", "crops", "max_body_mb", "max_pixels_m")
 _FILES = "source sha256"
+_LONGEST_FILE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +82,11 @@ def claimed(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         there = folder / _NAME
         if not there.exists() and any(path.name != ".lock" for path in folder.iterdir()):
-            raise BulkError(f"{folder} has files in it that are no results of posewire batch; name a new folder")
+            raise BulkError(f"{shown(folder)} has files in it that are no results of posewire batch; name a new folder")
         with (folder / ".lock").open("a", encoding="utf-8") as lock:
             _lock(folder, lock.fileno())
             if there.exists():
-                _compare(folder, json.loads(there.read_bytes()), about)
+                _compare(folder, _read(there), about)
             else:
                 with published(there) as part:
                     part.write_text(json.dumps(about, indent=2) + "\n", "utf-8")
@@ -92,9 +94,12 @@ def claimed(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
                 (folder / name).mkdir(exist_ok=True)
             yield
     except OSError as error:
-        raise BulkError(f"cannot write {error.filename or folder}: {error.strerror or error}") from error
-    except json.JSONDecodeError as error:
-        raise BulkError(f"{folder / _NAME} is damaged ({error}); name a new folder") from error
+        raise BulkError(cannot_write(error, folder)) from error
+
+
+def cannot_write(error: OSError, folder: Path) -> str:
+    """What could not be written in the folder of results."""
+    return f"cannot write {shown(error.filename or folder)}: {error.strerror or 'the file system refuses'}"
 
 
 def agree(folder: Path, networks: Mapping[str, Runtime]) -> None:
@@ -109,21 +114,32 @@ def agree(folder: Path, networks: Mapping[str, Runtime]) -> None:
     try:
         os.link(part, folder / _NETWORKS)  # unlike a rename it fails where another worker was faster
     except FileExistsError:
-        before = json.loads((folder / _NETWORKS).read_bytes())
+        before = _read(folder / _NETWORKS)
         if before != said:
             raise BulkError(
-                f"{folder} has results of networks run as {before}, which here would run as {said}; "
+                f"{shown(folder)} has results of networks run as {before}, which here would run as {said}; "
                 "set backend and precision, or name a new folder"
             ) from None
     finally:
         part.unlink()
 
 
+def _read(path: Path) -> dict[str, Any]:
+    """The object in a JSON file that an earlier run wrote. Raises BulkError where it is damaged, and OSError."""
+    try:
+        found = json.loads(read_small(path, _LONGEST_FILE))
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise BulkError(f"{shown(path)} is damaged; name a new folder")
+    return found
+
+
 def _lock(folder: Path, handle: int) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise BulkError(f"{folder} is in use: another posewire batch works on it") from error
+        raise BulkError(f"{shown(folder)} is in use: another posewire batch works on it") from error
 
 
 def _compare(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -133,7 +149,9 @@ def _compare(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) ->
             what = f"{key} was {old.get(key)}, now it is {new.get(key)}"
             if key == _FILES:
                 what = "files of the source have another name, size or time now"
-            raise BulkError(f"{folder} holds results of another batch ({what}); name a new folder, or run it as before")
+            raise BulkError(
+                f"{shown(folder)} holds results of another batch ({what}); name a new folder, or run it as before"
+            )
 
 
 def _flat(table: Mapping[str, Any], inside: str = "") -> Iterator[tuple[str, object]]:
@@ -145,13 +163,16 @@ def _flat(table: Mapping[str, Any], inside: str = "") -> Iterator[tuple[str, obj
 
 
 def _sha256(model: Model) -> str:
-    """Of all files of a fetched model and of how it is used."""
+    """Of all files of a fetched model and of how it is used. Raises BulkError."""
     first = model.fetch()
     inner = Path(model.files[0].path)
     folder = first.parents[len(inner.parts) - 1]
     said = (model.family, model.skeleton, model.input, sorted((k, repr(v)) for k, v in model.options.items()))
     digest = hashlib.sha256(repr(said).encode())
     for file in model.files:
-        with (folder / file.path).open("rb") as content:
-            digest.update(hashlib.file_digest(content, "sha256").digest())
+        try:
+            with (folder / file.path).open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+        except OSError as error:
+            raise BulkError(f"model {model.name}: cannot read {shown(error.filename)}: {error.strerror}") from error
     return digest.hexdigest()

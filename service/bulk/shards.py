@@ -10,6 +10,7 @@ DST/parts/NAME.scratch           a video's copy out of an archive, while it is u
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -17,14 +18,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, TypeVar
+
+from pydantic import TypeAdapter
 
 from service.bulk.listing import Entry
 
+T = TypeVar("T")
 Style = Literal["json", "coco", "csv"]
 
 _SUFFIXES = {"json": ".jsonl", "coco": ".jsonl", "csv": ".csv"}
-_LONGEST_NAME = 80
+_LONGEST_NAME = 160
+"""Bytes; with what is put before and behind it, file systems allow 255."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +43,21 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What became of a shard. images, frames: that were looked at. people: found in images; identities in a video."""
+    """What became of a shard. images, frames: that were looked at. people: found in images; identities in a video.
+
+    sha256: of its result; empty where it has none, as a video that failed.
+    """
 
     images: int = 0
     frames: int = 0
     people: int = 0
     failures: tuple[Failure, ...] = ()
+    sha256: str = ""
 
     @staticmethod
-    def read(path: Path) -> Summary:
-        """As `publish_summary` wrote it."""
-        read = json.loads(path.read_bytes())
-        return Summary(**read | {"failures": tuple(Failure(**failure) for failure in read["failures"])})
+    def read(path: Path) -> Summary | None:
+        """As `publish_summary` wrote it; None where there is none, or it is damaged. Raises OSError."""
+        return _read(path, Summary)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +77,8 @@ class Shard:
         """What its files are called: nothing that a source could choose leads out of DST."""
         if not self.video:
             return f"images-{self.number:05d}"
-        stem = re.sub(r"[^\w.-]", "_", PurePosixPath(self.entries[0].name).name)[-_LONGEST_NAME:]
-        return f"{self.number:05d}-{stem}"
+        stem = re.sub(r"[^\w.-]", "_", PurePosixPath(self.entries[0].name).name).encode()[-_LONGEST_NAME:]
+        return f"{self.number:05d}-{stem.decode('utf-8', 'ignore')}"
 
     def result(self, folder: Path, style: Style) -> Path:
         """Where its result goes."""
@@ -117,6 +125,15 @@ def published(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file in hex, "" where there is none. Raises OSError."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return ""
+
+
 def publish_summary(summary: Summary, path: Path) -> None:
     """Say that a shard is done."""
     with published(path) as part:
@@ -139,9 +156,15 @@ class Mark:
 
     @staticmethod
     def read(path: Path) -> Mark | None:
-        """The last one; None where there is none."""
-        try:
-            read = json.loads(path.read_bytes())
-        except FileNotFoundError:
-            return None
-        return Mark(tuple(read["at"]), read["done"], read["of"])
+        """The last one; None where there is none, or it is damaged. Raises OSError."""
+        return _read(path, Mark)
+
+
+def _read(path: Path, kind: type[T]) -> T | None:
+    """The JSON of a `kind` that this module wrote, all of its keys; None where there is none, or it is damaged."""
+    try:
+        content = path.read_bytes()
+        read = TypeAdapter(kind).validate_json(content, strict=True)
+        return read if json.loads(content).keys() == asdict(read).keys() else None  # type: ignore[call-overload]
+    except (FileNotFoundError, ValueError, RecursionError):
+        return None

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from engines.fetching.archives import UNSOUND_ZIP
+from engines.files import NotAFileError, open_regular
 from service.bulk.errors import UnreadableError
 from service.bulk.listing import Entry, Kind
+from service.bulk.zips import Stretch, open_member, read_directory
 
 _PIECE = 1 << 20
 
@@ -37,7 +38,7 @@ class Source(ABC):
 
 
 def open_source(kind: Kind, root: Path) -> Source:
-    """Raises UnreadableError where the archive cannot be opened."""
+    """Raises UnreadableError where the archive cannot be opened, BulkError where it is no whole zip."""
     with _readable():
         if kind == "zip":
             return _Zip(root)
@@ -51,11 +52,21 @@ class _Files(Source):
         self._root = root
 
     def read(self, entry: Entry, most: int) -> bytes:
-        with _readable(), (self._root / str(entry.at)).open("rb") as file:
+        with _readable(), self._open(entry) as file:
             return file.read(most + 1)
 
     def file(self, entry: Entry, scratch: Path) -> AbstractContextManager[Path]:  # noqa: ARG002
+        with _readable():
+            self._open(entry).close()
         return nullcontext(self._root / str(entry.at))
+
+    def _open(self, entry: Entry) -> BinaryIO:
+        """It may be gone by now, or be another file or a pipe."""
+        file = open_regular(self._root / str(entry.at))
+        if (size := os.fstat(file.fileno()).st_size) != entry.size:
+            file.close()
+            raise UnreadableError(f"has changed since it was listed: it had {entry.size:,} bytes, now it has {size:,}")
+        return file
 
     def close(self) -> None:
         """There is nothing to let go of."""
@@ -102,14 +113,16 @@ class _Zip(_Archive):
     """The declared size bounds what is unpacked of a member; a larger one fails its checksum."""
 
     def __init__(self, root: Path) -> None:
-        self._zip = zipfile.ZipFile(root)
-        self._members = self._zip.infolist()
+        self._file = root.open("rb")
+        self._members = read_directory(self._file).members
 
     def _open(self, entry: Entry) -> AbstractContextManager[_Readable]:
-        return self._zip.open(self._members[int(entry.at)])
+        if int(entry.at) >= len(self._members):
+            raise UnreadableError("is no longer in the archive, which has changed since it was listed")
+        return open_member(self._file.fileno(), self._members[int(entry.at)])
 
     def close(self) -> None:
-        self._zip.close()
+        self._file.close()
 
 
 class _Tar(_Archive):
@@ -117,24 +130,10 @@ class _Tar(_Archive):
         self._file = root.open("rb")
 
     def _open(self, entry: Entry) -> AbstractContextManager[_Readable]:
-        return nullcontext(_Stretch(self._file.fileno(), int(entry.at), entry.size))
+        return nullcontext(Stretch(self._file.fileno(), int(entry.at), entry.size))
 
     def close(self) -> None:
         self._file.close()
-
-
-class _Stretch:
-    """So many bytes of an open file from `start` on."""
-
-    def __init__(self, handle: int, start: int, size: int) -> None:
-        self._handle = handle
-        self._at = start
-        self._end = start + size
-
-    def read(self, size: int) -> bytes:
-        data = os.pread(self._handle, min(size, self._end - self._at), self._at)
-        self._at += len(data)
-        return data
 
 
 @contextmanager
@@ -142,7 +141,12 @@ def _readable() -> Iterator[None]:
     """Says why something could not be read."""
     try:
         yield
+    except NotAFileError as error:
+        raise UnreadableError("is not a file any more") from error
     except OSError as error:
-        raise UnreadableError(f"cannot be read: {error.strerror or error}") from error
+        why = error.strerror or "its compressed data is damaged"  # as bz2 says it
+        raise UnreadableError(f"cannot be read: {why}") from error
     except UNSOUND_ZIP as error:
-        raise UnreadableError(f"cannot be unpacked: {error}") from error
+        raise UnreadableError(
+            "cannot be unpacked: it is damaged, its checksum or its compressed data is wrong"
+        ) from error

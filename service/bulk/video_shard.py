@@ -9,18 +9,19 @@ from pathlib import Path
 
 import ormsgpack
 
+from engines.files import shown
 from service.batching import in_step
-from service.bulk.errors import FailedError
+from service.bulk.errors import FailedError, unexpected
 from service.bulk.manifest import GROUP
 from service.bulk.shards import Style
 from service.bulk.writing import open_poses
 from service.imaging.video import Picture, VideoError, VideoReader
-from service.journal import Journal
+from service.journal import DamagedJournalError, Journal
 from service.serving import ServedModel
 from service.stages import Ask
 from service.tracking import PoseTracker
 from service.video_frames import Seek, tracked_ask
-from service.video_journal import Look, fingerprint, pack, unpack
+from service.video_journal import DAMAGED, Look, fingerprint, pack, unpack
 from service.videos import video_document
 
 _GROUP_BYTES = 256 << 20
@@ -57,7 +58,10 @@ async def track_video(
     with VideoReader(path) as video:
         info = video.info
         size = max(1, min(GROUP, _GROUP_BYTES // (3 * info.width * info.height)))
-        about: dict[str, object] = {"video": fingerprint(path), "group": size}
+        try:
+            about: dict[str, object] = {"video": fingerprint(path), "group": size}
+        except OSError as error:
+            raise VideoError(f"{path} cannot be read: {error.strerror}") from error
         pictures = iter(video)
         with Journal(journal_at, about) as journal, open_poses(out, style, video_document(name, info, served)) as file:
             while group := list(islice(pictures, size)):
@@ -75,15 +79,27 @@ async def _looks(group: Sequence[Picture], served: ServedModel, ask: Ask, journa
     """What the networks see in a group of frames, or saw in it in an earlier run."""
     record = journal.next()
     if record is not None:
-        looks = [unpack(look, served.skeleton) for look in ormsgpack.unpackb(record)]
+        looks = _unpacked(record, served)
         if [look.pts for look in looks] != [picture.pts for picture in group]:
-            raise VideoError(f"{journal.path} does not fit the video; delete it to start anew")
+            raise DamagedJournalError(f"{shown(journal.path)} does not fit the video; delete it to start anew")
         return looks
     found = await in_step([served.pipeline.frame(picture.pixels, ask) for picture in group])
     looks = []
     for picture, one in zip(group, found, strict=True):
         if isinstance(one, BaseException):
-            raise FailedError(f"frame {picture.number}: {type(one).__name__}: {one}") from one
+            if not isinstance(one, Exception):
+                raise one
+            raise FailedError(f"frame {picture.number}: {unexpected(f'frame {picture.number}', one)}") from one
         looks.append(Look(picture.pts, True, one[0]))
     journal.append(ormsgpack.packb([pack(look) for look in looks]))
     return looks
+
+
+def _unpacked(record: bytes, served: ServedModel) -> list[Look]:
+    try:
+        records = ormsgpack.unpackb(record)
+    except ValueError as error:
+        raise DamagedJournalError(DAMAGED) from error
+    if not isinstance(records, list):
+        raise DamagedJournalError(DAMAGED)
+    return [unpack(look, served.skeleton) for look in records]

@@ -9,18 +9,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engines.catalogue import CatalogueError, FetchError, UnknownModelError, load
+from engines.files import shown
 from service.batching import Priority, in_step
-from service.bulk.errors import BulkError, FailedError, UnreadableError
+from service.bulk.errors import BulkError, FailedError, UnreadableError, unexpected
 from service.bulk.listing import Entry, Kind
-from service.bulk.manifest import GROUP, Options, agree
-from service.bulk.shards import Failure, Mark, Shard, Summary, publish_summary, published
+from service.bulk.manifest import GROUP, Options, agree, cannot_write
+from service.bulk.shards import Failure, Mark, Shard, Summary, digest_of, publish_summary, published
 from service.bulk.sources import open_source
-from service.bulk.video_shard import track_video
+from service.bulk.video_shard import Tracked, track_video
 from service.bulk.writing import image_lines
 from service.config import Settings
 from service.imaging.errors import ImageError, ImageTooLargeError, NotAnImageError, UndecodableImageError
 from service.imaging.video import VideoError
-from service.journal import JournalError
+from service.journal import DamagedJournalError, JournalError
 from service.pipelines import Estimate
 from service.serving import image_limits, open_serving
 from service.stages import Ask
@@ -73,7 +74,7 @@ class ShardWorker:
             self._source = open_source(job.kind, job.root)
             self._serving = open_serving(load(), [job.model], settings, repeatable=True)
         except UnreadableError as error:
-            raise BulkError(f"{job.root} {error}") from error
+            raise BulkError(f"{shown(job.root)} {error}") from error
         except (CatalogueError, FetchError, UnknownModelError, RuntimeError, ValueError) as error:
             raise BulkError(f"model {job.model}: {error}") from error
         with _writing(job.folder):
@@ -89,7 +90,9 @@ class ShardWorker:
         """Do a shard, publish its result and then its summary. Raises BulkError where that cannot be written."""
         shard, folder = task.shard, self._job.folder
         with _writing(folder):
+            shard.result(folder, self._job.options.style).unlink(missing_ok=True)
             summary = self._runner.run(self._video(task) if shard.video else self._images(task))
+            summary = replace(summary, sha256=digest_of(shard.result(folder, self._job.options.style)))
             publish_summary(summary, shard.done(folder))
             shard.journal(folder).unlink(missing_ok=True)
         return summary
@@ -133,25 +136,32 @@ class ShardWorker:
         def step(done: int, of: int) -> None:
             Mark((entry.number,), done, of).write(shard.mark(folder))
 
+        async def track() -> Tracked:
+            nonlocal path
+            with self._source.file(entry, shard.scratch(folder)) as path, published(result) as part:
+                seek, journal = Seek(options.min_score, options.max_people), shard.journal(folder)
+                return await track_video(
+                    path, entry.name, self._serving.default, seek, journal, part, options.style, step
+                )
+
         step(0, 0)
         try:
-            with self._source.file(entry, shard.scratch(folder)) as path, published(result) as part:
-                done = await track_video(
-                    path,
-                    entry.name,
-                    self._serving.default,
-                    Seek(options.min_score, options.max_people),
-                    shard.journal(folder),
-                    part,
-                    options.style,
-                    step,
-                )
+            try:
+                done = await track()
+            except DamagedJournalError:
+                shard.journal(folder).unlink(missing_ok=True)
+                done = await track()
         except (UnreadableError, VideoError, FailedError) as error:
             failure = _failure(entry, error)
-            return Summary(failures=(replace(failure, why=failure.why.replace(str(path), entry.name)),))
-        problem = done.problem.replace(str(path), entry.name)
+            return Summary(failures=(replace(failure, why=_renamed(failure.why, path, entry)),))
+        problem = _renamed(done.problem, path, entry)
         broken = (Failure(entry.name, "not-whole", problem),) if problem else ()
         return Summary(frames=done.frames, people=done.people, failures=broken)
+
+
+def _renamed(text: str, path: Path, entry: Entry) -> str:
+    """What was said of the file at `path`, said of the entry."""
+    return text.replace(str(path), entry.name).replace(shown(path), entry.name)
 
 
 @contextmanager
@@ -160,7 +170,7 @@ def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise BulkError(f"cannot write {error.filename or folder}: {error.strerror or error}") from error
+        raise BulkError(cannot_write(error, folder)) from error
     except JournalError as error:
         raise BulkError(str(error)) from error
 
@@ -181,4 +191,4 @@ def _failure(entry: Entry, error: BaseException | None) -> Failure:
     for kind, problem in _KINDS:
         if isinstance(error, kind):
             return Failure(entry.name, problem, str(error))
-    return Failure(entry.name, "failed", f"{type(error).__name__}: {error}")
+    return Failure(entry.name, "failed", unexpected(entry.name, error))

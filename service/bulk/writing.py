@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,8 +14,8 @@ from typing import Protocol, TextIO
 import orjson
 
 from engines.poses import Poses
-from service.bulk.listing import Entry
-from service.bulk.shards import Failure, Shard, Style, published
+from service.bulk.listing import NOWHERE, Entry
+from service.bulk.shards import Failure, Shard, Style, digest_of, published
 from service.formats.coco import coco_results
 from service.formats.frames import FramesFile
 from service.formats.table import HEADER, keypoint_lines
@@ -100,16 +99,15 @@ def merge(folder: Path, shards: Sequence[Shard], style: Style, failures: Iterabl
     if images and style == "coco":
         results.append(folder / IMAGE_IDS)
         with published(results[-1]) as part, part.open("w", encoding="utf-8", newline="\n") as table:
-            rows = ((entry.image_id, entry.name) for shard in images for entry in shard.entries)
+            rows = ((entry.image_id, entry.name) for shard in images for entry in shard.entries if entry.at != NOWHERE)
             csv.writer(table, lineterminator="\n").writerows([("image_id", "image"), *rows])
     results.append(folder / FAILED)
     with published(results[-1]) as part:
-        part.write_text(
-            "".join(json.dumps(asdict(failure), ensure_ascii=False) + "\n" for failure in failures), "utf-8"
-        )
+        lines = "".join(json.dumps(asdict(failure), ensure_ascii=False) + "\n" for failure in failures)
+        part.write_text(lines, "utf-8", "backslashreplace")
     with published(folder / SUMS) as part:
         there = sorted(path.relative_to(folder).as_posix() for path in results if path.exists())
-        part.write_text("".join(f"{_sha256(folder / name)}  {name}\n" for name in there), "utf-8")
+        part.write_text("".join(f"{digest_of(folder / name)}  {name}\n" for name in there), "utf-8")
 
 
 def _join(parts: Iterable[Path], style: Style, whole: TextIO) -> None:
@@ -129,8 +127,3 @@ def _join(parts: Iterable[Path], style: Style, whole: TextIO) -> None:
 
 def _line(value: object) -> str:
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE).decode()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

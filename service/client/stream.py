@@ -136,6 +136,9 @@ class Stream:
             self._ended = error
         except UNREADABLE as error:
             self._ended = _unreadable(error)
+        except Exception as error:  # noqa: BLE001 - it is raised at the caller, who waits for results
+            self._ended = ClientError(f"the client failed: {error!r}")
+            self._ended.__cause__ = error
         self._results.put_nowait(self._ended)
 
     async def _serve(self, connection: Connection) -> Connection:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engines.files import shown
 from engines.poses import Doubles
 from engines.skeletons import POSETRACK_15
 from service.evaluation.clear import ClearMot, clear_mot
@@ -19,7 +20,7 @@ from service.evaluation.joints import GROUPS, POSEVAL, JointFrame, Quirks, group
 from service.evaluation.keypoints import KeypointAp, keypoint_ap
 from service.evaluation.posetrack import pair
 from service.evaluation.sequence import compare_poses
-from service.formats.coco import read_coco_results, read_coco_truth
+from service.formats.coco import read_coco_results, read_coco_truth, skeleton_of_truth
 from service.formats.errors import FormatError
 from service.formats.posetrack import read_posetrack
 
@@ -100,11 +101,12 @@ class PoseTrackReport:
 def evaluate_coco(truth: Path, results: Path) -> CocoReport:
     """AP and AR of a file of results, or of all the files in a folder together. Raises FormatError."""
     labelled = read_coco_truth(truth)
-    found = [person for file in _json_files(results) for person in read_coco_results(file)]
-    try:
-        return CocoReport(keypoint_ap(labelled, found))
-    except ValueError as error:
-        raise FormatError(f"{results}: {error}") from error
+    skeleton = skeleton_of_truth(labelled)
+    found = [person for file in _json_files(results) for person in read_coco_results(file, len(skeleton))]
+    for what, many in (("image", "images"), ("category", "categories")):
+        if strange := {person[f"{what}_id"] for person in found} - {one["id"] for one in labelled[many]}:
+            raise FormatError(f"{shown(results)}: the truth has no {what} {min(strange)}, which the results name")
+    return CocoReport(keypoint_ap(labelled, found, skeleton.sigmas))
 
 
 def evaluate_posetrack(truth: Path, results: Path, quirks: Quirks = POSEVAL) -> PoseTrackReport:
@@ -115,11 +117,13 @@ def evaluate_posetrack(truth: Path, results: Path, quirks: Quirks = POSEVAL) -> 
     files = _json_files(truth)
     found = [results / file.name if results.is_dir() else results for file in files]
     if len(files) > 1 and not results.is_dir():
-        raise FormatError(f"{results}: is one file, but {truth} has {len(files)}; name a folder with a file for each")
+        raise FormatError(
+            f"{shown(results)}: is one file, but {shown(truth)} has {len(files)}; name a folder with a file for each"
+        )
     missing = [file for file in found if not file.exists()]
     if missing:
         raise FormatError(
-            f"{missing[0]}: is not there, one of {len(missing)} of {len(files)} sequences without results"
+            f"{shown(missing[0])}: is not there, one of {len(missing)} of {len(files)} sequences without results"
         )
     sequences = [pair(read_posetrack(a), read_posetrack(b)) for a, b in zip(files, found, strict=True)]
     people = [poses for frames in sequences for frame in frames for poses in (frame.truth, frame.found) if len(poses)]
@@ -141,7 +145,7 @@ def _json_files(path: Path) -> list[Path]:
         return [path]
     files = sorted(path.glob("*.json"))
     if not files:
-        raise FormatError(f"{path}: has no *.json")
+        raise FormatError(f"{shown(path)}: has no *.json")
     return files
 
 

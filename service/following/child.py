@@ -1,6 +1,6 @@
-"""The process that follows streams: python -m service.following.child SOCKET ARENA SLOTS SLOT_BYTES
+"""The process that follows streams: python -m service.following.child SOCKET ARENA FRAME_BYTES PARENT
 
-One thread, one request after the other. It ends when the server's end of the socket is closed, however that came.
+One thread, one request after the other. It ends when the server's end of the socket is closed, or the server is gone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from engines.poses import Frame, Poses
 from engines.skeletons import SKELETONS, Skeleton
 from service.following.arena import Arena
 from service.following.follower import Follower
-from service.following.wire import LENGTH, Begin, End, Expect, Failed, Reply, Request, decode, encode
+from service.following.wire import LENGTH, Begin, End, Expect, Failed, Ready, Reply, Request, decode, encode
+from service.parent import die_with_parent
 
 
 @dataclass(slots=True)
@@ -41,11 +42,11 @@ class _Streams:
             self._streams[request.slot] = _Stream(Follower(skeleton, request.hello, request.state), skeleton)
             return None
         if isinstance(request, End):
-            del self._streams[request.slot]
+            self._streams.pop(request.slot, None)  # its beginning may have failed
             return None
         stream = self._streams[request.slot]
         if stream.frame is None or isinstance(request, Expect) or request.fresh:
-            stream.frame = self._arena.read(request.slot, request.shape)
+            stream.frame = self._arena.read(request.offset, request.shape)
         if isinstance(request, Expect):
             return stream.follower.expected(stream.frame, request.taken)
         poses = Poses(
@@ -63,6 +64,7 @@ def serve(connection: socket.socket, arena: Arena) -> None:
     """Answer requests until there are no more."""
     streams = _Streams(arena)
     with connection, connection.makefile("rb") as incoming:
+        connection.sendall(encode(Ready()))
         while len(head := incoming.read(LENGTH.size)) == LENGTH.size:
             number, request = decode(incoming.read(*LENGTH.unpack(head)))
             started = time.perf_counter()
@@ -75,11 +77,16 @@ def serve(connection: socket.socket, arena: Arena) -> None:
 
 def main() -> None:
     """Serve the server that has started this process."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # meant for the server, whose streams still have results to come
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+    ):  # meant for the server, which still needs this process
         signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(1)
-    fd, arena, slots, slot_bytes = map(int, sys.argv[1:])
-    serve(socket.socket(fileno=fd), Arena(slots, slot_bytes, arena))
+    fd, arena, frame_bytes, parent = map(int, sys.argv[1:])
+    die_with_parent(parent)  # who kills the server should not have to wait for a request to be done
+    serve(socket.socket(fileno=fd), Arena(frame_bytes, arena))
 
 
 if __name__ == "__main__":

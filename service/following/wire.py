@@ -25,18 +25,20 @@ class Begin:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Expect:
-    """Where are the people of the frame in the slot? taken: seconds."""
+    """Where are the people of the stream in the frame? offset, shape: of the frame, in the arena. taken: seconds."""
 
     slot: int
+    offset: int
     shape: tuple[int, ...]
     taken: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Follow:
-    """Who are these? The columns of Poses. fresh: the frame in the slot is another than the last request was about."""
+    """Who are these? The columns of Poses. fresh: the frame is another than the last request was about."""
 
     slot: int
+    offset: int
     shape: tuple[int, ...]
     fresh: bool
     taken: float
@@ -52,6 +54,11 @@ class End:
     """Forget a stream."""
 
     slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The first that a process says: it has started, and takes requests."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from service.formats.parsing import Node
 from service.formats.sequence import Person, PoseFrame, PoseSequence, gather
 
 _PERSON = 1
+_MOST_DIGITS = 16
 _LABELLED = 2
 """COCO's visibility of a keypoint that is labelled and can be seen; 1 is one that is hidden."""
 
@@ -37,6 +38,17 @@ def coco_results(poses: Poses, image_id: int) -> list[dict[str, object]]:
         for person, number in zip(people, poses.ids, strict=True):
             person["track_id"] = number
     return people
+
+
+def image_ids(stems: Sequence[str], otherwise: Sequence[int]) -> list[int]:
+    """The numbers of images whose files are named `stems`: their names, where all are different numbers, as COCO's
+    are; else `otherwise`.
+    """
+    if all(stem.isascii() and stem.isdigit() and len(stem) < _MOST_DIGITS for stem in stems):
+        numbers = [int(stem) for stem in stems]
+        if len(set(numbers)) == len(numbers):
+            return numbers
+    return list(otherwise)
 
 
 def coco_annotations(sequence: PoseSequence) -> dict[str, object]:
@@ -85,6 +97,7 @@ def read_coco(path: Path) -> PoseSequence:
     skeleton = _skeleton(root)
     by_image = _by_image(root["annotations"])
     frames = []
+    _ids(root["images"], "image")
     for image in root["images"]:
         number = image["id"].integer()
         poses = _people(by_image.pop(number, []), skeleton, truth=True)
@@ -101,16 +114,29 @@ def read_coco_truth(path: Path) -> dict[str, Any]:
     if isinstance(root.value, list):
         raise root.error("is a list, as results are; the truth must be COCO's annotations")
     count = len(_skeleton(root))
-    images = {image["id"].integer() for image in root["images"]}
+    categories = _ids(root["categories"], "category")
+    if not categories:
+        raise root["categories"].error("must name a category of people, and is empty")
+    images = _ids(root["images"], "image")
     for person in root["annotations"]:
         if person["image_id"].integer() not in images:
-            raise person["image_id"].error("is none of the images")
-        person["category_id"].integer()
+            raise person["image_id"].error(f"is none of the images: {person['image_id'].value}")
+        if person["category_id"].integer() not in categories:
+            raise person["category_id"].error(f"is none of the categories: {person['category_id'].value}")
         person["keypoints"].numbers((3 * count,))
-        person["area"].number()
-        person["bbox"].numbers((4,))
+        person["area"].positive()
+        person["bbox"].corners()
+        if person.has("iscrowd"):
+            person.member("iscrowd").flag()
+        if person.has("num_keypoints") and not 0 <= person.member("num_keypoints").integer() <= count:
+            raise person["num_keypoints"].error(f"must be 0 to {count}, not {person['num_keypoints'].value}")
     checked: dict[str, Any] = root.value
     return checked
+
+
+def skeleton_of_truth(truth: dict[str, Any]) -> Skeleton:
+    """The skeleton of annotations that `read_coco_truth` has read."""
+    return _skeleton(Node(truth, ""))
 
 
 def read_coco_results(path: Path, keypoints: int = len(COCO_17)) -> list[dict[str, Any]]:
@@ -125,6 +151,13 @@ def read_coco_results(path: Path, keypoints: int = len(COCO_17)) -> list[dict[st
         person["score"].number()
     checked: list[dict[str, Any]] = root.value
     return checked
+
+
+def _ids(listed: Node, what: str) -> set[int]:
+    seen: set[int] = set()
+    for one in listed:
+        one["id"].unique(what, seen, one["id"].integer())
+    return seen
 
 
 def _images(sequence: PoseSequence) -> Iterator[dict[str, object]]:
@@ -162,7 +195,7 @@ def _by_image(people: Node) -> dict[int, list[Node]]:
 
 
 def _people(people: list[Node], skeleton: Skeleton, *, truth: bool) -> Poses:
-    singles = [person for person in people if not person.value.get("iscrowd")]
+    singles = [person for person in people if not (person.has("iscrowd") and person.member("iscrowd").flag())]
     return gather(skeleton, [_person(person, len(skeleton), truth=truth) for person in singles])
 
 

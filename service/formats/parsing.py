@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from engines.files import read_small, shown, without_mark
 from service.formats.errors import FormatError
+
+T = TypeVar("T", int, str)
+
+_LARGEST_FILE = 2 << 30
+_OTHER_FILES = {
+    b"\x1f\x8b": "compressed by gzip; unpack it first",
+    b"PK\x03\x04": "a zip archive; unpack it first",
+    b"BZh": "compressed by bzip2; unpack it first",
+    b"\xfd7zXZ": "compressed by xz; unpack it first",
+    b"MATLAB": "a file of MATLAB; PoseTrack's poseval has a program that turns it into JSON",
+    b"\x89HDF": "a file of HDF5 or MATLAB; turn it into JSON first",
+    b"\x80": "a pickle of Python; turn it into JSON first",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,29 +38,44 @@ class Node:
 
     @staticmethod
     def read(path: Path) -> Node:
-        """The whole file. Raises FormatError for one that cannot be read or is not JSON."""
+        """The whole file; a byte order mark is skipped. Raises FormatError for one that cannot be read or is not
+        JSON.
+        """
+        name = shown(path)
         try:
-            return Node(orjson.loads(path.read_bytes()), f"{path}: ")
+            data = without_mark(read_small(path, _LARGEST_FILE))
+            return Node(orjson.loads(data), f"{name}: ")
         except OSError as error:
-            raise FormatError(f"{path}: cannot be read: {error.strerror}") from error
+            raise FormatError(f"{name}: cannot be read: {error.strerror}") from error
         except orjson.JSONDecodeError as error:
-            raise FormatError(f"{path}: is not JSON: {error}") from error
+            raise FormatError(f"{name}: is not JSON: {_not_json(data, error)}") from error
+        except UnicodeDecodeError as error:
+            raise FormatError(f"{name}: is not JSON: it has the mark of UTF-16, but is not that") from error
+        except MemoryError as error:
+            raise FormatError(f"{name}: is too large for the memory of this machine") from error
 
     def error(self, problem: str) -> FormatError:
         """What to raise for a problem with this value."""
         return FormatError(f"{self.where.rstrip(' .')} {problem}")
 
-    def get(self, key: str) -> Node | None:
-        """The member of an object, or None where it has none or it is null."""
+    def has(self, key: str) -> bool:
+        """Whether an object has the member, be it null."""
         if not isinstance(self.value, dict):
             raise self.error(f"must be an object, not {_kind(self.value)}")
-        found = self.value.get(key)
-        return None if found is None else Node(found, f"{self.where}{key}.")
+        return key in self.value
+
+    def member(self, key: str) -> Node:
+        """A member that the object has, be it null."""
+        return Node(self.value[key], f"{self.where}{key}.")
+
+    def get(self, key: str) -> Node | None:
+        """The member of an object, or None where it has none or it is null."""
+        return self.member(key) if self.has(key) and self.value[key] is not None else None
 
     def __getitem__(self, key: str) -> Node:
         found = self.get(key)
         if found is None:
-            raise self.error(f"lacks {key!r}")
+            raise self.error(f"{'has null as' if self.has(key) else 'lacks'} {key!r}")
         return found
 
     def __iter__(self) -> Iterator[Node]:
@@ -53,6 +83,21 @@ class Node:
             raise self.error(f"must be a list, not {_kind(self.value)}")
         stem = self.where.removesuffix(".")
         return (Node(item, f"{stem}[{n}].") for n, item in enumerate(self.value))
+
+    def unique(self, what: str, seen: set[T], key: T) -> T:
+        """`key`, which stands for this value among those `seen`. Raises FormatError where it is there already."""
+        if key in seen:
+            raise self.error(f"is {key!r}, as that of another {what}; each must have its own")
+        seen.add(key)
+        return key
+
+    def flag(self) -> bool:
+        """0 or 1, or true or false."""
+        if self.value is True or self.value is False:
+            return self.value
+        if type(self.value) is not int or self.value not in (0, 1):
+            raise self.error(f"must be 0 or 1, not {_kind(self.value)}")
+        return self.value == 1
 
     def integer(self) -> int:
         """A whole number."""
@@ -66,6 +111,13 @@ class Node:
         """A finite number."""
         return float(self.numbers(())[()])
 
+    def positive(self, shape: tuple[int, ...] = ()) -> NDArray[np.float32]:
+        """As `numbers`, none of which is below 0."""
+        found = self.numbers(shape)
+        if (found < 0).any():
+            raise self.error(f"must not be below 0, as {float(found.min()):g} is")
+        return found
+
     def only(self) -> Node:
         """The value itself, or the only one of its list."""
         if not isinstance(self.value, list):
@@ -77,6 +129,8 @@ class Node:
     def corners(self) -> NDArray[np.float32]:
         """The box x1, y1, x2, y2 of four numbers x, y, width, height."""
         x, y, width, height = self.numbers((4,))
+        if width < 0 or height < 0:
+            raise self.error(f"must have a width and height of 0 or more, not {width:g} and {height:g}")
         return np.array([x, y, x + width, y + height], np.float32)
 
     def text(self) -> str:
@@ -88,6 +142,8 @@ class Node:
     def numbers(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Finite numbers as an array of `shape`, listed in any nesting; -1 in the shape is any size."""
         try:
+            if _has_truths(self.value):
+                raise ValueError
             found = np.array(self.value)
             if found.dtype.kind not in "iuf" and found.size:
                 raise ValueError
@@ -96,7 +152,7 @@ class Node:
         except (ValueError, TypeError):
             raise self.error(f"must be {_shape(shape)}, not {_kind(self.value)}") from None
         if not np.isfinite(found).all():
-            raise self.error("must be finite numbers")
+            raise self.error("must be finite numbers that single precision has, up to 3.4e38")
         return found
 
 
@@ -106,8 +162,36 @@ def _shape(shape: tuple[int, ...]) -> str:
     return f"a list of {' x '.join('any' if size < 0 else str(size) for size in shape)} numbers"
 
 
+def _has_truths(value: object) -> bool:
+    """Whether true or false are among the numbers, which numpy would take for 1 and 0."""
+    if isinstance(value, list):
+        return any(_has_truths(item) for item in value)
+    return isinstance(value, bool)
+
+
+def _not_json(data: bytes, error: orjson.JSONDecodeError) -> str:
+    """What is wrong with a file that is not JSON, as far as its bytes tell."""
+    for mark, what in _OTHER_FILES.items():
+        if data.startswith(mark):
+            return f"it is {what}"
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as wrong:
+        return f"it is not UTF-8 from byte {wrong.start} on"
+    if not text.strip():
+        return "it is empty"
+    at = text[error.pos : error.pos + 20].splitlines()[:1]
+    found = shown(at[0].encode()) if at else ""
+    where = f"line {error.lineno}, column {error.colno}"
+    if word := re.match(r"-?(NaN|Infinity)", found.lstrip("-+")):
+        return f"{where} has {word[0]}, which is no number of JSON; write null, or leave the person out"
+    if not found:
+        return f"it breaks off at {where}"
+    return f"something else stands at {where}: {found}"
+
+
 def _kind(value: object) -> str:
     if isinstance(value, list):
         return f"a list of {len(value)}"
     kinds = {dict: "an object", str: "a text", bool: "true or false", type(None): "null"}
-    return kinds.get(type(value), f"{value!r}")
+    return kinds.get(type(value), f"{value!r}"[:40])

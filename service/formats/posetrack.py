@@ -89,7 +89,12 @@ def _frames_2018(root: Node) -> Iterator[PoseFrame]:
         people.setdefault(person["image_id"].integer(), []).append(person)
     order = _order(root)
     images = list(root["images"])
-    unknown = set(people) - {image["id"].integer() for image in images}
+    ids: set[int] = set()
+    names: set[str] = set()
+    for image in images:
+        image["id"].unique("image", ids, image["id"].integer())
+        image["file_name"].unique("image", names, image["file_name"].text())
+    unknown = set(people) - ids
     if unknown:
         raise root["annotations"].error(f"name image_id {min(unknown)}, but images has none of that id")
     for image in images:
@@ -105,7 +110,7 @@ def _frames_2018(root: Node) -> Iterator[PoseFrame]:
             height=None if height is None else height.integer(),
             head_boxes=_head_boxes(listed),
             ignored=tuple(_ignored(image)),
-            labelled=bool(listed) if labelled is None else bool(labelled.value),
+            labelled=bool(listed) if labelled is None else labelled.flag(),
         )
 
 
@@ -145,11 +150,16 @@ def _head_boxes(people: list[Node]) -> Floats | None:
 
 def _ignored(image: Node) -> Iterator[Floats]:
     columns, lines = image.get("ignore_regions_x"), image.get("ignore_regions_y")
-    if columns is None or lines is None:
+    if columns is None and lines is None:
         return
+    if columns is None or lines is None:
+        raise image.error("must have both ignore_regions_x and ignore_regions_y, or neither")
     # One region is written as a list of numbers by some, as a list of such lists by others.
     if isinstance(columns.value, list) and columns.value and not isinstance(columns.value[0], list):
         columns, lines = Node([columns.value], columns.where), Node([lines.value], lines.where)
-    for xs, ys in zip(columns, lines, strict=False):
+    regions, others = list(columns), list(lines)
+    if len(regions) != len(others):
+        raise lines.error(f"must be as many regions as ignore_regions_x, {len(regions)}, not {len(others)}")
+    for xs, ys in zip(regions, others, strict=True):
         x = xs.numbers((-1,))
         yield np.stack([x, ys.numbers((len(x),))], axis=1)

@@ -14,7 +14,12 @@ _HEAD = ("x1", "y1", "x2", "y2")
 
 def read_annolist(annolist: Node) -> tuple[PoseFrame, ...]:
     """The frames of an annolist. Joints are numbered as those of POSETRACK_15. Raises FormatError."""
-    return tuple(_frame(entry) for entry in annolist)
+    frames = []
+    names: set[str] = set()
+    for entry in annolist:
+        frames.append(_frame(entry))
+        entry["image"].unique("frame", names, frames[-1].name)
+    return tuple(frames)
 
 
 def _frame(entry: Node) -> PoseFrame:
@@ -29,7 +34,7 @@ def _frame(entry: Node) -> PoseFrame:
         if heads and len(heads) == len(people)
         else None,
         ignored=tuple(_rows(region, "x", "y") for region in entry.get("ignore_regions") or ()),
-        labelled=bool(people) if labelled is None else bool(labelled.only().value),
+        labelled=bool(people) if labelled is None else labelled.only().flag(),
     )
 
 

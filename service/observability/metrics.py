@@ -80,6 +80,11 @@ class Metrics(Observer):
             multiprocess_mode="livesum",
         )  # fmt: skip
 
+        self._task_failures = Counter(
+            "posewire_task_failures", "Background tasks that ended on their own, with an error or too early.", ["task"],
+            registry=registry,
+        )  # fmt: skip
+
         # Looking children up by their labels takes longer than counting; there are few, and they stay.
         self._requests_of = cache(self.requests.labels)
         self._request_seconds_of = cache(self.request_seconds.labels)
@@ -115,6 +120,10 @@ class Metrics(Observer):
     def refused(self, reason: str) -> None:
         """A request was refused before it met a queue."""
         self._rejected.labels("", reason).inc()
+
+    def task_ended(self, name: str) -> None:
+        """A background task ended on its own."""
+        self._task_failures.labels(name).inc()
 
     def connection_refused(self, reason: str) -> None:
         """A connection was closed at a limit. reason: `share`, `full` or `evicted`, or the status of the answer."""

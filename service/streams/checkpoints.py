@@ -19,17 +19,20 @@ _HURRY_S = 0.05
 
 @dataclass(slots=True, eq=False)
 class OpenStream:
-    """A stream as long as its connection lasts. generation: see `Kept`. saved: what was kept last, and when."""
+    """A stream as long as its connection lasts. generation: see `Kept`. client: who has it. saved: what was kept last,
+    and when.
+    """
 
     session: Session
     generation: int
+    client: str = ""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     saved: bytes = b""
     saved_at: float = -math.inf
 
     def state(self) -> Kept:
         """What is to be kept of it now."""
-        return Kept(self.generation, self.session.sequence, self.session.state)
+        return Kept(self.generation, self.session.sequence, self.session.state, self.session.age)
 
 
 class Checkpoints:

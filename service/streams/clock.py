@@ -24,11 +24,11 @@ class FrameClock:
 
     def place(self, stamp: float | None, arrived: float) -> float:
         """The time of a frame in seconds: of `stamp` on the client's clock, or its arrival where it has none."""
-        if stamp is None:
-            taken = arrived
-        else:
-            if self._offset is None or not arrived - _LATEST <= stamp + self._offset <= arrived:
-                self._offset = arrived - stamp
-            taken = stamp + self._offset
+        taken = arrived
+        if stamp is not None:
+            if self._offset is not None and arrived - _LATEST <= stamp + self._offset <= arrived:
+                taken = stamp + self._offset
+            else:
+                self._offset = arrived - stamp  # a sum with huge stamps would not give `arrived` back
         self._last = max(taken, self._last)
         return self._last

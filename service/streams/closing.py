@@ -35,6 +35,6 @@ class StreamError(Exception):
     """Ends a stream. reason: for the client; cut to what a close frame holds."""
 
     def __init__(self, code: CloseCode, reason: str) -> None:
-        super().__init__(f"{int(code)}: {reason}")
         self.code = code
-        self.reason = reason.encode()[:_LONGEST_REASON].decode(errors="ignore")
+        self.reason = reason.encode(errors="replace")[:_LONGEST_REASON].decode(errors="ignore")
+        super().__init__(f"{int(code)}: {self.reason}")

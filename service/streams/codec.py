@@ -7,6 +7,8 @@ the arrays. 20 people with 17 keypoints and 3 poses each take 19 kB.
 
 Version 2 is of streams with smoothing: the msgpack array ends with how many people are smoothed, the bytes with their
 ids and the arrays of Filtered, 1 kB a person. Servers that know version 1 alone go on with streams that have none.
+
+Whatever `unpack` returns can be followed: types, lengths and values are checked, so that no tracker fails on it later.
 """
 
 from __future__ import annotations
@@ -15,22 +17,57 @@ import dataclasses
 import math
 import struct
 import zlib
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import ormsgpack
 from numpy.typing import NDArray
+from pydantic import Field, Strict, TypeAdapter, ValidationError
 
+from engines.skeletons import SKELETONS
 from service.streams.memory import Memory
+from service.streams.tokens import MOST_IDS
 from service.tracking import TrackerState, TrackState
+from service.tracking.config import TrackerConfig
 from service.tracking.smoothing import Filtered, SmoothingState
+from service.tracking.state import UNCONFIRMED
 from service.tracking.zones import Presence, Visit, ZonesState
 
 _HEAD = struct.Struct(">4sBII")
 _MAGIC, _VERSION, _SMOOTHED = b"PWTS", 1, 2
 _MOST = 10_000
+_MOST_TRACKS = TrackerConfig().max_tracks
+_MOST_HISTORY = 100
+_SIDE = 1_000_000
+_FAR = 1e9
+"""The largest coordinate, in pixels, and the largest speed, in pixels a second. Their squares fit float32."""
+_LATEST = 1e11
+"""Seconds. Beyond it float64 does not tell frames apart."""
+_LARGE = 1e3
+"""What no score, colour or time out of sight exceeds."""
+_ROUNDING = 1e-3
+"""How far below 0 a mean of colours may be."""
 _COLUMNS = tuple(field.name for field in dataclasses.fields(TrackState))
 _FILTERED = tuple(field.name for field in dataclasses.fields(Filtered))
+
+_Text = Annotated[str, Strict(), Field(max_length=64)]
+_Id = Annotated[int, Strict(), Field(ge=1, le=MOST_IDS)]
+_Time = Annotated[float, Strict(), Field(ge=-_LATEST, le=_LATEST)]
+_Size = Annotated[int, Strict(), Field(ge=0, le=_SIDE)]
+_Keypoints = Annotated[int, Strict(), Field(ge=1, le=_MOST)]
+_History = Annotated[int, Strict(), Field(ge=1, le=_MOST_HISTORY)]
+_People = Annotated[int, Strict(), Field(ge=0, le=_MOST_TRACKS)]
+_Smoothed = Annotated[int, Strict(), Field(ge=1, le=_MOST)]
+_Share = Annotated[float, Strict(), Field(ge=-_SIDE, le=_SIDE)]
+_Visit = tuple[_Time, Annotated[bool, Strict()]]
+_Presence = tuple[_Id, _Time, tuple[_Visit | None, ...], tuple[tuple[_Share, _Share] | None, ...]]
+_Presences = Annotated[tuple[_Presence, ...], Field(max_length=_MOST)]
+_Tracker = tuple[_Text, _Id, Annotated[float, Strict()], _Size, _Size]
+_ABOUT: dict[int, TypeAdapter[Any]] = {
+    _VERSION: TypeAdapter(tuple[_Tracker, tuple[_People, _History, _Keypoints], _Text, _Presences]),
+    _SMOOTHED: TypeAdapter(tuple[_Tracker, tuple[_People, _History, _Keypoints], _Text, _Presences, _Smoothed]),
+}
+"""The msgpack array of each version."""
 
 
 class StateError(ValueError):
@@ -68,15 +105,23 @@ def unpack(data: bytes) -> Memory:
     if zlib.crc32(body) != checksum:
         raise StateError("the state is damaged: its checksum does not match")
     try:
-        tracker, shape, places, present, *smoothed = ormsgpack.unpackb(body[:length])
-        skeleton, next_id, timestamp, width, height = tracker
+        about = _ABOUT[version].validate_python(ormsgpack.unpackb(body[:length]))
+        (skeleton, next_id, timestamp, width, height), shape, places, present, *smoothed = about
+        if skeleton not in SKELETONS or shape[2] != len(SKELETONS[skeleton]):
+            raise ValueError("no skeleton has that name and so many keypoints")
         arrays = _Arrays(body[length:])
         tracks = _tracks(arrays, *shape)
-        smoothing = _smoothing(arrays, smoothed[0], shape[2]) if version == _SMOOTHED else None
+        smoothing = _smoothing(arrays, smoothed[0], shape[2]) if smoothed else None
         arrays.end()
-        state = TrackerState(str(skeleton), int(next_id), float(timestamp), int(width), int(height), tracks)
-        return Memory(state, ZonesState(tuple(map(_presence, present))), str(places), smoothing)
-    except (IndexError, ValueError, TypeError) as error:
+        zones = ZonesState(tuple(map(_presence, present)))
+        memory = Memory(TrackerState(skeleton, next_id, timestamp, width, height, tracks), zones, places, smoothing)
+        _check(memory)
+        return memory
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise StateError(f"the state is not what it says: {place}: {first['type']}") from None
+    except ValueError as error:
         raise StateError(f"the state is not what it says: {error}") from error
 
 
@@ -100,21 +145,15 @@ class _Arrays:
 
 
 def _tracks(arrays: _Arrays, people: int, history: int, keypoints: int) -> TrackState:
-    if not (0 <= people <= _MOST and 1 <= history <= _MOST and 1 <= keypoints <= _MOST):
-        raise ValueError(f"{people} people with {history} poses of {keypoints} keypoints")
     nobody = TrackState.zeros(0, history, keypoints)  # people's numbers are believed once there are bytes for them
     likes: list[NDArray[Any]] = [getattr(nobody, name) for name in _COLUMNS]
     return TrackState(*(arrays.take(like.dtype, people, *like.shape[1:]) for like in likes))
 
 
 def _smoothing(arrays: _Arrays, people: int, keypoints: int) -> SmoothingState:
-    if not 1 <= people <= _MOST:
-        raise ValueError(f"{people} people are smoothed")
     ids = arrays.take(np.dtype(np.int64), people)
     raw, value, speed = (arrays.take(np.dtype(np.float64), people, keypoints, 2) for _ in range(3))
     time = arrays.take(np.dtype(np.float64), people, keypoints)
-    if not np.isfinite((raw, value, speed)).all() or np.isnan(time).any():  # who was never seen was at -inf
-        raise ValueError("smoothed keypoints hold values that are no numbers")
     return SmoothingState(ids, Filtered(raw, value, speed, time))
 
 
@@ -123,11 +162,47 @@ def _plain(presence: Presence) -> tuple[object, ...]:
     return presence.id, presence.seen, visits, presence.places
 
 
-def _presence(plain: list[Any]) -> Presence:
+def _presence(plain: tuple[int, float, tuple[Any, ...], tuple[Any, ...]]) -> Presence:
     number, seen, visits, places = plain
-    return Presence(
-        number,
-        seen,
-        tuple(None if visit is None else Visit(*visit) for visit in visits),
-        tuple(None if place is None else (place[0], place[1]) for place in places),
-    )
+    return Presence(number, seen, tuple(None if visit is None else Visit(*visit) for visit in visits), places)
+
+
+def _check(memory: Memory) -> None:
+    """Raise ValueError for values that no tracker, zones or smoothing can have come to."""
+    tracker, tracks, present, smoothing = memory.tracker, memory.tracker.tracks, memory.zones.present, memory.smoothing
+    now = tracker.timestamp
+    if math.isnan(now):
+        _require(not (len(tracks) or present or smoothing), "there are people, but there was no frame")
+        return
+    _require(abs(now) <= _LATEST, "the timestamp is out of range")
+    _check_ids(tracks.ids[tracks.ids != UNCONFIRMED], tracker.next_id)
+    _require((tracks.born >= -_LATEST) & (tracks.born <= tracks.seen) & (tracks.seen <= now), "times are out of order")
+    _require((tracks.missed >= 0) & (tracks.missed <= _LARGE), "times out of sight are out of range")
+    for column in (tracks.velocities, tracks.drifts, tracks.boxes, tracks.poses[..., :2]):
+        _require(np.abs(column) <= _FAR, "places are out of range")
+    for column in (tracks.scores, tracks.poses[..., 2], tracks.colours):
+        _require((column >= -_ROUNDING) & (column <= _LARGE), "scores or colours are out of range")
+    _check_ids(np.array([person.id for person in present], np.int64), tracker.next_id)
+    for person in present:
+        counts = len(person.visits), len(person.places)
+        _require(counts == (len(present[0].visits), len(present[0].places)), "people are in different zones and lines")
+        _require(person.seen <= now, "times are out of order")
+        _require(all(visit.since <= person.seen for visit in person.visits if visit), "times are out of order")
+    if smoothing is not None:
+        points = smoothing.points
+        _check_ids(smoothing.ids, tracker.next_id)
+        _require(points.time <= now, "times are out of order")  # -inf for who was never seen
+        for values in (points.raw, points.value, points.speed):
+            _require(np.isfinite(values), "smoothed keypoints hold values that are no numbers")
+            _require(np.abs(values) <= _FAR, "smoothed keypoints are out of range")
+
+
+def _check_ids(ids: NDArray[np.int64], next_id: int) -> None:
+    _require((ids >= 1) & (ids < next_id), "ids are out of range")
+    _require(len(np.unique(ids)) == len(ids), "two people have one id")
+
+
+def _require(good: NDArray[np.bool_] | bool, otherwise: str) -> None:
+    """Raise ValueError unless all is good. Comparisons with NaN are not."""
+    if not np.all(good):
+        raise ValueError(otherwise)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from service.streams.protocol import Hello
 from service.tracking import TrackerState
 from service.tracking.smoothing import SmoothingState
 from service.tracking.zones import ZonesState
@@ -20,3 +21,10 @@ class Memory:
     zones: ZonesState
     places: str = ""
     smoothing: SmoothingState | None = None
+
+    def fits(self, hello: Hello) -> bool:
+        """Whether what is remembered of zones and lines can be used: it names others, or is of as many as `hello`."""
+        wanted = len(hello.zones), len(hello.lines)
+        return self.places != hello.places or all(
+            (len(person.visits), len(person.places)) == wanted for person in self.zones.present
+        )

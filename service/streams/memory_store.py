@@ -12,7 +12,11 @@ from service.streams.store import Kept, Lost
 @dataclass(frozen=True, slots=True)
 class _Entry:
     kept: Kept
+    since: float
     expires: float
+
+    def now(self, now: float) -> Kept:
+        return replace(self.kept, age=self.kept.age + now - self.since)
 
 
 class MemoryStore:
@@ -38,7 +42,7 @@ class MemoryStore:
     def __iter__(self) -> Iterator[tuple[str, Kept, float]]:
         """Session, state and the seconds that it has left, the oldest first."""
         now = self._clock()
-        return ((name, entry.kept, entry.expires - now) for name, entry in self._entries.items())
+        return ((name, entry.now(now), entry.expires - now) for name, entry in self._entries.items())
 
     async def start(self, lost: Lost) -> None:
         """See `Store.start`; nobody else can take a session from here."""
@@ -51,7 +55,8 @@ class MemoryStore:
         self.drop(session)
         if len(kept.data) > self._most_bytes:
             return
-        self._entries[session] = _Entry(kept, self._clock() + seconds)
+        now = self._clock()
+        self._entries[session] = _Entry(kept, now, now + seconds)
         self._bytes += len(kept.data)
         while len(self._entries) > self._most or self._bytes > self._most_bytes:
             self.drop(next(iter(self._entries)))
@@ -77,8 +82,8 @@ class MemoryStore:
 
     def get(self, session: str) -> Kept | None:
         """The state, which stays; None where there is none or it has expired."""
-        entry = self._entries.get(session)
-        return entry.kept if entry is not None and self._clock() < entry.expires else None
+        entry, now = self._entries.get(session), self._clock()
+        return entry.now(now) if entry is not None and now < entry.expires else None
 
     def drop(self, session: str) -> None:
         """Forget a session, if it is known."""

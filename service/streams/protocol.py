@@ -22,6 +22,8 @@ SUBPROTOCOLS: Mapping[str, Encoding] = MappingProxyType({"posewire.json.v1": "js
 
 _STAMP = struct.Struct(">d")
 _ACKNOWLEDGEMENT = '{"ack": NUMBER OF A FRAME}'
+_LONGEST_ACKNOWLEDGEMENT = 200
+"""Characters: nothing longer is parsed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,9 @@ def read_frame(message: bytes, timestamps: bool) -> tuple[float | None, bytes]:
 
 def read_acknowledgement(text: str) -> int:
     """The number in `{"ack": NUMBER}`. Raises StreamError for any other text."""
+    if len(text) > _LONGEST_ACKNOWLEDGEMENT:
+        reason = f"a text message is {_ACKNOWLEDGEMENT}, not {len(text):,} characters"
+        raise StreamError(CloseCode.BAD_MESSAGE, reason)
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError as error:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 
 from service.streams.checkpoints import Checkpoints, OpenStream
 from service.streams.closing import CloseCode, StreamError
 from service.streams.codec import StateError, unpack
 from service.streams.memory import Memory
+from service.streams.protocol import Hello
 from service.streams.session import Session
-from service.streams.store import Store, StoreAwayError
+from service.streams.slots import TAKEN_OVER, Slot, Slots
+from service.streams.store import Kept, Store, StoreAwayError
 from service.streams.tokens import Claim, TokenError, Tokens, new_session
 from service.streams.turns import Turns
+from service.supervision import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -24,28 +27,34 @@ _LEAVE_S = 2.0
 """How long streams that were ended may take to say so."""
 _FLUSH_S = 0.5
 """How long clients wait to be sent elsewhere until their streams are kept where they can be found."""
-_TAKEN_OVER = "another connection has taken this session over"
 
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
     """Where a stream begins. memory: what its session remembers, None for a new one. why: it is new, though resumed.
 
-    generation: how often the session has changed hands.
+    generation: how often the session has changed hands. gap: seconds since the frame that `memory` is as of.
     """
 
-    session: str
+    slot: Slot
     sequence: int = 0
     generation: int = 1
     memory: Memory | None = None
+    gap: float = 0.0
     why: str = ""
+
+    @property
+    def session(self) -> str:
+        """The session's id."""
+        return self.slot.session
 
 
 class Streams:
     """The open streams by session, and the store for those whose client has left or may have to go on elsewhere.
 
-    most: open at once. resume_seconds: how long a session waits for its client. idle_seconds: how long an open stream
-    may do nothing. checkpoint_seconds: how old the state of an open stream may be in a store that servers share.
+    most: open at once. share: how much of that one client may have, 0..1. resume_seconds: how long a session waits for
+    its client. idle_seconds: how long an open stream may do nothing. checkpoint_seconds: how old the state of an open
+    stream may be in a store that servers share.
     """
 
     def __init__(
@@ -54,21 +63,23 @@ class Streams:
         tokens: Tokens,
         *,
         most: int,
+        share: float = 1.0,
         resume_seconds: float,
         idle_seconds: float = 60.0,
         checkpoint_seconds: float = 1.0,
+        supervisor: Supervisor | None = None,
     ) -> None:
         self.resume_seconds = resume_seconds
         self._store = store
         self._tokens = tokens
-        self._most = most
+        self._slots = Slots(most, share)
         self._open: dict[str, OpenStream] = {}
         self._turns: dict[str, Turns] = {}
         # What an open stream has kept must outlast the time in which nothing new comes to be kept.
         self._keep_seconds = idle_seconds + resume_seconds if resume_seconds else 0.0
         self._checkpoints = Checkpoints(store, self._open, checkpoint_seconds, self._keep_seconds)
         self._checkpointing: asyncio.Task[None] | None = None
-        self._greeting = 0
+        self._supervisor = supervisor or Supervisor()
         self._draining = False
 
     def __len__(self) -> int:
@@ -78,33 +89,35 @@ class Streams:
         """Begin to keep what streams must not lose."""
         await self._store.start(self._lose)
         if self._store.shared and self._keep_seconds:
-            self._checkpointing = asyncio.create_task(self._checkpoints.run(), name="posewire-checkpoints")
+            self._checkpointing = self._supervisor.keep("checkpoints", self._checkpoints.run)
 
-    @contextmanager
-    def greeting(self) -> Iterator[None]:
+    def greeting(self, client: str) -> AbstractContextManager[None]:
         """Count a connection that has not said hello. Raises StreamError where too many have not."""
-        if self._greeting >= self._most:
-            raise StreamError(CloseCode.TRY_LATER, f"{self._greeting} connections have not said hello yet")
-        self._greeting += 1
-        try:
-            yield
-        finally:
-            self._greeting -= 1
+        return self._slots.greeting(client)
 
-    async def begin(self, token: str, skeleton: str) -> Beginning:
-        """The session that a token resumes, or a new one where that is not to be had.
+    @asynccontextmanager
+    async def begin(self, hello: Hello, skeleton: str, client: str) -> AsyncIterator[Beginning]:
+        """The session that a hello resumes, or a new one where that is not to be had; a slot is held meanwhile.
 
-        A connection that still has it is ended: it is the older one, and most likely dead.
-        Raises StreamError where no stream can begin.
+        A connection that still has the session is ended: it is the older one, and most likely dead.
+        client: whose share of the slots counts. Raises StreamError where no stream can begin.
         """
-        if self._draining:
-            raise StreamError(CloseCode.TRY_LATER, "this server is going down")
-        claim, why = self._read(token)
-        if claim is not None:
-            await self._end_older(claim.session)
-        if len(self._open) >= self._most:  # before the state is taken: the client may come again
-            raise StreamError(CloseCode.TRY_LATER, f"{self._most} streams are open, as many as this server takes")
-        return Beginning(new_session(), why=why) if claim is None else await self._recall(claim, skeleton)
+        self._check_open()
+        claim, why = self._read(hello.resume)
+        with self._slots.take(client, new_session() if claim is None else claim.session) as slot:
+            if claim is None:
+                yield Beginning(slot, why=why)
+                return
+            await slot.alone()
+            kept = None
+            try:
+                kept, why = await self._claim(claim)
+                slot.check()
+                self._check_open()
+                yield self._recall(slot, claim, kept, why, hello, skeleton)
+            finally:
+                if kept is not None and slot.session == claim.session and not slot.opened:
+                    self._store.keep(claim.session, kept, self.resume_seconds)  # the client may come again
 
     def turns(self, model: str) -> Turns:
         """In which the streams of a model have their frames looked at."""
@@ -115,25 +128,27 @@ class Streams:
         return self._tokens.make(Claim(session, sequence, next_id))
 
     @asynccontextmanager
-    async def hold(self, beginning: Beginning, session: Session) -> AsyncIterator[None]:
+    async def hold(self, beginning: Beginning, session: Session, client: str = "") -> AsyncIterator[None]:
         """Count a stream as open for as long as the context lasts, then keep its state for who resumes it.
 
-        Raises StreamError where another connection has been quicker to resume the same session.
+        client: for `end_strangers`.
         """
+        beginning.slot.open(session)
         name = beginning.session
-        other = self._open.get(name)
-        if other is not None and other.generation > beginning.generation:
-            raise StreamError(CloseCode.REPLACED, _TAKEN_OVER)
-        if other is not None:
-            other.session.end(CloseCode.REPLACED, _TAKEN_OVER)
-        entry = self._open[name] = OpenStream(session, beginning.generation)
+        entry = self._open[name] = OpenStream(session, beginning.generation, client)
         try:
             yield
         finally:
-            if self._open.get(name) is entry:
-                del self._open[name]
+            del self._open[name]
             self._store.keep(name, entry.state(), self.resume_seconds)
             entry.ended.set()
+
+    def end_strangers(self, admits: Callable[[str], bool]) -> int:
+        """End the streams of clients that are not let in any more. Returns how many."""
+        strangers = [entry for entry in self._open.values() if not admits(entry.client)]
+        for entry in strangers:
+            entry.session.end(CloseCode.UNAUTHORIZED, "the API key is not one that this server accepts any more")
+        return len(strangers)
 
     async def reap(self) -> None:
         """Forget sessions whose client has not come back in time."""
@@ -171,39 +186,52 @@ class Streams:
         except TokenError as error:
             return None, str(error)
 
-    async def _end_older(self, session: str) -> None:
-        while (entry := self._open.get(session)) is not None:
-            entry.session.end(CloseCode.REPLACED, _TAKEN_OVER)
-            await entry.ended.wait()
+    def _check_open(self) -> None:
+        if self._draining:
+            raise StreamError(CloseCode.TRY_LATER, "this server is going down")
 
     def _lose(self, session: str, generation: int) -> None:
         """Another server has the session now."""
         entry = self._open.get(session)
         if entry is not None and entry.generation <= generation:
-            entry.session.end(CloseCode.REPLACED, _TAKEN_OVER)
+            entry.session.end(CloseCode.REPLACED, TAKEN_OVER)
 
-    async def _recall(self, claim: Claim, skeleton: str) -> Beginning:
-        """The claimed session with its memory, or a new one."""
+    async def _claim(self, claim: Claim) -> tuple[Kept | None, str]:
+        """What is kept of the claimed session, or why there is nothing."""
         try:
             kept = await self._store.claim(claim.session, self._keep_seconds)
         except StoreAwayError as error:
-            return Beginning(new_session(), why=str(error))
-        if kept is None:
-            return Beginning(new_session(), why="the session is not kept any more")
-        try:
-            memory = unpack(kept.data)
+            return None, str(error)
         except StateError as error:
-            log.error("a stored session cannot be read: %s", error)
-            return Beginning(new_session(), why="the session cannot be read any more")
-        if memory.tracker.skeleton != skeleton:
-            why = f"the session has {memory.tracker.skeleton} poses, this model gives {skeleton}"
-            return Beginning(new_session(), why=why)
-        next_id = max(memory.tracker.next_id, claim.next_id)  # the state may be older than what the client has seen
-        memory = replace(memory, tracker=replace(memory.tracker, next_id=next_id))
-        return Beginning(claim.session, max(kept.sequence, claim.sequence), kept.generation, memory)
+            return None, _unreadable(error)
+        return kept, "" if kept else "the session is not kept any more"
+
+    def _recall(self, slot: Slot, claim: Claim, kept: Kept | None, why: str, hello: Hello, skeleton: str) -> Beginning:
+        """The claimed session with its memory, or a new one."""
+        if kept is not None:
+            try:
+                memory = unpack(kept.data)
+                if not memory.fits(hello):
+                    raise StateError("it is of other zones and lines than those that it names")
+            except StateError as error:
+                why = _unreadable(error)
+            else:
+                if memory.tracker.skeleton == skeleton:
+                    # The state may be older than what the client has seen.
+                    next_id = max(memory.tracker.next_id, claim.next_id)
+                    memory = replace(memory, tracker=replace(memory.tracker, next_id=next_id))
+                    return Beginning(slot, max(kept.sequence, claim.sequence), kept.generation, memory, kept.age)
+                why = f"the session has {memory.tracker.skeleton} poses, this model gives {skeleton}"
+        self._slots.rename(slot, new_session())
+        return Beginning(slot, why=why)
 
     async def _all(self, act: Callable[[Session], Awaitable[None]]) -> None:
         await _within(_LEAVE_S, [act(entry.session) for entry in self._open.values()])
+
+
+def _unreadable(error: StateError) -> str:
+    log.error("a stored session cannot be read: %s", error)
+    return "the session cannot be read any more"
 
 
 async def _within(seconds: float, things: Sequence[Awaitable[object]]) -> None:

@@ -73,7 +73,8 @@ class Session:
 
     token: makes the resume token for a sequence number and the first id that nobody has had. describe: what is told of
     a frame's error; None for a defect of the server's. clock: seconds, monotonic. sequence: of results in this session,
-    over all its connections. last: when the session's last frame was taken, NaN for a new one.
+    over all its connections. last: when the session's last frame was taken, NaN for a new one. gap: seconds since then.
+    wall: seconds since 1970, where a new session's time begins.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Session:
         observer: Observer,
         sequence: int = 0,
         last: float = math.nan,
+        gap: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -104,8 +106,9 @@ class Session:
         self._describe = describe
         self._observer = observer
         self._clock = clock
-        # A resumed stream goes on elsewhere, where the monotonic clock has another origin.
-        self._epoch = wall() - clock()
+        # Where a session goes on, clocks may be others: its time continues from the last frame's.
+        self._epoch = (wall() if math.isnan(last) else last + gap) - clock()
+        self._seen = last
         self._frame_clock = FrameClock(last)
         self._mailbox = Mailbox()
         self._window = Window(hello.window)
@@ -119,6 +122,11 @@ class Session:
     def state(self) -> bytes:
         """What the session remembers, as of its last frame; see `codec`."""
         return self._sight.state
+
+    @property
+    def age(self) -> float:
+        """Seconds since the frame that `state` is as of; 0 before the first."""
+        return 0.0 if math.isnan(self._seen) else self._clock() + self._epoch - self._seen
 
     async def run(self, welcome: Mapping[str, Any]) -> None:
         """Greet, then serve until the client leaves (ConnectionError) or the stream is ended (StreamError)."""
@@ -197,7 +205,9 @@ class Session:
             if held_up and waited > _STALE_S:
                 raise DeadlineExceededError(f"the frame waited {waited:.1f} s for results to be acknowledged")
             taken = self._frame_clock.place(None if stamp is None else stamp / 1e3, letter.arrived + self._epoch)
-            return stamp, await self._sight.see(picture, taken, letter.arrived + self._terms.frame)
+            seen = await self._sight.see(picture, taken, letter.arrived + self._terms.frame)
+            self._seen = taken
+            return stamp, seen
         except Exception as error:  # noqa: BLE001
             return stamp, error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -13,11 +13,13 @@ class Kept:
 
     generation: how often the session has changed hands. What an earlier holder says of it counts no more, however late
     it says so: a server that was stopped for a while must not undo what another has seen since.
+    age: seconds since the frame that the state is as of. Servers' clocks may differ, so no date is kept. Not compared.
     """
 
     generation: int
     sequence: int
     data: bytes
+    age: float = field(default=0.0, compare=False)
 
     @property
     def order(self) -> tuple[int, int]:
@@ -26,7 +28,11 @@ class Kept:
 
 
 class StoreAwayError(Exception):
-    """The store cannot be asked now; the message says why."""
+    """The store cannot be asked now. reason: what is wrong with it, in words that may be shown and logged."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"what servers share cannot be reached now: {reason}")
+        self.reason = reason
 
 
 Lost = Callable[[str, int], None]
@@ -47,7 +53,8 @@ class Store(Protocol):
     async def claim(self, session: str, seconds: float) -> Kept | None:
         """The state, under a generation of its own; earlier holders have lost the session. None where there is none.
 
-        seconds: how long it is kept on, where it is. Raises StoreAwayError where it may be kept but not be had.
+        seconds: how long it is kept on, where it is. Raises StoreAwayError where it may be kept but not be had, and
+        StateError where what is stored is damaged.
         """
 
     async def reap(self) -> int:

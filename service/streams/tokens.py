@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from itsdangerous import BadSignature, SignatureExpired, TimestampSigner
+from itsdangerous import BadSignature, TimestampSigner
 
 SESSION_BYTES = 12
 _PURPOSE = b"posewire resume token"
 _NEXT_ID, _SEQUENCE = struct.Struct(">I"), struct.Struct(">Q")
+MOST_IDS = 2**32 - 1
+"""The largest id that a token can name; a stream that has given more goes on, but is not resumed."""
 _KEYS = 3
 """How many keys are remembered; each but the newest is only read with."""
 
@@ -55,6 +57,8 @@ class _Signer(TimestampSigner):
 class Tokens:
     """Makes and reads tokens, which are good for `seconds`. The state itself never travels.
 
+    Servers' clocks may differ, so a token from the future is good as well, if it is not further ahead than that.
+
     key: shared by the servers that share sessions; empty makes one that dies with the process. clock: seconds since
     1970; tokens count whole ones.
     """
@@ -78,21 +82,27 @@ class Tokens:
 
     def make(self, claim: Claim) -> str:
         """A token that is good for `seconds` from now."""
-        numbers = _NEXT_ID.pack(claim.next_id) + _SEQUENCE.pack(claim.sequence).lstrip(b"\0")
+        numbers = _NEXT_ID.pack(min(claim.next_id, MOST_IDS)) + _SEQUENCE.pack(claim.sequence).lstrip(b"\0")
         body = claim.session.encode() + base64.urlsafe_b64encode(numbers)
         return self._signer.sign(body.rstrip(b"=")).decode()
 
     def read(self, token: str) -> Claim:
-        """What a token says. Raises TokenError for one that is forged, damaged or too old."""
+        """What a token says. Raises TokenError for one that is forged, damaged, too old or too far in the future."""
         try:
-            body = self._signer.unsign(token, max_age=self._seconds)
+            body, made = self._signer.unsign(token, return_timestamp=True)
             numbers = base64.urlsafe_b64decode(body[16:] + b"=" * (-len(body[16:]) % 4))
             next_id, sequence = numbers[: _NEXT_ID.size], numbers[_NEXT_ID.size :]
-            return Claim(body[:16].decode(), _SEQUENCE.unpack(sequence.rjust(8, b"\0"))[0], _NEXT_ID.unpack(next_id)[0])
-        except SignatureExpired as error:
-            raise TokenError(f"the token is older than {self._seconds} s") from error
+            claim = Claim(
+                body[:16].decode(), _SEQUENCE.unpack(sequence.rjust(8, b"\0"))[0], _NEXT_ID.unpack(next_id)[0]
+            )
         except (BadSignature, binascii.Error, struct.error, UnicodeError) as error:
             raise TokenError("the token is not one of this server's") from error
+        age = self._signer.get_timestamp() - made.timestamp()
+        if age > self._seconds:
+            raise TokenError(f"the token is older than {self._seconds} s by this server's clock")
+        if age < -self._seconds:
+            raise TokenError(f"the token is from {-age:.0f} s in the future by this server's clock")
+        return claim
 
     def _make_signer(self) -> _Signer:
         signer = _Signer(self._keys, salt=_PURPOSE, key_derivation="hmac", digest_method=hashlib.sha256)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -12,6 +12,7 @@ import pytest
 
 from tests.api.raw import RawConnection
 from tests.api.test_robustness import counted
+from tests.api.wire import RawSocket
 from tests.servers import ServerProcess
 from tests.waiting import wait_for
 
@@ -258,3 +259,18 @@ def test_a_handshake_with_a_long_header_is_refused(server: ServerProcess, header
         assert connection.status() in (400, 431)
         assert connection.ended()
     assert len([line for line in server.log if "Traceback" in line]) == errors
+
+
+def test_half_sent_frames_of_one_client_take_no_more_memory_than_its_share(hasty: ServerProcess, jpeg: bytes) -> None:
+    """Five frames of 7.9 MB that lack their last byte are more than 20 MB."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(RawSocket(hasty.port)) for _ in range(5)]
+        for socket in sockets:
+            socket.send_text("{}")
+            socket.until(1)
+        with suppress(OSError):
+            for socket in sockets:
+                socket.send(2, bytes(7_900_000), length=7_900_001)
+        assert sockets[-1].until(8).code == 1013
+        assert httpx.post(f"{hasty.url}/pose", content=jpeg).status_code in (200, 429)
+    assert httpx.post(f"{hasty.url}/pose", content=jpeg).status_code == 200

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import socket
+import sys
 import threading
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def test_clients_that_leave_are_no_errors(server: ServerProcess, client: httpx.C
 
 
 def test_sigterm_drops_readiness_first_answers_what_it_accepted_and_exits(catalogue: Path, jpeg: bytes) -> None:
-    environment = {"drain_seconds": 1.0, "grace_seconds": 10}
+    environment = {"drain_seconds": 4.0, "grace_seconds": 10}
     with ServerProcess("--model", "tiny", catalogue=catalogue, environment=environment) as server:
         statuses: list[int] = []
         stop = threading.Event()
@@ -131,3 +132,15 @@ def test_two_workers_share_one_port_and_one_set_of_metrics(catalogue: Path, jpeg
         for _ in range(20):
             assert httpx.post(f"{server.url}/pose", content=jpeg).status_code == 200
         assert 'posewire_requests_total{route="/pose",status="200"} 20.0' in httpx.get(f"{server.url}/metrics").text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="denies a call of Linux")
+def test_where_the_system_denies_lower_priorities_it_serves_all_the_same(catalogue: Path, jpeg: bytes) -> None:
+    environment = {"denied": "setpriority"}
+    with ServerProcess(
+        "--model", "tiny", catalogue=catalogue, environment=environment, module="tests.denied_server"
+    ) as server:
+        assert httpx.post(f"{server.url}/pose", content=encoded(photo(), "PNG")).status_code == 200
+        assert httpx.post(f"{server.url}/pose", content=jpeg).status_code == 200
+        denials = [line for line in server.log if "lowering it is denied" in line]
+        assert len(denials) == 2, "one for each queue: decode and tiny"

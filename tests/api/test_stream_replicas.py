@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
+import json
+import math
 import os
 import re
 import signal
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
+from redis import Redis
 
+from tests.memories import put_together, take_apart
 from tests.redis_servers import RedisProcess
 from tests.servers import ServerProcess
-from tests.streaming import stream
+from tests.streaming import refusal, stream
 from tests.waiting import until, wait_for
 
 Message = Mapping[str, Any]
@@ -175,3 +183,180 @@ def test_any_worker_goes_on_with_a_stream_and_a_killed_one_is_replaced(
 
         asyncio.run(story())
         assert server.process.wait(20) == 0
+
+
+@pytest.fixture
+def skewed(redis: RedisProcess, catalogue: Path) -> Iterator[dict[int, ServerProcess]]:
+    """Replicas by how many seconds their clocks are ahead."""
+    shared = {"redis_url": redis.url, "checkpoint_ms": round(1e3 * CHECKPOINT_S), "drain_seconds": 0.5}
+    with ExitStack() as stack:
+        yield {
+            seconds: stack.enter_context(
+                ServerProcess(
+                    *("--model", "pair"),
+                    catalogue=catalogue,
+                    environment=shared | {"skew_s": seconds},
+                    module="tests.skewed_server",
+                )
+            )
+            for seconds in (0, 20)
+        }
+
+
+def test_servers_whose_clocks_differ_go_on_with_each_others_streams(
+    skewed: dict[int, ServerProcess], jpeg: bytes
+) -> None:
+    """Back and forth, each stream for a moment: people get as much older as time has passed."""
+    zone = {"name": "all", "polygon": [[0, 0], [1, 0], [1, 1], [0, 1]], "dwell_seconds": 10}
+    hello: dict[str, Any] = {"extras": True, "smoothing": True, "zones": [zone]}
+
+    async def story() -> None:
+        token, began, ages = "", time.monotonic(), [0.0]
+        for seconds in (0, 20, 0, 20):
+            async with stream(skewed[seconds].port, resume=token, **hello) as opened:
+                assert opened.welcome["resumed"] is bool(token)
+                assert "detail" not in opened.welcome
+                for n in range(3):
+                    result = await opened.ask(jpeg)
+                    assert ids(result) == [1, 2]
+                    kinds = [event["kind"] for event in result["events"]]
+                    assert kinds == ([] if token or n else ["enter", "enter"])  # nobody dwells for ten seconds
+                    ages.append(result["people"][0]["age_s"])
+                    assert ages[-1] <= time.monotonic() - began
+                    await asyncio.sleep(0.1)
+                token = result["token"]
+            await asyncio.sleep(2 * CHECKPOINT_S)
+        assert ages == sorted(ages)
+        assert ages[-1] >= 3 * 2 * CHECKPOINT_S  # the gaps count as well
+        steps = [later - earlier for earlier, later in pairwise(ages[2:])]
+        assert min(steps) > 0
+
+    asyncio.run(story())
+
+
+def test_a_token_from_too_far_in_the_future_is_refused_with_the_true_reason(
+    redis: RedisProcess, catalogue: Path, skewed: dict[int, ServerProcess], jpeg: bytes
+) -> None:
+    environment = {"redis_url": redis.url, "skew_s": 7200}
+    far = ServerProcess("--model", "pair", catalogue=catalogue, environment=environment, module="tests.skewed_server")
+    with far:
+
+        async def story() -> tuple[Message, Message]:
+            async with stream(far.port) as opened:
+                theirs = (await opened.ask(jpeg))["token"]
+            async with stream(skewed[0].port) as opened:
+                ours = (await opened.ask(jpeg))["token"]
+            async with stream(skewed[0].port, resume=theirs) as early, stream(far.port, resume=ours) as late:
+                return early.welcome, late.welcome
+
+        early, late = asyncio.run(story())
+    assert re.fullmatch(r"the token is from 7\d\d\d s in the future by this server's clock", early["detail"])
+    assert late["detail"] == "the token is older than 120 s by this server's clock"
+
+
+SECRET = "hunter2-of-the-test"  # noqa: S105 - it is what the logs are searched for
+
+
+def test_garbage_in_redis_costs_one_session_and_nobody_loops(
+    pair: tuple[ServerProcess, ServerProcess], redis: RedisProcess, jpeg: bytes
+) -> None:
+    first, second = pair
+    client = Redis(port=redis.port)
+
+    def edit(change: Callable[[list[Any], bytes], tuple[object, bytes]]) -> Callable[[str], object]:
+        def act(key: str) -> object:
+            version, about, arrays = take_apart(cast(bytes, client.hget(key, "state")))
+            return client.hset(key, "state", put_together(version, *change(about, arrays)))
+
+        return act
+
+    def number(at: int, value: object) -> Callable[[str], object]:
+        return edit(lambda about, arrays: ([put(about[0], at, value), *about[1:]], arrays))
+
+    def put(values: list[object], at: int, value: object) -> list[object]:
+        return [*values[:at], value, *values[at + 1 :]]
+
+    damages: list[Callable[[str], object]] = [
+        lambda key: client.hset(key, "generation", "abc"),
+        lambda key: client.hset(key, "generation", 2**63 - 1),
+        lambda key: client.hset(key, "sequence", str(2**70)),
+        lambda key: client.hdel(key, "state"),
+        lambda key: client.hset(key, "state", bytes(50_000_000)),
+        lambda key: (client.delete(key), client.rpush(key, "x")),
+        number(1, 2**40),
+        number(2, math.nan),
+        number(2, 1e300),
+        number(3, 2**62),
+        edit(lambda about, arrays: ([*about[:3], [[1, 0.0, [[1]], []]]], arrays)),
+        edit(lambda about, arrays: (about, b"\xff" * len(arrays))),
+    ]
+
+    async def story() -> None:
+        async with stream(first.port) as bystander:
+            for damage in damages:
+                async with stream(first.port) as opened:
+                    token = (await opened.ask(jpeg))["token"]
+                    key = f"posewire:session:{opened.welcome['session']}"
+                await asyncio.sleep(CHECKPOINT_S)  # what is kept at its end would replace the damage
+                await until(lambda: metric(first, "posewire_store_waiting") == 0)
+                await asyncio.to_thread(damage, key)
+                async with stream(second.port, resume=token) as again:
+                    assert again.welcome["resumed"] is False
+                    assert again.welcome["detail"] == "the session cannot be read any more"
+                    assert ids(await again.ask(jpeg)) == [1, 2]
+                assert ids(await bystander.ask(jpeg)) == [1, 2]
+
+    asyncio.run(story())
+    client.close()
+    for server in pair:
+        assert metric(server, "posewire_store_up") == 1
+        assert not any("Redis is away" in line or "Traceback" in line for line in server.log)
+
+
+def test_no_secret_is_in_any_log_or_message(tmp_path: Path, catalogue: Path, jpeg: bytes) -> None:
+    """Whatever goes wrong with Redis, at the most talkative level."""
+    digest = hashlib.sha256(SECRET.encode()).hexdigest()
+    said: list[str] = []
+    with RedisProcess(tmp_path) as redis, Redis(port=redis.port) as client:
+        client.config_set("requirepass", SECRET)
+        client.auth(SECRET)
+        url = f"redis://:{SECRET}@127.0.0.1:{redis.port}/0"
+        environment = {"redis_url": url, "checkpoint_ms": 100, "log_level": "debug", "api_keys": digest}
+        with ServerProcess("--model", "pair", catalogue=catalogue, environment=environment) as server:
+            key = cast(bytes, client.get("posewire:resume-key"))
+
+            async def resume(token: str) -> None:
+                async with stream(server.port, headers={"X-API-Key": SECRET}, resume=token) as opened:
+                    said.append(json.dumps(opened.welcome))
+                    await opened.ask(jpeg)
+                    await asyncio.sleep(0.3)
+
+            async def story() -> None:
+                token = ""
+                for harm in (
+                    lambda: None,
+                    lambda: client.config_set("maxmemory", "1"),
+                    lambda: client.config_set("maxmemory", "0"),
+                    lambda: client.replicaof("127.0.0.1", "1"),
+                    lambda: client.replicaof("NO", "ONE"),
+                    lambda: (client.delete("posewire:resume-key"), client.rpush("posewire:resume-key", "x")),
+                    lambda: client.config_set("requirepass", "another"),
+                    redis.kill,
+                ):
+                    harm()
+                    async with stream(server.port, key=SECRET, resume=token) as opened:
+                        said.append(json.dumps(opened.welcome))
+                        token = (await opened.ask(jpeg))["token"]
+                        await asyncio.sleep(0.3)
+                said.append((await refusal(server.port, json.dumps({"key": SECRET, "colour": 1})))[1])
+                said.append((await refusal(server.port, path=f"/stream?key={SECRET}"))[1])
+                said.append((await refusal(server.port, json.dumps({"key": f"{SECRET}-wrong"})))[1])
+
+            asyncio.run(story())
+            url = f"{server.url}/pose?key={SECRET}"
+            said.append(httpx.post(url, headers={"Authorization": f"Bearer {SECRET}"}, content=b"x").text)
+        texts = [*server.log, *said]
+    assert any("it is out of memory" in text for text in texts)
+    assert any("it is a replica" in text for text in texts)
+    for form in (SECRET, key.hex(), repr(key)[2:-1], repr(key)[2:12], base64.b64encode(key).decode()):
+        assert not [text for text in texts if form in text]

@@ -6,11 +6,13 @@ import asyncio
 import json
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from tests.servers import ServerProcess
 from tests.streaming import Stream, knock, refusal, stream
@@ -134,12 +136,13 @@ def test_at_sigterm_streams_are_told_served_on_and_then_closed(ending: ServerPro
     assert json.loads(next(line for line in ending.log if '"WS /stream 1001"' in line))["status"] == 1001
 
 
-def test_there_is_room_for_so_many_streams(catalogue: Path, jpeg: bytes) -> None:
-    async def open_now(port: int, count: int) -> None:
-        """Return once the server has noticed who has left."""
-        metrics = f"http://127.0.0.1:{port}/metrics"
-        await asyncio.to_thread(wait_for, lambda: f"posewire_streams {count}.0" in httpx.get(metrics).text)
+async def open_now(port: int, count: int) -> None:
+    """Return once the server has noticed who has left."""
+    metrics = f"http://127.0.0.1:{port}/metrics"
+    await asyncio.to_thread(wait_for, lambda: f"posewire_streams {count}.0" in httpx.get(metrics).text)
 
+
+def test_there_is_room_for_so_many_streams(catalogue: Path, jpeg: bytes) -> None:
     async def story(port: int) -> None:
         async with stream(port) as first, stream(port) as second:
             token = (await first.ask(jpeg))["token"]
@@ -158,5 +161,63 @@ def test_there_is_room_for_so_many_streams(catalogue: Path, jpeg: bytes) -> None
             async with stream(port, resume=token) as again:  # to be refused has cost it nothing
                 assert again.welcome["resumed"] is True
 
-    with ServerProcess("--model", "tiny", catalogue=catalogue, environment={"max_streams": 2}) as server:
+    environment = {"max_streams": 2, "client_share": 1}
+    with ServerProcess("--model", "tiny", catalogue=catalogue, environment=environment) as server:
+        asyncio.run(story(server.port))
+
+
+async def attempt(port: int, token: str, done: asyncio.Event) -> int:
+    """Resume, and stay until `done` or the end. Returns the close code, 1000 where the client left."""
+    async with knock(port) as socket:
+        with suppress(ConnectionClosed):  # others may be greeted
+            await socket.send(json.dumps({"resume": token}))
+        ending = asyncio.create_task(Stream(socket, acknowledge=False).ending())
+        await asyncio.wait([ending, asyncio.create_task(done.wait())], return_when=asyncio.FIRST_COMPLETED)
+        return (await ending)[0] if ending.done() else 1000
+
+
+def test_many_resumes_at_once_never_exceed_what_there_is_room_for(catalogue: Path, jpeg: bytes) -> None:
+    async def story(port: int) -> None:
+        tokens: list[str] = []
+        for _ in range(12):
+            async with stream(port) as opened:
+                await opened.ask(jpeg)
+                tokens.append((await opened.ask(jpeg))["token"])
+        await open_now(port, 0)
+        for _ in range(2):
+            done = asyncio.Event()
+            tasks = [asyncio.create_task(attempt(port, token, done)) for token in tokens * 3]
+            await asyncio.wait(tasks, timeout=1)
+            await open_now(port, 3)
+            assert (await refusal(port, "{}"))[0] == 1013
+            done.set()
+            codes = await asyncio.gather(*tasks)
+            assert set(codes) <= {1000, 1013, 4409}
+            assert codes.count(1000) == 3
+            await open_now(port, 0)
+
+    environment = {"max_streams": 3, "client_share": 1}
+    with ServerProcess("--model", "tiny", catalogue=catalogue, environment=environment) as server:
+        asyncio.run(story(server.port))
+
+
+def test_one_client_leaves_room_for_others(catalogue: Path, jpeg: bytes) -> None:
+    async def story(port: int) -> None:
+        others = {"X-Forwarded-For": "192.0.2.7"}  # from the loopback it is believed
+        async with stream(port) as first, stream(port):
+            token = (await first.ask(jpeg))["token"]
+            reason = "2 streams of this client (address or API key) are open, as many as one client may have"
+            assert await refusal(port, "{}") == (1013, reason)
+            async with stream(port, headers=others) as theirs:
+                assert (await theirs.ask(jpeg))["type"] == "result"
+            async with stream(port, headers=others, resume=token) as moved:  # the client has another address now
+                assert moved.welcome["resumed"] is True
+        await open_now(port, 0)
+        async with knock(port), knock(port):
+            await asyncio.sleep(0.1)
+            assert await refusal(port, "{}") == (1013, "2 connections of this client have not said hello yet")
+            async with stream(port, headers=others) as theirs:
+                assert (await theirs.ask(jpeg))["type"] == "result"
+
+    with ServerProcess("--model", "tiny", catalogue=catalogue, environment={"max_streams": 4}) as server:
         asyncio.run(story(server.port))

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+_HERE = Path(__file__).parent
 _NAMES = sorted(
-    path.stem for path in Path(__file__).parent.glob("*.py") if 'if __name__ == "__main__"' in path.read_text()
+    path.parent.name if path.stem == "__main__" else path.stem
+    for path in (*_HERE.glob("*.py"), *_HERE.glob("*/__main__.py"))
+    if path != Path(__file__) and 'if __name__ == "__main__"' in path.read_text()
 )
-_NAMES.remove("__main__") if "__main__" in _NAMES else None
 
 
 def main(arguments: list[str]) -> int:

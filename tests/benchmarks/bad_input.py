@@ -63,7 +63,7 @@ async def bombard(port: int, count: int, seed: int = 0) -> Tally:
     """Send `count` bad requests, half as many good ones, and a rude client for every hundredth."""
     tally = Tally()
     good = good_cases()
-    reference = await _reference(port, good)
+    reference = await answers_alone(port, good)
     mixed = _mix(count, good, seed)
     stop = asyncio.Event()
 
@@ -130,7 +130,7 @@ async def _ask(connection: Connection, shot: Shot) -> tuple[int, bytes]:
         return await connection.ask(shot.encode())
 
 
-async def _reference(port: int, good: Sequence[Case]) -> dict[bytes, People]:
+async def answers_alone(port: int, good: Sequence[Case]) -> dict[bytes, People]:
     """The people of every valid picture, asked for alone."""
     connection = await connect(port)
     answers = {case.shot.body: json.loads((await _ask(connection, case.shot))[1]) for case in good}

@@ -54,7 +54,11 @@ class Task:
 
 def measure(task: Task) -> list[Row]:
     """The phases of one server as rows, then its goals as rows."""
-    with _split_cores() as cores, ServerProcess("--model", task.model, catalogue=task.catalogue) as server:
+    everything = {"client_share": 1}  # one address sends all of it
+    with (
+        _split_cores() as cores,
+        ServerProcess("--model", task.model, catalogue=task.catalogue, environment=everything) as server,
+    ):
         os.sched_setaffinity(0, cores)
         phases = _phases(server, task)
     return [{"model": task.model, **row} for row in (*phases, *_goals(phases, task.deadline))]

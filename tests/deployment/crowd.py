@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -20,7 +20,7 @@ from tests.waiting import until
 _HOMES = ((50, 128), (128, 120), (206, 136))
 _REACH, _HEIGHT = 6.0, 90.0  # pixels
 _SCORES = (0.9, 0.85, 0.8)
-_ARRIVALS = (2, 0, 1)
+ARRIVALS = (2, 0, 1)
 """The order in which people come. A tracker that knows nobody numbers those in sight by score, which is another."""
 _PATIENCE_S = 30.0
 """Of all clients: two cores under forty cameras, on which replicas start, may be busy for seconds."""
@@ -79,7 +79,7 @@ class Camera:
                 await asyncio.sleep(due - time.monotonic())
                 now = time.time()
                 # Each newcomer waits until the one before has a number.
-                await stream.send(self.scene.picture(now, _ARRIVALS[: len(self.known) + 1]), 1e3 * now)
+                await stream.send(self.scene.picture(now, ARRIVALS[: len(self.known) + 1]), 1e3 * now)
                 frames += 1
                 due = max(due + 1 / fps, time.monotonic())
         except ClientError:
@@ -101,7 +101,7 @@ class Camera:
 
     def _check(self, result: StreamResult) -> None:
         assert result.timestamp is not None
-        told = self._identities(result)
+        told = identities(self.scene, result.timestamp / 1e3, ((p.box, p.id or 0) for p in result.people))
         for person, identity in told.items():
             if identity > 0:
                 self.lost += self.known.setdefault(person, identity) != identity
@@ -109,16 +109,15 @@ class Camera:
         self.heard += 1
         self.newest = result.timestamp / 1e3
 
-    def _identities(self, result: StreamResult) -> Mapping[int, int]:
-        """The id that each person was given, by where they are in this very frame."""
-        assert result.timestamp is not None
-        places = np.array(self.scene.places(result.timestamp / 1e3))
-        told: dict[int, int] = {}
-        for person in result.people:
-            left, top, right, bottom = person.box
-            away = np.hypot(*(places - ((left + right) / 2, (top + bottom) / 2)).T)
-            told[int(away.argmin())] = person.id or 0
-        return told
+
+def identities(scene: Scene, at: float, found: Iterable[tuple[Sequence[float], int]]) -> dict[int, int]:
+    """The id that each person of a scene was given, by where they are at that time. found: boxes and ids."""
+    places = np.array(scene.places(at))
+    told: dict[int, int] = {}
+    for (left, top, right, bottom), identity in found:
+        away = np.hypot(*(places - ((left + right) / 2, (top + bottom) / 2)).T)
+        told[int(away.argmin())] = identity
+    return told
 
 
 @dataclass(slots=True)

@@ -23,23 +23,25 @@ class Fleet:
 
     Each replica has an address of its own (127.x.y.1 and on) and port 8000, as containers have, and comes back to it
     when it is started again. arguments, catalogue, environment, module: see `ServerProcess`; all replicas get the same.
-    balancing: further environment of HAProxy.
+    balancing: further environment of HAProxy. prefixes: of each replica's command, see `ServerProcess`.
     """
 
     def __init__(
         self,
         size: int,
         *arguments: str,
-        catalogue: Path,
+        catalogue: Path | None = None,
         environment: Mapping[str, object] | None = None,
         module: str = "service",
         balancing: Mapping[str, str] | None = None,
+        prefixes: Sequence[Sequence[str]] = (),
     ) -> None:
         self._size = size
         self._arguments: Sequence[str] = arguments
         self._catalogue = catalogue
         self._environment = {"resume_key": SHARED_KEY, **(environment or {})}
         self._module = module
+        self._prefixes = prefixes
         self._network = "127.{}.{}".format(*(1 + byte % 254 for byte in os.urandom(2)))  # not that of another run
         self.replicas: list[ServerProcess] = []
         self.names = NameServer()
@@ -106,6 +108,7 @@ class Fleet:
             module=self._module,
             host=f"{self._network}.{number + 1}",
             port=_PORT,
+            prefix=self._prefixes[number] if self._prefixes else (),
         )
 
     def _stop_all(self) -> None:

@@ -102,7 +102,7 @@ def test_mistakes_are_one_clear_line(folder: Path, arguments: tuple[str, ...], c
     ("setting", "value", "says"),
     [
         ("config", "nowhere.toml", "nowhere.toml cannot be read: No such file"),
-        ("api_keys", "secret", "setting api_keys: secret... is not a SHA-256 digest"),
+        ("api_keys", "secret", "setting api_keys: number 1 is not a SHA-256 digest"),
         ("api_keys_file", "nowhere.txt", "setting api_keys_file: [Errno 2] No such file"),
     ],
 )

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import resource
 from pathlib import Path
 
+import numpy as np
+import ormsgpack
 import pytest
 
-from service.journal import Journal, JournalError
+from engines.skeletons import COCO_17, MPII_16
+from service.journal import DamagedJournalError, Journal, JournalError
+from service.video_journal import Look, pack, unpack
+from tests.service.formats.people import two_people
 
 ABOUT = {"video": "a.mp4", "min_score": 0.3}
 
@@ -103,3 +110,51 @@ def test_done_work_leaves_nothing(tmp_path: Path) -> None:
         journal.append(b"all")
         journal.remove()
     assert not (tmp_path / "j").exists()
+
+
+@pytest.mark.parametrize("header", [b"{garbage", b"[1]", b"\xff\0", b"[" * 60_000, b"null"])
+def test_a_damaged_header_begins_anew(tmp_path: Path, header: bytes) -> None:
+    (tmp_path / "j").write_bytes(b"posewire journal 1 " + header + b"\nrecords")
+    with Journal(tmp_path / "j", ABOUT) as journal:
+        assert (journal.found, journal.other) == (0, {})
+        journal.append(b"anew")
+    assert read(tmp_path / "j") == [b"anew"]
+
+
+def test_a_record_that_claims_gigabytes_is_cut_off(tmp_path: Path) -> None:
+    write(tmp_path / "j", b"first")
+    with (tmp_path / "j").open("ab") as file:
+        file.write(b"\xff" * 8 + b"x" * 100)
+    assert read(tmp_path / "j") == [b"first"]
+
+
+def test_what_is_no_file_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(JournalError, match="pipe is not a file; move it away"):
+        Journal(tmp_path / "pipe", ABOUT)
+    with pytest.raises(JournalError, match=r"cannot write .*: Is a directory"):
+        Journal(tmp_path, ABOUT)
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Journal(tmp_path / "j", ABOUT) as journal:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        try:
+            with pytest.raises(JournalError, match=r"cannot write .*j: File too large"):
+                journal.append(bytes(100_000))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("record", [b"", b"\xff", ormsgpack.packb([1]), ormsgpack.packb([1, True, "a", 2, 3, 4, None])])
+def test_a_record_that_is_no_look_is_named(record: bytes) -> None:
+    with pytest.raises(DamagedJournalError, match="delete it to start anew"):
+        unpack(record, COCO_17)
+
+
+def test_a_look_comes_back_as_it_was() -> None:
+    look = Look(3, True, two_people())
+    np.testing.assert_array_equal(unpack(pack(look), COCO_17).poses.keypoints, look.poses.keypoints)
+    with pytest.raises(DamagedJournalError):
+        unpack(pack(look), MPII_16)

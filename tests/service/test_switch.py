@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
 from engines.poses import Poses
-from engines.runtimes import RuntimeClosedError, open_runtime
+from engines.runtimes import Runtime, RuntimeClosedError, open_runtime
 from engines.runtimes.views import CpuView
+from service.serving import replace_runtime
 from service.stages import Ask
 from tests.graphs import tiny_catalogue
 from tests.pictures import encoded, photo
@@ -61,3 +64,63 @@ def test_a_network_is_switched_between_batches(tmp_path: Path, most: int) -> Non
     assert most == 1 or max(sizes) > 4, "the queue gathers what the new one takes"
     with pytest.raises(RuntimeClosedError):
         old.run({"image": np.zeros((1, 256, 192, 3), np.uint8)})
+
+
+class Unserved:
+    """A runtime that cannot take over: nobody can be started to run so many batches at once."""
+
+    def __init__(self, old: Runtime) -> None:
+        self.spec = replace(old.spec, concurrency=0)
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("fault", ["view", "switch"])
+def test_where_a_switch_fails_the_old_network_goes_on_everywhere_and_the_new_one_is_closed(
+    tmp_path: Path, fault: str
+) -> None:
+    serving = serve(tiny_catalogue(tmp_path), "tiny")
+    [stage] = serving.default.pipeline.stages
+    old, runtimes = stage.runtime, dict(serving.runtimes)
+    new = Unserved(old)
+
+    def look(runtime: Runtime) -> CpuView:
+        if fault == "view":
+            raise MemoryError
+        return CpuView(runtime, serving.default.model.input)
+
+    async def story() -> None:
+        with pytest.raises((MemoryError, ValueError)):
+            await asyncio.to_thread(replace_runtime, runtimes, stage, cast(Runtime, new), look)
+        assert new.closed
+        assert stage.runtime is runtimes["tiny"] is old
+        found = await asyncio.gather(*(serving.default.pipeline.image(JPEG, ASK) for _ in range(20)))
+        assert len(found) == 20
+        assert all(batcher.health.ok for batcher in serving.batchers)
+
+    run(serving, story())
+
+
+def test_an_old_network_that_cannot_be_closed_does_not_undo_the_switch(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    serving = serve(tiny_catalogue(tmp_path), "tiny")
+    [stage] = serving.default.pipeline.stages
+    old, runtimes, pixels = stage.runtime, dict(serving.runtimes), serving.default.model.input
+    new = open_runtime(tmp_path / "tiny.xml", precision="fp32", pixels=pixels)
+
+    def refuse() -> None:
+        raise RuntimeError("the device is gone")
+
+    async def story() -> None:
+        close, old.close = old.close, refuse  # type: ignore[method-assign]
+        await asyncio.to_thread(replace_runtime, runtimes, stage, new, lambda runtime: CpuView(runtime, pixels))
+        assert stage.runtime is runtimes["tiny"] is new
+        await serving.default.pipeline.image(JPEG, ASK)
+        close()
+
+    run(serving, story())
+    new.close()
+    assert "what ran tiny before cannot be closed" in caplog.text

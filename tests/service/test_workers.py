@@ -36,7 +36,7 @@ def test_workers_share_cores_only_where_there_are_too_few(
     assert core_groups(cores, workers) == groups
 
 
-def serve(folder: Path, drain: float = 1.0) -> ServerProcess:
+def serve(folder: Path, drain: float = 5.0) -> ServerProcess:
     """Two workers."""
     environment = {"drain_seconds": drain, "grace_seconds": 10}
     arguments = ("--model", "tiny", "--workers", "2")
@@ -62,7 +62,7 @@ def value(server: ServerProcess, name: str) -> float:
 def test_a_killed_worker_is_replaced_on_its_cores_and_its_streams_do_not_count_for_ever(tmp_path: Path) -> None:
     picture = encoded(photo())
     with serve(tmp_path) as server:
-        wait_for(lambda: ready(server) == 2)
+        wait_for(lambda: ready(server) == 2, 120)
         for _ in range(10):
             assert httpx.post(f"{server.url}/pose", content=picture).status_code == 200
         before = started(server)
@@ -78,7 +78,7 @@ def test_a_killed_worker_is_replaced_on_its_cores_and_its_streams_do_not_count_f
                 await opened.ending()
 
         asyncio.run(story())
-        wait_for(lambda: ready(server) == 4)
+        wait_for(lambda: ready(server) == 4, 120)
         assert value(server, "posewire_streams") == 0
         assert value(server, 'posewire_requests_total{route="/pose",status="200"}') == 10  # what was, stays
         after = [os.sched_getaffinity(pid) for pid in started(server)[2:]]
@@ -88,7 +88,7 @@ def test_a_killed_worker_is_replaced_on_its_cores_and_its_streams_do_not_count_f
 def test_sigterm_to_the_parent_drains_all_workers_and_loses_no_still(tmp_path: Path) -> None:
     picture = encoded(photo())
     with serve(tmp_path) as server:
-        wait_for(lambda: ready(server) == 2)
+        wait_for(lambda: ready(server) == 2, 120)
         statuses: list[int] = []
         stop = threading.Event()
 
@@ -112,9 +112,64 @@ def test_sigterm_to_the_parent_drains_all_workers_and_loses_no_still(tmp_path: P
         assert sum("Finished server process" in line for line in server.log) == 2
 
 
+def runs(pid: int) -> bool:
+    """Whether a process is there and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_killed_supervisor_takes_its_workers_and_their_trackers_with_it(tmp_path: Path) -> None:
+    picture = encoded(photo())
+    with serve(tmp_path) as server:
+        wait_for(lambda: ready(server) == 2, 120)
+        processes = started(server)
+
+        async def story() -> None:
+            async with stream(server.port) as opened:
+                await opened.ask(picture)
+                processes.extend(child for pid in tuple(processes) for child in children(pid))
+                assert len(processes) == 3
+                server.process.kill()
+                code, _ = await opened.ending()
+                assert code in (1001, 1012), "the stream's client is told to go elsewhere, as after SIGTERM"
+
+        asyncio.run(story())
+        wait_for(lambda: not any(map(runs, processes)))
+    assert sum("the supervisor is gone" in line for line in server.log) == 2
+
+
+def test_workers_that_die_again_and_again_are_started_after_ever_longer_pauses(tmp_path: Path) -> None:
+    with serve(tmp_path) as server:
+        wait_for(lambda: ready(server) == 2, 120)
+        for turn in range(2, 5):
+            os.kill(started(server)[-1], signal.SIGKILL)
+            wait_for(lambda: len(started(server)) == turn + 1, 120)  # noqa: B023
+        pauses = [line.split("another starts in ")[1][:3] for line in server.log if "another starts in" in line]
+        assert pauses in (["0 s", "1 s", "2 s"], ["0 s", "0 s", "1 s"]), "of one worker, or of both"
+
+
+def test_where_the_system_denies_the_choice_of_cores_workers_run_on_any(tmp_path: Path) -> None:
+    environment = {"denied": "sched_setaffinity"}
+    arguments = ("--model", "tiny", "--workers", "2")
+    catalogue = tiny_catalogue(tmp_path)
+    with ServerProcess(
+        *arguments, catalogue=catalogue, environment=environment, module="tests.denied_server"
+    ) as server:
+        wait_for(lambda: ready(server) == 2, 120)
+        assert sum("runs on any core: Operation not permitted" in line for line in server.log) == 2
+        assert httpx.get(f"{server.url}/readyz").status_code == 200
+
+
 def test_a_second_sigterm_ends_the_wait(tmp_path: Path) -> None:
     with serve(tmp_path, drain=600) as server:
-        wait_for(lambda: ready(server) == 2)
+        wait_for(lambda: ready(server) == 2, 120)
         server.process.send_signal(signal.SIGTERM)
         wait_for(lambda: httpx.get(f"{server.url}/readyz").status_code == 503)
         server.process.send_signal(signal.SIGTERM)

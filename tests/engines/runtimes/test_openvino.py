@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines.runtimes import open_runtime
+from engines.runtimes import open_runtime, rungs
 from engines.runtimes.calls import Company
+from engines.runtimes.compiled import CompiledGraph
 from tests.graphs import save_folding_graph, save_keypoint_graph
 from tests.waiting import wait_for
 
@@ -69,6 +70,27 @@ def test_a_file_that_was_replaced_is_not_mixed_with_what_it_was(
         runtime.run({"image": images})
         wait_for(lambda: "another file than it was" in caplog.text)
         np.testing.assert_allclose(runtime.run({"image": images})["heatmaps"], alone, atol=1e-5)
+
+
+def test_without_memory_for_a_larger_graph_batches_go_on_in_pieces_until_there_is_some(
+    graph: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(rungs, "_PAUSE_S", 0.05)
+    failures = [MemoryError(), RuntimeError("can't start new thread")]
+    warm_up = CompiledGraph.warm_up
+
+    def short_of_memory(compiled: CompiledGraph, batch: int) -> None:
+        if batch > 1 and failures:
+            raise failures.pop()
+        warm_up(compiled, batch)
+
+    with closing(open_runtime(graph, precision="fp32", sparing=True)) as runtime:
+        monkeypatch.setattr(CompiledGraph, "warm_up", short_of_memory)
+        feeds = {i.name: np.zeros((2, *i.shape), i.dtype) for i in runtime.spec.inputs}
+        many = runtime._many  # type: ignore[attr-defined]
+        wait_for(lambda: bool(runtime.run(feeds)) and len(many.cut(2)) == 1)
+    assert failures == []
+    assert caplog.text.count("the graph for batches of 2 cannot be compiled") == 2
 
 
 def test_an_item_takes_all_cores_only_where_nobody_else_computes() -> None:

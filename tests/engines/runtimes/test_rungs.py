@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from engines.runtimes.rungs import Rungs
+from tests.denied import no_threads
 from tests.waiting import wait_for
 
 
@@ -76,21 +77,50 @@ def test_shrinking_leaves_what_was_there_from_the_start() -> None:
     rungs.close()
 
 
-def test_a_graph_that_cannot_be_compiled_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    tried = []
+@pytest.mark.parametrize("error", [RuntimeError("refused"), OSError("gone"), MemoryError(), KeyError(4), SystemExit()])
+def test_a_graph_that_cannot_be_compiled_is_tried_again_after_ever_longer_pauses(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    now, tried = 0.0, list[int]()
 
-    def fail(rung: int) -> Graph:
+    def compile_for(rung: int) -> Graph:
         tried.append(rung)
-        raise RuntimeError("no memory")
+        if now < 30:
+            raise error
+        return Graph(rung)
 
-    rungs = Rungs({1: Graph(1)}, (2, 4), fail)
-    rungs.cut(4)
-    wait_for(lambda: tried == [4] and "batches of 4" in caplog.text)
-    wait_for(lambda: bool(rungs.cut(2)) and tried == [4, 2])  # the smaller one may do
-    wait_for(lambda: "batches of 2" in caplog.text)
-    assert pieces(rungs, 4) == [(1, n, n + 1) for n in range(4)]
-    rungs.close()
+    rungs = Rungs({1: Graph(1)}, (2, 4), compile_for, lambda: now)
+
+    def logged(times: int) -> bool:
+        return sum("cannot be compiled" in record.message for record in caplog.records) == times
+
+    assert len(rungs.cut(4)) == 4
+    wait_for(lambda: logged(1))
+    rungs.cut(4)  # the smaller one may do
+    wait_for(lambda: logged(2))
+    assert len(rungs.cut(4)) == 4
     assert tried == [4, 2]
+    now = 10.0
+    rungs.cut(4)
+    wait_for(lambda: logged(3))
+    assert "tried again in 20 s" in caplog.text
+    now = 29.9
+    assert len(rungs.cut(1)) == 1
+    now = 30.0
+    wait_for(lambda: len(rungs.cut(4)) == 1)
+    assert tried[:3] == [4, 2, 4]
+    rungs.close()
+
+
+def test_a_batch_runs_though_the_system_starts_no_thread_to_compile_for_it(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    rungs = Rungs({1: Graph(1)}, (2,), Graph, lambda: now)
+    with no_threads():
+        assert len(rungs.cut(2)) == 2
+    assert "can't start new thread" in caplog.text
+    now = 10.0
+    wait_for(lambda: len(rungs.cut(2)) == 1)
+    rungs.close()
 
 
 def test_closing_waits_for_what_is_being_compiled() -> None:

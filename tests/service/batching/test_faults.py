@@ -11,7 +11,6 @@ import pytest
 from service.batching import (
     Batcher,
     ClosedError,
-    Observer,
     RunError,
 )
 from tests.service.batching.fakes import Counting, Poisonable, PoisonError, Runtime, ready
@@ -138,22 +137,6 @@ def test_any_exception_reaches_its_caller_and_no_further(error: Exception) -> No
     asyncio.run(main())
 
 
-def test_an_observer_that_fails_costs_its_batch_and_a_restart(caplog: pytest.LogCaptureFixture) -> None:
-    class Broken(Observer):
-        def waited(self, name: str, seconds: float) -> None:
-            raise ZeroDivisionError(name, seconds)
-
-    async def main() -> None:
-        async with Batcher(Runtime(), name="x", observer=Broken()) as batcher:
-            for _ in range(2):
-                with pytest.raises(RunError, match="its log says why"):
-                    await batcher.submit(1)
-            assert batcher.health.ok
-
-    asyncio.run(main())
-    assert "ZeroDivisionError" in caplog.text
-
-
 def test_a_hung_runtime_is_seen_and_recovers() -> None:
     now = 0.0
 
@@ -172,31 +155,6 @@ def test_a_hung_runtime_is_seen_and_recovers() -> None:
             runtime.release()
             await stuck
             assert batcher.health.ok
-
-    asyncio.run(main())
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_worker_that_dies_for_good_is_seen_and_nobody_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def main() -> None:
-        runtime = Runtime(held=True)
-        async with Batcher(runtime, name="x") as batcher:
-            running = asyncio.create_task(batcher.submit(0))
-            await runtime.entered()
-            waiting = asyncio.create_task(batcher.submit(1))
-            await ready()
-
-            def broken(worker: int) -> None:
-                raise MemoryError
-
-            monkeypatch.setattr(batcher._dispatcher, "take", broken)
-            runtime.release()
-            await running
-            with pytest.raises(ClosedError, match="all workers of x have ended"):
-                await waiting
-            assert batcher.health.state == "dead"
-            with pytest.raises(ClosedError):
-                await batcher.submit(2)
 
     asyncio.run(main())
 

@@ -24,13 +24,13 @@ needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: make
 
 KILLER = "killer.jpg"
 KILLING = f"""
-import os, pathlib
-opened = pathlib.Path.open
-def deadly(self, *rest, **more):
-    if self.name == {KILLER!r}:
+import os
+opened = os.open
+def deadly(path, *rest, **more):
+    if os.path.basename(path) == {KILLER!r}:
         os.kill(os.getpid(), 9)
-    return opened(self, *rest, **more)
-pathlib.Path.open = deadly
+    return opened(path, *rest, **more)
+os.open = deadly
 """
 """As sitecustomize.py: whoever opens the killer is dead, as of a decoder's fault or for want of memory."""
 STILLBORN = """

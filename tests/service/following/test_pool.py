@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
+import resource
 import signal
-from collections.abc import Awaitable, Callable
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +18,13 @@ import pytest
 
 from engines.poses import Poses
 from engines.skeletons import COCO_17
+from service.following import process as process_module
 from service.following.pool import FollowedStream, Following
 from service.following.process import FollowingError, ProcessEndedError
 from service.streams.protocol import Hello
 from tests.following import followers
 from tests.service.tracking.people import people
-from tests.waiting import until
+from tests.waiting import until, wait_for
 
 FRAME = np.random.default_rng(5).integers(0, 256, (240, 320, 3)).astype(np.uint8)
 NOBODY = Poses.empty(COCO_17)
@@ -181,9 +187,208 @@ def test_a_terminal_that_ends_the_server_does_not_end_what_it_still_needs() -> N
     async def story(following: Following, stream: FollowedStream) -> None:
         await stream.follow(NOBODY, FRAME, 1.0)
         pid = following.processes[0].pid
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             os.kill(pid, number)
         await stream.follow(NOBODY, FRAME, 1.1)
         assert following.processes[0].pid == pid
 
     follow(story)
+
+
+@contextlib.contextmanager
+def child(folder: Path, monkeypatch: pytest.MonkeyPatch, before: str) -> Iterator[None]:
+    """Processes that run `before` before they are what they are."""
+    script = folder / "python"
+    script.write_text(
+        f"#!{sys.executable}\n{before}\nimport sys, runpy; del sys.argv[:3]; sys.argv.insert(0, 'child')\n"
+        "runpy.run_module('service.following.child', run_name='__main__', alter_sys=False)\n"
+    )
+    script.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(script))
+        yield
+
+
+def test_a_process_may_take_longer_to_start_than_for_a_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(following: Following, stream: FollowedStream) -> None:
+        with child(tmp_path, monkeypatch, "import time; time.sleep(1.5)"):
+            await stream.follow(NOBODY, FRAME, 1.0)
+        pid = following.processes[0].pid
+        await stream.follow(NOBODY, FRAME, 1.1)
+        assert following.processes[0].pid == pid
+
+    follow(story, hang_after=0.5)
+
+
+def test_one_that_does_not_start_is_given_up_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_module, "_START_S", 0.5)
+
+    async def story(following: Following, stream: FollowedStream) -> None:
+        with child(tmp_path, monkeypatch, "import time; time.sleep(600)"), pytest.raises(ProcessEndedError):
+            await stream.follow(NOBODY, FRAME, 1.0)
+        assert following.processes == []
+
+    follow(story)
+
+
+def test_processes_that_never_start_are_not_started_again_and_again_and_readiness_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    started = tmp_path / "started"
+
+    async def story(following: Following, stream: FollowedStream) -> None:
+        descriptors = open_files()
+        with child(tmp_path, monkeypatch, f"open({str(started)!r}, 'a').write('x'); raise SystemExit(1)"):
+            for _ in range(1000):
+                with pytest.raises(ProcessEndedError):
+                    await stream.follow(NOBODY, FRAME, 1.0)
+            assert len(started.read_text()) == 2, "at once, and once more"
+            await asyncio.sleep(0.6)
+            problems = [following.problem]
+            with pytest.raises(ProcessEndedError):
+                await stream.follow(NOBODY, FRAME, 1.0)
+            problems.append(following.problem)
+            assert problems == ["", "3 processes that follow streams have ended at their start"]
+        await until(lambda: open_files() == descriptors)
+        await asyncio.sleep(1.1)
+        await following.revive()  # no stream asks for one, as balancers send none here
+        await until(lambda: not following.problem)
+        await stream.follow(NOBODY, FRAME, 1.0)
+
+    follow(story)
+    assert "is started in 1.0 s at the earliest" in caplog.text
+
+
+def test_where_the_system_gives_no_descriptors_nothing_leaks_and_the_next_frame_finds_some() -> None:
+    async def story(following: Following, stream: FollowedStream) -> None:
+        before, failed = open_files(), 0
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        for room in range(20):  # for the memory, for one end of the socket, and so on
+            resource.setrlimit(resource.RLIMIT_NOFILE, (before + room, hard))
+            try:
+                await stream.follow(NOBODY, FRAME, 1.0)
+                break
+            except ProcessEndedError:
+                failed += 1
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            following._again_at = 0.0  # no pause
+            await until(lambda: open_files() == before)
+        assert failed > 2
+        await stream.follow(NOBODY, FRAME, 1.1)
+
+    follow(story)
+
+
+def test_descriptors_and_memory_stay_flat_over_failed_frames_and_dying_processes() -> None:
+    async def story() -> None:
+        async with followers() as following, following.stream(COCO_17, Hello()) as stream:
+            await stream.follow(NOBODY, FRAME, 1.0)
+            before, too_large = open_files(), np.zeros((2000, 2001, 3), np.uint8)
+            for _ in range(1000):
+                with pytest.raises(ValueError, match="does not fit"):
+                    await stream.follow(NOBODY, too_large, 2.0)
+                with pytest.raises(FollowingError, match="time runs forwards"):
+                    await stream.follow(NOBODY, FRAME, 0.5)
+            gc.collect()
+            assert open_files() == before
+            for n in range(5):
+                os.kill(following.processes[0].pid, signal.SIGKILL)
+                await stream.follow(NOBODY, FRAME, 3.0 + n)
+            await until(lambda: open_files() == before)
+
+    asyncio.run(story())
+
+
+def test_a_stream_whose_beginning_fails_takes_no_place_and_begins_anew_with_the_next_frame() -> None:
+    async def story(following: Following, stream: FollowedStream) -> None:
+        state, stream.state = stream.state, b"no state"
+        for _ in range(10):  # there is room for four
+            with pytest.raises(FollowingError):
+                await stream.follow(NOBODY, FRAME, 1.0)
+        stream.state = state
+        await stream.follow(NOBODY, FRAME, 1.0)
+        assert len(following.processes[0].free) == 3
+
+    follow(story)
+
+
+def test_frames_that_wait_behind_others_are_not_late() -> None:
+    """Each takes the process longer than nothing, and all together longer than one may."""
+    large = np.random.default_rng(1).integers(0, 256, (1000, 1300, 3)).astype(np.uint8)
+
+    async def story() -> None:
+        async with followers(hang_after=0.4) as following, contextlib.AsyncExitStack() as stack:
+            streams = [await stack.enter_async_context(following.stream(COCO_17, Hello(), None)) for _ in range(4)]
+            await streams[0].follow(NOBODY, FRAME, 0.0)
+            [process] = following.processes
+            os.kill(process.pid, signal.SIGSTOP)
+            asking = [asyncio.create_task(s.follow(people([(80, 120)]), large, 1.0)) for s in streams]
+            await asyncio.sleep(0.2)
+            os.kill(process.pid, signal.SIGCONT)
+            await asyncio.gather(*asking)
+            assert following.processes == [process]
+
+    asyncio.run(story())
+
+
+def test_a_frame_that_hangs_every_process_costs_the_other_streams_no_frame() -> None:
+    """Whatever the process works on is not tried a third time; what waits behind it is, as often as it takes."""
+
+    async def story() -> None:
+        async with (
+            followers(hang_after=0.5) as following,
+            following.stream(COCO_17, Hello()) as culprit,
+            following.stream(COCO_17, Hello()) as other,
+        ):
+            await culprit.follow(NOBODY, FRAME, 1.0)
+            await other.follow(NOBODY, FRAME, 1.0)
+
+            first = following.processes[0].pid
+            os.kill(first, signal.SIGSTOP)
+            hanging = asyncio.create_task(culprit.follow(NOBODY, FRAME, 1.1))
+            await asyncio.sleep(0)
+            waiting = asyncio.create_task(other.follow(NOBODY, FRAME, 1.1))
+            await asyncio.gather(hanging, waiting)
+            assert following.processes[0].pid != first
+
+    asyncio.run(story())
+
+
+_SERVER = """
+import asyncio, sys
+from engines.poses import Poses
+from engines.skeletons import COCO_17
+from service.streams.protocol import Hello
+from tests.following import followers
+from tests.service.following.test_pool import FRAME, NOBODY
+
+async def main():
+    async with followers() as following, following.stream(COCO_17, Hello()) as stream:
+        await stream.follow(NOBODY, FRAME, 1.0)
+        print(following.processes[0].pid, flush=True)
+        await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("stopped", [False, True], ids=["idle", "in the middle of a request"])
+def test_a_server_that_is_killed_leaves_no_process(stopped: bool) -> None:
+    with subprocess.Popen([sys.executable, "-c", _SERVER], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        pid = int(server.stdout.readline())
+        assert runs(pid)
+        if stopped:
+            os.kill(pid, signal.SIGSTOP)  # it reads no socket now
+        server.kill()
+    wait_for(lambda: not runs(pid))

@@ -37,3 +37,9 @@ def test_a_resumed_stream_goes_on_after_its_last_frame() -> None:
     clock = FrameClock(last=200.0)
     assert clock.place(None, 199.9) == 200.0
     assert clock.place(3.0, 200.5) == pytest.approx(200.5)
+
+
+def test_absurd_timestamps_leave_time_as_it_is() -> None:
+    clock = FrameClock()
+    stamps = (1e305, 1e305, -1e305, 0.0, 1e300, 5e-324)
+    assert [clock.place(stamp, 1e9 + n) for n, stamp in enumerate(stamps)] == [1e9 + n for n in range(6)]

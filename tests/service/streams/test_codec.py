@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,33 +17,12 @@ from hypothesis import strategies as st
 
 from service.streams.codec import StateError, pack, unpack
 from service.streams.memory import Memory
+from service.streams.tokens import MOST_IDS
 from service.tracking import TrackerState, TrackState
-from service.tracking.smoothing import Filtered, SmoothingState
+from service.tracking.config import TrackerConfig
+from service.tracking.smoothing import Filtered
 from service.tracking.zones import Presence, Visit, ZonesState
-
-NOBODY = ZonesState()
-SOMEBODY = ZonesState(
-    (
-        Presence(1, 1e9 + 0.1, (Visit(1e9, dwelt=True), None), ((0.25, 0.5),)),
-        Presence(7, 1e9 + 0.2, (None, Visit(1e9 + 0.2)), (None,)),
-    )
-)
-
-
-def smoothing(people: int) -> SmoothingState:
-    rng = np.random.default_rng(people)
-    raw, value, speed = (rng.normal(500, 200, (people, 17, 2)) for _ in range(3))
-    times = rng.choice([1e9 + 0.1, -math.inf], (people, 17))  # of keypoints that were never seen
-    return SmoothingState(np.arange(1, people + 1), Filtered(raw, value, speed, times))
-
-
-def memory(people: int = 3, history: int = 3, keypoints: int = 17, zones: ZonesState = NOBODY) -> Memory:
-    rng = np.random.default_rng(people)
-    tracks = TrackState.zeros(people, history, keypoints)
-    for field in dataclasses.fields(tracks):
-        column = getattr(tracks, field.name)
-        column[...] = rng.normal(500, 200, column.shape).astype(column.dtype)
-    return Memory(TrackerState("coco-17", 42, 1e9 + 0.123456, 1280, 720, tracks), zones, "places")
+from tests.memories import NOBODY, NOW, SOMEBODY, memory, packed, put_together, smoothing, take_apart, with_columns
 
 
 @pytest.mark.parametrize("people", [0, 1, 20])
@@ -104,9 +85,9 @@ def test_foreign_bytes_are_told_apart(data: bytes) -> None:
         unpack(data)
 
 
-@pytest.mark.parametrize("state", [None, smoothing(1)])
-def test_damage_anywhere_is_noticed(state: SmoothingState | None) -> None:
-    good = pack(replace(memory(1), smoothing=state))
+@pytest.mark.parametrize("smoothed", [False, True])
+def test_damage_anywhere_is_noticed(smoothed: bool) -> None:
+    good = pack(replace(memory(1), smoothing=smoothing(1) if smoothed else None))
     for at in range(len(good)):
         with pytest.raises(StateError):
             unpack(good[:at] + bytes([good[at] ^ 0x40]) + good[at + 1 :])
@@ -130,9 +111,120 @@ def test_a_right_checksum_makes_no_wrong_content_right(body: bytes) -> None:
 
 
 def test_a_state_that_boasts_takes_no_memory() -> None:
-    import ormsgpack
-
-    about = ormsgpack.packb((("coco-17", 1, 0.0, 1, 1), (10_000, 10_000, 10_000), "", []))
-    data = pack(memory(0))[:5] + zlib.crc32(about).to_bytes(4, "big") + len(about).to_bytes(4, "big") + about
+    about: object = (("coco-17", 1, 0.0, 1, 1), (256, 100, 17), "", [])
     with pytest.raises(StateError, match="buffer"):
-        unpack(data)
+        unpack(put_together(1, about, b""))
+
+
+TRACKER, SHAPE, PLACES, PRESENT = range(4)
+SKELETON, NEXT_ID, TIMESTAMP, WIDTH, HEIGHT = range(5)
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [
+        *((SKELETON, value) for value in (None, "", "nobody-17", "mpii-16", "x" * 10_000, 17, b"coco-17")),
+        *((NEXT_ID, value) for value in (None, "x", 0, -5, 3, MOST_IDS + 1, 2**40, 2**64 - 1, 1.0, True)),
+        *((TIMESTAMP, value) for value in (None, "x", math.nan, math.inf, -math.inf, 1e300, -1e300, 0.0, [1.0])),
+        *((WIDTH, value) for value in (None, "x", -1, 2**62, 1.5, math.inf, True)),
+        *((HEIGHT, value) for value in (None, -1, 2**62)),
+    ],
+)
+def test_numbers_and_names_that_no_tracker_has_are_refused(at: int, value: object) -> None:
+    version, about, arrays = take_apart(packed())
+    tracker = about[TRACKER]
+    assert isinstance(tracker, list)
+    tracker[at] = value
+    with pytest.raises(StateError) as refusal:
+        unpack(put_together(version, about, arrays))
+    assert len(str(refusal.value)) < 200
+
+
+@pytest.mark.parametrize(
+    "shape", [None, 3, [], [3, 3], [-1, 3, 17], [3, 0, 17], [3, 3, 16], [257, 3, 17], [3, 3, 17, 1], [3.0, 3, 17]]
+)
+def test_shapes_that_no_tracker_has_are_refused(shape: object) -> None:
+    version, about, arrays = take_apart(packed())
+    about[SHAPE] = shape
+    with pytest.raises(StateError):
+        unpack(put_together(version, about, arrays))
+
+
+@pytest.mark.parametrize(
+    "about", [None, 1, [], {}, "PWTS", [[]] * 4, [["coco-17", 1, 0.0, 1, 1], [0, 3, 17], "", [], 0], [0] * 1000]
+)
+def test_an_array_of_another_form_is_refused(about: object) -> None:
+    for version in (1, 2):
+        with pytest.raises(StateError):
+            unpack(put_together(version, about, b""))
+
+
+@pytest.mark.parametrize(
+    "present",
+    [
+        None,
+        "abcd",
+        [1],
+        [[1, NOW, [], []], [1, NOW, [], []]],
+        [[42, NOW, [], []]],
+        [[0, NOW, [], []]],
+        [[1, NOW + 1, [], []]],
+        [[1, math.nan, [], []]],
+        [[1, NOW, [[1]], []]],
+        [[1, NOW, [[1.0, False, 3]], []]],
+        [[1, NOW, [[NOW + 1, False]], []]],
+        [[1, NOW, [[1.0, 1]], []]],
+        [[1, NOW, [], [[0.5]]]],
+        [[1, NOW, [], [[0.5, math.inf]]]],
+        [[1, NOW, [], []], [2, NOW, [None], []]],
+        [[1 + n, NOW, [], []] for n in range(10_001)],
+    ],
+)
+def test_people_in_zones_who_cannot_be_are_refused(present: object) -> None:
+    version, about, arrays = take_apart(packed())
+    about[PRESENT] = present
+    with pytest.raises(StateError):
+        unpack(put_together(version, about, arrays))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e30, -1e30])
+@pytest.mark.parametrize(
+    "name", [field.name for field in dataclasses.fields(TrackState) if field.name != "ids"], ids=str
+)
+def test_values_that_no_tracker_has_are_refused(name: str, bad: float) -> None:
+    with pytest.raises(StateError, match="out of"):
+        unpack(pack(with_columns(memory(), **{name: bad})))
+
+
+@pytest.mark.parametrize("ids", [[1, 2, 2], [1, 2, 0], [1, 2, -2], [1, 2, 42], [1, 2, 2**62]])
+def test_ids_that_nobody_can_have_are_refused(ids: list[int]) -> None:
+    with pytest.raises(StateError, match="id"):
+        unpack(pack(with_columns(memory(), ids=ids)))
+
+
+def test_several_people_may_be_unconfirmed() -> None:
+    assert unpack(pack(with_columns(memory(), ids=[-1, 5, -1]))).tracker.tracks.ids.tolist() == [-1, 5, -1]
+
+
+@pytest.mark.parametrize("column", [field.name for field in dataclasses.fields(Filtered)])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 1e30])
+def test_smoothing_that_cannot_be_is_refused(column: str, bad: float) -> None:
+    state = smoothing(2)
+    getattr(state.points, column)[1, 3] = bad
+    with pytest.raises(StateError):
+        unpack(pack(replace(memory(), smoothing=state)))
+
+
+@pytest.mark.parametrize("change", [lambda m: replace(m, zones=SOMEBODY), lambda m: replace(m, smoothing=smoothing(1))])
+def test_before_the_first_frame_there_is_nobody(change: Callable[[Memory], Memory]) -> None:
+    state = TrackerState("coco-17", 42, math.nan, 0, 0, TrackState.zeros(0, 3, 17))
+    with pytest.raises(StateError, match="no frame"):
+        unpack(pack(change(Memory(state, NOBODY))))
+
+
+def test_as_many_people_as_a_tracker_remembers_are_read() -> None:
+    most = TrackerConfig().max_tracks
+    visits: tuple[Any, ...] = (Visit(NOW), None)
+    everybody = ZonesState(tuple(Presence(1 + n, NOW, visits, (None,)) for n in range(most)))
+    full = replace(memory(most, zones=everybody), smoothing=smoothing(most))
+    assert len(unpack(pack(full)).tracker.tracks) == most

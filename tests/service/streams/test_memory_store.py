@@ -41,6 +41,17 @@ def test_an_older_state_does_not_replace_a_newer_one() -> None:
     assert claim(store, "a") == b"new"
 
 
+def test_a_state_gets_older_while_it_is_kept() -> None:
+    clock = Clock()
+    store = MemoryStore(clock=clock)
+    store.keep("a", Kept(1, 0, b"x", age=2.0), 30)
+    clock.now = 3.5
+    assert [kept.age for _, kept, _ in store] == [5.5]
+    kept = asyncio.run(store.claim("a", 30))
+    assert kept is not None
+    assert kept.age == 5.5
+
+
 def test_a_state_expires_and_is_reaped() -> None:
     clock = Clock()
     store = MemoryStore(clock=clock)

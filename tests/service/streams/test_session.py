@@ -59,9 +59,11 @@ class Outcomes:
 
     def __init__(self, outcomes: Sequence[Seen | Exception]) -> None:
         self.state, self.next_id = b"", 1
+        self.times: list[float] = []
         self._outcomes = iter(outcomes)
 
-    async def see(self, *_: object) -> Seen:
+    async def see(self, _picture: bytes, taken: float, _deadline: float) -> Seen:
+        self.times.append(taken)
         outcome = next(self._outcomes)
         if isinstance(outcome, Exception):
             raise outcome
@@ -131,3 +133,38 @@ def test_results_carry_the_token_of_the_second() -> None:
     _, sent = live([NOBODY] * 3)
     assert {message["token"] for message in sent} == {"token 0"}
     assert [message["frame"] for message in sent] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("skew", [-20.0, 0.0, 20.0, 1e8])
+def test_a_resumed_session_keeps_its_own_time_whatever_the_clock_says(skew: float) -> None:
+    """Four seconds ago, somewhere else, its last frame was taken at 1e9."""
+    sight = Outcomes([NOBODY] * 3)
+    ages: list[float] = []
+
+    async def story() -> None:
+        session = Session(
+            Wire(3), Hello(window=0), "json", sight, Terms(frame=1.0, idle=0.2),  # type: ignore[arg-type]
+            Turns(time.monotonic), token=lambda *_: "", describe=describe, observer=Observer(), last=1e9, gap=4.0,
+            wall=lambda: 1e9 + 4 + skew,
+        )  # fmt: skip
+        ages.append(session.age)
+        with pytest.raises(StreamError):
+            await session.run({})
+        ages.append(session.age)
+
+    asyncio.run(story())
+    assert sight.times == sorted(sight.times)
+    assert 1e9 + 4 <= sight.times[0] <= sight.times[-1] < 1e9 + 5
+    assert 4 <= ages[0] < 5
+    assert 0.2 <= ages[1] < 1  # since its own last frame
+
+
+def test_a_new_session_has_the_time_of_the_clock_and_no_age() -> None:
+    async def story() -> None:
+        session = Session(
+            Wire(0), Hello(), "json", Outcomes([]), Terms(frame=1.0, idle=0.2),  # type: ignore[arg-type]
+            Turns(time.monotonic), token=lambda *_: "", describe=describe, observer=Observer(),
+        )  # fmt: skip
+        assert session.age == 0
+
+    asyncio.run(story())

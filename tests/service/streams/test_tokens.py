@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.streams.tokens import Claim, TokenError, Tokens, new_session
+from service.streams.tokens import MOST_IDS, Claim, TokenError, Tokens, new_session
 
 
 class Clock:
@@ -63,6 +63,24 @@ def test_a_token_ages() -> None:
     clock.now += 1
     with pytest.raises(TokenError, match="older than 30 s"):
         tokens.read(token)
+
+
+def test_a_token_of_a_server_whose_clock_is_ahead_is_good_within_the_same_time() -> None:
+    ahead, here = Clock(), Clock()
+    claim = Claim(new_session(), 1)
+    for seconds in (1, 20, 30):
+        ahead.now = here.now + seconds
+        token = Tokens("secret", 30, ahead).make(claim)
+        assert Tokens("secret", 30, here).read(token) == claim
+    ahead.now = here.now + 31
+    token = Tokens("secret", 30, ahead).make(claim)
+    with pytest.raises(TokenError, match="31 s in the future"):
+        Tokens("secret", 30, here).read(token)
+
+
+def test_ids_beyond_those_that_a_token_can_name_are_no_failure() -> None:
+    tokens = Tokens("secret", 30)
+    assert tokens.read(tokens.make(Claim(new_session(), 1, 2**40))).next_id == MOST_IDS
 
 
 @pytest.mark.parametrize("token", ["", "x", "xxxx.yyyy.zzzz", "\udce4", "é" * 50])

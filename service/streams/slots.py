@@ -1,0 +1,145 @@
+"""Slots: how many streams may be open, how many of them one client may have, and which connection has a session."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from service.quota import Lease, Quota, QuotaExceededError
+from service.streams.closing import CloseCode, StreamError
+from service.streams.session import Session
+
+TAKEN_OVER = "another connection has taken this session over"
+_END_S = 5.0
+"""How long an older connection of a session may take to end."""
+
+
+@dataclass(slots=True, eq=False)
+class _Shared:
+    """What the connections of one session share. connections: the oldest first; only the newest may go on."""
+
+    lease: Lease
+    connections: list[Slot] = field(default_factory=list)
+
+
+class Slot:
+    """A connection's hold of a slot. session: the id of its session."""
+
+    def __init__(self, session: str, shared: _Shared) -> None:
+        self.session = session
+        self.ended = asyncio.Event()
+        self._shared = shared
+        self._open: Session | None = None
+
+    @property
+    def replaced(self) -> bool:
+        """Whether a newer connection has resumed the session."""
+        return self._shared.connections[-1] is not self
+
+    @property
+    def opened(self) -> bool:
+        """Whether the stream has begun."""
+        return self._open is not None
+
+    def open(self, session: Session) -> None:
+        """Begin the stream. It is ended when another connection resumes the session."""
+        self._open = session
+
+    def end(self) -> None:
+        """End the stream, as it is replaced."""
+        if self._open is not None:
+            self._open.end(CloseCode.REPLACED, TAKEN_OVER)
+
+    async def alone(self) -> None:
+        """Return once older connections of the session have ended.
+
+        Raises StreamError where a newer one resumes it, or an older one does not end.
+        """
+        try:
+            async with asyncio.timeout(_END_S):
+                for older in self._shared.connections[: self._shared.connections.index(self)]:
+                    await older.ended.wait()
+        except TimeoutError as error:
+            reason = f"the session's earlier connection has not ended within {_END_S:g} s"
+            raise StreamError(CloseCode.TRY_LATER, reason) from error
+        self.check()
+
+    def check(self) -> None:
+        """Raise StreamError if a newer connection has resumed the session."""
+        if self.replaced:
+            raise StreamError(CloseCode.REPLACED, TAKEN_OVER)
+
+
+class Slots:
+    """At most `most` streams, and for each client (address or API key) at most `share` of them, in 0..1.
+
+    All connections that resume the same session count as one stream: the newest takes the slot of the one before it,
+    which ends. It belongs to one event loop.
+    """
+
+    def __init__(self, most: int, share: float) -> None:
+        self._streams = Quota("streams", most, share)
+        self._greetings = Quota("connections without a hello", most, share)
+        self._sessions: dict[str, _Shared] = {}
+
+    @property
+    def held(self) -> int:
+        """How many streams are open or begin."""
+        return self._streams.held
+
+    @contextmanager
+    def greeting(self, client: str) -> Iterator[None]:
+        """Count a connection that has not said hello. Raises StreamError where too many have not."""
+        try:
+            lease = self._greetings.take(client)
+        except QuotaExceededError as error:
+            if error.reason == "full":
+                reason = f"{self._greetings.held} connections have not said hello yet"
+            else:
+                reason = f"{self._greetings.held_by(client)} connections of this client have not said hello yet"
+            raise StreamError(CloseCode.TRY_LATER, reason) from error
+        with lease:
+            yield
+
+    @contextmanager
+    def take(self, client: str, session: str) -> Iterator[Slot]:
+        """Hold a slot for a stream of `session` as long as the context lasts.
+
+        Where another connection has the session, its slot passes to this one and its stream is ended; await
+        `Slot.alone` before going on. Raises StreamError where there is no slot, for all or for this client.
+        """
+        shared = self._sessions.get(session)
+        try:
+            if shared is None:
+                shared = self._sessions[session] = _Shared(self._streams.take(client))
+            else:
+                shared.lease = shared.lease.pass_to(client)
+        except QuotaExceededError as error:
+            raise StreamError(CloseCode.TRY_LATER, self._refusal(client, error.reason)) from error
+        if shared.connections:
+            shared.connections[-1].end()
+        slot = Slot(session, shared)
+        shared.connections.append(slot)
+        try:
+            yield slot
+        finally:
+            shared.connections.remove(slot)
+            slot.ended.set()
+            if not shared.connections:
+                del self._sessions[slot.session]
+                shared.lease.release()
+
+    def rename(self, slot: Slot, session: str) -> None:
+        """Give a slot to another session, which is new. The slot must be the only one of its session."""
+        self._sessions[session] = self._sessions.pop(slot.session)
+        slot.session = session
+
+    def _refusal(self, client: str, reason: str) -> str:
+        if reason == "full":
+            return f"{self._streams.held} streams are open, as many as this server takes"
+        return (
+            f"{self._streams.held_by(client)} streams of this client (address or API key) are open, "
+            "as many as one client may have"
+        )

@@ -1,0 +1,125 @@
+"""Background tasks that somebody watches: their end is noticed, logged and counted, and they are started again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+_PAUSES_S = (0.1, 10.0)
+"""Before a task that has ended is started again: at first, and at most. Doubled each time that it ends soon again."""
+_LASTING_S = 60.0
+"""A task that ran so long before it ended is started again as if it were the first time."""
+
+
+class Supervisor:
+    """Owns the background tasks of one event loop.
+
+    ended: called with a task's name each time that one ended on its own, after it was logged. What it raises is logged.
+    """
+
+    def __init__(self, ended: Callable[[str], None] = lambda _: None) -> None:
+        self._ended = ended
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def keep(
+        self, name: str, work: Callable[[], Coroutine[Any, Any, None]], longest_pause: float = _PAUSES_S[1]
+    ) -> asyncio.Task[None]:
+        """Run `work` for ever: whenever it returns or raises, it is called again after a pause. Cancel to end it."""
+        return self._begin(name, self._for_ever(name, work, longest_pause))
+
+    def once(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `work` in the background. What it raises is logged and counted."""
+        return self._begin(name, self._watched(name, work))
+
+    async def close(self) -> None:
+        """Cancel all tasks and wait until they have ended."""
+        while self._tasks:  # one that ends may begin another
+            tasks = list(self._tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def wait(self) -> None:
+        """Wait until all tasks have ended."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _begin(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=f"posewire-{name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _for_ever(self, name: str, work: Callable[[], Coroutine[Any, Any, None]], longest: float) -> None:
+        loop, pause = asyncio.get_running_loop(), _PAUSES_S[0]
+        while True:
+            began = loop.time()
+            try:
+                await work()
+            except Exception as error:  # noqa: BLE001
+                self._report(name, error)
+            else:
+                self._report(name, None)
+            if loop.time() - began >= _LASTING_S:
+                pause = _PAUSES_S[0]
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, longest)
+
+    async def _watched(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001
+            self._report(name, error)
+
+    def _report(self, name: str, error: Exception | None) -> None:
+        log.error("the background task %s has ended%s", name, " with an error" if error else "", exc_info=error)
+        try:
+            self._ended(name)
+        except Exception:
+            log.exception("the end of the background task %s could not be counted", name)
+
+
+async def attempt(name: str, seconds: float, work: Callable[[], object] | Awaitable[object]) -> None:
+    """Do one step of ending something. What it raises is logged, and so is that it takes longer than so many seconds.
+
+    work: an awaitable, which is cancelled then; or a function that blocks. That runs on a thread of its own, which
+    keeps nothing from ending: a network that hangs must not hold up the others, or the end of the process.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            await (_on_thread(name, work) if callable(work) else work)
+    except TimeoutError:
+        log.error("%s has not ended within %g s and is left behind", name, seconds)
+    except Exception:
+        log.exception("%s failed", name)
+
+
+async def _on_thread(name: str, work: Callable[[], object]) -> None:
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def finish(error: Exception | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        error: Exception | None = None
+        try:
+            work()
+        except Exception as raised:  # noqa: BLE001 - it is raised where `done` is awaited
+            error = raised
+        with suppress(RuntimeError):  # the event loop is closed
+            loop.call_soon_threadsafe(finish, error)
+
+    threading.Thread(target=run, name=f"posewire-{name}", daemon=True).start()
+    await done

@@ -1,0 +1,49 @@
+"""The first message of a stream, where it is not what it should be."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.api.hello import HelloMessage
+from service.streams.closing import CloseCode, StreamError
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("", "hello: Invalid JSON: EOF"),
+        ("null", "hello: Input should be an object"),
+        ("[" * 64_000, "hello: Invalid JSON: recursion limit exceeded"),
+        ('{"zones":' + "[" * 60_000, "hello: Invalid JSON: recursion limit exceeded"),
+        ('{"window": ' + "9" * 60_000 + "}", "hello: Invalid JSON: number out of range"),
+        ('{"window": 1e3}', "window: "),
+        ('{"min_score": NaN}', "min_score: Input should be a finite number"),
+        ('{"min_score": 1e400}', "min_score: Input should be a finite number"),
+        (
+            '{"lines": [{"name": "a", "start": [0, Infinity], "end": [1, 1]}]}',
+            "lines.0.start.1: Input should be a finite",
+        ),
+        ('{"window": 1, "window": 2}', "window: is named twice"),
+        ('{"zones": [{"name": "a", "name": "b", "polygon": [[0, 0], [1, 0], [1, 1]]}]}', "name: is named twice"),
+        ('{"model": "\\ud800"}', "hello: Invalid JSON: unexpected end of hex escape"),
+        ('{"model": "\ud800"}', "hello: Input should be a valid string"),
+        ('{"model": "' + "x" * 60_000 + '"}', "model: String should have at most 200 characters"),
+        ('{"' + "x" * 60_000 + '": 1}', "x" * 50 + ": "),
+        (" " * 64_001, "the hello has more than 64,000 characters"),
+    ],
+    ids=range(16),
+)
+def test_what_is_wrong_is_said_in_the_close_reason(message: str, reason: str) -> None:
+    with pytest.raises(StreamError) as refusal:
+        HelloMessage.read(message)
+    assert refusal.value.code is CloseCode.BAD_HELLO
+    assert refusal.value.reason.startswith(reason)
+    assert len(refusal.value.reason.encode()) <= 123
+    assert len(str(refusal.value)) < 200
+
+
+def test_an_api_key_is_in_no_reason() -> None:
+    with pytest.raises(StreamError) as refusal:
+        HelloMessage.read('{"key": "the key", "resume": "' + "x" * 300 + '"}')
+    assert refusal.value.reason.startswith("resume: ")
+    assert "the key" not in repr(HelloMessage.read('{"key": "the key"}'))

@@ -1,0 +1,102 @@
+"""Attacks beside good clients: python -m tests.benchmarks attacks [--seconds N] [--only NAME,...] [--way direct]
+
+A server of the default model with default settings, two cores and 2 GiB of memory, once directly and once as two
+replicas behind docker/haproxy.cfg. Each attack comes from one address, while other addresses ask for stills, have
+streams and probe /livez. `--json FILE` keeps each measurement as soon as it is there; what is in the file already is
+not measured again, so a run that was interrupted goes on. Exits with 1 where a promise is broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import httpx
+
+from tests.benchmarks.attacks.deployments import Deployment, Way, deployed
+from tests.benchmarks.attacks.good import GoodClients
+from tests.benchmarks.attacks.listing import ATTACKS
+from tests.benchmarks.attacks.measure import Bench
+from tests.benchmarks.attacks.probes import Probes
+from tests.benchmarks.attacks.verdict import PROMISES, markdown, missed
+from tests.benchmarks.report import Row, machine
+from tests.deployment.programs import find
+from tests.pictures import astronaut, encoded
+
+_MODEL = "blazepose"
+"""The default of the images and of docker-compose.yml."""
+_WARM_S, _QUIET_S, _AFTER_S = 4.0, 16.0, 4.0
+
+
+def main() -> int:
+    """Measure what was asked for, and print one table."""
+    asked = _arguments()
+    rows: list[Row] = json.loads(asked.json.read_text())["rows"] if asked.json and asked.json.is_file() else []
+    wanted = [(way, name) for way in asked.way for name in asked.only]
+    rows = [row for row in rows if (row["way"], row["attack"]) in wanted]
+    done = {(row["way"], row["attack"]) for row in rows}
+    for way, group in itertools.groupby((pair for pair in wanted if pair not in done), key=lambda pair: pair[0]):
+        if way == "haproxy" and find("haproxy") is None:
+            print("behind HAProxy nothing is measured: apt-get install haproxy", file=sys.stderr)
+            continue
+        for row in _measure(way, [name for _, name in group], asked.seconds):
+            rows.append(row)
+            said = "; ".join(missed(row)) or "all holds"
+            print(f"{row['way']} {row['attack']}: {said}", file=sys.stderr, flush=True)
+            if asked.json:
+                asked.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n")
+    rows.sort(key=lambda row: wanted.index((row["way"], row["attack"])))
+    print(machine())
+    print(PROMISES + "\n")
+    print(markdown(rows))
+    return int(any(map(missed, rows)))
+
+
+def _measure(way: Way, names: Sequence[str], seconds: float) -> Iterator[Row]:
+    """The attacks one after the other on one deployment, or on a new one where an attack has broken it."""
+    waiting = list(names)
+    while waiting:
+        with deployed(way, "--model", _MODEL) as deployment:
+            if deployment.groups:
+                print(f"{way}: memory limited by {deployment.groups[0].kind}", file=sys.stderr, flush=True)
+            picture = encoded(astronaut(), quality=90)
+            clients = GoodClients(deployment.host, deployment.port, picture, _people(deployment, picture))
+            with clients.running(), Probes(deployment.doors) as probes:
+                bench = Bench(deployment, clients, probes)
+                bench.rest(_WARM_S)
+                bench.quiet = bench.rest(_QUIET_S)
+                sound = True
+                while waiting and sound:
+                    row = bench.attack(waiting.pop(0), seconds, _AFTER_S)
+                    yield row
+                    sound = not any("after" in promise or "ended" in promise for promise in missed(row))
+
+
+def _people(deployment: Deployment, picture: bytes) -> int:
+    """How many people there are in the picture, as the server sees it while nobody else asks."""
+    answer = httpx.post(f"http://{deployment.host}:{deployment.port}/pose", content=picture, timeout=60)
+    return len(answer.raise_for_status().json()["people"])
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60.0, metavar="N", help="how long each attack lasts; 60")
+    parser.add_argument("--only", type=_names, default=list(ATTACKS), metavar="NAME,...", help=", ".join(ATTACKS))
+    parser.add_argument("--way", type=lambda way: [way], default=["direct", "haproxy"], help="direct or haproxy; both")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures there, and go on from them")
+    return parser.parse_args()
+
+
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    if strange := [name for name in names if name not in ATTACKS]:
+        raise argparse.ArgumentTypeError(f"there is no attack {', '.join(strange)}; there are {', '.join(ATTACKS)}")
+    return names
+
+
+if __name__ == "__main__":
+    sys.exit(main())

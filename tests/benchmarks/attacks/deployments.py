@@ -1,0 +1,134 @@
+"""What is attacked: one server directly, or two replicas behind HAProxy, each with two cores and 2 GiB of memory."""
+
+from __future__ import annotations
+
+import csv
+import os
+import resource
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tests.benchmarks.cgroups import MemoryGroup, memory_group
+from tests.deployment.fleet import Fleet
+from tests.deployment.programs import find
+from tests.redis_servers import RedisProcess
+from tests.servers import ServerProcess
+
+Way = Literal["direct", "haproxy"]
+
+LIMIT = 2 << 30
+"""Bytes of memory of each replica."""
+_CORES = 2
+_OPEN_FILES = 4096
+"""Small enough that an attacker's connections can use them all up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a deployment's processes hold at a moment, of all replicas together. memory: bytes."""
+
+    files: int
+    threads: int
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A running one. host, port: its front door. fleet: where HAProxy is in front."""
+
+    way: Way
+    host: str
+    port: int
+    replicas: Sequence[ServerProcess]
+    groups: Sequence[MemoryGroup]
+    fleet: Fleet | None = None
+
+    @property
+    def doors(self) -> list[tuple[str, int]]:
+        """Where probes go: the front door, and each replica where that is another."""
+        replicas = [(replica.host, replica.port) for replica in self.replicas]
+        return replicas if self.fleet is None else [(self.host, self.port), *replicas]
+
+    @property
+    def alive(self) -> bool:
+        """Whether all replicas run."""
+        return all(replica.process.poll() is None for replica in self.replicas)
+
+    def downs(self) -> int:
+        """How often HAProxy has marked a replica as down so far."""
+        if self.fleet is None:
+            return 0
+        # Its runtime socket answers even where an attacker has all connections.
+        text = self.fleet.balancer.command("show stat").removeprefix("# ")
+        rows = [row for row in csv.DictReader(text.splitlines()) if row["pxname"] in ("stills", "streams")]
+        return sum(int(row["chkdown"] or 0) for row in rows if row["svname"] != "BACKEND")
+
+    def kills(self) -> int:
+        """Processes that the OOM killer has ended so far."""
+        return sum(group.kills() for group in self.groups)
+
+    def usage(self) -> int:
+        """Bytes in use now by the replica that uses most."""
+        return max(group.usage() for group in self.groups)
+
+    def peak(self) -> int:
+        """Bytes at the most since `reset_peak`, of the replica that used most; 0 where the kernel does not say."""
+        return max(group.peak() for group in self.groups)
+
+    def reset_peak(self) -> None:
+        """Begin a new record of the peak."""
+        for group in self.groups:
+            group.reset()
+
+    def held(self) -> Held:
+        """What the processes of all replicas hold now."""
+        pids = [pid for group in self.groups for pid in group.pids()]
+        return Held(
+            files=sum(_count(pid, "fd") for pid in pids),
+            threads=sum(_count(pid, "task") for pid in pids),
+            memory=sum(group.usage() for group in self.groups),
+        )
+
+
+@contextmanager
+def deployed(
+    way: Way, *arguments: str, catalogue: Path | None = None, environment: Mapping[str, object] | None = None
+) -> Iterator[Deployment]:
+    """Start a deployment, and end it with the context. arguments, catalogue, environment: see `ServerProcess`."""
+    with ExitStack() as stack:
+        groups = [stack.enter_context(memory_group(LIMIT)) for _ in range(1 if way == "direct" else 2)]
+        prefixes = [[*group.prefix, *_prefix()] for group in groups]
+        if way == "direct":
+            server = ServerProcess(*arguments, catalogue=catalogue, environment=environment, prefix=prefixes[0])
+            stack.enter_context(server)
+            groups[0].attach(server.process.pid)
+            yield Deployment(way, server.host, server.port, [server], groups)
+            return
+        environment = {"proxies": "*", **(environment or {})}
+        if find("redis-server"):
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            environment["redis_url"] = stack.enter_context(RedisProcess(folder)).url
+        fleet = stack.enter_context(
+            Fleet(2, *arguments, catalogue=catalogue, environment=environment, prefixes=prefixes)
+        )
+        for group, replica in zip(groups, fleet.replicas, strict=True):
+            group.attach(replica.process.pid)
+        yield Deployment(way, "127.0.0.1", fleet.port, fleet.replicas, groups, fleet)
+
+
+def _prefix() -> list[str]:
+    """Two cores, and few open files. Where the machine has more cores, the clients use the others."""
+    files = min(_OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    limit = ["sh", "-c", f'ulimit -n {files} && exec "$0" "$@"']
+    cores = sorted(os.sched_getaffinity(0))
+    return limit if len(cores) <= _CORES else [*limit, "taskset", "-c", ",".join(map(str, cores[:_CORES]))]
+
+
+def _count(pid: int, what: str) -> int:
+    with suppress(OSError):  # it has just ended
+        return sum(1 for _ in Path(f"/proc/{pid}/{what}").iterdir())
+    return 0

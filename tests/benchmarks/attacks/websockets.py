@@ -1,0 +1,200 @@
+"""Websockets that flood: messages that cost the server more than the sender, and streams without end."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import secrets
+import socket
+import struct
+import threading
+from contextlib import suppress
+
+from tests.benchmarks.attacks.attacker import Attacker, Pace, close_code
+from tests.pictures import encoded, photo
+
+UPGRADE = (
+    b"GET /stream HTTP/1.1\r\nHost: posewire\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+_CONTINUED, _TEXT, _BINARY, _PING, _PONG = 0, 1, 2, 9, 10
+_RATE = 2e6
+"""Bytes a second of a flood, from all its connections together."""
+_HELLO = {"window": 0}
+
+
+def frame(opcode: int, data: bytes = b"", *, last: bool = True) -> bytes:
+    """A frame with a mask of zeros, which changes nothing."""
+    size, start = len(data), bytes([opcode | (0x80 if last else 0)])
+    if size < 126:
+        start += bytes([0x80 | size])
+    elif size < 2**16:
+        start += bytes([0x80 | 126]) + struct.pack(">H", size)
+    else:
+        start += bytes([0x80 | 127]) + struct.pack(">Q", size)
+    return start + bytes(4) + data
+
+
+def _open(attacker: Attacker, hello: object | None = None) -> tuple[socket.socket | None, str]:
+    """A websocket, and what came back to the hello, if there was one; None where it was refused."""
+    connection = attacker.connect()
+    if connection is None:
+        return None, ""
+    attacker.send(connection, UPGRADE)
+    data = attacker.receive(connection)
+    if b" 101 " in data[:20]:
+        if hello is None:
+            return connection, ""
+        attacker.send(connection, frame(_TEXT, json.dumps(hello).encode()))
+        told = data.partition(b"\r\n\r\n")[2] + attacker.receive(connection)
+        if told and told[0] & 0x0F == _TEXT:
+            return connection, told[told.find(b"{") :].decode("utf-8", "replace")
+        data = told
+    _count_end(attacker, data)
+    connection.close()
+    attacker.pause(0.1)
+    return None, ""
+
+
+def _count_end(attacker: Attacker, data: bytes) -> None:
+    """Count what ended a connection: an HTTP status or the code of a close frame."""
+    status = re.match(rb"HTTP/1\.1 (\d{3})", data)
+    attacker.outcomes[status[1].decode() if status else close_code(data) or "closed without a code"] += 1
+
+
+def _flood(attacker: Attacker, chunk: bytes, *, hello: bool = True, first: bytes = b"", count: int = 2) -> None:
+    """Send a chunk of frames over and over, reading what comes back. first: sent once on each connection."""
+    attacker.begin()
+    pace = [Pace(attacker, _RATE / count) for _ in range(count)]
+    numbers = itertools.cycle(range(count))
+
+    def run() -> None:
+        connection, _ = _open(attacker, _HELLO if hello else None)
+        if connection is None:
+            return
+        number = next(numbers)
+        told = b""
+        with connection:
+            if first and not attacker.send(connection, first):
+                return
+            while attacker.running:
+                pace[number].wait(len(chunk))
+                if not attacker.send(connection, chunk):
+                    break
+                told = _drain(connection) or told
+            if attacker.running:
+                _count_end(attacker, _drain(connection) or told)
+
+    attacker.together(count, run, pause=0.2)
+
+
+def _drain(connection: socket.socket) -> bytes:
+    """Read what is there, without waiting. Returns the last of it."""
+    data = b""
+    connection.setblocking(False)
+    with suppress(OSError):
+        while more := connection.recv(1 << 20):
+            data = more
+    return data
+
+
+def one_byte_messages(attacker: Attacker) -> None:
+    """Binary messages of one byte."""
+    _flood(attacker, frame(_BINARY, b"x") * 3000)
+
+
+def empty_messages(attacker: Attacker) -> None:
+    """Binary messages of no byte."""
+    _flood(attacker, frame(_BINARY) * 3000)
+
+
+def acknowledgements(attacker: Attacker) -> None:
+    """Acknowledgements of the first frame again and again."""
+    _flood(attacker, frame(_TEXT, b'{"ack":0}') * 2000, first=frame(_BINARY, encoded(photo(64, 48))))
+
+
+def pings(attacker: Attacker) -> None:
+    """Empty pings, each of which wants a pong."""
+    _flood(attacker, frame(_PING) * 3000)
+
+
+def pongs(attacker: Attacker) -> None:
+    """Pongs that nobody asked for."""
+    _flood(attacker, frame(_PONG, b"x") * 3000)
+
+
+def empty_fragments(attacker: Attacker) -> None:
+    """Messages of very many empty fragments."""
+    _flood(attacker, frame(_BINARY, last=False) + frame(_CONTINUED, last=False) * 900 + frame(_CONTINUED))
+
+
+def small_fragments(attacker: Attacker) -> None:
+    """Messages of many fragments of ten bytes."""
+    part = frame(_CONTINUED, b"0123456789", last=False)
+    _flood(attacker, frame(_BINARY, b"\xff\xd8", last=False) + part * 900 + frame(_CONTINUED))
+
+
+def unhelloed_pings(attacker: Attacker) -> None:
+    """Pings on connections that have not said hello."""
+    _flood(attacker, frame(_PING) * 3000, hello=False)
+
+
+def broken_frames(attacker: Attacker) -> None:
+    """Pictures of 40 kB that begin as a JPEG does and are none."""
+    _flood(attacker, frame(_BINARY, b"\xff\xd8\xff\xe0" + b"\xff" * 40_000) * 5)
+
+
+def large_frames(attacker: Attacker) -> None:
+    """Messages just below the largest that is allowed."""
+    _flood(attacker, frame(_BINARY, b"\xff\xd8" + bytes(7_900_000)))
+
+
+def unhelloed_streams(attacker: Attacker) -> None:
+    """300 websockets that never say hello."""
+    attacker.begin()
+    attacker.hold(itertools.repeat(UPGRADE, 300))
+
+
+def many_streams(attacker: Attacker) -> None:
+    """300 streams that say hello and show one little picture every 5 s."""
+    picture = frame(_BINARY, encoded(photo(64, 48)))
+    attacker.begin()
+    attacker.hold(itertools.repeat(UPGRADE, 300), drip=picture, every=5.0, greeting=frame(_TEXT, b'{"window":0}'))
+
+
+def frames_at_full_speed(attacker: Attacker) -> None:
+    """16 streams that send good pictures as fast as they can."""
+    _flood(attacker, frame(_BINARY, encoded(photo(320, 240))), count=16)
+
+
+def garbage_tokens(attacker: Attacker) -> None:
+    """Streams that want to resume what never was, each with another token."""
+    attacker.begin()
+    lengths = itertools.cycle((1, 16, 64, 200, 1000, 4000))
+
+    def come_back() -> None:
+        connection, _ = _open(attacker, {"resume": secrets.token_urlsafe(next(lengths))})
+        if connection is not None:
+            connection.close()
+
+    attacker.together(4, come_back, pause=0.02)
+
+
+def resume_floods(attacker: Attacker) -> None:
+    """One session that is resumed over and over, by 16 connections at once."""
+    token, lock = "", threading.Lock()
+    attacker.begin()
+
+    def come_back() -> None:
+        nonlocal token
+        with lock:
+            mine = token
+        connection, told = _open(attacker, {"resume": mine} if mine else {})
+        if connection is not None:
+            with lock:
+                token = (re.findall(r'"token":"([^"]+)"', told) or [token])[0]
+            attacker.pause(0.2)
+            connection.close()
+
+    attacker.together(16, come_back, pause=0.1)

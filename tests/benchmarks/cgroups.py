@@ -1,0 +1,208 @@
+"""Memory limits of server processes: a control group where one can be made, else their resident memory watched."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import IO, Protocol, Self
+
+_ROOT = Path("/sys/fs/cgroup")
+_NUMBERS = count(1)
+
+
+class MemoryGroup(Protocol):
+    """A set of processes whose memory is limited and measured. A context manager, which removes it at its end."""
+
+    kind: str
+    """How it is limited, in words."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    @property
+    def prefix(self) -> list[str]:
+        """What to put before a command so that it starts inside the group."""
+        ...
+
+    def attach(self, pid: int) -> None:
+        """Name the first process, for a group that cannot find it by itself."""
+
+    def pids(self) -> list[int]:
+        """The processes in the group now."""
+        ...
+
+    def usage(self) -> int:
+        """Bytes in use now, without files that the kernel merely caches."""
+        ...
+
+    def peak(self) -> int:
+        """The kernel's own record of the most bytes in use since `reset`, caches included; 0 where it keeps none."""
+        ...
+
+    def reset(self) -> None:
+        """Begin a new record of the peak, where the kernel can."""
+
+    def kills(self) -> int:
+        """Processes of the group that the kernel's OOM killer has ended so far."""
+        ...
+
+
+def memory_group(limit: int) -> MemoryGroup:
+    """A new group limited to so many bytes: cgroup v1, cgroup v2, or without a real limit where neither can be had."""
+    name = f"posewire-bench-{os.getpid()}-{next(_NUMBERS)}"
+    for kind, parent in ((_Version1, _ROOT / "memory"), (_Version2, _ROOT)):
+        _sweep(parent)
+        with suppress(OSError):
+            return kind(parent / name, limit)
+    return _Unlimited()
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the groups of runs that were killed; those whose processes live on stay."""
+    for group in parent.glob("posewire-bench-*"):
+        if not Path(f"/proc/{group.name.split('-')[2]}").exists():
+            with suppress(OSError):
+                group.rmdir()
+
+
+class _Group:
+    """What both versions of cgroups have in common."""
+
+    kind = ""
+
+    def __init__(self, folder: Path, limit_file: str, limit: int) -> None:
+        folder.mkdir()
+        self.folder = folder
+        try:
+            (folder / limit_file).write_text(str(limit))
+        except OSError:
+            folder.rmdir()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # a process that would not end still holds it
+            self.folder.rmdir()
+
+    @property
+    def prefix(self) -> list[str]:
+        return ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self.folder / "cgroup.procs")]
+
+    def attach(self, pid: int) -> None:
+        """Nothing to do: the prefix has put it there."""
+
+    def pids(self) -> list[int]:
+        return [int(pid) for pid in (self.folder / "cgroup.procs").read_text().split()]
+
+    def _number(self, file: str, key: str = "") -> int:
+        text = (self.folder / file).read_text()
+        if not key:
+            return int(text)
+        return next((int(line.split()[1]) for line in text.splitlines() if line.split()[0] == key), 0)
+
+
+class _Version1(_Group):
+    kind = "cgroup v1"
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        super().__init__(folder, "memory.limit_in_bytes", limit)
+
+    def usage(self) -> int:
+        return self._number("memory.usage_in_bytes") - self._number("memory.stat", "total_inactive_file")
+
+    def peak(self) -> int:
+        return self._number("memory.max_usage_in_bytes")
+
+    def reset(self) -> None:
+        (self.folder / "memory.max_usage_in_bytes").write_text("0")
+
+    def kills(self) -> int:
+        return self._number("memory.oom_control", "oom_kill")
+
+
+class _Version2(_Group):
+    kind = "cgroup v2"
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        controllers = folder.parent / "cgroup.subtree_control"
+        if "memory" not in controllers.read_text().split():
+            controllers.write_text("+memory")  # refused where the parent group has processes of its own
+        super().__init__(folder, "memory.max", limit)
+        with suppress(OSError):
+            (folder / "memory.swap.max").write_text("0")
+        self._peak: IO[str] | None = None
+        with suppress(OSError):  # Linux 6.12 and later: each open file has a peak of its own
+            self._peak = (folder / "memory.peak").open("r+")
+
+    def __exit__(self, *_: object) -> None:
+        if self._peak is not None:
+            self._peak.close()
+        super().__exit__()
+
+    def usage(self) -> int:
+        return self._number("memory.current") - self._number("memory.stat", "inactive_file")
+
+    def peak(self) -> int:
+        if self._peak is None:
+            return 0
+        self._peak.seek(0)
+        return int(self._peak.read())
+
+    def reset(self) -> None:
+        if self._peak is not None:
+            self._peak.write("reset")
+            self._peak.flush()
+
+    def kills(self) -> int:
+        return self._number("memory.events", "oom_kill")
+
+
+class _Unlimited:
+    """Without cgroups: the resident memory of a process and all its children is watched, and nothing limits it."""
+
+    kind = "no cgroup could be made: resident memory is watched, and not limited"
+
+    def __init__(self) -> None:
+        self._first = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @property
+    def prefix(self) -> list[str]:
+        return []
+
+    def attach(self, pid: int) -> None:
+        self._first = pid
+
+    def pids(self) -> list[int]:
+        found = [self._first]
+        for pid in found:
+            with suppress(OSError):
+                for children in Path(f"/proc/{pid}/task").glob("*/children"):
+                    found += [int(child) for child in children.read_text().split()]
+        return found
+
+    def usage(self) -> int:
+        total = 0
+        for pid in self.pids():
+            with suppress(OSError):
+                total += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        return total * os.sysconf("SC_PAGE_SIZE")
+
+    def peak(self) -> int:
+        return 0
+
+    def reset(self) -> None:
+        pass
+
+    def kills(self) -> int:
+        return 0

@@ -1,0 +1,15 @@
+"""`posewire serve` where the system denies a call: python -m tests.denied_server serve ...
+
+POSEWIRE_DENIED names the call.
+"""
+
+from __future__ import annotations
+
+import os
+
+from service.cli import main
+from tests.denied import deny
+
+if __name__ == "__main__":
+    deny(os.environ["POSEWIRE_DENIED"])
+    main()

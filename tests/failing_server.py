@@ -1,0 +1,67 @@
+"""`posewire serve` that fails at one step of its start: python -m tests.failing_server serve ...
+
+POSEWIRE_TEST_STEP names the step. By then a process that tracks people runs, as if a stream had begun.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from engines.poses import Poses
+from engines.skeletons import COCO_17
+from service.api import app
+from service.batching import Batcher
+from service.cli import main
+from service.following.pool import Following
+from service.plans import PlanBuilder
+from service.streams.memory_store import MemoryStore
+from service.streams.protocol import Hello
+from service.supervision import Supervisor
+
+STEPS = {
+    "networks": (Batcher, "start"),
+    "plans": (PlanBuilder, "start"),
+    "store": (MemoryStore, "start"),
+    "tasks": (Supervisor, "keep"),
+    "signals": (app, "_draining"),
+}
+_trackers: list[Following] = []
+_open = app._open_following
+
+
+def _remember(*arguments: Any) -> Following:
+    _trackers.append(_open(*arguments))
+    return _trackers[0]
+
+
+async def _track(*_: Any) -> None:
+    """In place of the first step: as if a stream had begun."""
+    stream = _trackers[0].stream(COCO_17, Hello())
+    followed = await stream.__aenter__()
+    await followed.follow(Poses.empty(COCO_17), np.zeros((48, 64, 3), np.uint8), 0.0)
+    sys.stderr.write(f"tracker {_trackers[0].processes[0].pid}\n")
+
+
+def _fail(*_: Any, **__: Any) -> Any:
+    raise OSError("no such luck")
+
+
+if __name__ == "__main__":
+    begin = app._begin
+
+    async def begin_with_a_tracker(*arguments: Any) -> None:
+        await _track()
+        await begin(*arguments)
+
+    target, name = STEPS[os.environ["POSEWIRE_TEST_STEP"]]
+    with (
+        patch.object(app, "_open_following", _remember),
+        patch.object(app, "_begin", begin_with_a_tracker),
+        patch.object(target, name, _fail),
+    ):
+        main()
