@@ -209,7 +209,7 @@ def test_files_that_cannot_be_used_are_one_clear_line(
     elif fault == "another key":
         _, key = certificates.make(tmp_path, "another")
     elif fault == "passphrase":
-        certificate, key = certificates.make(tmp_path, "secret", passphrase="open sesame")  # noqa: S106
+        certificate, key = certificates.make(tmp_path, "secret", passphrase="sesame")  # noqa: S106
     environment = {"tls_key": key} | ({} if fault == "key alone" else {"tls_certificate": certificate})
     refused = ServerProcess("--model", "tiny", catalogue=catalogue, environment=environment)
     with pytest.raises(RuntimeError) as failure, refused:

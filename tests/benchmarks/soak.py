@@ -255,11 +255,12 @@ def _heard(soaked: Soaked) -> list[Row]:
         print(f"not resumed: {count} times: {why}", file=sys.stderr)
     return [
         {"heard": "results of streams that stay", "count": sum(camera.heard for camera in cameras)},
-        {"heard": "results of streams that come and go", "count": sum(visitor.results for visitor in visitors)},
         {"heard": "sessions of these", "count": sum(visitor.sessions for visitor in visitors)},
         {"heard": "resumed", "count": sum(visitor.resumed for visitor in visitors)},
         {"heard": "good stills", "count": sum(asker.answered for asker in askers)},
         {"heard": "bad and other stills", "count": soaked.mixed.statuses.total()},
+        goal("people known in each stream that stays", min(len(camera.known) for camera in cameras), "=", 3),
+        goal("results of streams that come and go", min(visitor.results for visitor in visitors), ">", 0),
         goal("identities lost, streams that stay", sum(camera.lost for camera in cameras), "=", 0),
         goal("identities lost, streams that come and go", sum(visitor.lost for visitor in visitors), "=", 0),
         goal("streams that ended", sum(bool(camera.problem) for camera in cameras), "=", 0),

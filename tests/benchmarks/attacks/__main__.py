@@ -36,24 +36,27 @@ def main() -> int:
     """Measure what was asked for, and print one table."""
     asked = _arguments()
     rows: list[Row] = json.loads(asked.json.read_text())["rows"] if asked.json and asked.json.is_file() else []
-    wanted = [(way, name) for way in asked.way for name in asked.only]
-    rows = [row for row in rows if (row["way"], row["attack"]) in wanted]
-    done = {(row["way"], row["attack"]) for row in rows}
-    for way, group in itertools.groupby((pair for pair in wanted if pair not in done), key=lambda pair: pair[0]):
+    wanted = [(way, name, asked.seconds) for way in asked.way for name in asked.only]
+    done = set(map(_key, rows))
+    for way, group in itertools.groupby((each for each in wanted if each not in done), key=lambda each: each[0]):
         if way == "haproxy" and find("haproxy") is None:
             print("behind HAProxy nothing is measured: apt-get install haproxy", file=sys.stderr)
             continue
-        for row in _measure(way, [name for _, name in group], asked.seconds):
+        for row in _measure(way, [name for _, name, _ in group], asked.seconds):
             rows.append(row)
             said = "; ".join(missed(row)) or "all holds"
             print(f"{row['way']} {row['attack']}: {said}", file=sys.stderr, flush=True)
             if asked.json:
                 asked.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n")
-    rows.sort(key=lambda row: wanted.index((row["way"], row["attack"])))
+    rows = sorted((row for row in rows if _key(row) in wanted), key=lambda row: wanted.index(_key(row)))
     print(machine())
     print(PROMISES + "\n")
     print(markdown(rows))
     return int(any(map(missed, rows)))
+
+
+def _key(row: Row) -> tuple[Way, str, float]:
+    return row["way"], row["attack"], row["seconds"]
 
 
 def _measure(way: Way, names: Sequence[str], seconds: float) -> Iterator[Row]:
