@@ -48,7 +48,9 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) || \
 		{ rm -rf $(VENV); echo "python3-venv is missing; install it with: apt-get install python3-venv" >&2; exit 1; }
 
+# Environments of before have python-multipart, whose package `multipart` hides the module of the distribution multipart
 $(VENV)/.run: .lock/run.txt pyproject.toml | $(VENV)/bin/python
+	@$(BIN)/python -m pip uninstall -q -y --disable-pip-version-check python-multipart 2>/dev/null
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r .lock/run.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
 	@touch $@

@@ -30,7 +30,7 @@ _SECONDS = int(os.environ.get("SCHEMATHESIS_SECONDS", "60" if "CI" in os.environ
 
 @pytest.mark.skipif(SCHEMATHESIS is None, reason="needs schemathesis, which `make test` installs")
 @pytest.mark.parametrize("keys", ["", digest(KEY)], ids=["open to all", "with an API key"])
-def test_schemathesis_finds_nothing(catalogue: Path, keys: str) -> None:
+def test_schemathesis_finds_nothing(catalogue: Path, keys: str, tmp_path: Path) -> None:
     environment = {"api_keys": keys, "log_level": "error"}
     with ServerProcess("--model", "tiny", catalogue=catalogue, environment=environment) as server:
         # fmt: off
@@ -41,7 +41,7 @@ def test_schemathesis_finds_nothing(catalogue: Path, keys: str) -> None:
         ]
         # fmt: on
         hooks = {"SCHEMATHESIS_HOOKS": "tests.api.schemathesis_hooks", "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, env=os.environ | hooks, cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run(command, env=os.environ | hooks, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         assert server.process.poll() is None
         assert server.log[6:] == []  # errors alone are logged, and there are none
