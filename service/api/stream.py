@@ -197,34 +197,36 @@ async def _follow(
     memory = beginning.memory
     server.metrics.streams.began(token=bool(hello.resume), resumed=memory is not None)
     skeleton = native if hello.skeleton == "native" else SKELETONS[hello.skeleton]
-    async with server.following.stream(native, hello, memory) as followed:
-        session = Session(
-            channel,
-            hello,
-            encoding,
-            Sight(served.pipeline, followed, hello, ask),
-            Terms(frame=settings.timeout_ms / 1000, idle=settings.idle_seconds),
-            streams.turns(served.model.name),
-            token=lambda sequence, next_id: streams.token(name, sequence, next_id),
-            describe=_describe,
-            observer=server.metrics.streams,
-            sequence=beginning.sequence,
-            last=math.nan if memory is None else memory.tracker.timestamp,
-            gap=beginning.gap,
-        )
-        async with streams.hold(beginning, session, client):
-            await session.run(
-                {
-                    "session": name,
-                    "resumed": memory is not None,
-                    **({"detail": beginning.why} if beginning.why else {}),
-                    "model": served.model.name,
-                    "skeleton": skeleton.name,
-                    "keypoints": skeleton.keypoints,
-                    "window": hello.window,
-                    "resume_seconds": streams.resume_seconds,
-                }
+    with server.memory.take(client, 0) as frames:
+        async with server.following.stream(native, hello, memory) as followed:
+            session = Session(
+                channel,
+                hello,
+                encoding,
+                Sight(served.pipeline, followed, hello, ask),
+                Terms(frame=settings.timeout_ms / 1000, idle=settings.idle_seconds),
+                streams.turns(served.model.name),
+                token=lambda sequence, next_id: streams.token(name, sequence, next_id),
+                describe=_describe,
+                observer=server.metrics.streams,
+                sequence=beginning.sequence,
+                last=math.nan if memory is None else memory.tracker.timestamp,
+                gap=beginning.gap,
+                memory=frames,
             )
+            async with streams.hold(beginning, session, client):
+                await session.run(
+                    {
+                        "session": name,
+                        "resumed": memory is not None,
+                        **({"detail": beginning.why} if beginning.why else {}),
+                        "model": served.model.name,
+                        "skeleton": skeleton.name,
+                        "keypoints": skeleton.keypoints,
+                        "window": hello.window,
+                        "resume_seconds": streams.resume_seconds,
+                    }
+                )
 
 
 def _describe(error: Exception) -> Mapping[str, Any] | None:

@@ -39,9 +39,9 @@ class Mailbox:
         return replaced
 
     @property
-    def waits(self) -> bool:
-        """Whether there is a frame."""
-        return self._waiting is not None
+    def size(self) -> int:
+        """Bytes of the frame that waits; 0 where there is none, or an empty one."""
+        return 0 if self._waiting is None else len(self._waiting.data)
 
     async def arrival(self) -> None:
         """Return once there is a frame."""

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from service.batching import ClosedError, DeadlineExceededError, OverloadedError
 from service.formats.people import people_list
 from service.imaging.errors import ImageError
+from service.quota import Lease, QuotaExceededError
 from service.streams.clock import FrameClock
 from service.streams.closing import CloseCode, StreamError
 from service.streams.mailbox import Letter, Mailbox
@@ -74,7 +75,8 @@ class Session:
     token: makes the resume token for a sequence number and the first id that nobody has had. describe: what is told of
     a frame's error; None for a defect of the server's. clock: seconds, monotonic. sequence: of results in this session,
     over all its connections. last: when the session's last frame was taken, NaN for a new one. gap: seconds since then.
-    wall: seconds since 1970, where a new session's time begins.
+    memory: holds the bytes of frames that wait or are under way. wall: seconds since 1970, where a new session's time
+    begins.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Session:
         sequence: int = 0,
         last: float = math.nan,
         gap: float = 0.0,
+        memory: Lease | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -110,9 +113,10 @@ class Session:
         self._epoch = (wall() if math.isnan(last) else last + gap) - clock()
         self._seen = last
         self._frame_clock = FrameClock(last)
+        self._memory = memory
         self._mailbox = Mailbox()
         self._window = Window(hello.window)
-        self._looking = False
+        self._looking: Letter | None = None
         self._failures = 0
         self._renewal, self._last_token, self._last_next_id = -math.inf, "", 0
         self._places = bool(hello.zones or hello.lines)
@@ -156,10 +160,11 @@ class Session:
                 async with asyncio.timeout(self._terms.idle):
                     message = await self._channel.receive()
             except TimeoutError as error:
-                if self._looking or self._mailbox.waits:
+                if self._looking is not None or self._mailbox.size:
                     continue  # the client may be waiting for the result of its frame
                 raise StreamError(CloseCode.SILENT, f"nothing came for {self._terms.idle:g} s") from error
             if isinstance(message, bytes):
+                self._account(waiting=len(message))
                 self._observer.received(self._mailbox.put(message, self._clock()))
             else:
                 number = read_acknowledgement(message)
@@ -176,16 +181,27 @@ class Session:
                 await self._credit()
             await self._mailbox.arrival()
             async with self._turns.turn() as turn:
-                self._looking = True
                 letter = self._mailbox.take()
+                self._looking = letter
                 stamp, seen = await self._look(letter, held_up)
-                self._looking = False
+                self._looking = None
+                self._account(waiting=self._mailbox.size)
                 if isinstance(seen, Seen):
                     turn.worked = seen.worked
             if isinstance(seen, Seen):
                 await self._succeed(letter, stamp, seen)
             else:
                 await self._fail(letter, stamp, seen)
+
+    def _account(self, waiting: int) -> None:
+        """Hold memory for so many bytes that wait, and for the frame under way. Raises StreamError where it is short."""
+        if self._memory is None:
+            return
+        size = waiting + (len(self._looking.data) if self._looking is not None else 0)
+        try:
+            self._memory.grow(size - self._memory.amount)
+        except QuotaExceededError as error:
+            raise StreamError(CloseCode.TRY_LATER, "this server has no memory left for a frame of this size") from error
 
     async def _credit(self) -> None:
         """Return once one more result may be sent."""

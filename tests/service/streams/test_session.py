@@ -14,6 +14,7 @@ import pytest
 from engines.poses import Poses
 from engines.skeletons import COCO_17
 from service.batching import ClosedError, DeadlineExceededError, OverloadedError
+from service.quota import Lease, Quota
 from service.streams.closing import CloseCode, StreamError
 from service.streams.protocol import Hello
 from service.streams.session import Observer, Session, Terms
@@ -75,7 +76,11 @@ def describe(error: Exception) -> Mapping[str, Any] | None:
 
 
 def live(
-    outcomes: Sequence[Seen | Exception], *, stuck: bool = False, act: Callable[[Session], None] = lambda _: None
+    outcomes: Sequence[Seen | Exception],
+    *,
+    stuck: bool = False,
+    act: Callable[[Session], None] = lambda _: None,
+    memory: Lease | None = None,
 ) -> tuple[StreamError, list[dict[str, Any]]]:
     """How such a stream ends, and all that was said after the welcome."""
 
@@ -84,7 +89,7 @@ def live(
         session = Session(
             wire, Hello(window=0), "json", Outcomes(outcomes), Terms(frame=1.0, idle=0.1),  # type: ignore[arg-type]
             Turns(time.monotonic), token=lambda sequence, _: f"token {sequence}", describe=describe,
-            observer=Observer(),
+            observer=Observer(), memory=memory,
         )  # fmt: skip
         asyncio.get_running_loop().call_later(0.02, act, session)
         with pytest.raises(StreamError) as end:
@@ -118,6 +123,14 @@ def test_when_the_queues_close_the_server_is_going_away() -> None:
 def test_a_client_that_takes_nothing_is_let_go() -> None:
     end, _ = live([NOBODY], stuck=True)
     assert (end.code, end.reason) == (CloseCode.GONE, "nothing was read for 0.1 s")
+
+
+def test_frames_count_in_the_memory_of_the_server_while_they_wait_and_are_looked_at() -> None:
+    enough, too_little = Quota("bytes of memory", 5), Quota("bytes of memory", 4)
+    end, sent = live([NOBODY] * 3, memory=enough.take("10.0.0.1", 0))
+    assert (end.code, len(sent), enough.held) == (CloseCode.SILENT, 3, 0)
+    end, sent = live([NOBODY], memory=too_little.take("10.0.0.1", 0))
+    assert (end.code, sent) == (CloseCode.TRY_LATER, [])
 
 
 def test_a_stream_is_ended_from_outside_once() -> None:
