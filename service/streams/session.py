@@ -194,7 +194,7 @@ class Session:
                 await self._fail(letter, stamp, seen)
 
     def _account(self, waiting: int) -> None:
-        """Hold memory for so many bytes that wait, and for the frame under way. Raises StreamError where it is short."""
+        """Hold memory for so many bytes that wait, and the frame under way. Raises StreamError where it is short."""
         if self._memory is None:
             return
         size = waiting + (len(self._looking.data) if self._looking is not None else 0)
