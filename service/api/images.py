@@ -118,7 +118,7 @@ async def _read_body(request: Request, settings: Settings, lease: Lease, deadlin
                     left = min(grace + size / rate, deadline - started) - min(grace, deadline - started)
                     patience.reschedule(patience_ends + left)
     except TimeoutError as error:
-        if time.monotonic() >= deadline:
+        if deadline - started <= grace + size / rate:
             raise ProblemError("deadline-passed", "the request's body did not arrive within its deadline") from error
         raise ProblemError(
             "too-slow",

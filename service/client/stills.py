@@ -15,7 +15,7 @@ from service.client.results import UNREADABLE, PoseResult, read_pose
 
 _CONNECT_S = 2.0
 """How long to knock at one server before another try."""
-_MOST_MS = 600_000
+_MOST_MS = 120_000
 """The longest deadline that a server takes; one try may end before all of a longer one is over."""
 _PASSING = (429, 502, 503, 504)
 """What another try, or another server, may answer better. To ask twice does no harm: it changes nothing."""

@@ -121,7 +121,8 @@ def main() -> None:
     _end_with_the_server()
     for number in (signal.SIGINT, signal.SIGTERM):  # meant for the server, which still has answers to give
         signal.signal(number, signal.SIG_IGN)
-    os.nice(_NICE)
+    with contextlib.suppress(OSError):  # a sandbox may deny it
+        os.nice(_NICE)
     with contextlib.suppress(OSError):  # rather this one than the server, where memory runs out
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

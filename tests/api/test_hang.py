@@ -13,13 +13,10 @@ from numpy.typing import NDArray
 
 from engines.catalogue import load
 from engines.runtimes.base import Arrays
-from service import decoding
 from service.api.app import create_app
 from service.batching import Observer
 from service.config import Settings
-from service.imaging.decode import DecodedImage, decode
 from service.serving import Serving, open_serving
-from tests.pictures import encoded, photo
 
 
 class Stuck:
@@ -87,37 +84,6 @@ def test_a_request_whose_deadline_passes_meanwhile_gets_504(catalogue: Path, jpe
             stuck[0].go.set()
             assert answer.status_code == 504
             assert answer.json()["type"] == "/problems/deadline-passed"
-
-    asyncio.run(story())
-
-
-def test_a_picture_that_takes_long_to_decode_leaves_the_server_ready(
-    catalogue: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is the client's doing, and a balancer that cuts this server off would cut off everybody else."""
-    settings = Settings(hang_seconds=0.1, model=("tiny",))
-    go, entered = threading.Event(), threading.Event()
-
-    def slow(*arguments: Any, **options: Any) -> DecodedImage:
-        entered.set()
-        go.wait(30)
-        return decode(*arguments, **options)
-
-    monkeypatch.setattr(decoding, "decode", slow)
-
-    async def story() -> None:
-        app = create_app(settings, lambda observer: open_serving(load([catalogue]), ["tiny"], settings, observer))
-        async with (
-            app.app.router.lifespan_context(app.app),
-            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
-        ):
-            picture = encoded(photo(), "PNG")
-            asking = [asyncio.create_task(client.post("/pose?timeout_ms=20000", content=picture)) for _ in range(8)]
-            assert await asyncio.to_thread(entered.wait, 20)
-            await asyncio.sleep(0.5)
-            assert (await client.get("/readyz")).status_code == 200
-            go.set()
-            assert {(await answer).status_code for answer in asking} == {200}
 
     asyncio.run(story())
 

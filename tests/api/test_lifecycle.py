@@ -143,4 +143,4 @@ def test_where_the_system_denies_lower_priorities_it_serves_all_the_same(catalog
         assert httpx.post(f"{server.url}/pose", content=encoded(photo(), "PNG")).status_code == 200
         assert httpx.post(f"{server.url}/pose", content=jpeg).status_code == 200
         denials = [line for line in server.log if "lowering it is denied" in line]
-        assert len(denials) == 2, "one for each queue: decode and tiny"
+        assert len(denials) == 4, "one for each queue: decode, decode-process, draw and tiny"

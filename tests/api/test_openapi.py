@@ -41,7 +41,9 @@ def test_schemathesis_finds_nothing(catalogue: Path, keys: str, tmp_path: Path) 
         ]
         # fmt: on
         hooks = {"SCHEMATHESIS_HOOKS": "tests.api.schemathesis_hooks", "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, env=os.environ | hooks, cwd=tmp_path, capture_output=True, text=True)
+        done = subprocess.run(
+            command, env=os.environ | hooks, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8"
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         assert server.process.poll() is None
         assert server.log[6:] == []  # errors alone are logged, and there are none

@@ -27,10 +27,14 @@ ASK = Ask(min_score=0.0, admitted=True)
 
 @pytest.mark.parametrize("most", [1, 8], ids=["to smaller batches", "to larger batches"])
 def test_a_network_is_switched_between_batches(tmp_path: Path, most: int) -> None:
+    others = set(threading.enumerate())  # of tests before this one
     serving = serve(tiny_catalogue(tmp_path), "tiny")
     [stage] = serving.default.pipeline.stages
     old = stage.runtime
     sizes: list[int] = []
+
+    def workers() -> int:
+        return sum(thread.name.startswith("posewire-tiny-") for thread in {*threading.enumerate()} - others)
 
     async def story() -> list[Poses]:
         images = [asyncio.create_task(serving.default.pipeline.image(JPEG, ASK)) for _ in range(60)]
@@ -51,7 +55,7 @@ def test_a_network_is_switched_between_batches(tmp_path: Path, most: int) -> Non
         assert stage.runtime is new
         more = [asyncio.create_task(serving.default.pipeline.image(JPEG, ASK)) for _ in range(60)]
         found = [(await image).poses for image in (*images, *more)]
-        await until(lambda: sum(t.name.startswith("posewire-tiny-") for t in threading.enumerate()) == 1)
+        await until(lambda: workers() == 1)
         assert new.spec.concurrency == 1
         await asyncio.to_thread(new.close)
         return found

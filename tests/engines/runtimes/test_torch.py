@@ -44,8 +44,11 @@ def test_real_networks_give_what_openvino_makes_of_them(name: str, most: int, tm
     assert (torch_spec.inputs, torch_spec.outputs, torch_spec.rungs) == (spec.inputs, spec.outputs, spec.rungs)
     for output, right in want.items():
         away = np.abs(got[output].astype(np.float64) - right)
-        if right.dtype == np.uint8:  # of a quantised network, where OpenVINO rounds between layers in ways of its own
-            assert away.mean() < 0.05 * right.std()
+        if right.dtype == np.uint8:
+            # Of a quantised network, where OpenVINO rounds between layers in ways of its own: on processors without
+            # VNNI by a tenth of the standard deviation, but to no side.
+            assert np.corrcoef(got[output].ravel(), right.ravel())[0, 1] > 0.98
+            assert abs(np.mean(got[output].astype(np.float64) - right)) < 0.01 * right.std()
         else:
             assert away.max() <= 1e-4 * np.abs(right).max()
 
