@@ -77,7 +77,7 @@ def run_server(settings: Settings, catalogue: Catalogue, choice: tuple[Sequence[
             access_log=False,
             log_config=None,
             server_header=False,
-            backlog=2048,
+            backlog=16_384,  # or as many as the system allows: a full queue drops those who come for a second
             timeout_worker_healthcheck=_HANGS_S,
             timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
         )

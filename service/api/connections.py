@@ -10,16 +10,20 @@ from collections.abc import Callable
 from typing import Protocol
 
 from service.api.addresses import Proxies, client_of
-from service.api.security import RateLimit
+from service.api.security import Bucket, RateLimit
 from service.quota import Lease, Quota, QuotaExceededError
 
 log = logging.getLogger(__name__)
 
 _RESERVED_FILES = 256
 """Descriptors for everything but clients: models, Redis, decoders, trackers."""
+_DISCARD_BYTES_PER_S = 50_000_000
+"""Of bodies that have been answered already, on all connections together."""
 _PROXY_SHARE = 0.9
 """Of all connections, the part that one trusted proxy may have."""
 _LOG_EVERY_S = 10.0
+_POLITE_PER_S = 100
+"""Refused connections that are told why, a second. More than these are a flood, and cost the least if they just end."""
 _MESSAGES_PER_S, _MESSAGE_BURST = 10_000, 20_000
 """Of the websockets of one client together: 128 streams at 30 pictures a second with acknowledgements are 7,680."""
 
@@ -66,6 +70,8 @@ class Connections:
         self._proxy_most = max(1, int(total * _PROXY_SHARE))
         self.refused = refused
         self._clock = clock
+        self.discarding = 0
+        self._polite = Bucket(_POLITE_PER_S, _POLITE_PER_S, clock())
         self._idle: dict[Connection, None] = {}  # the one that has been idle longest first
         self._told_at = -_LOG_EVERY_S
         self._untold = 0
@@ -89,6 +95,18 @@ class Connections:
     def busy(self, connection: Connection) -> None:
         """A request is under way, or the connection has ended."""
         self._idle.pop(connection, None)
+
+    def may_explain(self) -> bool:
+        """Whether a refused connection should be told why."""
+        return self._polite.take(1, self._clock())
+
+    def pause_after(self, discarded: int) -> float:
+        """Seconds until a connection whose body has been answered may send more. `discarding` counts these connections.
+
+        A client should be able to send all of its body, as it may read the answer only then; but reading and throwing
+        away as fast as clients send would leave no time for others.
+        """
+        return discarded * self.discarding / _DISCARD_BYTES_PER_S
 
     def _evict(self) -> None:
         longest = next(iter(self._idle))

@@ -53,6 +53,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._progress = False  # what came last completed a head or a request, or was part of a body
         self._stuck = 0  # bytes that came since the last progress
         self._chunks = self._chunk_bytes = 0
+        self._discarding = False
 
     # The connection
 
@@ -62,6 +63,10 @@ class BoundedHttp(HttpToolsProtocol):
         try:
             self._lease = self._owner.open(self.client[0] if self.client else "")
         except QuotaExceededError as error:
+            if not self._owner.may_explain():
+                self._deaf = True
+                transport.abort()
+                return
             kind = "rate-limited" if error.reason == "share" else "overloaded"
             self._refuse(ProblemError(kind, str(error), retry_after_s=error.retry_after_s))
             return
@@ -81,6 +86,7 @@ class BoundedHttp(HttpToolsProtocol):
     def _release(self) -> None:
         self._wait(0, None)
         self._stop_watching()
+        self._discard(False)
         self._owner.busy(self)
         if self._lease is not None:
             self._lease.release()
@@ -189,6 +195,10 @@ class BoundedHttp(HttpToolsProtocol):
         self._progress = True
         if self.parser.should_upgrade():
             return
+        if self._discarding:
+            self.flow.pause_reading()
+            self.loop.call_later(self._owner.pause_after(len(body)), self._read_on)
+            return
         self._chunks += 1
         self._chunk_bytes += len(body)
         if self._chunks > _MANY_CHUNKS and self._chunk_bytes < _SMALL_CHUNK * self._chunks:
@@ -200,6 +210,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._progress = True
         if self.parser.should_upgrade():
             return
+        self._discard(False)
         super().on_message_complete()
         if self.cycle.response_complete:  # uvicorn forgets such a request
             self.cycle.more_body = False
@@ -214,9 +225,20 @@ class BoundedHttp(HttpToolsProtocol):
         if self.transport.is_closing() or not self.cycle.response_complete:
             return
         if self.cycle.more_body:
+            self._discard(True)
             self._wait(self._owner.stall_seconds, self.transport.close)
         elif not self._begun:
             self._owner.idle(self)
+
+    def _discard(self, value: bool) -> None:
+        """Whether the rest of a body is read only to be thrown away."""
+        if value != self._discarding:
+            self._discarding = value
+            self._owner.discarding += 1 if value else -1
+
+    def _read_on(self) -> None:
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
 
     def pause_writing(self) -> None:
         """The client reads more slowly than it is written to; at most two pieces of an answer wait, see `gate`."""

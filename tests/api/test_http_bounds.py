@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -111,6 +112,12 @@ def test_chunks_as_libraries_send_them_are_a_body(server: ServerProcess, jpeg: b
     chunks = [jpeg[at : at + 1_000] for at in range(0, len(jpeg), 1_000)]
     answer = httpx.post(f"{server.url}/pose", content=iter(chunks))
     assert answer.status_code == 200
+
+
+def test_a_client_that_reads_only_after_sending_learns_why_its_body_was_refused(server: ServerProcess) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        answers = pool.map(lambda path: httpx.post(f"{server.url}{path}", content=bytes(10_000_000)), ["/models"] * 4)
+        assert [answer.status_code for answer in answers] == [405] * 4
 
 
 # Pipelining

@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import multiprocessing
+import random
 import struct
 import threading
 import time
@@ -128,6 +129,10 @@ class _Client:
         self.pipe.send(begun)
         return begun
 
+    def gap(self, rate: float) -> float:
+        """Seconds until the next one, never the same twice: clients that a stall has brought in step must leave it."""
+        return random.uniform(0.5, 1.5) / rate  # noqa: S311 - no secret
+
     def end(self, begun: tuple[int, Sample], problem: str = "") -> None:
         """It has ended."""
         number, sample = begun
@@ -154,7 +159,7 @@ class _Still(_Client):
                     connection.close()
                 connection = None
             self.end(begun, problem)
-            await asyncio.sleep(max(0.0, begun[1].began + 1 / STILLS_A_SECOND - time.monotonic()))
+            await asyncio.sleep(max(0.0, begun[1].began + self.gap(STILLS_A_SECOND) - time.monotonic()))
 
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
@@ -221,7 +226,7 @@ class _Stream(_Client):
                 waiting[number] = begun = self.begin("frame") if number else begun
                 await socket.send(struct.pack(">d", 1e3 * time.time()) + self.picture)
                 number += 1
-                await asyncio.wait([listening], timeout=begun[1].began + 1 / FRAMES_A_SECOND - time.monotonic())
+                await asyncio.wait([listening], timeout=begun[1].began + self.gap(FRAMES_A_SECOND) - time.monotonic())
                 if waiting and time.monotonic() - next(iter(waiting.values()))[1].began > _PATIENCE_S:
                     break
         if self.stop.is_set():
