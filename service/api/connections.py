@@ -24,8 +24,8 @@ _PROXY_SHARE = 0.9
 _LOG_EVERY_S = 10.0
 _POLITE_PER_S = 100
 """Refused connections that are told why, a second. More than these are a flood, and cost the least if they just end."""
-_MESSAGES_PER_S, _MESSAGE_BURST = 10_000, 20_000
-"""Of the websockets of one client together: 128 streams at 30 pictures a second with acknowledgements are 7,680."""
+_MESSAGES_PER_S, _MESSAGE_BURST = 2_000, 10_000
+"""Of the websockets of one client together: a thousand frames with an acknowledgement each."""
 
 
 class Connection(Protocol):

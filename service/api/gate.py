@@ -33,6 +33,7 @@ _ROUTES = frozenset({"/pose", "/models", "/skeletons", "/livez", "/readyz", "/me
 
 _COSTS = {"/metrics": 20, "/openapi.json": 20, "/docs": 5, "/models": 5, "/skeletons": 5}
 """What a request costs its client, in parts of about 0.2 ms of the event loop; 1 for what is not named here."""
+_HANDSHAKE_COST = 10
 _COSTS_PER_S, _COST_BURST = 200, 1_000
 """What a client may cost the event loop beside answers to its images: a twentieth of its time."""
 _DELAY_S = 1.0
@@ -81,6 +82,8 @@ class Gate:
         if scope["type"] == "websocket" and (problem := self._no_websocket(scope)) is not None:
             await problem.response()(scope, receive, send)
             return
+        if scope["type"] == "websocket":
+            await self._slow_down(scope, _HANDSHAKE_COST)
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

@@ -90,6 +90,12 @@ class Bucket:
         self.tokens -= amount
         return True
 
+    def charge(self, amount: float, now: float) -> float:
+        """Take so many tokens, whether they are there or not. Returns the seconds until the bucket is out of debt."""
+        self.tokens = min(self._burst, self.tokens + (now - self._then) * self._rate) - amount
+        self._then = now
+        return max(0.0, -self.tokens / self._rate)
+
 
 class RateLimit:
     """A token bucket for each client: `rate` requests a second, `burst` at once; a rate of 0 limits nobody.
@@ -111,10 +117,7 @@ class RateLimit:
         if not self._rate:
             return
         now = self._clock()
-        bucket = self._buckets.pop(client, None) or Bucket(self._rate, self._burst, now)
-        self._buckets[client] = bucket
-        if len(self._buckets) > _MOST_CLIENTS:
-            self._buckets.popitem(last=False)
+        bucket = self._bucket(client, now)
         if not bucket.take(amount, now):
             wait = (amount - bucket.tokens) / self._rate
             raise ProblemError(
@@ -122,3 +125,15 @@ class RateLimit:
                 f"this server allows {self._rate:g} {self._what} a second to a client",
                 retry_after_s=wait,
             )
+
+    def charge(self, client: str, amount: int) -> float:
+        """Count so many in any case. Returns the seconds that the client should wait before its next ones."""
+        now = self._clock()
+        return self._bucket(client, now).charge(amount, now)
+
+    def _bucket(self, client: str, now: float) -> Bucket:
+        bucket = self._buckets.pop(client, None) or Bucket(self._rate, self._burst, now)
+        self._buckets[client] = bucket
+        if len(self._buckets) > _MOST_CLIENTS:
+            self._buckets.popitem(last=False)
+        return bucket

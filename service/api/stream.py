@@ -188,7 +188,7 @@ async def _follow(
     settings, streams, native = server.settings, server.streams, served.skeleton
     name = beginning.session
     ask = Ask(
-        client=f"stream {name}",  # each is served in turn with all others
+        client=client,
         priority=Priority.LIVE,
         max_people=min(hello.max_people or settings.max_people, settings.max_people),
         min_score=hello.min_score,
@@ -212,6 +212,7 @@ async def _follow(
                 sequence=beginning.sequence,
                 last=math.nan if memory is None else memory.tracker.timestamp,
                 gap=beginning.gap,
+                client=client,
                 memory=frames,
             )
             async with streams.hold(beginning, session, client):

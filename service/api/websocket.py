@@ -5,6 +5,7 @@ Written for uvicorn 0.54, whose methods it overrides; pyproject.toml pins that v
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -15,7 +16,6 @@ from websockets.frames import Frame
 
 from service.api.addresses import client_of
 from service.api.connections import Connections
-from service.api.problems import ProblemError
 from service.api.security import Bucket
 from service.quota import Lease, QuotaExceededError
 from service.streams.closing import CloseCode
@@ -28,19 +28,21 @@ _MAX_UNREAD = 1_000_000
 """Bytes that wait for a client that sends pings, and takes neither their answers nor anything else."""
 _RATE, _BURST = 1_000, 5_000
 """Frames of a connection, a second and at once: pictures, acknowledgements, pings, pongs, fragments. 60 pictures a
-second with an acknowledgement each are 120; the burst has room for a message of as many fragments as may be.
+second with an acknowledgement each are 120. What comes faster is not refused but read later.
 """
 _UNCOUNTED = 1 << 16
 """Bytes of a message under way that are not counted as held memory: those of any picture before a webcam."""
 _SLICE_S = 0.001
 """How long one connection is read from before the others have their turn."""
-_STEPS = (512, 1 << 18)
+_STEPS = (512, 8_192)
 """The fewest and the most bytes that are parsed at a time."""
 _FRAMES_A_STEP = 16
+_MESSAGES_IN_A_ROW = 32
+"""The application may take so many that are there already before others have their turn."""
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
-    """Ends connections that would make the server keep or do more than it should.
+    """Reads no faster than a connection and a client may send, and ends connections that would take too much memory.
 
     What has come is parsed in small steps, and no further than the application has taken what came before: a thousand
     small messages may arrive at once, but the other connections are served in between.
@@ -55,6 +57,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self._unparsed = b""
         self._step = _STEPS[1]
         self._waits = False  # for its turn to parse
+        self._in_a_row = 0
         self._memory: Lease | None = None
         self._fragments = self._queued = 0  # bytes of the message under way, and of the whole one that waits
 
@@ -85,8 +88,12 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self._account()
             if self._unparsed:
                 self._parse_later()
-            else:
+            elif not self._waits:
                 self.transport.resume_reading()
+        self._in_a_row = 0 if self.queue.empty() else self._in_a_row + 1
+        if self._in_a_row >= _MESSAGES_IN_A_ROW:
+            self._in_a_row = 0
+            await asyncio.sleep(0)
         return message
 
     async def send(self, message: ASGISendEvent) -> None:
@@ -102,13 +109,19 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
 
     def _parse(self) -> None:
         self._waits = False
+        if self.transport.is_closing():
+            return
         data, at = memoryview(self._unparsed), 0
         end = self.loop.time() + _SLICE_S
         while at < len(data) and not self.read_paused and not self.transport.is_closing():
             step = data[at : at + self._step]
             at += len(step)
             frames = self._feed(step)
-            if (frames and not self._may(frames)) or not self._account():
+            if not self._account():
+                return
+            if frames and (pause := self._charge(frames)):
+                self._unparsed = bytes(data[at:])
+                self._rest(pause)
                 return
             factor = 2.0 if frames < _FRAMES_A_STEP else 0.5
             self._step = int(min(max(self._step * factor, _STEPS[0]), _STEPS[1]))
@@ -134,17 +147,19 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self.handle_events()
         return frames
 
-    def _may(self, frames: int) -> bool:
-        """Whether so many more frames are within what this connection, and all of its client, may send."""
-        try:
-            if not self._bucket.take(frames, self.loop.time()):
-                raise ProblemError("rate-limited", f"more than {_RATE:,} messages a second on one connection")
-            if self.handshake_complete:
-                self._owner.messages.take(client_of((self.scope.get("client") or ("",))[0]), frames)
-        except ProblemError as problem:
-            self._refuse(CloseCode.RATE_LIMITED, problem.detail)
-            return False
-        return True
+    def _charge(self, frames: int) -> float:
+        """Count so many frames. Returns the seconds to wait before more of this connection or client are read."""
+        pause = self._bucket.charge(frames, self.loop.time())
+        if self.handshake_complete:
+            client = client_of((self.scope.get("client") or ("",))[0])
+            pause = max(pause, self._owner.messages.charge(client, frames))
+        return pause
+
+    def _rest(self, seconds: float) -> None:
+        """Read nothing for a while: what a client sends too fast waits on its own side."""
+        self.transport.pause_reading()
+        self._waits = True
+        self.loop.call_later(seconds, self._parse)
 
     def _account(self) -> bool:
         """Hold memory for the message under way, or for the whole one that waits. False where there is none left."""

@@ -75,8 +75,8 @@ class Session:
     token: makes the resume token for a sequence number and the first id that nobody has had. describe: what is told of
     a frame's error; None for a defect of the server's. clock: seconds, monotonic. sequence: of results in this session,
     over all its connections. last: when the session's last frame was taken, NaN for a new one. gap: seconds since then.
-    memory: holds the bytes of frames that wait or are under way. wall: seconds since 1970, where a new session's time
-    begins.
+    client: whose turns count. memory: holds the bytes of frames that wait or are under way. wall: seconds since 1970,
+    where a new session's time begins.
     """
 
     def __init__(
@@ -94,6 +94,7 @@ class Session:
         sequence: int = 0,
         last: float = math.nan,
         gap: float = 0.0,
+        client: str = "",
         memory: Lease | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -113,6 +114,7 @@ class Session:
         self._epoch = (wall() if math.isnan(last) else last + gap) - clock()
         self._seen = last
         self._frame_clock = FrameClock(last)
+        self._client = client
         self._memory = memory
         self._mailbox = Mailbox()
         self._window = Window(hello.window)
@@ -180,7 +182,7 @@ class Session:
             if held_up:
                 await self._credit()
             await self._mailbox.arrival()
-            async with self._turns.turn() as turn:
+            async with self._turns.turn(self._client) as turn:
                 letter = self._mailbox.take()
                 self._looking = letter
                 stamp, seen = await self._look(letter, held_up)

@@ -22,7 +22,8 @@ class Turns:
     Avoidance and Control", 1988): one more in each round while others wait for a turn (twice as many until it was too
     much once), a tenth less where frames spend their time waiting.
 
-    Streams are served in the order in which they ask. It belongs to one event loop.
+    Clients are served in turn, whatever number of streams each of them has; the streams of one client in the order in
+    which they ask. It belongs to one event loop.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -30,7 +31,7 @@ class Turns:
         self._clock = clock
         self._most = _START
         self._under_way = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # by client, the next one first
         self._round: list[float] = []
         self._short = False
         self._slow_start = True
@@ -41,9 +42,9 @@ class Turns:
         return int(self._most)
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[Turn]:
-        """Wait for a turn, and have it for as long as the context lasts."""
-        await self._begin()
+    async def turn(self, client: str = "") -> AsyncIterator[Turn]:
+        """Wait for a turn of this client, and have it for as long as the context lasts."""
+        await self._begin(client)
         turn = Turn()
         began = self._clock()
         try:
@@ -54,13 +55,13 @@ class Turns:
                 self._learn((self._clock() - began) / turn.worked)
             self._next()
 
-    async def _begin(self) -> None:
+    async def _begin(self, client: str) -> None:
         if self._under_way < self.most and not self._waiting:
             self._under_way += 1
             return
         self._short = True
         mine = asyncio.get_running_loop().create_future()
-        self._waiting.append(mine)
+        self._waiting.setdefault(client, deque()).append(mine)
         try:
             await mine
         except asyncio.CancelledError:
@@ -71,9 +72,13 @@ class Turns:
 
     def _next(self) -> None:
         while self._waiting and self._under_way < self.most:
-            if not (first := self._waiting.popleft()).done():  # who left is done
+            client = next(iter(self._waiting))
+            line = self._waiting.pop(client)
+            if not (first := line.popleft()).done():  # one that was cancelled is done
                 self._under_way += 1
                 first.set_result(None)
+            if line:
+                self._waiting[client] = line  # behind all other clients
 
     def _learn(self, times: float) -> None:
         """times: how much longer than its work a frame took."""

@@ -202,25 +202,25 @@ def pings_within_a_message(socket: RawSocket, jpeg: bytes) -> None:
 
 
 @pytest.mark.parametrize("flood", [small_messages, acknowledgements, pings, pongs, pings_within_a_message])
-def test_a_flood_of_messages_ends_its_stream_and_no_other(live: ServerProcess, jpeg: bytes, flood: Abuse) -> None:
-    async def story() -> int:
+def test_a_flood_of_messages_is_read_slowly_and_no_other_stream_is(
+    live: ServerProcess, jpeg: bytes, flood: Abuse
+) -> None:
+    async def story() -> None:
         async with stream(live.port) as bystander:
-            flooding = asyncio.create_task(asyncio.to_thread(flooded))
-            results = [await bystander.ask(jpeg)]
-            while not flooding.done():
-                results.append(await bystander.ask(jpeg))
+            with RawSocket(live.port, source="127.0.0.66") as socket:
+                hello(socket)
+                flooding = asyncio.create_task(asyncio.to_thread(flooded, socket))
+                results = [await bystander.ask(jpeg) for _ in range(5)]
+                while not flooding.done():
+                    results.append(await bystander.ask(jpeg))
+                await flooding
             assert {result["type"] for result in results} == {"result"}
-            return await flooding
 
-    def flooded() -> int:
-        with RawSocket(live.port) as socket:
-            hello(socket)
-            with suppress(ConnectionError):
-                flood(socket, jpeg)
-            return socket.until(CLOSE).code
+    def flooded(socket: RawSocket) -> None:
+        with suppress(OSError):  # five bad frames in a row end a stream
+            flood(socket, jpeg)
 
-    # Five bad frames in a row, or an acknowledgement that came too early, may end the stream first.
-    assert asyncio.run(story()) in (4429, 4415, 1006)
+    asyncio.run(story())
 
 
 def test_as_many_messages_as_a_camera_sends_are_no_flood(live: ServerProcess, jpeg: bytes) -> None:

@@ -35,12 +35,13 @@ class Frame:
 class RawSocket:
     """A connection after its handshake. texts: all that was received as text."""
 
-    def __init__(self, port: int, path: str = "/stream", *, receive_buffer: int = 0) -> None:
+    def __init__(self, port: int, path: str = "/stream", *, source: str = "127.0.0.1", receive_buffer: int = 0) -> None:
         self.texts: list[str] = []
         self._socket = socket.socket()
         if receive_buffer:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self._socket.settimeout(10)
+        self._socket.bind((source, 0))
         self._socket.connect(("127.0.0.1", port))
         self._socket.sendall(f"GET {path} HTTP/1.1\r\n{_HEAD}\r\n\r\n".encode())
         self._stream = self._socket.makefile("rb")

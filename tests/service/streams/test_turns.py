@@ -143,3 +143,23 @@ def test_frames_that_fail_teach_nothing() -> None:
         return turns.most
 
     assert instant.run(story()) == 4
+
+
+def test_a_client_with_many_streams_has_no_more_turns_than_one_with_few() -> None:
+    served: list[str] = []
+
+    async def frame(turns: Turns, client: str) -> None:
+        async with turns.turn(client):
+            served.append(client)
+            await asyncio.sleep(0.1)
+
+    async def story() -> None:
+        turns = Turns(asyncio.get_running_loop().time)
+        many = [asyncio.create_task(frame(turns, "many")) for _ in range(20)]
+        await asyncio.sleep(0)
+        few = [asyncio.create_task(frame(turns, "few")) for _ in range(3)]
+        await asyncio.gather(*many, *few)
+
+    instant.run(story())
+    assert served[:4] == ["many"] * 4  # those that were under way before
+    assert served[4:10].count("few") == 3
