@@ -57,6 +57,7 @@ _NATIVE: Mapping[str, str] = {
     "libtbb.*": "Apache-2.0",
     "libtiff": "libtiff",
     "libunistring": "LGPL-3.0-or-later OR GPL-2.0-or-later",
+    "libvmaf": "BSD-2-Clause-Patent",
     "libvpl": "MIT",
     "libvpx": "BSD-3-Clause",
     "libwebp(demux|mux)?": "BSD-3-Clause",

@@ -101,6 +101,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         if self.close_sent:
             raise ClientDisconnected
         await super().send(message)
+        if self.close_sent:
+            self.handshake_complete = True  # or refused; uvicorn takes a refusal with a reason for none
 
     def _parse_later(self) -> None:
         if not self._waits:

@@ -158,6 +158,7 @@ class RedisStore:
         self._work = asyncio.Event()
         self._written = asyncio.Event()
         self._up: bool | None = None  # not known yet
+        self._why = ""  # it is away
         self._pause = _BACKOFF_S[0]
         self._lost: Lost = lambda _session, _generation: None
         self._writer: asyncio.Task[None] | None = None
@@ -270,12 +271,12 @@ class RedisStore:
         return True
 
     def _reached(self, error: StoreAwayError | None) -> None:
-        """Tell once of each outage and of its end."""
-        if error is not None and self._up is not False:
+        """Tell once of each outage, of each new reason for it, and of its end."""
+        if error is not None and error.reason != self._why:
             log.warning("Redis is away (%s): streams go on, but only here can they be resumed", error.reason)
         if error is None and self._up is False:
             log.warning("Redis is back")
-        self._up = error is None
+        self._up, self._why = error is None, "" if error is None else error.reason
         self._observer.reached(self._up)
 
     async def _save(self) -> None:

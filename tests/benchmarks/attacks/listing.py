@@ -11,7 +11,7 @@ from tests.benchmarks.attacks.attacker import Attacker
 _BUSY = frozenset({"503", "429"})
 _LATE = frozenset({"408", "504"})
 _BROKEN = frozenset({"400", "413", "415", "422", "431"})
-_CLOSED = frozenset({"1001", "1002", "1008", "1009", "1013", "4400", "4408", "4409", "4422", "4429"})
+_CLOSED = frozenset({"1001", "1002", "1008", "1009", "1013", "4400", "4408", "4409", "4415", "4422", "4429"})
 CUT = frozenset({"cut while sending", "closed without an answer"})
 
 
