@@ -65,7 +65,7 @@ class Connections:
         self.stall_seconds = stall_seconds
         self.memory = memory or Quota("bytes of memory", sys.maxsize)
         self.quota = Quota("connections", total, share)
-        self.messages = RateLimit(_MESSAGES_PER_S, _MESSAGE_BURST, clock, what="websocket messages")
+        self.messages = RateLimit(_MESSAGES_PER_S, _MESSAGE_BURST, clock)
         self._proxies = proxies
         self._proxy_most = max(1, int(total * _PROXY_SHARE))
         self.refused = refused

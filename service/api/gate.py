@@ -37,8 +37,8 @@ _HANDSHAKE_COST = 10
 _COSTS_PER_S, _COST_BURST = 200, 1_000
 """What a client may cost the event loop beside answers to its images: a twentieth of its time."""
 _DELAY_S = 1.0
-"""How long a client waits for what it asks beyond that. Refusing would take as long as answering; connections that
-wait cost nothing, and each client has but so many.
+"""How long a client waits for what it asks beyond that. Refusing would take as long as answering, while a
+connection that waits costs nothing, and the number of connections is limited.
 """
 _FAULTS = frozenset({400, 413, 415, 422})
 """Refusals of POST /pose that only the client can have caused."""

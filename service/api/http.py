@@ -28,7 +28,7 @@ _MAX_PIPELINED = 16
 _GOODBYE_S = 1.0
 """How long a refused client has to read why, before its connection is cut."""
 _MANY_CHUNKS, _SMALL_CHUNK = 1_000, 128
-"""So many chunks of a body must have so many bytes on average: each costs a call, however small it is."""
+"""From this number of chunks on, the chunks of a body must have this average size: each costs a call."""
 
 
 class _RefusedError(Exception):

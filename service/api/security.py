@@ -82,19 +82,22 @@ class Bucket:
         self.tokens = burst
 
     def take(self, amount: float, now: float) -> bool:
-        """Whether so many tokens were there; if not, none is taken."""
-        self.tokens = min(self._burst, self.tokens + (now - self._then) * self._rate)
-        self._then = now
+        """Take tokens if there are enough. Returns whether there were."""
+        self._refill(now)
         if self.tokens < amount:
             return False
         self.tokens -= amount
         return True
 
     def charge(self, amount: float, now: float) -> float:
-        """Take so many tokens, whether they are there or not. Returns the seconds until the bucket is out of debt."""
-        self.tokens = min(self._burst, self.tokens + (now - self._then) * self._rate) - amount
-        self._then = now
+        """Take tokens even if there are too few. Returns the seconds until the debt is paid."""
+        self._refill(now)
+        self.tokens -= amount
         return max(0.0, -self.tokens / self._rate)
+
+    def _refill(self, now: float) -> None:
+        self.tokens = min(self._burst, self.tokens + (now - self._then) * self._rate)
+        self._then = now
 
 
 class RateLimit:
@@ -103,17 +106,14 @@ class RateLimit:
     Remembers the 10,000 clients that asked last.
     """
 
-    def __init__(
-        self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic, *, what: str = "requests"
-    ) -> None:
+    def __init__(self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = rate
         self._burst = burst
         self._clock = clock
-        self._what = what
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 
     def take(self, client: str, amount: int = 1) -> None:
-        """Count so many. Raises ProblemError with the seconds to wait where the bucket has less."""
+        """Take tokens of a client. Raises ProblemError, with the seconds to wait, if there are too few."""
         if not self._rate:
             return
         now = self._clock()
@@ -122,12 +122,12 @@ class RateLimit:
             wait = (amount - bucket.tokens) / self._rate
             raise ProblemError(
                 "rate-limited",
-                f"this server allows {self._rate:g} {self._what} a second to a client",
+                f"this server allows {self._rate:g} requests a second to a client",
                 retry_after_s=wait,
             )
 
     def charge(self, client: str, amount: int) -> float:
-        """Count so many in any case. Returns the seconds that the client should wait before its next ones."""
+        """Take tokens of a client even if there are too few. Returns the seconds until its debt is paid."""
         now = self._clock()
         return self._bucket(client, now).charge(amount, now)
 
