@@ -97,6 +97,13 @@ class SocketChannel:
         self.code = 1006
         self._socket = socket
 
+    async def accept(self, subprotocol: str | None) -> None:
+        """Finish the handshake. Raises ConnectionError where the client has left before."""
+        try:
+            await self._socket.accept(subprotocol)
+        except OSError as error:
+            raise ConnectionResetError("the client has left") from error
+
     async def receive(self) -> str | bytes:
         """See `Channel.receive`."""
         message = await self._socket.receive()
@@ -125,7 +132,7 @@ async def _serve(server: ServerState, socket: WebSocket, channel: SocketChannel)
     """Raises StreamError or ConnectionError, as a stream has no end of its own."""
     offered = socket.scope["subprotocols"]
     known = next((name for name in offered if name in SUBPROTOCOLS), None)
-    await socket.accept(known)
+    await channel.accept(known)
     if offered and known is None:
         raise StreamError(CloseCode.BAD_HELLO, f"subprotocol: this server speaks {' and '.join(SUBPROTOCOLS)}")
     message = await _hello(server, socket, channel)
