@@ -66,7 +66,7 @@ def run_server(settings: Settings, catalogue: Catalogue, choice: tuple[Sequence[
             ssl_context_factory=tls.context if tls else None,
             workers=settings.workers,
             loop="service.event_loop:TlsLoop" if tls else "uvloop",
-            http="service.api.http:BoundedHttp",
+            http="service.api.new_connection:NewConnection",
             ws="service.api.websocket:BoundedWebSocket",
             ws_max_size=int(settings.max_frame_mb * 1e6),
             ws_ping_interval=settings.ping_seconds,

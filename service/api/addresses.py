@@ -35,14 +35,7 @@ class Proxies:
 
     def trusts(self, host: str) -> bool:
         """Whether this peer is one of them."""
-        if self._everybody:
-            return True
-        try:
-            address = ip_address(host)
-        except ValueError:
-            return False
-        address = getattr(address, "ipv4_mapped", None) or address
-        return any(address in network for network in self._networks)
+        return self._everybody or _is_in(self._networks, host)
 
     def names(self) -> list[str]:
         """The same for uvicorn, with the IPv4 ones as sockets on `::` show them, too."""
@@ -55,3 +48,13 @@ def _mapped(network: IPv4Network | IPv6Network) -> IPv6Network | None:
     if network.version == 6:
         return None
     return IPv6Network(f"::ffff:{network.network_address}/{96 + network.prefixlen}")
+
+
+@lru_cache(4096)
+def _is_in(networks: Sequence[IPv4Network | IPv6Network], host: str) -> bool:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    return any(address in network for network in networks)

@@ -34,14 +34,14 @@ _ROUTES = frozenset({"/pose", "/models", "/skeletons", "/livez", "/readyz", "/me
 _COSTS = {"/metrics": 20, "/openapi.json": 20, "/docs": 5, "/models": 5, "/skeletons": 5}
 """What a request costs its client, in parts of about 0.2 ms of the event loop; 1 for what is not named here."""
 _HANDSHAKE_COST = 10
-_COSTS_PER_S, _COST_BURST = 200, 1_000
+_COSTS_PER_S, _COST_BURST = 200, 250
 """What a client may cost the event loop beside answers to its images: a twentieth of its time."""
 _DELAY_S = 1.0
 """How long a client waits for what it asks beyond that. Refusing would take as long as answering, while a
 connection that waits costs nothing, and the number of connections is limited.
 """
-_FAULTS = frozenset({400, 413, 415, 422})
-"""Refusals of POST /pose that only the client can have caused."""
+_FAULT_COSTS = {400: 1, 413: 1, 415: 1, 422: 1, 503: 4}
+"""What refusals of POST /pose cost their client: what only it can have caused, and being asked again at once."""
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 _PIECE = 1 << 16
 """Bytes of an answer that are handed to the transport at a time. It would take all of it at once, whether the client
@@ -171,8 +171,8 @@ class Gate:
 
     async def _fail(self, error: Exception, scope: Scope, send: Send) -> None:
         problem = problem_of(error)
-        if problem is not None and problem.status in _FAULTS:
-            await self._slow_down(scope, 1)
+        if problem is not None and problem.status in _FAULT_COSTS:
+            await self._slow_down(scope, _FAULT_COSTS[problem.status])
         if problem is None:
             log.error("a request failed", exc_info=error)
             problem = ProblemError("internal", "the server failed on this request; its log says why")

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.api.connections import Connections
 from service.api.problems import MEDIA_TYPE, ProblemError
-from service.quota import Lease, QuotaExceededError
+from service.quota import Lease
 
 _MAX_URL = _MAX_HEADER = 8_000
 """Bytes of a URL, and of one header; the websockets library reads lines of 8,192."""
@@ -38,10 +38,11 @@ class _RefusedError(Exception):
 class BoundedHttp(HttpToolsProtocol):
     """One HTTP connection. What it keeps, and for how long, is bounded in every state that a client can bring it to."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, lease: Lease | None, **options: Any) -> None:
+        """lease: the connection's place, None for one that is refused. options: as uvicorn gives them."""
+        super().__init__(**options)
         self._owner: Connections = self.app_state["connections"]
-        self._lease: Lease | None = None
+        self._lease = lease
         self._timer: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self._problem: ProblemError | None = None
@@ -56,22 +57,6 @@ class BoundedHttp(HttpToolsProtocol):
         self._discarding = False
 
     # The connection
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client has connected, for which there may be no room."""
-        super().connection_made(transport)
-        try:
-            self._lease = self._owner.open(self.client[0] if self.client else "")
-        except QuotaExceededError as error:
-            if not self._owner.may_explain():
-                self._deaf = True
-                transport.abort()
-                return
-            kind = "rate-limited" if error.reason == "share" else "overloaded"
-            self._refuse(ProblemError(kind, str(error), retry_after_s=error.retry_after_s))
-            return
-        self._owner.idle(self)
-        self._wait(self._owner.head_seconds, self.give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended."""
@@ -119,11 +104,11 @@ class BoundedHttp(HttpToolsProtocol):
                 self.handle_websocket_upgrade()
             return
         except httptools.HttpParserError:
-            self._refuse(self._problem or ProblemError("bad-request", "this is not an HTTP/1.1 request"))
+            self.refuse(self._problem or ProblemError("bad-request", "this is not an HTTP/1.1 request"))
             return
         self._stuck = 0 if self._progress else self._stuck + len(data)
         if self._stuck > _MAX_HEAD:
-            self._refuse(_too_large())
+            self.refuse(_too_large())
         elif self._begun and not self._head_is_timed:
             self._head_is_timed = True
             self._wait(self._owner.head_seconds, self._head_is_late)
@@ -264,11 +249,11 @@ class BoundedHttp(HttpToolsProtocol):
         raise _RefusedError
 
     def _head_is_late(self) -> None:
-        self._refuse(
+        self.refuse(
             ProblemError("too-slow", f"the head of the request was not complete after {self._owner.head_seconds:g} s")
         )
 
-    def _refuse(self, problem: ProblemError) -> None:
+    def refuse(self, problem: ProblemError) -> None:
         """Say why, where no answer is under way that it would run into, and close."""
         if self._deaf or self.transport.is_closing():
             return  # the answers that are under way come first

@@ -34,14 +34,14 @@ from service.stages import Ask
 router = APIRouter()
 Result = TypeVar("Result")
 
-_LOOK_S = 0.1
+_LOOK_S = 0.02
 """How long after its request a client may have left before anybody notices."""
 _LONG_QUERY = 256
 """Bytes; a longer one is not remembered."""
 _MOST_PARAMETERS = 32
 _PICTURES = ("image/jpeg", "image/png")
 _BYTES = {"type": "string", "format": "binary"}
-_BASE64 = {"type": "string", "format": "byte", "minLength": 1}
+_BASE64 = {"type": "string", "format": "byte"}
 _BODIES = {
     **{media_type: {"schema": _BYTES} for media_type in RAW_TYPES},
     "multipart/form-data": {
@@ -57,7 +57,7 @@ _BODIES = {
                 {
                     "type": "object",
                     "required": ["image"],
-                    "properties": {"image": _BASE64},
+                    "properties": {"image": {**_BASE64, "minLength": 1}},
                     "not": {"required": ["images"]},
                 },
                 {

@@ -17,22 +17,20 @@ from service.api.state import ServerState
 from service.config import Settings
 
 
-async def refuse(_: ServerState, request: Request) -> Response:
-    if request.headers.get("good"):
-        return Response()
-    raise ProblemError("not-an-image", "this is none")
-
-
 class Story:
-    """A gate before an empty app, at a moment that lasts. waits: the seconds for which somebody was made to wait."""
+    """A gate before an empty app, at a moment that lasts. waits: the seconds for which somebody was made to wait.
+
+    problem: what POST /pose answers with, unless the request says that it is good.
+    """
 
     def __init__(self) -> None:
         self.waits: list[float] = []
+        self.problem = ProblemError("not-an-image", "this is none")
         app = FastAPI()
         app.get("/livez")(lambda: None)
         app.get("/metrics")(lambda: None)
         state: ServerState = create_app(Settings(), lambda _: pytest.fail("nothing is opened")).app.state.server
-        self.gate = Gate(app, state, {("POST", "/pose"): refuse}, clock=lambda: 0.0, sleep=self._sleep)
+        self.gate = Gate(app, state, {("POST", "/pose"): self._pose}, clock=lambda: 0.0, sleep=self._sleep)
 
     async def ask(self, method: str, path: str, times: int, *, client: str = "10.0.0.1", good: bool = False) -> None:
         transport = httpx.ASGITransport(self.gate, client=(client, 1))
@@ -40,13 +38,18 @@ class Story:
             for _ in range(times):
                 await opened.request(method, path, headers={"good": "yes"} if good else {})
 
+    async def _pose(self, _: ServerState, request: Request) -> Response:
+        if request.headers.get("good"):
+            return Response()
+        raise self.problem
+
     async def _sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
 
 
 def test_a_client_that_asks_too_much_waits_and_nobody_else_does() -> None:
     story = Story()
-    asyncio.run(story.ask("GET", "/livez", 1_000))
+    asyncio.run(story.ask("GET", "/livez", 250))
     assert story.waits == []
     asyncio.run(story.ask("GET", "/livez", 5))
     assert story.waits == [1.0] * 5
@@ -56,7 +59,7 @@ def test_a_client_that_asks_too_much_waits_and_nobody_else_does() -> None:
 
 def test_what_takes_longer_costs_more() -> None:
     story = Story()
-    asyncio.run(story.ask("GET", "/metrics", 51))
+    asyncio.run(story.ask("GET", "/metrics", 13))
     assert len(story.waits) == 1
 
 
@@ -64,5 +67,12 @@ def test_images_cost_nothing_and_bad_ones_do() -> None:
     story = Story()
     asyncio.run(story.ask("POST", "/pose", 1_100, good=True))
     assert story.waits == []
-    asyncio.run(story.ask("POST", "/pose", 1_001))
+    asyncio.run(story.ask("POST", "/pose", 251))
+    assert len(story.waits) == 1
+
+
+def test_a_refusal_for_overload_costs_as_much_as_four_cheap_requests() -> None:
+    story = Story()
+    story.problem = ProblemError("overloaded", "there is no room")
+    asyncio.run(story.ask("POST", "/pose", 63))
     assert len(story.waits) == 1

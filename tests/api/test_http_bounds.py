@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from select import select
 
 import httpx
 import pytest
@@ -275,9 +276,12 @@ def test_half_sent_frames_of_one_client_take_no_more_memory_than_its_share(hasty
         for socket in sockets:
             socket.send_text("{}")
             socket.until(1)
-        with suppress(OSError):
-            for socket in sockets:
+        for socket in sockets:
+            with suppress(OSError):  # the server closes those that there is no room for while they send
                 socket.send(2, bytes(7_900_000), length=7_900_001)
-        assert sockets[-1].until(8).code == 1013
+        wait_for(lambda: len(select(sockets, [], [], 0)[0]) >= 3)
+        codes = {socket.until(8).code for socket in select(sockets, [], [], 0)[0]}
+        assert 1013 in codes
+        assert codes <= {1013, 1006}
         assert httpx.post(f"{hasty.url}/pose", content=jpeg).status_code in (200, 429)
     assert httpx.post(f"{hasty.url}/pose", content=jpeg).status_code == 200

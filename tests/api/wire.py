@@ -57,6 +57,10 @@ class RawSocket:
         self._stream.close()
         self._socket.close()
 
+    def fileno(self) -> int:
+        """For `select`."""
+        return self._socket.fileno()
+
     def send_text(self, text: str) -> None:
         """A whole text message."""
         self.send(1, text.encode())
