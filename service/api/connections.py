@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 _RESERVED_FILES = 256
 """Descriptors for everything but clients: models, Redis, decoders, trackers."""
-_DISCARD_BYTES_PER_S = 50_000_000
+_DISCARD_BYTES_PER_S = 10_000_000
 """Of bodies that have been answered already, on all connections together."""
 _PROXY_SHARE = 0.9
 """Of all connections, the part that one trusted proxy may have."""

@@ -42,6 +42,15 @@ class Entry:
     place: tuple[float, int] = field(default=(inf, -1), init=False)
 
 
+CREDIT = 16
+"""Units by which a client that comes may be ahead of those that have been waiting."""
+_EARNED = 4
+"""Units of credit for each unit that a flooding client had: nobody waits for ever, however many clients come."""
+_MOST_CREDIT = 16 * CREDIT
+"""Of all clients together."""
+_MOST_REMEMBERED = 1_024
+"""Clients that are remembered after their last item."""
+
 E = TypeVar("E", bound=Entry)
 _place = attrgetter("place")
 _turn = attrgetter("turn")
@@ -51,11 +60,14 @@ _turn = attrgetter("turn")
 class _Client(Generic[E]):
     """A client with something waiting.
 
-    start: the virtual time its next item starts at. turn: the virtual time that item finishes at, and a tie-breaker.
+    start: the virtual time its next item starts at. credit: what is left of the units that it came ahead by.
+    served: units that it had beyond its credit. turn: the virtual time its next item finishes at, and a tie-breaker.
     """
 
     name: str
     start: int
+    credit: int
+    served: int = 0
     entries: list[E] = field(default_factory=list)
     turn: tuple[int, int] | None = None
 
@@ -65,9 +77,13 @@ class Lane(Generic[E]):
 
     Virtual time is the work units that every client here has had since it came. An item is charged before it runs, so
     a client with fat items waits longer for each, and one that has nothing left owes nothing and can be forgotten:
-    memory is bounded by what waits. The units that two waiting clients get never differ by more than their fattest
-    item. Both orders are sorted lists, so that an item in the middle can leave at once; at the few hundred entries that
-    wait here a list's insertion is cheaper than any tree.
+    memory is bounded by what waits. Both orders are sorted lists, so that an item in the middle can leave at once; at
+    the few hundred entries that wait here a list's insertion is cheaper than any tree.
+
+    A client floods once it has had more than CREDIT units while something of it waited all the time. What it gets
+    earns credit for the others: one that comes starts up to CREDIT units before the present, so that its occasional
+    image does not take turns with every item of the flood. Where nobody floods, and beyond that credit, the units that
+    two waiting clients get never differ by more than their fattest item.
     """
 
     def __init__(self) -> None:
@@ -76,6 +92,8 @@ class Lane(Generic[E]):
         self.items = 0
         self.holdings = Holdings()
         self._now = 0
+        self._credit = 0
+        self._left: dict[str, int] = {}  # the starts of clients that have nothing waiting, the first to leave first
         self._ticks = count()
         self._clients: dict[str, _Client[E]] = {}
         self._turns: list[_Client[E]] = []
@@ -94,7 +112,9 @@ class Lane(Generic[E]):
         """Add an entry: behind those of its client that are due no later, before the others."""
         client = self._clients.get(entry.client)
         if client is None:
-            client = self._clients[entry.client] = _Client(entry.client, self._now)
+            start = max(self._now - min(CREDIT, self._credit), self._left.pop(entry.client, 0))
+            client = self._clients[entry.client] = _Client(entry.client, start, self._now - start)
+            self._credit -= client.credit
         entry.place = (entry.deadline, next(self._ticks))
         insort(client.entries, entry, key=_place)
         self._count(entry, 1)
@@ -104,7 +124,13 @@ class Lane(Generic[E]):
     def pop(self) -> E:
         """Take the head and charge its client. The lane must not be empty."""
         client = self._turns[0]
-        client.start += client.entries[0].units
+        units = client.entries[0].units
+        paid = min(units, client.credit)
+        client.credit -= paid
+        client.served += units - paid
+        if client.served > CREDIT:
+            self._credit = min(self._credit + _EARNED * (units - paid), _MOST_CREDIT)
+        client.start += units
         self._now = max(self._now, client.start)
         return self._drop(client, 0)
 
@@ -140,3 +166,12 @@ class Lane(Generic[E]):
             insort(self._turns, client, key=_turn)
         else:
             del self._clients[client.name]
+            self._leave(client)
+
+    def _leave(self, client: _Client[E]) -> None:
+        """Remember a client that could come back before it has its credit again, and keep the credit for others."""
+        self._credit += client.credit
+        self._left[client.name] = client.start
+        longest = next(iter(self._left))
+        if len(self._left) > _MOST_REMEMBERED or self._left[longest] <= self._now - CREDIT:
+            del self._left[longest]

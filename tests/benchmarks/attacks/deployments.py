@@ -1,4 +1,4 @@
-"""What is attacked: one server directly, or two replicas behind HAProxy, each with two cores and 2 GiB of memory."""
+"""What is attacked: one server directly, or two replicas behind HAProxy, each with cores of its own and 2 GiB."""
 
 from __future__ import annotations
 
@@ -100,8 +100,9 @@ def deployed(
 ) -> Iterator[Deployment]:
     """Start a deployment, and end it with the context. arguments, catalogue, environment: see `ServerProcess`."""
     with ExitStack() as stack:
-        groups = [stack.enter_context(memory_group(LIMIT)) for _ in range(1 if way == "direct" else 2)]
-        prefixes = [[*group.prefix, *_prefix()] for group in groups]
+        size = 1 if way == "direct" else 2
+        groups = [stack.enter_context(memory_group(LIMIT)) for _ in range(size)]
+        prefixes = [[*group.prefix, *_prefix(number, size)] for number, group in enumerate(groups)]
         if way == "direct":
             server = ServerProcess(*arguments, catalogue=catalogue, environment=environment, prefix=prefixes[0])
             stack.enter_context(server)
@@ -120,12 +121,16 @@ def deployed(
         yield Deployment(way, "127.0.0.1", fleet.port, fleet.replicas, groups, fleet)
 
 
-def _prefix() -> list[str]:
-    """Two cores, and few open files. Where the machine has more cores, the clients use the others."""
+def _prefix(number: int, size: int) -> list[str]:
+    """Few open files, and cores of its own for each replica: two, or its part of them on a machine that has no more.
+
+    Replicas that shared cores would not be fair to each other's clients, and no deployment gives two the same ones.
+    """
     files = min(_OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
-    limit = ["sh", "-c", f'ulimit -n {files} && exec "$0" "$@"']
     cores = sorted(os.sched_getaffinity(0))
-    return limit if len(cores) <= _CORES else [*limit, "taskset", "-c", ",".join(map(str, cores[:_CORES]))]
+    each = max(1, min(_CORES, len(cores) // size))
+    own = cores[number * each :][:each] or cores
+    return ["sh", "-c", f'ulimit -n {files} && exec "$0" "$@"', "taskset", "-c", ",".join(map(str, own))]
 
 
 def _count(pid: int, what: str) -> int:

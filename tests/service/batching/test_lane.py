@@ -8,7 +8,7 @@ from math import inf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.batching.lane import Entry, Lane, Priority
+from service.batching.lane import CREDIT, Entry, Lane, Priority
 
 FATTEST = 8
 
@@ -120,6 +120,53 @@ def test_a_client_that_comes_back_has_saved_nothing_and_owes_nothing() -> None:
     for _ in range(4):
         lane.push(entry("b"))
     assert [lane.pop().client for _ in range(8)] == ["a", "b"] * 4
+
+
+def flooded() -> Lane[Entry]:
+    """A lane in which one client has flooded for long and goes on."""
+    lane = filled([entry("flood") for _ in range(200)])
+    for _ in range(100):
+        lane.pop()
+    return lane
+
+
+def test_beside_a_flood_a_client_that_comes_is_ahead_by_its_credit_and_no_more() -> None:
+    lane = flooded()
+    for _ in range(100):
+        lane.push(entry("late"))
+    assert [lane.pop().client for _ in range(CREDIT + 4)] == ["late"] * CREDIT + ["flood", "late"] * 2
+
+
+def test_beside_a_flood_a_client_that_comes_back_is_ahead_by_what_the_flood_had_meanwhile() -> None:
+    lane = flooded()
+    lane.push(entry("b"))
+    assert [lane.pop().client for _ in range(6)] == ["b"] + ["flood"] * 5
+    for _ in range(CREDIT + 4):
+        lane.push(entry("b"))
+    assert [lane.pop().client for _ in range(CREDIT + 4)] == ["b"] * CREDIT + ["flood", "b"] * 2
+
+
+def test_a_client_that_leaves_and_comes_back_has_its_credit_once() -> None:
+    lane = flooded()
+    first = []
+    for _ in range(CREDIT + 4):
+        lane.push(entry("often"))
+        first.append(lane.pop().client)
+        while lane.holdings.of("often"):
+            lane.pop()
+    assert first == ["often"] * CREDIT + ["flood"] * 4
+
+
+def test_new_clients_without_end_do_not_keep_the_turn_from_one_that_waits() -> None:
+    lane = flooded()
+    turns = []  # of new clients, between two of the flood
+    for number in range(10):
+        lane.push(entry(f"new {number}"))
+        turns.append(0)
+        while lane.pop().client != "flood":
+            turns[-1] += 1
+            lane.push(entry(f"new {number}.{turns[-1]}"))
+    assert max(turns[1:]) < 30
 
 
 def test_an_urgent_fat_item_costs_its_client_its_turn() -> None:
