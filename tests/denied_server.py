@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from service.cli import main
+from service.cli.main import main
 from tests.denied import deny
 
 if __name__ == "__main__":

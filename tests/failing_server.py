@@ -16,12 +16,12 @@ from engines.poses import Poses
 from engines.skeletons import COCO_17
 from service.api import app
 from service.batching import Batcher
-from service.cli import main
-from service.following.pool import Following
-from service.plans import PlanBuilder
-from service.streams.memory_store import MemoryStore
+from service.cli.main import main
+from service.inference.plan_builder import PlanBuilder
+from service.process.supervisor import Supervisor
 from service.streams.protocol import Hello
-from service.supervision import Supervisor
+from service.streams.store.memory import MemoryStore
+from service.tracking_workers.pool import Following
 
 STEPS = {
     "networks": (Batcher, "start"),

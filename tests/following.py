@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from service.following.pool import Following
+from service.tracking_workers.pool import Following
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 
 _PROGRAM = """
 import sys
-from service.cli import main
+from service.cli.main import main
 main(sys.argv[1:], standalone_mode=False)
 imported = {"onnx", "onnxscript", "openvino", "tensorrt", "tensorrt_rtx", "torch"} & set(sys.modules)
 sys.exit(f"it imports {', '.join(imported)}" if imported else 0)

@@ -12,7 +12,7 @@ import numpy as np
 import ormsgpack
 
 from service.streams.codec import pack
-from service.streams.memory import Memory
+from service.streams.state import Memory
 from service.tracking import TrackerState, TrackState
 from service.tracking.smoothing import Filtered, SmoothingState
 from service.tracking.zones import Presence, Visit, ZonesState

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from engines.build.gpu import Gpu
+from engines.plans.gpu import Gpu
 from engines.runtimes import Runtime, devices, open_runtime
-from service import backends
-from service.cli import main
+from service.cli.main import main
+from service.inference import backends
 
 
 def _open(path: Path, backend: str, *, device: str, **options: Any) -> Runtime:

@@ -12,7 +12,7 @@ _right = time.time
 _SKEW = float(os.environ["POSEWIRE_SKEW_S"])
 time.time = lambda: _right() + _SKEW  # before modules are loaded that take it as a default
 
-from service.cli import main  # noqa: E402
+from service.cli.main import main  # noqa: E402
 
 if __name__ == "__main__":
     main()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from engines.runtimes import devices, open_runtime
 from engines.runtimes.base import LADDER, Arrays, Runtime
-from service.cli import main
+from service.cli.main import main
 
 _MOST = int(os.environ.get("POSEWIRE_SERVICE_BATCH", LADDER[-1]))
 _SECONDS = float(os.environ.get("POSEWIRE_SERVICE_MS", "0")) / 1e3

@@ -7,9 +7,9 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from engines.catalogue import load
+from engines.catalogue.models import load
 from service.config import Settings
-from service.serving import Serving, open_serving
+from service.inference.model_registry import Serving, open_serving
 
 Result = TypeVar("Result")
 

@@ -13,25 +13,21 @@ ROOT = Path(__file__).parents[1]
 
 ALLOWED = {
     # who decodes pixels, speaks to a network or a database, or shows itself to the world
-    "av": ("service/imaging/",),
-    "click": ("service/cli", "service/choice.py", "service/server.py"),
+    "av": ("service/media/",),
+    "click": ("service/cli/", "service/process/run.py"),
     "fastapi": ("service/api/",),
-    "PIL": ("service/imaging/",),
-    "ray": ("service/bulk/ray_cluster.py",),
-    "redis": ("service/streams/redis_",),
-    "uvicorn": ("service/api/http.py", "service/api/websocket.py", "service/server.py", "service/workers.py"),
+    "PIL": ("service/media/",),
+    "ray": ("service/offline/bulk/ray_pool.py",),
+    "redis": ("service/streams/store/redis",),
+    "uvicorn": ("service/api/", "service/process/"),
     "websockets": ("service/api/websocket.py", "service/client/"),
-    "httpx": ("engines/fetching/https.py", "service/client/"),
+    "httpx": ("engines/catalogue/fetch/https.py", "service/client/"),
     # what computes: torch's runtime reads its graphs with OpenVINO, which speaks all three formats
-    "openvino": (
-        *("engines/runtimes/openvino.py", "engines/runtimes/graphs.py", "engines/runtimes/compiled.py"),
-        *("engines/runtimes/torch.py", "engines/runtimes/program.py", "engines/runtimes/rounding.py"),
-        *("engines/runtimes/upsampling.py", "engines/build/"),
-    ),
-    "torch": ("engines/networks/", "engines/runtimes/", "engines/build/"),
+    "openvino": ("engines/runtimes/openvino/", "engines/runtimes/torch/", "engines/build/"),
+    "torch": ("engines/networks/", "engines/crops/device/", "engines/runtimes/", "engines/build/"),
     "onnx": ("engines/build/",),
-    "onnxscript": ("engines/build/", "service/cli_int8.py"),
-    "cuda": ("engines/runtimes/cuda.py", "engines/runtimes/nvml.py", "engines/build/gpu.py"),
+    "onnxscript": ("engines/build/", "service/cli/build_int8.py"),
+    "cuda": ("engines/runtimes/tensorrt/", "engines/runtimes/nvml.py", "engines/plans/gpu.py"),
     "asyncio": ("service/",),
     "service": ("service/",),
 }
@@ -42,12 +38,12 @@ NEEDS = {
     "service/tracking/": ("service.tracking", "engines"),
     "service/formats/": ("service.formats", "engines"),
     "service/evaluation/": ("service.evaluation", "service.formats", "engines"),
-    "service/imaging/": ("service.imaging", "service.tracking", "engines"),
+    "service/media/": ("service.media", "service.tracking", "engines"),
     "service/batching/": ("service.batching",),
     "engines/ops/": ("engines.ops", "engines.poses", "engines.runtimes.base"),
     "engines/families/": (
         *("engines.families", "engines.ops", "engines.poses", "engines.skeletons", "engines.runtimes.base"),
-        *("engines.catalogue", "engines.entries"),
+        "engines.catalogue",
     ),
 }
 """What can be used by itself, and all that it needs of ours."""

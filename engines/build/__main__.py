@@ -15,16 +15,16 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
+from engines.build.accuracy_gate.evaluation_images import evidence_for
 from engines.build.compile import build_plan
-from engines.build.evidence import evidence_for
-from engines.build.flavour import NoTensorRTError, find_flavour
-from engines.build.gpu import find_gpu
 from engines.build.models import order_for, plan_runner, plans_folder
-from engines.build.plans import PlanBuildError
-from engines.catalogue import CatalogueError, FetchError, load
+from engines.catalogue.models import CatalogueError, FetchError, load
+from engines.plans.flavour import NoTensorRTError, find_flavour
+from engines.plans.gpu import find_gpu
+from engines.plans.lookup import PlanBuildError
 
 if TYPE_CHECKING:
-    from engines.build.precision import Precision
+    from engines.build.precision.convert import Precision
 
 _NICENESS = 10
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from engines.build.flavour import TENSORRT_LEAN, TENSORRT_RTX, Flavour
-from engines.build.plans import PlanBuildError
-from engines.build.timings import keep_timings, take_timings
+from engines.plans.flavour import TENSORRT_LEAN, TENSORRT_RTX, Flavour
+from engines.plans.lookup import PlanBuildError
+from engines.plans.timing_cache import keep_timings, take_timings
 from engines.runtimes.base import TensorSpec
 from engines.runtimes.opening import alone
 

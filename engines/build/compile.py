@@ -14,17 +14,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from engines.build.attempts import NotJudgedError, Workshop
+from engines.build.accuracy_gate.attempts import NotJudgedError, Workshop
+from engines.build.accuracy_gate.evaluation_images import Evidence
+from engines.build.accuracy_gate.gate import GateReport, choose
 from engines.build.builder import EngineBuilder, Progress
-from engines.build.evidence import Evidence
-from engines.build.files import write_whole
-from engines.build.flavour import Flavour
-from engines.build.gate import GateReport, choose
-from engines.build.key import PlanKey
-from engines.build.manifest import Manifest, PlanFile, manifest_path
-from engines.build.plans import PlanBuildError, PlanOrder, find_plan
-from engines.build.precision import Precision
+from engines.build.precision.convert import Precision
 from engines.locks import locked
+from engines.plans.files import write_whole
+from engines.plans.flavour import Flavour
+from engines.plans.key import PlanKey
+from engines.plans.lookup import PlanBuildError, PlanOrder, find_plan
+from engines.plans.manifest import Manifest, PlanFile, manifest_path
 from engines.runtimes import Runtime, open_runtime
 from engines.runtimes.base import PixelInput
 

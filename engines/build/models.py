@@ -6,15 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engines.build.flavour import Flavour
-from engines.build.gpu import find_gpu
-from engines.build.plans import PlanOrder
-from engines.catalogue import Model
+from engines.catalogue.models import Model
 from engines.families import open_detector, open_estimator, open_finder
+from engines.plans.flavour import Flavour
+from engines.plans.gpu import find_gpu
+from engines.plans.lookup import PlanOrder
 from engines.runtimes import Runtime, open_runtime
 
 if TYPE_CHECKING:
-    from engines.build.precision import Precision
+    from engines.build.precision.convert import Precision
 
 
 def order_for(model: Model, precision: Precision, max_batch: int) -> PlanOrder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from engines.entries import Model
+from engines.catalogue.schema import Model
 from engines.families import Detector, Finder, open_detector, open_estimator, open_finder
 from engines.poses import Detections, Poses, Region
 from engines.runtimes.base import Arrays

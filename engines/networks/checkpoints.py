@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from engines.fetching.archives import UNSOUND_ZIP
+from engines.catalogue.fetch.archives import UNSOUND_ZIP
 from engines.files import open_regular, shown
 from engines.networks import NETWORKS, build_network
 

@@ -1,7 +1,7 @@
 """How the keypoints of one person per crop are read off a network's outputs: places in input pixels, and scores.
 
 A reading is a description as well, so that a device that runs the network can do the same and send back no more than
-the answer: see `engines.runtimes.device.reading`.
+the answer: see `engines.crops.device.reading`.
 """
 
 from __future__ import annotations

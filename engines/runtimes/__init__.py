@@ -11,7 +11,7 @@ from engines.runtimes.base import PixelInput, Runtime, RuntimeClosedError, Runti
 from engines.runtimes.calls import Company
 
 if TYPE_CHECKING:
-    from engines.runtimes.tensorrt import TensorRtRuntime
+    from engines.runtimes.tensorrt.runtime import TensorRtRuntime
 
 __all__ = ["BACKENDS", "PixelInput", "Runtime", "RuntimeClosedError", "RuntimeSpec", "TensorSpec", "open_runtime"]
 
@@ -44,7 +44,7 @@ def open_runtime(
     if backend == "openvino":
         if device not in (None, "cpu"):
             raise ValueError(f"openvino runs on the device cpu alone, not on {device}")
-        from engines.runtimes.openvino import OpenVinoRuntime  # a backend is imported only where it is used
+        from engines.runtimes.openvino.runtime import OpenVinoRuntime  # a backend is imported only where it is used
 
         return OpenVinoRuntime(
             path,
@@ -59,7 +59,7 @@ def open_runtime(
         )
     if backend == "torch":
         try:
-            from engines.runtimes.torch import TorchRuntime
+            from engines.runtimes.torch.runtime import TorchRuntime
         except ModuleNotFoundError as error:
             if error.name != "torch":
                 raise
@@ -77,7 +77,7 @@ def open_runtime(
         if path.suffix != ".plan":
             raise ValueError(f"tensorrt runs plans; {path.name} is none: `posewire build` makes one of an ONNX graph")
         try:
-            from engines.runtimes.tensorrt import TensorRtRuntime
+            from engines.runtimes.tensorrt.runtime import TensorRtRuntime
         except ModuleNotFoundError as error:
             if error.name not in ("cuda", "cuda.bindings"):
                 raise
@@ -97,6 +97,6 @@ def _with_tensors(plan: TensorRtRuntime, device: str) -> Runtime:
 
     if not torch.cuda.is_available():
         return plan
-    from engines.runtimes.plan_tensors import TensorPlanRuntime
+    from engines.runtimes.tensorrt.device_tensors import TensorPlanRuntime
 
     return TensorPlanRuntime(plan, torch.device(device if ":" in device else f"{device}:0"))

@@ -8,9 +8,9 @@ from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
-from engines.build.gpu import find_gpu
+from engines.plans.gpu import find_gpu
 from engines.runtimes import Runtime, open_runtime
-from engines.runtimes.spread import SpreadRuntime
+from engines.runtimes.multi_device import SpreadRuntime
 
 
 def visible_devices(backend: str) -> tuple[str, ...]:

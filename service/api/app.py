@@ -37,18 +37,18 @@ from service.api.security import ApiKeys, RateLimit
 from service.api.state import ServerState
 from service.batching import Observer
 from service.config import Settings
-from service.following.pool import Following
-from service.memory import memory_limit, use_huge_pages
+from service.inference.model_registry import Serving
 from service.observability.metrics import Metrics
+from service.process.memory import memory_limit, use_huge_pages
+from service.process.supervisor import Supervisor, attempt
+from service.process.tls import ServerTls
 from service.quota import Quota
-from service.serving import Serving
-from service.streams.memory_store import MemoryStore
-from service.streams.redis_store import RedisStore
 from service.streams.registry import Streams
-from service.streams.store import Store
+from service.streams.store.base import Store
+from service.streams.store.memory import MemoryStore
+from service.streams.store.redis import RedisStore
 from service.streams.tokens import Tokens
-from service.supervision import Supervisor, attempt
-from service.tls import ServerTls
+from service.tracking_workers.pool import Following
 
 log = logging.getLogger(__name__)
 

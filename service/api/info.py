@@ -12,7 +12,7 @@ from engines.skeletons import SKELETONS
 from service.api.problems import KINDS, ProblemError
 from service.api.schemas import ModelInfo, PlanInfo, Problem, SkeletonInfo, State
 from service.api.state import ServerState
-from service.plans import PlanStatus
+from service.inference.plan_builder import PlanStatus
 
 router = APIRouter()
 

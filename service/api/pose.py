@@ -26,10 +26,10 @@ from service.batching import Priority
 from service.formats.coco import coco_results
 from service.formats.openpose import openpose_document
 from service.formats.people import people_list
-from service.pipelines import Estimate, estimate_all
+from service.inference.model_registry import ServedModel
+from service.inference.stage import Ask
+from service.inference.top_down import Estimate, estimate_all
 from service.quota import Lease
-from service.serving import ServedModel
-from service.stages import Ask
 
 router = APIRouter()
 Result = TypeVar("Result")

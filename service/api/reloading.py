@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 from service.api.security import ApiKeys
 from service.api.state import ServerState
-from service.supervision import Supervisor
-from service.tls import CertificateError, ServerTls
+from service.process.supervisor import Supervisor
+from service.process.tls import CertificateError, ServerTls
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from service.api.connections import Connections
 from service.api.problems import ProblemError
 from service.api.security import ApiKeys, RateLimit
 from service.config import Settings
-from service.following.pool import Following
+from service.inference.model_registry import ServedModel, Serving
 from service.observability.metrics import Metrics
 from service.quota import Quota
-from service.serving import ServedModel, Serving
 from service.streams.registry import Streams
+from service.tracking_workers.pool import Following
 
 
 @dataclass(slots=True)

@@ -22,14 +22,14 @@ from service.api.hello import HelloMessage
 from service.api.problems import ProblemError, problem_of
 from service.api.state import ServerState
 from service.batching import Priority
+from service.inference.model_registry import ServedModel
+from service.inference.stage import Ask
 from service.observability.logs import request_id
-from service.serving import ServedModel
-from service.stages import Ask
 from service.streams.closing import CloseCode, StreamError
+from service.streams.frame_processor import Sight
 from service.streams.protocol import SUBPROTOCOLS, Encoding, Hello
 from service.streams.registry import Beginning
 from service.streams.session import Session, Terms
-from service.streams.sight import Sight
 
 router = APIRouter()
 log = logging.getLogger(__name__)

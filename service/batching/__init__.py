@@ -2,12 +2,12 @@
 
 from service.batching.batcher import Batcher
 from service.batching.errors import BatchingError, ClosedError, DeadlineExceededError, OverloadedError, RunError
+from service.batching.fair_queue import Priority
 from service.batching.health import Health, Stats
-from service.batching.in_step import SteppedBatcher, in_step
 from service.batching.jobs import Served
-from service.batching.lane import Priority
+from service.batching.lockstep import SteppedBatcher, in_step
 from service.batching.observer import Observer
-from service.batching.place import Forecast, Place
+from service.batching.reservation import Forecast, Place
 
 __all__ = [
     "Batcher",

@@ -7,7 +7,7 @@ from math import inf
 from typing import Generic
 
 from service.batching.errors import DeadlineExceededError, OverloadedError
-from service.batching.lane import E, Priority
+from service.batching.fair_queue import E, Priority
 from service.batching.margin import Margin
 from service.batching.prediction import ServiceTime
 from service.batching.queue import WorkQueue

@@ -11,16 +11,16 @@ from math import inf
 from types import TracebackType
 from typing import Generic, Self
 
-from service.batching.crew import Crew
-from service.batching.dispatcher import Dispatcher, Limits
 from service.batching.errors import BatchingError, ClosedError, DeadlineExceededError, RunError
+from service.batching.fair_queue import Priority
 from service.batching.health import Health, Stats
 from service.batching.jobs import Job, Outcome, R, Served, T, Ticket
-from service.batching.lane import Priority
 from service.batching.observer import GuardedObserver, Observer
-from service.batching.place import Forecast, Place
-from service.batching.priority import LowPriority
+from service.batching.reservation import Forecast, Place
+from service.batching.scheduler import Dispatcher, Limits
+from service.batching.thread_priority import LowPriority
 from service.batching.worker import Run, Worker
+from service.batching.worker_pool import Crew
 
 logger = logging.getLogger(__name__)
 

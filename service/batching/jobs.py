@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from service.batching.lane import Entry
+from service.batching.fair_queue import Entry
 
 T = TypeVar("T")
 R = TypeVar("R")

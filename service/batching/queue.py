@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import Generic
 
-from service.batching.lane import E, Lane, Priority
+from service.batching.fair_queue import E, Lane, Priority
 
 WEIGHTS = {Priority.LIVE: 8, Priority.STILL: 4, Priority.BULK: 1}
 """The shares of the work units that priorities get while all of them wait."""

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Generic
 
-from service.batching.dispatcher import Dispatcher
 from service.batching.errors import DeadlineExceededError, RunError
 from service.batching.jobs import Job, Outcome, R, Served, T
 from service.batching.observer import Observer
-from service.batching.priority import LowPriority
+from service.batching.scheduler import Dispatcher
+from service.batching.thread_priority import LowPriority
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from service.streams.redis_store import Observer
+from service.streams.store.redis import Observer
 
 
 class StoreMetrics(Observer):

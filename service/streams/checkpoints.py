@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from service.streams.session import Session
-from service.streams.store import Kept, Store
+from service.streams.store.base import Kept, Store
 
 _TURNS = 10
 """In each interval. Streams come due in different ones, so that they are not all written in one go."""

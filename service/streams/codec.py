@@ -24,7 +24,7 @@ import ormsgpack
 from numpy.typing import NDArray
 
 from engines.skeletons import SKELETONS
-from service.streams.memory import MOST_IDS, Memory
+from service.streams.state import MOST_IDS, Memory
 from service.tracking import TrackerState, TrackState
 from service.tracking.config import TrackerConfig
 from service.tracking.smoothing import Filtered, SmoothingState

@@ -9,17 +9,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 
+from service.process.supervisor import Supervisor
 from service.streams.checkpoints import Checkpoints, OpenStream
 from service.streams.closing import CloseCode, StreamError
 from service.streams.codec import StateError, unpack
-from service.streams.memory import Memory
+from service.streams.concurrency import Turns
 from service.streams.protocol import Hello
 from service.streams.session import Session
 from service.streams.slots import TAKEN_OVER, Slot, Slots
-from service.streams.store import Kept, Store, StoreAwayError
+from service.streams.state import Memory
+from service.streams.store.base import Kept, Store, StoreAwayError
 from service.streams.tokens import Claim, TokenError, Tokens, new_session
-from service.streams.turns import Turns
-from service.supervision import Supervisor
 
 log = logging.getLogger(__name__)
 

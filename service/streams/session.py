@@ -12,14 +12,14 @@ from typing import Any, Protocol
 
 from service.batching import ClosedError, DeadlineExceededError, OverloadedError
 from service.formats.people import people_list
-from service.imaging.errors import ImageError
+from service.media.errors import ImageError
 from service.quota import Lease, QuotaExceededError
 from service.streams.clock import FrameClock
 from service.streams.closing import CloseCode, StreamError
+from service.streams.concurrency import Turns
+from service.streams.frame_processor import Seen, Sight
 from service.streams.mailbox import Letter, Mailbox
 from service.streams.protocol import Encoding, Hello, embed, encode, read_acknowledgement, read_frame
-from service.streams.sight import Seen, Sight
-from service.streams.turns import Turns
 from service.streams.window import Window
 from service.tracking.zones import Event
 

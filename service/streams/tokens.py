@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from itsdangerous import BadSignature, TimestampSigner
 
-from service.streams.memory import MOST_IDS
+from service.streams.state import MOST_IDS
 
 SESSION_BYTES = 12
 _PURPOSE = b"posewire resume token"

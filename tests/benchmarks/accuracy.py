@@ -13,16 +13,16 @@ from pathlib import Path
 
 import orjson
 
-from engines.catalogue import Catalogue, load
+from engines.catalogue.models import Catalogue, load
 from engines.poses import Poses
 from engines.skeletons import COCO_17
 from service.config import Settings
 from service.evaluation import keypoint_ap
 from service.formats.coco import coco_results
-from service.imaging.decode import Limits, decode
-from service.pipelines import Pipeline
-from service.serving import Serving, open_serving
-from service.stages import Ask
+from service.inference.model_registry import Serving, open_serving
+from service.inference.stage import Ask
+from service.inference.top_down import Pipeline
+from service.media.decode import Limits, decode
 from tests.benchmarks.report import Row, main, table
 from tests.shared import SHARED, weights_catalogue
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.benchmarks.goals import goal, show
 from tests.benchmarks.report import Row, main
 from tests.pictures import encoded, photo
-from tests.service.bulk.runs import batch, between_images, end, in_a_video, make_archive, results, start
+from tests.service.offline.bulk.runs import batch, between_images, end, in_a_video, make_archive, results, start
 
 _IMAGES, _VIDEOS, _FRAMES = 200, 2, 150
 _OPTIONS = ("--workers", 2, "--shard", 16)

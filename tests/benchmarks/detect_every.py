@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from engines.catalogue import load
+from engines.catalogue.models import load
 from engines.poses import Poses
 from service.config import Settings
-from service.serving import Serving, open_serving
-from service.stages import Ask
+from service.inference.model_registry import Serving, open_serving
+from service.inference.stage import Ask
+from service.streams.frame_processor import Sight
 from service.streams.protocol import Hello
-from service.streams.sight import Sight
 from tests.benchmarks.report import Row, main
 from tests.benchmarks.tracking import measure, read_truth
 from tests.following import followers

@@ -24,12 +24,12 @@ import onnxruntime
 import openvino as ov
 import torch
 
-from engines.build.crops import as_inputs, crops_of_images
-from engines.build.export import INPUT, export_onnx
-from engines.build.gate import compare
-from engines.build.precision import convert
-from engines.build.published import PUBLISHED
-from engines.catalogue import Catalogue, load
+from engines.build.accuracy_gate.crops import as_inputs, crops_of_images
+from engines.build.accuracy_gate.gate import compare
+from engines.build.checkpoint.export import INPUT, export_onnx
+from engines.build.checkpoint.published import PUBLISHED
+from engines.build.precision.convert import convert
+from engines.catalogue.models import Catalogue, load
 from engines.families.reading import reader
 from engines.networks import build_network
 from engines.runtimes import open_runtime

@@ -22,7 +22,7 @@ from PIL import Image
 from engines.ops.affine import align, crop
 from engines.poses import Frame, Region
 from engines.runtimes.base import PixelInput
-from service.imaging.decode import Limits, decode
+from service.media.decode import Limits, decode
 from tests.benchmarks.report import Row, main
 from tests.pictures import astronaut, encoded
 

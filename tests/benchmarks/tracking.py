@@ -21,15 +21,15 @@ from typing import Any
 
 import numpy as np
 
-from engines.catalogue import load
+from engines.catalogue.models import load
 from engines.poses import Floats, Frame, Poses
 from engines.skeletons import COCO_17, POSETRACK_15
 from service.config import Settings
 from service.evaluation import clear_mot, compare_poses, hota, identity
 from service.formats.sequence import extent
-from service.imaging.decode import Limits, decode
-from service.serving import open_serving
-from service.stages import Ask
+from service.inference.model_registry import open_serving
+from service.inference.stage import Ask
+from service.media.decode import Limits, decode
 from service.tracking import PoseTracker, TrackerConfig
 from tests.benchmarks.peers.tracked import Ids, track_with
 from tests.benchmarks.report import Row, main, table

@@ -49,9 +49,9 @@ def _from_plan(
     max_batch: int | None,
 ) -> Runtime:
     from engines.build.compile import build_plan
-    from engines.build.flavour import find_flavour
-    from engines.build.gpu import find_gpu
-    from engines.build.plans import PlanOrder
+    from engines.plans.flavour import find_flavour
+    from engines.plans.gpu import find_gpu
+    from engines.plans.lookup import PlanOrder
 
     graph = save_onnx_graph(folder / "tiny.onnx")
     order = PlanOrder(graph, "fp32", max_batch or 8, pixels, None if outputs is None else tuple(outputs))
@@ -78,8 +78,8 @@ def _torch_with_gpu() -> str:
 def _tensorrt(*modules: str, extra: str) -> str:
     if any(find_spec(module) is None for module in ("cuda", "onnx")) or not any(map(find_spec, modules)):
         return f"TensorRT, cuda-python and onnx: pip install 'posewire[{extra}]'"
-    from engines.build.flavour import NoTensorRTError, find_flavour
-    from engines.build.gpu import find_gpu
+    from engines.plans.flavour import NoTensorRTError, find_flavour
+    from engines.plans.gpu import find_gpu
 
     if (gpu := find_gpu()) is None:
         return "an NVIDIA GPU with its driver"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from engines.crops.views import TensorRuntime
 from engines.runtimes import Runtime
-from engines.runtimes.views import TensorRuntime
 from tests.contract.network import HEATMAPS, INPUT, MEANS, crops, expected, normalised
 
 NEAR = 2e-4

@@ -14,9 +14,9 @@ import importlib.util, json, sys
 connections = []
 sys.addaudithook(lambda event, arguments: event == "socket.connect" and connections.append(str(arguments[1])))
 
-import service.cli, service.serving, engines.runtimes.openvino
+import service.cli.main, service.inference.model_registry, engines.runtimes.openvino.runtime
 if importlib.util.find_spec("onnx") is not None:  # of an extra
-    import engines.build.quantising
+    import engines.build.precision.int8_graph
 import multiprocessing
 print(json.dumps([connections, [child.name for child in multiprocessing.active_children()]]))
 """

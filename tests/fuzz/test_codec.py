@@ -12,11 +12,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engines.skeletons import COCO_17
-from service.following.follower import Follower
 from service.streams.codec import StateError, pack, unpack
-from service.streams.memory import Memory
 from service.streams.protocol import Hello
+from service.streams.state import Memory
 from service.tracking.zones import Line, Zone
+from service.tracking_workers.stream_tracker import Follower
 from tests.fuzz.budget import fuzz
 from tests.memories import NOW, SOMEBODY, memory, put_together, smoothing, take_apart
 from tests.service.tracking.people import people

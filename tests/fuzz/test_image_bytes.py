@@ -14,12 +14,12 @@ from random import Random
 import numpy as np
 import pytest
 
-from service.imaging.decode import DecodedImage, ImageError, Limits, decode, recognise
-from service.imaging.decoder_pool import DecoderPool
-from service.imaging.decoder_process import Bounds
+from service.media.decode import DecodedImage, ImageError, Limits, decode, recognise
+from service.media.decoder_pool import DecoderPool
+from service.media.decoder_process import Bounds
 from tests.benchmarks import broken_pictures
-from tests.service.imaging.files import files
-from tests.service.imaging.test_like_opencv import FILES
+from tests.service.media.files import files
+from tests.service.media.test_like_opencv import FILES
 
 SECONDS = float(os.environ.get("POSEWIRE_FUZZ_SECONDS", "3"))
 SEED = int(os.environ.get("POSEWIRE_FUZZ_SEED", str(time.time_ns())))

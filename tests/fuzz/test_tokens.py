@@ -7,7 +7,7 @@ import string
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.streams.memory import MOST_IDS
+from service.streams.state import MOST_IDS
 from service.streams.tokens import Claim, TokenError, Tokens, new_session
 from tests.fuzz.budget import fuzz
 

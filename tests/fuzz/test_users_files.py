@@ -21,14 +21,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from engines.catalogue import BUILT_IN, CatalogueError, load
-from engines.fetching import records
+from engines.catalogue.fetch import records
+from engines.catalogue.models import BUILT_IN, CatalogueError, load
 from engines.skeletons import COCO_17, POSETRACK_15
-from service.bulk.errors import BulkError, UnreadableError
-from service.bulk.listing import list_source
-from service.bulk.manifest import agree, claimed
-from service.bulk.shards import Mark, Summary, publish_summary
-from service.bulk.sources import open_source
 from service.evaluation.files import evaluate_coco, evaluate_posetrack
 from service.formats.coco import coco_annotations, coco_results, read_coco
 from service.formats.errors import FormatError
@@ -39,10 +34,15 @@ from service.formats.posewire import read_posewire
 from service.formats.sequence import PoseFrame, PoseSequence
 from service.formats.table import csv_table
 from service.formats.table_reader import read_table
-from service.journal import Journal, JournalError
-from service.video_journal import Look, pack, unpack
-from tests.service.bulk.archives import make_tar, make_zip
+from service.offline.bulk.errors import BulkError, UnreadableError
+from service.offline.bulk.listing import list_source
+from service.offline.bulk.manifest import agree, claimed
+from service.offline.bulk.shards import Mark, Summary, publish_summary
+from service.offline.bulk.sources import open_source
+from service.offline.journal import Journal, JournalError
+from service.offline.video_journal import Look, pack, unpack
 from tests.service.formats.people import two_people
+from tests.service.offline.bulk.archives import make_tar, make_zip
 
 _SECONDS = int(os.environ.get("POSEWIRE_FUZZ_SECONDS", "1"))
 _MOST_MEMORY = 512 << 20

@@ -8,13 +8,13 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from engines.crops.device.crop import crops
+from engines.crops.device.frames import DeviceFrames
+from engines.crops.views import CpuView, View, Views
 from engines.families.heatmap import Heatmap
 from engines.ops.affine import align, crop
 from engines.poses import Frame, Region
 from engines.runtimes import open_runtime
-from engines.runtimes.device.crop import crops
-from engines.runtimes.device.frames import DeviceFrames
-from engines.runtimes.views import CpuView, View, Views
 from engines.skeletons import COCO_17
 from tests.benchmarks.accelerator.subjects import Subject
 from tests.benchmarks.accelerator.throughput import finish

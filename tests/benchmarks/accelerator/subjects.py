@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from engines.build.export import export_onnx
-from engines.build.published import PUBLISHED
+from engines.build.checkpoint.export import export_onnx
+from engines.build.checkpoint.published import PUBLISHED
 from engines.networks import build_network
 from engines.runtimes import PixelInput, open_runtime
 from tests.engines.networks.recipe import fill

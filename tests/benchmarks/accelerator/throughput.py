@@ -20,12 +20,12 @@ import torch
 from numpy.typing import NDArray
 
 from engines.build.compile import build_plan
-from engines.build.flavour import TENSORRT, TENSORRT_RTX, find_flavour
-from engines.build.gpu import find_gpu
-from engines.build.plans import PlanOrder
-from engines.build.precision import Precision
+from engines.build.precision.convert import Precision
+from engines.plans.flavour import TENSORRT, TENSORRT_RTX, find_flavour
+from engines.plans.gpu import find_gpu
+from engines.plans.lookup import PlanOrder
 from engines.runtimes import TensorSpec, open_runtime
-from engines.runtimes.torch import TorchRuntime
+from engines.runtimes.torch.runtime import TorchRuntime
 from tests.benchmarks.accelerator.subjects import Subject
 
 Step = Callable[[], object]
@@ -108,7 +108,7 @@ def eager(subject: Subject, setup: Setup) -> Iterator[Way]:
 
 @contextmanager
 def program(subject: Subject, setup: Setup) -> Iterator[Way]:
-    """`engines.runtimes.torch`, preprocessing included: one CUDA graph a rung where all shapes are fixed."""
+    """`engines.runtimes.torch.runtime`, preprocessing included: one CUDA graph a rung where all shapes are fixed."""
     most, device = setup.rungs[-1], str(setup.device)
     runtime = open_runtime(
         subject.graph, "torch", device=device, precision=setup.precision, max_batch=most, pixels=subject.pixels

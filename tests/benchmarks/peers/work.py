@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from engines.catalogue import load
+from engines.catalogue.models import load
 from engines.families import open_estimator
 from engines.families.regions import PADDING
 from engines.ops.affine import align, crop
 from engines.poses import Detections, Frame, Poses, Region
 from engines.runtimes import open_runtime
 from service.formats.people import people_list
-from service.imaging.decode import DecodedImage, Limits, decode
+from service.media.decode import DecodedImage, Limits, decode
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,13 +11,13 @@ import pytest
 pytest.importorskip("torch", reason="needs torch: pip install 'posewire[torch]'")
 pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX: pip install 'posewire[rtx]'")
 
+from engines.build.accuracy_gate.evaluation_images import Evidence
 from engines.build.compile import build_plan
-from engines.build.evidence import Evidence
-from engines.build.flavour import TENSORRT_RTX, Flavour, find_flavour
-from engines.build.manifest import PlanFile
-from engines.build.plans import PlanBuildError, PlanOrder
 from engines.families.heatmap import Heatmap
 from engines.families.reading import Found
+from engines.plans.flavour import TENSORRT_RTX, Flavour, find_flavour
+from engines.plans.lookup import PlanBuildError, PlanOrder
+from engines.plans.manifest import PlanFile
 from engines.poses import Region
 from engines.runtimes import Runtime, open_runtime
 from engines.runtimes.base import Arrays, PixelInput

@@ -13,14 +13,14 @@ pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX: pip install 'pos
 
 import torch
 
+from engines.build.checkpoint.export import INPUT, export_onnx
+from engines.build.checkpoint.published import PUBLISHED
 from engines.build.compile import build_plan
-from engines.build.export import INPUT, export_onnx
-from engines.build.flavour import TENSORRT_RTX, find_flavour
-from engines.build.plans import PlanOrder, find_plan
-from engines.build.published import PUBLISHED
-from engines.catalogue import load
+from engines.catalogue.models import load
 from engines.families import open_detector, open_estimator
 from engines.networks import build_network
+from engines.plans.flavour import TENSORRT_RTX, find_flavour
+from engines.plans.lookup import PlanOrder, find_plan
 from engines.runtimes.base import TensorSpec
 from tests.engines.networks.recipe import fill
 from tests.shared import needs_shared, weights_catalogue

@@ -13,11 +13,11 @@ import openvino as ov
 import pytest
 from openvino import opset13 as op
 
-from engines.catalogue import FetchError, load
+from engines.catalogue.models import FetchError, load
 from engines.families import Detector, Estimator, open_detector, open_estimator
 from engines.ops.affine import crop
 from engines.poses import Detections, Frame, Poses, Region
-from engines.runtimes.graphs import read_graph
+from engines.runtimes.openvino.graphs import read_graph
 from tests.pictures import astronaut, mosaic
 
 LIMIT = 2.0

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engines.catalogue import load
+from engines.catalogue.models import load
 from engines.families import open_finder
 from engines.families.personlab import PersonLab
 from engines.ops.affine import crop

@@ -8,7 +8,7 @@ import pytest
 
 from service.batching.admission import Admission
 from service.batching.errors import DeadlineExceededError, OverloadedError
-from service.batching.lane import Entry, Priority
+from service.batching.fair_queue import Entry, Priority
 from service.batching.queue import WorkQueue
 
 STILL = Priority.STILL

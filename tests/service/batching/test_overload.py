@@ -14,7 +14,7 @@ import pytest
 
 from service.batching.admission import Admission
 from service.batching.errors import OverloadedError
-from service.batching.lane import Entry, Priority
+from service.batching.fair_queue import Entry, Priority
 from service.batching.queue import WorkQueue
 
 MAX_BATCH = 8

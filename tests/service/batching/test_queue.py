@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from service.batching.lane import Entry, Priority
+from service.batching.fair_queue import Entry, Priority
 from service.batching.queue import WEIGHTS, WorkQueue
 
 FATTEST = 8

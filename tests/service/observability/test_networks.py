@@ -9,8 +9,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from engines.runtimes.base import RuntimeSpec
+from service.inference.plan_builder import PlanStatus
 from service.observability.networks import NetworkMetrics
-from service.plans import PlanStatus
 from tests.graphs import tiny_catalogue
 from tests.stories import serve
 

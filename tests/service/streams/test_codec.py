@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.streams.codec import StateError, pack, unpack
-from service.streams.memory import MOST_IDS, Memory
+from service.streams.state import MOST_IDS, Memory
 from service.tracking import TrackerState, TrackState
 from service.tracking.config import TrackerConfig
 from service.tracking.smoothing import Filtered

@@ -14,12 +14,12 @@ import pytest
 from engines.skeletons import COCO_17, POSETRACK_15
 from service.streams.closing import CloseCode, StreamError
 from service.streams.codec import pack
-from service.streams.memory import Memory
-from service.streams.memory_store import MemoryStore
 from service.streams.protocol import Hello
 from service.streams.registry import Beginning, Streams
 from service.streams.session import Session
-from service.streams.store import Kept, Lost, StoreAwayError
+from service.streams.state import Memory
+from service.streams.store.base import Kept, Lost, StoreAwayError
+from service.streams.store.memory import MemoryStore
 from service.streams.tokens import Tokens, new_session
 from service.tracking import PoseTracker
 from service.tracking.zones import Line, Presence, Visit, Zone, ZonesState

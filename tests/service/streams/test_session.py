@@ -16,10 +16,10 @@ from engines.skeletons import COCO_17
 from service.batching import ClosedError, DeadlineExceededError, OverloadedError
 from service.quota import Lease, Quota
 from service.streams.closing import CloseCode, StreamError
+from service.streams.concurrency import Turns
+from service.streams.frame_processor import Seen
 from service.streams.protocol import Hello
 from service.streams.session import Observer, Session, Terms
-from service.streams.sight import Seen
-from service.streams.turns import Turns
 
 NOBODY = Seen(
     Poses.empty(COCO_17), np.zeros((0, 2), np.float32), np.zeros(0, np.float32), [], 640, 480, {"queue": 0.001}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.streams.memory import MOST_IDS
+from service.streams.state import MOST_IDS
 from service.streams.tokens import Claim, TokenError, Tokens, new_session
 
 

@@ -1,0 +1,79 @@
+"""What building a plan tries: the graph in one precision, and how the accuracy gate judges it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from engines.build.accuracy_gate.crops import as_inputs
+from engines.build.accuracy_gate.evaluation_images import Evidence
+from engines.build.accuracy_gate.gate import GateReport, compare
+from engines.build.onnx.pixel_input import prepare
+from engines.build.onnx.suppression import cut_suppression
+from engines.build.precision.convert import Precision, PrecisionError, convert
+from engines.plans.lookup import PlanBuildError, PlanOrder
+from engines.runtimes import Runtime, open_runtime
+from engines.runtimes.base import PixelInput
+
+
+class NotJudgedError(RuntimeError):
+    """Nothing here computes the graph as TensorRT will; the message says what is missing."""
+
+
+class Workshop:
+    """Makes the graph of an order in any precision, whole (pixels in, a free batch), in a folder of its own.
+
+    Raises PlanBuildError for a graph that cannot be read or lacks outputs that are asked for.
+    """
+
+    def __init__(self, order: PlanOrder, folder: Path) -> None:
+        self._order = order
+        self._folder = folder
+        self._plain = folder / "plain.onnx"
+        try:
+            model = prepare(cut_suppression(onnx.load(order.onnx)), outputs=order.outputs)
+        except DecodeError as error:
+            raise PlanBuildError(f"{order.onnx} is no ONNX graph, or is damaged") from error
+        except (ValueError, onnx.shape_inference.InferenceError) as error:
+            raise PlanBuildError(f"{order.onnx}: {error}") from error
+        onnx.save(model, self._plain)
+
+    def graph(self, precision: Precision, evidence: Evidence | None) -> Path:
+        """The graph in this precision, measured on the evidence. Raises PlanBuildError."""
+        converted, whole = (self._folder / f"{precision}-{stage}.onnx" for stage in ("converted", "whole"))
+        if whole.exists():
+            return whole
+        if precision == "int8" and (evidence is None or evidence.digest is None):
+            raise PlanBuildError("int8 takes its scales from real images: give a folder of them with --images")
+        pixels = self._order.pixels
+        try:
+            calibration = None if evidence is None or pixels is None else as_inputs(self._plain, evidence.crops, pixels)
+            convert(self._plain, converted, precision, calibration=calibration, symmetric=True)
+            onnx.save(prepare(onnx.load(converted), self._order.pixels), whole)
+        except (ValueError, PrecisionError, onnx.shape_inference.InferenceError) as error:
+            raise PlanBuildError(f"{self._order.onnx}: {error}") from error
+        return whole
+
+    def judge(self, precision: Precision, evidence: Evidence, pixels: PixelInput) -> GateReport:
+        """How far the graph in this precision is from itself in fp32.
+
+        torch runs it, each operator in its own type, as TensorRT will; other runtimes would compute in what their CPU
+        is fast in. Raises NotJudgedError where that cannot be.
+        """
+        graph = self.graph(precision, evidence)
+        try:
+            candidate = open_runtime(graph, "torch", precision="fp32", max_batch=1, device="cpu")
+        except ValueError as error:  # torch is not installed, or has no function for an operator
+            raise NotJudgedError(str(error)) from error
+        with closing(candidate):
+            return self.compare(precision, candidate, evidence, pixels)
+
+    def compare(self, precision: Precision, candidate: Runtime, evidence: Evidence, pixels: PixelInput) -> GateReport:
+        """How far what `candidate` gives is from what the graph gives in fp32."""
+        graph = self.graph("fp32", evidence)
+        batches = as_inputs(graph, evidence.crops, pixels)  # one by one: there are graphs that take no batch
+        with closing(open_runtime(graph, precision="fp32", max_batch=1)) as reference:
+            return compare(reference.run, candidate.run, batches, evidence.read, precision, dense=evidence.dense)

@@ -1,0 +1,93 @@
+"""What the authors' checkpoints of each architecture expect of an image, and which of their outputs is the answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from torch import Tensor, nn
+
+from engines.catalogue.schema import Role
+from engines.runtimes.base import PixelInput
+
+_IMAGENET_MEAN = (123.675, 116.28, 103.53)
+_IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+class Answer(nn.Module):
+    """A network with several outputs that gives one of them as (n, K, h, w) heatmaps whose peaks are 1."""
+
+    def __init__(self, network: nn.Module, *, peak: float = 1.0) -> None:
+        super().__init__()
+        self.network = network
+        self._peak = peak
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, 3, h, w) to the last of a tuple of heatmaps, or of the stacks in (n, stacks, K, h, w)."""
+        given = self.network(images)
+        last = given[-1] if isinstance(given, tuple) else given[:, -1]
+        return last if self._peak == 1.0 else last / self._peak
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """How checkpoints of an architecture are served.
+
+    outputs: the names of the exported graph's. peak: the value of a heatmap's peak where the last of several outputs
+    is the answer; None where the network's outputs are served as they are. side: what sides must be a multiple of.
+    options: of the family, in the catalogue.
+    """
+
+    role: Role
+    family: str
+    outputs: tuple[str, ...]
+    pixels: PixelInput
+    peak: float | None = None
+    side: int = 32
+    options: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def answering(self, network: nn.Module) -> nn.Module:
+        """The network, cut down to what is served."""
+        return network if self.peak is None else Answer(network, peak=self.peak).eval()
+
+
+def _top_down(pixels: PixelInput, peak: float | None = None, side: int = 32) -> Published:
+    return Published("estimator", "heatmap", ("heatmaps",), pixels, peak, side)
+
+
+def _bottom_up(side: int) -> Published:
+    pixels = PixelInput(side, side, "rgb", _IMAGENET_MEAN, _IMAGENET_STD)
+    return Published("bottom-up", "associative_embedding", ("out_low", "out_high"), pixels)
+
+
+# OpenCV's BGR with the means of RGB: so the authors trained, COLOR_RGB: false in their later configurations.
+_SIMPLE_BASELINE = _top_down(PixelInput(256, 192, "bgr", _IMAGENET_MEAN, _IMAGENET_STD))
+_HRNET = _top_down(PixelInput(256, 192, "rgb", _IMAGENET_MEAN, _IMAGENET_STD))
+_CPN = replace(
+    _top_down(PixelInput(256, 192, "rgb", (122.7717, 115.9465, 102.9801), (255, 255, 255), pad=114), peak=255.0),
+    options={"refinement": "blurred"},
+)
+_HOURGLASS = _top_down(PixelInput(256, 256, "rgb", (0, 0, 0), (255, 255, 255)), peak=1.0, side=64)
+
+PUBLISHED: Mapping[str, Published] = MappingProxyType(
+    {
+        "simple-baseline-r50": _SIMPLE_BASELINE,
+        "simple-baseline-r101": _SIMPLE_BASELINE,
+        "simple-baseline-r152": _SIMPLE_BASELINE,
+        "hrnet-w32": _HRNET,
+        "hrnet-w48": _HRNET,
+        "higherhrnet-w32": _bottom_up(512),
+        "higherhrnet-w48": _bottom_up(640),
+        "hourglass-8": _HOURGLASS,
+        "cpn-r50": _CPN,
+    }
+)
+"""By the names of `engines.networks.NETWORKS`."""
+
+
+def size_in(filename: str) -> tuple[int, int] | None:
+    """The (height, width) that authors write into a checkpoint's name (pose_hrnet_w48_384x288.pth), or None."""
+    found = re.search(r"(?<!\d)(\d{2,4})x(\d{2,4})(?!\d)", filename)
+    return None if found is None else (int(found[1]), int(found[2]))

@@ -1,0 +1,1 @@
+"""ONNX graphs made ready for a runtime: their input, their outputs, and what their family does itself."""

@@ -1,0 +1,114 @@
+"""An ONNX graph made ready for TensorRT: any batch, the outputs that are read, and uint8 RGB crops as its input.
+
+What `engines.runtimes.openvino.runtime` does as it opens a graph, TensorRT must find in the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+from engines.build.precision.graphs import take_weights_from_inputs
+from engines.build.precision.pruning import inner_graphs, prune
+from engines.runtimes.base import PixelInput
+
+_BATCH = "n"
+
+
+def prepare(model: ModelProto, pixels: PixelInput | None = None, outputs: Sequence[str] | None = None) -> ModelProto:
+    """The graph with a free batch, with `outputs` alone (None: all), and with `pixels` folded into its only input.
+
+    With pixels the graph takes (n, height, width, 3) uint8 RGB under the name that its input had.
+    Raises ValueError for outputs that it does not have, and with pixels for a graph that does not take one image.
+    """
+    prepared = ModelProto()
+    prepared.CopyFrom(model)
+    graph = prepared.graph
+    take_weights_from_inputs(prepared)
+    if outputs is not None:
+        _keep_outputs(graph, outputs)
+    if pixels is not None:
+        _fold_pixels(graph, pixels)
+    for value in graph.input:
+        _free_batch(value)
+    del graph.value_info[:]  # of the batch and the size that were before
+    for value in graph.output:
+        value.type.tensor_type.ClearField("shape")
+    return onnx.shape_inference.infer_shapes(prepared, data_prop=True)
+
+
+def _keep_outputs(graph: GraphProto, names: Sequence[str]) -> None:
+    have = {value.name: value for value in graph.output}
+    if missing := [name for name in names if name not in have]:
+        raise ValueError(f"the graph has no output {', '.join(missing)}; it has {', '.join(have)}")
+    del graph.output[:]
+    graph.output.extend(value for name, value in have.items() if name in names)  # the graph's order, as OpenVINO's
+    prune(graph, names)
+
+
+def _fold_pixels(graph: GraphProto, pixels: PixelInput) -> None:
+    if len(graph.input) != 1:
+        names = ", ".join(value.name for value in graph.input)
+        raise ValueError(f"pixels are folded into a graph with one input; this has {len(graph.input)}: {names}")
+    (image,) = graph.input
+    sides = [dim.dim_value for dim in image.type.tensor_type.shape.dim]
+    if len(sides) != 4 or 3 not in (sides[1], sides[3]):
+        raise ValueError(f"{image.name} is not an image with three channels: {sides}")
+    channels_first, network_type = sides[1] == 3, image.type.tensor_type.elem_type
+    inner = f"{image.name}/normalised"
+    for node in graph.node:
+        _rename_reads(node, image.name, inner)
+    steps = _normalising(image.name, inner, pixels, network_type, channels_first=channels_first)
+    nodes = [*steps, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(_constants(image.name, pixels))
+    shape: list[str | int | None] = [_BATCH, pixels.height, pixels.width, 3]
+    image.CopyFrom(helper.make_tensor_value_info(image.name, TensorProto.UINT8, shape))
+
+
+def _normalising(
+    outer: str, inner: str, pixels: PixelInput, network_type: int, *, channels_first: bool
+) -> list[NodeProto]:
+    """`(x[order] - mean) / std` in float32, whatever the network computes in."""
+    steps: list[tuple[str, list[str], dict[str, Any]]] = [("Cast", [], {"to": TensorProto.FLOAT})]
+    if pixels.order == "bgr":
+        steps.append(("Gather", [f"{outer}/order"], {"axis": 3}))
+    steps += [("Sub", [f"{outer}/mean"], {}), ("Div", [f"{outer}/std"], {})]
+    if channels_first:
+        steps.append(("Transpose", [], {"perm": [0, 3, 1, 2]}))
+    if network_type != TensorProto.FLOAT:
+        steps.append(("Cast", [], {"to": network_type}))
+    nodes = []
+    given = outer
+    for number, (operator, constants, attributes) in enumerate(steps, 1):
+        result = inner if number == len(steps) else f"{outer}/pixels_{number}"
+        nodes.append(helper.make_node(operator, [given, *constants], [result], name=result, **attributes))
+        given = result
+    return nodes
+
+
+def _constants(outer: str, pixels: PixelInput) -> list[TensorProto]:
+    values: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = {
+        "mean": np.array(pixels.mean, np.float32),
+        "std": np.array(pixels.std, np.float32),
+    }
+    if pixels.order == "bgr":
+        values["order"] = np.array([2, 1, 0], np.int64)
+    return [numpy_helper.from_array(array, f"{outer}/{name}") for name, array in values.items()]
+
+
+def _free_batch(value: ValueInfoProto) -> None:
+    if value.type.tensor_type.shape.dim:
+        value.type.tensor_type.shape.dim[0].dim_param = _BATCH
+
+
+def _rename_reads(node: NodeProto, old: str, new: str) -> None:
+    node.input[:] = [new if name == old else name for name in node.input]
+    for graph in inner_graphs(node):
+        for inner in graph.node:
+            _rename_reads(inner, old, new)

@@ -1,0 +1,1 @@
+"""ONNX graphs in fp32 converted to fp16, bf16 and int8."""

@@ -1,0 +1,99 @@
+"""What vouches for a file of the cache: the catalogue's digest, or the one of its first download.
+
+The record `<file>.lock.json` keeps the digest with the file's size and mtime. While these two stand, the file is the
+one that was hashed, and a normal start need not hash a hundred megabytes again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from engines.catalogue.fetch.sources import File
+from engines.files import read_small
+
+_LARGEST = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A file that came from `source` on `date` (the first time) has `sha256`. size in bytes, mtime in ns."""
+
+    source: str
+    sha256: str
+    size: int
+    mtime: int
+    date: str
+
+
+def record_path(path: Path) -> Path:
+    """Where the record of the file `path` lies."""
+    return path.with_name(f"{path.name}.lock.json")
+
+
+def read(path: Path) -> Record | None:
+    """The record of the file `path`, or None: one that is not there, or is not ours, vouches for nothing."""
+    try:
+        record = Record(**json.loads(read_small(record_path(path), _LARGEST)))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+    texts, numbers = (record.source, record.sha256, record.date), (record.size, record.mtime)
+    sound = all(type(text) is str for text in texts) and all(type(number) is int for number in numbers)
+    return record if sound else None
+
+
+def write(path: Path, content: Path, origin: str, digest: str) -> None:
+    """Note that `content`, which is the file `path` or is about to become it, has `digest`. Atomic."""
+    stat, known = content.stat(), read(path)
+    record = Record(origin, digest, stat.st_size, stat.st_mtime_ns, datetime.now(UTC).date().isoformat())
+    if known and (known.source, known.sha256) == (origin, digest):
+        record = replace(record, date=known.date)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    draft.write_text(json.dumps(asdict(record), indent=1), encoding="utf-8")
+    draft.replace(record_path(path))
+
+
+def expected_digest(path: Path, file: File, origin: str) -> str | None:
+    """The sha256 that the file `path` must have, or None where nothing is known of it."""
+    record = read(path)
+    return file.sha256 or (record.sha256 if record and record.source == origin else None)
+
+
+def vouched(path: Path, origin: str | None = None) -> str | None:
+    """The sha256 of the file `path` by its record, None where that does not speak for it, or for one from `origin`."""
+    record = read(path)
+    if record is None or origin not in (None, record.source):
+        return None
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return record.sha256 if (record.size, record.mtime) == (stat.st_size, stat.st_mtime_ns) else None
+
+
+def is_verified(path: Path, file: File, origin: str) -> bool:
+    """Whether the file `path` is the one expected. It is hashed where its record does not speak for it."""
+    try:
+        expected = expected_digest(path, file, origin)
+        if expected is None:
+            return False
+        if vouched(path) == expected:
+            return True
+        if sha256(path) != expected:
+            return False
+    except OSError:
+        return False
+    with suppress(OSError):  # a cache that cannot be written to serves as well, hashed at every start
+        write(path, path, origin, expected)
+    return True
+
+
+def sha256(path: Path) -> str:
+    """The file's digest in lowercase hex."""
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

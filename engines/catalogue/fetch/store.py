@@ -1,0 +1,210 @@
+"""The cache of model files: how they get in, and where they are.
+
+Every source has a folder, `<cache>/<source.key>/`, that holds
+
+    files/<path>             the model files
+    files/<path>.lock.json   what vouches for each (see records)
+    *.part                   what an interrupted download left, to be resumed
+    work-*/                  the fetch under way; what a killed one left is swept by the next
+    .lock                    held by the process that fetches
+
+A file enters by rename, complete and verified, so readers need no lock, and a process killed at any moment leaves the
+old state or the new one. Writers hold a lock of the kernel's (flock), which dies with its holder: of two processes
+that start at once one downloads and the other waits for it, and a resumed download has one writer.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from engines.catalogue.fetch import pypi, records
+from engines.catalogue.fetch.archives import take
+from engines.catalogue.fetch.sources import (
+    CheckpointSource,
+    FetchError,
+    File,
+    FileSource,
+    HttpsSource,
+    Progress,
+    PypiSource,
+    Source,
+)
+from engines.files import shown
+from engines.locks import locked
+
+
+def locate(cache: Path, source: PypiSource | HttpsSource | FileSource, file: File) -> Path:
+    """Where `file` lies, or will lie once it is fetched."""
+    if isinstance(source, FileSource):
+        single = source.path.name == file.path and not source.path.is_dir()
+        return source.path if single else source.path / file.path
+    return cache / source.key / "files" / file.path
+
+
+def is_cached(cache: Path, source: Source, files: Sequence[File]) -> bool:
+    """Whether all `files` are on this machine. One that changed since it was fetched is hashed, and counts if sound."""
+    if isinstance(source, CheckpointSource):
+        return False
+    if isinstance(source, FileSource):
+        return all(locate(cache, source, file).is_file() for file in files)
+    return all(records.is_verified(locate(cache, source, file), file, source.origin) for file in files)
+
+
+def fetch(
+    cache: Path,
+    source: Source,
+    files: Sequence[File],
+    *,
+    also: Sequence[File] = (),
+    progress: Progress | None = None,
+    connect_timeout: float = 3.0,
+) -> Path:
+    """Make sure that all `files` are here and are what they should be; returns the path of the first.
+
+    What the cache holds is used without touching the network. `also` names further files of the same source: where
+    they come with the download they are kept too, so that nobody needs to download it again for them.
+    connect_timeout: seconds within which the publisher's machine must take the connection.
+    Raises FetchError where a file cannot be had, is not the one expected, or cannot be written, and where it is to be
+    built.
+    """
+    if isinstance(source, CheckpointSource):
+        raise FetchError(
+            f"{source.architecture} is built from its authors' weights, which no program can fetch",
+            f"get {source.origin} and run `posewire build {source.architecture} --checkpoint {source.file}`",
+        )
+    if isinstance(source, FileSource):
+        for file in files:
+            _check_in_place(locate(cache, source, file), file)
+    elif not is_cached(cache, source, files):
+        try:
+            with _locked(cache / source.key, source.origin, progress):
+                if not is_cached(cache, source, files):  # else another process fetched them while this one waited
+                    _bring_in(cache, source, files, also, progress, connect_timeout)
+        except OSError as error:
+            raise FetchError(
+                f"the model cache {shown(cache)} cannot be used: {error.strerror or 'the file system refuses'}",
+                "point POSEWIRE_MODELS at a folder that can be written to and has room",
+            ) from error
+    return locate(cache, source, files[0])
+
+
+def _check_in_place(path: Path, file: File) -> None:
+    """Raises FetchError unless a user's own file is what the catalogue says.
+
+    Nothing is written beside it, so that its digest is computed every time.
+    """
+    if not path.is_file():
+        raise FetchError(f"there is no file {path}", "correct `source` or `files` in the catalogue")
+    try:
+        sound = file.sha256 is None or records.sha256(path) == file.sha256
+    except OSError as error:
+        raise FetchError(f"{path} cannot be read: {error.strerror}") from error
+    if not sound:
+        raise FetchError(f"{path} does not have the sha256 that the catalogue gives", "correct one of the two")
+
+
+def _bring_in(
+    cache: Path,
+    source: PypiSource | HttpsSource,
+    files: Sequence[File],
+    also: Sequence[File],
+    progress: Progress | None,
+    connect_timeout: float,
+) -> None:
+    """Download `source` and publish `files`, all of them or none. Needs the lock."""
+    folder = cache / source.key
+    one_by_one = isinstance(source, HttpsSource) and source.is_folder
+    with _workspace(folder) as work:
+        archive = None if one_by_one else _download(source, files[0], folder, work, progress, connect_timeout)
+
+        def unpack(index: int, file: File) -> tuple[Path, Path, str]:
+            target, final = work / str(index), locate(cache, source, file)
+            if archive is None:
+                path = _download(source, file, folder, work, progress, connect_timeout).replace(target)
+            else:
+                path = _unpack(archive, source, file, target)
+            return path, final, _checked_digest(path, final, file, source.origin)
+
+        sound = [unpack(i, file) for i, file in enumerate(files)]
+        for i, file in enumerate(() if one_by_one else also, len(files)):
+            with suppress(FetchError):  # whoever wants that file will hear what is wrong with it
+                sound.append(unpack(i, file))
+        for path, final, digest in sound:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            # First the record, which promises nothing without its file; a file whose digest is not pinned would be
+            # worthless without its record.
+            records.write(final, path, source.origin, digest)
+            path.replace(final)
+
+
+def _download(
+    source: PypiSource | HttpsSource,
+    file: File,
+    folder: Path,
+    work: Path,
+    progress: Progress | None,
+    connect_timeout: float,
+) -> Path:
+    """Get what `file` is, or is in, into `work`. Only an unfinished HTTPS download stays behind in `folder`."""
+    if isinstance(source, PypiSource):
+        return pypi.download(source, work, progress=progress)
+    from engines.catalogue.fetch import (
+        https,  # its httpx takes 0.1 s to import: downloads pay for that, not every start
+    )
+
+    url = source.url_of(file)
+    part = folder / f"{file.path.replace('/', '-') if source.is_folder else 'download'}.part"
+    label = PurePosixPath(file.path).name if source.is_folder else source.name
+    https.download(url, part, label=label, progress=progress, connect_timeout=connect_timeout)
+    # Moved before anything is checked, so that nobody resumes a download that proves wrong.
+    return part.replace(work / "download")
+
+
+def _unpack(archive: Path, source: PypiSource | HttpsSource, file: File, target: Path) -> Path:
+    if isinstance(source, HttpsSource) and source.name == PurePosixPath(file.path).name:
+        return archive
+    take(archive, file.path, target, origin=source.origin)
+    return target
+
+
+def _checked_digest(path: Path, final: Path, file: File, origin: str) -> str:
+    """The digest of the new file at `path`. Raises FetchError if that file may not become `final`."""
+    actual, expected = records.sha256(path), records.expected_digest(final, file, origin)
+    if expected in (None, actual):
+        return actual
+    record = records.read(final)
+    if file.sha256 is None and record:
+        raise FetchError(
+            f"{file.path} of {origin} is not the file that was first fetched from there on {record.date}",
+            f"if you trust the new one, delete {records.record_path(final)} and fetch again",
+        )
+    raise FetchError(
+        f"{file.path} of {origin} has the sha256 {actual[:12]}... where the catalogue has {str(expected)[:12]}...",
+        "fetch again; if it stays so, the file was changed by its publisher or on the way and is not to be trusted",
+    )
+
+
+@contextmanager
+def _locked(folder: Path, origin: str, progress: Progress | None) -> Iterator[None]:
+    """Make `folder` and be the only one who writes to it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    waiting = partial(progress, 0, None, f"waiting for another process that fetches {origin}") if progress else None
+    with locked(folder / ".lock", waiting):
+        yield
+
+
+@contextmanager
+def _workspace(folder: Path) -> Iterator[Path]:
+    """A new folder on the filesystem of the cache. Needs the lock: it sweeps what killed fetches left."""
+    for abandoned in folder.glob("work-*"):
+        shutil.rmtree(abandoned, ignore_errors=True)
+    work = Path(tempfile.mkdtemp(prefix="work-", dir=folder))
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)

@@ -1,0 +1,185 @@
+"""The models that can be named: those of models.toml, and those of the user's own catalogue files."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from engines.catalogue.fetch import (
+    CheckpointSource,
+    FetchError,
+    File,
+    FileSource,
+    HttpsSource,
+    Progress,
+    PypiSource,
+    Source,
+)
+from engines.catalogue.schema import Model, Role, read_entries
+from engines.catalogue.tables import CatalogueError
+
+__all__ = [
+    "Catalogue",
+    "CatalogueError",
+    "CheckpointSource",
+    "Choice",
+    "FetchError",
+    "File",
+    "FileSource",
+    "HttpsSource",
+    "Model",
+    "Progress",
+    "PypiSource",
+    "Role",
+    "Source",
+    "UnknownModelError",
+    "load",
+]
+
+BUILT_IN = Path(__file__).with_name("models.toml")
+
+
+class UnknownModelError(KeyError):
+    """No model has this name; the message gives the names that come closest."""
+
+    def __init__(self, name: str, known: Collection[str]) -> None:
+        close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
+        super().__init__(f"no model is called {name!r}; {hint}")
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # KeyError would put the sentence in quotes
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The model to use where nobody named one, and why it is this one, in a sentence."""
+
+    model: Model
+    why: str
+
+
+class Catalogue(Mapping[str, Model]):
+    """Models by name. A name that it does not have raises UnknownModelError."""
+
+    def __init__(self, models: Mapping[str, Model], defaults: Sequence[str]) -> None:
+        self._models = dict(models)
+        self.defaults = tuple(defaults)
+
+    def __getitem__(self, name: str) -> Model:
+        try:
+            return self._models[name]
+        except KeyError:
+            raise UnknownModelError(name, self._models) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._models)
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    def models(self) -> list[Model]:
+        """All models, the built-in ones first."""
+        return list(self._models.values())
+
+    def parts(self, name: str) -> tuple[Model, ...]:
+        """All that it takes to run `name`: the model itself and, if it has one, its detector."""
+        model = self[name]
+        return (model,) if model.detector is None else (model, self[model.detector])
+
+    def choose_default(self, *, connect_timeout: float = 3.0, progress: Progress | None = None) -> Choice:
+        """The first of `defaults` that is here, or else the first that can be fetched, with its detector.
+
+        Where one is here the network is not touched; a better one is a user's to fetch. Models whose licence does
+        not allow commercial use are never chosen.
+        connect_timeout: seconds within which each publisher's machine must take the connection.
+        Raises FetchError, with the reason for each, where none is here and none can be fetched.
+        """
+        candidates = [name for name in self.defaults if all(part.commercial for part in self.parts(name))]
+        for name in candidates:
+            if all(part.cached for part in self.parts(name)):
+                return Choice(self[name], f"{name}: {_why_cached(name, candidates[0])}")
+        failures: list[tuple[str, FetchError]] = []
+        for name in candidates:
+            try:
+                for part in self.parts(name):
+                    part.fetch(progress, connect_timeout=connect_timeout)
+            except FetchError as error:
+                failures.append((name, error))
+            else:
+                return Choice(self[name], f"{name}: {_why_fetched(failures)}")
+        reasons = "; ".join(f"{name}: {error.reason}" for name, error in failures) or "the catalogue names none"
+        raise FetchError(f"there is no default model ({reasons})", failures[-1][1].hint if failures else "")
+
+
+def load(extra: Sequence[Path] | None = None, cache: Path | None = None) -> Catalogue:
+    """Read the built-in catalogue and the files `extra`, whose entries replace earlier ones of the same name.
+
+    extra: by default those that POSEWIRE_CATALOGUE names (separated like PATH).
+    cache: the folder for fetched files; by default POSEWIRE_MODELS, or `posewire/models` in the user's cache folder.
+    Raises CatalogueError where a file cannot be read or says what it may not.
+    """
+    if extra is None:
+        named = os.environ.get("POSEWIRE_CATALOGUE", "").split(os.pathsep)
+        extra = [_expanded(name, "POSEWIRE_CATALOGUE") for name in named if name]
+    cache = _default_cache() if cache is None else cache
+    models: dict[str, Model] = {}
+    defaults: tuple[str, ...] = ()
+    for path in (BUILT_IN, *extra):
+        entries = read_entries(path, cache)
+        models |= entries.models
+        if entries.defaults is not None:
+            defaults = entries.defaults
+            for name in defaults:
+                _check_known(name, models, f"{path}: defaults")
+    for model in models.values():
+        if model.detector is not None:
+            detectors = [name for name, other in models.items() if other.role == "detector"]
+            _check_known(model.detector, detectors, f"{model.declared_in}: [models.{model.name}] detector")
+    return Catalogue({name: _sharing(model, models.values()) for name, model in models.items()}, defaults)
+
+
+def _default_cache() -> Path:
+    if named := os.environ.get("POSEWIRE_MODELS"):
+        return _expanded(named, "POSEWIRE_MODELS")
+    user_cache = os.environ.get("XDG_CACHE_HOME")
+    if user_cache:
+        return Path(user_cache) / "posewire" / "models"
+    try:
+        return Path.home() / ".cache" / "posewire" / "models"
+    except RuntimeError:
+        raise CatalogueError("this user has no home folder for models; name one in POSEWIRE_MODELS") from None
+
+
+def _expanded(name: str, variable: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise CatalogueError(f"{variable} names {name!r}, but there is no such user's folder") from None
+
+
+def _check_known(name: str, known: Collection[str], where: str) -> None:
+    if name not in known:
+        raise CatalogueError(f"{where}: is {name!r}; it must be one of {', '.join(known)}")
+
+
+def _sharing(model: Model, models: Collection[Model]) -> Model:
+    """The model, told what others need of its source: one download then serves them all."""
+    others = {file: None for other in models if other.source == model.source for file in other.files}
+    return replace(model, also=tuple(file for file in others if file not in model.files))
+
+
+def _why_cached(name: str, best: str) -> str:
+    if name == best:
+        return "the preferred model, already on this machine"
+    return f"already on this machine; run `posewire models fetch {best}` for the preferred one"
+
+
+def _why_fetched(failures: Sequence[tuple[str, FetchError]]) -> str:
+    if not failures:
+        return "the preferred model, fetched now"
+    missed = " and ".join(f"{name} could not be fetched ({error.reason})" for name, error in failures)
+    return f"{missed}; run `posewire models fetch {failures[0][0]}` to try again"

@@ -1,0 +1,59 @@
+"""Readings on the device, so that a place and a score for each keypoint are all that travels back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from engines.crops.device.peaks import blurred_peaks, find_peaks, refine_dark, refine_quarter
+from engines.ops.flip import MIRRORED
+from engines.ops.reading import SIMCC_OUTPUTS, HeatmapReading, Reading, SimCCReading
+
+
+def _refined(refine: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    def read(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
+        peaks, scores = find_peaks(heatmaps)
+        return refine(heatmaps, peaks), scores
+
+    return read
+
+
+_REFINEMENTS: Mapping[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = MappingProxyType(
+    {"quarter": _refined(refine_quarter), "dark": _refined(refine_dark), "blurred": blurred_peaks}
+)
+
+
+def read(reading: Reading, outputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """What `reading.read` gives: (n, K, 2) places in input pixels and (n, K) scores, float32 on the device."""
+    match reading:
+        case HeatmapReading():
+            return _read_heatmaps(reading, outputs)
+        case SimCCReading():
+            x, y = (outputs[name].float() for name in SIMCC_OUTPUTS)
+            (best_x, at_x), (best_y, at_y) = x.max(dim=-1), y.max(dim=-1)
+            scores = torch.minimum(best_x, best_y)
+            bins = torch.stack([at_x, at_y], dim=-1).float()
+            return torch.where(scores[..., None] > 0, bins, -1.0) / reading.split, scores
+
+
+def _read_heatmaps(reading: HeatmapReading, outputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    name = next(iter(outputs))
+    heatmaps = outputs[name].float()
+    if reading.pairs is not None:
+        heatmaps = 0.5 * (heatmaps + _unmirrored(outputs[name + MIRRORED].float(), reading))
+    cells, values = _REFINEMENTS[reading.refinement](heatmaps)
+    x, y = cells.unbind(dim=-1)  # times plain numbers, as sending an array of them would wait for the network
+    height, width = heatmaps.shape[-2:]
+    return torch.stack([x * (reading.width / width), y * (reading.height / height)], dim=-1), values * reading.scale
+
+
+def _unmirrored(maps: Tensor, reading: HeatmapReading) -> Tensor:
+    """See `engines.ops.flip.unmirrored`."""
+    order = list(range(maps.shape[1]))
+    for left, right in reading.pairs or ():
+        order[left], order[right] = right, left
+    back = maps[:, order].flip(-1)
+    return torch.cat([back[..., :1], back[..., :-1]], dim=-1) if reading.shift else back

@@ -1,0 +1,82 @@
+"""A view whose crops are cut out, and whose keypoints are read, on the device where the network runs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engines.crops.device.crop import crops
+from engines.crops.device.frames import DeviceFrames
+from engines.crops.device.reading import read
+from engines.crops.views import Seen, TensorRuntime
+from engines.ops.flip import MIRRORED
+from engines.ops.reading import PLACES, SCORES, Reading
+from engines.poses import Frame, Region
+from engines.runtimes.base import PixelInput
+
+
+class DeviceView:
+    """See `View`. frames: those that are on the device.
+
+    Each thread that calls has a stream of its own, so that one batch is prepared while another computes.
+    """
+
+    def __init__(
+        self,
+        runtime: TensorRuntime,
+        pixels: PixelInput,
+        frames: DeviceFrames,
+        *,
+        flip: bool = False,
+        reading: Reading | None = None,
+    ) -> None:
+        self._runtime = runtime
+        self._pixels = pixels
+        self._frames = frames
+        self._flip = flip
+        self._reading = reading
+        self._input = runtime.spec.inputs[0].name
+        self._own = threading.local()
+
+    def __call__(self, frames: Sequence[Frame], regions: Sequence[Region]) -> Seen:
+        """See `View`."""
+        started = time.perf_counter()
+        with torch.inference_mode(), self._stream():
+            batch = crops(frames, regions, self._pixels, self._frames)
+            preparing = time.perf_counter() - started
+            outputs = self._runtime.run_tensors({self._input: batch})
+            if self._flip:
+                mirrored = self._runtime.run_tensors({self._input: batch.flip(2)})
+                outputs |= {name + MIRRORED: output for name, output in mirrored.items()}
+            if self._reading is not None:
+                places, scores = read(self._reading, outputs)
+                outputs = {PLACES: places, SCORES: scores}
+            return Seen(_brought_back(outputs), preparing)
+
+    def _stream(self) -> AbstractContextManager[Any]:
+        device = self._runtime.device
+        if device.type != "cuda":
+            return nullcontext()
+        if not hasattr(self._own, "stream"):
+            self._own.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch does not say
+        return torch.cuda.stream(self._own.stream)
+
+
+def _brought_back(outputs: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+    """The outputs as arrays of the CPU. From a GPU all copies are under way before they are waited for."""
+    if not any(output.is_cuda for output in outputs.values()):
+        return {name: output.numpy() for name, output in outputs.items()}
+    copies = {name: torch.empty_like(output, device="cpu", pin_memory=True) for name, output in outputs.items()}
+    for name, output in outputs.items():
+        copies[name].copy_(output, non_blocking=True)
+    arrived = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # the thread sleeps meanwhile
+    arrived.record()
+    arrived.synchronize()
+    return {name: copy.numpy() for name, copy in copies.items()}

@@ -1,0 +1,132 @@
+"""Which TensorRT is here: TensorRT itself, its lean runtime, which only runs plans that were built for it, or TensorRT
+for RTX, which builds plans without a GPU.
+
+All have one Python API; code takes it from here as `trt`, so that nothing else asks which it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from types import MappingProxyType
+from typing import Any
+
+from engines.plans.gpu import Gpu
+
+TENSORRT, TENSORRT_LEAN, TENSORRT_RTX = "tensorrt", "tensorrt-lean", "tensorrt-rtx"
+_MODULES = MappingProxyType({TENSORRT: "tensorrt", TENSORRT_LEAN: "tensorrt_lean", TENSORRT_RTX: "tensorrt_rtx"})
+"""What runs the plans of a flavour."""
+_TURING = (7, 5)
+
+
+class NoTensorRTError(RuntimeError):
+    """There is no TensorRT here that could do what was asked; the message says what to install."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flavour:
+    """An installed TensorRT. name: "tensorrt", "tensorrt-lean" or "tensorrt-rtx", whose plans it builds or runs.
+    module: its Python module.
+
+    target: the GPUs that its plans run on here, in a word that fits a file's name, see `target_of`.
+    """
+
+    name: str
+    version: str
+    target: str
+    module: str
+
+    @property
+    def trt(self) -> Any:
+        """The module, imported: at the first use, as it loads hundreds of megabytes that a plan's key does without.
+
+        Raises NoTensorRTError where the libraries that it needs cannot be loaded.
+        """
+        return _import(self.module)
+
+    @property
+    def builds(self) -> bool:
+        """Whether it makes plans; the lean runtime only runs them."""
+        return self.module != _MODULES[TENSORRT_LEAN]
+
+    @property
+    def runs(self) -> bool:
+        """Whether its plans can be run here, too: those for the lean runtime are built by another module."""
+        return find_spec(_MODULES[self.name]) is not None
+
+
+def find_flavour(gpu: Gpu | None, wanted: Sequence[str] = (TENSORRT, TENSORRT_RTX, TENSORRT_LEAN)) -> Flavour:
+    """The first of `wanted` that is installed and of use: TensorRT itself is of none without a GPU, TensorRT-RTX of
+    none beside one that it has no kernels for. Nothing is loaded, but TensorRT-RTX to ask it that.
+
+    Raises NoTensorRTError where there is none.
+    """
+    unfit = ""
+    for name in wanted:
+        if name != TENSORRT_RTX and gpu is None and TENSORRT_RTX in wanted:
+            continue
+        module = _MODULES[name]
+        if find_spec(module) is None:
+            continue
+        found = Flavour(name, _version(module), target_of(name, gpu), module)
+        if name == TENSORRT_RTX and gpu is not None and not _has_kernels(found.trt, gpu):
+            unfit = f"TensorRT-RTX {found.version} does not run on {gpu.name}: pip install 'posewire[tensorrt]'"
+            continue
+        return found
+    if unfit:
+        raise NoTensorRTError(unfit)
+    if list(wanted) == [TENSORRT_LEAN]:
+        raise NoTensorRTError("TensorRT's lean runtime is not installed: pip install 'posewire[lean]'")
+    extra = "tensorrt" if gpu is not None else "rtx"
+    raise NoTensorRTError(f"TensorRT is not installed: pip install 'posewire[{extra}]'")
+
+
+def find_lean_builder(gpu: Gpu | None) -> Flavour:
+    """TensorRT as what builds plans for its lean runtime of the same version. Raises NoTensorRTError without it."""
+    if find_spec(_MODULES[TENSORRT]) is None:
+        raise NoTensorRTError(
+            "plans for the lean runtime are built by TensorRT alone, TensorRT-RTX has no such runtime: "
+            "pip install 'posewire[tensorrt]'"
+        )
+    return replace(find_flavour(gpu, [TENSORRT]), name=TENSORRT_LEAN)
+
+
+def _has_kernels(rtx: Any, gpu: Gpu) -> bool:
+    """TensorRT-RTX knows GeForce and RTX cards, and of those for data centres none after Ampere."""
+    major, minor = gpu.capability
+    return hasattr(rtx.ComputeCapability, f"SM{major}{minor}")
+
+
+def _version(module: str) -> str:
+    """What the package says that brings an installed module; one that came another way is asked itself."""
+    try:
+        return version(f"{module.replace('_', '-')}-cu13")
+    except PackageNotFoundError:
+        return str(_import(module).__version__)
+
+
+def _import(module: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise NoTensorRTError(f"{module} is installed, but cannot be loaded: {error}") from error
+
+
+def target_of(name: str, gpu: Gpu | None) -> str:
+    """The GPUs that plans of the flavour `name` run on, if they are built beside `gpu`.
+
+    TensorRT times kernels on the very GPU, so its plans are for that one. TensorRT-RTX compiles ahead for many
+    architectures and finishes on the GPU: compute capability 8.0 and later, or Turing alone.
+    Raises NoTensorRTError where it needs a GPU and there is none.
+    """
+    if name == TENSORRT_RTX:
+        return "sm75" if gpu is not None and gpu.capability == _TURING else "sm80-and-later"
+    if gpu is None:
+        raise NoTensorRTError(
+            "TensorRT needs an NVIDIA GPU with its driver, and finds none; `nvidia-smi` says more. "
+            "Plans can be built without one by TensorRT-RTX: pip install 'posewire[rtx]'"
+        )
+    return gpu.word

@@ -1,0 +1,1 @@
+"""OpenVINO on the CPU. Import `runtime` only where this backend is used."""

@@ -1,0 +1,58 @@
+"""One graph as OpenVINO has compiled it."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from engines.runtimes.base import Arrays
+from engines.runtimes.openvino.graphs import describe
+
+
+class CompiledGraph:
+    """A compiled graph with one inference request per stream. Methods may be called from any thread."""
+
+    def __init__(self, model: ov.CompiledModel) -> None:
+        self.inputs = tuple(describe(port) for port in model.inputs)
+        self.outputs = tuple(describe(port) for port in model.outputs)
+        self.streams: int = model.get_property("NUM_STREAMS")
+        self._model = model
+        self._idle: SimpleQueue[ov.InferRequest] = SimpleQueue()
+        for _ in range(self.streams):
+            self._idle.put(model.create_infer_request())
+
+    def infer(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
+        """Run one batch on the next free stream."""
+        request = self._idle.get()
+        try:
+            return self._infer(request, feeds)
+        finally:
+            self._idle.put(request)
+
+    def warm_up(self, batch: int) -> None:
+        """Run a batch of this size on every stream, so that no client waits for what happens only once."""
+        feeds = {i.name: np.zeros((batch, *i.shape), i.dtype) for i in self.inputs}
+        requests = [self._idle.get() for _ in range(self.streams)]
+        with ThreadPoolExecutor(self.streams, thread_name_prefix="posewire-warm") as pool:
+            list(pool.map(lambda request: self._infer(request, feeds), requests))
+        for request in requests:
+            self._idle.put(request)
+
+    def release(self) -> None:
+        """Free the activations, which can be half of what a process holds, until the next batch."""
+        self._model.release_memory()
+
+    def _infer(self, request: ov.InferRequest, feeds: Arrays) -> dict[str, NDArray[Any]]:
+        # Step by step, as `request.infer(feeds)` takes half as long again as a pose takes to decode, for the sake of
+        # all else that it can be given. The request only points into these arrays: they have to outlive `wait`.
+        arrays = {name: np.require(array, requirements=("C", "W")) for name, array in feeds.items()}
+        for name, array in arrays.items():
+            request.set_tensor(name, ov.Tensor(array, shared_memory=True))
+        request.start_async()
+        request.wait()
+        return {spec.name: request.get_output_tensor(i).data.copy() for i, spec in enumerate(self.outputs)}

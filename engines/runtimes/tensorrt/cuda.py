@@ -1,0 +1,127 @@
+"""CUDA by cuda-python: one device's memory, streams and graphs, for runtimes that are not torch."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from cuda.bindings import runtime as cuda
+
+from engines.runtimes.tensorrt.driver import CudaError, Pinned
+
+_SUCCESS = cuda.cudaError_t.cudaSuccess
+
+
+class Cuda:
+    """The CUDA device of an index: a `driver.Driver`. Raises CudaError where there is no such device.
+
+    Any thread may call every method.
+    """
+
+    def __init__(self, index: int) -> None:
+        error, count = cuda.cudaGetDeviceCount()
+        if error != _SUCCESS or not count:
+            raise CudaError(f"no NVIDIA GPU can be used here ({_said(error)}); `nvidia-smi` says more")
+        if not 0 <= index < count:
+            raise CudaError(f"there is no device cuda:{index}: the last one is cuda:{count - 1}")
+        self.index = index
+
+    def use(self) -> None:
+        """See `Driver.use`."""
+        _call(cuda.cudaSetDevice, self.index)
+
+    def allocate(self, size: int) -> int:
+        """See `Driver.allocate`."""
+        return int(_call(cuda.cudaMalloc, max(size, 1)))
+
+    def free(self, address: int) -> None:
+        """See `Driver.free`."""
+        _call(cuda.cudaFree, address)
+
+    def pin(self, size: int) -> Pinned:
+        """See `Driver.pin`."""
+        address = int(_call(cuda.cudaHostAlloc, max(size, 1), cuda.cudaHostAllocPortable))
+        return Pinned(address, np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address)))
+
+    def unpin(self, memory: Pinned) -> None:
+        """See `Driver.unpin`."""
+        _call(cuda.cudaFreeHost, memory.address)
+
+    def open_stream(self) -> int:
+        """See `Driver.open_stream`."""
+        return int(_call(cuda.cudaStreamCreateWithFlags, cuda.cudaStreamNonBlocking))
+
+    def close_stream(self, stream: int) -> None:
+        """See `Driver.close_stream`."""
+        _call(cuda.cudaStreamDestroy, stream)
+
+    def copy_in(self, device: int, host: int, size: int, stream: int) -> None:
+        """See `Driver.copy_in`."""
+        _call(cuda.cudaMemcpyAsync, device, host, size, cuda.cudaMemcpyKind.cudaMemcpyHostToDevice, stream)
+
+    def copy_out(self, host: int, device: int, size: int, stream: int) -> None:
+        """See `Driver.copy_out`."""
+        _call(cuda.cudaMemcpyAsync, host, device, size, cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost, stream)
+
+    def copy_within(self, to: int, source: int, size: int, stream: int) -> None:
+        """See `Driver.copy_within`."""
+        _call(cuda.cudaMemcpyAsync, to, source, size, cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice, stream)
+
+    def follow(self, stream: int, other: int) -> None:
+        """See `Driver.follow`."""
+        event = _call(cuda.cudaEventCreateWithFlags, cuda.cudaEventDisableTiming)
+        try:
+            _call(cuda.cudaEventRecord, event, other)
+            _call(cuda.cudaStreamWaitEvent, stream, event, 0)
+        finally:
+            _call(cuda.cudaEventDestroy, event)  # once it has happened
+
+    def capture(self, work: Callable[[], None], stream: int) -> int:
+        """See `Driver.capture`. Meanwhile other threads may use the device, but not wait for all of it."""
+        _call(cuda.cudaStreamBeginCapture, stream, cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
+        try:
+            work()
+        finally:
+            graph = _call(cuda.cudaStreamEndCapture, stream)
+        try:
+            return int(_call(cuda.cudaGraphInstantiate, graph, 0))
+        finally:
+            _call(cuda.cudaGraphDestroy, graph)
+
+    def launch(self, graph: int, stream: int) -> None:
+        """See `Driver.launch`."""
+        _call(cuda.cudaGraphLaunch, graph, stream)
+
+    def drop_graph(self, graph: int) -> None:
+        """See `Driver.drop_graph`."""
+        _call(cuda.cudaGraphExecDestroy, graph)
+
+    def finish(self, stream: int) -> None:
+        """See `Driver.finish`."""
+        # An event can be waited for asleep, where waiting for a stream spins.
+        flags = cuda.cudaEventBlockingSync | cuda.cudaEventDisableTiming
+        event = _call(cuda.cudaEventCreateWithFlags, flags)
+        try:
+            _call(cuda.cudaEventRecord, event, stream)
+            _call(cuda.cudaEventSynchronize, event)
+        finally:
+            _call(cuda.cudaEventDestroy, event)
+
+    def free_memory(self) -> int:
+        """How many bytes of the device's memory nobody has taken."""
+        free, _ = _call(cuda.cudaMemGetInfo)
+        return int(free)
+
+
+def _call(function: Any, *arguments: Any) -> Any:
+    error, *values = function(*arguments)
+    if error != _SUCCESS:
+        raise CudaError(f"{function.__name__} failed: {_said(error)}")
+    return values[0] if len(values) == 1 else values
+
+
+def _said(error: Any) -> str:
+    _, text = cuda.cudaGetErrorString(error)
+    return f"{error.name}: {text.decode() if isinstance(text, bytes) else text}"

@@ -1,0 +1,136 @@
+"""The workers of one batcher: started, replaced when they end, and let go."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from typing import Generic
+
+from service.batching.jobs import Job, R, T
+from service.batching.observer import Observer
+from service.batching.scheduler import Dispatcher
+from service.batching.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 10.0
+"""Before a worker that failed outside of `run` is started again; doubled with each failure in a row."""
+
+
+class Crew(Generic[T, R]):
+    """Starts the workers that the dispatcher asks for, replaces those that end, and joins those that it lets go.
+
+    A thread that `run` spoilt is replaced at once, as that took an item. One that failed in any other way, or could
+    not be started, is started again after a pause: a worker that keeps failing does not spin.
+    """
+
+    def __init__(
+        self, name: str, dispatcher: Dispatcher[Job[T, R]], hire: Callable[[int], Worker[T, R]], observer: Observer
+    ) -> None:
+        """hire: makes the worker of a number. gone: set once it is stopped and the last thread has ended."""
+        self._name = name
+        self._dispatcher = dispatcher
+        self._hire = hire
+        self._observer = observer
+        self._lock = threading.Lock()
+        self._workers: list[Worker[T, R]] = []
+        self._paused: dict[Worker[T, R], asyncio.TimerHandle] = {}
+        self._stopped = False
+        self._restarts = 0
+        self.gone = asyncio.Event()
+
+    def fill(self, loop: asyncio.AbstractEventLoop, changed: Callable[[], None]) -> None:
+        """Start the workers that are missing; from any thread.
+
+        changed: called on the loop when a worker has to pause, and when it is started again.
+        """
+        with self._lock:
+            for number in self._dispatcher.missing():
+                worker = self._hire(number)
+                self._workers.append(worker)
+                if why := _start(worker):
+                    loop.call_soon_threadsafe(self._pause, worker, why, changed)
+
+    def replace(self, worker: Worker[T, R], changed: Callable[[], None]) -> None:
+        """A thread has ended: forget its worker if that was let go, else start another. On the loop; see `fill`."""
+        worker.running = False
+        if worker.dismissed:
+            worker.join()
+            with self._lock:
+                self._workers.remove(worker)
+        elif worker.failures:
+            self._pause(worker, "it failed", changed)
+        else:
+            self._restart(worker, changed)
+        self._look()
+
+    def stop(self) -> None:
+        """Replace nobody any more; `gone` is set once the last thread has ended. On the loop."""
+        self._stopped = True
+        for timer in self._paused.values():
+            timer.cancel()
+        self._paused.clear()
+        self._look()
+
+    def join(self) -> None:
+        """Wait until all threads have ended."""
+        with self._lock:
+            workers = list(self._workers)
+        for worker in workers:
+            worker.join()
+
+    @property
+    def size(self) -> int:
+        """How many workers there should be."""
+        return len(self._workers)
+
+    @property
+    def running(self) -> int:
+        """How many workers have a thread."""
+        with self._lock:
+            return sum(worker.running for worker in self._workers)
+
+    @property
+    def dead(self) -> int:
+        """How many workers have no thread, and do not get one at once."""
+        return len(self._paused)
+
+    @property
+    def restarts(self) -> int:
+        """How many threads were replaced since the start."""
+        return self._restarts
+
+    def _look(self) -> None:
+        if self._stopped and not self.running:
+            self.gone.set()
+
+    def _pause(self, worker: Worker[T, R], why: str, changed: Callable[[], None]) -> None:
+        if self._stopped:
+            return
+        pause = min(_PAUSE_S * 2.0 ** min(worker.failures - 1, 10), _LONGEST_PAUSE_S)
+        self._paused[worker] = asyncio.get_running_loop().call_later(pause, self._restart, worker, changed)
+        changed()
+        logger.error("a worker of %s has no thread (%s); it is started again in %.1f s", self._name, why, pause)
+
+    def _restart(self, worker: Worker[T, R], changed: Callable[[], None]) -> None:
+        if self._stopped:
+            return
+        self._paused.pop(worker, None)
+        if why := _start(worker):
+            self._pause(worker, why, changed)
+            return
+        self._restarts += 1
+        self._observer.restarted(self._name)
+        changed()
+        logger.error("a thread of %s is replaced", self._name)
+
+
+def _start(worker: Worker[T, R]) -> str:
+    """Start a worker's thread. Returns why there is none, empty where there is one."""
+    try:
+        worker.start()
+    except (RuntimeError, MemoryError) as error:  # "can't start new thread": too many, or no memory for a stack
+        return str(error) or "out of memory"
+    return ""

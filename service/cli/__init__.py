@@ -1,0 +1,1 @@
+"""The `posewire` command, one module for each group of its commands."""

@@ -1,0 +1,192 @@
+"""`posewire build`: models out of checkpoints, and TensorRT plans or int8 twins out of models."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from engines.build.checkpoint.built import Order, is_built
+from engines.catalogue.models import load
+from engines.plans.flavour import NoTensorRTError, find_flavour
+from engines.plans.gpu import Gpu, find_gpu
+from service.cli.build_int8 import build_twin
+
+if TYPE_CHECKING:
+    from engines.build.precision.convert import Precision
+
+
+class _Size(click.ParamType[tuple[int, int]]):
+    name = "HEIGHTxWIDTH"
+
+    def convert(
+        self, value: str | tuple[int, int], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """(height, width)."""
+        if isinstance(value, tuple):
+            return value
+        found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", value)
+        if found is None:
+            self.fail(f"{value!r} is not a height and a width such as 256x192", param, ctx)
+        return int(found[1]), int(found[2])
+
+
+@click.command(short_help="Make a model out of a checkpoint, a plan or an int8 one of a model.")
+@click.argument("model", metavar="ARCHITECTURE | MODEL")
+@click.option(
+    "--checkpoint",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The authors' file (.pth, .pth.tar, .safetensors); MODEL is then its architecture.",
+)
+@click.option(
+    "--size", type=_Size(), help="Input of the network.  [default: what the file's name says, or the paper's]"
+)
+@click.option("--name", help="What to call the model.  [default: ARCHITECTURE]")
+@click.option("--skeleton", help="What the keypoints are.  [default: by number, coco-17 or mpii-16]")
+@click.option(
+    "--detector", default="rtmdet-nano", show_default=True, help="Who finds people; none: look at whole frames."
+)
+@click.option(
+    "--for",
+    "device",
+    type=click.Choice(["gpu", "cpu"]),
+    help="A TensorRT plan, or an int8 model for the CPU.  [default: cpu for int8 where there is no GPU, else gpu]",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp16", "bf16", "int8", "fp32"]),
+    help="Of a plan; where it finds other people than fp32, the next is built.  [default: fp16]",
+)
+@click.option("--max-batch", type=click.IntRange(1, 1024), default=32, show_default=True, help="Of a plan.")
+@click.option("--lean", is_flag=True, help="A plan for TensorRT's lean runtime, for servers with posewire[lean].")
+@click.option(
+    "--images",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of some dozens of images such as will come, for the scales of int8 and to judge plans by.",
+)
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), default=Path(), help="Folder.  [default: this one]"
+)
+def build(
+    model: str,
+    checkpoint: Path | None,
+    size: tuple[int, int] | None,
+    name: str | None,
+    skeleton: str | None,
+    detector: str,
+    device: str | None,
+    precision: Precision | None,
+    max_batch: int,
+    lean: bool,
+    images: Path | None,
+    out: Path,
+) -> None:
+    """Make TensorRT plans of a MODEL of the catalogue and of its detector, for this machine's GPU; or, with --precision
+    int8 --for cpu, a model for the CPU, held to what it gives in fp32.
+
+    With --checkpoint: turn a checkpoint of ARCHITECTURE into an ONNX graph and a catalogue file, proved to give what
+    torch gives, and then do the same with that model. Where there is no GPU to build a plan for, the graph is
+    all, unless --for or --precision asks for more.
+
+    ARCHITECTURE: simple-baseline-r50, simple-baseline-r101, simple-baseline-r152, hrnet-w32, hrnet-w48,
+    higherhrnet-w32, higherhrnet-w48, hourglass-8 or cpn-r50.
+    """
+    from service.cli.build_plans import build_plans  # it knows the families, whose packages other commands do without
+
+    gpu = find_gpu()
+    if lean and device is None:
+        device = "gpu"
+    why_no_plan = _why_no_plan(gpu) if checkpoint is not None and device is None and precision is None else ""
+    if device is None and precision == "int8" and gpu is None:
+        device = "cpu"
+    if lean and device == "cpu":
+        raise click.UsageError("--lean is of plans, which are for GPUs")
+    if device == "cpu" and precision != "int8" and (checkpoint is None or precision is not None):
+        raise click.UsageError("for the CPU there are int8 models to build; the others are served as they are")
+    if checkpoint is None:
+        if given := [f"--{key}" for key, value in {"size": size, "name": name, "skeleton": skeleton}.items() if value]:
+            raise click.UsageError(f"{', '.join(given)}: only with --checkpoint; the catalogue says it of {model}")
+        catalogues = _catalogues()
+        names = [part.name for part in reversed(load().parts(model))]
+    else:
+        found_by = None if detector == "none" else detector
+        catalogues = [*_catalogues(), _build_checkpoint(model, checkpoint, size, name, skeleton, found_by, out)]
+        names = [name or model]
+    if device == "cpu" and precision == "int8":
+        twin, catalogue = build_twin(load(catalogues), names[-1], images, out)
+        names, catalogues = [twin], [*catalogues, catalogue]
+    elif why_no_plan:
+        click.echo(f"no plan is built: {why_no_plan}")
+    elif device != "cpu":
+        build_plans(load(catalogues), names, precision or "fp16", max_batch, images, lean=lean)
+    if checkpoint is not None or device == "cpu":
+        _say_how_to_serve(names[-1], catalogues)
+
+
+def _why_no_plan(gpu: Gpu | None) -> str:
+    """Why a plan that nobody has asked for is left out, "" where it is not."""
+    if gpu is None:
+        return "there is no GPU here, and CPUs run the graph as it is (--for gpu builds one for GPUs elsewhere)"
+    try:
+        find_flavour(gpu)
+    except NoTensorRTError as error:
+        return str(error)
+    return ""
+
+
+def _say_how_to_serve(name: str, catalogues: Sequence[Path]) -> None:
+    named = os.pathsep.join(str(path.resolve()) for path in catalogues)
+    click.echo(f"serve it: POSEWIRE_CATALOGUE={named} posewire serve --model {name}")
+
+
+def _catalogues() -> list[Path]:
+    return [Path(part) for part in os.environ.get("POSEWIRE_CATALOGUE", "").split(os.pathsep) if part]
+
+
+def _build_checkpoint(
+    architecture: str,
+    checkpoint: Path,
+    size: tuple[int, int] | None,
+    name: str | None,
+    skeleton: str | None,
+    detector: str | None,
+    out: Path,
+) -> Path:
+    """Build the model, or find it built, and say so. Returns its catalogue file."""
+    if detector is not None:
+        load()[detector]  # says now what serving would say later
+    order = Order(architecture, checkpoint, name or architecture, size, skeleton, detector)
+    catalogue = order.catalogue(out)
+    try:
+        if is_built(order, out):
+            click.echo(f"{order.graph(out)}: already built of {checkpoint}")
+            return catalogue
+    except OSError as error:
+        raise click.ClickException(f"{error.filename or checkpoint}: {error.strerror or error}") from error
+    if find_spec("torch") is None:
+        raise click.ClickException("building needs torch: pip install 'posewire[torch]'")
+    from engines.build.checkpoint.convert import (  # with torch, which takes seconds to import
+        BuildError,
+        build_checkpoint,
+    )
+    from engines.build.checkpoint.export import ExportError
+    from engines.networks.checkpoints import CheckpointError
+
+    click.echo(f"reading {checkpoint}, exporting and comparing; this can take minutes", err=True)
+    try:
+        built = build_checkpoint(order, out)
+    except (BuildError, CheckpointError, ExportError) as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"{error.filename or out}: {error.strerror or error}") from error
+    pixels = built.pixels
+    click.echo(
+        f"{built.graph}: input {pixels.height}x{pixels.width} {pixels.order}, {built.skeleton}, "
+        f"differs from torch by {built.difference:.1e} of the largest value"
+    )
+    return catalogue

@@ -1,0 +1,36 @@
+"""`posewire build MODEL --precision int8`: a catalogue model's twin for the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from engines.catalogue.models import Catalogue
+
+
+def build_twin(catalogue: Catalogue, name: str, images: Path | None, out: Path) -> tuple[str, Path]:
+    """Build it, say how good it is, and give its name and catalogue file. Raises ClickException."""
+    if images is None:
+        raise click.ClickException("int8 takes its scales from real images: give a folder of them with --images")
+    try:
+        import onnxscript  # noqa: F401  # of the extra, whose absence is the user's to mend
+    except ModuleNotFoundError as error:
+        raise click.ClickException("building needs onnx and onnxscript: pip install 'posewire[torch]'") from error
+    from engines.build.accuracy_gate.images import CalibrationError
+    from engines.build.precision.convert import PrecisionError
+    from engines.build.precision.int8 import build_int8
+
+    click.echo(f"calibrating {name} on {images} and comparing; this can take minutes", err=True)
+    try:
+        built = build_int8(catalogue[name], catalogue, images, out)
+    except (CalibrationError, PrecisionError) as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"{error.filename or out}: {error.strerror or error}") from error
+    report = built.report
+    click.echo(
+        f"{built.graph}: {report}; against fp32, of a crop: keypoints {report.distance:.4f} apart, "
+        f"{report.lost:.1%} lost, {report.gained:.1%} gained"
+    )
+    return built.name, built.catalogue

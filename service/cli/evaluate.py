@@ -1,0 +1,80 @@
+"""`posewire eval`: how good results are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import click
+
+
+class Report(Protocol):
+    """Figures that can be shown and written."""
+
+    def table(self) -> str:
+        """For people."""
+
+    def document(self) -> dict[str, object]:
+        """For programs, as orjson takes it."""
+
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_PATH = click.Path(exists=True, path_type=Path)
+_json = click.option(
+    "--json", "target", type=click.Path(dir_okay=False, path_type=Path), help="Write all the figures to that file."
+)
+
+
+@click.group("eval")
+def evaluate() -> None:
+    """Measure results against the truth."""
+
+
+@evaluate.command(short_help="Keypoint AP and AR of COCO results.")
+@click.argument("truth", metavar="GT", type=_FILE)
+@click.argument("results", metavar="PRED", type=_PATH)
+@_json
+def coco(truth: Path, results: Path, target: Path | None) -> None:
+    """Keypoint AP and AR of COCO results in PRED, a file or a folder, against the annotations in GT."""
+    from service.evaluation.files import evaluate_coco
+
+    _show(lambda: evaluate_coco(truth, results), target)
+
+
+@evaluate.command(short_help="PoseTrack's mAP, MOTA and MOTP; IDF1 and HOTA.")
+@click.argument("truth", metavar="GT", type=_PATH)
+@click.argument("results", metavar="PRED", type=_PATH)
+@click.option(
+    "--poseval/--exact",
+    default=True,
+    show_default=True,
+    help="As published figures are made, or without the errors of the program that makes them.",
+)
+@_json
+def posetrack(truth: Path, results: Path, poseval: bool, target: Path | None) -> None:
+    """AP, MOTA and MOTP per joint, IDF1 and HOTA of people; GT and PRED are files of a sequence, or folders of them."""
+    from service.evaluation import CORRECT, POSEVAL
+    from service.evaluation.files import evaluate_posetrack
+
+    _show(lambda: evaluate_posetrack(truth, results, POSEVAL if poseval else CORRECT), target)
+
+
+def _show(measure: Callable[[], Report], target: Path | None) -> None:
+    import orjson
+
+    from engines.files import shown
+    from service.cli.output import write_out
+    from service.formats.errors import FormatError
+
+    try:
+        report = measure()
+    except FormatError as error:
+        raise click.ClickException(str(error)) from error
+    if target is not None:
+        options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+        try:
+            target.write_bytes(orjson.dumps(report.document(), option=options))
+        except OSError as error:
+            raise click.ClickException(f"{shown(target)}: cannot be written: {error.strerror}") from error
+    write_out(report.table() + "\n")

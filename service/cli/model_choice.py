@@ -1,0 +1,44 @@
+"""Which models a command uses, fetched before it begins."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+import click
+
+from engines.catalogue.fetch import Progress
+from engines.catalogue.models import Catalogue
+
+
+def choose(catalogue: Catalogue, names: Sequence[str]) -> tuple[list[str], str]:
+    """The models that `names` means, fetched, and why the first was chosen where nobody named it."""
+    from service.inference.model_registry import servable
+
+    why = ""
+    chosen = []
+    for name in names:
+        if name == "auto":
+            choice = catalogue.choose_default(progress=fetch_progress())
+            name, why = choice.model.name, choice.why
+        chosen.append(servable(catalogue[name]).name)
+        for part in catalogue.parts(name):
+            part.fetch(progress=fetch_progress())
+    return chosen, why
+
+
+def fetch_progress() -> Progress:
+    """Draws a bar for fetches on a terminal, at most ten times a second."""
+    last = 0.0
+
+    def show(done: int, total: int | None, label: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if not sys.stderr.isatty() or (now - last < 0.1 and done != total):
+            return
+        last = now
+        share = f"{100 * done / total:3.0f} % of {total / 1e6:.1f} MB" if total else f"{done / 1e6:.1f} MB"
+        click.echo(f"\r{label}: {share}\x1b[K", nl=done == total, err=True)
+
+    return show

@@ -1,0 +1,184 @@
+"""Which backend runs the networks of this server, and how each is opened with it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Literal
+
+from engines.build.models import order_for, plans_folder
+from engines.catalogue.models import CatalogueError, Model
+from engines.plans.flavour import Flavour, NoTensorRTError, find_flavour
+from engines.plans.gpu import Gpu, find_gpu
+from engines.plans.lookup import find_plan
+from engines.plans.manifest import PlanFile
+from engines.runtimes import Runtime
+from engines.runtimes.calls import Company
+from engines.runtimes.devices import gpu_index, open_on, visible_devices
+from service.config import Settings
+from service.inference.plan_builder import PlanStatus, PlanTask
+
+if TYPE_CHECKING:
+    from engines.build.precision.convert import Precision
+
+_AUTO = ("auto",)
+logger = logging.getLogger(__name__)
+
+_MAX_BATCH = 32
+"""The largest rung of plans that are built here: more gains next to nothing on any GPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What runs networks. flavour: of TensorRT, where that does."""
+
+    name: Literal["openvino", "torch", "tensorrt"]
+    flavour: Flavour | None = None
+
+
+def choose_backend(wanted: str) -> Backend:
+    """The backend of that name; "auto": TensorRT or else torch where there is a GPU, OpenVINO where there is none.
+
+    Raises NoTensorRTError where TensorRT is wanted and cannot run here.
+    """
+    gpu = find_gpu() if wanted in ("auto", "tensorrt") else None
+    if wanted == "torch":
+        return Backend("torch")
+    if wanted == "tensorrt":
+        return Backend("tensorrt", _flavour(gpu))
+    if gpu is None:
+        return Backend("openvino")
+    try:
+        return Backend("tensorrt", _flavour(gpu))
+    except NoTensorRTError:
+        return _without_tensorrt(gpu)
+
+
+def check_backend(settings: Settings) -> None:
+    """Raise NoTensorRTError or CatalogueError, before anything is opened, for settings of networks that do not fit."""
+    backend = choose_backend(settings.backend)
+    if backend.name == "openvino" and settings.precision in ("fp16", "int8"):
+        raise CatalogueError(
+            f"precision {settings.precision} is for GPUs, and backend openvino computes in fp32 or bf16; say auto"
+        )
+    if backend.name == "openvino" and settings.crops == "device":
+        raise CatalogueError(
+            "crops are cut out on a device by backends torch and tensorrt, not openvino; say crops auto"
+        )
+    if settings.devices == _AUTO:
+        return
+    if backend.name == "openvino":
+        raise CatalogueError(f"devices {','.join(settings.devices)} are GPUs, and no backend is to use them; say auto")
+    for device in settings.devices:
+        index = gpu_index(device)
+        if index is None:
+            raise CatalogueError(f"device {device} is not one of cuda:0, cuda:1 and so on")
+        if find_gpu(index) is None:
+            raise CatalogueError(f"there is no device {device} on this machine; `nvidia-smi` lists what there is")
+    if len(set(settings.devices)) != len(settings.devices):
+        raise CatalogueError(f"devices {','.join(settings.devices)} name one of them twice")
+
+
+def _flavour(gpu: Gpu | None) -> Flavour:
+    if gpu is None:
+        raise NoTensorRTError(
+            "backend tensorrt needs an NVIDIA GPU with its driver, and finds none (`nvidia-smi` says more); "
+            "serve with backend auto, openvino or torch"
+        )
+    flavour = find_flavour(gpu)
+    _ = flavour.trt  # loads it now, while there is a choice
+    return flavour
+
+
+def _without_tensorrt(gpu: Gpu | None) -> Backend:
+    if gpu is None or find_spec("torch") is None:
+        return Backend("openvino")
+    # Not where it is built without CUDA, or for a later driver: on the CPU, OpenVINO is the faster one.
+    return Backend("torch" if visible_devices("torch") != ("cpu",) else "openvino")
+
+
+@dataclass(slots=True)
+class Networks:
+    """Opens networks with a backend, and remembers whose plans are still to be built.
+
+    repeatable: the same batch is to give the same to the last bit each time. company: all that it opens on the CPU.
+    statuses: of the plans by model, for those that have or get one. waiting: of them, what is to be built.
+    """
+
+    settings: Settings
+    backend: Backend
+    threads: int | None = None
+    repeatable: bool = False
+    company: Company = field(default_factory=Company)
+    statuses: dict[str, PlanStatus] = field(default_factory=dict)
+    waiting: list[Model] = field(default_factory=list)
+
+    def open(self, model: Model, outputs: tuple[str, ...] | None) -> Runtime:
+        """A runtime for the model: of its plan if there is one that fits and runs, else of its graph.
+
+        Raises FetchError, and ValueError or RuntimeError for a graph that cannot be run.
+        """
+        backend, path = self.backend, model.fetch()
+        if backend.name != "tensorrt" or backend.flavour is None or path.suffix != ".onnx":
+            name = "openvino" if backend.name == "tensorrt" else backend.name
+            return self._open_graph(name, model, outputs, self.settings.precision)
+        order = order_for(model, self._plan_precision(), _MAX_BATCH)
+        plan = find_plan(order, plans_folder(model), backend.flavour)
+        if plan is None:
+            self.statuses[model.name] = PlanStatus()
+            self.waiting.append(model)
+        elif (runtime := self._open_found(model.name, plan, outputs)) is not None:
+            return runtime
+        return self._open_graph(_without_tensorrt(find_gpu()).name, model, outputs, "auto")
+
+    def _open_found(self, name: str, plan: PlanFile, outputs: tuple[str, ...] | None) -> Runtime | None:
+        """A runtime of a plan that was there already, None where it does not run."""
+        try:
+            runtime = self.open_plan(plan, outputs)
+        except (RuntimeError, ValueError) as error:  # of this driver, too little memory: what has served before it
+            logger.error("the plan of %s does not run, something slower serves it: %s", name, error)
+            self.statuses[name] = PlanStatus("failed", 0.0, str(error))
+            return None
+        self.statuses[name] = PlanStatus("ready", 1.0, "", plan.manifest)
+        return runtime
+
+    def tasks(self, take_over: Callable[[str, PlanFile], None]) -> list[PlanTask]:
+        """What is to be built. take_over: is told the model's name and its plan."""
+
+        def task(name: str) -> PlanTask:
+            return PlanTask(
+                name, self._plan_precision(), _MAX_BATCH, self.statuses[name], lambda plan: take_over(name, plan)
+            )
+
+        return [task(model.name) for model in self.waiting]
+
+    def open_plan(self, plan: PlanFile, outputs: tuple[str, ...] | None) -> Runtime:
+        """A runtime that runs the plan. Raises ValueError and RuntimeError where it does not run here."""
+        devices = self._devices("tensorrt")
+        return open_on(devices, plan.path, "tensorrt", pixels=plan.manifest.pixels, outputs=outputs)
+
+    def _devices(self, backend: str) -> tuple[str, ...]:
+        """Where a backend is to run: the GPUs that the settings name, or all; OpenVINO on the CPU in any case."""
+        named = self.settings.devices
+        return visible_devices(backend) if backend == "openvino" or named == _AUTO else named
+
+    def _plan_precision(self) -> Precision:
+        return "fp16" if self.settings.precision == "auto" else self.settings.precision
+
+    def _open_graph(self, backend: str, model: Model, outputs: tuple[str, ...] | None, precision: str) -> Runtime:
+        if precision == "auto" and not model.bf16:
+            precision = "fp32"
+        return open_on(
+            self._devices(backend),
+            model.fetch(),
+            backend,
+            precision=precision,
+            pixels=model.input,
+            outputs=outputs,
+            cache_dir=model.cache / "compiled",
+            threads=self.threads,
+            sparing=not self.repeatable,
+            company=self.company,
+        )

@@ -1,0 +1,204 @@
+"""A media file opened for reading: its packets, told apart by stream, on a clock that does not jump."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self, cast
+
+import av
+from av.audio.stream import AudioStream
+from av.stream import Stream
+from av.video.stream import VideoStream
+
+from service.media.timeline import ERROR_S, JUMP_S, Timeline
+
+_USUAL_RATE = Fraction(25)
+_MAX_RATE = 1000
+"""A file that names a higher rate means the ticks of its clock."""
+_MAX_PIXELS = 1 << 27
+"""Of a frame; twice those of 16K video. A small file can name a size that takes all of the memory."""
+_MAX_TICKS = 1 << 62
+"""Timestamps beyond this are errors, and would overflow when they are rebased."""
+_BUFFER_BYTES = 1 << 18
+_NO_PROTOCOL = "none"
+"""A playlist in the place of a video must not open other files or addresses."""
+_ANY_TEXT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+"""Titles and names in a file need not be UTF-8. PyAV 19 always reads them, and has no such argument any more."""
+
+
+class VideoError(Exception):
+    """A video that cannot be read or written; the message is for the user."""
+
+
+class Ratio(Protocol):
+    """What PyAV gives as times and rates: a Fraction up to version 18, a type of its own from 19 on."""
+
+    @property
+    def numerator(self) -> int:
+        """The upper part."""
+
+    @property
+    def denominator(self) -> int:
+        """The lower part."""
+
+
+def fraction(ratio: Ratio | None) -> Fraction | None:
+    """The same number as a Fraction; None where it is unknown, which PyAV gives as None or 0."""
+    if ratio is None or ratio.numerator <= 0 or ratio.denominator <= 0:
+        return None
+    return Fraction(ratio.numerator, ratio.denominator)
+
+
+class MediaFile:
+    """The video and the sound of a file. A context manager.
+
+    video: the stream to show. sounds: those that can be decoded. unknown: how many others there are.
+    tick: seconds that one unit of the video's timestamps takes. rate: frames a second on average.
+    size: of the file in bytes. start: seconds on the file's clock where it begins. end: the latest time that was read,
+    rebased or not.
+    Raises VideoError for a file that is no video or that has no video that can be decoded.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._bytes = _open(path)
+        self.size = os.fstat(self._bytes.fileno()).st_size
+        try:
+            options = {"protocol_whitelist": _NO_PROTOCOL}
+            self.file = av.open(self._bytes, options=options, buffer_size=_BUFFER_BYTES, **_ANY_TEXT)
+        except (av.FFmpegError, OSError) as error:
+            self._bytes.close()
+            raise VideoError(f"{path} cannot be read as a video: {error.strerror or error}") from error
+        try:
+            self.file.flags &= ~av.container.Flags.gen_pts.value  # it makes wrong ones for AVI files with B-frames
+            self.video = self._find_video()
+            streams = self.file.streams.audio
+            self.sounds = [s for s in streams if s.codec_context is not None and s.codec_context.sample_rate]
+            self.unknown = len(streams) - len(self.sounds)
+            self.rate = self._rate()
+            self.tick = fraction(self.video.time_base) or 1 / self.rate
+            self.start = self._start()
+            self.end = Fraction(0)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+        self._bytes.close()
+
+    def packets(self) -> Iterator[av.Packet[VideoStream | AudioStream]]:
+        """The packets of the video and of all sounds in the file's order, with timestamps on one steady clock.
+
+        Raises av.FFmpegError or OSError where the file is damaged so that what follows cannot be read.
+        """
+        timeline = Timeline(self._jumps, self._own_clocks())
+        for packet in self.file.demux([self.video, *self.sounds]):
+            if packet.size:  # an empty one would end its decoder; PyAV gives one for each stream at the end
+                self._rebase(packet, timeline)
+                yield cast("av.Packet[VideoStream | AudioStream]", packet)
+
+    @property
+    def far(self) -> int:
+        """How many seconds apart times of this format must be for one of them to be wrong."""
+        return JUMP_S if self._jumps else ERROR_S
+
+    @property
+    def _jumps(self) -> bool:
+        return bool(self.file.format.flags & av.format.Flags.ts_discont.value)
+
+    def _rebase(self, packet: av.Packet[Stream], timeline: Timeline) -> None:
+        tick = fraction(packet.time_base)
+        pts, dts = (None if t is None or abs(t) > _MAX_TICKS else t for t in (packet.pts, packet.dts))
+        length = packet.duration or 0
+        ends = [time + length for time in (dts, pts) if time is not None]
+        if tick is not None and dts is not None:
+            if packet.stream is self.video:
+                offset = timeline.video(dts * tick, length * tick or 1 / self.rate)
+            else:
+                offset = timeline.sound(packet.stream.index, dts * tick, length * tick)
+            if pts is not None and abs(pts - dts) * tick > self.far:
+                pts = None
+            shift = round(offset / tick)
+            dts += shift
+            pts = None if pts is None else pts + shift
+            ends.append(dts + length)
+        self.end = max([self.end, *(end * (tick or self.tick) for end in ends)])
+        packet.dts, packet.pts = dts, pts
+
+    def _find_video(self) -> VideoStream:
+        """The stream that the ffmpeg program would take: no cover, the default one or else the largest."""
+        cover = av.stream.Disposition.attached_pic
+        videos = [s for s in self.file.streams.video if not s.disposition & cover]
+        able = [s for s in videos if s.codec_context is not None]
+        if able:
+            best: VideoStream = max(able, key=_preference)
+            if best.width * best.height > _MAX_PIXELS:
+                raise VideoError(f"{self.path} has frames of {best.width} x {best.height} pixels, which is too large")
+            best.thread_type = "SLICE"  # with threads for frames, an error at the end takes good frames with it
+            best.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
+            return best
+        if videos:
+            raise VideoError(f"{self.path} has no frame that can be decoded: its codec is not supported")
+        kinds = sorted({stream.type for stream in self.file.streams if stream.type != "video"})
+        raise VideoError(f"{self.path} has no video in it" + (f", only {' and '.join(kinds)}" if kinds else ""))
+
+    def _rate(self) -> Fraction:
+        rates = (fraction(self.video.average_rate), fraction(self.video.guessed_rate))
+        return next((rate for rate in rates if rate is not None and rate <= _MAX_RATE), _USUAL_RATE)
+
+    def _own_clocks(self) -> dict[int, Fraction]:
+        """Where clocks may jump, sounds that begin at quite another time than the video follow a clock of their own."""
+        start = _start_of(self.video)
+        if not self._jumps or start is None:
+            return {}
+        away = {s.index: start - begin for s in self.sounds if (begin := _start_of(s)) is not None}
+        return {index: seconds for index, seconds in away.items() if abs(seconds) > JUMP_S}
+
+    def _start(self) -> Fraction:
+        """When the first stream begins, unless that is so far from the video's beginning that it must be an error."""
+        start = _start_of(self.video)
+        if start is None:
+            return Fraction(0)
+        begins = (_start_of(sound) for sound in self.sounds)
+        return min([start, *(begin for begin in begins if begin is not None and start - begin <= self.far)])
+
+
+def _open(path: Path) -> io.FileIO:
+    """As bytes, so that nothing in the name means anything to FFmpeg but its suffix, by which it knows some formats."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise VideoError(f"{path} is not a file; save the video to a file first")
+        if not status.st_size:
+            raise VideoError(f"{path} cannot be read as a video: it is empty")
+        file = io.FileIO(path)
+    except OSError as error:
+        raise VideoError(f"{path} cannot be read as a video: {error.strerror or error}") from error
+    file.name = f"video{path.suffix}"
+    return file
+
+
+def _start_of(stream: Stream) -> Fraction | None:
+    tick = fraction(stream.time_base)
+    return None if tick is None or stream.start_time is None else stream.start_time * tick
+
+
+def _preference(stream: VideoStream) -> tuple[bool, int, int]:
+    default = bool(stream.disposition & av.stream.Disposition.default)
+    return default, stream.width * stream.height, -stream.index

@@ -1,0 +1,187 @@
+"""The sound of one file on its way into another."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain, islice
+from pathlib import Path
+from typing import cast
+
+import av
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+
+from service.media.media import MediaFile, fraction
+
+_HERTZ = 48_000
+"""Of sound that is encoded anew; Opus knows few others."""
+_OVERLAP_S = Fraction(1, 10)
+"""Sound that begins this much before the end of what precedes it is moved; with a longer overlap it is left out."""
+_TRIAL_PACKETS = 5000
+"""How far into a file to look for a packet of its sound."""
+
+
+class Sound:
+    """Copies the sound tracks of `source`, up to a time at a time.
+
+    Tracks that the target's format cannot hold are encoded anew with `codec`. What cannot be passed on is left out,
+    and `notes` says so. start: the time on the clock of `source` that becomes 0 in the target.
+    Frames and headers are written by the target, whose errors of writing (OSError) are passed on.
+    """
+
+    def __init__(self, source: MediaFile, target: OutputContainer, codec: str, start: Fraction) -> None:
+        self.notes: list[str] = []
+        self._target = target
+        self._start = start
+        self._tracks: dict[int, _Copied | _Encoded] = {}
+        if source.unknown:
+            self.notes.append(f"sound tracks of an unsupported codec were left out: {source.unknown}")
+        for stream in source.sounds:
+            if _takes(target.format.name, source.path, stream.index):
+                self._tracks[stream.index] = _Copied(target.add_stream_from_template(stream))
+            else:
+                self._tracks[stream.index] = _Encoded(_encoder(target, stream, codec))
+        self._packets = self._demux(source)
+        self._next = next(self._packets, None)
+
+    def copy(self, until: Fraction | None) -> None:
+        """Pass on what is heard up to `until`, in seconds on the target's clock; everything for None."""
+        while (packet := self._next) is not None:
+            if until is not None and packet.pts is not None and packet.pts * packet.time_base > until:
+                return
+            self._pass(packet.stream.index, packet)
+            self._next = next(self._packets, None)
+        if until is None:
+            for index in tuple(self._tracks):
+                self._pass(index, None)
+
+    def _demux(self, source: MediaFile) -> Iterator[av.Packet[AudioStream]]:
+        """The packets of the tracks, on the target's clock."""
+        if not self._tracks:
+            return
+        try:
+            for packet in source.packets():
+                tick = fraction(packet.time_base)
+                if packet.stream.index in self._tracks and tick is not None:
+                    shift = round(self._start / tick)
+                    packet.pts = None if packet.pts is None else packet.pts - shift
+                    packet.dts = None if packet.dts is None else packet.dts - shift
+                    yield cast("av.Packet[AudioStream]", packet)
+        except (av.FFmpegError, OSError):  # the end of a broken file, of which VideoReader tells
+            return
+
+    def _pass(self, index: int, packet: av.Packet[AudioStream] | None) -> None:
+        if (track := self._tracks.get(index)) is None:
+            return
+        try:
+            self._target.mux(track.packets(packet))
+        except OSError:
+            raise
+        except (av.FFmpegError, ValueError):
+            # Writing the packet failed for what it holds: the picture and the other tracks can do without.
+            del self._tracks[index]
+            self.notes.append("the rest of a damaged sound track was left out")
+
+
+def _takes(container: str, source: Path, index: int) -> bool:
+    """Whether a container can hold the sound as it is: some refuse it only in what they write last, so try it."""
+    trial = av.open(io.BytesIO(), "w", format=container)
+    try:
+        with MediaFile(source) as again:
+            made = trial.add_stream_from_template(again.file.streams[index])
+            for packet in islice(again.file.demux(), _TRIAL_PACKETS):
+                if packet.stream.index == index and packet.dts is not None:
+                    packet.stream = made
+                    trial.mux(packet)
+                    break
+            trial.start_encoding()
+            trial.close()
+    except (av.FFmpegError, ValueError):
+        return False
+    return True
+
+
+def _encoder(target: OutputContainer, stream: AudioStream, codec: str) -> AudioStream:
+    made = cast("AudioStream", target.add_stream(codec, rate=_HERTZ))
+    made.layout = "mono" if stream.layout.nb_channels == 1 else "stereo"
+    return made
+
+
+@dataclass(slots=True)
+class _Copied:
+    """A track whose packets are passed on as they are, with decoding times that grow."""
+
+    stream: AudioStream
+    _raw: int | None = None
+    _last: int | None = None
+    _duration: int = 0
+
+    def packets(self, packet: av.Packet[AudioStream] | None) -> list[av.Packet[AudioStream]]:
+        """The packet on its way to the target; none where it overlaps with the one before."""
+        if packet is None or packet.dts is None:
+            return []
+        raw = packet.dts
+        if self._last is not None and raw <= self._last:
+            if raw != self._raw:
+                return []
+            packet.dts = packet.pts = self._last + max(1, self._duration)  # the clock stands still
+        self._raw, self._last, self._duration = raw, packet.dts, packet.duration or 0
+        packet.stream = self.stream
+        return [packet]
+
+
+@dataclass(slots=True)
+class _Encoded:
+    """A track that is decoded, and encoded anew."""
+
+    stream: AudioStream
+    _resampler: av.AudioResampler | None = None
+    _end: Fraction = Fraction(-1)
+
+    def packets(self, packet: av.Packet[AudioStream] | None) -> list[av.Packet[AudioStream]]:
+        """What a packet becomes; for None, what the encoder still has."""
+        if packet is None:
+            frames = self._resampled(None)
+            return [*chain.from_iterable(self.stream.encode(frame) for frame in frames), *self.stream.encode(None)]
+        try:
+            decoded = packet.decode()
+        except av.FFmpegError:
+            return []
+        made = []
+        for frame in decoded:
+            if self._place(frame):
+                for piece in self._resampled(frame):
+                    made += self.stream.encode(piece)
+        return made
+
+    def _place(self, frame: av.AudioFrame) -> bool:
+        """Give a frame a time that is not before the end of the one ahead of it; False where it has to be left out."""
+        if not frame.sample_rate or not frame.samples:
+            return False
+        tick = fraction(frame.time_base)
+        time = self._end if frame.pts is None or tick is None else frame.pts * tick
+        if time < self._end - _OVERLAP_S:
+            return False
+        time = max(time, self._end)
+        if tick is None:
+            frame.time_base = tick = Fraction(1, frame.sample_rate)
+        frame.pts = round(time / tick)
+        self._end = time + Fraction(frame.samples, frame.sample_rate)
+        return True
+
+    def _resampled(self, frame: av.AudioFrame | None) -> list[av.AudioFrame]:
+        """In the encoder's format; files may change theirs on the way."""
+        if self._resampler is None:
+            if frame is None:
+                return []
+            context = self.stream.codec_context
+            self._resampler = av.AudioResampler(context.format, context.layout, context.sample_rate)
+        try:
+            return self._resampler.resample(frame)
+        except ValueError:
+            rest = self._resampler.resample(None)
+            self._resampler = None
+            return [*rest, *self._resampled(frame)]

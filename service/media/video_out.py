@@ -1,0 +1,143 @@
+"""Writing a video file with the sound of another."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, suppress
+from fractions import Fraction
+from math import ceil
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import av
+import numpy as np
+
+from engines.poses import Frame
+from service.media.media import MediaFile, VideoError
+from service.media.sound import Sound
+from service.media.video import VideoInfo
+
+_BT709, _LIMITED = 1, 1
+"""The colours that every player assumes."""
+_FINEST = Fraction(1, 90_000)
+"""Of the ticks that are written; some containers and encoders know none much finer."""
+
+
+class _Kind(NamedTuple):
+    container: str
+    codec: str
+    sound: str
+    options: dict[str, str]
+
+
+_H264 = {"crf": "20", "preset": "veryfast"}
+_VP9 = {"crf": "32", "b": "0", "deadline": "realtime", "cpu-used": "7", "row-mt": "1"}
+_KINDS = {
+    ".mp4": _Kind("mp4", "libx264", "aac", _H264),
+    ".m4v": _Kind("mp4", "libx264", "aac", _H264),
+    ".mov": _Kind("mov", "libx264", "aac", _H264),
+    ".mkv": _Kind("matroska", "libx264", "aac", _H264),
+    ".webm": _Kind("webm", "libvpx-vp9", "libopus", _VP9),
+}
+_STEPS_OF_31_BITS = ("mp4", "mov")
+VIDEO_SUFFIXES = tuple(_KINDS)
+
+
+class VideoWriter:
+    """Writes frames with the times that they had, and the sound of `source`, to `path`. A context manager.
+
+    info: of the video that the frames are of. suffix: which kind of file, among VIDEO_SUFFIXES. The file's clock
+    begins at 0. A last odd row or column of pixels is left out, as the codecs want even sizes; the only one is doubled.
+    Sound that this kind of file cannot hold as it is, is encoded anew; `notes` says which sound is left out.
+    Raises VideoError where something cannot be written.
+    """
+
+    def __init__(self, path: Path, suffix: str, info: VideoInfo, source: Path) -> None:
+        self._path = path
+        self._info = info
+        self._tick = max(info.tick, _FINEST)
+        self._last = -1
+        kind = _KINDS[suffix.lower()]
+        flags = {"movflags": "faststart"} if kind.container in _STEPS_OF_31_BITS else {}
+        with ExitStack() as opened:
+            self._source = opened.enter_context(MediaFile(source))
+            if kind.container in _STEPS_OF_31_BITS:  # a file can have one step that is as long as all of it
+                length = Fraction(self._source.file.duration or 0, av.time_base)
+                self._tick *= max(1, ceil(length / self._tick / (1 << 31)))
+            # The prefix keeps FFmpeg from taking the part of a name before a colon for a protocol.
+            self._output = av.open(f"file:{path}", "w", format=kind.container, options=flags)
+            opened.callback(self._give_up)
+            width, height = (max(2, size - size % 2) for size in (info.width, info.height))
+            stream = self._output.add_stream(kind.codec, rate=info.rate, options=kind.options)
+            assert isinstance(stream, av.VideoStream)  # noqa: S101 - tells the type checker
+            stream.width, stream.height = width, height
+            stream.pix_fmt = "yuv420p"
+            context = stream.codec_context
+            context.time_base = self._tick
+            context.sample_aspect_ratio = info.pixel_aspect
+            context.colorspace = context.color_primaries = context.color_trc = _BT709
+            context.color_range = _LIMITED
+            self._stream = stream
+            try:
+                context.open()
+            except (av.FFmpegError, ValueError) as error:
+                why = f"{kind.codec} does not take frames of {width} x {height} pixels"
+                raise VideoError(f"cannot write {path}: {why}; write to a .webm file") from error
+            try:
+                self._sound = Sound(self._source, self._output, kind.sound, info.start)
+                self._output.start_encoding()
+            except (av.FFmpegError, OSError) as error:
+                raise self._failed(error) from error
+            opened.pop_all()
+
+    @property
+    def notes(self) -> list[str]:
+        """What was left out, for the user."""
+        return self._sound.notes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._finish()
+        finally:
+            self._source.close()
+            self._give_up()
+
+    def write(self, pixels: Frame, pts: int) -> None:
+        """Add a frame. pts: in ticks of the info, more than that of the frame before."""
+        time = pts * self._info.tick - self._info.start
+        self._last = max(self._last + 1, round(time / self._tick))
+        frame = av.VideoFrame.from_ndarray(self._fitted(pixels), "rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+        frame.pts, frame.time_base = self._last, self._tick
+        try:
+            self._output.mux(self._stream.encode(frame))
+            self._sound.copy(until=time)
+        except (av.FFmpegError, OSError) as error:
+            raise self._failed(error) from error
+
+    def _fitted(self, pixels: Frame) -> Frame:
+        height, width = self._stream.height, self._stream.width
+        pixels = pixels[:height, :width]
+        missing = height - pixels.shape[0], width - pixels.shape[1]
+        return np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), "edge") if any(missing) else pixels
+
+    def _finish(self) -> None:
+        try:
+            self._output.mux(self._stream.encode(None))
+            self._sound.copy(until=None)
+            self._output.close()
+        except (av.FFmpegError, OSError) as error:
+            raise self._failed(error) from error
+
+    def _give_up(self) -> None:
+        with suppress(av.FFmpegError, OSError):  # what is left behind after an error is of no use anyway
+            self._output.close()
+
+    def _failed(self, error: Exception) -> VideoError:
+        return VideoError(f"cannot write {self._path}: {getattr(error, 'strerror', None) or error}")

@@ -1,0 +1,120 @@
+"""A whole batch from its source to its results; the same call goes on where an earlier one was ended."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engines.catalogue.models import Catalogue
+from engines.files import shown
+from service.offline.bulk.errors import BulkError
+from service.offline.bulk.listing import LeftOut, list_source
+from service.offline.bulk.manifest import Options, claimed, manifest
+from service.offline.bulk.progress import Progress
+from service.offline.bulk.scheduler import Foreman
+from service.offline.bulk.shards import Failure, Shard, Summary, cut_into_shards, digest_of
+from service.offline.bulk.worker import Job
+from service.offline.bulk.worker_pool import Crew
+from service.offline.bulk.writing import FAILED, merge
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of a batch. earlier: how many of the shards an earlier run had done."""
+
+    folder: Path
+    images: int
+    videos: int
+    frames: int
+    shards: int
+    earlier: int
+    left_out: LeftOut
+    failures: tuple[Failure, ...]
+
+    def summary(self) -> str:
+        """Lines for the user."""
+        parts = [f"{self.images} images, {self.videos} videos ({self.frames} frames)"]
+        if self.left_out.files:
+            parts.append(f"{self.left_out.files} other files left out")
+        if self.left_out.folders:
+            parts.append(f"{self.left_out.folders} folders that are links left out")
+        if self.earlier:
+            parts.append(f"{self.earlier} of {self.shards} shards were done by an earlier run")
+        if self.failures:
+            parts.append(
+                f"{len(self.failures)} files failed, see {shown(self.folder / FAILED)}; --retry-failed tries them again"
+            )
+        return "; ".join(parts)
+
+
+def do_batch(
+    source: Path,
+    folder: Path,
+    catalogue: Catalogue,
+    model: str,
+    options: Options,
+    *,
+    hire: Callable[[Job], Crew],
+    say: Callable[[str], None],
+    terminal: bool,
+    retry_failed: bool = False,
+) -> Done:
+    """Find the people in everything that `source` holds and write them to `folder`.
+
+    hire: makes the crew, where there is anything to do. retry_failed: do again each shard with a file that an earlier
+    run could not do, for want of memory or on a disk that was away. Raises BulkError.
+    """
+    listing = list_source(source, folder)
+    with claimed(folder, manifest(listing, catalogue, model, options)):
+        shards = cut_into_shards(listing.entries, options.shard)
+        if retry_failed:
+            _forget_failed(shards, folder, options)
+        missing = [shard for shard in shards if _summary(shard, folder, options) is None]
+        if missing:
+            progress = Progress(folder, len(shards), len(shards) - len(missing), say, terminal)
+            crew = hire(Job(listing.kind, listing.root, Path(os.path.realpath(folder)), model, options))
+            try:
+                Foreman(folder, crew, progress).work(missing)
+            finally:
+                progress.end()
+                crew.close()
+        summaries = [_summary_of_done(shard, folder, options) for shard in shards]
+        _sweep(folder)
+        failures = tuple(failure for summary in summaries for failure in summary.failures)
+        merge(folder, shards, options.style, failures)
+    videos = sum(shard.video for shard in shards)
+    images = len(listing.entries) - videos
+    frames = sum(summary.frames for summary in summaries)
+    return Done(folder, images, videos, frames, len(shards), len(shards) - len(missing), listing.left_out, failures)
+
+
+def _summary(shard: Shard, folder: Path, options: Options) -> Summary | None:
+    """What became of a shard; None where it is not done, or its files are not what they were when it was."""
+    summary = Summary.read(shard.done(folder))
+    if summary is None or digest_of(shard.result(folder, options.style)) != summary.sha256:
+        return None
+    return summary
+
+
+def _summary_of_done(shard: Shard, folder: Path, options: Options) -> Summary:
+    summary = _summary(shard, folder, options)
+    if summary is None:
+        raise BulkError(f"the results of {shard.name} in {shown(folder)} were changed or lost; run it again")
+    return summary
+
+
+def _forget_failed(shards: Sequence[Shard], folder: Path, options: Options) -> None:
+    for shard in shards:
+        summary = Summary.read(shard.done(folder))
+        if summary is not None and summary.failures:
+            shard.done(folder).unlink()
+            shard.result(folder, options.style).unlink(missing_ok=True)  # a part of a video may be there
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left half-written, now that nothing is under way."""
+    for pattern in ("*.part", "videos/*.part", "parts/*.part", "parts/*.at", "parts/*.scratch", "parts/*.journal"):
+        for path in folder.glob(pattern):
+            path.unlink()

@@ -1,0 +1,178 @@
+"""What a folder of results is of, so that nobody mixes the results of two batches in it."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engines.catalogue.models import Catalogue
+from engines.catalogue.schema import Model
+from engines.files import read_small, shown
+from engines.runtimes import Runtime
+from service import __version__
+from service.config import Settings
+from service.offline.bulk.errors import BulkError
+from service.offline.bulk.listing import Listing
+from service.offline.bulk.shards import Style, published
+
+GROUP = 16
+"""Images, or frames, that go through the networks in step: enough to fill every batch, few enough for memory."""
+_NAME = "manifest.json"
+_NETWORKS = "networks.json"
+_SETTINGS = ("backend", "precision", "crops", "max_body_mb", "max_pixels_m")
+_FILES = "source sha256"
+_LONGEST_FILE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the results depend on beside source and model. shard: images in each shard. settings: the server's own."""
+
+    style: Style = "json"
+    min_score: float = 0.3
+    max_people: int = 50
+    shard: int = 64
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+    @staticmethod
+    def settings_of(settings: Settings) -> dict[str, object]:
+        """Those settings on which results depend."""
+        return {name: getattr(settings, name) for name in _SETTINGS}
+
+
+def manifest(listing: Listing, catalogue: Catalogue, model: str, options: Options) -> dict[str, Any]:
+    """All that the results depend on, as plain JSON."""
+    videos = sum(entry.video for entry in listing.entries)
+    source = {
+        "kind": listing.kind,
+        "images": len(listing.entries) - videos,
+        "videos": videos,
+        "sha256": listing.sha256,
+    }
+    parts = {part.name: _sha256(part) for part in catalogue.parts(model)}
+    return {
+        "posewire": __version__,
+        "source": source,
+        "model": {"name": model, "sha256": parts},
+        "options": {
+            "format": options.style,
+            "min-score": options.min_score,
+            "max-people": options.max_people,
+            "shard": options.shard,
+            "group": GROUP,
+        },
+        "settings": dict(options.settings),
+    }
+
+
+@contextmanager
+def claimed(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
+    """The folder of results, made or found as an earlier run of the same batch left it, and for this process alone.
+
+    Raises BulkError where it is another batch's, something else, or in use.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        there = folder / _NAME
+        if not there.exists() and any(path.name != ".lock" for path in folder.iterdir()):
+            raise BulkError(f"{shown(folder)} has files in it that are no results of posewire batch; name a new folder")
+        with (folder / ".lock").open("a", encoding="utf-8") as lock:
+            _lock(folder, lock.fileno())
+            if there.exists():
+                _compare(folder, _read(there), about)
+            else:
+                with published(there) as part:
+                    part.write_text(json.dumps(about, indent=2) + "\n", "utf-8")
+            for name in ("parts", "videos"):
+                (folder / name).mkdir(exist_ok=True)
+            yield
+    except OSError as error:
+        raise BulkError(cannot_write(error, folder)) from error
+
+
+def cannot_write(error: OSError, folder: Path) -> str:
+    """What could not be written in the folder of results."""
+    return f"cannot write {shown(error.filename or folder)}: {error.strerror or 'the file system refuses'}"
+
+
+def agree(folder: Path, networks: Mapping[str, Runtime]) -> None:
+    """Hold all workers to what the first of them ran the networks with: "auto" is not the same on every machine, nor
+    before and after a plan was built.
+
+    Raises BulkError where this one would compute in another way.
+    """
+    said = {name: [type(one).__name__, one.spec.precision, one.spec.max_batch] for name, one in networks.items()}
+    part = folder / f"{_NETWORKS}.{os.getpid()}.part"
+    part.write_text(json.dumps(said) + "\n", "utf-8")
+    try:
+        os.link(part, folder / _NETWORKS)  # unlike a rename it fails where another worker was faster
+    except FileExistsError:
+        before = _read(folder / _NETWORKS)
+        if before != said:
+            raise BulkError(
+                f"{shown(folder)} has results of networks run as {before}, which here would run as {said}; "
+                "set backend and precision, or name a new folder"
+            ) from None
+    finally:
+        part.unlink()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The object in a JSON file that an earlier run wrote. Raises BulkError where it is damaged, and OSError."""
+    try:
+        found = json.loads(read_small(path, _LONGEST_FILE))
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise BulkError(f"{shown(path)} is damaged; name a new folder")
+    return found
+
+
+def _lock(folder: Path, handle: int) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise BulkError(f"{shown(folder)} is in use: another posewire batch works on it") from error
+
+
+def _compare(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    old, new = dict(_flat(before)), dict(_flat(now))
+    for key in old | new:
+        if old.get(key) != new.get(key):
+            what = f"{key} was {old.get(key)}, now it is {new.get(key)}"
+            if key == _FILES:
+                what = "files of the source have another name, size or time now"
+            raise BulkError(
+                f"{shown(folder)} holds results of another batch ({what}); name a new folder, or run it as before"
+            )
+
+
+def _flat(table: Mapping[str, Any], inside: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{inside}{key} ")
+        else:
+            yield inside + key, value
+
+
+def _sha256(model: Model) -> str:
+    """Of all files of a fetched model and of how it is used. Raises BulkError."""
+    first = model.fetch()
+    inner = Path(model.files[0].path)
+    folder = first.parents[len(inner.parts) - 1]
+    said = (model.family, model.skeleton, model.input, sorted((k, repr(v)) for k, v in model.options.items()))
+    digest = hashlib.sha256(repr(said).encode())
+    for file in model.files:
+        try:
+            with (folder / file.path).open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+        except OSError as error:
+            raise BulkError(f"model {model.name}: cannot read {shown(error.filename)}: {error.strerror}") from error
+    return digest.hexdigest()

@@ -1,0 +1,152 @@
+"""The bytes of a source's entries; archives are read where they are and never unpacked as a whole."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from engines.catalogue.fetch.archives import UNSOUND_ZIP
+from engines.files import NotAFileError, open_regular
+from service.offline.bulk.errors import UnreadableError
+from service.offline.bulk.listing import Entry, Kind
+from service.offline.bulk.zips import Stretch, open_member, read_directory
+
+_PIECE = 1 << 20
+
+
+class Source(ABC):
+    """Where entries are read. May be used from several threads at once."""
+
+    @abstractmethod
+    def read(self, entry: Entry, most: int) -> bytes:
+        """All of an entry, or `most` + 1 bytes of a larger one. Raises UnreadableError."""
+
+    @abstractmethod
+    def file(self, entry: Entry, scratch: Path) -> AbstractContextManager[Path]:
+        """The entry as a file: its own, or a copy at `scratch` for as long as it is used.
+
+        Raises UnreadableError, and OSError where the copy cannot be written.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the archive."""
+
+
+def open_source(kind: Kind, root: Path) -> Source:
+    """Raises UnreadableError where the archive cannot be opened, BulkError where it is no whole zip."""
+    with _readable():
+        if kind == "zip":
+            return _Zip(root)
+        return _Tar(root) if kind == "tar" else _Files(root if kind == "folder" else root.parent)
+
+
+class _Files(Source):
+    """Files of their own, under `root` unless their path is absolute."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def read(self, entry: Entry, most: int) -> bytes:
+        with _readable(), self._open(entry) as file:
+            return file.read(most + 1)
+
+    def file(self, entry: Entry, scratch: Path) -> AbstractContextManager[Path]:  # noqa: ARG002
+        with _readable():
+            self._open(entry).close()
+        return nullcontext(self._root / str(entry.at))
+
+    def _open(self, entry: Entry) -> BinaryIO:
+        """It may be gone by now, or be another file or a pipe."""
+        file = open_regular(self._root / str(entry.at))
+        if (size := os.fstat(file.fileno()).st_size) != entry.size:
+            file.close()
+            raise UnreadableError(f"has changed since it was listed: it had {entry.size:,} bytes, now it has {size:,}")
+        return file
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class _Archive(Source):
+    """Members of an archive. A video is copied to disk while it is used, as decoders need to go back and forth."""
+
+    def read(self, entry: Entry, most: int) -> bytes:
+        with _readable(), self._open(entry) as member:
+            return member.read(most + 1)
+
+    @contextmanager
+    def file(self, entry: Entry, scratch: Path) -> Iterator[Path]:
+        try:
+            with scratch.open("wb") as copy:
+                for piece in self._pieces(entry):
+                    copy.write(piece)
+            yield scratch
+        finally:
+            scratch.unlink(missing_ok=True)
+
+    def _pieces(self, entry: Entry) -> Iterator[bytes]:
+        with _readable():
+            opened = self._open(entry)
+        with opened as member:
+            while True:
+                with _readable():
+                    piece = member.read(_PIECE)
+                if not piece:
+                    return
+                yield piece
+
+    @abstractmethod
+    def _open(self, entry: Entry) -> AbstractContextManager[_Readable]:
+        """The bytes of a member."""
+
+
+class _Zip(_Archive):
+    """The declared size bounds what is unpacked of a member; a larger one fails its checksum."""
+
+    def __init__(self, root: Path) -> None:
+        self._file = root.open("rb")
+        self._members = read_directory(self._file).members
+
+    def _open(self, entry: Entry) -> AbstractContextManager[_Readable]:
+        if int(entry.at) >= len(self._members):
+            raise UnreadableError("is no longer in the archive, which has changed since it was listed")
+        return open_member(self._file.fileno(), self._members[int(entry.at)])
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Tar(_Archive):
+    def __init__(self, root: Path) -> None:
+        self._file = root.open("rb")
+
+    def _open(self, entry: Entry) -> AbstractContextManager[_Readable]:
+        return nullcontext(Stretch(self._file.fileno(), int(entry.at), entry.size))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Says why something could not be read."""
+    try:
+        yield
+    except NotAFileError as error:
+        raise UnreadableError("is not a file any more") from error
+    except OSError as error:
+        why = error.strerror or "its compressed data is damaged"  # as bz2 says it
+        raise UnreadableError(f"cannot be read: {why}") from error
+    except UNSOUND_ZIP as error:
+        raise UnreadableError(
+            "cannot be unpacked: it is damaged, its checksum or its compressed data is wrong"
+        ) from error

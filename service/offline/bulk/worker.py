@@ -1,0 +1,196 @@
+"""Does shards, one after the other, with models of its own: in a local process, or in an actor of Ray."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from engines.catalogue.models import CatalogueError, FetchError, UnknownModelError, load
+from engines.files import shown
+from service.batching import Priority, in_step
+from service.config import Settings
+from service.inference.model_registry import image_limits, open_serving
+from service.inference.stage import Ask
+from service.inference.top_down import Estimate
+from service.media.errors import ImageError, ImageTooLargeError, NotAnImageError, UndecodableImageError
+from service.media.video import VideoError
+from service.offline.bulk.errors import BulkError, FailedError, UnreadableError, unexpected
+from service.offline.bulk.listing import Entry, Kind
+from service.offline.bulk.manifest import GROUP, Options, agree, cannot_write
+from service.offline.bulk.shards import Failure, Mark, Shard, Summary, digest_of, publish_summary, published
+from service.offline.bulk.sources import open_source
+from service.offline.bulk.video_shard import Tracked, track_video
+from service.offline.bulk.writing import image_lines
+from service.offline.journal import DamagedJournalError, JournalError
+from service.offline.video_frames import Seek
+
+_KINDS: Sequence[tuple[type[BaseException], str]] = (
+    (UnreadableError, "unreadable"),
+    (ImageTooLargeError, "too-large"),
+    (NotAnImageError, "not-an-image"),
+    (UndecodableImageError, "undecodable"),
+    (ImageError, "undecodable"),
+    (VideoError, "unreadable"),
+    (FailedError, "failed"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What all shards have in common. kind, root: of the source. folder: of the results."""
+
+    kind: Kind
+    root: Path
+    folder: Path
+    model: str
+    options: Options
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A shard to do. without: numbers of the entries that have killed workers. alone: of those that were there when one
+    died, to be tried each for itself first, which shows whose fault it was.
+    """
+
+    shard: Shard
+    without: frozenset[int] = frozenset()
+    alone: frozenset[int] = frozenset()
+
+
+class ShardWorker:
+    """Opens source and model, for as long as the process lives. Not for several threads.
+
+    Raises BulkError where either cannot be opened.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        options = job.options
+        settings = Settings(**dict(options.settings))  # type: ignore[arg-type]  # they were a Settings' own
+        try:
+            self._source = open_source(job.kind, job.root)
+            self._serving = open_serving(load(), [job.model], settings, repeatable=True)
+        except UnreadableError as error:
+            raise BulkError(f"{shown(job.root)} {error}") from error
+        except CatalogueError as error:
+            raise BulkError(str(error)) from error
+        except (FetchError, UnknownModelError, RuntimeError, ValueError) as error:
+            raise BulkError(f"model {job.model}: {error}") from error
+        with _writing(job.folder):
+            agree(job.folder, self._serving.runtimes)
+        self._most_bytes = image_limits(settings).max_bytes
+        self._ask = Ask(
+            priority=Priority.BULK, min_score=options.min_score, max_people=options.max_people, admitted=True
+        )
+        self._runner = asyncio.Runner()
+        self._runner.run(self._serving.start())
+
+    def do(self, task: Task) -> Summary:
+        """Do a shard, publish its result and then its summary. Raises BulkError where that cannot be written."""
+        shard, folder = task.shard, self._job.folder
+        with _writing(folder):
+            shard.result(folder, self._job.options.style).unlink(missing_ok=True)
+            summary = self._runner.run(self._video(task) if shard.video else self._images(task))
+            summary = replace(summary, sha256=digest_of(shard.result(folder, self._job.options.style)))
+            publish_summary(summary, shard.done(folder))
+            shard.journal(folder).unlink(missing_ok=True)
+        return summary
+
+    async def _images(self, task: Task) -> Summary:
+        shard, folder, style = task.shard, self._job.folder, self._job.options.style
+        mark = shard.mark(folder)
+        people = 0
+        failures = []
+        with published(shard.result(folder, style)) as part, part.open("w", encoding="utf-8", newline="\n") as out:
+            for start in range(0, len(shard.entries), GROUP):
+                group = shard.entries[start : start + GROUP]
+                able = [e for e in group if _known_failure(e, task) is None]
+                for entry in (e for e in able if e.number in task.alone):
+                    Mark((entry.number,), start, len(shard.entries)).write(mark)
+                    await in_step([self._estimate(entry)])
+                Mark(tuple(entry.number for entry in able), start, len(shard.entries)).write(mark)
+                found = await in_step([self._estimate(entry) for entry in able])
+                outcomes = dict(zip((entry.number for entry in able), found, strict=True))
+                for entry in group:
+                    outcome = outcomes.get(entry.number)
+                    if isinstance(outcome, Estimate):
+                        people += len(outcome.poses)
+                        out.write(image_lines(entry, outcome, style))
+                    else:
+                        failures.append(_known_failure(entry, task) or _failure(entry, outcome))
+        return Summary(len(shard.entries), 0, people, tuple(failures))
+
+    async def _estimate(self, entry: Entry) -> Estimate:
+        data = self._source.read(entry, self._most_bytes)
+        return await self._serving.default.pipeline.image(data, self._ask)
+
+    async def _video(self, task: Task) -> Summary:
+        shard, folder = task.shard, self._job.folder
+        [entry] = shard.entries
+        if known := _known_failure(entry, task):
+            return Summary(failures=(known,))
+        result, options = shard.result(folder, self._job.options.style), self._job.options
+        path = Path(entry.name)
+
+        def step(done: int, of: int) -> None:
+            Mark((entry.number,), done, of).write(shard.mark(folder))
+
+        async def track() -> Tracked:
+            nonlocal path
+            with self._source.file(entry, shard.scratch(folder)) as path, published(result) as part:
+                seek, journal = Seek(options.min_score, options.max_people), shard.journal(folder)
+                return await track_video(
+                    path, entry.name, self._serving.default, seek, journal, part, options.style, step
+                )
+
+        step(0, 0)
+        try:
+            try:
+                done = await track()
+            except DamagedJournalError:
+                shard.journal(folder).unlink(missing_ok=True)
+                done = await track()
+        except (UnreadableError, VideoError, FailedError) as error:
+            failure = _failure(entry, error)
+            return Summary(failures=(replace(failure, why=_renamed(failure.why, path, entry)),))
+        problem = _renamed(done.problem, path, entry)
+        broken = (Failure(entry.name, "not-whole", problem),) if problem else ()
+        return Summary(frames=done.frames, people=done.people, failures=broken)
+
+
+def _renamed(text: str, path: Path, entry: Entry) -> str:
+    """What was said of the file at `path`, said of the entry."""
+    return text.replace(str(path), entry.name).replace(shown(path), entry.name)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Says what could not be written."""
+    try:
+        yield
+    except OSError as error:
+        raise BulkError(cannot_write(error, folder)) from error
+    except JournalError as error:
+        raise BulkError(str(error)) from error
+
+
+def _known_failure(entry: Entry, task: Task) -> Failure | None:
+    """What is wrong with an entry before it is looked at."""
+    if entry.problem:
+        return Failure(entry.name, "unreadable", entry.problem)
+    if entry.number in task.without:
+        return Failure(entry.name, "killed-worker", "two worker processes died while they were at it")
+    return None
+
+
+def _failure(entry: Entry, error: BaseException | None) -> Failure:
+    """What went wrong with it. Raises what is no fault of the entry: that the process shall stop, for one."""
+    if not isinstance(error, Exception):
+        raise error or AssertionError(f"{entry.name} has no outcome")
+    for kind, problem in _KINDS:
+        if isinstance(error, kind):
+            return Failure(entry.name, problem, str(error))
+    return Failure(entry.name, "failed", unexpected(entry.name, error))

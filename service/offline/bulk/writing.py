@@ -1,0 +1,129 @@
+"""The results as files: of a shard, and of all shards together. Nothing in them depends on how it went."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Protocol, TextIO
+
+import orjson
+
+from engines.poses import Poses
+from service.formats.coco import coco_results
+from service.formats.frames import FramesFile
+from service.formats.table import HEADER, keypoint_lines
+from service.inference.top_down import Estimate
+from service.offline.bulk.listing import NOWHERE, Entry
+from service.offline.bulk.shards import Failure, Shard, Style, digest_of, published
+from service.offline.images import image_document
+
+FAILED = "failed.jsonl"
+SUMS = "SHA256SUMS"
+IMAGE_IDS = "image_ids.csv"
+_ALL_IMAGES = {"json": "images.jsonl", "coco": "images.json", "csv": "images.csv"}
+
+
+def image_lines(entry: Entry, found: Estimate, style: Style) -> str:
+    """The lines of one image. json: one object. coco: a result for each person. csv: a row for each keypoint."""
+    if style == "csv":
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows((entry.name, *row) for row in keypoint_lines(found.poses))
+        return text.getvalue()
+    if style == "coco":
+        return "".join(_line(person) for person in coco_results(found.poses, entry.image_id))
+    return _line(image_document(entry.name, found.width, found.height, found.poses))
+
+
+class PosesFile(Protocol):
+    """A file of a video's poses."""
+
+    def write(self, number: int, seconds: float, poses: Poses) -> None:
+        """Add a frame."""
+
+
+def open_poses(path: Path, style: Style, about: dict[str, object]) -> AbstractContextManager[PosesFile]:
+    """json, csv: as `posewire video --poses` writes them. coco: a list of results, whose image_id is the frame's."""
+    if style == "coco":
+        return _coco_frames(path)
+    return FramesFile(path, f".{style}", about)
+
+
+class _CocoFrames:
+    def __init__(self, file: TextIO) -> None:
+        self._list = _List(file)
+
+    def write(self, number: int, seconds: float, poses: Poses) -> None:  # noqa: ARG002
+        for person in coco_results(poses, number):
+            self._list.add(_line(person))
+
+
+@contextmanager
+def _coco_frames(path: Path) -> Iterator[PosesFile]:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        frames = _CocoFrames(file)
+        yield frames
+        frames._list.end()
+
+
+class _List:
+    """A JSON list with an item a line."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._separator = "[\n"
+
+    def add(self, line: str) -> None:
+        self._file.write(self._separator + line.rstrip("\n"))
+        self._separator = ",\n"
+
+    def end(self) -> None:
+        self._file.write("\n]\n" if self._separator == ",\n" else "[]\n")
+
+
+def merge(folder: Path, shards: Sequence[Shard], style: Style, failures: Iterable[Failure]) -> None:
+    """All images' results as one file, the failed files as another, and the digests of every result.
+
+    coco: image_ids.csv says which image has which number.
+    """
+    results = [shard.result(folder, style) for shard in shards if shard.video]
+    images = [shard for shard in shards if not shard.video]
+    if images:
+        results.append(folder / _ALL_IMAGES[style])
+        with published(results[-1]) as part, part.open("w", encoding="utf-8", newline="\n") as whole:
+            _join((shard.result(folder, style) for shard in images), style, whole)
+    if images and style == "coco":
+        results.append(folder / IMAGE_IDS)
+        with published(results[-1]) as part, part.open("w", encoding="utf-8", newline="\n") as table:
+            rows = ((entry.image_id, entry.name) for shard in images for entry in shard.entries if entry.at != NOWHERE)
+            csv.writer(table, lineterminator="\n").writerows([("image_id", "image"), *rows])
+    results.append(folder / FAILED)
+    with published(results[-1]) as part:
+        lines = "".join(json.dumps(asdict(failure), ensure_ascii=False) + "\n" for failure in failures)
+        part.write_text(lines, "utf-8", "backslashreplace")
+    with published(folder / SUMS) as part:
+        there = sorted(path.relative_to(folder).as_posix() for path in results if path.exists())
+        part.write_text("".join(f"{digest_of(folder / name)}  {name}\n" for name in there), "utf-8")
+
+
+def _join(parts: Iterable[Path], style: Style, whole: TextIO) -> None:
+    if style == "csv":
+        csv.writer(whole, lineterminator="\n").writerow(HEADER)
+    listed = _List(whole) if style == "coco" else None
+    for path in parts:
+        with path.open(encoding="utf-8", newline="\n") as lines:
+            for line in lines:
+                if listed is not None:
+                    listed.add(line)
+                else:
+                    whole.write(line)
+    if listed is not None:
+        listed.end()
+
+
+def _line(value: object) -> str:
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE).decode()

@@ -1,0 +1,76 @@
+"""What a journal keeps of a video: the poses that the networks gave, frame by frame."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import ormsgpack
+from numpy.typing import NDArray
+
+from engines.poses import Poses
+from engines.skeletons import Skeleton
+from service.offline.journal import DamagedJournalError
+
+DAMAGED = "the journal of an earlier run is damaged; delete it to start anew"
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """What the networks saw in the frame at `pts`. detected: whether the detector looked, or only the estimator."""
+
+    pts: int
+    detected: bool
+    poses: Poses
+
+
+def pack(look: Look) -> bytes:
+    """Exactly, to the last bit; ids are left out, as the tracker gives them anew."""
+    p = look.poses
+    arrays = [a.astype("<f4").tobytes() for a in (p.keypoints, p.keypoint_scores, p.boxes, p.scores)]
+    metres = None if p.keypoints_3d is None else p.keypoints_3d.astype("<f4").tobytes()
+    return ormsgpack.packb([look.pts, look.detected, *arrays, metres])
+
+
+def unpack(record: bytes, skeleton: Skeleton) -> Look:
+    """The look that was packed. Raises DamagedJournalError for anything else, and for one at another skeleton."""
+    try:
+        return _unpack(record, skeleton)
+    except (ValueError, TypeError) as error:
+        raise DamagedJournalError(DAMAGED) from error
+
+
+def _unpack(record: bytes, skeleton: Skeleton) -> Look:
+    pts, detected, points, point_scores, boxes, scores, metres = ormsgpack.unpackb(record)
+    k = len(skeleton)
+    if type(pts) is not int or type(detected) is not bool:
+        raise TypeError
+
+    def array(data: bytes, *shape: int) -> NDArray[np.float32]:
+        return np.frombuffer(data, "<f4").reshape(-1, *shape).astype(np.float32)
+
+    keypoints = array(points, k, 2)
+    people = len(keypoints)
+    poses = Poses(
+        keypoints,
+        array(point_scores, k).reshape(people, k),
+        array(boxes, 4).reshape(people, 4),
+        array(scores).reshape(people),
+        skeleton,
+        keypoints_3d=None if metres is None else array(metres, k, 3).reshape(people, k, 3),
+    )
+    return Look(pts, detected, poses)
+
+
+def fingerprint(path: Path) -> str:
+    """Tells files apart by their size and a megabyte each at their beginning, middle and end."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for place in (0, size // 2, max(0, size - _PIECE)):
+            file.seek(place)
+            digest.update(file.read(_PIECE))
+    return digest.hexdigest()

@@ -1,0 +1,173 @@
+"""`posewire serve`: the banner, and uvicorn with one process or several."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+import click
+import cv2
+import uvicorn
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+from engines.catalogue.models import Catalogue, load
+from engines.cores import usable_cores
+from service.api.addresses import Proxies
+from service.api.app import create_app
+from service.api.security import ApiKeys
+from service.config import Settings
+from service.inference.model_registry import open_serving
+from service.observability import logs
+from service.process.memory import bound_pools
+from service.process.tls import ServerTls
+from service.process.workers import Application, Workers, end_with_supervisor
+from service.streams.store.redis import check_url
+
+log = logging.getLogger(__name__)
+
+_KEEP_ALIVE_S = 75
+"""An idle connection's life: longer than a load balancer keeps one, which else may send a request into its end."""
+_HANGS_S = 15
+"""A worker that gives no sign of life for so long is replaced; it gives none while Python starts."""
+_END_S = 60.0
+"""How much longer than that a worker may take to end when its supervisor is gone."""
+_NAMES, _WHY = "POSEWIRE_CHOSEN_MODELS", "POSEWIRE_CHOSEN_WHY"
+_NO_SETTINGS = {_NAMES, _WHY, "POSEWIRE_CATALOGUE", "POSEWIRE_CONFIG", "POSEWIRE_MODELS", "POSEWIRE_SECRETS"}
+
+
+def run_server(settings: Settings, catalogue: Catalogue, choice: tuple[Sequence[str], str]) -> None:
+    """Serve until SIGTERM or Ctrl-C. choice: the models, fetched already, and why they were chosen."""
+    names, why = choice
+    _check(settings)
+    os.environ |= {_NAMES: ",".join(names), _WHY: why}  # how a worker process learns what the first has chosen
+    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((settings.host, settings.port))
+        except OSError as error:
+            raise click.ClickException(
+                f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); choose another with --port"
+            ) from error
+        port = listening.getsockname()[1]
+        _greet(settings, catalogue, names[0], why, port)
+        tls = ServerTls.of(settings)
+        config = uvicorn.Config(
+            Application(tls),
+            factory=True,
+            ssl_context_factory=tls.context if tls else None,
+            workers=settings.workers,
+            loop="service.process.event_loop:TlsLoop" if tls else "uvloop",
+            http="service.api.new_connection:NewConnection",
+            ws="service.api.websocket:BoundedWebSocket",
+            ws_max_size=int(settings.max_frame_mb * 1e6),
+            ws_ping_interval=settings.ping_seconds,
+            ws_ping_timeout=settings.ping_seconds,
+            ws_per_message_deflate=False,  # pictures do not shrink, and each connection would keep two windows
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            forwarded_allow_ips=Proxies(settings.proxies).names(),
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            backlog=16_384,  # or as many as the system allows: a full queue drops those who come for a second
+            timeout_worker_healthcheck=_HANGS_S,
+            timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
+        )
+        for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it has ended in good order
+            signal.signal(number, _do_nothing)
+        if settings.workers == 1:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the application is there, which reads files then
+            uvicorn.Server(config).run(sockets=[listening])
+            return
+        logs.configure(settings.log_level, settings.log_format)
+        shared = Path(tempfile.mkdtemp(prefix="posewire-metrics-"))
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared)
+        listening.set_inheritable(True)
+        workers = Workers(config, sockets=[listening])
+        try:
+            workers.run()
+        finally:
+            shutil.rmtree(shared, ignore_errors=True)
+        if workers.failed:
+            raise click.ClickException("no worker could start; the log says why")
+
+
+def _check(settings: Settings) -> None:
+    """Say before anything starts what else each process would fail at."""
+    setting = "redis_url"
+    try:
+        if url := settings.redis_url.get_secret_value():
+            check_url(url)  # whose errors do not show the password
+        setting = "api_keys_file" if settings.api_keys_file else "api_keys"
+        ApiKeys.read(settings.api_keys, settings.api_keys_file)
+        setting = "tls_key" if settings.tls_certificate is None else "tls_certificate"
+        ServerTls.of(settings)
+    except (OSError, ValueError) as error:
+        raise click.UsageError(f"setting {setting}: {error}") from error
+
+
+def _do_nothing(_number: int, _frame: FrameType | None) -> None:
+    """The end was graceful; there is nothing left to interrupt."""
+
+
+def worker_app(tls: ServerTls | None = None) -> ASGIApp:
+    """The application of this process, with the settings of the environment. tls: whose files SIGHUP reads anew."""
+    settings = Settings()
+    cv2.setNumThreads(1)  # the work is spread over threads already; a second pool would only get in their way
+    bound_pools()
+    logs.configure(settings.log_level, settings.log_format)
+    threading.excepthook = _log_end_of_thread
+    end_with_supervisor(settings.drain_seconds + settings.grace_seconds + _END_S)
+    names, why = os.environ[_NAMES].split(","), os.environ[_WHY]
+    app = create_app(settings, lambda observer: open_serving(load(), names, settings, observer, why=why), tls)
+    if not settings.cors_origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=settings.cors_origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["Authorization", "X-API-Key", "X-Request-ID", "Content-Type"],
+        expose_headers=["Retry-After", "X-Request-ID"],
+    )
+
+
+def _log_end_of_thread(about: threading.ExceptHookArgs) -> None:
+    """What ends a thread that nobody watches belongs into the log, where somebody sees it."""
+    if about.exc_value is not None and about.exc_type is not SystemExit:
+        name = about.thread.name if about.thread else "?"
+        log.error("thread %s has ended with an error", name, exc_info=about.exc_value)
+
+
+def _greet(settings: Settings, catalogue: Catalogue, name: str, why: str, port: int) -> None:
+    model = catalogue[name]
+    scheme = "http" if settings.tls_certificate is None else "https"
+    host = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
+    changed = {k: v for k, v in settings.model_dump(mode="json", exclude_defaults=True).items() if k != "api_keys"}
+    lines = [
+        f"Posewire   {scheme}://{host}:{port}   docs: {scheme}://{host}:{port}/docs",
+        f"model      {why or name}",
+        f"           {model.title}; {model.licence}; {model.accuracy or 'no published accuracy'}",
+        f"device     CPU, {_cores()}",
+        f"try        curl --data-binary @photo.jpg {scheme}://{host}:{port}/pose",
+    ]
+    if settings.workers > 1 and not settings.redis_url.get_secret_value():
+        lines.append("streams    resume only at the worker that had them; with a redis_url at any")
+    if changed:
+        lines.append("settings   " + ", ".join(f"{key}={value}" for key, value in changed.items()))
+    settable = _NO_SETTINGS | {f"POSEWIRE_{name}".upper() for name in Settings.model_fields}
+    if strange := sorted({name for name in os.environ if name.startswith("POSEWIRE_")} - settable):
+        lines.append(f"ignored    {', '.join(strange)}, as there are no such settings")
+    click.echo("\n".join(lines), err=True)
+
+
+def _cores() -> str:
+    usable, there = usable_cores(), len(os.sched_getaffinity(0))
+    return f"{there} cores" if usable == there else f"{usable} of {there} cores, which is this container's quota"

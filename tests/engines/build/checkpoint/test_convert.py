@@ -1,0 +1,180 @@
+"""`posewire build`: from an author's checkpoint to POST /pose."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+pytest.importorskip("torch", reason="needs torch: pip install 'posewire[torch]'")
+
+import torch
+from torch import Tensor, nn
+
+from engines.build.checkpoint.built import Order
+from engines.build.checkpoint.convert import BuildError, build_checkpoint
+from engines.build.checkpoint.published import PUBLISHED, Answer, size_in
+from engines.catalogue.models import CheckpointSource, load
+from engines.networks import NETWORKS, build_network
+from engines.plans.gpu import find_gpu
+from service.cli.main import main
+from tests.engines.networks.recipe import fill
+from tests.frugal import run_frugally
+from tests.pictures import encoded, photo
+from tests.servers import ServerProcess
+
+
+def posewire(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("POSEWIRE_")}
+    command = [sys.executable, "-m", "service", *arguments]
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
+
+
+def empty_checkpoint(path: Path, architecture: str, num_keypoints: int) -> Path:
+    """A checkpoint of zeros, which take no room."""
+    with torch.device("meta"):
+        shapes = build_network(architecture, num_keypoints).state_dict()
+    torch.save({key: torch.zeros(()).expand(tensor.shape) for key, tensor in shapes.items()}, path)
+    return path
+
+
+def test_a_checkpoint_becomes_a_model_that_post_pose_serves(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        network = build_network("simple-baseline-r50")
+    weights = {f"module.{key}": tensor for key, tensor in fill(network, gain=0.75).state_dict().items()}
+    torch.save({"state_dict": weights, "epoch": 140}, tmp_path / "pose_resnet_50_96x64.pth.tar")
+
+    build = (
+        *("build", "simple-baseline-r50", "--checkpoint", "pose_resnet_50_96x64.pth.tar"),
+        *("--name", "mine", "--detector", "none", "--out", "models"),
+    )
+    done = posewire(*build, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "mine.onnx: input 96x64 bgr, coco-17, differs from torch by " in done.stdout
+    catalogue = tmp_path / "models/mine.toml"
+    assert f"POSEWIRE_CATALOGUE={catalogue} posewire serve --model mine" in done.stdout
+
+    model = load([catalogue])["mine"]
+    assert (model.title, model.commercial) == ("simple-baseline-r50 96x64, pose_resnet_50_96x64.pth.tar", False)
+
+    if find_gpu() is None:
+        assert "\nno plan is built: there is no GPU here, and CPUs run the graph as it is" in done.stdout
+        twin = posewire(*build, "--precision", "int8", folder=tmp_path)
+        assert "int8 takes its scales from real images" in twin.stderr, "the model is there; its twin is asked for"
+
+    catalogue.write_text(catalogue.read_text().replace('"unknown"', '"MIT"'))
+    again = run_frugally(*build, folder=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "mine.onnx: already built of pose_resnet_50_96x64.pth.tar" in again.stdout
+    assert again.stdout.splitlines()[-1] == done.stdout.splitlines()[-1], "how to serve it"
+    assert load([catalogue])["mine"].licence == "MIT", "what its user says of it stays"
+
+    with ServerProcess("--model", "mine", catalogue=catalogue) as server:
+        answer = httpx.post(
+            f"{server.url}/pose",
+            params={"min_score": 0},
+            content=encoded(photo()),
+            headers={"Content-Type": "image/jpeg"},
+            timeout=30,
+        )
+    assert answer.status_code == 200, answer.text
+    [person] = answer.json()["people"]
+    assert len(person["keypoints"]) == 17
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("alexnet",), "'alexnet' is not one of simple-baseline-r50, "),
+        (("hrnet-w32", "--size", "250x192"), "cannot be 250x192 (height x width): both must be multiples of 32"),
+        (("hrnet-w32", "--size", "large"), "'large' is not a height and a width such as 256x192"),
+        (("hrnet-w32", "--name", "../mine"), "the name '../mine' must be of the form"),
+        (("hrnet-w32", "--detector", "rtmdet-nono"), "did you mean rtmdet-nano"),
+        (("hrnet-w32", "--for", "cpu", "--precision", "fp16"), "for the CPU there are int8 models to build"),
+        (("hrnet-w32",), "empty.pth does not fit hrnet-w32: lacks "),
+        (("simple-baseline-r50",), "empty.pth has 14 keypoints: say which skeleton that is; no skeleton here has as"),
+    ],
+)
+def test_what_cannot_be_built_is_one_line_that_says_why(arguments: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    empty_checkpoint(tmp_path / "empty.pth", "simple-baseline-r50", 14)
+    paths = ("--checkpoint", str(tmp_path / "empty.pth"), "--out", str(tmp_path / "models"))
+    done = CliRunner().invoke(main, ["build", *arguments, *paths])
+    assert done.exit_code != 0
+    assert says in done.stderr
+    assert not list(tmp_path.glob("models/*"))
+
+
+def test_a_skeleton_of_other_keypoints_is_refused(tmp_path: Path) -> None:
+    checkpoint = empty_checkpoint(tmp_path / "empty.pth", "simple-baseline-r50", 15)
+    with pytest.raises(BuildError, match="15 keypoints: coco-17 does not fit; of 15 keypoints there is posetrack-15"):
+        build_checkpoint(Order("simple-baseline-r50", checkpoint, "mine", skeleton="coco-17"), tmp_path)
+
+
+def test_a_catalogue_file_of_the_users_own_is_not_overwritten(tmp_path: Path) -> None:
+    checkpoint = empty_checkpoint(tmp_path / "empty.pth", "simple-baseline-r50", 17)
+    (tmp_path / "mine.toml").write_text("[models.other]\n")
+    with pytest.raises(BuildError, match=r"mine\.toml is not a file that was built; choose another name or folder"):
+        build_checkpoint(Order("simple-baseline-r50", checkpoint, "mine"), tmp_path)
+    assert (tmp_path / "mine.toml").read_text() == "[models.other]\n"
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_catalogues_rows_say_what_building_makes(name: str) -> None:
+    row, made = load([])[name], PUBLISHED[name]
+    assert isinstance(row.source, CheckpointSource)
+    assert row.source.architecture == name
+    assert row.input == made.pixels
+    assert (row.role, row.family, row.options) == (made.role, made.family, made.options)
+
+
+def test_sixteen_keypoints_are_mpiis(tmp_path: Path) -> None:
+    checkpoint = empty_checkpoint(tmp_path / "empty.pth", "simple-baseline-r50", 16)
+    built = build_checkpoint(Order("simple-baseline-r50", checkpoint, "mine", size=(64, 64)), tmp_path)
+    assert built.skeleton == "mpii-16"
+    assert load([built.catalogue])["mine"].skeleton == "mpii-16"
+
+
+def test_options_of_the_family_are_written_down(tmp_path: Path) -> None:
+    checkpoint = empty_checkpoint(tmp_path / "empty.pth", "cpn-r50", 17)
+    built = build_checkpoint(Order("cpn-r50", checkpoint, "mine", size=(64, 64)), tmp_path)
+    assert load([built.catalogue])["mine"].options == {"refinement": "blurred"}
+
+
+def test_every_network_can_be_built_and_the_command_names_it() -> None:
+    assert list(PUBLISHED) == list(NETWORKS)
+    words = re.findall(r"[\w-]+", CliRunner().invoke(main, ["build", "--help"]).stdout)
+    assert set(NETWORKS) <= set(words)
+
+
+@pytest.mark.parametrize(
+    ("filename", "size"),
+    [
+        ("pose_resnet_50_256x192.pth.tar", (256, 192)),
+        ("pose_hrnet_w48_384x288-314c8528_20200708.pth", (384, 288)),
+        ("CPN50_384x288.pth.tar", (384, 288)),
+        ("pose_higher_hrnet_w32_512.pth", None),
+        ("d256x3.pth", None),
+    ],
+)
+def test_the_size_of_the_input_is_read_from_the_name(filename: str, size: tuple[int, int] | None) -> None:
+    assert size_in(filename) == size
+
+
+def test_of_several_outputs_the_last_is_the_answer() -> None:
+    class Stacks(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.stack([images, 2 * images], dim=1)
+
+    class Pyramid(nn.Module):
+        def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            return images, 255 * images
+
+    images = torch.ones(2, 3, 4, 4)
+    torch.testing.assert_close(Answer(Stacks())(images), 2 * images)
+    torch.testing.assert_close(Answer(Pyramid(), peak=255.0)(images), images)

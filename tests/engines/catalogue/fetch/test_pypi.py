@@ -1,0 +1,80 @@
+"""Fetching members of wheels through the real pip, from a wheel that is built here: no index is asked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from engines.catalogue import fetch as fetching
+from engines.catalogue.fetch import FetchError, File, PypiSource, pypi
+
+SOURCE = PypiSource("posewire-test-models", "1.2", "3.11", "manylinux_2_28_x86_64")
+MODEL = b"not really a network" * 100
+FILES = (
+    File("models/pose.tflite", hashlib.sha256(MODEL).hexdigest()),
+    File("models/detector.tflite", hashlib.sha256(b"detector").hexdigest()),
+)
+
+
+@pytest.fixture(autouse=True)
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with one wheel, for another Python and machine than this one, that pip's own settings point to."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    stem, info = "posewire_test_models-1.2", "posewire_test_models-1.2.dist-info"
+    with zipfile.ZipFile(folder / f"{stem}-cp311-cp311-manylinux_2_28_x86_64.whl", "w") as wheel:
+        wheel.writestr("models/pose.tflite", MODEL)
+        wheel.writestr("models/detector.tflite", b"detector")
+        wheel.writestr("models/code.py", "raise SystemExit")
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: posewire-test-models\nVersion: 1.2\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: false\nTag: cp311-cp311-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
+def test_only_the_named_members_are_taken_and_shared(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, seen = tmp_path / "cache", list[tuple[int, int | None, str]]()
+    path = fetching.fetch(cache, SOURCE, FILES[:1], also=FILES[1:], progress=lambda *call: seen.append(call))
+    assert path.read_bytes() == MODEL
+    assert seen[-1][0] == seen[-1][1]
+    kept = sorted(item.name for item in cache.rglob("*") if item.is_file() and item.suffix != ".json")
+    assert kept == [".lock", "detector.tflite", "pose.tflite"]
+    monkeypatch.setattr(pypi, "download", None)
+    assert fetching.fetch(cache, SOURCE, FILES[1:]).read_bytes() == b"detector"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_pips_complaint_is_passed_on_without_noise(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    missing = PypiSource("posewire-test-models", "9.9", "3.11", "manylinux_2_28_x86_64")
+    with pytest.raises(FetchError) as caught:
+        fetching.fetch(tmp_path / "cache", missing, FILES)
+    assert caught.value.reason.startswith("pip could not download posewire-test-models==9.9: No matching distribution")
+    assert "pip config list" in caught.value.hint
+    assert capfd.readouterr() == ("", "")
+    assert [item.name for item in (tmp_path / "cache" / missing.key).iterdir()] == [".lock"]
+
+
+def test_an_index_out_of_reach_is_told_from_a_missing_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    with pytest.raises(FetchError, match="the package index could not be reached: "):
+        fetching.fetch(tmp_path / "cache", SOURCE, FILES)
+
+
+def test_a_missing_pip_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pip", None)
+    with pytest.raises(FetchError, match=r"does not have; `.* -m ensurepip` installs it"):
+        fetching.fetch(tmp_path / "cache", SOURCE, FILES)

@@ -1,0 +1,397 @@
+"""The catalogue: what it reads, what it refuses, and which model it chooses."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+from engines.catalogue import models as catalogue
+from engines.catalogue.models import (
+    CatalogueError,
+    CheckpointSource,
+    Choice,
+    FetchError,
+    File,
+    FileSource,
+    HttpsSource,
+    PypiSource,
+    UnknownModelError,
+)
+from engines.families import DETECTORS, ESTIMATORS, FINDERS
+from engines.runtimes.base import PixelInput
+from tests.shared import SHARED, needs_shared
+
+WEIGHTS = SHARED / "data" / "weights"
+INPUT = "input = { width = 192, height = 256 }"
+
+
+def estimator(name: str, source: str, *more: str) -> str:
+    """An entry that is all right but for what is added."""
+    lines = [f"[models.{name}]", 'role = "estimator"', 'family = "simcc"', 'skeleton = "coco-17"', "commercial = true"]
+    return "\n".join([*lines, f"source = {source}", INPUT, *more, ""])
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("POSEWIRE_CATALOGUE", "POSEWIRE_MODELS", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A catalogue file of the user's in a folder with one model file."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "a.onnx").write_bytes(b"a")
+    return folder / "own.toml"
+
+
+_UNPINNED = {"rtmo-t", "rtmo-s", "rtmo-m", "rtmo-l", "posenet", "movenet-multipose"}  # nobody publishes their digests
+
+
+def test_the_built_in_models(tmp_path: Path) -> None:
+    models = catalogue.load([], tmp_path)
+    assert len(models) == len(models.models()) == len(list(models))
+    assert models.defaults == ("rtmpose-s", "blazepose")
+    for model in models.models():
+        assert model.title
+        assert model.publisher
+        assert model.accuracy or model.role == "detector"
+        assert all(file.sha256 for file in model.files) or model.name in _UNPINNED
+        assert not model.cached
+        if model.name in models.defaults:
+            assert all(part.commercial and part.name not in _UNPINNED for part in models.parts(model.name))
+    blazepose = models["blazepose"]
+    assert blazepose.source == PypiSource("mediapipe", "0.10.21", "3.11", "manylinux_2_28_x86_64")
+    assert blazepose.input == PixelInput(256, 256, "rgb", (0, 0, 0), (255, 255, 255), "edge")
+    assert [part.name for part in models.parts("blazepose")] == ["blazepose", "blazepose-detector"]
+    assert models["blazepose-detector"].options == {"tiles": (2, 3)}
+    assert models["blazepose-detector-single"].options == {"tiles": ()}
+    assert [part.input.order for part in models.parts("rtmpose-s")] == ["rgb", "bgr"]
+
+
+ROWS = {
+    "simple-baseline-r50": ("MIT, weights for research", False, "AP 70.4 (COCO val2017, flip test)"),
+    "simple-baseline-r101": ("MIT, weights for research", False, "AP 71.4 (COCO val2017, flip test)"),
+    "simple-baseline-r152": ("MIT, weights for research", False, "AP 72.0 (COCO val2017, flip test)"),
+    "hrnet-w32": ("MIT", True, "AP 74.4 (COCO val2017, flip test)"),
+    "hrnet-w48": ("MIT", True, "AP 75.1 (COCO val2017, flip test)"),
+    "higherhrnet-w32": ("MIT", True, "AP 67.1 (COCO val2017, flip test, one scale)"),
+    "higherhrnet-w48": ("MIT", True, "AP 69.9 (COCO val2017, flip test, one scale)"),
+    "hourglass-8": ("BSD-3-Clause", True, "PCKh@0.5 90.1 (MPII validation)"),
+    "rtmdet-nano": ("Apache-2.0", True, "box AP 40.3 (COCO val2017, persons)"),
+    "rtmdet-m": ("Apache-2.0", True, "box AP 62.5 (COCO val2017, persons)"),
+    "rtmpose-t": ("Apache-2.0", True, "AP 65.9 (COCO val2017)"),
+    "rtmpose-s": ("Apache-2.0", True, "AP 69.7 (COCO val2017)"),
+    "rtmpose-m": ("Apache-2.0", True, "AP 74.9 (COCO val2017)"),
+    "rtmpose-l": ("Apache-2.0", True, "AP 76.7 (COCO val2017)"),
+    "rtmo-s": ("Apache-2.0", True, "AP 68.6 (COCO val2017)"),
+    "rtmo-m": ("Apache-2.0", True, "AP 72.6 (COCO val2017)"),
+    "rtmo-l": ("Apache-2.0", True, "AP 74.8 (COCO val2017)"),
+    "movenet-multipose": ("Apache-2.0", True, "none published"),
+    "human-pose-estimation-0001": ("Apache-2.0", True, "AP 42.8 (a part of COCO val)"),
+    "posenet": ("Apache-2.0", True, "AP 25.9 (32 images of COCO val2017 with several people; measured)"),
+    "blazepose": ("Apache-2.0", True, "PCK@0.2 95.5 (yoga), 96.3 (dance), 95.7 (HIIT): one person, 2 to 4 m away"),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_every_promised_model_has_a_row_with_publisher_licence_and_accuracy(name: str) -> None:
+    model = catalogue.load([])[name]
+    assert (model.licence, model.commercial, model.accuracy) == ROWS[name]
+    assert model.publisher
+    assert isinstance(model.source, PypiSource) or model.source.origin.rpartition(" ")[2].startswith("https://")
+    families = DETECTORS if model.role == "detector" else ESTIMATORS if model.role == "estimator" else FINDERS
+    assert model.family in families
+
+
+def test_a_model_to_be_built_says_how(tmp_path: Path) -> None:
+    model = catalogue.load([], tmp_path)["hrnet-w32"]
+    page = "https://github.com/leoxiaobin/deep-high-resolution-net.pytorch"
+    assert model.source == CheckpointSource("hrnet-w32", page, "pose_hrnet_w32_256x192.pth")
+    assert not model.cached
+    with pytest.raises(FetchError) as caught:
+        model.fetch()
+    assert caught.value.hint == (
+        f"get pose_hrnet_w32_256x192.pth of {page} and run "
+        "`posewire build hrnet-w32 --checkpoint pose_hrnet_w32_256x192.pth`"
+    )
+
+
+def test_a_graph_and_its_weights_are_files_of_one_folder() -> None:
+    model = catalogue.load([])["human-pose-estimation-0001"]
+    assert isinstance(model.source, HttpsSource)
+    graph, weights = (model.source.url_of(file) for file in model.files)
+    assert graph.endswith("/FP32/human-pose-estimation-0001.xml")
+    assert weights == graph.removesuffix("xml") + "bin"
+
+
+def test_models_of_one_source_share_its_download(tmp_path: Path) -> None:
+    models = catalogue.load([], tmp_path)
+    pose, detector = models["blazepose"], models["blazepose-detector-single"]
+    assert pose.also == detector.files
+    assert detector.also == pose.files
+    assert isinstance(pose.source, PypiSource)
+    assert pose.source.key
+    assert {part.source for part in (pose, detector, models["blazepose-single"])} == {pose.source}
+    assert models["rtmpose-s"].also == ()
+
+
+def test_an_unknown_name_gets_the_closest_known_ones(tmp_path: Path) -> None:
+    models = catalogue.load([], tmp_path)
+    with pytest.raises(UnknownModelError) as caught:
+        models["blaze-pose"]
+    assert str(caught.value).startswith("no model is called 'blaze-pose'; did you mean blazepose or ")
+    with pytest.raises(KeyError, match="there are blazepose, "):
+        models["?"]
+    assert "?" not in models
+
+
+def test_a_users_entries_come_last_and_win(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = '{ kind = "file", path = "a.onnx" }'
+    own.write_text(estimator("mine", source) + estimator("rtmpose-s", source, 'detector = "rtmdet-m"'))
+    later = tmp_path / "later.toml"
+    later.write_text(
+        estimator("mine", '{ kind = "file", path = "own" }', 'files = [{ path = "a.onnx" }]', 'title = "x"')
+    )
+    monkeypatch.setenv("POSEWIRE_CATALOGUE", os.pathsep.join([str(own), "", str(later)]))
+    models = catalogue.load()
+    mine = models["mine"]
+    assert (mine.title, mine.licence, mine.detector, mine.declared_in) == ("x", "unknown", None, later)
+    assert mine.source == FileSource(tmp_path / "own")
+    assert mine.cached
+    assert mine.fetch() == models["rtmpose-s"].fetch() == own.parent / "a.onnx"
+    assert models["rtmpose-s"].files == (File("a.onnx"),)
+    assert models.parts("mine") == (mine,)
+    assert next(iter(catalogue.load([]))) == "blazepose"
+    assert list(models)[-1] == "mine"
+
+
+def test_entries_cannot_be_changed(own: Path, tmp_path: Path) -> None:
+    own.write_text(estimator("mine", '{ kind = "file", path = "a.onnx" }', "options = { a = [1, { b = [2] }] }"))
+    model = catalogue.load([own], tmp_path)["mine"]
+    with pytest.raises(TypeError):
+        model.options["a"] = 1  # type: ignore[index]
+    assert model.options == {"a": (1, {"b": (2,)})}
+    assert hash(model) == hash(catalogue.load([own], tmp_path)["mine"])
+
+
+def test_where_fetched_files_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert catalogue.load()["blazepose"].cache == tmp_path / ".cache" / "posewire" / "models"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert catalogue.load()["blazepose"].cache == tmp_path / "xdg" / "posewire" / "models"
+    monkeypatch.setenv("POSEWIRE_MODELS", "~/models")
+    assert catalogue.load()["blazepose"].cache == tmp_path / "models"
+    assert catalogue.load(cache=tmp_path)["blazepose"].cache == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("models = 3", "models: is 3; it must be tables"),
+        ("model = {}", "model: is not a key here; those are models, defaults"),
+        ("defaults = ['none']", "defaults: is 'none'; it must be one of blazepose, "),
+        ("defaults = [1]", "defaults: must be a list of model names"),
+        ("[models]\na = 1", r"\[models.a\]: must be a table"),
+        ("[models.'a/b']\n", r"\[models.a/b\]: must be a table, and its name of the form"),
+        ("[models.a]\n", r"\[models.a\] role: is missing; it must be one of bottom-up, detector, estimator, one-stage"),
+        ("[models.a]\nrole = 'Detector'", r"\[models.a\] role: is 'Detector'; it must be one of"),
+        ("not toml", "is not TOML"),
+    ],
+)
+def test_files_that_are_refused(own: Path, tmp_path: Path, text: str, message: str) -> None:
+    own.write_text(text)
+    with pytest.raises(CatalogueError, match=rf"own\.toml: {message}"):
+        catalogue.load([own], tmp_path)
+
+
+HTTPS = '{ kind = "https", url = "https://models.example/a.zip" }'
+FILES = 'files = [{ path = "a" }]'
+
+
+@pytest.mark.parametrize(
+    ("source", "more", "message"),
+    [
+        ("3", "", "source: is 3; it must be a table"),
+        ("{}", "", "source kind: is missing; it must be one of checkpoint, file, https, pypi"),
+        ('{ kind = "ftp" }', "", "source kind: is 'ftp'; it must be one of checkpoint, file, https, pypi"),
+        ('{ kind = "file" }', "", "source path: is missing; it must be a text"),
+        ('{ kind = "https", url = "http://a.example/b" }', FILES, "source url: is .* it must be an https:// address"),
+        (
+            '{ kind = "https", url = "https://a.example/b", sha = "" }',
+            FILES,
+            "source sha: is not a key here; those are",
+        ),
+        ('{ kind = "pypi", package = "-r", version = "1" }', FILES, "source package: is '-r'; it must be of the form"),
+        (HTTPS, "", "files: is missing; it must be a list of tables"),
+        (HTTPS, "files = []", "files: must be a list of one or more tables"),
+        (HTTPS, "files = ['a']", "files: must be a list of one or more tables"),
+        (HTTPS, "files = [{ path = '../a' }]", r"files\[0\] path: is '../a'; it must be relative"),
+        (HTTPS, "files = [{ path = '/a' }]", r"files\[0\] path: is '/a'; it must be relative"),
+        (HTTPS, "files = [{ path = '' }]", r"files\[0\] path: is ''; it must be relative"),
+        (HTTPS, "files = [{ path = 'a', sha256 = 'AB' }]", r"files\[0\] sha256: is 'AB'; it must be of the form"),
+        (HTTPS, f"{FILES}\nlicense = 'MIT'", "license: is not a key here; those are role, source, title, family, .*"),
+        (HTTPS, f"{FILES}\ntitle = 1", "title: is 1; it must be a text"),
+        (HTTPS, f"{FILES}\noptions = []", r"options: is \[\]; it must be a table"),
+        (HTTPS, f"{FILES}\ndetector = 'rtmpose-s'", "detector: is 'rtmpose-s'; it must be one of blazepose-detector, "),
+    ],
+)
+def test_entries_that_are_refused(own: Path, tmp_path: Path, source: str, more: str, message: str) -> None:
+    own.write_text(estimator("a", source, more))
+    with pytest.raises(CatalogueError, match=rf"own\.toml: \[models\.a\] {message}"):
+        catalogue.load([own], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"coco-17"', '"coco"', "skeleton: is 'coco'; it must be one of blazepose-33, coco-17, "),
+        ('"estimator"', '"detector"', "skeleton: is not a key here"),
+        ("true", "1", "commercial: is 1; it must be true or false"),
+        ("width = 192", "width = 0", "input width: is 0; it must be a whole number from 1 to 4096"),
+        ("width = 192", "width = true", "input width: is True; it must be a whole number from 1 to 4096"),
+        ("width = 192,", "", "input width: is missing"),
+        ("256", '256, order = "RGB"', "input order: is 'RGB'; it must be one of bgr, rgb"),
+        ("256", "256, mean = [0, 0]", r"input mean: is \[0, 0\]; it must be three numbers"),
+        ("256", "256, std = [1, 0, 1]", "input std: must be above 0"),
+        ("256", "256, pad = 300", "input pad: is 300; it must be a whole number from 0 to 255"),
+        ("256", "256, depth = 3", "input depth: is not a key here; those are height, width, order, mean, std, pad"),
+    ],
+)
+def test_values_that_are_refused(own: Path, tmp_path: Path, old: str, new: str, message: str) -> None:
+    text = estimator("a", HTTPS, FILES)
+    assert old in text
+    own.write_text(text.replace(old, new))
+    with pytest.raises(CatalogueError, match=rf"own\.toml: \[models\.a\] {message}"):
+        catalogue.load([own], tmp_path)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CatalogueError, match=r"none\.toml: cannot be read \(No such file or directory\)"):
+        catalogue.load([tmp_path / "none.toml"], tmp_path)
+    (tmp_path / "latin.toml").write_bytes(b"# \xe9")
+    with pytest.raises(CatalogueError, match=r"latin\.toml: is not TOML"):
+        catalogue.load([tmp_path / "latin.toml"], tmp_path)
+
+
+@pytest.fixture
+def unreachable() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f'{{ kind = "https", url = "http://127.0.0.1:{probe.getsockname()[1]}/b.onnx" }}'
+
+
+def choose(own: Path, defaults: str, *entries: str) -> Choice:
+    own.write_text("\n".join([f"defaults = {defaults}", *entries]))
+    return catalogue.load([own], own.parent / "cache").choose_default()
+
+
+def test_what_is_here_is_chosen_without_the_network(own: Path, unreachable: str) -> None:
+    here = estimator("here", '{ kind = "file", path = "a.onnx" }')
+    away = estimator("away", unreachable, 'files = [{ path = "b.onnx" }]')
+    choice = choose(own, '["away", "here"]', away, here)
+    assert choice.model.name == "here"
+    assert choice.why == "here: already on this machine; run `posewire models fetch away` for the preferred one"
+    assert choose(own, '["here", "away"]', away, here).why == "here: the preferred model, already on this machine"
+    assert not (own.parent / "cache").exists()
+
+
+def test_what_cannot_be_reached_gives_way_to_what_can(
+    own: Path, unreachable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = estimator("away", unreachable, 'files = [{ path = "b.onnx" }]')
+    wheel = '{ kind = "pypi", package = "a", version = "1", python = "3.11", platform = "any" }'
+    near = estimator("near", wheel, 'files = [{ path = "a.onnx" }]')
+
+    def download(source: PypiSource, work: Path, progress: object) -> Path:
+        with ZipFile(work / "a.whl", "w") as archive:
+            archive.writestr("a.onnx", b"a")
+        return work / "a.whl"
+
+    monkeypatch.setattr("engines.catalogue.fetch.pypi.download", download)
+    choice = choose(own, '["away", "near"]', away, near)
+    assert choice.model.cached
+    assert choice.why == (
+        "near: away could not be fetched (127.0.0.1 could not be reached: Connection refused); "
+        "run `posewire models fetch away` to try again"
+    )
+
+
+def test_a_model_is_here_only_with_its_detector(own: Path, unreachable: str) -> None:
+    detector = estimator("finder", unreachable, 'files = [{ path = "b.onnx" }]').replace("estimator", "detector")
+    detector = detector.replace('skeleton = "coco-17"', "")
+    pose = estimator("pose", '{ kind = "file", path = "a.onnx" }', 'detector = "finder"')
+    with pytest.raises(FetchError, match=r"there is no default model \(pose: 127.*\); check the network"):
+        choose(own, '["pose"]', pose, detector)
+
+
+def test_no_default_without_a_licence_for_commercial_use(own: Path) -> None:
+    entry = estimator("here", '{ kind = "file", path = "a.onnx" }').replace("commercial = true", "")
+    with pytest.raises(FetchError, match="there is no default model"):
+        choose(own, '["here"]', entry)
+
+
+@needs_shared
+def test_a_folder_of_real_models(tmp_path: Path) -> None:
+    own = tmp_path / "weights.toml"
+    folder = f'{{ kind = "file", path = "{os.path.relpath(WEIGHTS, tmp_path)}" }}'
+    network = 'files = [{ path = "tinypose_256x192/model.xml" }, { path = "tinypose_256x192/model.bin" }]'
+    own.write_text(estimator("tinypose", folder, network))
+    model = catalogue.load([own], tmp_path / "cache")["tinypose"]
+    assert model.cached
+    assert model.fetch().samefile(WEIGHTS / "tinypose_256x192" / "model.xml")
+
+
+_MINE = """[models.mine]
+role = "estimator"
+family = "heatmap"
+skeleton = "coco-17"
+source = { kind = "file", path = "PATH" }
+input = { width = 64, height = 64 }
+"""
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "mine.toml").write_bytes(_MINE.encode(encoding))
+    assert "mine" in catalogue.load([tmp_path / "mine.toml"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (_MINE.replace("PATH", "~nobody-of-this-name/a"), "source path: is '~nobody-of-this-name/a'; there is no such"),
+        (_MINE.replace("PATH", "a\\u0000"), "source path: is "),
+        ("x = " + "[" * 5000, "is not a catalogue (its lists or tables are nested too deep)"),
+        ("a = 1\nb = ", "is not TOML (see "),
+        (b"a = '\xff'", "is not TOML (it is not UTF-8 from byte 5 on)"),
+    ],
+)
+def test_odd_catalogues_are_one_line(tmp_path: Path, content: str | bytes, says: str) -> None:
+    (tmp_path / "mine.toml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(CatalogueError) as caught:
+        catalogue.load([tmp_path / "mine.toml"], tmp_path)
+    assert says in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "."])
+def test_what_is_no_file_is_no_catalogue(path: str, tmp_path: Path) -> None:
+    with pytest.raises(CatalogueError, match="cannot be read"):
+        catalogue.load([Path(path)], tmp_path)
+
+
+def test_a_user_without_a_home_is_told_to_name_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "XDG_CACHE_HOME", "POSEWIRE_MODELS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 4_000_000)
+    with pytest.raises(CatalogueError, match="no home folder for models; name one in POSEWIRE_MODELS"):
+        catalogue.load([])
+    monkeypatch.setenv("POSEWIRE_MODELS", "~nobody-of-this-name")
+    with pytest.raises(CatalogueError, match="POSEWIRE_MODELS names '~nobody-of-this-name'"):
+        catalogue.load([])

@@ -1,0 +1,90 @@
+"""Readings on the device give what `engines.ops.reading` gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from engines.ops.flip import MIRRORED
+from engines.ops.reading import REFINEMENTS, HeatmapReading, Reading, SimCCReading
+from engines.poses import Floats
+from engines.skeletons import COCO_17
+
+pytest.importorskip("torch", reason="needs torch: pip install 'posewire[torch]'")
+
+import torch
+
+from engines.crops.device.reading import read
+
+GARBAGE = [np.nan, np.inf, -np.inf, 0.0, 1e38, -1e38]
+READINGS = [HeatmapReading(192, 256, refinement) for refinement in REFINEMENTS]
+Both = Callable[[Reading, dict[str, Floats]], tuple[list[Floats], list[Floats]]]
+READINGS += [HeatmapReading(192, 256, "quarter", 1 / 255, COCO_17.pairs, shift) for shift in (False, True)]
+
+
+def heatmaps(n: int, seed: int = 0) -> Floats:
+    """(n, 17, 64, 48) maps of one spot each, some over the edge, on noise."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.uniform(-2, 50, (2, n, 17, 1, 1))
+    rows, columns = np.mgrid[:64, :48]
+    spots = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 8)
+    noisy: Floats = (spots + rng.normal(0, 0.01, spots.shape)).astype(np.float32)
+    return noisy
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def both(request: pytest.FixtureRequest) -> Both:
+    """(places, scores) as numpy reads them, and as torch does on its device."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a GPU of NVIDIA's")
+
+    def read_both(reading: Reading, outputs: dict[str, Floats]) -> tuple[list[Floats], list[Floats]]:
+        there = {name: torch.from_numpy(output).to(request.param) for name, output in outputs.items()}
+        return list(reading.read(outputs)), [part.cpu().numpy() for part in read(reading, there)]
+
+    return read_both
+
+
+@pytest.mark.parametrize("reading", READINGS, ids=str)
+def test_heatmaps_are_read_as_numpy_reads_them(both: Both, reading: HeatmapReading) -> None:
+    outputs = {"heatmaps": heatmaps(8), "heatmaps" + MIRRORED: heatmaps(8, seed=1)}
+    here, there = both(reading, outputs)
+    np.testing.assert_allclose(there[0], here[0], atol=1e-3)
+    np.testing.assert_allclose(there[1], here[1], rtol=1e-6)
+    assert there[0].dtype == there[1].dtype == np.float32
+
+
+def test_simcc_is_read_as_numpy_reads_it(both: Both) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(0, 1, (8, 17, 384)), rng.normal(0, 1, (8, 17, 512))
+    x[0, 0] -= 10  # nothing above 0: no such keypoint
+    outputs = {"simcc_x": x.astype(np.float32), "simcc_y": y.astype(np.float32)}
+    here, there = both(SimCCReading(2.0), outputs)
+    np.testing.assert_array_equal(there[0], here[0])
+    np.testing.assert_array_equal(there[1], here[1])
+    np.testing.assert_array_equal(there[0][0, 0], [-0.5, -0.5])
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+@pytest.mark.parametrize("reading", READINGS, ids=str)
+def test_garbage_is_read_without_an_error(both: Both, reading: HeatmapReading, garbage: float) -> None:
+    maps = np.full((2, 17, 64, 48), garbage, np.float32)
+    here, there = both(reading, {"heatmaps": maps, "heatmaps" + MIRRORED: maps})
+    np.testing.assert_array_equal(there[1], here[1])
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+def test_garbage_of_simcc_is_read_without_an_error(both: Both, garbage: float) -> None:
+    bins = np.full((2, 17, 384), garbage, np.float32)
+    here, there = both(SimCCReading(), {"simcc_x": bins, "simcc_y": bins})
+    np.testing.assert_array_equal(there[0], here[0])
+
+
+def test_outputs_in_half_precision_are_read_too() -> None:
+    maps = torch.from_numpy(heatmaps(2)).to(torch.bfloat16)
+    places, scores = read(READINGS[0], {"heatmaps": maps})
+    here, _ = READINGS[0].read({"heatmaps": maps.float().numpy()})
+    assert places.dtype == scores.dtype == torch.float32
+    np.testing.assert_allclose(places.numpy(), here, atol=1e-3)

@@ -1,0 +1,99 @@
+"""Pointwise convolutions come before upsampling where that gives the same for less."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import openvino as ov
+import pytest
+from openvino import opset13 as op
+
+from engines.runtimes.openvino.upsampling import convolve_before_upsampling
+
+_RNG = np.random.default_rng(3)
+_IMAGE = _RNG.normal(size=(2, 8, 5, 6)).astype(np.float32)
+
+
+def enlarge(x: ov.Node, *, last: bool = False, mode: str = "linear_onnx", height: int = 10, width: int = 12) -> ov.Node:
+    """x, (n, c, h, w), as large as that; last: in the order of TFLite, as its graphs are read."""
+    sizes, axes = np.array([height, width]), np.array([1, 2] if last else [2, 3])
+    if last:
+        x = op.transpose(x, np.array([0, 2, 3, 1]))
+    x = op.interpolate(x, sizes, mode, "sizes", axes=axes)
+    return op.transpose(x, np.array([0, 3, 1, 2])) if last else x
+
+
+def convolve(x: ov.Node, size: int = 1, stride: int = 1) -> ov.Node:
+    """With 3 channels to come out, and a bias."""
+    weights = np.random.default_rng(4).normal(size=(3, 8, size, size)).astype(np.float32)
+    pads = [size // 2] * 2
+    bias = np.arange(3, dtype=np.float32).reshape(1, 3, 1, 1)
+    return op.relu(op.add(op.convolution(x, op.constant(weights), [stride] * 2, pads, pads, [1, 1]), op.constant(bias)))
+
+
+def image() -> ov.Node:
+    return op.parameter(_IMAGE.shape, ov.Type.f32, name="image")
+
+
+def run(model: ov.Model) -> list[np.ndarray]:
+    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return list(compiled(_IMAGE).values())
+
+
+def convolved_sizes(model: ov.Model) -> list[list[int]]:
+    """The height and width of what convolutions give."""
+    nodes = [node for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"]
+    return [list(node.output(0).shape)[2:] for node in nodes]
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("mode", ["nearest", "linear_onnx"])
+def test_it_is_swapped_to_the_same_result(last: bool, mode: str) -> None:
+    start = image()
+    model = ov.Model([convolve(enlarge(start, last=last, mode=mode))], [start], "net")
+    want = run(model)
+    assert convolved_sizes(model) == [[10, 12]]
+    convolve_before_upsampling(model)
+    assert convolved_sizes(model) == [[5, 6]]
+    np.testing.assert_allclose(run(model), want, atol=1e-5)
+
+
+def bare(x: ov.Node, channels: int = 8) -> ov.Node:
+    """A pointwise convolution without anything behind it."""
+    return op.convolution(x, op.constant(np.ones((3, channels, 1, 1), np.float32)), [1, 1], [0, 0], [0, 0], [1, 1])
+
+
+def along_channels(x: ov.Node) -> ov.Node:
+    """Twice as high, and with twice the channels."""
+    last = op.transpose(x, np.array([0, 2, 3, 1]))
+    large = op.interpolate(last, np.array([10, 16]), "linear", "sizes", axes=np.array([1, 3]))
+    return op.relu(bare(op.transpose(large, np.array([0, 3, 1, 2])), 16))
+
+
+def shared(x: ov.Node) -> list[ov.Node]:
+    """What is enlarged is read twice."""
+    large = enlarge(x)
+    return [convolve(large), op.relu(large)]
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda x: [convolve(enlarge(x, height=3, width=4))],
+        lambda x: [convolve(enlarge(x), size=3)],
+        lambda x: [convolve(enlarge(x), stride=2)],
+        lambda x: [convolve(enlarge(x, mode="cubic"))],
+        lambda x: [bare(enlarge(x))],  # an output of the graph keeps its name
+        lambda x: [along_channels(x)],
+        shared,
+    ],
+)
+def test_what_would_gain_nothing_or_change_stays(build: Callable[[ov.Node], list[ov.Node]]) -> None:
+    start = image()
+    model = ov.Model(build(start), [start], "net")
+    before, want = convolved_sizes(model), run(model)
+    convolve_before_upsampling(model)
+    assert convolved_sizes(model) == before
+    for given, expected in zip(run(model), want, strict=True):
+        np.testing.assert_array_equal(given, expected)

@@ -1,0 +1,206 @@
+"""One runtime over several devices: each call goes where there is room, and what fails draws no work."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from engines.crops.views import Views
+from engines.poses import Region
+from engines.runtimes import Runtime, RuntimeClosedError, RuntimeSpec, open_runtime
+from engines.runtimes.base import Arrays
+from engines.runtimes.devices import open_on, visible_devices
+from engines.runtimes.multi_device import SpreadRuntime
+from tests.contract.network import HEATMAPS, HEIGHT, INPUT, PIXELS, WIDTH, crops, expected, normalised, save_ir
+from tests.waiting import wait_for
+
+
+class Watched:
+    """A runtime of OpenVINO that counts its calls, and can be held up or broken."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.calls = 0
+        self.active = 0
+        self.broken = False
+        self.open = threading.Event()
+        self.open.set()
+        self._lock = threading.Lock()
+
+    @property
+    def spec(self) -> RuntimeSpec:
+        return self.runtime.spec
+
+    def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
+        with self._lock:
+            self.calls += 1
+            self.active += 1
+        try:
+            assert self.open.wait(timeout=20)
+            if self.broken:
+                raise RuntimeError("an illegal memory access")
+            return self.runtime.run(feeds)
+        finally:
+            with self._lock:
+                self.active -= 1
+
+    def release(self) -> None:
+        self.runtime.release()
+
+    def close(self) -> None:
+        self.runtime.close()
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def devices(tmp_path: Path) -> Iterator[list[Watched]]:
+    path = save_ir(tmp_path / "tiny.xml")
+    opened = [Watched(open_runtime(path, precision="fp32", pixels=PIXELS, max_batch=2)) for _ in range(2)]
+    yield opened
+    for device in opened:
+        device.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def spread(devices: list[Watched], clock: Clock) -> SpreadRuntime:
+    return SpreadRuntime(devices, retry_seconds=1.0, clock=clock)
+
+
+def test_it_looks_like_one_runtime_with_room_for_the_calls_of_all(
+    spread: SpreadRuntime, devices: list[Watched]
+) -> None:
+    one = devices[0].spec
+    assert (spread.spec.inputs, spread.spec.outputs, spread.spec.rungs) == (one.inputs, one.outputs, one.rungs)
+    assert spread.spec.concurrency == 2 * one.concurrency
+    assert spread.spec.device == f"{one.device} + {one.device}"
+    batch = crops(2)
+    np.testing.assert_allclose(spread.run({INPUT: batch})[HEATMAPS], expected(normalised(batch))[HEATMAPS], atol=2e-4)
+    with pytest.raises(ValueError, match=r"a batch has 1\.\.2 items"):
+        spread.run({INPUT: crops(3)})
+
+
+def test_a_busy_device_is_passed_over(spread: SpreadRuntime, devices: list[Watched]) -> None:
+    devices[0].open.clear()
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(spread.run, {INPUT: crops(1)})
+        wait_for(lambda: devices[0].active == 1)
+        for _ in range(5):
+            spread.run({INPUT: crops(1)})
+        assert (devices[0].calls, devices[1].calls) == (1, 5)
+        devices[0].open.set()
+        assert len(held.result(timeout=20)[HEATMAPS]) == 1
+
+
+def test_many_threads_keep_all_devices_busy_and_get_their_own_results(
+    spread: SpreadRuntime, devices: list[Watched]
+) -> None:
+    both = threading.Barrier(2)
+
+    def work(seed: int) -> None:
+        batch = crops(1 + seed % 2, seed)
+        both.wait(timeout=20)
+        got = spread.run({INPUT: batch})[HEATMAPS]
+        np.testing.assert_allclose(got, expected(normalised(batch))[HEATMAPS], atol=2e-4)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(work, range(40)))
+    assert devices[0].calls + devices[1].calls == 40
+
+
+def test_a_device_that_fails_draws_no_work_and_is_tried_again(
+    spread: SpreadRuntime, devices: list[Watched], clock: Clock
+) -> None:
+    devices[0].broken = True
+    with pytest.raises(RuntimeError, match="illegal"):
+        spread.run({INPUT: crops(1)})
+    for _ in range(5):
+        spread.run({INPUT: crops(1)})
+    assert (devices[0].calls, devices[1].calls) == (1, 5)
+    clock.now += 1.0
+    with pytest.raises(RuntimeError, match="illegal"):
+        spread.run({INPUT: crops(1)})
+    spread.run({INPUT: crops(1)})
+    clock.now += 1.0
+    devices[0].broken = False
+    spread.run({INPUT: crops(1)})
+    spread.run({INPUT: crops(1)})
+    assert devices[0].calls == 4, "it works again, and gets its share"
+
+
+def test_where_all_fail_each_call_says_so(spread: SpreadRuntime, devices: list[Watched]) -> None:
+    for device in devices:
+        device.broken = True
+    for _ in range(5):
+        with pytest.raises(RuntimeError, match="illegal"):
+            spread.run({INPUT: crops(1)})
+
+
+def test_closing_closes_all(spread: SpreadRuntime, devices: list[Watched]) -> None:
+    spread.release()
+    spread.close()
+    spread.close()
+    with pytest.raises(RuntimeClosedError):
+        spread.run({INPUT: crops(1)})
+    for device in devices:
+        with pytest.raises(RuntimeClosedError):
+            device.run({INPUT: crops(1)})
+
+
+def test_runtimes_of_different_graphs_are_no_whole(tmp_path: Path, devices: list[Watched]) -> None:
+    other = open_runtime(save_ir(tmp_path / "other.xml"), precision="fp32", max_batch=2)
+    with pytest.raises(ValueError, match="runs another graph"):
+        SpreadRuntime([devices[0], other])
+    with pytest.raises(ValueError, match="no device"):
+        SpreadRuntime([])
+
+
+def test_crops_are_cut_out_where_they_are_computed(spread: SpreadRuntime, devices: list[Watched]) -> None:
+    view = Views("cpu").open(spread, PIXELS)
+    frame = crops(1)[0]
+    region = Region(WIDTH / 2, HEIGHT / 2, WIDTH, HEIGHT)
+    devices[0].open.clear()
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(view, [frame], [region])
+        wait_for(lambda: devices[0].active == 1)
+        seen = view([frame], [region])
+        devices[0].open.set()
+        np.testing.assert_array_equal(seen.outputs[HEATMAPS], held.result(timeout=20).outputs[HEATMAPS])
+    assert (devices[0].calls, devices[1].calls) == (1, 1)
+
+
+def test_one_device_needs_no_spreading(tmp_path: Path) -> None:
+    assert visible_devices("openvino") == ("cpu",)
+    runtime = open_on(["cpu"], save_ir(tmp_path / "tiny.xml"), "openvino", precision="fp32")
+    assert not isinstance(runtime, SpreadRuntime)
+    runtime.close()
+
+
+@pytest.mark.parametrize("named", [[], ["cuda:0", "cuda:0"]])
+def test_devices_are_named_once(named: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="devices must be different ones, at least one"):
+        open_on(named, tmp_path / "tiny.xml", "torch")
+
+
+def test_a_device_that_is_not_there_costs_the_others_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="needs torch: pip install 'posewire[torch]'")
+    path = save_ir(tmp_path / "tiny.xml")
+    with pytest.raises(ValueError, match="there is no device cuda:99"):
+        open_on(["cpu", "cuda:99"], path, "torch", precision="fp32")

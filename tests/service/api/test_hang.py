@@ -1,0 +1,99 @@
+"""A network that hangs: /readyz says so within seconds, /livez does not, and all is well again when it returns."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from numpy.typing import NDArray
+
+from engines.catalogue.models import load
+from engines.runtimes.base import Arrays
+from service.api.app import create_app
+from service.batching import Observer
+from service.config import Settings
+from service.inference.model_registry import Serving, open_serving
+
+
+class Stuck:
+    """Stands between a pipeline and its network, and can stop it."""
+
+    def __init__(self, serving: Serving) -> None:
+        self.go = threading.Event()
+        self.go.set()
+        stage = serving.default.pipeline.stages[-1]
+        self._run = stage.runtime.run
+        stage.runtime.run = self.run  # type: ignore[method-assign]
+
+    def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
+        self.go.wait(30)
+        return self._run(feeds)
+
+
+def test_a_hung_network_makes_the_server_unready_until_it_returns(catalogue: Path, jpeg: bytes) -> None:
+    settings = Settings(hang_seconds=0.3, model=("tiny",))
+    stuck: list[Stuck] = []
+
+    def open_models(observer: Observer) -> Serving:
+        serving = open_serving(load([catalogue]), ["tiny"], settings, observer)
+        stuck.append(Stuck(serving))
+        return serving
+
+    async def story() -> None:
+        app = create_app(settings, open_models)
+        async with (
+            app.app.router.lifespan_context(app.app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
+        ):
+            assert (await client.get("/readyz")).status_code == 200
+            stuck[0].go.clear()
+            hanging = asyncio.create_task(client.post("/pose?timeout_ms=20000", content=jpeg))
+            await until(client, 503)
+            unready = (await client.get("/readyz")).json()
+            assert unready["status"] == "unhealthy"
+            assert "tiny" in unready["detail"]
+            assert (await client.get("/livez")).status_code == 200
+            stuck[0].go.set()
+            assert (await hanging).status_code == 200
+            await until(client, 200)
+
+    asyncio.run(story())
+
+
+def test_a_request_whose_deadline_passes_meanwhile_gets_504(catalogue: Path, jpeg: bytes) -> None:
+    settings = Settings(model=("tiny",))
+    stuck: list[Stuck] = []
+
+    def open_models(observer: Observer) -> Serving:
+        serving = open_serving(load([catalogue]), ["tiny"], settings, observer)
+        stuck.append(Stuck(serving))
+        return serving
+
+    async def story() -> None:
+        app = create_app(settings, open_models)
+        async with (
+            app.app.router.lifespan_context(app.app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
+        ):
+            stuck[0].go.clear()
+            answer = await client.post("/pose?timeout_ms=200", content=jpeg)
+            stuck[0].go.set()
+            assert answer.status_code == 504
+            assert answer.json()["type"] == "/problems/deadline-passed"
+
+    asyncio.run(story())
+
+
+async def until(client: httpx.AsyncClient, status: int) -> None:
+    async with asyncio.timeout(20):
+        while (await client.get("/readyz")).status_code != status:  # noqa: ASYNC110 - it is across HTTP
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("POSEWIRE_CONFIG", raising=False)

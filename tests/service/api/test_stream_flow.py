@@ -1,0 +1,166 @@
+"""Flow control of streams, on real sockets: floods, clients that read late or not at all, silence, dead peers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from websockets.exceptions import ConnectionClosed
+
+from tests.servers import ServerProcess
+from tests.service.api.wire import RawSocket
+from tests.streaming import Stream, refusal, stream
+
+Message = Mapping[str, Any]
+
+
+async def film(opened: Stream, picture: bytes, rate: float, seconds: float) -> int:
+    """Send frames at a steady rate. Returns how many."""
+    began = time.monotonic()
+    sent = 0
+    with contextlib.suppress(ConnectionClosed):
+        while (due := began + sent / rate) < began + seconds:
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            await opened.show(picture)
+            sent += 1
+    return sent
+
+
+async def watch(opened: Stream, seconds: float) -> list[Message]:
+    """What is heard for so long."""
+    heard: list[Message] = []
+    with contextlib.suppress(TimeoutError, ConnectionClosed):
+        async with asyncio.timeout(seconds):
+            while True:
+                heard.append(await opened.hear())
+    return heard
+
+
+def test_of_a_flood_the_newest_frame_wins(live: ServerProcess, jpeg: bytes) -> None:
+    async def story() -> list[Message]:
+        heard: list[Message] = []
+        async with stream(live.port) as opened:
+            for _ in range(60):
+                await opened.show(jpeg)
+            while not heard or heard[-1]["frame"] < 59:
+                heard.append(await opened.hear())
+        return heard
+
+    results = asyncio.run(story())
+    assert len(results) < 60
+    assert len(results) + sum(result["dropped"] for result in results) == 60
+    frames = [result["frame"] for result in results]
+    assert frames == sorted(set(frames))
+
+
+def test_a_reader_that_falls_behind_is_sent_no_more_than_its_window(live: ServerProcess, jpeg: bytes) -> None:
+    async def story() -> tuple[list[Message], list[Message]]:
+        async with stream(live.port, window=3, acknowledge=False) as opened:
+            filming = asyncio.create_task(film(opened, jpeg, rate=50, seconds=30))
+            first: list[Message] = [await opened.hear() for _ in range(3)]
+            assert await watch(opened, 0.4) == []
+            await opened.acknowledge(first[-1]["frame"])
+            later: list[Message] = [await opened.hear() for _ in range(3)]
+            assert await watch(opened, 0.2) == []
+            filming.cancel()
+            return first, later
+
+    first, later = asyncio.run(story())
+    assert later[0]["frame"] == first[-1]["frame"] + later[0]["dropped"] + 1
+    assert later[0]["dropped"] >= 5
+    assert later[0]["age_ms"] < 1000  # it is the newest frame that was waiting
+
+
+def test_a_frame_that_waited_long_for_an_acknowledgement_is_stale(live: ServerProcess, jpeg: bytes) -> None:
+    async def story() -> tuple[Message, Message]:
+        async with stream(live.port, window=1, acknowledge=False) as opened:
+            await opened.ask(jpeg)
+            await opened.show(jpeg)
+            await asyncio.sleep(1.05)
+            await opened.acknowledge(0)
+            stale = await opened.hear()
+            await opened.acknowledge(1)
+            return stale, await opened.ask(jpeg)
+
+    stale, fresh = asyncio.run(story())
+    assert (stale["type"], stale["frame"]) == ("error", 1)
+    assert stale["error"]["type"] == "/problems/deadline-passed"
+    assert fresh["type"] == "result"
+
+
+def test_who_never_acknowledges_is_let_go(live: ServerProcess, jpeg: bytes) -> None:
+    async def story() -> tuple[int, str]:
+        async with stream(live.port, window=2, acknowledge=False) as opened:
+            filming = asyncio.create_task(film(opened, jpeg, rate=10, seconds=5.0))
+            ending = await opened.ending()
+            filming.cancel()
+            return ending
+
+    code, reason = asyncio.run(story())
+    assert code == 4410
+    assert 'send {"ack": FRAME}, or window 0' in reason
+
+
+def test_acknowledging_what_was_never_sent_is_an_error(live: ServerProcess) -> None:
+    async def story() -> tuple[int, str]:
+        async with stream(live.port) as opened:
+            await opened.acknowledge(0)
+            return await opened.ending()
+
+    assert asyncio.run(story()) == (4400, "frame 0 was acknowledged, but nothing was sent")
+
+
+def test_silence_ends_a_stream(live: ServerProcess, jpeg: bytes) -> None:
+    async def story() -> tuple[int, str]:
+        async with stream(live.port) as opened:
+            await opened.ask(jpeg)
+            return await opened.ending()
+
+    assert asyncio.run(story()) == (4408, "nothing came for 1.2 s")
+
+
+def test_acknowledgements_alone_keep_a_stream_open(live: ServerProcess, jpeg: bytes) -> None:
+    async def story() -> Message:
+        async with stream(live.port) as opened:
+            await opened.ask(jpeg)
+            for _ in range(4):
+                await asyncio.sleep(0.6)
+                await opened.acknowledge(0)
+            return await opened.ask(jpeg)
+
+    assert asyncio.run(story())["type"] == "result"
+
+
+def test_a_peer_that_answers_no_pings_is_dead(live: ServerProcess, jpeg: bytes) -> None:
+    """A half-open connection: frames that were on their way still come in, but nobody answers."""
+    with RawSocket(live.port) as socket:
+        socket.send_text('{"window": 0}')
+        socket.send(2, jpeg)
+        assert socket.until(9).opcode == 9
+        socket.send(2, jpeg)  # instead of a pong
+        assert socket.until(8).code == 1011
+
+
+def test_a_slow_client_is_not_starved_by_a_fast_one(live: ServerProcess, jpeg: bytes) -> None:
+    """The network serves 50 frames a second at most; one client alone could fill it."""
+
+    async def one(rate: float) -> tuple[int, list[Message]]:
+        async with stream(live.port, model="tiny") as opened:
+            watching = asyncio.create_task(watch(opened, 2.0))
+            return await film(opened, jpeg, rate, seconds=1.8), await watching
+
+    async def story() -> tuple[int, list[Message]]:
+        *_, slow = await asyncio.gather(one(60), one(60), one(5))
+        return slow
+
+    sent, heard = asyncio.run(story())
+    assert len(heard) >= 0.8 * sent
+    assert sum(result["dropped"] for result in heard) <= 1
+
+
+def test_a_hello_that_does_not_come_is_not_waited_for(live: ServerProcess) -> None:
+    code, reason = asyncio.run(refusal(live.port))
+    assert (code, reason) == (4408, "no hello came within 1.2 s")

@@ -1,0 +1,149 @@
+"""`posewire eval`: files in, a table and JSON out, mistakes in one line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from engines.poses import Poses
+from engines.skeletons import COCO_17, POSETRACK_15
+from service.cli.main import main
+from service.formats.coco import coco_annotations, coco_results
+from service.formats.posetrack import posetrack_document
+from service.formats.sequence import PoseFrame, PoseSequence
+from tests.service.formats.people import two_people
+from tests.service.formats.sequences import save
+from tests.shared import SHARED, needs_shared
+
+_HEADS = np.array([[0, 0, 30, 40], [100, 0, 130, 40]], np.float32)
+
+
+def posewire(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["eval", *map(str, arguments)])
+
+
+def people(*ids: int) -> Poses:
+    """Two people all of whose joints have been found; tracked where there are ids."""
+    poses = two_people()
+    return replace(
+        poses,
+        skeleton=POSETRACK_15,
+        keypoints=poses.keypoints[:, :15],
+        keypoint_scores=np.ones((2, 15), np.float32),
+        ids=np.array(ids, np.int64) if ids else None,
+    )
+
+
+def video(path: Path, *frames: Poses) -> Path:
+    """A file of PoseTrack's, heads included."""
+    listed = tuple(PoseFrame(f"{n}.jpg", poses, head_boxes=_HEADS) for n, poses in enumerate(frames))
+    path.parent.mkdir(exist_ok=True)
+    return save(path, posetrack_document(PoseSequence("video", POSETRACK_15, listed)))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """gt and pred: a sequence of four frames in which two people change their ids once, and another without mistakes;
+    COCO's truth, and perfect results."""
+    video(tmp_path / "gt/a.json", *[people(1, 2)] * 4)
+    video(tmp_path / "pred/a.json", people(5, 6), *[people(6, 5)] * 3)
+    video(tmp_path / "gt/b.json", *[people(1, 2)] * 2)
+    video(tmp_path / "pred/b.json", *[people(1, 2)] * 2)
+    frame = PoseFrame("a.jpg", two_people(), number=42)
+    save(tmp_path / "coco.json", coco_annotations(PoseSequence("images", COCO_17, (frame,))))
+    save(tmp_path / "results.json", coco_results(two_people(), image_id=42))
+    return tmp_path
+
+
+def test_posetrack_is_a_table_and_json(folder: Path) -> None:
+    done = posewire("posetrack", folder / "gt", folder / "pred", "--exact", "--json", folder / "out.json")
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["%", "Head", "Shou", "Elb", "Wri", "Hip", "Knee", "Ankl", "Total"]
+    assert lines[1].split() == ["AP", *["100.0"] * 8]
+    assert lines[2].split() == ["MOTA", *[f"{100 * (1 - 2 / 12):.1f}"] * 8]  # two switches in six frames of two people
+    assert [line.split()[0] for line in lines[3:6]] == ["MOTP", "precision", "recall"]
+    assert "2 switches, 0 misses, 0 false positives" in lines[6]
+
+    document = json.loads((folder / "out.json").read_text())
+    assert document["MOTA"]["left_knee"] == pytest.approx(100 * 10 / 12)
+    assert document["MOTA"]["Total"] == pytest.approx(100 * 10 / 12)
+    assert document["people"]["IDF1"] == pytest.approx(10 / 12)
+    assert document["people"]["switches"] == 2
+
+
+def test_posevals_figures_are_the_default(folder: Path) -> None:
+    lines = posewire("posetrack", folder / "gt/a.json", folder / "pred/a.json").stdout.splitlines()
+    assert lines[2].split()[:2] == ["MOTA", f"{100 * (1 - 2 / 6):.1f}"]  # the last of four frames is left out
+
+
+def test_one_file_may_be_looked_for_in_a_folder(folder: Path) -> None:
+    assert posewire("posetrack", folder / "gt/a.json", folder / "pred").exit_code == 0
+
+
+def test_results_without_ids_have_no_tracking(folder: Path) -> None:
+    video(folder / "pred/a.json", *[people()] * 4)
+    done = posewire("posetrack", folder / "gt/a.json", folder / "pred/a.json")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["%", "AP", "precision", "recall", "Tracking"]
+
+
+def test_what_cannot_be_measured_is_a_dash_and_null(folder: Path) -> None:
+    truth = people(1, 2)
+    truth.keypoint_scores[:, [POSETRACK_15.keypoints.index(f"{side}_hip") for side in ("left", "right")]] = 0
+    video(folder / "gt/a.json", *[truth] * 4)
+    done = posewire("posetrack", folder / "gt/a.json", folder / "pred/a.json", "--json", folder / "out.json")
+    assert done.stdout.splitlines()[1].split()[5] == "-"
+    assert json.loads((folder / "out.json").read_text())["AP"]["Hip"] is None
+
+
+def test_coco_is_a_table_and_json(folder: Path) -> None:
+    done = posewire("coco", folder / "coco.json", folder / "results.json", "--json", folder / "out.json")
+    names, figures = (line.split() for line in done.stdout.splitlines())
+    assert dict(zip(names, figures, strict=True))["AP"] == "1.000"
+    assert json.loads((folder / "out.json").read_text())["ap_per_threshold"] == pytest.approx([1] * 10)
+
+
+@needs_shared
+def test_a_folder_of_results_is_all_of_them(folder: Path) -> None:
+    metrics = SHARED / "goldens/metrics"
+    rows = json.loads((metrics / "coco_synth_pred.json").read_text())
+    (folder / "parts").mkdir()
+    for n in range(3):
+        save(folder / f"parts/{n}.json", rows[n::3])
+    done = posewire("coco", metrics / "coco_synth_gt.json", folder / "parts")
+    assert done.stdout.splitlines()[1].split()[0] == "0.414"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("posetrack", "gt", "nowhere"), 2, "'nowhere' does not exist"),
+        (("posetrack", "gt", "pred/a.json"), 1, "pred/a.json: is one file, but gt has 2; name a folder"),
+        (("posetrack", "gt", "empty"), 1, "empty/a.json: is not there, one of 2 of 2 sequences without results"),
+        (("posetrack", "empty", "pred"), 1, "empty: has no *.json"),
+        (("posetrack", "coco.json", "coco.json"), 1, "coco.json: categories[0].keypoints lacks head_bottom, head_top"),
+        (("posetrack", "gt/a.json", "twice.json"), 1, "a: the results of 0.jpg name track id 5 twice"),
+        (("coco", "results.json", "results.json"), 1, "results.json: is a list, as results are"),
+        (("coco", "coco.json", "coco.json"), 1, "coco.json: is an object; COCO's results are a list"),
+        (("coco", "coco.json", "other.json"), 1, "other.json: the truth has no image 43"),
+        (("coco", "coco.json", "broken.json"), 1, "broken.json: is not JSON"),
+        (("coco", "coco.json", "results.json", "--json", "nowhere/x.json"), 1, "nowhere/x.json: cannot be written"),
+    ],
+)
+def test_mistakes_are_one_clear_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int, says: str
+) -> None:
+    (folder / "empty").mkdir()
+    (folder / "broken.json").write_text('[{"image_id": 42')
+    save(folder / "other.json", coco_results(two_people(), image_id=43))
+    video(folder / "twice.json", people(5, 5))
+    monkeypatch.chdir(folder)
+    done = posewire(*arguments)
+    assert done.exit_code == code
+    assert says in done.stderr
+    assert [line for line in done.stderr.splitlines() if line.startswith("Error: ")] == done.stderr.splitlines()[-1:]

@@ -1,0 +1,144 @@
+"""Which backend serves, and the line that says why one cannot."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from unittest.mock import patch
+
+import openvino as ov
+import pytest
+from click.testing import CliRunner
+
+from engines.build.models import order_for, plans_folder
+from engines.catalogue.models import load
+from engines.plans.flavour import TENSORRT_RTX, NoTensorRTError, find_flavour
+from engines.plans.gpu import Gpu, find_gpu
+from engines.plans.manifest import Manifest, manifest_path
+from service.cli.main import main
+from service.config import Settings
+from service.inference import backends
+from service.inference.backends import Backend, Networks, choose_backend
+from tests.graphs import tiny_catalogue
+
+without_gpu = pytest.mark.skipif(find_gpu() is not None, reason="says what happens where there is no GPU")
+
+
+@pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    """`serve` leaves its options in the environment, for its worker processes."""
+    with patch.dict(os.environ):
+        yield
+
+
+@without_gpu
+def test_without_a_gpu_openvino_serves() -> None:
+    assert choose_backend("auto").name == "openvino"
+    assert choose_backend("openvino").name == "openvino"
+    assert choose_backend("torch").name == "torch"
+
+
+@pytest.mark.skipif(
+    "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"), reason="this CPU does not compute in bf16"
+)
+def test_bf16_is_for_models_that_are_exact_enough_in_it(tmp_path: Path) -> None:
+    path = tiny_catalogue(tmp_path)
+    path.write_text(path.read_text().replace("[models.pair]", "[models.pair]\nbf16 = false"))
+    catalogue = load([path])
+    for name, precision, expected in (("tiny", "auto", "bf16"), ("pair", "auto", "fp32"), ("pair", "bf16", "bf16")):
+        networks = Networks(Settings(precision=precision), Backend("openvino"))
+        with closing(networks.open(catalogue[name], None)) as runtime:
+            assert runtime.spec.precision == expected
+
+
+def test_a_plan_that_no_longer_runs_is_done_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX: pip install 'posewire[rtx]'")
+    from tests.engines.build.onnx_graphs import save_heatmap_onnx
+
+    save_heatmap_onnx(tmp_path / "net.onnx")
+    (tmp_path / "models.toml").write_text(
+        '[models.tiny]\nrole = "estimator"\nfamily = "heatmap"\nskeleton = "coco-17"\n'
+        'source = { kind = "file", path = "net.onnx" }\ninput = { width = 48, height = 64 }\n'
+        'options = { output = "heatmaps" }\n'
+    )
+    os.environ["POSEWIRE_MODELS"] = str(tmp_path / "cache")
+    model, flavour = load([tmp_path / "models.toml"])["tiny"], find_flavour(None, [TENSORRT_RTX])
+    order = order_for(model, "fp32", 32)
+    key, nonsense = order.key(flavour), b"whole, and yet nothing that loads"
+    manifest = Manifest(
+        key=key.digest,
+        onnx_sha256=key.onnx_sha256,
+        plan_sha256=hashlib.sha256(nonsense).hexdigest(),
+        flavour=flavour.name,
+        version=flavour.version,
+        gpu=flavour.target,
+        asked="fp32",
+        precision="fp32",
+        rungs=key.rungs,
+        pixels=order.pixels,
+        inputs=(),
+        outputs=(),
+        built_at="2026-01-01T00:00:00+00:00",
+        seconds=1.0,
+    )
+    plan = order.path(plans_folder(model), key)
+    plan.parent.mkdir(parents=True)
+    plan.write_bytes(nonsense)
+    manifest_path(plan).write_text(manifest.dump())
+    networks = Networks(Settings(precision="fp32"), Backend("tensorrt", flavour))
+    with closing(networks.open(model, order.outputs)) as runtime:
+        assert [spec.name for spec in runtime.spec.outputs] == ["heatmaps"]
+    assert networks.statuses["tiny"].state == "failed"
+    assert networks.statuses["tiny"].detail
+    assert not networks.waiting, "it would be found again, and built of the same"
+    assert "the plan of tiny does not run, something slower serves it: " in caplog.text
+
+
+@without_gpu
+def test_a_gpu_that_nothing_here_can_use_leaves_openvino() -> None:
+    """Its driver is there, and a TensorRT for other GPUs and a torch without CUDA at most."""
+    with patch.object(backends, "find_gpu", lambda: Gpu("NVIDIA H100", (9, 0))):
+        assert choose_backend("auto").name == "openvino"
+
+
+@without_gpu
+def test_tensorrt_without_a_gpu_is_one_clear_line() -> None:
+    with pytest.raises(NoTensorRTError, match="needs an NVIDIA GPU with its driver, and finds none"):
+        choose_backend("tensorrt")
+    done = CliRunner().invoke(main, ["serve", "--backend", "tensorrt"])
+    assert done.exit_code == 1
+    assert done.stderr.startswith("Error: backend tensorrt needs an NVIDIA GPU")
+    assert done.stderr.count("\n") == 1
+
+
+@without_gpu
+def test_a_precision_of_gpus_is_refused_without_one() -> None:
+    done = CliRunner().invoke(main, ["serve", "--precision", "fp16"])
+    assert (done.exit_code, done.stderr) == (
+        1,
+        "Error: precision fp16 is for GPUs, and backend openvino computes in fp32 or bf16; say auto\n",
+    )
+
+
+@without_gpu
+@pytest.mark.parametrize(
+    ("backend", "devices", "complaint"),
+    [
+        ("auto", "cuda:0", "devices cuda:0 are GPUs, and no backend is to use them; say auto"),
+        ("torch", "tpu", "device tpu is not one of cuda:0, cuda:1 and so on"),
+        ("torch", "cuda:0,cuda:1", "there is no device cuda:0 on this machine; `nvidia-smi` lists what there is"),
+    ],
+)
+def test_devices_that_are_not_there_are_named(backend: str, devices: str, complaint: str) -> None:
+    os.environ["POSEWIRE_DEVICES"] = devices
+    done = CliRunner().invoke(main, ["serve", "--backend", backend])
+    assert (done.exit_code, done.stderr) == (1, f"Error: {complaint}\n")
+
+
+def test_a_backend_that_is_none_is_a_usage_error() -> None:
+    done = CliRunner().invoke(main, ["serve", "--backend", "directml"])
+    assert done.exit_code == 2
+    assert "setting backend: Input should be 'auto', 'openvino', 'torch' or 'tensorrt', not 'directml'" in done.stderr

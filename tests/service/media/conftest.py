@@ -1,0 +1,15 @@
+"""Ends the decoder processes that the tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.service.media.files import pool
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _decoders() -> Iterator[None]:
+    yield
+    pool().close()

@@ -1,0 +1,97 @@
+"""Pictures are turned the way their EXIF orientation asks for."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from service.media.exif import read_orientation
+from tests.pictures import encoded
+from tests.service.media.files import LIMITS, decode, rgb, smooth
+
+every_orientation = pytest.mark.parametrize("orientation", range(1, 9))
+
+
+def exif(orientation: int, order: str = "<") -> bytes:
+    """An EXIF block that says nothing but the orientation."""
+    mark = b"II" if order == "<" else b"MM"
+    return mark + struct.pack(f"{order}HIHHHIHHI", 42, 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+
+
+def stored(orientation: int, size: tuple[int, int] = (160, 96)) -> tuple[Image.Image, Image.Image]:
+    """A picture as it is stored, and as it is meant to be seen (by Pillow's own account)."""
+    image = smooth(*size)
+    image.getexif()[0x0112] = orientation
+    return image, ImageOps.exif_transpose(image)
+
+
+@every_orientation
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_the_picture_is_upright(kind: str, orientation: int) -> None:
+    image, meant = stored(orientation)
+    options: dict[str, object] = {"exif": image.getexif()}
+    if kind == "TIFF":
+        options = {"tiffinfo": {0x0112: orientation}}
+    decoded = decode(encoded(image, kind, quality=95, **options), LIMITS)
+
+    assert (decoded.width, decoded.height) == meant.size
+    assert decoded.pixels.flags.c_contiguous
+    assert np.abs(decoded.pixels - rgb(meant)).mean() < 4
+
+
+@every_orientation
+def test_a_smaller_size_is_upright_too(orientation: int) -> None:
+    image, meant = stored(orientation)
+    needs = (meant.width // 4, meant.height // 4)
+    decoded = decode(encoded(image, quality=95, exif=image.getexif()), LIMITS, needs=needs)
+
+    assert (decoded.width, decoded.height, decoded.scale) == (*meant.size, 4)
+    assert decoded.pixels.shape[1::-1] == needs
+    assert np.abs(decoded.pixels - rgb(meant.reduce(4))).mean() < 4
+
+
+def test_what_is_needed_is_of_the_upright_picture() -> None:
+    image, _ = stored(6, size=(160, 96))  # 96 x 160 when upright
+    data = encoded(image, exif=image.getexif())
+    assert decode(data, LIMITS, needs=(48, 999)).scale == 2
+    assert decode(data, LIMITS, needs=(80, 999)).scale == 1
+
+
+@every_orientation
+def test_sizes_that_do_not_divide_keep_their_places(orientation: int) -> None:
+    image, meant = stored(orientation, size=(161, 97))
+    decoded = decode(encoded(image, quality=95, exif=image.getexif()), LIMITS, needs=(50, 50))
+    height, width, _ = decoded.pixels.shape
+    assert decoded.scale == 2
+    whole = meant.crop((0, 0, width // 2 * 4, height // 2 * 4))
+    assert np.abs(decoded.pixels[: height // 2 * 2, : width // 2 * 2] - rgb(whole.reduce(2))).mean() < 4
+
+
+@every_orientation
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_both_byte_orders_are_read(orientation: int, order: str) -> None:
+    assert read_orientation(memoryview(exif(orientation, order))) == orientation
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"",
+        b"II*\0",
+        b"nonsense",
+        exif(0),
+        exif(9),
+        exif(6)[:-7],
+        exif(6).replace(b"II*", b"II+"),
+        b"II" + struct.pack("<HIH", 42, 8, 65535) + bytes(100),
+        b"II" + struct.pack("<HI", 42, 2**32 - 1),
+    ],
+)
+def test_metadata_that_says_nothing_sensible_turns_nothing(block: bytes) -> None:
+    assert read_orientation(memoryview(block)) is None
+    plain = smooth(48, 32)
+    decoded = decode(encoded(plain, "JPEG", exif=b"Exif\0\0" + block), LIMITS)
+    assert (decoded.width, decoded.height) == (48, 32)

@@ -1,0 +1,124 @@
+"""Skeletons are drawn where the people are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from engines.poses import Frame, Poses
+from engines.skeletons import BLAZEPOSE_33, COCO_17, Skeleton
+from service.media.overlay import draw
+
+GREY = 100
+
+
+def canvas(width: int = 200, height: int = 200) -> Frame:
+    return np.full((height, width, 3), GREY, np.uint8)
+
+
+def person(offset: float = 0.0, skeleton: Skeleton = COCO_17, size: float = 100.0) -> Poses:
+    """Somebody in a square, keypoints from top to bottom in their order, left ones at its left edge."""
+    across = {"left": 0.0, "right": 1.0}
+    x = np.array([across.get(name.partition("_")[0], 0.5) for name in skeleton.keypoints], np.float32) * size
+    y = np.linspace(0, size, len(skeleton), dtype=np.float32)
+    points = np.stack([x, y], axis=1)[None] + np.float32(20 + offset)
+    box = np.array([[20, 20, 20 + size, 20 + size]], np.float32) + np.float32(offset)
+    ones = np.ones((1, len(skeleton)), np.float32)
+    return Poses(points, ones, box, np.ones(1, np.float32), skeleton)
+
+
+def drawn(picture: Frame) -> NDArray[np.bool_]:
+    return np.asarray((picture != GREY).any(axis=2))
+
+
+def colours(picture: Frame) -> set[tuple[int, ...]]:
+    """The colours of the insides of lines and dots: bright, and more than once."""
+    values, counts = np.unique(picture[drawn(picture)], axis=0, return_counts=True)
+    pure = (values.max(axis=1) > 200) & (counts >= 8)
+    return {tuple(value.tolist()) for value in values[pure]}
+
+
+@pytest.mark.parametrize("skeleton", [COCO_17, BLAZEPOSE_33])
+def test_dots_are_where_keypoints_are_and_the_picture_itself_is_left_alone(skeleton: Skeleton) -> None:
+    pixels, poses = canvas(), person(skeleton=skeleton)
+    pixels.flags.writeable = False
+    marks = drawn(draw(pixels, poses))
+
+    assert all(marks[int(y), int(x)] for x, y in poses.keypoints[0])
+    assert not marks[:, 150:].any()
+    assert not drawn(pixels).any()
+
+
+def test_keypoints_without_confidence_are_left_out() -> None:
+    poses = person()
+    poses.keypoint_scores[0] = 0.29
+    assert not drawn(draw(canvas(), poses)).any()
+    assert drawn(draw(canvas(), poses, min_keypoint_score=0.2)).any()
+    poses.keypoint_scores[0, 0] = 0.9
+    alone = drawn(draw(canvas(), poses))
+    assert alone[20, 70]
+    assert alone.sum() < 200  # a dot, and no limbs to keypoints that are not there
+
+
+def test_left_right_and_middle_have_their_own_colours_within_a_dark_outline() -> None:
+    picture = draw(canvas(1000, 1000), person(size=900))
+    assert {(255, 149, 0), (0, 208, 255), (240, 245, 250)} <= colours(picture)
+    assert (picture == (16, 16, 20)).all(axis=2).any()
+
+
+def test_people_differ_in_colour_and_keep_it_with_their_id() -> None:
+    two = Poses.join([person(size=50), person(offset=100, size=50)])
+    pair = draw(canvas(), two)
+    first, second = colours(pair[:100, :100]), colours(pair[100:, 100:])
+    assert not first & second
+
+    swapped = draw(canvas(), replace(two, ids=np.array([1, 0])))
+    assert colours(swapped[100:, 100:]) == first
+    alone = draw(canvas(), replace(two.select(slice(1)), ids=np.array([0])))
+    assert colours(alone) == first
+
+
+def test_lines_are_wider_on_larger_people_and_pictures() -> None:
+    small = drawn(draw(canvas(1000, 1000), person(size=60))).sum() / 60
+    large = drawn(draw(canvas(1000, 1000), person(size=600))).sum() / 600
+    assert large > 1.5 * small
+
+
+def test_boxes_and_labels_are_drawn_on_demand() -> None:
+    poses = person()
+    plain = drawn(draw(canvas(), poses))
+    boxed = drawn(draw(canvas(), poses, boxes=True))
+    assert boxed[120, 40]
+    assert not plain[120, 40]
+    labelled = draw(canvas(), replace(poses, ids=np.array([12])), labels=True)
+    assert (labelled == 255).all(axis=2).any()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, -1e30])
+def test_what_is_no_place_is_not_drawn_and_harms_nothing(value: float) -> None:
+    poses = person()
+    poses.keypoints[0, ::2] = value
+    poses.boxes[0, :2] = value
+    picture = draw(canvas(), poses, boxes=True, labels=True)
+    assert drawn(picture)[int(poses.keypoints[0, 1, 1]), int(poses.keypoints[0, 1, 0])]
+
+
+def test_people_may_reach_over_the_edge() -> None:
+    marks = drawn(draw(canvas(60, 60), person(), boxes=True, labels=True))
+    assert marks.shape == (60, 60)
+    assert marks.any()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 500)])
+def test_tiny_pictures_can_be_drawn_on(size: tuple[int, int]) -> None:
+    assert draw(canvas(*size), person(), boxes=True, labels=True).shape[1::-1] == size
+
+
+def test_nobody_is_a_copy() -> None:
+    pixels = canvas()
+    copy = draw(pixels, Poses.empty(COCO_17), labels=True)
+    assert copy is not pixels
+    assert (copy == pixels).all()

@@ -1,0 +1,88 @@
+"""What could not be done is tried again where that is asked for, and nothing else is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from engines.catalogue.models import load
+from service.config import Settings
+from service.offline.bulk.batch import Done, do_batch
+from service.offline.bulk.manifest import Options
+from service.offline.bulk.worker import Job, ShardWorker, Task
+from service.offline.bulk.worker_pool import Crew, Outcome
+from tests.graphs import tiny_catalogue
+from tests.pictures import encoded, photo
+from tests.service.offline.bulk.runs import failed, results
+
+
+class OneHere(Crew):
+    """A single worker, in this process. done: the shards that it was given."""
+
+    size = 1
+
+    def __init__(self, job: Job) -> None:
+        self.done: list[str] = []
+        self._worker = ShardWorker(job)
+        self._outcomes: dict[int, Outcome] = {}
+
+    def give(self, worker: int, task: Task) -> None:
+        self.done.append(task.shard.name)
+        self._outcomes[worker] = self._worker.do(task)
+
+    def wait(self, seconds: float) -> Mapping[int, Outcome]:  # noqa: ARG002 - nobody is waited for
+        outcomes, self._outcomes = self._outcomes, {}
+        return outcomes
+
+    def close(self) -> None:
+        """There is no process to end."""
+
+
+def test_failed_files_are_tried_again_and_the_results_are_those_of_an_undisturbed_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSEWIRE_CATALOGUE", str(tiny_catalogue(tmp_path)))
+    source = tmp_path / "source"
+    source.mkdir()
+    for n in range(4):
+        (source / f"{n}.jpg").write_bytes(encoded(photo(64, 48, seed=n)))
+    options = Options(min_score=0.0, shard=2, settings=Options.settings_of(Settings()))
+    crews: list[OneHere] = []
+
+    def hire(job: Job) -> OneHere:
+        crews.append(OneHere(job))
+        return crews[-1]
+
+    def run(name: str, *, retry_failed: bool = False) -> Done:
+        return do_batch(
+            source,
+            tmp_path / name,
+            load(),
+            "tiny",
+            options,
+            hire=hire,
+            say=lambda _: None,
+            terminal=False,
+            retry_failed=retry_failed,
+        )
+
+    run("undisturbed")
+    ill, whole = source / "3.jpg", (source / "3.jpg").read_bytes()
+    times = ill.stat().st_atime_ns, ill.stat().st_mtime_ns
+
+    def put(content: bytes) -> None:
+        ill.write_bytes(content)
+        os.utime(ill, ns=times)
+
+    put(bytes(len(whole)))  # as of a disk that gives nothing for a while
+    assert [failure.path for failure in run("disturbed").failures] == ["3.jpg"]
+    put(whole)
+    assert len(run("disturbed").failures) == 1
+    assert len(crews) == 2  # there was nothing to do
+    done = run("disturbed", retry_failed=True)
+    assert (done.failures, done.earlier, crews[-1].done) == ((), 1, ["images-00001"])
+    assert failed(tmp_path / "disturbed") == {}
+    assert results(tmp_path / "disturbed") == results(tmp_path / "undisturbed")
