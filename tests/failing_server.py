@@ -21,7 +21,7 @@ from service.inference.plan_builder import PlanBuilder
 from service.process.supervisor import Supervisor
 from service.streams.protocol import Hello
 from service.streams.store.memory import MemoryStore
-from service.tracking_workers.pool import Following
+from service.tracking_workers.pool import TrackingWorkers
 
 STEPS = {
     "networks": (Batcher, "start"),
@@ -30,11 +30,11 @@ STEPS = {
     "tasks": (Supervisor, "keep"),
     "signals": (app, "_draining"),
 }
-_trackers: list[Following] = []
+_trackers: list[TrackingWorkers] = []
 _open = app._open_following
 
 
-def _remember(*arguments: Any) -> Following:
+def _remember(*arguments: Any) -> TrackingWorkers:
     _trackers.append(_open(*arguments))
     return _trackers[0]
 

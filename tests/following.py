@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from service.tracking_workers.pool import Following
+from service.tracking_workers.pool import TrackingWorkers
 
 
 @asynccontextmanager
-async def followers(processes: int = 1, hang_after: float = 30.0) -> AsyncIterator[Following]:
+async def followers(processes: int = 1, hang_after: float = 30.0) -> AsyncIterator[TrackingWorkers]:
     """Room for four streams in each process, with frames of up to 4 million pixels."""
-    following = Following(processes, streams=4, frame_bytes=12_000_000, hang_after=hang_after)
+    following = TrackingWorkers(processes, streams=4, frame_bytes=12_000_000, hang_after=hang_after)
     try:
         yield following
     finally:

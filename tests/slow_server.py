@@ -28,7 +28,7 @@ class FixedTime:
     """A runtime in front of another, from which it has its answer."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self.spec = replace(runtime.spec, rungs=tuple(n for n in LADDER if n <= _MOST), concurrency=1)
+        self.spec = replace(runtime.spec, batch_sizes=tuple(n for n in LADDER if n <= _MOST), concurrency=1)
         self._runtime = runtime
         rng = np.random.default_rng(7)
         noise = {s.name: rng.integers(0, 256, (1, *s.shape)).astype(s.dtype) for s in runtime.spec.inputs}

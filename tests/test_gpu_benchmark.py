@@ -35,9 +35,9 @@ def test_every_part_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert [row["way"] for row in rows if "note" in row] == ["tensorrt_rtx", "tensorrt"]
     by_way = {(row["part"], row.get("way"), row.get("rung")): row for row in rows}
     for way in ("torch eager", "torch runtime, not captured"):
-        for rung in (1, 2):
-            assert by_way["network", way, rung]["images/s"] > 0
-            assert by_way["network", way, rung]["of matrix units"] > 0
+        for batch_size in (1, 2):
+            assert by_way["network", way, batch_size]["images/s"] > 0
+            assert by_way["network", way, batch_size]["of matrix units"] > 0
     assert sum(row["part"] == "preparing" for row in rows) == 4
     served = by_way["serving", "torch, 64 at once", None]
     assert served["images/s"] > 0

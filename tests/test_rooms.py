@@ -24,7 +24,7 @@ ALLOWED = {
     "httpx": ("engines/catalogue/fetch/https.py", "service/client/"),
     # what computes: torch's runtime reads its graphs with OpenVINO, which speaks all three formats
     "openvino": ("engines/runtimes/openvino/", "engines/runtimes/torch/", "engines/build/"),
-    "torch": ("engines/networks/", "engines/crops/device/", "engines/runtimes/", "engines/build/"),
+    "torch": ("engines/networks/", "engines/crops/", "engines/runtimes/", "engines/build/"),
     "onnx": ("engines/build/",),
     "onnxscript": ("engines/build/", "service/cli/build_int8.py"),
     "cuda": ("engines/runtimes/tensorrt/", "engines/runtimes/nvml.py", "engines/plans/gpu.py"),

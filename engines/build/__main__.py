@@ -38,13 +38,13 @@ def main(name: str, precision: str, max_batch: str) -> int:
         catalogue = load()
         model = catalogue[name]
         order = order_for(model, cast("Precision", precision), int(max_batch))
-        evidence = evidence_for(model, catalogue)
+        evaluation_images = evidence_for(model, catalogue)
         flavour = find_flavour(find_gpu())
         plan = build_plan(
             order,
             plans_folder(model),
             flavour,
-            evidence=evidence,
+            evaluation_images=evaluation_images,
             run=plan_runner(order, flavour),
             progress=_say_progress,
         )

@@ -45,7 +45,7 @@ class EngineBuilder:
                 sides = ", ".join("free" if side < 0 else str(side) for side in spec.shape)
                 raise PlanBuildError(f"input {spec.name} is (n, {sides}); a plan is for one size, which pixels say")
 
-    def build(self, rungs: Sequence[int], timings: Path, progress: Progress | None = None) -> bytes:
+    def build(self, batch_sizes: Sequence[int], timings: Path, progress: Progress | None = None) -> bytes:
         """The serialised engine for batches of `rungs`: optimisation profile i is for batches of rungs[i] and no other.
 
         Runtimes run whole rungs alone, kernels chosen for the very batch are the fastest, and weights are shared; one
@@ -55,10 +55,10 @@ class EngineBuilder:
         trt, log = self._flavour.trt, self._log
         config = self._builder.create_builder_config()
         set_flags(config, self._flavour)
-        for rung in rungs:
+        for batch_size in batch_sizes:
             profile = self._builder.create_optimization_profile()
             for spec in self.inputs:
-                shape = (rung, *spec.shape)
+                shape = (batch_size, *spec.shape)
                 profile.set_shape(spec.name, shape, shape, shape)
             config.add_optimization_profile(profile)
         timed = self._flavour.name != TENSORRT_RTX  # it times nothing here, and keeps a cache as it runs

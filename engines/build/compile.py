@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engines.build.accuracy_gate.attempts import NotJudgedError, Workshop
-from engines.build.accuracy_gate.evaluation_images import Evidence
+from engines.build.accuracy_gate.evaluation_images import EvaluationImages
 from engines.build.accuracy_gate.gate import GateReport, choose
 from engines.build.builder import EngineBuilder, Progress
 from engines.build.precision.convert import Precision
@@ -41,7 +41,7 @@ def build_plan(
     cache_dir: Path,
     flavour: Flavour,
     *,
-    evidence: Evidence | None = None,
+    evaluation_images: EvaluationImages | None = None,
     run: Callable[[Path], Runtime] | None = None,
     progress: Progress | None = None,
     waiting: Callable[[], None] | None = None,
@@ -57,12 +57,12 @@ def build_plan(
     path = order.path(cache_dir, key)
     cache_dir.mkdir(parents=True, exist_ok=True)
     with locked(path.with_suffix(".lock"), waiting):
-        found = find_plan(order, cache_dir, flavour, None if evidence is None else evidence.digest)
+        found = find_plan(order, cache_dir, flavour, None if evaluation_images is None else evaluation_images.digest)
         if found is not None:
             return found
         for stale in cache_dir.glob(f".{path.stem}-*"):  # of a builder that was killed: only the lock's holder writes
             stale.unlink()
-        built = _build(order, key, path, flavour, evidence, run, progress)
+        built = _build(order, key, path, flavour, evaluation_images, run, progress)
         return _publish(path, *built)
 
 
@@ -71,7 +71,7 @@ def _build(
     key: PlanKey,
     path: Path,
     flavour: Flavour,
-    evidence: Evidence | None,
+    evaluation_images: EvaluationImages | None,
     run: Callable[[Path], Runtime] | None,
     progress: Progress | None,
 ) -> _Built:
@@ -85,10 +85,10 @@ def _build(
         workshop = Workshop(order, Path(folder))
 
         def build(precision: Precision) -> _Built:
-            graph = workshop.graph(precision, evidence)
+            graph = workshop.graph(precision, evaluation_images)
             engine = EngineBuilder(flavour, graph.read_bytes())
-            rungs = key.rungs if _batches(graph) else (1,)
-            plan = engine.build(rungs, path.parent / f"{key.flavour}{key.version}-{key.gpu}.timings", progress)
+            batch_sizes = key.batch_sizes if _batches(graph) else (1,)
+            plan = engine.build(batch_sizes, path.parent / f"{key.flavour}{key.version}-{key.gpu}.timings", progress)
             manifest = Manifest(
                 key=key.digest,
                 onnx_sha256=key.onnx_sha256,
@@ -98,21 +98,21 @@ def _build(
                 gpu=flavour.target,
                 asked=order.precision,
                 precision=precision,
-                rungs=rungs,
+                batch_sizes=batch_sizes,
                 pixels=order.pixels,
                 inputs=engine.inputs,
                 outputs=engine.outputs,
                 built_at=datetime.now(UTC).isoformat(timespec="seconds"),
                 seconds=0.0,
-                evidence=None if evidence is None else evidence.digest,
+                evaluation_images=None if evaluation_images is None else evaluation_images.digest,
             )
             return _Built(plan, manifest)
 
-        if run is None or evidence is None or order.pixels is None:
-            precision, reports = _choose(workshop, order, evidence)
+        if run is None or evaluation_images is None or order.pixels is None:
+            precision, reports = _choose(workshop, order, evaluation_images)
             built = build(precision)
         else:
-            judge = _plan_judge(workshop, evidence, order.pixels, run, Path(folder))
+            judge = _plan_judge(workshop, evaluation_images, order.pixels, run, Path(folder))
             built, reports = choose(order.precision, build, judge)
     seconds = round(time.monotonic() - started, 3)
     gate = tuple(json.loads(report.to_json()) for report in reports)
@@ -120,7 +120,11 @@ def _build(
 
 
 def _plan_judge(
-    workshop: Workshop, evidence: Evidence, pixels: PixelInput, run: Callable[[Path], Runtime], folder: Path
+    workshop: Workshop,
+    evaluation_images: EvaluationImages,
+    pixels: PixelInput,
+    run: Callable[[Path], Runtime],
+    folder: Path,
 ) -> Callable[[Precision, _Built], GateReport]:
     def judge(precision: Precision, built: _Built) -> GateReport:
         draft = folder / f"{precision}.plan"
@@ -130,26 +134,28 @@ def _plan_judge(
         except (RuntimeError, ValueError) as error:
             raise PlanBuildError(f"the plan does not run here: {error}") from error
         with closing(runtime):
-            return workshop.compare(precision, runtime, evidence, pixels)
+            return workshop.compare(precision, runtime, evaluation_images, pixels)
 
     return judge
 
 
-def _choose(workshop: Workshop, order: PlanOrder, evidence: Evidence | None) -> tuple[Precision, Sequence[GateReport]]:
+def _choose(
+    workshop: Workshop, order: PlanOrder, evaluation_images: EvaluationImages | None
+) -> tuple[Precision, Sequence[GateReport]]:
     """The precision asked for, or the first after it that the gate lets pass, and what the gate said of each.
 
     What nothing here computes as TensorRT will is taken unjudged, and has no report.
     """
     pixels = order.pixels
-    if evidence is None or pixels is None:
+    if evaluation_images is None or pixels is None:
         return order.precision, ()
 
     def build(precision: Precision) -> Precision:
-        workshop.graph(precision, evidence)
+        workshop.graph(precision, evaluation_images)
         return precision
 
     def judge(precision: Precision, _: Precision) -> GateReport:
-        return workshop.judge(precision, evidence, pixels)
+        return workshop.judge(precision, evaluation_images, pixels)
 
     try:
         return choose(order.precision, build, judge)

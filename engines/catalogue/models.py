@@ -10,11 +10,11 @@ from pathlib import Path
 
 from engines.catalogue.fetch import (
     CheckpointSource,
+    DownloadProgress,
     FetchError,
     File,
     FileSource,
     HttpsSource,
-    Progress,
     PypiSource,
     Source,
 )
@@ -26,12 +26,12 @@ __all__ = [
     "CatalogueError",
     "CheckpointSource",
     "Choice",
+    "DownloadProgress",
     "FetchError",
     "File",
     "FileSource",
     "HttpsSource",
     "Model",
-    "Progress",
     "PypiSource",
     "Role",
     "Source",
@@ -90,7 +90,7 @@ class Catalogue(Mapping[str, Model]):
         model = self[name]
         return (model,) if model.detector is None else (model, self[model.detector])
 
-    def choose_default(self, *, connect_timeout: float = 3.0, progress: Progress | None = None) -> Choice:
+    def choose_default(self, *, connect_timeout: float = 3.0, progress: DownloadProgress | None = None) -> Choice:
         """The first of `defaults` that is here, or else the first that can be fetched, with its detector.
 
         Where one is here the network is not touched; a better one is a user's to fetch. Models whose licence does

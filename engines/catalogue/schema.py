@@ -35,7 +35,15 @@ from types import MappingProxyType
 from typing import Literal, cast, get_args
 
 from engines.catalogue import fetch as fetching
-from engines.catalogue.fetch import CheckpointSource, File, FileSource, HttpsSource, Progress, PypiSource, Source
+from engines.catalogue.fetch import (
+    CheckpointSource,
+    DownloadProgress,
+    File,
+    FileSource,
+    HttpsSource,
+    PypiSource,
+    Source,
+)
 from engines.catalogue.tables import CatalogueError, Table
 from engines.files import read_small, shown, without_mark
 from engines.runtimes.base import PixelInput
@@ -84,7 +92,7 @@ class Model:
         """Whether its files are on this machine, so that `fetch` needs no network."""
         return fetching.is_cached(self.cache, self.source, self.files)
 
-    def fetch(self, progress: Progress | None = None, *, connect_timeout: float = 3.0) -> Path:
+    def fetch(self, progress: DownloadProgress | None = None, *, connect_timeout: float = 3.0) -> Path:
         """Make sure that its files are here and sound; returns the path of the one that a runtime opens.
 
         Files whose sha256 the catalogue does not know are trusted when they first come, and held ever after to the

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Where = Literal["auto", "cpu", "device"]
 
 
-class Seen(NamedTuple):
+class ViewOutput(NamedTuple):
     """What a network said of a batch. preparing: seconds until the crops were ready, or under way on the device."""
 
     outputs: dict[str, NDArray[Any]]
@@ -34,7 +34,7 @@ class Seen(NamedTuple):
 class View(Protocol):
     """Shows 1..max_batch regions, each of the frame beside it, to a network. Any thread may call it."""
 
-    def __call__(self, frames: Sequence[Frame], regions: Sequence[Region]) -> Seen:
+    def __call__(self, frames: Sequence[Frame], regions: Sequence[Region]) -> ViewOutput:
         """The network's outputs for the crops, and for their mirror images where the view was opened so."""
 
 
@@ -59,7 +59,7 @@ class CpuView:
         self._flip = flip
         self._input = runtime.spec.inputs[0].name
 
-    def __call__(self, frames: Sequence[Frame], regions: Sequence[Region]) -> Seen:
+    def __call__(self, frames: Sequence[Frame], regions: Sequence[Region]) -> ViewOutput:
         """See `View`."""
         started = time.perf_counter()
         # The one copy of the pixels between the decoded frame and the network: each crop is written into its batch.
@@ -71,7 +71,7 @@ class CpuView:
         if self._flip:
             mirrored = self._runtime.run({self._input: batch[:, :, ::-1]})
             outputs |= {name + MIRRORED: output for name, output in mirrored.items()}
-        return Seen(outputs, preparing)
+        return ViewOutput(outputs, preparing)
 
 
 class SpreadView:
@@ -81,7 +81,7 @@ class SpreadView:
         self._runtime = runtime
         self._views = tuple(views)
 
-    def __call__(self, frames: Sequence[Frame], regions: Sequence[Region]) -> Seen:
+    def __call__(self, frames: Sequence[Frame], regions: Sequence[Region]) -> ViewOutput:
         """See `View`."""
         with self._runtime.taken() as number:
             return self._views[number](frames, regions)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from engines.catalogue.models import CatalogueError, Model
 from engines.families.associative_embedding import AssociativeEmbedding
-from engines.families.base import Detector, Estimator, Finder, Flips, Reads
+from engines.families.base import Detector, Estimator, Flips, OneStageModel, Reads
 from engines.families.blazepose import BlazePose
 from engines.families.blazepose_detector import BlazePoseDetector
 from engines.families.detections import BoxDetector, KeypointDetector
@@ -29,8 +29,8 @@ __all__ = [
     "FINDERS",
     "Detector",
     "Estimator",
-    "Finder",
     "Flips",
+    "OneStageModel",
     "Reads",
     "open_detector",
     "open_estimator",
@@ -45,7 +45,7 @@ DETECTORS: Mapping[str, Callable[..., Detector]] = MappingProxyType(
 ESTIMATORS: Mapping[str, Callable[..., Estimator]] = MappingProxyType(
     {"blazepose": BlazePose, "heatmap": Heatmap, "simcc": SimCC}
 )
-FINDERS: Mapping[str, Callable[..., Finder]] = MappingProxyType(
+FINDERS: Mapping[str, Callable[..., OneStageModel]] = MappingProxyType(
     {
         "associative_embedding": AssociativeEmbedding,
         "detections": KeypointDetector,
@@ -68,7 +68,7 @@ def open_estimator(model: Model) -> Estimator:
     return _build(model, ESTIMATORS, model.input, _skeleton(model))
 
 
-def open_finder(model: Model) -> Finder:
+def open_finder(model: Model) -> OneStageModel:
     """The bottom-up or one-stage model that a catalogue entry describes. Raises CatalogueError where it cannot be."""
     return _build(model, FINDERS, model.input, _skeleton(model))
 

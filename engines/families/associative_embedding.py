@@ -97,7 +97,10 @@ class AssociativeEmbedding(WholeFrameFamily):
         self._grouping = Grouping(max_people=max_people, min_score=min_score, max_distance=max_distance)
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
-        """See `Finder.decode`. A person's score is the mean of its keypoints' as they were found, missing ones 0."""
+        """See `OneStageModel.decode`.
+
+        The score of a person is the mean score of its keypoints; a missing one counts as 0.
+        """
         sides = [[np.asarray(outputs[name], np.float32) for name in self.outputs]]
         if self.flip:
             sides.append([np.asarray(outputs[name + MIRRORED], np.float32) for name in self.outputs])

@@ -58,7 +58,7 @@ class Estimator(Family, Protocol):
 
 
 @runtime_checkable
-class Finder(Family, Protocol):
+class OneStageModel(Family, Protocol):
     """Finds everybody and their keypoints in one look at the whole frame: the bottom-up and one-stage models."""
 
     @property

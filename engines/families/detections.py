@@ -130,7 +130,7 @@ class KeypointDetector(WholeFrameFamily):
         self.outputs = (*self._reading.names, keypoints, *((keypoint_scores,) if keypoint_scores else ()))
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
-        """See `Finder.decode`."""
+        """See `OneStageModel.decode`."""
         batch = len(regions)
         points = per_image(outputs[self._keypoints], batch, 4)
         scores = points[..., 2] if self._scores is None else per_image(outputs[self._scores], batch, 3)

@@ -35,7 +35,7 @@ class MoveNet(WholeFrameFamily):
         self._overlap = overlap
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
-        """See `Finder.decode`."""
+        """See `OneStageModel.decode`."""
         people = []
         size = np.array([self.pixels.width, self.pixels.height], np.float32)
         for rows, region in zip(np.asarray(next(iter(outputs.values())), np.float32), regions, strict=True):

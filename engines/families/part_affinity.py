@@ -66,7 +66,7 @@ class PartAffinity(WholeFrameFamily):
         self._max_people = max_people
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
-        """See `Finder.decode`. A person's score is the mean of its keypoints', missing ones 0."""
+        """See `OneStageModel.decode`. A person's score is the mean of its keypoints', missing ones 0."""
         heatmaps, fields = (np.asarray(outputs[name], np.float32) for name in self.outputs)
         return [self._people(*item) for item in zip(heatmaps[:, : len(_KEYPOINTS)], fields, regions, strict=True)]
 

@@ -191,7 +191,7 @@ class PersonLab(WholeFrameFamily):
         self._radius = radius
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
-        """See `Finder.decode`."""
+        """See `OneStageModel.decode`."""
         heatmaps, short, mid = (self._real(name, outputs) for name in self.outputs)
         cells = heatmaps.shape[1:3]
         stride = (self.pixels.width - 1) / max(cells[1] - 1, 1)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from engines.catalogue.schema import Model
-from engines.families import Detector, Finder, open_detector, open_estimator, open_finder
+from engines.families import Detector, OneStageModel, open_detector, open_estimator, open_finder
 from engines.poses import Detections, Poses, Region
 from engines.runtimes.base import Arrays
 
@@ -35,7 +35,7 @@ def reader(model: Model) -> Read:
 
         return read_persons
     if model.role == "detector":
-        many: Detector | Finder = open_detector(replace(plain, options={**plain.options, "min_score": FAINT}))
+        many: Detector | OneStageModel = open_detector(replace(plain, options={**plain.options, "min_score": FAINT}))
     else:
         many = open_finder(plain)
     return lambda outputs: many.decode(outputs, [whole] * _count(outputs))

@@ -29,7 +29,7 @@ class RTMO(WholeFrameFamily):
         self._overlap = overlap
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
-        """See `Finder.decode`."""
+        """See `OneStageModel.decode`."""
         people = []
         dets, keypoints = (np.asarray(outputs[name], np.float32) for name in self.outputs)
         for rows, points, region in zip(dets, keypoints, regions, strict=True):

@@ -24,14 +24,14 @@ Indices = NDArray[np.intp]
 
 
 class WholeFrameFamily:
-    """A `Finder` without its decoding: its network sees the whole frame at the top left of the input."""
+    """A `OneStageModel` without its decoding: its network sees the whole frame at the top left of the input."""
 
     def __init__(self, pixels: PixelInput, skeleton: Skeleton) -> None:
         self.pixels = pixels
         self.skeleton = skeleton
 
     def region(self, width: int, height: int) -> Region:
-        """See `Finder.region`."""
+        """See `OneStageModel.region`."""
         return letterbox(width, height, self.pixels.width, self.pixels.height)
 
 

@@ -45,11 +45,11 @@ class YOLOPose(WholeFrameFamily):
         self._overlap = overlap
 
     def region(self, width: int, height: int) -> Region:
-        """See `Finder.region`: the whole frame in the middle of the input."""
+        """See `OneStageModel.region`: the whole frame in the middle of the input."""
         return letterbox(width, height, self.pixels.width, self.pixels.height, centred=True)
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
-        """See `Finder.decode`."""
+        """See `OneStageModel.decode`."""
         raw = np.asarray(next(iter(outputs.values())), np.float32)
         return [self._people(rows, region) for rows, region in zip(raw, regions, strict=True)]
 

@@ -36,12 +36,12 @@ def check_options(
     """The rungs of the plan that are to be used. Raises ValueError where the plan was built for something else."""
     if precision not in ("auto", manifest.precision):
         raise ValueError(f"the plan computes in {manifest.precision}, not in {precision}; build it for that")
-    if max_batch is not None and max_batch not in manifest.rungs:
-        rungs = ", ".join(map(str, manifest.rungs))
-        raise ValueError(f"the plan has no rung of {max_batch}, only {rungs}; build it for that batch")
+    if max_batch is not None and max_batch not in manifest.batch_sizes:
+        batch_sizes = ", ".join(map(str, manifest.batch_sizes))
+        raise ValueError(f"the plan has no rung of {max_batch}, only {batch_sizes}; build it for that batch")
     if pixels != manifest.pixels:
         raise ValueError(f"the plan was built for {manifest.pixels}, not for {pixels}; build it for that")
     have = [spec.name for spec in manifest.outputs]
     if outputs is not None and set(outputs) != set(have):
         raise ValueError(f"the plan gives {', '.join(have)}, not {', '.join(outputs)}; build it for these outputs")
-    return tuple(rung for rung in manifest.rungs if max_batch is None or rung <= max_batch)
+    return tuple(batch_size for batch_size in manifest.batch_sizes if max_batch is None or batch_size <= max_batch)

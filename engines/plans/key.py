@@ -25,7 +25,7 @@ class PlanKey:
     version: str
     gpu: str
     precision: str
-    rungs: tuple[int, ...]
+    batch_sizes: tuple[int, ...]
     pixels: PixelInput | None = None
     outputs: tuple[str, ...] | None = None
 
@@ -39,13 +39,12 @@ class PlanKey:
         """stem: what to call the model. What is readable is for people; the digest at the end covers everything."""
         word = re.sub(r"[^A-Za-z0-9_.-]+", "-", stem)[:60].strip(".-") or "model"
         flavour = f"{self.flavour}{self.version}"
-        return (
-            f"{word}-{self.onnx_sha256[:8]}-{self.precision}-b{self.rungs[-1]}-{flavour}-{self.gpu}-{self.digest}.plan"
-        )
+        batch = f"b{self.batch_sizes[-1]}"
+        return f"{word}-{self.onnx_sha256[:8]}-{self.precision}-{batch}-{flavour}-{self.gpu}-{self.digest}.plan"
 
 
 def ladder(max_batch: int) -> tuple[int, ...]:
     """The rungs up to `max_batch`, which is one. Raises ValueError where it is none of 1..1024."""
     if not 1 <= max_batch <= 1024:
         raise ValueError(f"the largest batch must be 1..1024, not {max_batch}")
-    return (*(rung for rung in LADDER if rung < max_batch), max_batch)
+    return (*(batch_size for batch_size in LADDER if batch_size < max_batch), max_batch)

@@ -43,9 +43,16 @@ class PlanOrder:
             digest = vouched(self.onnx) or sha256(self.onnx)
         except OSError as error:
             raise PlanBuildError(f"{self.onnx}: cannot be read ({error.strerror})") from error
-        rungs = ladder(self.max_batch)
+        batch_sizes = ladder(self.max_batch)
         return PlanKey(
-            digest, flavour.name, flavour.version, flavour.target, self.precision, rungs, self.pixels, self.outputs
+            digest,
+            flavour.name,
+            flavour.version,
+            flavour.target,
+            self.precision,
+            batch_sizes,
+            self.pixels,
+            self.outputs,
         )
 
     def path(self, cache_dir: Path, key: PlanKey) -> Path:
@@ -64,5 +71,5 @@ def find_plan(order: PlanOrder, cache_dir: Path, flavour: Flavour, judged_by: st
         plan.read()
     except PlanError:
         return None
-    fits = plan.manifest.key == key.digest and judged_by in (None, plan.manifest.evidence)
+    fits = plan.manifest.key == key.digest and judged_by in (None, plan.manifest.evaluation_images)
     return plan if fits else None

@@ -42,13 +42,13 @@ class Manifest:
     gpu: str
     asked: str
     precision: str
-    rungs: tuple[int, ...]
+    batch_sizes: tuple[int, ...]
     pixels: PixelInput | None
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     built_at: str
     seconds: float
-    evidence: str | None = None
+    evaluation_images: str | None = None
     gate: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
 
     def dump(self) -> str:

@@ -61,7 +61,7 @@ class RuntimeSpec:
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    rungs: tuple[int, ...]
+    batch_sizes: tuple[int, ...]
     concurrency: int
     device: str
     precision: str
@@ -69,7 +69,7 @@ class RuntimeSpec:
     @property
     def max_batch(self) -> int:
         """The largest batch of one `run`."""
-        return self.rungs[-1]
+        return self.batch_sizes[-1]
 
     def check(self, feeds: Arrays) -> int:
         """The number of items in `feeds`. Raises ValueError, saying what fits, where they are not a batch of this."""
@@ -87,14 +87,14 @@ class RuntimeSpec:
         return counts.pop()
 
 
-def cut_into_rungs(count: int, rungs: Sequence[int]) -> list[tuple[int, int]]:
+def cut_into_batch_sizes(count: int, batch_sizes: Sequence[int]) -> list[tuple[int, int]]:
     """Cut a batch of `count` items into (start, stop) pieces that are each a rung: 7 is 4 + 2 + 1."""
     pieces = []
     start = 0
-    for rung in reversed(rungs):
-        while count - start >= rung:
-            pieces.append((start, start + rung))
-            start += rung
+    for batch_size in reversed(batch_sizes):
+        while count - start >= batch_size:
+            pieces.append((start, start + batch_size))
+            start += batch_size
     return pieces
 
 
@@ -111,9 +111,9 @@ def join_rungs(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return joined
 
 
-def rungs_up_to(most: int) -> tuple[int, ...]:
+def batch_sizes_up_to(most: int) -> tuple[int, ...]:
     """The rungs of a runtime whose largest batch is `most`, which is one of them."""
-    return (*(rung for rung in LADDER if rung < most), most)
+    return (*(batch_size for batch_size in LADDER if batch_size < most), most)
 
 
 def batches_independently(infer: Callable[[Arrays], Arrays], inputs: Sequence[TensorSpec]) -> bool:

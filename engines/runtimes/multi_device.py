@@ -49,7 +49,7 @@ class SpreadRuntime:
         first = runtimes[0].spec
         for runtime in runtimes:
             spec = runtime.spec
-            if (spec.inputs, spec.outputs, spec.rungs) != (first.inputs, first.outputs, first.rungs):
+            if (spec.inputs, spec.outputs, spec.batch_sizes) != (first.inputs, first.outputs, first.batch_sizes):
                 raise ValueError(f"{spec.device} runs another graph than {first.device}: {spec} is not {first}")
         self._devices = [_Device(runtime) for runtime in runtimes]
         self._retry_seconds = retry_seconds

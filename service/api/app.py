@@ -28,14 +28,14 @@ from service.api import info, pose, stream
 from service.api.addresses import Proxies
 from service.api.connections import Connections, most_connections
 from service.api.examples import DESCRIPTION
-from service.api.gate import Gate
+from service.api.gate import RequestMiddleware
 from service.api.openapi import complete
 from service.api.origins import PagePolicy
-from service.api.problems import ProblemError, bad_parameter
+from service.api.problems import ApiError, bad_parameter
 from service.api.reloading import reloading
 from service.api.security import ApiKeys, RateLimit
 from service.api.state import ServerState
-from service.batching import Observer
+from service.batching import BatchObserver
 from service.config import Settings
 from service.inference.model_registry import Serving
 from service.observability.metrics import Metrics
@@ -48,7 +48,7 @@ from service.streams.store.base import Store
 from service.streams.store.memory import MemoryStore
 from service.streams.store.redis import RedisStore
 from service.streams.tokens import Tokens
-from service.tracking_workers.pool import Following
+from service.tracking_workers.pool import TrackingWorkers
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,9 @@ _END_S = 10.0
 """How long each part of the server may take to end before the next one is ended."""
 
 
-def create_app(settings: Settings, open_models: Callable[[Observer], Serving], tls: ServerTls | None = None) -> Gate:
+def create_app(
+    settings: Settings, open_models: Callable[[BatchObserver], Serving], tls: ServerTls | None = None
+) -> RequestMiddleware:
     """The server as an ASGI application. open_models: blocks until the models are warm; called once, at start.
     tls: whose certificate is read anew at SIGHUP.
 
@@ -118,15 +120,15 @@ def create_app(settings: Settings, open_models: Callable[[Observer], Serving], t
     app.include_router(pose.router, tags=["pose"])
     app.include_router(stream.router, tags=["stream"])
     app.include_router(info.router, tags=["server"])
-    app.add_exception_handler(ProblemError, _problem)
+    app.add_exception_handler(ApiError, _problem)
     app.add_exception_handler(RequestValidationError, _bad_parameter)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _defect)
-    return Gate(app, state, direct={("POST", "/pose"): pose.answer})
+    return RequestMiddleware(app, state, direct={("POST", "/pose"): pose.answer})
 
 
 async def _begin(
-    state: ServerState, supervisor: Supervisor, stack: AsyncExitStack, open_models: Callable[[Observer], Serving]
+    state: ServerState, supervisor: Supervisor, stack: AsyncExitStack, open_models: Callable[[BatchObserver], Serving]
 ) -> None:
     """Start all that serves, and give `stack` what ends it: in the reverse order, also where a later step fails."""
 
@@ -185,8 +187,8 @@ def memory_budget(settings: Settings) -> int:
     return settings.memory_mb * 1_000_000 or memory_limit() // (4 * settings.workers)
 
 
-def _open_following(settings: Settings, metrics: Metrics) -> Following:
-    return Following(
+def _open_following(settings: Settings, metrics: Metrics) -> TrackingWorkers:
+    return TrackingWorkers(
         settings.trackers or max(1, usable_cores(settings.workers) // 4),
         streams=2 * settings.max_streams,  # one that ends may still have its place when another begins
         frame_bytes=3 * int(settings.max_pixels_m * 1e6),
@@ -266,12 +268,12 @@ def _draining(state: ServerState, supervisor: Supervisor) -> Iterator[None]:
 
 
 async def _problem(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ProblemError)  # noqa: S101 - what it is registered for
+    assert isinstance(error, ApiError)  # noqa: S101 - what it is registered for
     return error.response()
 
 
 async def _defect(_: Request, _error: Exception) -> Response:
-    return ProblemError("internal", "the server failed on this request; its log says why").response()
+    return ApiError("internal", "the server failed on this request; its log says why").response()
 
 
 async def _bad_parameter(_: Request, error: Exception) -> Response:
@@ -283,10 +285,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
-        problem = ProblemError("method-not-allowed", f"{request.url.path[:200]} takes {allowed}, not {request.method}")
+        problem = ApiError("method-not-allowed", f"{request.url.path[:200]} takes {allowed}, not {request.method}")
         problem.headers["allow"] = allowed
     elif error.status_code == 404:
-        problem = ProblemError("not-found", f"there is nothing at {request.url.path[:200]}")
+        problem = ApiError("not-found", f"there is nothing at {request.url.path[:200]}")
     else:
-        problem = ProblemError("bad-request", str(error.detail))
+        problem = ApiError("bad-request", str(error.detail))
     return problem.response()

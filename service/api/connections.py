@@ -28,7 +28,7 @@ _MESSAGES_PER_S, _MESSAGE_BURST = 2_000, 10_000
 """Of the websockets of one client together: a thousand frames with an acknowledgement each."""
 
 
-class Connection(Protocol):
+class EvictableConnection(Protocol):
     """A connection that can be given up while no request of it is under way."""
 
     def give_up(self) -> None:
@@ -72,7 +72,7 @@ class Connections:
         self._clock = clock
         self.discarding = 0
         self._polite = Bucket(_POLITE_PER_S, _POLITE_PER_S, clock())
-        self._idle: dict[Connection, None] = {}  # the one that has been idle longest first
+        self._idle: dict[EvictableConnection, None] = {}  # the one that has been idle longest first
         self._told_at = -_LOG_EVERY_S
         self._untold = 0
 
@@ -88,11 +88,11 @@ class Connections:
             self._tell(error.reason, f"a connection of {client} was refused: {error}")
             raise
 
-    def idle(self, connection: Connection) -> None:
+    def idle(self, connection: EvictableConnection) -> None:
         """No request of this connection is under way from now on."""
         self._idle[connection] = None
 
-    def busy(self, connection: Connection) -> None:
+    def busy(self, connection: EvictableConnection) -> None:
         """A request is under way, or the connection has ended."""
         self._idle.pop(connection, None)
 

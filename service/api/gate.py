@@ -18,7 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from service.api.addresses import client_of
 from service.api.origins import allows_origin
-from service.api.problems import ProblemError, problem_of
+from service.api.problems import ApiError, problem_of
 from service.api.security import RateLimit
 from service.api.state import ServerState
 from service.observability.logs import request_id
@@ -51,7 +51,7 @@ reads or not, and what the request holds would be given back before the answer h
 Direct = Callable[[ServerState, Request], Awaitable[Response]]
 
 
-class Gate:
+class RequestMiddleware:
     """The ASGI application: the app behind it, and every exception as a problem document.
 
     `state["held"]` of a request's scope is an ExitStack that is closed once the answer has left, or the client has.
@@ -143,16 +143,16 @@ class Gate:
                 log.log(level, "%s %s %d", asked, path, status, extra=extra)
             request_id.reset(token)
 
-    def _no_websocket(self, scope: Scope) -> ProblemError | None:
+    def _no_websocket(self, scope: Scope) -> ApiError | None:
         """Why there is no websocket for this handshake. The app would say 403 to each, as if it needed a key."""
         if scope["path"] != "/stream":
-            return ProblemError(
+            return ApiError(
                 "not-found", f"there is no websocket at {scope['path'][:200]}; GET /docs/stream has the one"
             )
         headers = Headers(scope=scope)
         origin = headers.get("origin", "")
         if not allows_origin(origin, headers.get("host", ""), self._state.settings.cors_origins):
-            return ProblemError("forbidden-origin", f"pages of {origin[:100]} may not open streams here")
+            return ApiError("forbidden-origin", f"pages of {origin[:100]} may not open streams here")
         return None
 
     def _client(self, scope: Scope) -> str:
@@ -166,7 +166,7 @@ class Gate:
         """Let a client wait that asks more than the event loop can spare for one."""
         try:
             self._costs.take(client_of((scope.get("client") or ("",))[0]), cost)
-        except ProblemError:
+        except ApiError:
             await self._sleep(_DELAY_S)
 
     async def _fail(self, error: Exception, scope: Scope, send: Send) -> None:
@@ -175,7 +175,7 @@ class Gate:
             await self._slow_down(scope, _FAULT_COSTS[problem.status])
         if problem is None:
             log.error("a request failed", exc_info=error)
-            problem = ProblemError("internal", "the server failed on this request; its log says why")
+            problem = ApiError("internal", "the server failed on this request; its log says why")
         await problem.send(send)
 
     def _request_id(self, headers: Iterable[tuple[bytes, bytes]]) -> str:

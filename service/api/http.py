@@ -15,7 +15,7 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.api.connections import Connections
-from service.api.problems import MEDIA_TYPE, ProblemError
+from service.api.problems import MEDIA_TYPE, ApiError
 from service.quota import Lease
 
 _MAX_URL = _MAX_HEADER = 8_000
@@ -45,7 +45,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._lease = lease
         self._timer: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
-        self._problem: ProblemError | None = None
+        self._problem: ApiError | None = None
         self._deaf = False  # nothing more that comes is parsed
         self._ignored = 0
         self._begun = False  # a request has, whose head is not complete
@@ -104,7 +104,7 @@ class BoundedHttp(HttpToolsProtocol):
                 self.handle_websocket_upgrade()
             return
         except httptools.HttpParserError:
-            self.refuse(self._problem or ProblemError("bad-request", "this is not an HTTP/1.1 request"))
+            self.refuse(self._problem or ApiError("bad-request", "this is not an HTTP/1.1 request"))
             return
         self._stuck = 0 if self._progress else self._stuck + len(data)
         if self._stuck > _MAX_HEAD:
@@ -154,7 +154,7 @@ class BoundedHttp(HttpToolsProtocol):
         """A piece of the URL."""
         super().on_url(url)
         if len(self.url) > _MAX_URL:
-            self._stop(ProblemError("url-too-long", f"the URL has more than {_MAX_URL:,} bytes"))
+            self._stop(ApiError("url-too-long", f"the URL has more than {_MAX_URL:,} bytes"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer."""
@@ -187,7 +187,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._chunks += 1
         self._chunk_bytes += len(body)
         if self._chunks > _MANY_CHUNKS and self._chunk_bytes < _SMALL_CHUNK * self._chunks:
-            self._stop(ProblemError("bad-request", f"the body comes in chunks of less than {_SMALL_CHUNK} bytes"))
+            self._stop(ApiError("bad-request", f"the body comes in chunks of less than {_SMALL_CHUNK} bytes"))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -243,17 +243,17 @@ class BoundedHttp(HttpToolsProtocol):
 
     # Refusals
 
-    def _stop(self, problem: ProblemError) -> None:
+    def _stop(self, problem: ApiError) -> None:
         """End the parsing, from within one of the parser's callbacks."""
         self._problem = problem
         raise _RefusedError
 
     def _head_is_late(self) -> None:
         self.refuse(
-            ProblemError("too-slow", f"the head of the request was not complete after {self._owner.head_seconds:g} s")
+            ApiError("too-slow", f"the head of the request was not complete after {self._owner.head_seconds:g} s")
         )
 
-    def refuse(self, problem: ProblemError) -> None:
+    def refuse(self, problem: ApiError) -> None:
         """Say why, where no answer is under way that it would run into, and close."""
         if self._deaf or self.transport.is_closing():
             return  # the answers that are under way come first
@@ -279,8 +279,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._wait(_GOODBYE_S, self.transport.abort)
 
 
-def _too_large() -> ProblemError:
-    return ProblemError(
+def _too_large() -> ApiError:
+    return ApiError(
         "head-too-large",
         f"there are more than {_MAX_HEADERS} headers, or more than {_MAX_HEAD:,} bytes of them, {_MAX_HEADER:,} of one",
     )

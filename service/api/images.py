@@ -13,7 +13,7 @@ import orjson
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from service.api.problems import ProblemError
+from service.api.problems import ApiError
 from service.api.state import ServerState
 from service.config import Settings
 from service.quota import Lease
@@ -49,7 +49,7 @@ async def read_upload(server: ServerState, request: Request, lease: Lease, deadl
     """
     settings = server.settings
     if (packed := request.headers.get("content-encoding", "").strip().lower()) not in _PLAIN:
-        raise ProblemError("not-an-image", f"Content-Encoding {packed[:50]} is not accepted; send the body as it is")
+        raise ApiError("not-an-image", f"Content-Encoding {packed[:50]} is not accepted; send the body as it is")
     content_type = request.headers.get("content-type", "")
     media_type = content_type.partition(";")[0].strip().lower()
     parse: Callable[[bytes], Upload] | None
@@ -60,7 +60,7 @@ async def read_upload(server: ServerState, request: Request, lease: Lease, deadl
     elif media_type in _UNTOLD or media_type.startswith("image/"):  # of which kind, its first bytes tell
         parse = None
     else:
-        raise ProblemError(
+        raise ApiError(
             "not-an-image",
             f"Content-Type {media_type[:50]} is not accepted; send {', '.join(RAW_TYPES)}, multipart/form-data or "
             "application/json",
@@ -75,9 +75,9 @@ async def read_upload(server: ServerState, request: Request, lease: Lease, deadl
     del body
     lease.grow(sum(map(len, upload.images)) - lease.amount)
     if not upload.images:
-        raise ProblemError("bad-parameter", "the body holds no image; name the multipart field or JSON member `image`")
+        raise ApiError("bad-parameter", "the body holds no image; name the multipart field or JSON member `image`")
     if len(upload.images) > settings.max_images:
-        raise ProblemError(
+        raise ApiError(
             "too-large", f"{len(upload.images)} images in one request; at most {settings.max_images} are allowed here"
         )
     return upload
@@ -89,7 +89,7 @@ async def _read_body(request: Request, settings: Settings, lease: Lease, deadlin
     copies: how many times its size it will take.
     """
     limit = int(settings.max_body_mb * 1e6)
-    too_large = ProblemError("too-large", f"the body is larger than the {settings.max_body_mb:g} MB allowed here")
+    too_large = ApiError("too-large", f"the body is larger than the {settings.max_body_mb:g} MB allowed here")
     declared = request.headers.get("content-length", "")
     if declared.isdigit():
         if int(declared) > limit:
@@ -119,8 +119,8 @@ async def _read_body(request: Request, settings: Settings, lease: Lease, deadlin
                     patience.reschedule(patience_ends + left)
     except TimeoutError as error:
         if deadline - started <= grace + size / rate:
-            raise ProblemError("deadline-passed", "the request's body did not arrive within its deadline") from error
-        raise ProblemError(
+            raise ApiError("deadline-passed", "the request's body did not arrive within its deadline") from error
+        raise ApiError(
             "too-slow",
             f"the body comes with less than {settings.min_kb_per_second:g} kB/s: {size:,} bytes in "
             f"{time.monotonic() - started:.0f} s",
@@ -146,9 +146,9 @@ def _from_multipart(content_type: str, body: bytes, settings: Settings) -> Uploa
                     elif wanted:
                         pieces.append(bytes(event))
     except ParserLimitReached as error:
-        raise ProblemError("bad-request", "the multipart body has too many parts, or too large headers") from error
+        raise ApiError("bad-request", "the multipart body has too many parts, or too large headers") from error
     except (MultipartError, ValueError) as error:
-        raise ProblemError(
+        raise ApiError(
             "bad-request", "the multipart body cannot be parsed; it must be RFC 7578, with its boundary in Content-Type"
         ) from error
     return Upload(images, several=len(images) != 1)
@@ -159,13 +159,13 @@ def _from_json(body: bytes) -> Upload:
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise ProblemError("bad-request", f"the body is not JSON: line {error.lineno}, column {error.colno}") from error
+        raise ApiError("bad-request", f"the body is not JSON: line {error.lineno}, column {error.colno}") from error
     if not isinstance(document, dict) or len(document.keys() & {"image", "images"}) != 1:
-        raise ProblemError("bad-parameter", 'the JSON body is {"image": BASE64} or {"images": [BASE64, ...]}')
+        raise ApiError("bad-parameter", 'the JSON body is {"image": BASE64} or {"images": [BASE64, ...]}')
     several = "images" in document
     values = document["images"] if several else [document["image"]]
     if not isinstance(values, list):
-        raise ProblemError("bad-parameter", "`images` is a list of base64 strings")
+        raise ApiError("bad-parameter", "`images` is a list of base64 strings")
     return Upload([_from_base64(value) for value in values], several)
 
 
@@ -176,20 +176,20 @@ def _check_json(body: bytes) -> None:
         piece = body[at : at + _PIECE]
         values += piece.count(b",") + piece.count(b"[") + piece.count(b"{")
         if values > _MOST_VALUES:
-            raise ProblemError("bad-request", f"the JSON body has more than {_MOST_VALUES} values")
+            raise ApiError("bad-request", f"the JSON body has more than {_MOST_VALUES} values")
 
 
 def _from_base64(value: object) -> bytes:
     if not isinstance(value, str):
-        raise ProblemError("bad-parameter", f"an image in JSON is a base64 string, not {type(value).__name__}")
+        raise ApiError("bad-parameter", f"an image in JSON is a base64 string, not {type(value).__name__}")
     if value.startswith(("http:", "https:", "file:", "ftp:")):
-        raise ProblemError("bad-parameter", "this server fetches no URLs; send the image itself, base64-encoded")
+        raise ApiError("bad-parameter", "this server fetches no URLs; send the image itself, base64-encoded")
     if value.startswith("data:"):  # as a browser's canvas gives it
         value = value[value.find(",", 0, 200) + 1 :]
     try:
         return b"".join(_decoded(value))
     except (binascii.Error, ValueError) as error:
-        raise ProblemError(
+        raise ApiError(
             "bad-parameter", "an image is not valid base64: with + and /, padded with =, without line breaks"
         ) from error
 

@@ -9,7 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 from engines.skeletons import SKELETONS
-from service.api.problems import KINDS, ProblemError
+from service.api.problems import KINDS, ApiError
 from service.api.schemas import ModelInfo, PlanInfo, Problem, SkeletonInfo, State
 from service.api.state import ServerState
 from service.inference.plan_builder import PlanStatus
@@ -113,9 +113,7 @@ def metrics(request: Request) -> Response:
     Not for clients of a load balancer: a request that one has passed on, as its headers say, gets a 404.
     """
     if not _PASSED_ON.isdisjoint(request.headers):
-        raise ProblemError(
-            "not-found", "each replica has its own metrics; ask it directly, not through a load balancer"
-        )
+        raise ApiError("not-found", "each replica has its own metrics; ask it directly, not through a load balancer")
     return Response(ServerState.of(request).metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -128,5 +126,5 @@ def metrics(request: Request) -> Response:
 async def problem(kind: str) -> str:
     """The title of a problem and what to do about it."""
     if kind not in KINDS:
-        raise ProblemError("not-found", f"there is no problem type {kind}; there are: {', '.join(KINDS)}")
+        raise ApiError("not-found", f"there is no problem type {kind}; there are: {', '.join(KINDS)}")
     return f"{KINDS[kind].title} ({int(KINDS[kind].status)})\n\n{KINDS[kind].help}\n"

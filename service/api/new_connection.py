@@ -7,7 +7,7 @@ from typing import Any
 
 from service.api.connections import Connections
 from service.api.http import BoundedHttp
-from service.api.problems import ProblemError
+from service.api.problems import ApiError
 from service.quota import Lease, QuotaExceededError
 
 
@@ -36,7 +36,7 @@ class NewConnection(asyncio.Protocol):
         except QuotaExceededError as error:
             if self._owner.may_explain():
                 kind = "rate-limited" if error.reason == "share" else "overloaded"
-                self._hand_on().refuse(ProblemError(kind, str(error), retry_after_s=error.retry_after_s))
+                self._hand_on().refuse(ApiError(kind, str(error), retry_after_s=error.retry_after_s))
             else:
                 transport.abort()
             return

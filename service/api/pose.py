@@ -19,7 +19,7 @@ from engines.poses import Poses
 from engines.skeletons import SKELETONS
 from service.api.examples import json_body
 from service.api.images import RAW_TYPES, Upload, read_upload
-from service.api.problems import ProblemError, bad_parameter, problem_of
+from service.api.problems import ApiError, bad_parameter, problem_of
 from service.api.schemas import Answer, PoseQuery, Problem, ProblemEntry
 from service.api.state import ServerState
 from service.batching import Priority
@@ -27,7 +27,7 @@ from service.formats.coco import coco_results
 from service.formats.openpose import openpose_document
 from service.formats.people import people_list
 from service.inference.model_registry import ServedModel
-from service.inference.stage import Ask
+from service.inference.stage import InferenceOptions
 from service.inference.top_down import Estimate, estimate_all
 from service.quota import Lease
 
@@ -103,9 +103,9 @@ async def answer(server: ServerState, request: Request) -> Response:
     deadline = arrived + (query.timeout_ms or server.settings.timeout_ms) / 1000
     client, held = request.scope["state"]["client"], request.scope["state"]["held"]
     pixels = held.enter_context(server.memory.take(client, 0))
-    ask = _ask(client, query, server, deadline, pixels)
+    options = _options_of(client, query, server, deadline, pixels)
     if server.requests.held:
-        served.pipeline.test(ask)  # before the body is read
+        served.pipeline.test(options)  # before the body is read
     server.requests.test(client)
     body = held.enter_context(server.memory.take(client, 0))
     upload = await read_upload(server, request, body, deadline)
@@ -113,8 +113,8 @@ async def answer(server: ServerState, request: Request) -> Response:
     try:
         picture = _wanted_picture(request.headers.get("accept", ""))
         if picture and upload.several:
-            raise ProblemError("bad-parameter", f"{picture} is drawn of one image only; send one, or accept JSON")
-        entry = served.pipeline.admit(ask, len(upload.images), data=upload.images, draw=bool(picture))
+            raise ApiError("bad-parameter", f"{picture} is drawn of one image only; send one, or accept JSON")
+        entry = served.pipeline.admit(options, len(upload.images), data=upload.images, draw=bool(picture))
         with entry as admitted:
             work = _answer(server, served, query, admitted, upload, picture, arrived)
             return await _unless_client_leaves(request, work)
@@ -131,7 +131,7 @@ def _read_query(query: bytes) -> PoseQuery:
     try:
         pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
     except ValueError as error:
-        raise ProblemError("bad-parameter", f"the URL has more than {_MOST_PARAMETERS} parameters") from error
+        raise ApiError("bad-parameter", f"the URL has more than {_MOST_PARAMETERS} parameters") from error
     try:
         return PoseQuery.model_validate(dict(pairs))
     except ValidationError as error:
@@ -142,9 +142,9 @@ _remember_query = lru_cache(256)(_read_query)
 """Clients send the same few queries again and again."""
 
 
-def _ask(client: str, query: PoseQuery, server: ServerState, deadline: float, lease: Lease) -> Ask:
+def _options_of(client: str, query: PoseQuery, server: ServerState, deadline: float, lease: Lease) -> InferenceOptions:
     settings = server.settings
-    return Ask(
+    return InferenceOptions(
         client=client,
         priority=Priority.BULK if query.priority == "bulk" else Priority.STILL,
         deadline=deadline,
@@ -158,24 +158,24 @@ async def _answer(
     server: ServerState,
     served: ServedModel,
     query: PoseQuery,
-    ask: Ask,
+    options: InferenceOptions,
     upload: Upload,
     picture: str,
     arrived: float,
 ) -> Response:
     if not upload.several:
         try:
-            estimate = await served.pipeline.image(upload.images[0], ask, whole=bool(picture))
+            estimate = await served.pipeline.image(upload.images[0], options, whole=bool(picture))
         except Exception as error:
             raise _problem(server, error) from error
         if not picture:
             return _json(_entry(server, served, query, estimate, 0, arrived))
-        content, drawing = await served.pipeline.draw(estimate, picture, ask)
+        content, drawing = await served.pipeline.draw(estimate, picture, options)
         seconds = estimate.timing.parts()
         seconds["queue"] += drawing.queue
         _count(server, {**seconds, "serialise": drawing.prepare}, estimate.poses)
         return Response(content, media_type=picture)
-    outcomes = await estimate_all(served.pipeline, upload.images, ask)
+    outcomes = await estimate_all(served.pipeline, upload.images, options)
     entries = [
         _entry(server, served, query, outcome, index, arrived)
         if isinstance(outcome, Estimate)
@@ -224,7 +224,7 @@ def _count(server: ServerState, seconds: Mapping[str, float], poses: Poses) -> N
     asyncio.get_running_loop().call_soon(server.metrics.estimated, seconds, len(poses))
 
 
-def _problem(server: ServerState, error: BaseException) -> ProblemError:
+def _problem(server: ServerState, error: BaseException) -> ApiError:
     """The problem of one image. Raises the error itself where it is a defect of the server's."""
     problem = problem_of(error)
     if problem is None:

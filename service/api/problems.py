@@ -99,7 +99,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 )  # fmt: skip
 
 
-class ProblemError(Exception):
+class ApiError(Exception):
     """Ends a request with a problem document. kind: a key of KINDS. Raises KeyError for any other."""
 
     def __init__(self, kind: str, detail: str, *, retry_after_s: float | None = None, **members: Any) -> None:
@@ -149,7 +149,7 @@ def complaint(error: Mapping[str, Any]) -> str:
     return text[:_LONGEST_COMPLAINT]
 
 
-def bad_parameter(errors: Sequence[Any], *, skip: int = 0) -> ProblemError:
+def bad_parameter(errors: Sequence[Any], *, skip: int = 0) -> ApiError:
     """What pydantic found wrong, as a problem. skip: leading parts of places that mean nothing to a client."""
     details = [
         f"{'.'.join(str(part) for part in error['loc'][skip:])[:_LONGEST_COMPLAINT]}: {complaint(error)}"
@@ -157,28 +157,28 @@ def bad_parameter(errors: Sequence[Any], *, skip: int = 0) -> ProblemError:
     ]
     if len(errors) > _MOST_COMPLAINTS:
         details.append(f"and {len(errors) - _MOST_COMPLAINTS} more")
-    return ProblemError("bad-parameter", "; ".join(details))
+    return ApiError("bad-parameter", "; ".join(details))
 
 
-def problem_of(error: BaseException) -> ProblemError | None:
+def problem_of(error: BaseException) -> ApiError | None:
     """The problem that an error of the inner rooms is to a client, or None for a defect of ours."""
-    if isinstance(error, ProblemError):
+    if isinstance(error, ApiError):
         return error
     detail = str(error)
     if isinstance(error, ImageTooLargeError):
-        return ProblemError("too-large", detail)
+        return ApiError("too-large", detail)
     if isinstance(error, NotAnImageError):
-        return ProblemError("not-an-image", detail)
+        return ApiError("not-an-image", detail)
     if isinstance(error, ImageError):
-        return ProblemError("undecodable-image", detail)
+        return ApiError("undecodable-image", detail)
     if isinstance(error, QuotaExceededError) and error.reason == "share":
-        return ProblemError("rate-limited", detail, retry_after_s=error.retry_after_s)
+        return ApiError("rate-limited", detail, retry_after_s=error.retry_after_s)
     if isinstance(error, OverloadedError):
-        return ProblemError("overloaded", detail, retry_after_s=error.retry_after_s)
+        return ApiError("overloaded", detail, retry_after_s=error.retry_after_s)
     if isinstance(error, DeadlineExceededError):
-        return ProblemError("deadline-passed", detail)
+        return ApiError("deadline-passed", detail)
     if isinstance(error, MemoryError):
-        return ProblemError("overloaded", "this server has no memory left; try again later", retry_after_s=1.0)
+        return ApiError("overloaded", "this server has no memory left; try again later", retry_after_s=1.0)
     if isinstance(error, ClosedError):
-        return ProblemError("overloaded", "this server is shutting down; try another", retry_after_s=1.0)
+        return ApiError("overloaded", "this server is shutting down; try another", retry_after_s=1.0)
     return None

@@ -24,7 +24,7 @@ class PoseQuery(BaseModel):
     priority: Literal["still", "bulk"] = Field("still", description="bulk gives way to everybody else")
 
 
-class Person(BaseModel):
+class PersonResponse(BaseModel):
     """One person of an image."""
 
     score: float = Field(ge=0, le=1)
@@ -46,14 +46,14 @@ class TimingMs(BaseModel):
     total: float
 
 
-class PoseResult(BaseModel):
+class PoseResponse(BaseModel):
     """Everybody in one image."""
 
     width: int
     height: int
     model: str
     skeleton: str
-    people: list[Person]
+    people: list[PersonResponse]
     timing_ms: TimingMs
 
 
@@ -81,7 +81,7 @@ class OpenPoseDocument(BaseModel):
     people: list[OpenPosePerson]
 
 
-Answer = PoseResult | list[CocoResult] | OpenPoseDocument
+Answer = PoseResponse | list[CocoResult] | OpenPoseDocument
 """The answer for one image, by `format`."""
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.api.problems import ProblemError
+from service.api.problems import ApiError
 
 _MOST_CLIENTS = 10_000
 
@@ -58,10 +58,10 @@ class ApiKeys:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         key = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
         if not key:
-            raise ProblemError("unauthorized", "this server asks for an API key and the request has none")
+            raise ApiError("unauthorized", "this server asks for an API key and the request has none")
         presented = digest(key)
         if sum(hmac.compare_digest(presented, known) for known in self.digests) == 0:  # no early end: constant time
-            raise ProblemError("unauthorized", "the API key is not one that this server accepts")
+            raise ApiError("unauthorized", "the API key is not one that this server accepts")
         return _name(presented)
 
 
@@ -120,7 +120,7 @@ class RateLimit:
         bucket = self._bucket(client, now)
         if not bucket.take(amount, now):
             wait = (amount - bucket.tokens) / self._rate
-            raise ProblemError(
+            raise ApiError(
                 "rate-limited",
                 f"this server allows {self._rate:g} requests a second to a client",
                 retry_after_s=wait,

@@ -10,14 +10,14 @@ from typing import cast
 from starlette.requests import HTTPConnection
 
 from service.api.connections import Connections
-from service.api.problems import ProblemError
+from service.api.problems import ApiError
 from service.api.security import ApiKeys, RateLimit
 from service.config import Settings
 from service.inference.model_registry import ServedModel, Serving
 from service.observability.metrics import Metrics
 from service.quota import Quota
 from service.streams.registry import Streams
-from service.tracking_workers.pool import Following
+from service.tracking_workers.pool import TrackingWorkers
 
 
 @dataclass(slots=True)
@@ -35,7 +35,7 @@ class ServerState:
     keys: ApiKeys
     rate_limit: RateLimit
     streams: Streams
-    following: Following
+    following: TrackingWorkers
     connections: Connections
     requests: Quota
     memory: Quota
@@ -54,7 +54,7 @@ class ServerState:
     def running(self) -> Serving:
         """The served models. Raises ProblemError before start and after shutdown."""
         if self.serving is None:
-            raise ProblemError("overloaded", "this server is not up; try another", retry_after_s=1.0)
+            raise ApiError("overloaded", "this server is not up; try another", retry_after_s=1.0)
         return self.serving
 
     def find_model(self, name: str | None) -> ServedModel:
@@ -64,7 +64,7 @@ class ServerState:
             return serving.default
         if name not in serving.models:
             served = ", ".join(serving.models)
-            raise ProblemError("unknown-model", f"{name[:100]!r} is not served here; served are: {served}")
+            raise ApiError("unknown-model", f"{name[:100]!r} is not served here; served are: {served}")
         return serving.models[name]
 
     def unready(self) -> str:

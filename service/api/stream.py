@@ -19,17 +19,17 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from engines.skeletons import SKELETONS
 from service.api.addresses import client_of
 from service.api.hello import HelloMessage
-from service.api.problems import ProblemError, problem_of
+from service.api.problems import ApiError, problem_of
 from service.api.state import ServerState
 from service.batching import Priority
 from service.inference.model_registry import ServedModel
-from service.inference.stage import Ask
+from service.inference.stage import InferenceOptions
 from service.observability.logs import request_id
 from service.streams.closing import CloseCode, StreamError
-from service.streams.frame_processor import Sight
+from service.streams.frame_processor import FrameProcessor
 from service.streams.protocol import SUBPROTOCOLS, Encoding, Hello
 from service.streams.registry import Beginning
-from service.streams.session import Session, Terms
+from service.streams.session import Session, SessionLimits
 
 router = APIRouter()
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def page() -> str:
 @router.get("/stream", include_in_schema=False)
 def no_websocket() -> None:
     """For who comes with plain HTTP, or through a proxy that drops the upgrade."""
-    raise ProblemError("bad-request", "this is a websocket, and the request asks for none; see GET /docs/stream")
+    raise ApiError("bad-request", "this is a websocket, and the request asks for none; see GET /docs/stream")
 
 
 @router.websocket("/stream")
@@ -140,7 +140,7 @@ async def _serve(server: ServerState, socket: WebSocket, channel: SocketChannel)
         client = server.keys.check(_headers(socket, message)) or _address(socket)
         server.rate_limit.take(client)
         served = server.find_model(message.model)
-    except ProblemError as problem:
+    except ApiError as problem:
         raise StreamError(_REFUSALS[problem.kind], problem.detail) from problem
     encoding = SUBPROTOCOLS[known] if known else message.format or "json"
     if message.format not in (None, encoding):
@@ -194,7 +194,7 @@ async def _follow(
 ) -> None:
     settings, streams, native = server.settings, server.streams, served.skeleton
     name = beginning.session
-    ask = Ask(
+    options = InferenceOptions(
         client=client,
         priority=Priority.LIVE,
         max_people=min(hello.max_people or settings.max_people, settings.max_people),
@@ -210,9 +210,9 @@ async def _follow(
                 channel,
                 hello,
                 encoding,
-                Sight(served.pipeline, followed, hello, ask),
-                Terms(frame=settings.timeout_ms / 1000, idle=settings.idle_seconds),
-                streams.turns(served.model.name),
+                FrameProcessor(served.pipeline, followed, hello, options),
+                SessionLimits(frame=settings.timeout_ms / 1000, idle=settings.idle_seconds),
+                streams.limiter(served.model.name),
                 token=lambda sequence, next_id: streams.token(name, sequence, next_id),
                 describe=_describe,
                 observer=server.metrics.streams,

@@ -6,20 +6,20 @@ from service.batching.fair_queue import Priority
 from service.batching.health import Health, Stats
 from service.batching.jobs import Served
 from service.batching.lockstep import SteppedBatcher, in_step
-from service.batching.observer import Observer
-from service.batching.reservation import Forecast, Place
+from service.batching.observer import BatchObserver
+from service.batching.reservation import Forecast, Reservation
 
 __all__ = [
+    "BatchObserver",
     "Batcher",
     "BatchingError",
     "ClosedError",
     "DeadlineExceededError",
     "Forecast",
     "Health",
-    "Observer",
     "OverloadedError",
-    "Place",
     "Priority",
+    "Reservation",
     "RunError",
     "Served",
     "Stats",

@@ -8,28 +8,30 @@ from typing import Generic
 
 from service.batching.errors import DeadlineExceededError, OverloadedError
 from service.batching.fair_queue import E, Priority
-from service.batching.margin import Margin
+from service.batching.margin import SafetyMargin
 from service.batching.prediction import ServiceTime
 from service.batching.queue import WorkQueue
 
 
-class Admission(Generic[E]):
+class QueueAdmission(Generic[E]):
     """Refuses on arrival what could not be served in time, from what waits and how long batches take.
 
     `busy`, in all methods: for every worker the seconds until it is expected to be free.
     """
 
-    def __init__(self, name: str, queue: WorkQueue[E], rungs: Sequence[int], max_batch: int, max_delay: float) -> None:
-        self.time = ServiceTime(rungs)
+    def __init__(
+        self, name: str, queue: WorkQueue[E], batch_sizes: Sequence[int], max_batch: int, max_delay: float
+    ) -> None:
+        self.time = ServiceTime(batch_sizes)
         self._name = name
         self._queue = queue
         self._max_batch = max_batch
         self._max_delay = max_delay
-        self._margins = {priority: Margin() for priority in Priority}
+        self._margins = {priority: SafetyMargin() for priority in Priority}
 
-    def reshape(self, rungs: Sequence[int], max_batch: int) -> None:
+    def reshape(self, batch_sizes: Sequence[int], max_batch: int) -> None:
         """What runs the batches is another now: what was learnt of their time says nothing any more."""
-        self.time = ServiceTime(rungs)
+        self.time = ServiceTime(batch_sizes)
         self._max_batch = max_batch
 
     def test(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Holdings:
+class Backlog:
     """The work units of each client that wait, or are on their way here. `total` is the sum."""
 
     def __init__(self) -> None:

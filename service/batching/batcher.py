@@ -14,13 +14,13 @@ from typing import Generic, Self
 from service.batching.errors import BatchingError, ClosedError, DeadlineExceededError, RunError
 from service.batching.fair_queue import Priority
 from service.batching.health import Health, Stats
-from service.batching.jobs import Job, Outcome, R, Served, T, Ticket
-from service.batching.observer import GuardedObserver, Observer
-from service.batching.reservation import Forecast, Place
-from service.batching.scheduler import Dispatcher, Limits
+from service.batching.jobs import Outcome, QueuedItem, R, Served, Submission, T
+from service.batching.observer import BatchObserver, GuardedObserver
+from service.batching.reservation import Forecast, Reservation
+from service.batching.scheduler import BatchingLimits, Scheduler
 from service.batching.thread_priority import LowPriority
 from service.batching.worker import Run, Worker
-from service.batching.worker_pool import Crew
+from service.batching.worker_pool import WorkerPool
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +56,10 @@ class Batcher(Generic[T, R]):
         max_delay: float = 0.0,
         max_queue: int = 256,
         workers: int = 1,
-        rungs: Sequence[int] | None = None,
+        batch_sizes: Sequence[int] | None = None,
         hang_after: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
-        observer: Observer | None = None,
+        observer: BatchObserver | None = None,
     ) -> None:
         """Make a batcher that does nothing until `start`.
 
@@ -70,21 +70,21 @@ class Batcher(Generic[T, R]):
         clock: seconds; deadlines are times of this clock.
         Raises ValueError where a limit makes no sense.
         """
-        sizes = tuple(rungs) if rungs is not None else _powers_of_two(max_batch)
-        limits = Limits(max_batch, max_delay, max_queue, workers, sizes, hang_after)
+        sizes = tuple(batch_sizes) if batch_sizes is not None else _powers_of_two(max_batch)
+        limits = BatchingLimits(max_batch, max_delay, max_queue, workers, sizes, hang_after)
         self.name = name
         self._cost = cost
         self._clock = clock
-        self._observer = GuardedObserver(observer or Observer())
-        self._dispatcher = dispatcher = Dispatcher[Job[T, R]](name, limits, clock)
+        self._observer = GuardedObserver(observer or BatchObserver())
+        self._scheduler = scheduler = Scheduler[QueuedItem[T, R]](name, limits, clock)
         low = LowPriority(name)
-        self._crew = Crew(
+        self._pool = WorkerPool(
             name,
-            dispatcher,
-            lambda number: Worker(name, number, run, dispatcher, self._post, self._left, clock, self._observer, low),
+            scheduler,
+            lambda number: Worker(name, number, run, scheduler, self._post, self._left, clock, self._observer, low),
             self._observer,
         )
-        self._tickets: set[Ticket[R]] = set()
+        self._tickets: set[Submission[R]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
@@ -93,19 +93,19 @@ class Batcher(Generic[T, R]):
         if self._loop is not None or self._closed:
             raise RuntimeError(f"{self.name} can be started only once")
         self._loop = asyncio.get_running_loop()
-        self._dispatcher.accept()
-        self._crew.fill(self._loop, self._workers_changed)
+        self._scheduler.accept()
+        self._pool.fill(self._loop, self._workers_changed)
 
-    def reshape(self, max_batch: int, rungs: Sequence[int], workers: int) -> None:
+    def reshape(self, max_batch: int, batch_sizes: Sequence[int], workers: int) -> None:
         """Gather so many work units into a batch and run so many batches at once from now on, as `run` has come to
         take more or fewer; from any thread.
 
         A batch that is gathered already keeps its size; a worker that is one too many ends when its batch is done.
         Raises ValueError where a limit makes no sense.
         """
-        self._dispatcher.reshape(max_batch, rungs, workers)
+        self._scheduler.reshape(max_batch, batch_sizes, workers)
         if self._loop is not None:
-            self._crew.fill(self._loop, self._workers_changed)
+            self._pool.fill(self._loop, self._workers_changed)
 
     async def close(self, drain: float = 10.0) -> None:
         """Refuse new work, finish what was accepted within `drain` seconds, fail the rest. Closing twice is fine.
@@ -113,7 +113,7 @@ class Batcher(Generic[T, R]):
         A worker that hangs is left behind; what it runs is finished with in the background or never.
         """
         self._closed = True
-        self._dispatcher.refuse()
+        self._scheduler.refuse()
         if self._loop is None:
             return
         try:
@@ -121,15 +121,15 @@ class Batcher(Generic[T, R]):
                 await asyncio.wait([ticket.future for ticket in self._tickets], timeout=drain)
         finally:
             self._fail_all(ClosedError(f"{self.name} was closed before the item was done"))
-            self._dispatcher.stop()
-            self._crew.stop()
+            self._scheduler.stop()
+            self._pool.stop()
         try:
             async with asyncio.timeout(_LEAVE_S):
-                await self._crew.gone.wait()
+                await self._pool.gone.wait()
         except TimeoutError:
             logger.warning("%s is closed, but a batch of it still runs", self.name)
         else:
-            self._crew.join()
+            self._pool.join()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -148,7 +148,7 @@ class Batcher(Generic[T, R]):
         client: str = "",
         deadline: float | None = None,
         admitted: bool = False,
-        place: Place | None = None,
+        reservation: Reservation | None = None,
     ) -> Served[R]:
         """Wait for the result of one item.
 
@@ -159,7 +159,7 @@ class Batcher(Generic[T, R]):
         raised or returned for this item. A caller that is cancelled takes its item out of the queue.
         """
         served = await self.submit_all(
-            (item,), priority=priority, client=client, deadline=deadline, admitted=admitted, place=place
+            (item,), priority=priority, client=client, deadline=deadline, admitted=admitted, reservation=reservation
         )
         return served[0]
 
@@ -171,7 +171,7 @@ class Batcher(Generic[T, R]):
         client: str = "",
         deadline: float | None = None,
         admitted: bool = False,
-        place: Place | None = None,
+        reservation: Reservation | None = None,
     ) -> list[Served[R]]:
         """Wait for the results of several items, in their order; they are accepted all or none.
 
@@ -181,7 +181,7 @@ class Batcher(Generic[T, R]):
         if not items:
             return []
         due = inf if deadline is None else deadline
-        jobs = self._enqueue(items, priority, client, due, admitted, place)
+        jobs = self._enqueue(items, priority, client, due, admitted, reservation)
         ticket = jobs[0].ticket
         self._tickets.add(ticket)
         timer = None
@@ -190,7 +190,7 @@ class Batcher(Generic[T, R]):
         try:
             return await ticket.future
         except BaseException as error:
-            self._dispatcher.withdraw(jobs)  # what waits; what runs is ignored when it comes
+            self._scheduler.withdraw(jobs)  # what waits; what runs is ignored when it comes
             self._tell(error, ticket.missing)
             raise
         finally:
@@ -207,34 +207,34 @@ class Batcher(Generic[T, R]):
         For callers that want to know before they read a request, or before the first of several stages.
         """
         try:
-            return self._dispatcher.admit(units, priority, client, inf if deadline is None else deadline)
+            return self._scheduler.admit(units, priority, client, inf if deadline is None else deadline)
         except BatchingError as refusal:
             self._observer.rejected(self.name, refusal.reason)
             raise
 
-    def hold(self, units: int, *, priority: Priority = Priority.STILL, client: str = "") -> Place:
+    def hold(self, units: int, *, priority: Priority = Priority.STILL, client: str = "") -> Reservation:
         """Count work that is on its way as waiting from now on, so that nobody is promised its turn.
 
         Give the place to `submit` with the work, and to `release` once no more of it will come.
         """
-        return self._dispatcher.hold(units, priority, client)
+        return self._scheduler.hold(units, priority, client)
 
-    def release(self, place: Place) -> None:
+    def release(self, reservation: Reservation) -> None:
         """Give up what is left of a place."""
-        self._dispatcher.release(place)
+        self._scheduler.release(reservation)
 
     def predict(self, units: int = 1, *, priority: Priority = Priority.STILL, client: str = "") -> Forecast:
         """When so much work would be done if it was submitted now."""
-        return self._dispatcher.predict(units, priority, client)
+        return self._scheduler.predict(units, priority, client)
 
     @property
     def health(self) -> Health:
         """Whether it serves; it gets better by itself where the cause goes."""
         if self._loop is None or self._closed:
             return Health("closed", f"{self.name} is closed" if self._closed else f"{self.name} is not started")
-        if dead := self._crew.dead:
-            return Health("dead", f"{dead} of {self._crew.size} workers of {self.name} have ended")
-        if hung := self._dispatcher.hung():
+        if dead := self._pool.dead:
+            return Health("dead", f"{dead} of {self._pool.size} workers of {self.name} have ended")
+        if hung := self._scheduler.hung():
             return Health("hung", hung)
         return Health("ok", f"{self.name} serves")
 
@@ -246,7 +246,7 @@ class Batcher(Generic[T, R]):
     @property
     def stats(self) -> Stats:
         """What waits and runs now."""
-        return self._dispatcher.stats(self._crew.restarts)
+        return self._scheduler.stats(self._pool.restarts)
 
     def _enqueue(
         self,
@@ -255,25 +255,25 @@ class Batcher(Generic[T, R]):
         client: str,
         deadline: float,
         admitted: bool,
-        place: Place | None,
-    ) -> list[Job[T, R]]:
+        reservation: Reservation | None,
+    ) -> list[QueuedItem[T, R]]:
         """Let items wait, all or none."""
         arrived = self._clock()
-        ticket: Ticket[R] = Ticket(asyncio.get_running_loop().create_future(), len(items))
-        jobs: list[Job[T, R]] = []
+        ticket: Submission[R] = Submission(asyncio.get_running_loop().create_future(), len(items))
+        jobs: list[QueuedItem[T, R]] = []
         for index, item in enumerate(items):
             units = self._cost(item)
             if units < 1:
                 raise ValueError(f"the cost of an item of {self.name} must be at least 1 unit, not {units}")
-            jobs.append(Job(units, priority, client, deadline, arrived, item, ticket, index))
+            jobs.append(QueuedItem(units, priority, client, deadline, arrived, item, ticket, index))
         try:
-            self._dispatcher.offer(jobs, admitted=admitted, place=place)
+            self._scheduler.offer(jobs, admitted=admitted, reservation=reservation)
         except BatchingError as refusal:
             self._observer.rejected(self.name, refusal.reason)
             raise
         return jobs
 
-    def _expire(self, ticket: Ticket[R]) -> None:
+    def _expire(self, ticket: Submission[R]) -> None:
         ticket.fail(DeadlineExceededError(f"{self.name} had no result by the deadline"))
 
     def _tell(self, error: BaseException, items: int) -> None:
@@ -305,7 +305,7 @@ class Batcher(Generic[T, R]):
                 raise
             # A worker that had hung came back after its event loop ended, and with that everybody who waited.
 
-    def _post(self, jobs: Sequence[Job[T, R]], outcomes: Sequence[Outcome[R]]) -> None:
+    def _post(self, jobs: Sequence[QueuedItem[T, R]], outcomes: Sequence[Outcome[R]]) -> None:
         self._on_loop(partial(_deliver, jobs, outcomes))
 
     def _left(self, worker: Worker[T, R]) -> None:
@@ -319,26 +319,26 @@ class Batcher(Generic[T, R]):
                 return
 
     def _worker_left(self, worker: Worker[T, R]) -> None:
-        self._dispatcher.end(worker.index)
+        self._scheduler.end(worker.index)
         if worker.undelivered is None:  # it ended while it took work, and nobody knows which items it took
             self._fail_all(ClosedError(f"a worker of {self.name} failed while it took work"))
         for job in worker.undelivered or ():
             job.ticket.fail(RunError(f"a worker of {self.name} failed, its log says why"))
         worker.undelivered = ()
-        self._crew.replace(worker, self._workers_changed)
+        self._pool.replace(worker, self._workers_changed)
 
     def _workers_changed(self) -> None:
         """A worker has to pause, or was started again. Without any, refuse new items and fail those that wait."""
         if self._closed:
             return
-        if self._crew.running:
-            self._dispatcher.accept()
+        if self._pool.running:
+            self._scheduler.accept()
         else:
-            self._dispatcher.refuse()
+            self._scheduler.refuse()
             self._fail_all(ClosedError(f"all workers of {self.name} have ended"))
 
 
-def _deliver(jobs: Sequence[Job[T, R]], outcomes: Sequence[Outcome[R]]) -> None:
+def _deliver(jobs: Sequence[QueuedItem[T, R]], outcomes: Sequence[Outcome[R]]) -> None:
     """On the event loop: hand a whole batch to those who wait for it."""
     for job, outcome in zip(jobs, outcomes, strict=True):
         try:

@@ -10,7 +10,7 @@ from math import inf
 from operator import attrgetter
 from typing import Generic, TypeVar
 
-from service.batching.backlog import Holdings
+from service.batching.backlog import Backlog
 
 
 class Priority(IntEnum):
@@ -25,7 +25,7 @@ class Priority(IntEnum):
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
+class WorkItem:
     """One item in the queue.
 
     units: its work, at least 1. deadline, arrived: seconds of the caller's clock; no deadline is infinity.
@@ -51,7 +51,7 @@ _MOST_CREDIT = 16 * CREDIT
 _MOST_REMEMBERED = 1_024
 """Clients that are remembered after their last item."""
 
-E = TypeVar("E", bound=Entry)
+E = TypeVar("E", bound=WorkItem)
 _place = attrgetter("place")
 _turn = attrgetter("turn")
 
@@ -72,7 +72,7 @@ class _Client(Generic[E]):
     turn: tuple[int, int] | None = None
 
 
-class Lane(Generic[E]):
+class FairQueue(Generic[E]):
     """Self-clocked fair queueing (Golestani 1994): next is the client whose next item finishes first in virtual time.
 
     Virtual time is the work units that every client here has had since it came. An item is charged before it runs, so
@@ -90,7 +90,7 @@ class Lane(Generic[E]):
         """units, items: what waits. holdings: that, and what is on its way (see WorkQueue.hold)."""
         self.units = 0
         self.items = 0
-        self.holdings = Holdings()
+        self.backlog = Backlog()
         self._now = 0
         self._credit = 0
         self._left: dict[str, int] = {}  # the starts of clients that have nothing waiting, the first to leave first
@@ -148,7 +148,7 @@ class Lane(Generic[E]):
     def _count(self, entry: E, sign: int) -> None:
         self.units += sign * entry.units
         self.items += sign
-        self.holdings.change(entry.client, sign * entry.units)
+        self.backlog.change(entry.client, sign * entry.units)
 
     def _drop(self, client: _Client[E], index: int) -> E:
         entry = client.entries.pop(index)

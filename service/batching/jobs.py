@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from service.batching.fair_queue import Entry
+from service.batching.fair_queue import WorkItem
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -30,7 +30,7 @@ Outcome = Served[R] | Exception
 """How a run ended for one item."""
 
 
-class Ticket(Generic[R]):
+class Submission(Generic[R]):
     """What one call awaits: the results of all its jobs in their order, or the first error.
 
     Belongs to the event loop; other threads read `done` only. It does not know its jobs, as they know it: images should
@@ -68,9 +68,9 @@ class Ticket(Generic[R]):
 
 
 @dataclass(slots=True, eq=False)
-class Job(Entry, Generic[T, R]):
+class QueuedItem(WorkItem, Generic[T, R]):
     """One submitted item, the `index`-th of its call."""
 
     item: T
-    ticket: Ticket[R]
+    ticket: Submission[R]
     index: int

@@ -34,9 +34,9 @@ class SteppedBatcher(Batcher[T, R]):
         """As Batcher, but with one worker: several would share what waits by how busy they are."""
         super().__init__(run, **(options | {"workers": 1}))
 
-    def reshape(self, max_batch: int, rungs: Sequence[int], workers: int) -> None:  # noqa: ARG002
+    def reshape(self, max_batch: int, batch_sizes: Sequence[int], workers: int) -> None:  # noqa: ARG002
         """As Batcher.reshape, but it stays at one worker."""
-        super().reshape(max_batch, rungs, 1)
+        super().reshape(max_batch, batch_sizes, 1)
 
     async def submit_all(self, items: Sequence[T], **how: Any) -> list[Served[R]]:
         """See `Batcher.submit_all`; the members of a group ask alike."""

@@ -10,7 +10,7 @@ _DOWN = _UP ** (-1 / 300)
 """One batch with a miss outweighs 300 without: the margin settles where about that share is late."""
 
 
-class Margin:
+class SafetyMargin:
     """The factor by which a result may come later than predicted and still be in time.
 
     Predictions know nothing of the requests yet to come, which take turns with those that wait, nor of a machine that

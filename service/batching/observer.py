@@ -9,7 +9,7 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 
-class Observer:
+class BatchObserver:
     """Hears what happens to items, and does nothing about it: override what should be counted.
 
     `name` is the batcher's. Methods must be quick and thread-safe. What they raise is logged and costs no item.
@@ -44,13 +44,13 @@ class Observer:
         """A worker's thread was replaced."""
 
 
-class GuardedObserver(Observer):
+class GuardedObserver(BatchObserver):
     """Passes everything on to another observer. What that raises is logged, once for each method, and goes no further:
     an item must not be lost because it could not be counted.
     """
 
-    def __init__(self, observer: Observer) -> None:
-        for method in (name for name in vars(Observer) if not name.startswith("_")):
+    def __init__(self, observer: BatchObserver) -> None:
+        for method in (name for name in vars(BatchObserver) if not name.startswith("_")):
             setattr(self, method, _guarded(getattr(observer, method)))
 
 

@@ -23,22 +23,22 @@ class ServiceTime:
     does not reach any more cannot keep a stale value.
     """
 
-    def __init__(self, rungs: Sequence[int]) -> None:
+    def __init__(self, batch_sizes: Sequence[int]) -> None:
         """rungs: the batch sizes in units that take distinct time, ascending; raises ValueError where they are not."""
-        if not rungs or rungs[0] < 1 or any(a >= b for a, b in pairwise(rungs)):
-            raise ValueError(f"rungs must be positive and ascending, not {list(rungs)}")
+        if not batch_sizes or batch_sizes[0] < 1 or any(a >= b for a, b in pairwise(batch_sizes)):
+            raise ValueError(f"rungs must be positive and ascending, not {list(batch_sizes)}")
         self.known = False
-        self._rungs = tuple(rungs)
-        self._seconds = [0.0] * len(rungs)
+        self._batch_sizes = tuple(batch_sizes)
+        self._seconds = [0.0] * len(batch_sizes)
 
     def observe(self, units: int, seconds: float) -> None:
         """Learn that a batch of `units` took `seconds`."""
-        index = bisect_left(self._rungs, units)
-        size = self._rungs[index] if index < len(self._rungs) else units
+        index = bisect_left(self._batch_sizes, units)
+        size = self._batch_sizes[index] if index < len(self._batch_sizes) else units
         if self.known:
             seconds = min(seconds, _STALL * max(self.batch(units), _STALL_FLOOR_S))
-        for i, rung in enumerate(self._rungs):
-            low, high = sorted((seconds, seconds * rung / size))
+        for i, batch_size in enumerate(self._batch_sizes):
+            low, high = sorted((seconds, seconds * batch_size / size))
             mean = self._seconds[i]
             if self.known:
                 self._seconds[i] += _GAIN * (min(max(mean, low), high) - mean)
@@ -48,10 +48,10 @@ class ServiceTime:
 
     def batch(self, units: int) -> float:
         """Seconds that one batch of `units` will take; 0 before the first observation."""
-        index = bisect_left(self._rungs, units)
-        if index < len(self._rungs):
+        index = bisect_left(self._batch_sizes, units)
+        if index < len(self._batch_sizes):
             return self._seconds[index]
-        return self._seconds[-1] * units / self._rungs[-1]
+        return self._seconds[-1] * units / self._batch_sizes[-1]
 
     def until_done(self, units: int, max_batch: int, busy: Sequence[float]) -> float:
         """Seconds until `units` of waiting work are done, by workers that are free after `busy` seconds each.

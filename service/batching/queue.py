@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import Generic
 
-from service.batching.fair_queue import E, Lane, Priority
+from service.batching.fair_queue import E, FairQueue, Priority
 
 WEIGHTS = {Priority.LIVE: 8, Priority.STILL: 4, Priority.BULK: 1}
 """The shares of the work units that priorities get while all of them wait."""
@@ -30,21 +30,21 @@ class WorkQueue(Generic[E]):
         self.units = 0
         self.items = 0
         self.load = 0
-        self._lanes: dict[Priority, Lane[E]] = {priority: Lane() for priority in Priority}
+        self._queues: dict[Priority, FairQueue[E]] = {priority: FairQueue() for priority in Priority}
         self._starts = dict.fromkeys(Priority, 0)  # of each priority's next entry, in virtual time: see Lane
         self._now = 0
 
     @property
     def oldest(self) -> float:
         """When the entry that waits longest arrived, infinity where none waits. Looks at every entry."""
-        return min(lane.oldest for lane in self._lanes.values())
+        return min(queue.oldest for queue in self._queues.values())
 
     def push(self, entry: E) -> None:
         """Let an entry wait."""
-        lane = self._lanes[entry.priority]
-        if not lane.units:
+        queue = self._queues[entry.priority]
+        if not queue.units:
             self._starts[entry.priority] = self._now
-        lane.push(entry)
+        queue.push(entry)
         self._count(entry, 1)
 
     def pop(self, limit: int, now: float) -> tuple[list[E], list[E]]:
@@ -56,8 +56,8 @@ class WorkQueue(Generic[E]):
         batch: list[E] = []
         expired: list[E] = []
         while limit > 0 and (priority := self._next()) is not None:
-            lane = self._lanes[priority]
-            entry = lane.head
+            queue = self._queues[priority]
+            entry = queue.head
             if entry.deadline <= now:
                 self.remove(entry)
                 expired.append(entry)
@@ -66,21 +66,21 @@ class WorkQueue(Generic[E]):
                 break
             start = self._starts[priority] = self._starts[priority] + entry.units * _STRIDES[priority]
             self._now = max(self._now, start)
-            batch.append(lane.pop())
+            batch.append(queue.pop())
             self._count(entry, -1)
             limit -= entry.units
         return batch, expired
 
     def remove(self, entry: E) -> bool:
         """Take out an entry that need not run any more; False where it does not wait."""
-        waited = self._lanes[entry.priority].remove(entry)
+        waited = self._queues[entry.priority].remove(entry)
         if waited:
             self._count(entry, -1)
         return waited
 
     def hold(self, units: int, priority: Priority, client: str) -> None:
         """Count work that is on its way as if it waited here; a negative number ends that, before it is pushed."""
-        self._lanes[priority].holdings.change(client, units)
+        self._queues[priority].backlog.change(client, units)
         self.load += units
 
     def excess(self, units: int, client: str) -> int:
@@ -92,7 +92,7 @@ class WorkQueue(Generic[E]):
         """
         if not self.load or 2 * (self.load + units) <= self.max_units:
             return 0  # the usual case, without a look at what this client holds: no more than all that waits
-        held = sum(lane.holdings.of(client) for lane in self._lanes.values())
+        held = sum(queue.backlog.of(client) for queue in self._queues.values())
         return max(0, held + units - (self.max_units - self.load - units))
 
     def ahead(self, units: int, priority: Priority, client: str) -> int:
@@ -100,13 +100,13 @@ class WorkQueue(Generic[E]):
 
         Of another priority runs at most its share by weight meanwhile, however much of it waits.
         """
-        lane = self._lanes[priority]
-        own = lane.holdings.ahead(units, client)
-        if lane.holdings.total == self.load:
+        queue = self._queues[priority]
+        own = queue.backlog.ahead(units, client)
+        if queue.backlog.total == self.load:
             return own  # the usual case: nothing of another priority
         return own + sum(
-            min(lane.holdings.total, -(-own * WEIGHTS[other] // WEIGHTS[priority]))
-            for other, lane in self._lanes.items()
+            min(queue.backlog.total, -(-own * WEIGHTS[other] // WEIGHTS[priority]))
+            for other, queue in self._queues.items()
             if other is not priority
         )
 
@@ -118,9 +118,9 @@ class WorkQueue(Generic[E]):
     def _next(self) -> Priority | None:
         """The priority whose next entry finishes first in virtual time, the more urgent of equals."""
         first, soonest = None, inf
-        for priority, lane in self._lanes.items():
-            if lane.units:
-                finish = self._starts[priority] + lane.head.units * _STRIDES[priority]
+        for priority, queue in self._queues.items():
+            if queue.units:
+                finish = self._starts[priority] + queue.head.units * _STRIDES[priority]
                 if finish < soonest:
                     first, soonest = priority, finish
         return first

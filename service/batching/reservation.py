@@ -9,7 +9,7 @@ from service.batching.fair_queue import Priority
 
 
 @dataclass(slots=True, eq=False)
-class Place:
+class Reservation:
     """Counts as work that waits, until the work comes or `Batcher.release` gives it up.
 
     units: how much of it is still to come; changed by the dispatcher only.

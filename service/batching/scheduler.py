@@ -7,19 +7,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic
 
-from service.batching.admission import Admission
+from service.batching.admission import QueueAdmission
 from service.batching.errors import ClosedError
 from service.batching.fair_queue import E, Priority
 from service.batching.health import Stats
 from service.batching.queue import WorkQueue
-from service.batching.reservation import Forecast, Place
+from service.batching.reservation import Forecast, Reservation
 
 _HANG = 5.0
 """A batch that takes this many times as long as expected hangs, if it also takes longer than `hang_after`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BatchingLimits:
     """How work is gathered and bounded.
 
     max_batch, max_queue: work units. max_delay: seconds that a worker waits for a batch to fill up. rungs: the batch
@@ -31,7 +31,7 @@ class Limits:
     max_delay: float
     max_queue: int
     workers: int
-    rungs: tuple[int, ...]
+    batch_sizes: tuple[int, ...]
     hang_after: float
 
     def __post_init__(self) -> None:
@@ -54,15 +54,15 @@ class _Running:
         return abs(self.expected - (now - self.since))
 
 
-class Dispatcher(Generic[E]):
+class Scheduler(Generic[E]):
     """Hands what waits to idle workers. All methods may be called from any thread; only `take` blocks."""
 
-    def __init__(self, name: str, limits: Limits, clock: Callable[[], float]) -> None:
+    def __init__(self, name: str, limits: BatchingLimits, clock: Callable[[], float]) -> None:
         self._name = name
         self._limits = limits
         self._clock = clock
         self._queue = WorkQueue[E](limits.max_queue)
-        self._admission = Admission(name, self._queue, limits.rungs, limits.max_batch, limits.max_delay)
+        self._admission = QueueAdmission(name, self._queue, limits.batch_sizes, limits.max_batch, limits.max_delay)
         self._running: dict[int, _Running] = {}  # by worker
         self._serving: set[int] = set()  # who has been called for and not been sent away
         self._lock = threading.Lock()
@@ -70,14 +70,14 @@ class Dispatcher(Generic[E]):
         self._accepting = False
         self._stopped = False
 
-    def reshape(self, max_batch: int, rungs: Sequence[int], workers: int) -> None:
+    def reshape(self, max_batch: int, batch_sizes: Sequence[int], workers: int) -> None:
         """From now on gather so much into a batch, for so many workers, and learn anew how long batches take.
 
         Workers whose numbers are too high are sent away when they come for more. Raises ValueError as Limits does.
         """
         with self._lock:
-            limits = replace(self._limits, max_batch=max_batch, rungs=tuple(rungs), workers=workers)
-            self._admission.reshape(rungs, max_batch)
+            limits = replace(self._limits, max_batch=max_batch, batch_sizes=tuple(batch_sizes), workers=workers)
+            self._admission.reshape(batch_sizes, max_batch)
             self._limits = limits
             self._work.notify_all()  # some have to go, and what waits may be enough for a batch now
 
@@ -99,18 +99,18 @@ class Dispatcher(Generic[E]):
             self._admission.test(units, priority, client, deadline, now, busy)
             return self._forecast(units, priority, client, busy)
 
-    def hold(self, units: int, priority: Priority, client: str) -> Place:
+    def hold(self, units: int, priority: Priority, client: str) -> Reservation:
         """Count work that is on its way as waiting from now on."""
         with self._lock:
             self._queue.hold(units, priority, client)
-        return Place(units, priority, client)
+        return Reservation(units, priority, client)
 
-    def release(self, place: Place) -> None:
+    def release(self, reservation: Reservation) -> None:
         """What has not come by now will not come."""
         with self._lock:
-            self._redeem(place, place.units)
+            self._redeem(reservation, reservation.units)
 
-    def offer(self, entries: Sequence[E], *, admitted: bool, place: Place | None = None) -> None:
+    def offer(self, entries: Sequence[E], *, admitted: bool, reservation: Reservation | None = None) -> None:
         """Let entries wait, all or none; those `admitted` or with a place are only refused when closed or too late.
 
         They share their priority, client and deadline. Raises as `admit` does.
@@ -121,9 +121,9 @@ class Dispatcher(Generic[E]):
             self._test_open()
             now = self._clock()
             busy = self._busy(now)
-            if place is not None:
-                self._redeem(place, units)
-            if admitted or place is not None:
+            if reservation is not None:
+                self._redeem(reservation, units)
+            if admitted or reservation is not None:
                 self._admission.test_deadline(first.deadline, now)
             else:
                 self._admission.test(units, first.priority, first.client, first.deadline, now, busy)
@@ -228,10 +228,10 @@ class Dispatcher(Generic[E]):
         if not self._accepting:
             raise ClosedError(f"{self._name} accepts no work: it is not started, or closing")
 
-    def _redeem(self, place: Place, units: int) -> None:
-        come = min(place.units, units)
-        place.units -= come
-        self._queue.hold(-come, place.priority, place.client)
+    def _redeem(self, reservation: Reservation, units: int) -> None:
+        come = min(reservation.units, units)
+        reservation.units -= come
+        self._queue.hold(-come, reservation.priority, reservation.client)
 
     def _forecast(self, units: int, priority: Priority, client: str, busy: Sequence[float]) -> Forecast:
         done = self._admission.wait(units, priority, client, busy)

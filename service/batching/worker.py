@@ -9,9 +9,9 @@ from contextlib import suppress
 from typing import Generic
 
 from service.batching.errors import DeadlineExceededError, RunError
-from service.batching.jobs import Job, Outcome, R, Served, T
-from service.batching.observer import Observer
-from service.batching.scheduler import Dispatcher
+from service.batching.jobs import Outcome, QueuedItem, R, Served, T
+from service.batching.observer import BatchObserver
+from service.batching.scheduler import Scheduler
 from service.batching.thread_priority import LowPriority
 
 logger = logging.getLogger(__name__)
@@ -33,11 +33,11 @@ class Worker(Generic[T, R]):
         name: str,
         index: int,
         run: Run[T, R],
-        dispatcher: Dispatcher[Job[T, R]],
-        deliver: Callable[[Sequence[Job[T, R]], Sequence[Outcome[R]]], None],
+        scheduler: Scheduler[QueuedItem[T, R]],
+        deliver: Callable[[Sequence[QueuedItem[T, R]], Sequence[Outcome[R]]], None],
         left: Callable[[Worker[T, R]], None],
         clock: Callable[[], float],
-        observer: Observer,
+        observer: BatchObserver,
         priority: LowPriority,
     ) -> None:
         """`deliver` is called once for every job taken, and `left` as the last act of each thread.
@@ -50,10 +50,10 @@ class Worker(Generic[T, R]):
         self.running = False
         self.dismissed = False
         self.failures = 0
-        self.undelivered: Sequence[Job[T, R]] | None = ()
+        self.undelivered: Sequence[QueuedItem[T, R]] | None = ()
         self._name = name
         self._run = run
-        self._dispatcher = dispatcher
+        self._scheduler = scheduler
         self._deliver = deliver
         self._left = left
         self._clock = clock
@@ -96,7 +96,7 @@ class Worker(Generic[T, R]):
     def _turn(self) -> bool:
         """Serve one batch, False where there will be none: in a frame of its own, so that no item outlives its turn."""
         self.undelivered = None
-        work = self._dispatcher.take(self.index)
+        work = self._scheduler.take(self.index)
         if work is None:
             self.undelivered = ()
             self.dismissed = True
@@ -110,22 +110,22 @@ class Worker(Generic[T, R]):
         if jobs:
             self._work(jobs)
         else:
-            self._dispatcher.end(self.index)
+            self._scheduler.end(self.index)
         self.undelivered = ()
         self.failures = 0
         return True
 
-    def _work(self, jobs: list[Job[T, R]]) -> None:
+    def _work(self, jobs: list[QueuedItem[T, R]]) -> None:
         started = self._clock()
         self._observer.batch_started(self._name, len(jobs), sum(job.units for job in jobs))
         for job in jobs:
             self._observer.waited(self._name, started - job.arrived)
         outcomes = self._outcomes(jobs)
-        self._dispatcher.end(self.index)
+        self._scheduler.end(self.index)
         self._deliver(jobs, outcomes)
         self._observer.batch_finished(self._name, len(jobs), self._clock() - started)
 
-    def _outcomes(self, jobs: list[Job[T, R]]) -> list[Outcome[R]]:
+    def _outcomes(self, jobs: list[QueuedItem[T, R]]) -> list[Outcome[R]]:
         """Run a batch; if that fails, every item of it alone, so that only the culprit gets the error."""
         outcomes = self._attempt(jobs)
         if not isinstance(outcomes, Exception):
@@ -135,14 +135,14 @@ class Worker(Generic[T, R]):
         logger.warning("a batch of %d failed in %s, its items run alone: %r", len(jobs), self._name, outcomes)
         return [self._alone(job, outcomes) for job in jobs]
 
-    def _alone(self, job: Job[T, R], failure: Exception) -> Outcome[R]:
+    def _alone(self, job: QueuedItem[T, R], failure: Exception) -> Outcome[R]:
         if job.ticket.done:
             return failure  # nobody waits for it any more
-        self._dispatcher.begin(self.index, [job])
+        self._scheduler.begin(self.index, [job])
         outcomes = self._attempt([job])
         return outcomes if isinstance(outcomes, Exception) else outcomes[0]
 
-    def _attempt(self, jobs: list[Job[T, R]]) -> list[Outcome[R]] | Exception:
+    def _attempt(self, jobs: list[QueuedItem[T, R]]) -> list[Outcome[R]] | Exception:
         """Call `run` once. What it raised is returned."""
         started = self._clock()
         try:
@@ -153,7 +153,7 @@ class Worker(Generic[T, R]):
             self._spoilt |= not isinstance(error, Exception)
             return _presentable(error)
         seconds = self._clock() - started
-        self._dispatcher.ran(jobs, seconds)
+        self._scheduler.ran(jobs, seconds)
         return [
             _presentable(result)
             if isinstance(result, BaseException)

@@ -8,9 +8,9 @@ import threading
 from collections.abc import Callable
 from typing import Generic
 
-from service.batching.jobs import Job, R, T
-from service.batching.observer import Observer
-from service.batching.scheduler import Dispatcher
+from service.batching.jobs import QueuedItem, R, T
+from service.batching.observer import BatchObserver
+from service.batching.scheduler import Scheduler
 from service.batching.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ _PAUSE_S, _LONGEST_PAUSE_S = 0.1, 10.0
 """Before a worker that failed outside of `run` is started again; doubled with each failure in a row."""
 
 
-class Crew(Generic[T, R]):
+class WorkerPool(Generic[T, R]):
     """Starts the workers that the dispatcher asks for, replaces those that end, and joins those that it lets go.
 
     A thread that `run` spoilt is replaced at once, as that took an item. One that failed in any other way, or could
@@ -27,11 +27,15 @@ class Crew(Generic[T, R]):
     """
 
     def __init__(
-        self, name: str, dispatcher: Dispatcher[Job[T, R]], hire: Callable[[int], Worker[T, R]], observer: Observer
+        self,
+        name: str,
+        scheduler: Scheduler[QueuedItem[T, R]],
+        hire: Callable[[int], Worker[T, R]],
+        observer: BatchObserver,
     ) -> None:
         """hire: makes the worker of a number. gone: set once it is stopped and the last thread has ended."""
         self._name = name
-        self._dispatcher = dispatcher
+        self._scheduler = scheduler
         self._hire = hire
         self._observer = observer
         self._lock = threading.Lock()
@@ -47,7 +51,7 @@ class Crew(Generic[T, R]):
         changed: called on the loop when a worker has to pause, and when it is started again.
         """
         with self._lock:
-            for number in self._dispatcher.missing():
+            for number in self._scheduler.missing():
                 worker = self._hire(number)
                 self._workers.append(worker)
                 if why := _start(worker):

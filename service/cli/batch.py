@@ -49,25 +49,25 @@ def batch(
     from service.config import Settings
     from service.offline.bulk.batch import do_batch
     from service.offline.bulk.errors import BulkError
-    from service.offline.bulk.manifest import Options
-    from service.offline.bulk.worker import Job
-    from service.offline.bulk.worker_pool import Crew
+    from service.offline.bulk.manifest import BulkOptions
+    from service.offline.bulk.worker import BulkJob
+    from service.offline.bulk.worker_pool import BulkWorkerPool
 
     catalogue = load()
     [name], why = choose(catalogue, (model,))
     if why:
         click.echo(why, err=True)
 
-    def hire(job: Job) -> Crew:
+    def hire(job: BulkJob) -> BulkWorkerPool:
         if ray:
-            from service.offline.bulk.ray_pool import RayCrew
+            from service.offline.bulk.ray_pool import RayWorkerPool
 
-            return RayCrew(job, workers, gpus)
-        from service.offline.bulk.local_pool import LocalCrew
+            return RayWorkerPool(job, workers, gpus)
+        from service.offline.bulk.local_pool import LocalWorkerPool
 
-        return LocalCrew(job, workers or usable_cores())
+        return LocalWorkerPool(job, workers or usable_cores())
 
-    options = Options(style, min_score, max_people, shard, Options.settings_of(Settings()))
+    options = BulkOptions(style, min_score, max_people, shard, BulkOptions.settings_of(Settings()))
     try:
         done = do_batch(
             source,

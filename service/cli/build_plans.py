@@ -79,7 +79,7 @@ def _build_plan(catalogue: Catalogue, model: Model, order: PlanOrder, flavour: F
         order,
         plans_folder(model),
         flavour,
-        evidence=evidence_for(model, catalogue, images),
+        evaluation_images=evidence_for(model, catalogue, images),
         run=plan_runner(order, flavour),
         progress=progress,
         waiting=waiting,
@@ -97,7 +97,7 @@ def _build_plan(catalogue: Catalogue, model: Model, order: PlanOrder, flavour: F
 
 def _describe(manifest: Manifest) -> str:
     asked = "" if manifest.asked == manifest.precision else f" in place of {manifest.asked}"
-    return f"{manifest.precision}{asked}, batches of {', '.join(map(str, manifest.rungs))}"
+    return f"{manifest.precision}{asked}, batches of {', '.join(map(str, manifest.batch_sizes))}"
 
 
 def _extra(flavour: Flavour) -> str:

@@ -111,7 +111,7 @@ def image(
     files: Sequence[Path], model: str, render: Path | None, style: str, min_score: float, max_people: int
 ) -> None:
     """Estimate the poses in image FILES, all in one batch, and print them."""
-    from service.offline.images import Still, drawings, estimate_files, write_results
+    from service.offline.images import ImageResult, drawings, estimate_files, write_results
 
     try:
         pictures = [] if render is None else drawings(files, render)
@@ -120,7 +120,7 @@ def image(
     catalogue = load()
     names, why = choose(catalogue, (model,))
     with _bar(f"{len(files)} images", len(files)) as advance:
-        stills: list[Still] = asyncio.run(
+        stills: list[ImageResult] = asyncio.run(
             estimate_files(
                 files,
                 catalogue,

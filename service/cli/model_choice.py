@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import click
 
-from engines.catalogue.fetch import Progress
+from engines.catalogue.fetch import DownloadProgress
 from engines.catalogue.models import Catalogue
 
 
@@ -28,7 +28,7 @@ def choose(catalogue: Catalogue, names: Sequence[str]) -> tuple[list[str], str]:
     return chosen, why
 
 
-def fetch_progress() -> Progress:
+def fetch_progress() -> DownloadProgress:
     """Draws a bar for fetches on a terminal, at most ten times a second."""
     last = 0.0
 

@@ -22,7 +22,7 @@ _PATIENCE_S = 30.0
 _AT_ONCE = httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=30)
 
 
-class Options(TypedDict, total=False):
+class ClientOptions(TypedDict, total=False):
     """Of a client. deadline: seconds for a still, with all its tries (10). patience: seconds for which a stream looks
     for another connection (30).
     """
@@ -42,7 +42,7 @@ class _Access:
     patience: float
 
     @staticmethod
-    def of(urls: str | Sequence[str], options: Options) -> _Access:
+    def of(urls: str | Sequence[str], options: ClientOptions) -> _Access:
         bases = [url.rstrip("/") for url in ([urls] if isinstance(urls, str) else urls)]
         for url in bases:
             if not url.startswith(("http://", "https://")):
@@ -66,7 +66,7 @@ class AsyncClient:
     urls: of a server or load balancer, or of several servers that are tried in turn. Raises ValueError for others.
     """
 
-    def __init__(self, urls: str | Sequence[str], **options: Unpack[Options]) -> None:
+    def __init__(self, urls: str | Sequence[str], **options: Unpack[ClientOptions]) -> None:
         self._access = _Access.of(urls, options)
         self._http = httpx.AsyncClient(headers=self._access.headers, limits=_AT_ONCE)
 
@@ -108,7 +108,7 @@ class AsyncClient:
 class Client:
     """A client for threads; may be used as a context manager. The parameters are those of AsyncClient."""
 
-    def __init__(self, urls: str | Sequence[str], **options: Unpack[Options]) -> None:
+    def __init__(self, urls: str | Sequence[str], **options: Unpack[ClientOptions]) -> None:
         self._access = _Access.of(urls, options)
         self._http = httpx.Client(headers=self._access.headers, limits=_AT_ONCE)
 

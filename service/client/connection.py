@@ -47,7 +47,7 @@ class LostError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class SentFrame:
     """A frame. number: over all connections. timestamp: milliseconds."""
 
     number: int
@@ -116,7 +116,7 @@ class Connection:
         except ConnectionClosed as closed:
             raise _lost(closed) from closed
 
-    async def show(self, picture: Picture) -> None:
+    async def show(self, picture: SentFrame) -> None:
         """Send a frame."""
         self.newest = picture.number
         self._sent.append((self._count, picture.number))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from service.client.attempts import Attempts
-from service.client.connection import Connection, LostError, Picture
+from service.client.connection import Connection, LostError, SentFrame
 from service.client.errors import ClientError
 from service.client.results import UNREADABLE, Gap, StreamResult, read_result
 
@@ -58,7 +58,7 @@ class Stream:
         self._token = ""
         self._count = 0
         self._answered = -1
-        self._picture: Picture | None = None  # the newest that has no result
+        self._picture: SentFrame | None = None  # the newest that has no result
         self._changed = asyncio.Event()  # there is a newer picture, or it may be sent now
         self._held = False
         self._finished = False
@@ -95,7 +95,7 @@ class Stream:
             raise self._ended
         number = self._count
         self._count += 1
-        self._picture = Picture(number, 1e3 * self._clock() if timestamp is None else timestamp, picture)
+        self._picture = SentFrame(number, 1e3 * self._clock() if timestamp is None else timestamp, picture)
         self._changed.set()
         await asyncio.sleep(0)  # for the task that sends it
         return number

@@ -10,8 +10,8 @@ import numpy as np
 
 from engines.poses import Floats, Poses
 from engines.skeletons import COCO_17, SKELETONS, Skeleton
-from service.formats.parsing import Node
-from service.formats.sequence import Person, PoseFrame, PoseSequence, gather
+from service.formats.parsing import JsonNode
+from service.formats.sequence import PoseFrame, PoseSequence, SequencePerson, gather
 
 _PERSON = 1
 _MOST_DIGITS = 16
@@ -89,7 +89,7 @@ def read_coco(path: Path) -> PoseSequence:
     In annotations a labelled keypoint has score 1. In results, which name no images, frames are in the order of
     image_id, and a keypoint's score is what stands in the place of its visibility.
     """
-    root = Node.read(path)
+    root = JsonNode.read(path)
     if isinstance(root.value, list):
         by_image = _by_image(root)
         frames = [PoseFrame(str(n), _people(by_image[n], COCO_17, truth=False), n) for n in sorted(by_image)]
@@ -110,7 +110,7 @@ def read_coco(path: Path) -> PoseSequence:
 
 def read_coco_truth(path: Path) -> dict[str, Any]:
     """Annotations as they are, checked for what `service.evaluation.keypoint_ap` needs. Raises FormatError."""
-    root = Node.read(path)
+    root = JsonNode.read(path)
     if isinstance(root.value, list):
         raise root.error("is a list, as results are; the truth must be COCO's annotations")
     count = len(_skeleton(root))
@@ -136,12 +136,12 @@ def read_coco_truth(path: Path) -> dict[str, Any]:
 
 def skeleton_of_truth(truth: dict[str, Any]) -> Skeleton:
     """The skeleton of annotations that `read_coco_truth` has read."""
-    return _skeleton(Node(truth, ""))
+    return _skeleton(JsonNode(truth, ""))
 
 
 def read_coco_results(path: Path, keypoints: int = len(COCO_17)) -> list[dict[str, Any]]:
     """Results as they are, checked for what `service.evaluation.keypoint_ap` needs. Raises FormatError."""
-    root = Node.read(path)
+    root = JsonNode.read(path)
     if isinstance(root.value, dict):
         raise root.error("is an object; COCO's results are a list of people with image_id, keypoints and score")
     for person in root:
@@ -153,7 +153,7 @@ def read_coco_results(path: Path, keypoints: int = len(COCO_17)) -> list[dict[st
     return checked
 
 
-def _ids(listed: Node, what: str) -> set[int]:
+def _ids(listed: JsonNode, what: str) -> set[int]:
     seen: set[int] = set()
     for one in listed:
         one["id"].unique(what, seen, one["id"].integer())
@@ -174,7 +174,7 @@ def _sized(boxes: Floats) -> Floats:
     return np.stack([x1, y1, x2 - x1, y2 - y1], axis=1).round(2)
 
 
-def _skeleton(root: Node) -> Skeleton:
+def _skeleton(root: JsonNode) -> Skeleton:
     """That of the first category with keypoints; COCO's where none has."""
     for category in root["categories"]:
         listed = category.get("keypoints")
@@ -187,22 +187,22 @@ def _skeleton(root: Node) -> Skeleton:
     return COCO_17
 
 
-def _by_image(people: Node) -> dict[int, list[Node]]:
-    found: dict[int, list[Node]] = {}
+def _by_image(people: JsonNode) -> dict[int, list[JsonNode]]:
+    found: dict[int, list[JsonNode]] = {}
     for person in people:
         found.setdefault(person["image_id"].integer(), []).append(person)
     return found
 
 
-def _people(people: list[Node], skeleton: Skeleton, *, truth: bool) -> Poses:
+def _people(people: list[JsonNode], skeleton: Skeleton, *, truth: bool) -> Poses:
     singles = [person for person in people if not (person.has("iscrowd") and person.member("iscrowd").flag())]
     return gather(skeleton, [_person(person, len(skeleton), truth=truth) for person in singles])
 
 
-def _person(person: Node, count: int, *, truth: bool) -> Person:
+def _person(person: JsonNode, count: int, *, truth: bool) -> SequencePerson:
     rows = person["keypoints"].numbers((count, 3))
     box, score, track = person.get("bbox"), person.get("score"), person.get("track_id")
-    return Person(
+    return SequencePerson(
         rows[:, :2],
         (rows[:, 2] > 0).astype(np.float32) if truth else rows[:, 2].clip(0),
         None if box is None else box.corners(),

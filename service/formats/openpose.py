@@ -9,9 +9,9 @@ import orjson
 from engines.poses import Poses
 from engines.skeletons import OPENPOSE_25
 from service.formats.errors import FormatError
-from service.formats.parsing import Node
+from service.formats.parsing import JsonNode
 from service.formats.people import keypoint_rows
-from service.formats.sequence import Person, PoseFrame, PoseSequence, gather
+from service.formats.sequence import PoseFrame, PoseSequence, SequencePerson, gather
 
 _VERSION = 1.3
 _NOBODY = -1
@@ -65,18 +65,18 @@ def read_openpose(path: Path) -> PoseSequence:
             raise FormatError(f"{path}: has no *.json; OpenPose writes one a frame")
     frames = []
     for file in files:
-        root = Node.read(file)
+        root = JsonNode.read(file)
         documents = list(root) if isinstance(root.value, list) else [root]
         name = file.stem.removesuffix(_SUFFIX)
         frames += [PoseFrame(name, _people(document)) for document in documents]
     return PoseSequence(path.stem, OPENPOSE_25, tuple(frames))
 
 
-def _people(document: Node) -> Poses:
+def _people(document: JsonNode) -> Poses:
     return gather(OPENPOSE_25, [_person(person) for person in document["people"]])
 
 
-def _person(person: Node) -> Person:
+def _person(person: JsonNode) -> SequencePerson:
     found = person["pose_keypoints_2d"]
     if isinstance(found.value, list) and len(found.value) != 3 * len(OPENPOSE_25):
         raise found.error(
@@ -85,4 +85,4 @@ def _person(person: Node) -> Person:
     rows = found.numbers((len(OPENPOSE_25), 3))
     listed = person.get("person_id")
     number = None if listed is None else listed.only().integer()
-    return Person(rows[:, :2], rows[:, 2].clip(0), identity=None if number == _NOBODY else number)
+    return SequencePerson(rows[:, :2], rows[:, 2].clip(0), identity=None if number == _NOBODY else number)

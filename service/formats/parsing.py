@@ -32,21 +32,21 @@ _OTHER_FILES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class JsonNode:
     """A value of a JSON file and its place in it, as in `gt.json: annotations[3].keypoints`."""
 
     value: Any
     where: str
 
     @staticmethod
-    def read(path: Path) -> Node:
+    def read(path: Path) -> JsonNode:
         """The whole file; a byte order mark is skipped. Raises FormatError for one that cannot be read or is not
         JSON.
         """
         name = shown(path)
         try:
             data = without_mark(read_small(path, _LARGEST_FILE))
-            return Node(orjson.loads(data), f"{name}: ")
+            return JsonNode(orjson.loads(data), f"{name}: ")
         except OSError as error:
             raise FormatError(f"{name}: cannot be read: {error.strerror}") from error
         except orjson.JSONDecodeError as error:
@@ -66,25 +66,25 @@ class Node:
             raise self.error(f"must be an object, not {_kind(self.value)}")
         return key in self.value
 
-    def member(self, key: str) -> Node:
+    def member(self, key: str) -> JsonNode:
         """A member that the object has, be it null."""
-        return Node(self.value[key], f"{self.where}{key}.")
+        return JsonNode(self.value[key], f"{self.where}{key}.")
 
-    def get(self, key: str) -> Node | None:
+    def get(self, key: str) -> JsonNode | None:
         """The member of an object, or None where it has none or it is null."""
         return self.member(key) if self.has(key) and self.value[key] is not None else None
 
-    def __getitem__(self, key: str) -> Node:
+    def __getitem__(self, key: str) -> JsonNode:
         found = self.get(key)
         if found is None:
             raise self.error(f"{'has null as' if self.has(key) else 'lacks'} {key!r}")
         return found
 
-    def __iter__(self) -> Iterator[Node]:
+    def __iter__(self) -> Iterator[JsonNode]:
         if not isinstance(self.value, list):
             raise self.error(f"must be a list, not {_kind(self.value)}")
         stem = self.where.removesuffix(".")
-        return (Node(item, f"{stem}[{n}].") for n, item in enumerate(self.value))
+        return (JsonNode(item, f"{stem}[{n}].") for n, item in enumerate(self.value))
 
     def unique(self, what: str, seen: set[T], key: T) -> T:
         """`key`, which stands for this value among those `seen`. Raises FormatError where it is there already."""
@@ -120,7 +120,7 @@ class Node:
             raise self.error(f"must not be below 0, as {float(found.min()):g} is")
         return found
 
-    def only(self) -> Node:
+    def only(self) -> JsonNode:
         """The value itself, or the only one of its list."""
         if not isinstance(self.value, list):
             return self

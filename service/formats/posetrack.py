@@ -12,9 +12,9 @@ import numpy as np
 
 from engines.poses import Floats
 from engines.skeletons import COCO_17, POSETRACK_15
-from service.formats.parsing import Node
+from service.formats.parsing import JsonNode
 from service.formats.posetrack_2017 import read_annolist
-from service.formats.sequence import FAINT, Person, PoseFrame, PoseSequence, gather
+from service.formats.sequence import FAINT, PoseFrame, PoseSequence, SequencePerson, gather
 
 KEYPOINTS_2018 = ("nose", "head_bottom", "head_top", *COCO_17.keypoints[3:])
 """The order of the 2018 files. The ears are there, but never labelled."""
@@ -29,7 +29,7 @@ def read_posetrack(path: Path) -> PoseSequence:
 
     Keypoints with visibility 0 have score 0; the others have that in `scores`, or 1. Raises FormatError.
     """
-    root = Node.read(path)
+    root = JsonNode.read(path)
     if root.get("annolist") is not None:
         return PoseSequence(path.stem, POSETRACK_15, read_annolist(root["annolist"]))
     return PoseSequence(path.stem, POSETRACK_15, tuple(_frames_2018(root)))
@@ -83,8 +83,8 @@ def _image(frame: PoseFrame, number: int, frames: int) -> dict[str, object]:
     return image
 
 
-def _frames_2018(root: Node) -> Iterator[PoseFrame]:
-    people: dict[int, list[Node]] = {}
+def _frames_2018(root: JsonNode) -> Iterator[PoseFrame]:
+    people: dict[int, list[JsonNode]] = {}
     for person in root["annotations"]:
         people.setdefault(person["image_id"].integer(), []).append(person)
     order = _order(root)
@@ -114,7 +114,7 @@ def _frames_2018(root: Node) -> Iterator[PoseFrame]:
         )
 
 
-def _order(root: Node) -> tuple[list[int], int]:
+def _order(root: JsonNode) -> tuple[list[int], int]:
     """Where each joint of POSETRACK_15 is in the files' keypoints, and how many those have."""
     names: Sequence[str] = KEYPOINTS_2018
     for category in root.get("categories") or ():
@@ -128,12 +128,12 @@ def _order(root: Node) -> tuple[list[int], int]:
     return [names.index(name) for name in POSETRACK_15.keypoints], len(names)
 
 
-def _person(person: Node, order: tuple[list[int], int]) -> Person:
+def _person(person: JsonNode, order: tuple[list[int], int]) -> SequencePerson:
     index, count = order
     rows = person["keypoints"].numbers((count, 3))[index]
     scores, box, score, track = (person.get(key) for key in ("scores", "bbox", "score", "track_id"))
     given = np.ones(count, np.float32) if scores is None else scores.numbers((count,))
-    return Person(
+    return SequencePerson(
         rows[:, :2],
         np.where(rows[:, 2] > 0, np.maximum(given[index], FAINT), 0).astype(np.float32),
         None if box is None else box.corners(),
@@ -142,13 +142,13 @@ def _person(person: Node, order: tuple[list[int], int]) -> Person:
     )
 
 
-def _head_boxes(people: list[Node]) -> Floats | None:
+def _head_boxes(people: list[JsonNode]) -> Floats | None:
     boxes = [person.get("bbox_head") for person in people]
     found = [box.corners() for box in boxes if box is not None]
     return np.stack(found) if found and len(found) == len(people) else None
 
 
-def _ignored(image: Node) -> Iterator[Floats]:
+def _ignored(image: JsonNode) -> Iterator[Floats]:
     columns, lines = image.get("ignore_regions_x"), image.get("ignore_regions_y")
     if columns is None and lines is None:
         return
@@ -156,7 +156,7 @@ def _ignored(image: Node) -> Iterator[Floats]:
         raise image.error("must have both ignore_regions_x and ignore_regions_y, or neither")
     # One region is written as a list of numbers by some, as a list of such lists by others.
     if isinstance(columns.value, list) and columns.value and not isinstance(columns.value[0], list):
-        columns, lines = Node([columns.value], columns.where), Node([lines.value], lines.where)
+        columns, lines = JsonNode([columns.value], columns.where), JsonNode([lines.value], lines.where)
     regions, others = list(columns), list(lines)
     if len(regions) != len(others):
         raise lines.error(f"must be as many regions as ignore_regions_x, {len(regions)}, not {len(others)}")

@@ -6,13 +6,13 @@ import numpy as np
 
 from engines.poses import Floats
 from engines.skeletons import POSETRACK_15
-from service.formats.parsing import Node
-from service.formats.sequence import FAINT, Person, PoseFrame, gather
+from service.formats.parsing import JsonNode
+from service.formats.sequence import FAINT, PoseFrame, SequencePerson, gather
 
 _HEAD = ("x1", "y1", "x2", "y2")
 
 
-def read_annolist(annolist: Node) -> tuple[PoseFrame, ...]:
+def read_annolist(annolist: JsonNode) -> tuple[PoseFrame, ...]:
     """The frames of an annolist. Joints are numbered as those of POSETRACK_15. Raises FormatError."""
     frames = []
     names: set[str] = set()
@@ -22,7 +22,7 @@ def read_annolist(annolist: Node) -> tuple[PoseFrame, ...]:
     return tuple(frames)
 
 
-def _frame(entry: Node) -> PoseFrame:
+def _frame(entry: JsonNode) -> PoseFrame:
     people = list(entry.get("annorect") or ())
     labelled, number = entry.get("is_labeled"), entry.get("imgnum")
     heads = [person for person in people if person.get("x1") is not None]
@@ -38,7 +38,7 @@ def _frame(entry: Node) -> PoseFrame:
     )
 
 
-def _person(person: Node) -> Person:
+def _person(person: JsonNode) -> SequencePerson:
     keypoints = np.zeros((len(POSETRACK_15), 2), np.float32)
     scores = np.zeros(len(POSETRACK_15), np.float32)
     points = person.get("annopoints")
@@ -51,7 +51,7 @@ def _person(person: Node) -> Person:
         given = [1.0 if (score := point.get("score")) is None else score.only().number() for point in points["point"]]
         keypoints[joints], scores[joints] = rows[:, 1:], np.maximum(np.array(given, np.float32), FAINT)
     score, track = person.get("score"), person.get("track_id")
-    return Person(
+    return SequencePerson(
         keypoints,
         scores,
         score=None if score is None else score.only().number(),
@@ -59,7 +59,7 @@ def _person(person: Node) -> Person:
     )
 
 
-def _rows(node: Node, *keys: str) -> Floats:
+def _rows(node: JsonNode, *keys: str) -> Floats:
     """(P, len(keys)) numbers of the points."""
     rows = [[point[key].only().number() for key in keys] for point in node["point"]]
     return np.array(rows, np.float32).reshape(-1, len(keys))

@@ -8,13 +8,13 @@ import numpy as np
 
 from engines.poses import Poses
 from engines.skeletons import COCO_17, SKELETONS, Skeleton
-from service.formats.parsing import Node
-from service.formats.sequence import Person, PoseFrame, PoseSequence, gather
+from service.formats.parsing import JsonNode
+from service.formats.sequence import PoseFrame, PoseSequence, SequencePerson, gather
 
 
 def read_posewire(path: Path) -> PoseSequence:
     """One image, a list of images, or a video's frames. Metres (keypoints_3d) are not kept. Raises FormatError."""
-    root = Node.read(path)
+    root = JsonNode.read(path)
     if not isinstance(root.value, list) and root.get("frames") is not None:
         skeleton = _skeleton(root)
         return PoseSequence(path.stem, skeleton, tuple(_video_frame(frame, skeleton) for frame in root["frames"]))
@@ -26,19 +26,19 @@ def read_posewire(path: Path) -> PoseSequence:
     return PoseSequence(path.stem, skeleton, tuple(_image(image, skeleton) for image in images))
 
 
-def _skeleton(node: Node) -> Skeleton:
+def _skeleton(node: JsonNode) -> Skeleton:
     name = node["skeleton"].text()
     if name not in SKELETONS:
         raise node["skeleton"].error(f"is {name!r}, none of {', '.join(SKELETONS)}")
     return SKELETONS[name]
 
 
-def _video_frame(frame: Node, skeleton: Skeleton) -> PoseFrame:
+def _video_frame(frame: JsonNode, skeleton: Skeleton) -> PoseFrame:
     number = frame["frame"].integer()
     return PoseFrame(str(number), _people(frame, skeleton), number, frame["time"].number())
 
 
-def _image(image: Node, skeleton: Skeleton) -> PoseFrame:
+def _image(image: JsonNode, skeleton: Skeleton) -> PoseFrame:
     return PoseFrame(
         image["image"].text(),
         _people(image, skeleton),
@@ -47,14 +47,14 @@ def _image(image: Node, skeleton: Skeleton) -> PoseFrame:
     )
 
 
-def _people(node: Node, skeleton: Skeleton) -> Poses:
+def _people(node: JsonNode, skeleton: Skeleton) -> Poses:
     return gather(skeleton, [_person(person, len(skeleton)) for person in node["people"]])
 
 
-def _person(person: Node, count: int) -> Person:
+def _person(person: JsonNode, count: int) -> SequencePerson:
     rows = person["keypoints"].numbers((count, 3))
     identity = person.get("id")
-    return Person(
+    return SequencePerson(
         rows[:, :2],
         rows[:, 2].clip(0),
         np.array(person["box"].numbers((4,))),

@@ -56,7 +56,7 @@ def extent(keypoints: Floats, scores: Floats) -> Floats:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Person:
+class SequencePerson:
     """A person as a file lists it: keypoints (K, 2), their scores (K,), and what the file has of the rest."""
 
     keypoints: Floats
@@ -66,7 +66,7 @@ class Person:
     identity: int | None = None
 
 
-def gather(skeleton: Skeleton, people: Sequence[Person]) -> Poses:
+def gather(skeleton: Skeleton, people: Sequence[SequencePerson]) -> Poses:
     """The people of a frame as Poses.
 
     A box that the file does not give is drawn around the keypoints; a person's score is else the mean of its keypoints'

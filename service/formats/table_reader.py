@@ -13,7 +13,7 @@ import numpy as np
 from engines.files import read_small, shown, without_mark
 from engines.skeletons import SKELETONS, Skeleton
 from service.formats.errors import FormatError
-from service.formats.sequence import Person, PoseFrame, PoseSequence, gather
+from service.formats.sequence import PoseFrame, PoseSequence, SequencePerson, gather
 from service.formats.table import HEADER
 
 _VIDEO_HEADER = ("frame", "time", *HEADER[1:])
@@ -87,7 +87,7 @@ def _frame(path: Path, people: list[list[Row]], skeleton: Skeleton) -> PoseFrame
     return PoseFrame(first["frame"], poses, _whole(path, line, first["frame"]), float(time))
 
 
-def _person(path: Path, lines: list[Row], skeleton: Skeleton) -> Person:
+def _person(path: Path, lines: list[Row], skeleton: Skeleton) -> SequencePerson:
     line, first = lines[0]
     names = tuple(row["keypoint"] for _, row in lines)
     if names != skeleton.keypoints:
@@ -101,7 +101,7 @@ def _person(path: Path, lines: list[Row], skeleton: Skeleton) -> Person:
     identity = None
     if first["id"]:
         identity = _whole(path, line, first["id"])
-    return Person(rows[:, :2], rows[:, 2].clip(0), score=score, identity=identity)
+    return SequencePerson(rows[:, :2], rows[:, 2].clip(0), score=score, identity=identity)
 
 
 def _whole(path: Path, line: int, cell: str) -> int:

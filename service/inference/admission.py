@@ -9,9 +9,9 @@ from dataclasses import replace
 from math import inf
 from typing import Any
 
-from service.batching import Batcher, DeadlineExceededError, Observer, OverloadedError, Priority
-from service.batching.margin import Margin
-from service.inference.stage import Ask
+from service.batching import Batcher, BatchObserver, DeadlineExceededError, OverloadedError, Priority
+from service.batching.margin import SafetyMargin
+from service.inference.stage import InferenceOptions
 
 _MEMORY = 20
 _GENERATIONS = 4
@@ -23,7 +23,7 @@ Work = Sequence[tuple[Batcher[Any, Any], int]]
 """The queues that a request will meet and the work units that it brings to each, in order."""
 
 
-class Entrance:
+class PipelineAdmission:
     """Refuses on arrival what a whole pipeline could not finish by its deadline.
 
     What is let in holds a place in every queue until it gets there, so that requests still in an earlier stage count
@@ -31,36 +31,36 @@ class Entrance:
     has others to answer and refuse: how much longer the whole takes than its parts is learnt from those that waited.
     """
 
-    def __init__(self, observer: Observer | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, observer: BatchObserver | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         """clock: that of the Batchers."""
-        self._observer = observer or Observer()
+        self._observer = observer or BatchObserver()
         self._clock = clock
         self._inside = 0
         self._drift = 1.0
-        self._margins = {priority: Margin() for priority in Priority}
+        self._margins = {priority: SafetyMargin() for priority in Priority}
         self._forgiven = dict.fromkeys(Priority, -inf)  # until when a miss has the cause of one before
 
-    def test(self, work: Work, ask: Ask) -> float:
+    def test(self, work: Work, options: InferenceOptions) -> float:
         """Seconds until `work` should be done, 0 where it need not wait or that is not known yet.
 
         Raises OverloadedError, with the seconds after which a new try is worth it, ClosedError or
         DeadlineExceededError.
         """
-        left = inf if ask.deadline is None else ask.deadline - self._clock()
+        left = inf if options.deadline is None else options.deadline - self._clock()
         if left <= 0:
             self._observer.rejected(work[0][0].name, DeadlineExceededError.reason)
             raise DeadlineExceededError("the deadline had passed before the work could begin")
         # An idle pipeline takes anything: a prediction that is wrong would otherwise never be righted.
         if not self._inside and all(batcher.idle for batcher, _ in work):
             return 0.0
-        forecasts = [batcher.admit(units, priority=ask.priority, client=ask.client) for batcher, units in work]
+        forecasts = [batcher.admit(units, priority=options.priority, client=options.client) for batcher, units in work]
         # The stages work side by side: a request waits in full only for the slowest of them.
         waiting = [forecast.done - forecast.run for forecast in forecasts]
         longest = max(waiting)
         if longest <= 0:
             return 0.0
         needed = self._drift * (sum(forecast.run for forecast in forecasts) + longest)
-        patience = left / self._margins[ask.priority].factor
+        patience = left / self._margins[options.priority].factor
         if needed > patience:
             slowest = work[waiting.index(longest)][0].name
             self._observer.rejected(slowest, "late")
@@ -72,38 +72,38 @@ class Entrance:
         return needed
 
     @contextmanager
-    def admit(self, work: Work, ask: Ask) -> Iterator[Ask]:
+    def admit(self, work: Work, options: InferenceOptions) -> Iterator[InferenceOptions]:
         """`ask` with places held for `work`, while the work is done. Raises as `test` does."""
-        needed = self.test(work, ask)
+        needed = self.test(work, options)
         arrived = self._clock()
-        places = {b.name: b.hold(units, priority=ask.priority, client=ask.client) for b, units in work}
+        reservations = {b.name: b.hold(units, priority=options.priority, client=options.client) for b, units in work}
         self._inside += 1
         try:
-            yield replace(ask, places=places)
+            yield replace(options, reservations=reservations)
         except DeadlineExceededError:
-            self._learn(ask, arrived, needed, missed=True)
+            self._learn(options, arrived, needed, missed=True)
             raise
         else:
-            self._learn(ask, arrived, needed, missed=False)
+            self._learn(options, arrived, needed, missed=False)
         finally:
             self._inside -= 1
             for batcher, _ in work:
-                batcher.release(places[batcher.name])
+                batcher.release(reservations[batcher.name])
 
-    def _learn(self, ask: Ask, arrived: float, needed: float, *, missed: bool) -> None:
+    def _learn(self, options: InferenceOptions, arrived: float, needed: float, *, missed: bool) -> None:
         """Compare what was foreseen with what came."""
         now = self._clock()
         if needed:
             drift = self._drift * (now - arrived) / needed
             gain = 1 / (_MEMORY + _GENERATIONS * self._inside)
             self._drift += gain * (min(max(drift, 1.0), _MOST_DRIFT) - self._drift)
-        if ask.deadline is None:
+        if options.deadline is None:
             return
-        margin = self._margins[ask.priority]
+        margin = self._margins[options.priority]
         if not missed:
-            if 2 * needed * margin.factor > ask.deadline - arrived:  # with little time to spare
+            if 2 * needed * margin.factor > options.deadline - arrived:  # with little time to spare
                 margin.learn()
-        elif now >= self._forgiven[ask.priority]:
-            self._forgiven[ask.priority] = now + ask.deadline - arrived  # one stall delays all that wait
+        elif now >= self._forgiven[options.priority]:
+            self._forgiven[options.priority] = now + options.deadline - arrived  # one stall delays all that wait
             margin.miss()
             margin.learn()

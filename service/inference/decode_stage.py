@@ -13,8 +13,8 @@ from typing import Any
 
 from engines.poses import Frame, Poses
 from service.batching import Batcher, DeadlineExceededError, OverloadedError
-from service.inference.stage import Ask, Timing
-from service.media.decode import DecodedImage, Limits, recognise
+from service.inference.stage import InferenceOptions, Timing
+from service.media.decode import DecodedImage, ImageLimits, recognise
 from service.media.decoded import reduced
 from service.media.decoder_pool import DecoderPool
 from service.media.decoder_process import Bounds, DecoderEndedError, DecoderProcess
@@ -37,7 +37,7 @@ _PIXELS_PER_SECOND = 5_000_000
 """How many pixels a second of processor time is enough for: a third of what usual files need."""
 
 
-def decoder_pool(limits: Limits, memory: int, cores: int, *, patience: int = 1) -> DecoderPool:
+def decoder_pool(limits: ImageLimits, memory: int, cores: int, *, patience: int = 1) -> DecoderPool:
     """The decoder processes for a program that may use so many bytes and cores.
 
     At least two, so that a picture which takes long leaves one for others. All of them together may use no more than
@@ -113,7 +113,7 @@ class Decoder:
 
     def __init__(
         self,
-        limits: Limits,
+        limits: ImageLimits,
         workers: int,
         open_queue: Callable[..., Batcher[Any, Any]],
         pool: DecoderPool,
@@ -144,7 +144,7 @@ class Decoder:
         self,
         data: bytes,
         needs: tuple[int, int],
-        ask: Ask,
+        options: InferenceOptions,
         *,
         idle: bool,
         whole: bool = False,
@@ -160,28 +160,30 @@ class Decoder:
         started = time.perf_counter()
         kind, file = recognise(data, self._limits, accepted)
         if file is not None:
-            held = _hold(ask.lease, _PICTURE_COPIES * file.peak_bytes(None) if whole else file.peak_bytes(needs))
+            held = _hold(options.lease, _PICTURE_COPIES * file.peak_bytes(None) if whole else file.peak_bytes(needs))
             try:
                 if idle and file.quick and not whole:
                     image, timing = file.decode(needs), Timing(prepare=time.perf_counter() - started)
                 else:
-                    image, timing = await _submit(self.batcher, _JpegJob(file, needs, whole), ask)
+                    image, timing = await _submit(self.batcher, _JpegJob(file, needs, whole), options)
             except UnusualJpegError:
-                _hold(ask.lease, -held)
+                _hold(options.lease, -held)
             else:
                 if not whole:
-                    _hold(ask.lease, image.pixels.nbytes - held)
+                    _hold(options.lease, image.pixels.nbytes - held)
                 return image, timing
-        return await self._in_process(kind, data, needs, ask, whole=whole)
+        return await self._in_process(kind, data, needs, options, whole=whole)
 
-    async def draw(self, frame: Frame, poses: Poses, media_type: str, ask: Ask) -> tuple[bytes, Timing]:
+    async def draw(
+        self, frame: Frame, poses: Poses, media_type: str, options: InferenceOptions
+    ) -> tuple[bytes, Timing]:
         """The bytes of a picture: people drawn on `frame`, which may be written on. Raises what `Batcher.submit` does.
 
         What `decode` counted in `ask.lease` is reduced to the size of the picture.
         """
-        content, timing = await _submit(self.drawing, _DrawJob(frame, poses, media_type), ask)
-        if ask.lease is not None:
-            _hold(ask.lease, min(0, len(content) - _PICTURE_COPIES * frame.nbytes))
+        content, timing = await _submit(self.drawing, _DrawJob(frame, poses, media_type), options)
+        if options.lease is not None:
+            _hold(options.lease, min(0, len(content) - _PICTURE_COPIES * frame.nbytes))
         return content, timing
 
     def release(self) -> None:
@@ -189,20 +191,20 @@ class Decoder:
         self.pool.trim()
 
     async def _in_process(
-        self, kind: str, data: bytes, needs: tuple[int, int], ask: Ask, *, whole: bool
+        self, kind: str, data: bytes, needs: tuple[int, int], options: InferenceOptions, *, whole: bool
     ) -> tuple[DecodedImage, Timing]:
         loop = asyncio.get_running_loop()
 
         def reserve(job: _ProcessJob, size: int) -> None:
             """Called on the thread that waits for the process; a lease belongs to the event loop."""
-            if ask.lease is None:
+            if options.lease is None:
                 return
             done: Future[None] = Future()
 
             def on_loop() -> None:
                 try:
                     if not job.abandoned:  # or else the lease has been given back
-                        _hold(ask.lease, _PICTURE_COPIES * size if whole else size)
+                        _hold(options.lease, _PICTURE_COPIES * size if whole else size)
                 except OverloadedError as refusal:
                     done.set_exception(refusal)
                 else:
@@ -212,14 +214,14 @@ class Decoder:
             done.result(self.pool.bounds.wall_seconds)
 
         job = _ProcessJob(kind, data, needs, whole, reserve)
-        leave = await self._take_turn(ask)
+        leave = await self._take_turn(options)
 
         def end() -> None:
             job.kill()
             leave()
 
         try:
-            result = await _submit(self.processes, job, ask)
+            result = await _submit(self.processes, job, options)
         except (ImageError, OverloadedError):
             leave()
             raise
@@ -233,14 +235,14 @@ class Decoder:
         leave()
         return result
 
-    async def _take_turn(self, ask: Ask) -> Callable[[], None]:
+    async def _take_turn(self, options: InferenceOptions) -> Callable[[], None]:
         """Wait until this client uses less than its share of the processes. Returns what gives the turn back.
 
         Raises DeadlineExceededError.
         """
-        if ask.admitted:  # its caller bounds what is under way
+        if options.admitted:  # its caller bounds what is under way
             return lambda: None
-        client = ask.client if ask.lease is None else ask.lease.client
+        client = options.client if options.lease is None else options.lease.client
         turn = self._turns.setdefault(client, _Turn(asyncio.Semaphore(self._most_per_client)))
         turn.users += 1
 
@@ -254,7 +256,7 @@ class Decoder:
             forget()
 
         try:
-            async with asyncio.timeout(None if ask.deadline is None else ask.deadline - time.monotonic()):
+            async with asyncio.timeout(None if options.deadline is None else options.deadline - time.monotonic()):
                 await turn.room.acquire()
         except TimeoutError as error:
             forget()
@@ -292,13 +294,13 @@ def _hold(lease: Lease | None, size: int) -> int:
     return size
 
 
-async def _submit(batcher: Batcher[Any, Any], job: object, ask: Ask) -> tuple[Any, Timing]:
+async def _submit(batcher: Batcher[Any, Any], job: object, options: InferenceOptions) -> tuple[Any, Timing]:
     served = await batcher.submit(
         job,
-        priority=ask.priority,
-        client=ask.client,
-        deadline=ask.deadline,
-        admitted=ask.admitted,
-        place=ask.places.get(batcher.name),
+        priority=options.priority,
+        client=options.client,
+        deadline=options.deadline,
+        admitted=options.admitted,
+        reservation=options.reservations.get(batcher.name),
     )
     return served.value, Timing(queue=served.queued_s, prepare=served.ran_s)

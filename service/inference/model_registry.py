@@ -9,11 +9,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from engines.catalogue.fetch import Progress
+from engines.catalogue.fetch import DownloadProgress
 from engines.catalogue.models import Catalogue, CatalogueError, Model
 from engines.cores import core_limit, usable_cores
 from engines.crops.views import View, Views
-from engines.families import Detector, Estimator, Finder, Flips, Reads, open_detector, open_estimator, open_finder
+from engines.families import (
+    Detector,
+    Estimator,
+    Flips,
+    OneStageModel,
+    Reads,
+    open_detector,
+    open_estimator,
+    open_finder,
+)
 from engines.files import shown
 from engines.plans.flavour import NoTensorRTError
 from engines.plans.manifest import PlanFile
@@ -21,16 +30,16 @@ from engines.poses import Poses, Region
 from engines.runtimes import Runtime
 from engines.runtimes.base import Arrays
 from engines.skeletons import Skeleton
-from service.batching import Batcher, Observer, SteppedBatcher
+from service.batching import Batcher, BatchObserver, SteppedBatcher
 from service.config import Settings
-from service.inference.admission import Entrance
+from service.inference.admission import PipelineAdmission
 from service.inference.backends import Networks, choose_backend
 from service.inference.decode_stage import Decoder, decoder_pool
 from service.inference.one_pass import WholeFrame
 from service.inference.plan_builder import PlanBuilder, PlanStatus
-from service.inference.stage import NetworkStage, Result
+from service.inference.stage import Result, Stage
 from service.inference.top_down import Pipeline, TopDown
-from service.media.decode import Limits
+from service.media.decode import ImageLimits
 from service.process.memory import memory_limit
 from service.process.supervisor import attempt
 
@@ -112,19 +121,19 @@ class Serving:
             await attempt(f"closing {name}", _CLOSE_S, runtime.close)
 
 
-def image_limits(settings: Settings) -> Limits:
+def image_limits(settings: Settings) -> ImageLimits:
     """What an image may measure."""
-    return Limits(max_bytes=int(settings.max_body_mb * 1e6), max_pixels=int(settings.max_pixels_m * 1e6))
+    return ImageLimits(max_bytes=int(settings.max_body_mb * 1e6), max_pixels=int(settings.max_pixels_m * 1e6))
 
 
 def open_serving(
     catalogue: Catalogue,
     names: Sequence[str],
     settings: Settings,
-    observer: Observer | None = None,
+    observer: BatchObserver | None = None,
     *,
     why: str = "",
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
     repeatable: bool = False,
 ) -> Serving:
     """Fetch, compile and warm up the models of `names` (at least one) with their detectors; blocks meanwhile.
@@ -138,7 +147,7 @@ def open_serving(
     detectors = {m.detector: open_detector(catalogue[m.detector]) for m in models if m.detector is not None}
     estimators = {m.name: open_estimator(m) for m in models if m.role == "estimator"}
     finders = {m.name: open_finder(m) for m in models if m.role != "estimator"}
-    roles: dict[str, Detector | Estimator | Finder] = {**detectors, **estimators, **finders}
+    roles: dict[str, Detector | Estimator | OneStageModel] = {**detectors, **estimators, **finders}
     for name in roles:
         catalogue[name].fetch(progress=progress)
 
@@ -177,29 +186,29 @@ def open_serving(
         return views.open(runtime, role.pixels, flip=flip, reading=reading)
 
     def stage(
-        name: str, role: Detector | Estimator | Finder, decode: Callable[..., Sequence[Result]]
-    ) -> NetworkStage[Result]:
+        name: str, role: Detector | Estimator | OneStageModel, decode: Callable[..., Sequence[Result]]
+    ) -> Stage[Result]:
         runtime = runtimes[name]
-        return NetworkStage(name, runtime, role.pixels, look(name, runtime), decode, queues.open)
+        return Stage(name, runtime, role.pixels, look(name, runtime), decode, queues.open)
 
     detect = {n: stage(n, detector, detector.decode) for n, detector in detectors.items()}
     estimate = {n: stage(n, estimator, _singly(estimator)) for n, estimator in estimators.items()}
     find = {n: stage(n, finder, finder.decode) for n, finder in finders.items()}
 
     def pipeline(model: Model) -> Pipeline:
-        name, entrance = model.name, Entrance(observer)
+        name, admission = model.name, PipelineAdmission(observer)
         if name in finders:
-            return WholeFrame(decoder, finders[name], find[name], entrance=entrance)
+            return WholeFrame(decoder, finders[name], find[name], admission=admission)
         if model.detector is None:
-            return TopDown(decoder, estimators[name], estimate[name], entrance=entrance)
+            return TopDown(decoder, estimators[name], estimate[name], admission=admission)
         finding = detectors[model.detector], detect[model.detector]
-        return TopDown(decoder, estimators[name], estimate[name], *finding, entrance=entrance)
+        return TopDown(decoder, estimators[name], estimate[name], *finding, admission=admission)
 
     served: dict[str, ServedModel] = {}
     for model in models:
         skeleton = (estimators | finders)[model.name].skeleton
         served[model.name] = ServedModel(model, pipeline(model), skeleton, "" if served else why)
-    stages: dict[str, NetworkStage[Any]] = {**detect, **estimate, **find}
+    stages: dict[str, Stage[Any]] = {**detect, **estimate, **find}
 
     def take_over(name: str, plan: PlanFile) -> None:
         new = networks.open_plan(plan, roles[name].outputs)
@@ -209,7 +218,7 @@ def open_serving(
 
 
 def replace_runtime(
-    runtimes: dict[str, Runtime], stage: NetworkStage[Any], new: Runtime, look: Callable[[Runtime], View]
+    runtimes: dict[str, Runtime], stage: Stage[Any], new: Runtime, look: Callable[[Runtime], View]
 ) -> None:
     """Let `new` run a stage's network in place of its runtime among `runtimes`, which is closed.
 
@@ -230,7 +239,7 @@ def replace_runtime(
 class _Queues:
     """Opens Batchers of a kind with the server's settings and remembers them."""
 
-    def __init__(self, settings: Settings, observer: Observer | None, kind: type[AnyBatcher]) -> None:
+    def __init__(self, settings: Settings, observer: BatchObserver | None, kind: type[AnyBatcher]) -> None:
         self.opened: list[AnyBatcher] = []
         self._kind = kind
         self._settings = settings

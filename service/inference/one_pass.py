@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engines.families import Finder
+from engines.families import OneStageModel
 from engines.poses import Detections, Frame, Poses
-from service.inference.admission import Entrance, Work
+from service.inference.admission import PipelineAdmission, Work
 from service.inference.decode_stage import Decoder
-from service.inference.stage import Ask, NetworkStage, Timing
+from service.inference.stage import InferenceOptions, Stage, Timing
 from service.inference.top_down import Pipeline, asked_for
 
 
@@ -18,17 +18,17 @@ class WholeFrame(Pipeline):
     def __init__(
         self,
         decoder: Decoder,
-        finder: Finder,
-        find: NetworkStage[Poses],
+        finder: OneStageModel,
+        find: Stage[Poses],
         *,
-        entrance: Entrance | None = None,
+        admission: PipelineAdmission | None = None,
     ) -> None:
-        super().__init__(decoder, (finder.pixels.width, finder.pixels.height), entrance)
+        super().__init__(decoder, (finder.pixels.width, finder.pixels.height), admission)
         self._finder = finder
         self._find = find
 
     @property
-    def stages(self) -> Sequence[NetworkStage[Detections] | NetworkStage[Poses]]:
+    def stages(self) -> Sequence[Stage[Detections] | Stage[Poses]]:
         """See `Pipeline.stages`."""
         return [self._find]
 
@@ -37,11 +37,16 @@ class WholeFrame(Pipeline):
         """See `Pipeline.detects`: there is nothing to spare it."""
         return False
 
-    async def frame(self, frame: Frame, ask: Ask, people: Detections | None = None) -> tuple[Poses, Timing]:  # noqa: ARG002
+    async def frame(
+        self,
+        frame: Frame,
+        options: InferenceOptions,
+        people: Detections | None = None,  # noqa: ARG002 - it looks at the whole frame
+    ) -> tuple[Poses, Timing]:
         """See `Pipeline.frame`. It looks at all of the frame, whatever a tracker knows."""
         height, width = frame.shape[:2]
-        [poses], timing = await self._find.see(frame, [self._finder.region(width, height)], ask)
-        return asked_for(poses, ask), timing
+        [poses], timing = await self._find.see(frame, [self._finder.region(width, height)], options)
+        return asked_for(poses, options), timing
 
     def _work(self, images: int) -> Work:
         return [(self._find.batcher, images)]

@@ -11,14 +11,14 @@ from engines.crops.views import View
 from engines.ops.affine import align
 from engines.poses import Frame, Region
 from engines.runtimes.base import Arrays, PixelInput, Runtime, RuntimeClosedError
-from service.batching import Batcher, Place, Priority, Served
+from service.batching import Batcher, Priority, Reservation, Served
 from service.quota import Lease
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class InferenceOptions:
     """What a client wants of one image.
 
     client: whom fairness and rates count. deadline: on the monotonic clock, seconds. min_score: 0..1.
@@ -33,7 +33,7 @@ class Ask:
     max_people: int = 50
     min_score: float = 0.3
     admitted: bool = False
-    places: Mapping[str, Place] = field(default_factory=dict)
+    reservations: Mapping[str, Reservation] = field(default_factory=dict)
     lease: Lease | None = None
 
 
@@ -60,7 +60,7 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class CropRequest:
     """A region of a frame that a network shall see; one work unit."""
 
     frame: Frame
@@ -68,14 +68,14 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen(Generic[Result]):
+class StageOutput(Generic[Result]):
     """What the network saw in one Look, and the time that its batch took (timing.queue is not known here)."""
 
     value: Result
     timing: Timing
 
 
-class NetworkStage(Generic[Result]):
+class Stage(Generic[Result]):
     """Shows the regions that wait to the network as one batch, and decodes the batch at once.
 
     pixels: what the network takes. view: of the network behind `runtime`. decode: (outputs, regions) to one result per
@@ -89,14 +89,14 @@ class NetworkStage(Generic[Result]):
         pixels: PixelInput,
         view: View,
         decode: Callable[[Arrays, Sequence[Region]], Sequence[Result]],
-        open_queue: Callable[..., Batcher[Look, Seen[Result]]],
+        open_queue: Callable[..., Batcher[CropRequest, StageOutput[Result]]],
     ) -> None:
         self.name = name
         self.batcher = open_queue(
             self._run,
             name,
             max_batch=runtime.spec.max_batch,
-            rungs=runtime.spec.rungs,
+            batch_sizes=runtime.spec.batch_sizes,
             workers=runtime.spec.concurrency,
         )
         self._pixels = pixels
@@ -125,22 +125,24 @@ class NetworkStage(Generic[Result]):
         return old[0]
 
     def _reshape(self, runtime: Runtime) -> None:
-        self.batcher.reshape(runtime.spec.max_batch, runtime.spec.rungs, runtime.spec.concurrency)
+        self.batcher.reshape(runtime.spec.max_batch, runtime.spec.batch_sizes, runtime.spec.concurrency)
 
-    async def see(self, frame: Frame, regions: Sequence[Region], ask: Ask) -> tuple[list[Result], Timing]:
+    async def see(
+        self, frame: Frame, regions: Sequence[Region], options: InferenceOptions
+    ) -> tuple[list[Result], Timing]:
         """The results for `regions` in order, and the time they took: of the slowest, as they ran side by side."""
         height, width = frame.shape[:2]
         served = await self.batcher.submit_all(
-            [Look(frame, align(region, width, height, self._pixels)) for region in regions],
-            priority=ask.priority,
-            client=ask.client,
-            deadline=ask.deadline,
-            admitted=ask.admitted,
-            place=ask.places.get(self.batcher.name),
+            [CropRequest(frame, align(region, width, height, self._pixels)) for region in regions],
+            priority=options.priority,
+            client=options.client,
+            deadline=options.deadline,
+            admitted=options.admitted,
+            reservation=options.reservations.get(self.batcher.name),
         )
         return [one.value.value for one in served], _slowest(served)
 
-    def _run(self, looks: Sequence[Look]) -> Sequence[Seen[Result]]:
+    def _run(self, looks: Sequence[CropRequest]) -> Sequence[StageOutput[Result]]:
         while True:
             runtime, view = self._network
             most = runtime.spec.max_batch  # a batch may have been gathered for a runtime that took more
@@ -154,7 +156,7 @@ class NetworkStage(Generic[Result]):
                 if runtime is self.runtime:
                     raise
 
-    def _show(self, view: View, looks: Sequence[Look]) -> list[Seen[Result]]:
+    def _show(self, view: View, looks: Sequence[CropRequest]) -> list[StageOutput[Result]]:
         started = time.perf_counter()
         regions = [look.region for look in looks]
         seen = view([look.frame for look in looks], regions)
@@ -162,10 +164,10 @@ class NetworkStage(Generic[Result]):
         results = self._decode(seen.outputs, regions)
         decoded = time.perf_counter()
         timing = Timing(0.0, seen.preparing, inferred - started - seen.preparing, decoded - inferred)
-        return [Seen(result, timing) for result in results]
+        return [StageOutput(result, timing) for result in results]
 
 
-def _slowest(served: Sequence[Served[Seen[Result]]]) -> Timing:
+def _slowest(served: Sequence[Served[StageOutput[Result]]]) -> Timing:
     if not served:
         return Timing()
     last = max(served, key=lambda one: one.queued_s + one.ran_s)

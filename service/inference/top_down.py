@@ -14,9 +14,9 @@ import numpy as np
 from engines.families import Detector, Estimator
 from engines.families.regions import PADDING
 from engines.poses import Detections, Frame, Poses
-from service.inference.admission import Entrance, Work
+from service.inference.admission import PipelineAdmission, Work
 from service.inference.decode_stage import Decoder
-from service.inference.stage import Ask, NetworkStage, Timing
+from service.inference.stage import InferenceOptions, Stage, Timing
 from service.media.decode import DecodedImage
 from service.media.kinds import IMAGES
 
@@ -46,14 +46,14 @@ class Pipeline(ABC):
     decoder: shared by all pipelines. needs: the (width, height) of which a frame should fill one.
     """
 
-    def __init__(self, decoder: Decoder, needs: tuple[int, int], entrance: Entrance | None = None) -> None:
+    def __init__(self, decoder: Decoder, needs: tuple[int, int], admission: PipelineAdmission | None = None) -> None:
         self._decoder = decoder
         self._needs = needs
-        self._entrance = entrance or Entrance()
+        self._admission = admission or PipelineAdmission()
 
     @property
     @abstractmethod
-    def stages(self) -> Sequence[NetworkStage[Detections] | NetworkStage[Poses]]:
+    def stages(self) -> Sequence[Stage[Detections] | Stage[Poses]]:
         """The networks in the order in which a frame meets them."""
 
     @property
@@ -62,7 +62,9 @@ class Pipeline(ABC):
         """Whether it looks for people first, which whoever knows where they are can spare it."""
 
     @abstractmethod
-    async def frame(self, frame: Frame, ask: Ask, people: Detections | None = None) -> tuple[Poses, Timing]:
+    async def frame(
+        self, frame: Frame, options: InferenceOptions, people: Detections | None = None
+    ) -> tuple[Poses, Timing]:
         """Everybody in a decoded frame, best first, in its pixels.
 
         people: where to look, from a tracker that knows; without it the pipeline finds out.
@@ -72,45 +74,45 @@ class Pipeline(ABC):
     def _work(self, images: int) -> Work:
         """What so many images bring to the queues of the networks."""
 
-    def test(self, ask: Ask, images: int = 1) -> None:
+    def test(self, options: InferenceOptions, images: int = 1) -> None:
         """Raise OverloadedError or DeadlineExceededError where `admit` would; holds nothing."""
-        self._entrance.test([(self._decoder.batcher, images), *self._work(images)], ask)
+        self._admission.test([(self._decoder.batcher, images), *self._work(images)], options)
 
     def admit(
-        self, ask: Ask, images: int = 1, *, data: Sequence[bytes] = (), draw: bool = False
-    ) -> AbstractContextManager[Ask]:
-        """Enter with so many images, or be refused before any work is spent: see `Entrance.admit`.
+        self, options: InferenceOptions, images: int = 1, *, data: Sequence[bytes] = (), draw: bool = False
+    ) -> AbstractContextManager[InferenceOptions]:
+        """Enter with so many images, or be refused before any work is spent: see `PipelineAdmission.admit`.
 
         data: the images, where they are there already. draw: pictures of them will be drawn.
         """
         queues = [self._decoder.queue_for(one) for one in data] or [self._decoder.batcher] * images
         decoding = [(queue, queues.count(queue)) for queue in dict.fromkeys(queues)]
         drawing = [(self._decoder.drawing, images)] if draw else []
-        return self._entrance.admit([*decoding, *self._work(images), *drawing], ask)
+        return self._admission.admit([*decoding, *self._work(images), *drawing], options)
 
-    async def image(self, data: bytes, ask: Ask, *, whole: bool = False) -> Estimate:
+    async def image(self, data: bytes, options: InferenceOptions, *, whole: bool = False) -> Estimate:
         """Everybody in an encoded image. whole: keep all of its pixels, to draw on.
 
         Raises ImageError for bytes that are no picture within the limits, and what `Decoder.decode` and `frame` raise.
         """
-        image, decoding = await self.decode(data, ask, whole=whole)
-        poses, timing = await self.frame(image.pixels, ask)
+        image, decoding = await self.decode(data, options, whole=whole)
+        poses, timing = await self.frame(image.pixels, options)
         if image.scale != 1:
             poses = poses.scaled(image.scale)
         return Estimate(poses, image.width, image.height, timing + decoding, image.whole)
 
     async def decode(
-        self, data: bytes, ask: Ask, *, whole: bool = False, accepted: Collection[str] = IMAGES
+        self, data: bytes, options: InferenceOptions, *, whole: bool = False, accepted: Collection[str] = IMAGES
     ) -> tuple[DecodedImage, Timing]:
         """The pixels of an encoded image, as many as the pipeline needs. See `Decoder.decode`."""
         idle = self._decoder.batcher.idle and all(stage.batcher.idle for stage in self.stages)
-        return await self._decoder.decode(data, self._needs, ask, idle=idle, whole=whole, accepted=accepted)
+        return await self._decoder.decode(data, self._needs, options, idle=idle, whole=whole, accepted=accepted)
 
-    async def draw(self, estimate: Estimate, media_type: str, ask: Ask) -> tuple[bytes, Timing]:
+    async def draw(self, estimate: Estimate, media_type: str, options: InferenceOptions) -> tuple[bytes, Timing]:
         """The picture of an estimate whose pixels were kept, which are written on. See `Decoder.draw`."""
         if estimate.whole is None:
             raise ValueError("the pixels of this image were not kept")
-        return await self._decoder.draw(estimate.whole, estimate.poses, media_type, ask)
+        return await self._decoder.draw(estimate.whole, estimate.poses, media_type, options)
 
 
 class TopDown(Pipeline):
@@ -123,18 +125,18 @@ class TopDown(Pipeline):
         self,
         decoder: Decoder,
         estimator: Estimator,
-        estimate: NetworkStage[Poses],
+        estimate: Stage[Poses],
         detector: Detector | None = None,
-        detect: NetworkStage[Detections] | None = None,
+        detect: Stage[Detections] | None = None,
         *,
-        entrance: Entrance | None = None,
+        admission: PipelineAdmission | None = None,
     ) -> None:
         if detector is not None:
             # Crops need more pixels than the detector does: people are small parts of the frame.
             needs = (_DETAIL * detector.pixels.width, _DETAIL * detector.pixels.height)
         else:  # the frame is the part of the input that is not padding
             needs = (int(estimator.pixels.width / PADDING), int(estimator.pixels.height / PADDING))
-        super().__init__(decoder, needs, entrance)
+        super().__init__(decoder, needs, admission)
         self._estimator = estimator
         self._estimate = estimate
         self._detector = detector
@@ -143,7 +145,7 @@ class TopDown(Pipeline):
         self._looks = len(detector.regions(640, 480)) if detector is not None else 0  # of a frame of the usual shape
 
     @property
-    def stages(self) -> Sequence[NetworkStage[Detections] | NetworkStage[Poses]]:
+    def stages(self) -> Sequence[Stage[Detections] | Stage[Poses]]:
         """See `Pipeline.stages`."""
         return [self._estimate] if self._detect is None else [self._detect, self._estimate]
 
@@ -158,35 +160,39 @@ class TopDown(Pipeline):
             return [people]
         return [(self._detect.batcher, images * self._looks), people]
 
-    async def frame(self, frame: Frame, ask: Ask, people: Detections | None = None) -> tuple[Poses, Timing]:
+    async def frame(
+        self, frame: Frame, options: InferenceOptions, people: Detections | None = None
+    ) -> tuple[Poses, Timing]:
         """See `Pipeline.frame`."""
-        people, timing = await self._find(frame, ask) if people is None else (people, Timing())
+        people, timing = await self._find(frame, options) if people is None else (people, Timing())
         if not len(people):
             return Poses.empty(self._estimator.skeleton), timing
-        parts, estimating = await self._estimate.see(frame, self._estimator.regions(people), ask)
+        parts, estimating = await self._estimate.see(frame, self._estimator.regions(people), options)
         poses = self._estimator.merge(Poses.join(parts), people)
-        return asked_for(poses, ask), timing + estimating
+        return asked_for(poses, options), timing + estimating
 
-    async def _find(self, frame: Frame, ask: Ask) -> tuple[Detections, Timing]:
+    async def _find(self, frame: Frame, options: InferenceOptions) -> tuple[Detections, Timing]:
         height, width = frame.shape[:2]
         if self._detector is None or self._detect is None:
             return Detections(np.array([[0, 0, width, height]], np.float32), np.ones(1, np.float32)), Timing()
         regions = self._detector.regions(width, height)
-        parts, timing = await self._detect.see(frame, regions, ask)
-        people = self._detector.merge(parts, regions).select(slice(ask.max_people))
+        parts, timing = await self._detect.see(frame, regions, options)
+        people = self._detector.merge(parts, regions).select(slice(options.max_people))
         self._people += _SMOOTHING * (len(people) - self._people)
         return people, timing
 
 
-def asked_for(poses: Poses, ask: Ask) -> Poses:
+def asked_for(poses: Poses, options: InferenceOptions) -> Poses:
     """Of the poses those that `ask` wants, best first."""
-    if len(poses) == 1 and poses.scores[0] >= ask.min_score:
+    if len(poses) == 1 and poses.scores[0] >= options.min_score:
         return poses  # as before a webcam
     order = np.argsort(-poses.scores, kind="stable")
-    return poses.select(order[poses.scores[order] >= ask.min_score][: ask.max_people])
+    return poses.select(order[poses.scores[order] >= options.min_score][: options.max_people])
 
 
-async def estimate_all(pipeline: Pipeline, images: Sequence[bytes], ask: Ask) -> list[Estimate | BaseException]:
+async def estimate_all(
+    pipeline: Pipeline, images: Sequence[bytes], options: InferenceOptions
+) -> list[Estimate | BaseException]:
     """Every image's people, or what went wrong with it, in order. All are under way at once, so that they batch."""
-    tasks = (pipeline.image(data, ask) for data in images)
+    tasks = (pipeline.image(data, options) for data in images)
     return await asyncio.gather(*tasks, return_exceptions=True)

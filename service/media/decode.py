@@ -10,13 +10,13 @@ from service.media.decoder_process import Bounds
 from service.media.errors import ImageError, ImageTooLargeError, NotAnImageError, UndecodableImageError
 from service.media.jpeg import JpegFile, UnusualJpegError
 from service.media.kinds import IMAGES, kind_of
-from service.media.limits import Limits
+from service.media.limits import ImageLimits
 
 __all__ = [
     "DecodedImage",
     "ImageError",
+    "ImageLimits",
     "ImageTooLargeError",
-    "Limits",
     "NotAnImageError",
     "UndecodableImageError",
     "decode",
@@ -25,7 +25,7 @@ __all__ = [
 
 
 def recognise(
-    data: bytes | memoryview, limits: Limits, accepted: Collection[str] = IMAGES
+    data: bytes | memoryview, limits: ImageLimits, accepted: Collection[str] = IMAGES
 ) -> tuple[str, JpegFile | None]:
     """The kind of an image, and its header where it is a JPEG that may be decoded in this process.
 
@@ -40,7 +40,7 @@ def recognise(
 
 def decode(
     data: bytes | memoryview,
-    limits: Limits,
+    limits: ImageLimits,
     *,
     needs: tuple[int, int] | None = None,
     pool: DecoderPool | None = None,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from service.media.errors import ImageError, ImageTooLargeError, corrupt
-from service.media.limits import Limits
+from service.media.limits import ImageLimits
 from service.media.pillow import PillowFile
 from service.media.wire import receive, receive_document, send_document
 
@@ -61,7 +61,7 @@ def serve(connection: socket.socket, memory: int, cpu_seconds: int) -> None:
 
 def _decode(connection: socket.socket, request: dict[str, Any], data: bytes, memory: int) -> None:
     kind, needs = request["kind"], request["needs"] and tuple(request["needs"])
-    limits = Limits(len(data), request["max_pixels"], request["max_side"])
+    limits = ImageLimits(len(data), request["max_pixels"], request["max_side"])
     if kind == "JPEG" and _decode_jpeg(connection, data, limits, needs):
         return
     file = PillowFile.read(kind, data, limits, needs, memory)
@@ -70,7 +70,7 @@ def _decode(connection: socket.socket, request: dict[str, Any], data: bytes, mem
     _send(connection, image.tobytes(), image.size, file.scale, (file.width, file.height))
 
 
-def _decode_jpeg(connection: socket.socket, data: bytes, limits: Limits, needs: tuple[int, int] | None) -> bool:
+def _decode_jpeg(connection: socket.socket, data: bytes, limits: ImageLimits, needs: tuple[int, int] | None) -> bool:
     """False for a JPEG that TurboJPEG does not take."""
     from service.media.jpeg import JpegFile, UnusualJpegError  # most processes never need numpy and OpenCV
 

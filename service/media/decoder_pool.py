@@ -10,7 +10,7 @@ from typing import Self
 
 from service.media.decoded import DecodedImage
 from service.media.decoder_process import Bounds, DecoderEndedError, DecoderProcess, Reserve
-from service.media.limits import Limits
+from service.media.limits import ImageLimits
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class DecoderPool:
         self,
         kind: str,
         data: bytes | memoryview,
-        limits: Limits,
+        limits: ImageLimits,
         needs: tuple[int, int] | None,
         *,
         reserve: Reserve | None = None,

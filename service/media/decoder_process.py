@@ -17,7 +17,7 @@ import numpy as np
 
 from service.media.decoded import DecodedImage
 from service.media.errors import ImageError, ImageTooLargeError, NotAnImageError, UndecodableImageError
-from service.media.limits import Limits
+from service.media.limits import ImageLimits
 from service.media.wire import fill, receive_document, send_document
 
 _ERRORS = {kind.__name__: kind for kind in (ImageTooLargeError, NotAnImageError, UndecodableImageError)}
@@ -80,7 +80,7 @@ class DecoderProcess:
         self,
         kind: str,
         data: bytes | memoryview,
-        limits: Limits,
+        limits: ImageLimits,
         needs: tuple[int, int] | None,
         reserve: Reserve | None = None,
     ) -> DecodedImage:

@@ -13,7 +13,7 @@ from engines.poses import Frame
 from service.media.decoded import DecodedImage, reduced
 from service.media.errors import ImageError, UndecodableImageError, corrupt, truncated
 from service.media.exif import read_orientation
-from service.media.limits import Limits, possible_scales
+from service.media.limits import ImageLimits, possible_scales
 from service.media.orientation import is_sideways, upright
 
 _SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -61,7 +61,7 @@ class JpegFile:
     strays: tuple[tuple[int, int], ...] = ()
 
     @staticmethod
-    def read(data: bytes | memoryview, limits: Limits) -> JpegFile:
+    def read(data: bytes | memoryview, limits: ImageLimits) -> JpegFile:
         """Read the header; takes at most some 2 ms, whatever the bytes are.
 
         Raises UndecodableImageError where the header is cut off or makes no sense, and as Limits.check_size.

@@ -12,7 +12,7 @@ _SCALES = (8, 4, 2)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ImageLimits:
     """What is refused before anything is decoded. max_side: the longer side, in pixels."""
 
     max_bytes: int = 20_000_000

@@ -14,7 +14,7 @@ from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 from service.media.errors import ImageError, ImageTooLargeError, UndecodableImageError, corrupt, truncated
 from service.media.exif import read_orientation
-from service.media.limits import Limits, possible_scales
+from service.media.limits import ImageLimits, possible_scales
 
 BACKGROUND = (255, 255, 255)
 """What shows through transparent pixels: white, as on a web page."""
@@ -52,7 +52,7 @@ class PillowFile:
     scale: int
 
     @staticmethod
-    def read(kind: str, data: bytes, limits: Limits, needs: tuple[int, int] | None, memory: int) -> PillowFile:
+    def read(kind: str, data: bytes, limits: ImageLimits, needs: tuple[int, int] | None, memory: int) -> PillowFile:
         """Read the header. kind: one of kinds.IMAGES; no other decoder is tried. Raises ImageError."""
         most = min(limits.max_pixels, memory // _WEBP_BYTES_PER_PIXEL)
         try:

@@ -20,7 +20,7 @@ from engines.poses import Frame
 from service.media.media import MediaFile, VideoError, fraction
 from service.media.timeline import JUMP_S, Guess, steady
 
-__all__ = ["Picture", "VideoError", "VideoInfo", "VideoReader"]
+__all__ = ["VideoError", "VideoFrame", "VideoInfo", "VideoReader"]
 
 _HD_HEIGHT = 720
 """From this height on, a video that does not name its colour matrix is taken to have BT.709's, as players do."""
@@ -36,8 +36,8 @@ class VideoInfo:
     """A video as it is displayed.
 
     rate: frames a second on average. frames: about how many there are, None where the file does not tell.
-    tick: seconds that one unit of `Picture.pts` takes. pixel_aspect: width of a pixel by its height.
-    start: seconds on the clock of `Picture.pts` where the file begins.
+    tick: seconds that one unit of `VideoFrame.pts` takes. pixel_aspect: width of a pixel by its height.
+    start: seconds on the clock of `VideoFrame.pts` where the file begins.
     """
 
     width: int
@@ -50,7 +50,7 @@ class VideoInfo:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Picture:
+class VideoFrame:
     """A frame of a video. pts: its time in ticks, on a clock without jumps. seconds: since the file's beginning."""
 
     number: int
@@ -102,14 +102,14 @@ class VideoReader:
     ) -> None:
         self._media.close()
 
-    def __iter__(self) -> Iterator[Picture]:
+    def __iter__(self) -> Iterator[VideoFrame]:
         """The frames in the order of their times; blocks for some milliseconds each."""
         number = 0
         timed, self._first = self._first, None
         while timed is not None:
             frame, pts = timed
             pixels = self._upright.turn(self._pixels(frame))
-            yield Picture(number, pixels, pts, float(pts * self._tick - self.info.start))
+            yield VideoFrame(number, pixels, pts, float(pts * self._tick - self.info.start))
             number += 1
             timed = next(self._frames, None)
 

@@ -9,7 +9,7 @@ from functools import cache
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from service.batching import Observer
+from service.batching import BatchObserver
 from service.observability.gpus import GpuMetrics
 from service.observability.networks import NetworkMetrics
 from service.observability.store import StoreMetrics
@@ -18,7 +18,7 @@ from service.observability.streams import StreamMetrics
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
-class Metrics(Observer):
+class Metrics(BatchObserver):
     """What the server counts and times; Batchers report to it directly."""
 
     def __init__(self) -> None:
@@ -138,33 +138,33 @@ class Metrics(Observer):
             self._depth.labels(network).set(units)
 
     def batch_started(self, name: str, items: int, units: int) -> None:  # noqa: ARG002
-        """See `Observer.batch_started`."""
+        """See `BatchObserver.batch_started`."""
         self._batch_items_of(name).observe(items)
 
     def batch_finished(self, name: str, items: int, seconds: float) -> None:  # noqa: ARG002
-        """See `Observer.batch_finished`."""
+        """See `BatchObserver.batch_finished`."""
         self._batch_seconds_of(name).observe(seconds)
 
     def waited(self, name: str, seconds: float) -> None:
-        """See `Observer.waited`."""
+        """See `BatchObserver.waited`."""
         self._wait_of(name).observe(seconds)
 
     def rejected(self, name: str, reason: str) -> None:
-        """See `Observer.rejected`."""
+        """See `BatchObserver.rejected`."""
         self._rejected.labels(name, reason).inc()
 
     def cancelled(self, name: str) -> None:
-        """See `Observer.cancelled`."""
+        """See `BatchObserver.cancelled`."""
         self._events["cancelled"].labels(name).inc()
 
     def expired(self, name: str) -> None:
-        """See `Observer.expired`."""
+        """See `BatchObserver.expired`."""
         self._events["expired"].labels(name).inc()
 
     def failed(self, name: str) -> None:
-        """See `Observer.failed`."""
+        """See `BatchObserver.failed`."""
         self._events["failed"].labels(name).inc()
 
     def restarted(self, name: str) -> None:
-        """See `Observer.restarted`."""
+        """See `BatchObserver.restarted`."""
         self._events["worker_restarts"].labels(name).inc()

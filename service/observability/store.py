@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from service.streams.store.redis import Observer
+from service.streams.store.redis import StoreObserver
 
 
-class StoreMetrics(Observer):
+class StoreMetrics(StoreObserver):
     """A RedisStore reports to it directly. Its name is a label, so that nothing shows where there is none."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -25,13 +25,13 @@ class StoreMetrics(Observer):
         )  # fmt: skip
 
     def reached(self, up: bool) -> None:
-        """See `Observer.reached`."""
+        """See `StoreObserver.reached`."""
         self._up.labels("redis").set(up)
 
     def wrote(self, outcome: str, states: int) -> None:
-        """See `Observer.wrote`."""
+        """See `StoreObserver.wrote`."""
         self._writes.labels(outcome).inc(states)
 
     def waiting(self, states: int) -> None:
-        """See `Observer.waiting`."""
+        """See `StoreObserver.waiting`."""
         self._waiting.labels("redis").set(states)

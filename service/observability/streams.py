@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from service.streams.session import Observer
+from service.streams.session import SessionObserver
 
 _AGES = (0.005, 0.01, 0.02, 0.033, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
-class StreamMetrics(Observer):
+class StreamMetrics(SessionObserver):
     """Sessions report to it directly. part_seconds: where the time of all images went, by part."""
 
     def __init__(self, registry: CollectorRegistry, part_seconds: Histogram, people: Counter) -> None:
@@ -39,13 +39,13 @@ class StreamMetrics(Observer):
         self._people = people
 
     def received(self, replaced: int) -> None:
-        """See `Observer.received`."""
+        """See `SessionObserver.received`."""
         self._received.inc()
         if replaced:
             self._dropped.inc(replaced)
 
     def result(self, age: float, seconds: Mapping[str, float], people: int) -> None:
-        """See `Observer.result`."""
+        """See `SessionObserver.result`."""
         self._served.inc()
         self._age.observe(age)
         for part, value in seconds.items():
@@ -53,7 +53,7 @@ class StreamMetrics(Observer):
         self._people.inc(people)
 
     def failed(self) -> None:
-        """See `Observer.failed`."""
+        """See `SessionObserver.failed`."""
         self._failed.inc()
 
     def began(self, *, token: bool, resumed: bool) -> None:

@@ -24,7 +24,7 @@ from service.formats.openpose import openpose_document
 from service.formats.people import people_list
 from service.formats.table import csv_table
 from service.inference.model_registry import image_limits, open_serving
-from service.inference.stage import Ask
+from service.inference.stage import InferenceOptions
 from service.media.errors import ImageError
 
 _AT_ONCE, _DRAWN_AT_ONCE = 16, 4
@@ -33,7 +33,7 @@ _PICTURES = (".jpg", ".jpeg", ".png")
 
 
 @dataclass(frozen=True, slots=True)
-class Still:
+class ImageResult:
     """An image file with its people and its size in pixels, or with the problem that it had; without its pixels, as
     there may be thousands.
     """
@@ -86,7 +86,7 @@ async def estimate_files(
     min_score: float,
     max_people: int,
     pictures: Sequence[Path] = (),
-) -> list[Still]:
+) -> list[ImageResult]:
     """Everybody in every file, in order, batched over the files. advance: called as each is done.
 
     pictures: where to draw the people of each file; none to draw nothing.
@@ -95,22 +95,22 @@ async def estimate_files(
     serving = open_serving(catalogue, [model], settings)
     await serving.start()
     room = asyncio.Semaphore(_DRAWN_AT_ONCE if pictures else _AT_ONCE)
-    ask = Ask(min_score=min_score, max_people=max_people, admitted=True)
+    options = InferenceOptions(min_score=min_score, max_people=max_people, admitted=True)
     pipeline, most_bytes = serving.default.pipeline, image_limits(settings).max_bytes
 
-    async def one(path: Path, picture: Path | None) -> Still:
+    async def one(path: Path, picture: Path | None) -> ImageResult:
         async with room:
             try:
                 data = await asyncio.to_thread(_read, path, most_bytes)
-                found = await pipeline.image(data, ask, whole=picture is not None)
+                found = await pipeline.image(data, options, whole=picture is not None)
                 if picture is not None:
-                    content, _ = await pipeline.draw(found, _media_type(picture), ask)
+                    content, _ = await pipeline.draw(found, _media_type(picture), options)
                     await asyncio.to_thread(_write, picture, content)
-                still = Still(path, found.poses, found.width, found.height)
+                still = ImageResult(path, found.poses, found.width, found.height)
             except (ImageError, OverloadedError) as error:
-                still = Still(path, problem=str(error))
+                still = ImageResult(path, problem=str(error))
             except OSError as error:
-                still = Still(path, problem=f"{shown(error.filename or path)}: {error.strerror}")
+                still = ImageResult(path, problem=f"{shown(error.filename or path)}: {error.strerror}")
             advance()
             return still
 
@@ -135,7 +135,7 @@ def _write(picture: Path, content: bytes) -> None:
     picture.write_bytes(content)
 
 
-def write_results(stills: Sequence[Still], style: str) -> str:
+def write_results(stills: Sequence[ImageResult], style: str) -> str:
     """The results as text, without those of stills that had a problem. style: json, coco, openpose (an object, or a
     list of them for several) or csv.
     """
@@ -151,7 +151,7 @@ def write_results(stills: Sequence[Still], style: str) -> str:
     return orjson.dumps(whole, option=options).decode()
 
 
-def _document(still: Still, image_id: int, style: str) -> object:
+def _document(still: ImageResult, image_id: int, style: str) -> object:
     poses = still.people
     if style == "coco":
         return coco_results(poses, image_id)
@@ -185,10 +185,10 @@ async def measure(path: Path, catalogue: Catalogue, model: str, *, seconds: floa
 
     async def client(number: int) -> None:
         nonlocal people
-        ask = Ask(client=str(number), admitted=True)
+        options = InferenceOptions(client=str(number), admitted=True)
         while time.perf_counter() < stop:
             started = time.perf_counter()
-            people = len((await serving.default.pipeline.image(data, ask)).poses)
+            people = len((await serving.default.pipeline.image(data, options)).poses)
             took.append(time.perf_counter() - started)
 
     started = time.perf_counter()

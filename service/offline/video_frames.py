@@ -14,10 +14,10 @@ import numpy as np
 from engines.poses import Detections, Poses
 from service.batching import Priority
 from service.inference.model_registry import ServedModel
-from service.inference.stage import Ask
-from service.media.video import Picture, VideoError, VideoReader
+from service.inference.stage import InferenceOptions
+from service.media.video import VideoError, VideoFrame, VideoReader
 from service.offline.journal import Journal, JournalError
-from service.offline.video_journal import Look, pack, unpack
+from service.offline.video_journal import JournaledFrame, pack, unpack
 from service.tracking import PoseTracker
 
 T = TypeVar("T")
@@ -46,10 +46,10 @@ class Seek:
         return asdict(self)
 
 
-def tracked_ask(seek: Seek, tracker: PoseTracker) -> Ask:
+def tracked_ask(seek: Seek, tracker: PoseTracker) -> InferenceOptions:
     """What to ask of each frame: the tracker follows weak poses too, the user is told of those that score enough."""
     least = min(seek.min_score, tracker.config.weak_score)
-    return Ask(priority=Priority.BULK, max_people=seek.max_people, min_score=least, admitted=True)
+    return InferenceOptions(priority=Priority.BULK, max_people=seek.max_people, min_score=least, admitted=True)
 
 
 class FramePoses:
@@ -71,12 +71,12 @@ class FramePoses:
         self._ask = tracked_ask(seek, self._tracker)
         self.notes: tuple[str, ...] = ()
 
-    async def tracked(self) -> AsyncGenerator[tuple[Picture, Poses], None]:
+    async def tracked(self) -> AsyncGenerator[tuple[VideoFrame, Poses], None]:
         """Every frame with its people, ids among them. To be closed by whoever leaves early.
 
         Raises VideoError where the journal does not fit the video.
         """
-        line: deque[tuple[Picture, asyncio.Future[Look], bool]] = deque()
+        line: deque[tuple[VideoFrame, asyncio.Future[JournaledFrame], bool]] = deque()
         pictures = iter(self._video)
         try:
             while True:
@@ -102,16 +102,16 @@ class FramePoses:
         bytes_each = self._video.info.width * self._video.info.height * 3
         return max(2, min(_AT_ONCE, _AT_ONCE_BYTES // bytes_each))
 
-    def _begin(self, picture: Picture) -> tuple[Picture, asyncio.Future[Look], bool]:
+    def _begin(self, picture: VideoFrame) -> tuple[VideoFrame, asyncio.Future[JournaledFrame], bool]:
         """Start on a frame, unless the journal knows it; the last is whether it has to learn of it."""
         look = self._remembered(picture.number)
         if look is None:
             return picture, asyncio.ensure_future(self._look(picture)), True
-        known: asyncio.Future[Look] = asyncio.get_running_loop().create_future()
+        known: asyncio.Future[JournaledFrame] = asyncio.get_running_loop().create_future()
         known.set_result(look)
         return picture, known, False
 
-    def _remembered(self, number: int) -> Look | None:
+    def _remembered(self, number: int) -> JournaledFrame | None:
         """What the journal has of a frame. From a damaged record on it is done anew."""
         record = self._journal.next()
         if record is None:
@@ -123,12 +123,12 @@ class FramePoses:
             self.notes = (f"the journal is damaged after {number} frames, so the rest was done anew",)
             return None
 
-    async def _look(self, picture: Picture) -> Look:
+    async def _look(self, picture: VideoFrame) -> JournaledFrame:
         people = await self._proposals(picture)
         poses, _ = await self._pipeline.frame(picture.pixels, self._ask, people)
-        return Look(picture.pts, people is None, poses)
+        return JournaledFrame(picture.pts, people is None, poses)
 
-    async def _proposals(self, picture: Picture) -> Detections | None:
+    async def _proposals(self, picture: VideoFrame) -> Detections | None:
         """Where to look without the detector; None where it is its turn."""
         due = picture.seconds - self._detected >= self._seek.detect_every - _ROUNDING_S
         if due or self._tracker.unsettled or not self._detects:
@@ -137,7 +137,7 @@ class FramePoses:
         # A pose's score is weighed with its detection's: one from the pose before would make it sink frame by frame.
         return Detections(expected.boxes, np.ones(len(expected), np.float32))
 
-    def _track(self, picture: Picture, look: Look) -> Poses:
+    def _track(self, picture: VideoFrame, look: JournaledFrame) -> Poses:
         if look.detected:
             self._detected = picture.seconds
         poses = self._tracker.update(look.poses, picture.pixels, picture.seconds)

@@ -19,7 +19,7 @@ _PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Look:
+class JournaledFrame:
     """What the networks saw in the frame at `pts`. detected: whether the detector looked, or only the estimator."""
 
     pts: int
@@ -27,7 +27,7 @@ class Look:
     poses: Poses
 
 
-def pack(look: Look) -> bytes:
+def pack(look: JournaledFrame) -> bytes:
     """Exactly, to the last bit; ids are left out, as the tracker gives them anew."""
     p = look.poses
     arrays = [a.astype("<f4").tobytes() for a in (p.keypoints, p.keypoint_scores, p.boxes, p.scores)]
@@ -35,7 +35,7 @@ def pack(look: Look) -> bytes:
     return ormsgpack.packb([look.pts, look.detected, *arrays, metres])
 
 
-def unpack(record: bytes, skeleton: Skeleton) -> Look:
+def unpack(record: bytes, skeleton: Skeleton) -> JournaledFrame:
     """The look that was packed. Raises DamagedJournalError for anything else, and for one at another skeleton."""
     try:
         return _unpack(record, skeleton)
@@ -43,7 +43,7 @@ def unpack(record: bytes, skeleton: Skeleton) -> Look:
         raise DamagedJournalError(DAMAGED) from error
 
 
-def _unpack(record: bytes, skeleton: Skeleton) -> Look:
+def _unpack(record: bytes, skeleton: Skeleton) -> JournaledFrame:
     pts, detected, points, point_scores, boxes, scores, metres = ormsgpack.unpackb(record)
     k = len(skeleton)
     if type(pts) is not int or type(detected) is not bool:
@@ -62,7 +62,7 @@ def _unpack(record: bytes, skeleton: Skeleton) -> Look:
         skeleton,
         keypoints_3d=None if metres is None else array(metres, k, 3).reshape(people, k, 3),
     )
-    return Look(pts, detected, poses)
+    return JournaledFrame(pts, detected, poses)
 
 
 def fingerprint(path: Path) -> str:

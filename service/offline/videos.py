@@ -25,7 +25,7 @@ from service.formats.frames import POSES_SUFFIXES, FramesFile
 from service.inference.model_registry import ServedModel, open_serving
 from service.media.overlay import draw
 from service.media.trails import Trails
-from service.media.video import Picture, VideoError, VideoInfo, VideoReader
+from service.media.video import VideoError, VideoFrame, VideoInfo, VideoReader
 from service.media.video_out import VIDEO_SUFFIXES, VideoWriter
 from service.offline.journal import Journal
 from service.offline.video_frames import FramePoses, Seek
@@ -183,7 +183,7 @@ class _Sink:
         """What was left out of the video."""
         return () if self._video is None else tuple(self._video.notes)
 
-    def write(self, picture: Picture, people: Poses) -> None:
+    def write(self, picture: VideoFrame, people: Poses) -> None:
         """Write a frame with its people."""
         if people.ids is not None:
             self.people.update(number for number in people.ids.tolist() if number >= 0)

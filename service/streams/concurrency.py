@@ -13,7 +13,7 @@ _LESS = 0.9
 _START = 4.0
 
 
-class Turns:
+class ConcurrencyLimiter:
     """Lets so many frames of one pipeline's streams be looked at as keep it busy; the others wait for their turn.
 
     A frame under way cannot be replaced by a newer one. So frames wait here, each as the newest of its stream, and
@@ -42,10 +42,10 @@ class Turns:
         return int(self._most)
 
     @asynccontextmanager
-    async def turn(self, client: str = "") -> AsyncIterator[Turn]:
+    async def turn(self, client: str = "") -> AsyncIterator[ConcurrencySlot]:
         """Wait for a turn of this client, and have it for as long as the context lasts."""
         await self._begin(client)
-        turn = Turn()
+        turn = ConcurrencySlot()
         began = self._clock()
         try:
             yield turn
@@ -93,7 +93,7 @@ class Turns:
         self._round, self._short = [], False
 
 
-class Turn:
+class ConcurrencySlot:
     """One frame under way. worked: the seconds that were spent on it and not on waiting; 0 where it failed."""
 
     __slots__ = ("worked",)

@@ -10,13 +10,13 @@ import numpy as np
 
 from engines.poses import Detections, Floats, Frame, Poses
 from engines.skeletons import SKELETONS
-from service.inference.stage import Ask
+from service.inference.stage import InferenceOptions
 from service.inference.top_down import Pipeline
 from service.media.kinds import FRAMES
 from service.streams.protocol import Hello
 from service.tracking.config import TrackerConfig
-from service.tracking.zones import Event
-from service.tracking_workers.pool import FollowedStream
+from service.tracking.zones import ZoneEvent
+from service.tracking_workers.pool import TrackedStream
 from service.tracking_workers.stream_tracker import Followed
 
 _WEAKEST = TrackerConfig().weak_score
@@ -24,7 +24,7 @@ _WEAKEST = TrackerConfig().weak_score
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ProcessedFrame:
     """The people of one frame of `width` x `height` pixels, with ids, and what happened at the zones and lines.
 
     velocities: (N, 2) pixels a second, 0 for who has no id. ages: (N,) seconds since each was first seen.
@@ -34,7 +34,7 @@ class Seen:
     poses: Poses
     velocities: Floats
     ages: Floats
-    events: Sequence[Event]
+    events: Sequence[ZoneEvent]
     width: int
     height: int
     seconds: dict[str, float]
@@ -45,18 +45,18 @@ class Seen:
         return sum(value for part, value in self.seconds.items() if part != "queue")
 
 
-class Sight:
+class FrameProcessor:
     """One stream's eyes, in front of what follows its people.
 
     pipeline: shared by all. hello: what is looked for. ask: as whom; its score is the least that is told of, not the
     least that is followed.
     """
 
-    def __init__(self, pipeline: Pipeline, stream: FollowedStream, hello: Hello, ask: Ask) -> None:
+    def __init__(self, pipeline: Pipeline, stream: TrackedStream, hello: Hello, options: InferenceOptions) -> None:
         self._pipeline = pipeline
         self._stream = stream
         self._hello = hello
-        self._ask = replace(ask, min_score=min(ask.min_score, _WEAKEST))
+        self._ask = replace(options, min_score=min(options.min_score, _WEAKEST))
         self._detected = -math.inf
         self._unsettled = True
 
@@ -70,25 +70,25 @@ class Sight:
         """The first id that nobody has had."""
         return self._stream.next_id
 
-    async def see(self, picture: bytes, taken: float, deadline: float) -> Seen:
+    async def see(self, picture: bytes, taken: float, deadline: float) -> ProcessedFrame:
         """Everybody in an encoded picture. taken: seconds, never running backwards. deadline: monotonic seconds.
 
         Raises ImageError for what is no picture that a stream takes, and what `Pipeline.decode`, `Pipeline.frame` and
-        `FollowedStream.follow` raise.
+        `TrackedStream.follow` raise.
         """
-        ask = replace(self._ask, deadline=deadline)
+        options = replace(self._ask, deadline=deadline)
         try:
-            return await self._see(picture, taken, ask)
+            return await self._see(picture, taken, options)
         finally:
-            if ask.lease is not None:
-                ask.lease.release()  # the stream's next frame grows it again
+            if options.lease is not None:
+                options.lease.release()  # the stream's next frame grows it again
 
-    async def _see(self, picture: bytes, taken: float, ask: Ask) -> Seen:
-        image, timing = await self._pipeline.decode(picture, ask, accepted=FRAMES)
+    async def _see(self, picture: bytes, taken: float, options: InferenceOptions) -> ProcessedFrame:
+        image, timing = await self._pipeline.decode(picture, options, accepted=FRAMES)
         people, expecting = None, 0.0
         if not self._detector_is_due(taken):
             people, expecting = await self._expected(image.pixels, taken)
-        found, looking = await self._pipeline.frame(image.pixels, ask, people)
+        found, looking = await self._pipeline.frame(image.pixels, options, people)
         if people is None:
             self._detected = taken
         followed, following = await self._stream.follow(found, image.pixels, taken)
@@ -99,7 +99,7 @@ class Sight:
         if self._hello.skeleton != "native":
             poses = poses.as_skeleton(SKELETONS[self._hello.skeleton])
         seconds = {**(timing + looking).parts(), "track": expecting + following}
-        return Seen(poses, velocities, ages, followed.events, image.width, image.height, seconds)
+        return ProcessedFrame(poses, velocities, ages, followed.events, image.width, image.height, seconds)
 
     def _detector_is_due(self, taken: float) -> bool:
         recently = taken - self._detected < self._hello.detect_every

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class QueuedFrame:
     """A frame as it came. number: 0 for the first of the connection. arrived: seconds of the session's clock.
     dropped: how many frames came and were passed over since the last that was taken.
     """
@@ -26,14 +26,14 @@ class Mailbox:
 
     def __init__(self) -> None:
         self.received = 0
-        self._waiting: Letter | None = None
+        self._waiting: QueuedFrame | None = None
         self._taken = -1
         self._arrival = asyncio.Event()
 
     def put(self, data: bytes, arrived: float) -> int:
         """Leave a frame. Returns how many it replaced, 0 or 1."""
         replaced = int(self._waiting is not None)
-        self._waiting = Letter(self.received, data, arrived)
+        self._waiting = QueuedFrame(self.received, data, arrived)
         self.received += 1
         self._arrival.set()
         return replaced
@@ -47,11 +47,11 @@ class Mailbox:
         """Return once there is a frame."""
         await self._arrival.wait()
 
-    def take(self) -> Letter:
+    def take(self) -> QueuedFrame:
         """The newest frame. There must be one, see `arrival`."""
-        letter, self._waiting = self._waiting, None
-        assert letter is not None  # noqa: S101 - the caller has awaited it
+        queued, self._waiting = self._waiting, None
+        assert queued is not None  # noqa: S101 - the caller has awaited it
         self._arrival.clear()
-        dropped = letter.number - self._taken - 1
-        self._taken = letter.number
-        return Letter(letter.number, letter.data, letter.arrived, dropped)
+        dropped = queued.number - self._taken - 1
+        self._taken = queued.number
+        return QueuedFrame(queued.number, queued.data, queued.arrived, dropped)

@@ -13,10 +13,10 @@ from service.process.supervisor import Supervisor
 from service.streams.checkpoints import Checkpoints, OpenStream
 from service.streams.closing import CloseCode, StreamError
 from service.streams.codec import StateError, unpack
-from service.streams.concurrency import Turns
+from service.streams.concurrency import ConcurrencyLimiter
 from service.streams.protocol import Hello
 from service.streams.session import Session
-from service.streams.slots import TAKEN_OVER, Slot, Slots
+from service.streams.slots import TAKEN_OVER, Slot, StreamSlots
 from service.streams.state import Memory
 from service.streams.store.base import Kept, Store, StoreAwayError
 from service.streams.tokens import Claim, TokenError, Tokens, new_session
@@ -72,9 +72,9 @@ class Streams:
         self.resume_seconds = resume_seconds
         self._store = store
         self._tokens = tokens
-        self._slots = Slots(most, share)
+        self._slots = StreamSlots(most, share)
         self._open: dict[str, OpenStream] = {}
-        self._turns: dict[str, Turns] = {}
+        self._limiter: dict[str, ConcurrencyLimiter] = {}
         # What an open stream has kept must outlast the time in which nothing new comes to be kept.
         self._keep_seconds = idle_seconds + resume_seconds if resume_seconds else 0.0
         self._checkpoints = Checkpoints(store, self._open, checkpoint_seconds, self._keep_seconds)
@@ -119,9 +119,9 @@ class Streams:
                 if kept is not None and slot.session == claim.session and not slot.opened:
                     self._store.keep(claim.session, kept, self.resume_seconds)  # the client may come again
 
-    def turns(self, model: str) -> Turns:
+    def limiter(self, model: str) -> ConcurrencyLimiter:
         """In which the streams of a model have their frames looked at."""
-        return self._turns.setdefault(model, Turns(time.monotonic))
+        return self._limiter.setdefault(model, ConcurrencyLimiter(time.monotonic))
 
     def token(self, session: str, sequence: int, next_id: int) -> str:
         """A token that resumes a session. next_id: the first id that none of its people has had."""

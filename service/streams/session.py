@@ -16,12 +16,12 @@ from service.media.errors import ImageError
 from service.quota import Lease, QuotaExceededError
 from service.streams.clock import FrameClock
 from service.streams.closing import CloseCode, StreamError
-from service.streams.concurrency import Turns
-from service.streams.frame_processor import Seen, Sight
-from service.streams.mailbox import Letter, Mailbox
+from service.streams.concurrency import ConcurrencyLimiter
+from service.streams.frame_processor import FrameProcessor, ProcessedFrame
+from service.streams.mailbox import Mailbox, QueuedFrame
 from service.streams.protocol import Encoding, Hello, embed, encode, read_acknowledgement, read_frame
 from service.streams.window import Window
-from service.tracking.zones import Event
+from service.tracking.zones import ZoneEvent
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Channel(Protocol):
         """Send a message; returns when there is room for another. Raises ConnectionError once the client has left."""
 
 
-class Observer:
+class SessionObserver:
     """What a session tells of itself; does nothing."""
 
     def received(self, replaced: int) -> None:
@@ -59,7 +59,7 @@ class Observer:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class SessionLimits:
     """What holds for every stream of a server, in seconds.
 
     frame: the deadline of a frame, from its arrival. idle: how long a client may send nothing, or read nothing.
@@ -84,13 +84,13 @@ class Session:
         channel: Channel,
         hello: Hello,
         encoding: Encoding,
-        sight: Sight,
-        terms: Terms,
-        turns: Turns,
+        processor: FrameProcessor,
+        limits: SessionLimits,
+        limiter: ConcurrencyLimiter,
         *,
         token: Callable[[int, int], str],
         describe: Callable[[Exception], Problem | None],
-        observer: Observer,
+        observer: SessionObserver,
         sequence: int = 0,
         last: float = math.nan,
         gap: float = 0.0,
@@ -103,9 +103,9 @@ class Session:
         self._channel = channel
         self._hello = hello
         self._encoding = encoding
-        self._sight = sight
-        self._terms = terms
-        self._turns = turns
+        self._processor = processor
+        self._limits = limits
+        self._limiter = limiter
         self._token = token
         self._describe = describe
         self._observer = observer
@@ -118,7 +118,7 @@ class Session:
         self._memory = memory
         self._mailbox = Mailbox()
         self._window = Window(hello.window)
-        self._looking: Letter | None = None
+        self._looking: QueuedFrame | None = None
         self._failures = 0
         self._renewal, self._last_token, self._last_next_id = -math.inf, "", 0
         self._places = bool(hello.zones or hello.lines)
@@ -127,7 +127,7 @@ class Session:
     @property
     def state(self) -> bytes:
         """What the session remembers, as of its last frame; see `codec`."""
-        return self._sight.state
+        return self._processor.state
 
     @property
     def age(self) -> float:
@@ -159,12 +159,12 @@ class Session:
     async def _listen(self) -> None:
         while True:
             try:
-                async with asyncio.timeout(self._terms.idle):
+                async with asyncio.timeout(self._limits.idle):
                     message = await self._channel.receive()
             except TimeoutError as error:
                 if self._looking is not None or self._mailbox.size:
                     continue  # the client may be waiting for the result of its frame
-                raise StreamError(CloseCode.SILENT, f"nothing came for {self._terms.idle:g} s") from error
+                raise StreamError(CloseCode.SILENT, f"nothing came for {self._limits.idle:g} s") from error
             if isinstance(message, bytes):
                 self._account(waiting=len(message))
                 self._observer.received(self._mailbox.put(message, self._clock()))
@@ -182,18 +182,18 @@ class Session:
             if held_up:
                 await self._credit()
             await self._mailbox.arrival()
-            async with self._turns.turn(self._client) as turn:
-                letter = self._mailbox.take()
-                self._looking = letter
-                stamp, seen = await self._look(letter, held_up)
+            async with self._limiter.turn(self._client) as turn:
+                queued = self._mailbox.take()
+                self._looking = queued
+                stamp, seen = await self._look(queued, held_up)
                 self._looking = None
                 self._account(waiting=self._mailbox.size)
-                if isinstance(seen, Seen):
+                if isinstance(seen, ProcessedFrame):
                     turn.worked = seen.worked
-            if isinstance(seen, Seen):
-                await self._succeed(letter, stamp, seen)
+            if isinstance(seen, ProcessedFrame):
+                await self._succeed(queued, stamp, seen)
             else:
-                await self._fail(letter, stamp, seen)
+                await self._fail(queued, stamp, seen)
 
     def _account(self, waiting: int) -> None:
         """Hold memory for so many bytes that wait, and the frame under way. Raises StreamError where it is short."""
@@ -208,28 +208,28 @@ class Session:
     async def _credit(self) -> None:
         """Return once one more result may be sent."""
         try:
-            async with asyncio.timeout(self._terms.idle):
+            async with asyncio.timeout(self._limits.idle):
                 await self._window.wait()
         except TimeoutError as error:
-            reason = f'no result was acknowledged for {self._terms.idle:g} s; send {{"ack": FRAME}}, or window 0'
+            reason = f'no result was acknowledged for {self._limits.idle:g} s; send {{"ack": FRAME}}, or window 0'
             raise StreamError(CloseCode.GONE, reason) from error
 
-    async def _look(self, letter: Letter, held_up: bool) -> tuple[float | None, Seen | Exception]:
+    async def _look(self, queued: QueuedFrame, held_up: bool) -> tuple[float | None, ProcessedFrame | Exception]:
         """The client's timestamp, and what is seen or went wrong: a frame's error is its answer."""
         stamp = None
         try:
-            stamp, picture = read_frame(letter.data, self._hello.timestamps)
-            waited = self._clock() - letter.arrived
+            stamp, picture = read_frame(queued.data, self._hello.timestamps)
+            waited = self._clock() - queued.arrived
             if held_up and waited > _STALE_S:
                 raise DeadlineExceededError(f"the frame waited {waited:.1f} s for results to be acknowledged")
-            taken = self._frame_clock.place(None if stamp is None else stamp / 1e3, letter.arrived + self._epoch)
-            seen = await self._sight.see(picture, taken, letter.arrived + self._terms.frame)
+            taken = self._frame_clock.place(None if stamp is None else stamp / 1e3, queued.arrived + self._epoch)
+            seen = await self._processor.see(picture, taken, queued.arrived + self._limits.frame)
             self._seen = taken
             return stamp, seen
         except Exception as error:  # noqa: BLE001
             return stamp, error
 
-    async def _succeed(self, letter: Letter, stamp: float | None, seen: Seen) -> None:
+    async def _succeed(self, queued: QueuedFrame, stamp: float | None, seen: ProcessedFrame) -> None:
         started = time.perf_counter()
         people = embed(self._people(seen), self._encoding)
         seconds = {**seen.seconds, "serialise": time.perf_counter() - started}
@@ -241,23 +241,23 @@ class Session:
             "timing_ms": {part: round(1e3 * value, 3) for part, value in seconds.items()},
         }
         self._failures = 0
-        self._observer.result(self._clock() - letter.arrived, seconds, len(seen.poses))
-        await self._report("result", letter, stamp, about)
+        self._observer.result(self._clock() - queued.arrived, seconds, len(seen.poses))
+        await self._report("result", queued, stamp, about)
 
-    def _people(self, seen: Seen) -> list[dict[str, object]]:
+    def _people(self, seen: ProcessedFrame) -> list[dict[str, object]]:
         people = people_list(seen.poses)
         if self._hello.extras:
             for person, velocity, age in zip(people, seen.velocities.round(2), seen.ages.round(3), strict=True):
                 person |= {"velocity": velocity, "age_s": age}
         return people
 
-    async def _fail(self, letter: Letter, stamp: float | None, error: Exception) -> None:
+    async def _fail(self, queued: QueuedFrame, stamp: float | None, error: Exception) -> None:
         problem = self._describe(error)
         if problem is None:
             log.error("a frame failed", exc_info=error)
             problem = {"title": "The server failed on this frame"}
         self._observer.failed()
-        await self._report("error", letter, stamp, {"error": problem})
+        await self._report("error", queued, stamp, {"error": problem})
         match error:
             case ClosedError():
                 raise StreamError(CloseCode.GOING_AWAY, "this server is going down") from error
@@ -268,17 +268,17 @@ class Session:
             code = CloseCode.BAD_FRAMES if isinstance(error, ImageError) else CloseCode.FAILED
             raise StreamError(code, f"{_PATIENCE} frames in a row failed; each had its error message") from error
 
-    async def _report(self, kind: str, letter: Letter, stamp: float | None, about: Mapping[str, Any]) -> None:
+    async def _report(self, kind: str, queued: QueuedFrame, stamp: float | None, about: Mapping[str, Any]) -> None:
         """Send what a frame came to."""
         self.sequence += 1
-        self._window.sent(letter.number)
+        self._window.sent(queued.number)
         await self._tell(
             {
                 "type": kind,
-                "frame": letter.number,
+                "frame": queued.number,
                 "timestamp": stamp,
-                "age_ms": round(1e3 * (self._clock() - letter.arrived), 3),
-                "dropped": letter.dropped,
+                "age_ms": round(1e3 * (self._clock() - queued.arrived), 3),
+                "dropped": queued.dropped,
                 **about,
                 "token": self._renewed(),
             }
@@ -286,7 +286,7 @@ class Session:
 
     def _renewed(self) -> str:
         """A token that is fresh enough, and knows of every id that was given."""
-        now, next_id = self._clock(), self._sight.next_id
+        now, next_id = self._clock(), self._processor.next_id
         if now >= self._renewal or next_id != self._last_next_id:
             self._renewal, self._last_next_id = now + _RENEWAL_S, next_id
             self._last_token = self._token(self.sequence, next_id)
@@ -294,13 +294,13 @@ class Session:
 
     async def _tell(self, document: Mapping[str, Any]) -> None:
         try:
-            async with asyncio.timeout(self._terms.idle):
+            async with asyncio.timeout(self._limits.idle):
                 await self._channel.send(encode(document, self._encoding))
         except TimeoutError as error:
-            raise StreamError(CloseCode.GONE, f"nothing was read for {self._terms.idle:g} s") from error
+            raise StreamError(CloseCode.GONE, f"nothing was read for {self._limits.idle:g} s") from error
 
 
-def _plain(event: Event) -> dict[str, object]:
+def _plain(event: ZoneEvent) -> dict[str, object]:
     """An event without what does not apply to it."""
     about = {"kind": event.kind, "name": event.name, "id": event.id}
     if event.direction is not None:

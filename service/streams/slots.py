@@ -72,7 +72,7 @@ class Slot:
             raise StreamError(CloseCode.REPLACED, TAKEN_OVER)
 
 
-class Slots:
+class StreamSlots:
     """At most `most` streams, and for each client (address or API key) at most `share` of them, in 0..1.
 
     All connections that resume the same session count as one stream: the newest takes the slot of the one before it,

@@ -32,14 +32,14 @@ _SUREST = 0.9
 
 
 @dataclass(frozen=True, slots=True)
-class Worn:
+class Appearance:
     """The colours of the poses of a frame. rgb: (N, K, 3) 0..1. known: (N, K)."""
 
     rgb: Floats
     known: NDArray[np.bool_]
 
 
-def look(frame: Frame, points: Floats, boxes: Floats, areas: Floats) -> Worn:
+def look(frame: Frame, points: Floats, boxes: Floats, areas: Floats) -> Appearance:
     """The colours at the keypoints that lie in nobody else's box.
 
     points: (N, K, 3) pixels and score. boxes: (N, 4). areas: (N,) square pixels.
@@ -57,7 +57,7 @@ def look(frame: Frame, points: Floats, boxes: Floats, areas: Floats) -> Worn:
     x = np.clip(at[:, :1] + step[:, None] * offsets, 0, width - 1).astype(np.intp)
     y = np.clip(at[:, 1:] + step[:, None] * offsets, 0, height - 1).astype(np.intp)
     rgb[known] = frame[y[:, :, None], x[:, None, :]].mean(axis=(1, 2), dtype=np.float32) * np.float32(1 / 255)
-    return Worn(rgb, known)
+    return Appearance(rgb, known)
 
 
 def _doubt_the_crowded(known: NDArray[np.bool_], points: Floats, boxes: Floats) -> None:
@@ -72,7 +72,7 @@ def _doubt_the_crowded(known: NDArray[np.bool_], points: Floats, boxes: Floats) 
         known[person] &= ~((at > others[:, :2]) & (at < others[:, 2:])).all(axis=2).any(axis=1)
 
 
-def learn(colours: Floats, rows: NDArray[np.intp], worn: Worn, chosen: NDArray[np.intp], elapsed: Floats) -> None:
+def learn(colours: Floats, rows: NDArray[np.intp], worn: Appearance, chosen: NDArray[np.intp], elapsed: Floats) -> None:
     """Take what people `rows` wear now, `elapsed` (M,) seconds after the last look, into `colours` (T, K, 4)."""
     old, known = colours[rows], worn.known[chosen]
     known = known & ((known.mean(axis=1) >= _WHOLE)[:, None] | (old[..., 3] == 0))
@@ -82,7 +82,7 @@ def learn(colours: Floats, rows: NDArray[np.intp], worn: Worn, chosen: NDArray[n
     colours[rows] = old
 
 
-def alike(colours: Floats, worn: Worn, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Floats:
+def alike(colours: Floats, worn: Appearance, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Floats:
     """(P,) how likely person `rows[p]` is the pose `columns[p]` by their colours alone; 0.5 where those are unknown."""
     old = colours[rows]
     both = (old[..., 3] > 0) & worn.known[columns]

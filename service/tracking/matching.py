@@ -32,7 +32,7 @@ class Scene:
     """
 
     seen: Observed
-    worn: colours.Worn | None
+    worn: colours.Appearance | None
     held: Floats
     now: float
 

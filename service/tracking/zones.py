@@ -60,7 +60,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class ZoneEvent:
     """Something that person `id` did at the zone or line `name`.
 
     timestamp: seconds, of the frame that showed it. direction: the side that somebody crossed a line to.
@@ -129,12 +129,12 @@ class Zones:
         self._lost_seconds = lost_seconds
         self._present: dict[int, Presence] = {}
 
-    def update(self, poses: Poses, width: int, height: int, timestamp: float) -> list[Event]:
+    def update(self, poses: Poses, width: int, height: int, timestamp: float) -> list[ZoneEvent]:
         """What happened between the last frame and this one, of `width` x `height` pixels.
 
         Poses without ids, and the people with id -1, are nobody's. timestamp: seconds.
         """
-        events: list[Event] = []
+        events: list[ZoneEvent] = []
         if not (self.zones or self.lines):
             return events
         if poses.ids is not None and len(poses):
@@ -175,7 +175,7 @@ class Zones:
         return depth_inside(points, polygon), min(self._margin * min(width, height), _NARROW * thickness(polygon))
 
     def _visits(
-        self, before: Presence, inside: Sequence[tuple[float, float]], now: float, events: list[Event]
+        self, before: Presence, inside: Sequence[tuple[float, float]], now: float, events: list[ZoneEvent]
     ) -> tuple[Visit | None, ...]:
         return tuple(
             self._visit(zone, visit, before.id, depth, margin, now, events)
@@ -184,19 +184,19 @@ class Zones:
 
     @staticmethod
     def _visit(
-        zone: Zone, visit: Visit | None, number: int, depth: float, margin: float, now: float, events: list[Event]
+        zone: Zone, visit: Visit | None, number: int, depth: float, margin: float, now: float, events: list[ZoneEvent]
     ) -> Visit | None:
         if visit is None:
             if depth < margin:
                 return None
-            events.append(Event("enter", zone.name, number, now))
+            events.append(ZoneEvent("enter", zone.name, number, now))
             return Visit(now)
         stayed = now - visit.since
         if depth < -margin:
-            events.append(Event("leave", zone.name, number, now, seconds=stayed))
+            events.append(ZoneEvent("leave", zone.name, number, now, seconds=stayed))
             return None
         if zone.dwell_seconds is not None and not visit.dwelt and stayed >= zone.dwell_seconds:
-            events.append(Event("dwell", zone.name, number, now, seconds=stayed))
+            events.append(ZoneEvent("dwell", zone.name, number, now, seconds=stayed))
             return Visit(visit.since, dwelt=True)
         return visit
 
@@ -214,7 +214,7 @@ class Zones:
         width: int,
         height: int,
         now: float,
-        events: list[Event],
+        events: list[ZoneEvent],
     ) -> tuple[Point | None, ...]:
         clear = self._margin * min(width, height)
         here = (float(point[0]) / width, float(point[1]) / height)
@@ -226,16 +226,16 @@ class Zones:
             places.append(here)
             if place is not None and crosses(place, here, line.start, line.end):
                 side: Side = "right" if right > 0 else "left"
-                events.append(Event("cross", line.name, before.id, now, direction=side))
+                events.append(ZoneEvent("cross", line.name, before.id, now, direction=side))
         return tuple(places)
 
-    def _leave(self, now: float, events: list[Event]) -> None:
+    def _leave(self, now: float, events: list[ZoneEvent]) -> None:
         """Forget whoever is out of sight for too long."""
         for person in [p for p in self._present.values() if now - p.seen > self._lost_seconds]:
             del self._present[person.id]
             for zone, visit in zip(self.zones, person.visits, strict=True):
                 if visit is not None:
-                    events.append(Event("leave", zone.name, person.id, now, seconds=person.seen - visit.since))
+                    events.append(ZoneEvent("leave", zone.name, person.id, now, seconds=person.seen - visit.since))
 
 
 def _check_points(what: str, name: str, points: Sequence[Point]) -> None:

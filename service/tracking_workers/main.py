@@ -18,13 +18,13 @@ from engines.poses import Frame, Poses
 from engines.skeletons import SKELETONS, Skeleton
 from service.process.parent import die_with_parent
 from service.tracking_workers.arena import Arena
-from service.tracking_workers.stream_tracker import Follower
+from service.tracking_workers.stream_tracker import StreamTracker
 from service.tracking_workers.wire import LENGTH, Begin, End, Expect, Failed, Ready, Reply, Request, decode, encode
 
 
 @dataclass(slots=True)
 class _Stream:
-    follower: Follower
+    stream_tracker: StreamTracker
     skeleton: Skeleton
     frame: Frame | None = None
 
@@ -39,7 +39,7 @@ class _Streams:
     def answer(self, request: Request) -> object:
         if isinstance(request, Begin):
             skeleton = SKELETONS[request.skeleton]
-            self._streams[request.slot] = _Stream(Follower(skeleton, request.hello, request.state), skeleton)
+            self._streams[request.slot] = _Stream(StreamTracker(skeleton, request.hello, request.state), skeleton)
             return None
         if isinstance(request, End):
             self._streams.pop(request.slot, None)  # its beginning may have failed
@@ -48,7 +48,7 @@ class _Streams:
         if stream.frame is None or isinstance(request, Expect) or request.fresh:
             stream.frame = self._arena.read(request.offset, request.shape)
         if isinstance(request, Expect):
-            return stream.follower.expected(stream.frame, request.taken)
+            return stream.stream_tracker.expected(stream.frame, request.taken)
         poses = Poses(
             request.keypoints,
             request.keypoint_scores,
@@ -57,7 +57,7 @@ class _Streams:
             stream.skeleton,
             keypoints_3d=request.keypoints_3d,
         )
-        return stream.follower.follow(poses, stream.frame, request.taken)
+        return stream.stream_tracker.follow(poses, stream.frame, request.taken)
 
 
 def serve(connection: socket.socket, arena: Arena) -> None:

@@ -18,7 +18,7 @@ from service.streams.protocol import Hello
 from service.streams.state import Memory
 from service.tracking_workers.stream_tracker import Followed, beginning
 from service.tracking_workers.wire import Begin, End, Expect, Follow, Request
-from service.tracking_workers.worker import FollowingProcess, ProcessEndedError
+from service.tracking_workers.worker import ProcessEndedError, TrackingWorker
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _TELLING = 3
 """So many of these in a row say that no stream can be followed here."""
 
 
-class Following:
+class TrackingWorkers:
     """The processes, started as streams need them. It belongs to one event loop.
 
     processes: at most. streams: at most, in each. frame_bytes: of the largest frame. hang_after: seconds.
@@ -48,10 +48,8 @@ class Following:
     ) -> None:
         self._most = processes
         self._replaced = replaced
-        self._new: Callable[[], FollowingProcess] = lambda: FollowingProcess(
-            streams, frame_bytes, hang_after, self._lost
-        )
-        self._processes: list[FollowingProcess] = []
+        self._new: Callable[[], TrackingWorker] = lambda: TrackingWorker(streams, frame_bytes, hang_after, self._lost)
+        self._processes: list[TrackingWorker] = []
         self._streams = 0
         self._starting = asyncio.Lock()
         self._failures = 0  # processes in a row that ended before they took a request
@@ -59,7 +57,7 @@ class Following:
         self._closing = Supervisor()
 
     @property
-    def processes(self) -> list[FollowingProcess]:
+    def processes(self) -> list[TrackingWorker]:
         """Those that have been started and have not ended."""
         return list(self._processes)
 
@@ -73,9 +71,9 @@ class Following:
     @asynccontextmanager
     async def stream(
         self, skeleton: Skeleton, hello: Hello, memory: Memory | None = None
-    ) -> AsyncIterator[FollowedStream]:
+    ) -> AsyncIterator[TrackedStream]:
         """Follow one stream for as long as the context lasts. memory: to go on from, None for a new stream."""
-        stream = FollowedStream(self, skeleton, hello, memory or beginning(skeleton, hello))
+        stream = TrackedStream(self, skeleton, hello, memory or beginning(skeleton, hello))
         self._streams += 1
         try:
             yield stream
@@ -83,7 +81,7 @@ class Following:
             self._streams -= 1
             stream.leave()
 
-    async def place(self) -> Place:
+    async def place(self) -> StreamPlacement:
         """A free slot of the process that has the most of them. Raises ProcessEndedError where there is none."""
         async with self._starting:
             for process in self.processes:
@@ -94,7 +92,7 @@ class Following:
         roomiest = max(self._processes, key=lambda process: len(process.free), default=None)
         if roomiest is None or not roomiest.free:
             raise ProcessEndedError("there is no process to follow the stream now; the log says why")
-        return Place(roomiest, roomiest.free.pop())
+        return StreamPlacement(roomiest, roomiest.free.pop())
 
     async def revive(self) -> None:
         """Try again to start a process where none could be: without, no stream would come that asks for one."""
@@ -126,7 +124,7 @@ class Following:
         else:
             self._processes.append(process)
 
-    def _lost(self, process: FollowingProcess) -> None:
+    def _lost(self, process: TrackingWorker) -> None:
         """A process has ended, which nobody has told it to."""
         if process not in self._processes:
             return
@@ -149,10 +147,10 @@ class Following:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StreamPlacement:
     """A slot of a process, which is one stream's until it is left."""
 
-    process: FollowingProcess
+    process: TrackingWorker
     slot: int
 
     def leave(self) -> None:
@@ -163,28 +161,28 @@ class Place:
             self.process.free.append(self.slot)
 
 
-class FollowedStream:
+class TrackedStream:
     """One stream, followed by one process, or by another from the last frame's state should that one end.
 
     state: as of the last frame, see `codec`. next_id: the first id that nobody has had.
     """
 
-    def __init__(self, following: Following, skeleton: Skeleton, hello: Hello, memory: Memory) -> None:
+    def __init__(self, following: TrackingWorkers, skeleton: Skeleton, hello: Hello, memory: Memory) -> None:
         self.state, self.next_id = pack(memory), memory.tracker.next_id
         self._following = following
         self._skeleton = skeleton
         self._hello = hello
-        self._place: Place | None = None
+        self._place: StreamPlacement | None = None
         self._written: Frame | None = None
         self._offset = 0
 
     async def expected(self, frame: Frame, taken: float) -> tuple[Floats, float]:
-        """See `Follower.expected`; and the seconds it took. Raises as `follow` does."""
+        """See `StreamTracker.expected`; and the seconds it took. Raises as `follow` does."""
         boxes, seconds = await self._ask(frame, lambda slot, offset, _: Expect(slot, offset, frame.shape, taken))
         return boxes, seconds
 
     async def follow(self, poses: Poses, frame: Frame, taken: float) -> tuple[Followed, float]:
-        """See `Follower.follow`; and the seconds it took. Raises FollowingError for a defect, or ProcessEndedError."""
+        """See `StreamTracker.follow`; and the seconds it took. Raises TrackingWorkerError or ProcessEndedError."""
         columns = poses.keypoints, poses.keypoint_scores, poses.boxes, poses.scores, poses.keypoints_3d
         followed: Followed
         followed, seconds = await self._ask(
@@ -214,7 +212,7 @@ class FollowedStream:
                 if not tries:
                     raise
 
-    async def _settled(self) -> Place:
+    async def _settled(self) -> StreamPlacement:
         """The place where this stream is followed, a new one if that is gone."""
         if self._place is None or not self._place.process.alive:
             self._place = None

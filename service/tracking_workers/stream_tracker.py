@@ -15,7 +15,7 @@ from service.streams.protocol import Hello
 from service.streams.state import Memory
 from service.tracking import PoseTracker
 from service.tracking.smoothing import OneEuro
-from service.tracking.zones import Event, Zones, ZonesState
+from service.tracking.zones import ZoneEvent, Zones, ZonesState
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +32,7 @@ class Followed:
     keypoints: Floats | None
     velocities: Floats
     ages: Floats
-    events: Sequence[Event]
+    events: Sequence[ZoneEvent]
     unsettled: bool
     next_id: int
     state: bytes
@@ -43,7 +43,7 @@ def beginning(skeleton: Skeleton, hello: Hello) -> Memory:
     return Memory(PoseTracker(skeleton).state(), ZonesState(), hello.places)
 
 
-class Follower:
+class StreamTracker:
     """One stream's tracker, zones and smoothing. state: to go on from.
 
     Raises StateError for bytes that are no state, and ValueError for one of another skeleton.

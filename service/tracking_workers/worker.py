@@ -22,7 +22,7 @@ _START_S = 120.0
 """How long a process may take to start: imports from a cold disk, on a busy machine. No frame counts meanwhile."""
 
 
-class FollowingError(RuntimeError):
+class TrackingWorkerError(RuntimeError):
     """A defect in following a stream; the message is the traceback of the process."""
 
 
@@ -37,7 +37,7 @@ class ProcessEndedError(RuntimeError):
         self.suspect = suspect
 
 
-class FollowingProcess(asyncio.Protocol):
+class TrackingWorker(asyncio.Protocol):
     """Asks a process of its own. It belongs to one event loop.
 
     slots: streams at most. frame_bytes: of the largest frame. hang_after: seconds that the process may take for one
@@ -46,7 +46,7 @@ class FollowingProcess(asyncio.Protocol):
     """
 
     def __init__(
-        self, slots: int, frame_bytes: int, hang_after: float, ended: Callable[[FollowingProcess], None]
+        self, slots: int, frame_bytes: int, hang_after: float, ended: Callable[[TrackingWorker], None]
     ) -> None:
         self.arena = Arena(frame_bytes)
         self.free = list(reversed(range(slots)))
@@ -104,7 +104,7 @@ class FollowingProcess(asyncio.Protocol):
             self._watch()
         answer: Reply = await reply
         if isinstance(answer.value, Failed):
-            raise FollowingError(answer.value.why)
+            raise TrackingWorkerError(answer.value.why)
         return answer.value, answer.seconds
 
     def tell(self, request: Request) -> None:

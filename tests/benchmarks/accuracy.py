@@ -20,9 +20,9 @@ from service.config import Settings
 from service.evaluation import keypoint_ap
 from service.formats.coco import coco_results
 from service.inference.model_registry import Serving, open_serving
-from service.inference.stage import Ask
+from service.inference.stage import InferenceOptions
 from service.inference.top_down import Pipeline
-from service.media.decode import Limits, decode
+from service.media.decode import ImageLimits, decode
 from tests.benchmarks.report import Row, main, table
 from tests.shared import SHARED, weights_catalogue
 
@@ -71,17 +71,17 @@ def evaluate(catalogue: Catalogue, model: str, precision: str, full_size: bool, 
 
 async def _estimate(serving: Serving, files: list[Path], full_size: bool) -> list[Poses]:
     await serving.start()
-    ask = Ask(min_score=0.01, admitted=True)
+    options = InferenceOptions(min_score=0.01, admitted=True)
     try:
-        return [await _look(serving.default.pipeline, file.read_bytes(), ask, full_size) for file in files]
+        return [await _look(serving.default.pipeline, file.read_bytes(), options, full_size) for file in files]
     finally:
         await serving.close(1.0)
 
 
-async def _look(pipeline: Pipeline, data: bytes, ask: Ask, full_size: bool) -> Poses:
+async def _look(pipeline: Pipeline, data: bytes, options: InferenceOptions, full_size: bool) -> Poses:
     if not full_size:
-        return (await pipeline.image(data, ask)).poses
-    poses, _ = await pipeline.frame(decode(data, Limits()).pixels, ask)
+        return (await pipeline.image(data, options)).poses
+    poses, _ = await pipeline.frame(decode(data, ImageLimits()).pixels, options)
     return poses
 
 

@@ -18,8 +18,8 @@ from engines.catalogue.models import load
 from engines.poses import Poses
 from service.config import Settings
 from service.inference.model_registry import Serving, open_serving
-from service.inference.stage import Ask
-from service.streams.frame_processor import Sight
+from service.inference.stage import InferenceOptions
+from service.streams.frame_processor import FrameProcessor
 from service.streams.protocol import Hello
 from tests.benchmarks.report import Row, main
 from tests.benchmarks.tracking import measure, read_truth
@@ -46,10 +46,10 @@ async def watch(serving: Serving, pictures: list[bytes], every: float) -> tuple[
     runtime.run = counted  # type: ignore[method-assign, assignment]
     hello = Hello(min_score=_MIN_SCORE, detect_every=every)
     async with followers() as following, following.stream(serving.default.skeleton, hello) as stream:
-        sight = Sight(pipeline, stream, hello, Ask(min_score=_MIN_SCORE))
-        seen = [await sight.see(pictures[0], -1 / _FPS, time.monotonic() + 60)]  # the process starts with the first
+        processor = FrameProcessor(pipeline, stream, hello, InferenceOptions(min_score=_MIN_SCORE))
+        seen = [await processor.see(pictures[0], -1 / _FPS, time.monotonic() + 60)]  # the process starts with the first
         began = time.process_time()
-        seen = [await sight.see(data, n / _FPS, time.monotonic() + 60) for n, data in enumerate(pictures)]
+        seen = [await processor.see(data, n / _FPS, time.monotonic() + 60) for n, data in enumerate(pictures)]
         took = time.process_time() - began + sum(one.seconds["track"] for one in seen)
     runtime.run = run  # type: ignore[method-assign]
     return [one.poses for one in seen], runs, took

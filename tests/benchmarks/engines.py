@@ -105,21 +105,21 @@ def speed(folder: Path) -> list[Row]:
     graph = folder / f"{_NAME}.onnx"
     export_onnx(published.answering(fill(network, gain=_GAIN)), graph, height=256, width=192, outputs=published.outputs)
     made = engines(graph, folder)
-    batches = {rung: {INPUT: images(rung, 3, 256, 192).numpy()} for rung in _RUNGS}
-    rates: dict[tuple[str, int], list[float]] = {(e.name, rung): [] for e in made for rung in _RUNGS}
+    batches = {batch_size: {INPUT: images(batch_size, 3, 256, 192).numpy()} for batch_size in _RUNGS}
+    rates: dict[tuple[str, int], list[float]] = {(e.name, batch_size): [] for e in made for batch_size in _RUNGS}
     for turn in range(_ROUNDS + 1):
-        for rung, batch in batches.items():
+        for batch_size, batch in batches.items():
             for engine in made:
                 rate = engine.rate(batch)
                 if turn:  # the first round warms up
-                    rates[engine.name, rung].append(rate)
+                    rates[engine.name, batch_size].append(rate)
     medians = {key: float(np.median(values)) for key, values in rates.items()}
     rows: list[Row] = [
         {"engine": e.name, "computes in": e.computes_in}
-        | {f"crops/s at {rung}": round(medians[e.name, rung], 1) for rung in _RUNGS}
+        | {f"crops/s at {batch_size}": round(medians[e.name, batch_size], 1) for batch_size in _RUNGS}
         for e in made
     ]
-    best = {e.name: max(medians[e.name, rung] for rung in _RUNGS) for e in made}
+    best = {e.name: max(medians[e.name, batch_size] for batch_size in _RUNGS) for e in made}
     peer = best["ONNX Runtime fp32"]
     goals = [
         goal(

@@ -43,13 +43,13 @@ _CONTRACT_S = 150.0
 class Scale:
     """How much is measured. matrix: side of the product that shows the ceiling. seconds: of one measurement."""
 
-    rungs: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    batch_sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     matrix: int = 8192
     seconds: float = 0.7
     serving: float = 6.0
 
 
-_TINY = Scale(rungs=(1, 2), matrix=128, seconds=0.02, serving=0.5)
+_TINY = Scale(batch_sizes=(1, 2), matrix=128, seconds=0.02, serving=0.5)
 
 
 @dataclass(slots=True)
@@ -97,15 +97,17 @@ class Bench:
         """One way to run it, at every rung."""
         from tests.benchmarks.accelerator import throughput
 
-        setup = throughput.Setup(measured.device, self.precision, self.scale.rungs, self.folder / "plans", self.ends)
+        setup = throughput.Setup(
+            measured.device, self.precision, self.scale.batch_sizes, self.folder / "plans", self.ends
+        )
         opened = getattr(throughput, way)
         with self.part("network", measured.subject.name, way), opened(measured.subject, setup) as found:
-            for rung, step in found.steps.items():
-                rate = throughput.rate(step, found.wait, rung, self.scale.seconds)
+            for batch_size, step in found.steps.items():
+                rate = throughput.rate(step, found.wait, batch_size, self.scale.seconds)
                 if way == "program":  # which serves
                     measured.bare = max(measured.bare, rate)
                 share = round(rate * measured.flops / measured.ceiling, 3)
-                what = {"part": "network", "what": measured.subject.name, "way": found.name, "rung": rung}
+                what = {"part": "network", "what": measured.subject.name, "way": found.name, "rung": batch_size}
                 self.rows.append({**what, "images/s": round(rate, 1), "of matrix units": share})
 
     def around(self, measured: Measured) -> None:
@@ -116,7 +118,7 @@ class Bench:
         subject, scale = measured.subject, self.scale
         if 'family = "heatmap"' in subject.entry:
             with self.part("preparing", subject.name):
-                self.rows += compare(subject, measured.device, self.precision, scale.rungs[-1], scale.seconds)
+                self.rows += compare(subject, measured.device, self.precision, scale.batch_sizes[-1], scale.seconds)
         if subject.entry:
             with self.part("serving", subject.name):
                 self.rows += serve(subject, self.device, self.precision, measured.bare, self.folder, scale.serving)

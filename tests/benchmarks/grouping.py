@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from engines.families.associative_embedding import AssociativeEmbedding
-from engines.families.base import Finder
+from engines.families.base import OneStageModel
 from engines.families.part_affinity import PartAffinity
 from engines.families.personlab import PersonLab
 from engines.families.rtmo import RTMO
@@ -55,10 +55,10 @@ def milliseconds(work: Callable[[], object]) -> float:
     return 1000 * float(np.median(taken))
 
 
-def cases() -> list[tuple[str, int, Finder, Outputs]]:
+def cases() -> list[tuple[str, int, OneStageModel, Outputs]]:
     """Families with crowds."""
     personlab = PersonLab(PixelInput(481, 641), heatmaps="heat", short_offsets="short", mid_offsets="mid")
-    made: list[tuple[str, int, Finder, Outputs]] = []
+    made: list[tuple[str, int, OneStageModel, Outputs]] = []
     for n in (1, 20, 30):
         square, wide = crowd(n, 512, 512), crowd(n, 456, 256)
         tags = drawn.associative_embedding(512, 512, *square)

@@ -22,7 +22,7 @@ from PIL import Image
 from engines.ops.affine import align, crop
 from engines.poses import Frame, Region
 from engines.runtimes.base import PixelInput
-from service.media.decode import Limits, decode
+from service.media.decode import ImageLimits, decode
 from tests.benchmarks.report import Row, main
 from tests.pictures import astronaut, encoded
 
@@ -90,7 +90,7 @@ def ours(
 ) -> Way:
     """What the server does: decode as small as may be, crop into the batch, normalise in the graph."""
     batch = np.zeros((count, _PIXELS.height, _PIXELS.width, 3), np.uint8)
-    limits = Limits()
+    limits = ImageLimits()
 
     def cut(image: Any, place: int) -> Any:
         k = image.scale

@@ -28,8 +28,8 @@ from service.config import Settings
 from service.evaluation import clear_mot, compare_poses, hota, identity
 from service.formats.sequence import extent
 from service.inference.model_registry import open_serving
-from service.inference.stage import Ask
-from service.media.decode import Limits, decode
+from service.inference.stage import InferenceOptions
+from service.media.decode import ImageLimits, decode
 from service.tracking import PoseTracker, TrackerConfig
 from tests.benchmarks.peers.tracked import Ids, track_with
 from tests.benchmarks.report import Row, main, table
@@ -77,10 +77,10 @@ async def find_people() -> tuple[list[Poses], list[Frame]]:
     with tempfile.TemporaryDirectory() as folder:
         serving = open_serving(load([weights_catalogue(Path(folder))]), ["tinypose"], Settings(precision="fp32"))
     await serving.start()
-    ask = Ask(min_score=min(_MIN_SCORES), admitted=True)
+    options = InferenceOptions(min_score=min(_MIN_SCORES), admitted=True)
     try:
-        frames = [decode(file.read_bytes(), Limits()).pixels for file in sorted(_SEQUENCE.glob("*.jpg"))]
-        seen = [await serving.default.pipeline.frame(frame, ask) for frame in frames]
+        frames = [decode(file.read_bytes(), ImageLimits()).pixels for file in sorted(_SEQUENCE.glob("*.jpg"))]
+        seen = [await serving.default.pipeline.frame(frame, options) for frame in frames]
     finally:
         await serving.close(1.0)
     return [poses for poses, _ in seen], frames

@@ -16,7 +16,7 @@ from service.streams.codec import StateError, pack, unpack
 from service.streams.protocol import Hello
 from service.streams.state import Memory
 from service.tracking.zones import Line, Zone
-from service.tracking_workers.stream_tracker import Follower
+from service.tracking_workers.stream_tracker import StreamTracker
 from tests.fuzz.budget import fuzz
 from tests.memories import NOW, SOMEBODY, memory, put_together, smoothing, take_apart
 from tests.service.tracking.people import people
@@ -68,14 +68,14 @@ def follow_on(data: bytes) -> bool:
         return False
     if remembered.tracker.skeleton != COCO_17.name or not remembered.fits(HELLO):
         return False
-    follower = Follower(COCO_17, HELLO, pack(remembered))
+    stream_tracker = StreamTracker(COCO_17, HELLO, pack(remembered))
     now = NOW if np.isnan(remembered.tracker.timestamp) else remembered.tracker.timestamp
     with np.errstate(all="ignore"):
         for n in range(3):
             frame = FRAMES[n % 2]
-            follower.expected(frame, now + 0.1 * n)
+            stream_tracker.expected(frame, now + 0.1 * n)
             found = people([(40 + n, 50), (90 - n, 50)])
-            followed = follower.follow(found, frame, now + 0.1 * n)
+            followed = stream_tracker.follow(found, frame, now + 0.1 * n)
             assert len(followed.ids) == 2
     return True
 

@@ -14,7 +14,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from service.media.decode import DecodedImage, ImageError, Limits, decode, recognise
+from service.media.decode import DecodedImage, ImageError, ImageLimits, decode, recognise
 from service.media.decoder_pool import DecoderPool
 from service.media.decoder_process import Bounds
 from tests.benchmarks import broken_pictures
@@ -23,7 +23,7 @@ from tests.service.media.test_like_opencv import FILES
 
 SECONDS = float(os.environ.get("POSEWIRE_FUZZ_SECONDS", "3"))
 SEED = int(os.environ.get("POSEWIRE_FUZZ_SEED", str(time.time_ns())))
-LIMITS = Limits(max_pixels=1_000_000, max_side=4_000)
+LIMITS = ImageLimits(max_pixels=1_000_000, max_side=4_000)
 NEEDS = (40, 40)
 MAKERS = (
     broken_pictures.mutated,
@@ -108,7 +108,7 @@ def hostile_headers(rng: Random) -> bytes:
 
 def test_no_header_takes_long_on_the_event_loop() -> None:
     rng = Random(SEED)  # noqa: S311 - it has to be reproducible
-    limits = Limits(max_bytes=40_000_000)
+    limits = ImageLimits(max_bytes=40_000_000)
     worst = [
         filling * (32_000_000 // len(filling)) for filling in (b"\0", b"\xff", b"\xff\0", b"\xff\xfe\0\2", b"\xff\1")
     ]

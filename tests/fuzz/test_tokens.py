@@ -34,8 +34,8 @@ def test_what_was_not_made_here_opens_nothing(token: str) -> None:
 
 @fuzz(200)
 @given(st.integers(0, len(GOOD) - 2), st.sampled_from(alphabet), st.integers(0, 3))
-def test_what_was_changed_opens_nothing(at: int, letter: str, cut: int) -> None:
-    changed = GOOD[:at] + letter + GOOD[at + cut :]
+def test_what_was_changed_opens_nothing(at: int, queued: str, cut: int) -> None:
+    changed = GOOD[:at] + queued + GOOD[at + cut :]
     claimed = opens(TOKENS, changed)
     assert claimed is None or changed == GOOD
 

@@ -40,7 +40,7 @@ from service.offline.bulk.manifest import agree, claimed
 from service.offline.bulk.shards import Mark, Summary, publish_summary
 from service.offline.bulk.sources import open_source
 from service.offline.journal import Journal, JournalError
-from service.offline.video_journal import Look, pack, unpack
+from service.offline.video_journal import JournaledFrame, pack, unpack
 from tests.service.formats.people import two_people
 from tests.service.offline.bulk.archives import make_tar, make_zip
 
@@ -203,14 +203,17 @@ def test_journals_summaries_and_manifests(
         path = folder / "journal"
         with Journal(path, {"video": "a"}) as journal:
             for n in range(3):
-                journal.append(pack(Look(n, True, two_people())))
+                journal.append(pack(JournaledFrame(n, True, two_people())))
         path.write_bytes(mutated(path.read_bytes(), places, cut))
         with suppress(JournalError), Journal(path, {"video": "a"}) as journal:
             while (record := journal.next()) is not None:
                 unpack(record, COCO_17)
             journal.append(b"more")
         with suppress(JournalError):
-            unpack(mutated(pack(Look(1, True, two_people())), places, cut) if anything is None else anything, COCO_17)
+            unpack(
+                mutated(pack(JournaledFrame(1, True, two_people())), places, cut) if anything is None else anything,
+                COCO_17,
+            )
 
         publish_summary(Summary(1, 2, 3, (), "0" * 64), folder / "done")
         content = mutated((folder / "done").read_bytes(), places, cut) if anything is None else anything

@@ -9,7 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from engines.build.accuracy_gate.crops import as_inputs
-from engines.build.accuracy_gate.evaluation_images import Evidence
+from engines.build.accuracy_gate.evaluation_images import EvaluationImages
 from engines.build.accuracy_gate.gate import GateReport, compare
 from engines.build.onnx.pixel_input import prepare
 from engines.build.onnx.suppression import cut_suppression
@@ -41,39 +41,47 @@ class Workshop:
             raise PlanBuildError(f"{order.onnx}: {error}") from error
         onnx.save(model, self._plain)
 
-    def graph(self, precision: Precision, evidence: Evidence | None) -> Path:
+    def graph(self, precision: Precision, evaluation_images: EvaluationImages | None) -> Path:
         """The graph in this precision, measured on the evidence. Raises PlanBuildError."""
         converted, whole = (self._folder / f"{precision}-{stage}.onnx" for stage in ("converted", "whole"))
         if whole.exists():
             return whole
-        if precision == "int8" and (evidence is None or evidence.digest is None):
+        if precision == "int8" and (evaluation_images is None or evaluation_images.digest is None):
             raise PlanBuildError("int8 takes its scales from real images: give a folder of them with --images")
         pixels = self._order.pixels
         try:
-            calibration = None if evidence is None or pixels is None else as_inputs(self._plain, evidence.crops, pixels)
+            calibration = (
+                None
+                if evaluation_images is None or pixels is None
+                else as_inputs(self._plain, evaluation_images.crops, pixels)
+            )
             convert(self._plain, converted, precision, calibration=calibration, symmetric=True)
             onnx.save(prepare(onnx.load(converted), self._order.pixels), whole)
         except (ValueError, PrecisionError, onnx.shape_inference.InferenceError) as error:
             raise PlanBuildError(f"{self._order.onnx}: {error}") from error
         return whole
 
-    def judge(self, precision: Precision, evidence: Evidence, pixels: PixelInput) -> GateReport:
+    def judge(self, precision: Precision, evaluation_images: EvaluationImages, pixels: PixelInput) -> GateReport:
         """How far the graph in this precision is from itself in fp32.
 
         torch runs it, each operator in its own type, as TensorRT will; other runtimes would compute in what their CPU
         is fast in. Raises NotJudgedError where that cannot be.
         """
-        graph = self.graph(precision, evidence)
+        graph = self.graph(precision, evaluation_images)
         try:
             candidate = open_runtime(graph, "torch", precision="fp32", max_batch=1, device="cpu")
         except ValueError as error:  # torch is not installed, or has no function for an operator
             raise NotJudgedError(str(error)) from error
         with closing(candidate):
-            return self.compare(precision, candidate, evidence, pixels)
+            return self.compare(precision, candidate, evaluation_images, pixels)
 
-    def compare(self, precision: Precision, candidate: Runtime, evidence: Evidence, pixels: PixelInput) -> GateReport:
+    def compare(
+        self, precision: Precision, candidate: Runtime, evaluation_images: EvaluationImages, pixels: PixelInput
+    ) -> GateReport:
         """How far what `candidate` gives is from what the graph gives in fp32."""
-        graph = self.graph("fp32", evidence)
-        batches = as_inputs(graph, evidence.crops, pixels)  # one by one: there are graphs that take no batch
+        graph = self.graph("fp32", evaluation_images)
+        batches = as_inputs(graph, evaluation_images.crops, pixels)  # one by one: there are graphs that take no batch
         with closing(open_runtime(graph, precision="fp32", max_batch=1)) as reference:
-            return compare(reference.run, candidate.run, batches, evidence.read, precision, dense=evidence.dense)
+            return compare(
+                reference.run, candidate.run, batches, evaluation_images.read, precision, dense=evaluation_images.dense
+            )

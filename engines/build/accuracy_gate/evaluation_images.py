@@ -13,7 +13,7 @@ from engines.families.reading import Read, reader
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class EvaluationImages:
     """crops: (n, height, width, 3) uint8 RGB. read, dense: see `engines.build.accuracy_gate.gate.compare`.
 
     digest: of the images that they were cut from, see `engines.build.accuracy_gate.images`. None: no images were given,
@@ -26,10 +26,10 @@ class Evidence:
     digest: str | None = None
 
 
-def evidence_for(model: Model, catalogue: Mapping[str, Model], images: Path | None = None) -> Evidence:
+def evidence_for(model: Model, catalogue: Mapping[str, Model], images: Path | None = None) -> EvaluationImages:
     """Crops of the folder `images` as the model sees them, or drawn ones. Raises CalibrationError and FetchError."""
     dense = model.role not in ("detector", "one-stage")  # these give lists of candidates, whose order says nothing
     if images is None:
-        return Evidence(drawn_crops(model.input), reader(model), dense)
+        return EvaluationImages(drawn_crops(model.input), reader(model), dense)
     crops = crops_of_images(images, model, catalogue)
-    return Evidence(crops, reader(model), dense, images_digest(images, model, catalogue))
+    return EvaluationImages(crops, reader(model), dense, images_digest(images, model, catalogue))

@@ -33,7 +33,7 @@ FALLBACKS: dict[Precision, tuple[Precision, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class GateLimits:
     """What passes. All are shares, 0..1.
 
     distance: the mean distance of keypoints that both have found, and far: the share of them that are more than FAR
@@ -50,22 +50,22 @@ class Limits:
     outputs: float
 
 
-ROUNDING = Limits(distance=0.004, far=0.02, lost=0.02, gained=0.02, score=0.02, outputs=0.3)
+ROUNDING = GateLimits(distance=0.004, far=0.02, lost=0.02, gained=0.02, score=0.02, outputs=0.3)
 """For fp16 and bf16, which must not be seen in results. Heatmaps with a cell for 4 pixels of 256 are read to a quarter
 of a cell, and 0.004 is that pixel. Measured on real crops: Simple Pose in fp16 has a distance of 0.0002, in bf16 0.0018
 and a score of 0.007, at an AP that does not change; RTMDet-nano 0.0003 and 0.003. Outputs say less than answers, as
 most of a heatmap is near 0: bf16 has 0.2 there."""
-TRADE = Limits(distance=0.012, far=0.06, lost=0.05, gained=0.05, score=0.05, outputs=0.6)
+TRADE = GateLimits(distance=0.012, far=0.06, lost=0.05, gained=0.05, score=0.05, outputs=0.6)
 """For int8, asked for by somebody who gives some accuracy for speed: three times as much. Measured on Simple Pose, a
 small network that is hard to quantise: 0.0038, and 0.0047 around 0; scales that cost it 0.08 of its AP had 0.016."""
-LIMITS: dict[Precision, Limits] = {"int8": TRADE, "fp16": ROUNDING, "bf16": ROUNDING, "fp32": ROUNDING}
+LIMITS: dict[Precision, GateLimits] = {"int8": TRADE, "fp16": ROUNDING, "bf16": ROUNDING, "fp32": ROUNDING}
 
 
 @dataclass(frozen=True, slots=True)
 class GateReport:
     """What one candidate gave. failures: which limits it broke, in plain words; none: it passed.
 
-    crops: how many were compared. compared: keypoints or boxes that fp32 is sure of. The others are as in `Limits`;
+    crops: how many were compared. compared: keypoints or boxes that fp32 is sure of. The others are as in `GateLimits`;
     where nothing is to be compared they are 0.
     """
 
@@ -102,7 +102,7 @@ def compare(
     precision: Precision,
     *,
     dense: bool = True,
-    limits: Limits | None = None,
+    limits: GateLimits | None = None,
 ) -> GateReport:
     """Run `batches` through the fp32 graph and the candidate and say how far they are apart.
 
@@ -147,7 +147,7 @@ def choose(
     return build("fp32"), tuple(reports)
 
 
-def _broken(figures: dict[str, float], limits: Limits, compared: int) -> list[str]:
+def _broken(figures: dict[str, float], limits: GateLimits, compared: int) -> list[str]:
     names = ("distance", "far", "lost", "gained", "score") if compared else ("gained", "outputs")
     bounds = asdict(limits)
     return [

@@ -6,11 +6,11 @@ none, the one of its first download (trust on first use), which is kept beside t
 
 from engines.catalogue.fetch.sources import (
     CheckpointSource,
+    DownloadProgress,
     FetchError,
     File,
     FileSource,
     HttpsSource,
-    Progress,
     PypiSource,
     Source,
     permitted,
@@ -19,11 +19,11 @@ from engines.catalogue.fetch.store import fetch, is_cached, locate
 
 __all__ = [
     "CheckpointSource",
+    "DownloadProgress",
     "FetchError",
     "File",
     "FileSource",
     "HttpsSource",
-    "Progress",
     "PypiSource",
     "Source",
     "fetch",

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from engines.catalogue.fetch.sources import FetchError, Progress, permitted
+from engines.catalogue.fetch.sources import DownloadProgress, FetchError, permitted
 
 MAX_BYTES = 4 << 30
 READ_TIMEOUT = 30.0
@@ -24,7 +24,7 @@ def download(
     part: Path,
     *,
     label: str,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
     connect_timeout: float = 3.0,
     max_bytes: int = MAX_BYTES,
 ) -> None:

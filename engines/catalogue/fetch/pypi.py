@@ -9,12 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from engines.catalogue.fetch.sources import FetchError, Progress, PypiSource
+from engines.catalogue.fetch.sources import DownloadProgress, FetchError, PypiSource
 
 POLL_SECONDS = 0.2
 
 
-def download(source: PypiSource, work: Path, *, progress: Progress | None = None) -> Path:
+def download(source: PypiSource, work: Path, *, progress: DownloadProgress | None = None) -> Path:
     """Download the wheel that `source` names into the folder `work`; returns its path.
 
     Everything that pip writes, temporary files included, goes to `work`.
@@ -57,7 +57,7 @@ def download(source: PypiSource, work: Path, *, progress: Progress | None = None
     return found[0]
 
 
-def _wait(process: subprocess.Popen[bytes], source: PypiSource, work: Path, progress: Progress | None) -> None:
+def _wait(process: subprocess.Popen[bytes], source: PypiSource, work: Path, progress: DownloadProgress | None) -> None:
     """Wait for pip, telling `progress` how much it has written: pip has no progress report for programs before 24.1."""
     while True:
         try:

@@ -20,7 +20,7 @@ class FetchError(Exception):
         self.hint = hint
 
 
-class Progress(Protocol):
+class DownloadProgress(Protocol):
     """Told how a download goes: bytes so far, bytes in all (None while unknown) and what is being fetched."""
 
     def __call__(self, done: int, total: int | None, label: str, /) -> None: ...

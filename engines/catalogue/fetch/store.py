@@ -26,11 +26,11 @@ from engines.catalogue.fetch import pypi, records
 from engines.catalogue.fetch.archives import take
 from engines.catalogue.fetch.sources import (
     CheckpointSource,
+    DownloadProgress,
     FetchError,
     File,
     FileSource,
     HttpsSource,
-    Progress,
     PypiSource,
     Source,
 )
@@ -61,7 +61,7 @@ def fetch(
     files: Sequence[File],
     *,
     also: Sequence[File] = (),
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
     connect_timeout: float = 3.0,
 ) -> Path:
     """Make sure that all `files` are here and are what they should be; returns the path of the first.
@@ -113,7 +113,7 @@ def _bring_in(
     source: PypiSource | HttpsSource,
     files: Sequence[File],
     also: Sequence[File],
-    progress: Progress | None,
+    progress: DownloadProgress | None,
     connect_timeout: float,
 ) -> None:
     """Download `source` and publish `files`, all of them or none. Needs the lock."""
@@ -147,7 +147,7 @@ def _download(
     file: File,
     folder: Path,
     work: Path,
-    progress: Progress | None,
+    progress: DownloadProgress | None,
     connect_timeout: float,
 ) -> Path:
     """Get what `file` is, or is in, into `work`. Only an unfinished HTTPS download stays behind in `folder`."""
@@ -190,7 +190,7 @@ def _checked_digest(path: Path, final: Path, file: File, origin: str) -> str:
 
 
 @contextmanager
-def _locked(folder: Path, origin: str, progress: Progress | None) -> Iterator[None]:
+def _locked(folder: Path, origin: str, progress: DownloadProgress | None) -> Iterator[None]:
     """Make `folder` and be the only one who writes to it."""
     folder.mkdir(parents=True, exist_ok=True)
     waiting = partial(progress, 0, None, f"waiting for another process that fetches {origin}") if progress else None

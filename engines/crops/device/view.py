@@ -15,7 +15,7 @@ from torch import Tensor
 from engines.crops.device.crop import crops
 from engines.crops.device.frames import DeviceFrames
 from engines.crops.device.reading import read
-from engines.crops.views import Seen, TensorRuntime
+from engines.crops.views import TensorRuntime, ViewOutput
 from engines.ops.flip import MIRRORED
 from engines.ops.reading import PLACES, SCORES, Reading
 from engines.poses import Frame, Region
@@ -45,7 +45,7 @@ class DeviceView:
         self._input = runtime.spec.inputs[0].name
         self._own = threading.local()
 
-    def __call__(self, frames: Sequence[Frame], regions: Sequence[Region]) -> Seen:
+    def __call__(self, frames: Sequence[Frame], regions: Sequence[Region]) -> ViewOutput:
         """See `View`."""
         started = time.perf_counter()
         with torch.inference_mode(), self._stream():
@@ -58,7 +58,7 @@ class DeviceView:
             if self._reading is not None:
                 places, scores = read(self._reading, outputs)
                 outputs = {PLACES: places, SCORES: scores}
-            return Seen(_brought_back(outputs), preparing)
+            return ViewOutput(_brought_back(outputs), preparing)
 
     def _stream(self) -> AbstractContextManager[Any]:
         device = self._runtime.device

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from engines.runtimes.base import cut_into_rungs
+from engines.runtimes.base import cut_into_batch_sizes
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class _Failure:
     again_at: float
 
 
-class Rungs(Generic[G]):
+class BatchGraphs(Generic[G]):
     """The graphs of each rung. Methods may be called from any thread.
 
     ready: those that are there from the start, that of one item among them. later: the rungs that are compiled on a
@@ -64,9 +64,11 @@ class Rungs(Generic[G]):
     def cut(self, count: int) -> list[tuple[G, slice]]:
         """The pieces that a batch of `count` items runs in, and the graph of each."""
         graphs = self._graphs
-        if lacking := [rung for rung in self._later if rung <= count and rung not in graphs]:
+        if lacking := [batch_size for batch_size in self._later if batch_size <= count and batch_size not in graphs]:
             self._want(lacking)
-        return [(graphs[stop - start], slice(start, stop)) for start, stop in cut_into_rungs(count, sorted(graphs))]
+        return [
+            (graphs[stop - start], slice(start, stop)) for start, stop in cut_into_batch_sizes(count, sorted(graphs))
+        ]
 
     def shrink(self) -> None:
         """Drop what was compiled since the start, and free what the others keep for the next batch. In no call."""
@@ -90,44 +92,48 @@ class Rungs(Generic[G]):
             if self._growth is not None or self._closed:
                 return  # one after the other: compiling takes a core
             now = self._clock()
-            due = [rung for rung in lacking if rung not in self._graphs and self._may_try(rung, now)]
+            due = [
+                batch_size
+                for batch_size in lacking
+                if batch_size not in self._graphs and self._may_try(batch_size, now)
+            ]
             if not due:
                 return
-            rung = max(due)
+            batch_size = max(due)
             # No daemon: the interpreter must not end under a compiler.
-            growth = threading.Thread(target=self._grow, args=(rung,), name=f"posewire-rung-{rung}")
+            growth = threading.Thread(target=self._grow, args=(batch_size,), name=f"posewire-rung-{batch_size}")
             self._growth = growth
             try:
                 growth.start()
             except (RuntimeError, MemoryError) as error:  # the batch itself can do without
                 self._growth = None
-                self._fail(rung, error)
+                self._fail(batch_size, error)
 
-    def _may_try(self, rung: int, now: float) -> bool:
-        return rung not in self._failures or now >= self._failures[rung].again_at
+    def _may_try(self, batch_size: int, now: float) -> bool:
+        return batch_size not in self._failures or now >= self._failures[batch_size].again_at
 
-    def _grow(self, rung: int) -> None:
+    def _grow(self, batch_size: int) -> None:
         try:
-            graph = self._compile_for(rung)
+            graph = self._compile_for(batch_size)
         except BaseException as error:  # noqa: BLE001 - it is logged, and no end of this thread may stop growth for good
             with self._lock:
                 self._growth = None
-                self._fail(rung, error)
+                self._fail(batch_size, error)
             return
         with self._lock:
             self._growth = None
-            self._graphs = {**self._graphs, rung: graph}
-            self._failures = {failed: why for failed, why in self._failures.items() if failed != rung}
+            self._graphs = {**self._graphs, batch_size: graph}
+            self._failures = {failed: why for failed, why in self._failures.items() if failed != batch_size}
 
-    def _fail(self, rung: int, error: BaseException) -> None:
+    def _fail(self, batch_size: int, error: BaseException) -> None:
         """Remember and log why a rung has no graph. With the lock held."""
-        times = self._failures[rung].times + 1 if rung in self._failures else 1
+        times = self._failures[batch_size].times + 1 if batch_size in self._failures else 1
         pause = min(_PAUSE_S * 2.0 ** min(times - 1, 10), _LONGEST_PAUSE_S)
-        self._failures = {**self._failures, rung: _Failure(times, self._clock() + pause)}
+        self._failures = {**self._failures, batch_size: _Failure(times, self._clock() + pause)}
         logger.error(
             "the graph for batches of %d cannot be compiled; they run in smaller pieces, and it is tried again in "
             "%.0f s at the earliest",
-            rung,
+            batch_size,
             pause,
             exc_info=error,
         )

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.runtimes.base import Arrays, TensorSpec, cut_into_rungs, join_rungs
+from engines.runtimes.base import Arrays, TensorSpec, cut_into_batch_sizes, join_rungs
 from engines.runtimes.tensorrt.driver import Driver
 from engines.runtimes.tensorrt.staging import Layout
 
@@ -58,13 +58,13 @@ class Unsized:
         driver: Driver,
         inputs: Sequence[TensorSpec],
         outputs: Sequence[TensorSpec],
-        rungs: Sequence[int],
+        batch_sizes: Sequence[int],
         bind: UnsizedBinding,
     ) -> None:
         self._driver = driver
-        self._rungs = tuple(rungs)
+        self._batch_sizes = tuple(batch_sizes)
         self._dtypes = {spec.name: spec.dtype for spec in outputs}
-        self._inputs = Layout.of(inputs, rungs[-1])
+        self._inputs = Layout.of(inputs, batch_sizes[-1])
         self._busy = threading.Lock()
         driver.use()
         with ExitStack() as opened:
@@ -78,7 +78,7 @@ class Unsized:
             for output in self._outputs.values():
                 opened.callback(output.free)
             addresses = self._inputs.addresses(self._device)
-            self._works = {rung: bind(rung, addresses, self._outputs) for rung in rungs}
+            self._works = {batch_size: bind(batch_size, addresses, self._outputs) for batch_size in batch_sizes}
             self._held = opened.pop_all()
         self._feeds = self._inputs.views(self._host.array)
 
@@ -88,7 +88,7 @@ class Unsized:
             self._driver.use()
             parts = [
                 self._run({name: array[start:stop] for name, array in feeds.items()}, stop - start)
-                for start, stop in cut_into_rungs(count, self._rungs)
+                for start, stop in cut_into_batch_sizes(count, self._batch_sizes)
             ]
         if len(parts) == 1:
             return parts[0]
@@ -99,12 +99,12 @@ class Unsized:
         self._driver.use()
         self._held.close()
 
-    def _run(self, feeds: Arrays, rung: int) -> dict[str, NDArray[Any]]:
+    def _run(self, feeds: Arrays, batch_size: int) -> dict[str, NDArray[Any]]:
         for field in self._inputs.fields:
-            np.copyto(self._feeds[field.name][:rung], feeds[field.name])
-            at, size = field.offset, field.item * rung
+            np.copyto(self._feeds[field.name][:batch_size], feeds[field.name])
+            at, size = field.offset, field.item * batch_size
             self._driver.copy_in(self._device + at, self._host.address + at, size, self._stream)
-        self._works[rung](self._stream)
+        self._works[batch_size](self._stream)
         self._driver.finish(self._stream)
         return {name: self._fetch(self._outputs[name], dtype) for name, dtype in self._dtypes.items()}
 

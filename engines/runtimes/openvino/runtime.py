@@ -9,9 +9,9 @@ from typing import Any
 import openvino as ov
 from numpy.typing import NDArray
 
-from engines.runtimes.base import Arrays, PixelInput, RuntimeSpec, batches_independently, join_rungs, rungs_up_to
+from engines.runtimes.base import Arrays, PixelInput, RuntimeSpec, batch_sizes_up_to, batches_independently, join_rungs
 from engines.runtimes.calls import Calls, Company
-from engines.runtimes.openvino.batch_graphs import Rungs
+from engines.runtimes.openvino.batch_graphs import BatchGraphs
 from engines.runtimes.openvino.compiled import CompiledGraph
 from engines.runtimes.openvino.graphs import gives_an_output_per_item, is_quantised, read_graph
 from engines.runtimes.openvino.memory import return_freed_memory
@@ -65,20 +65,22 @@ class OpenVinoRuntime:
             return graph
 
         single = compiled(1)
-        rungs: tuple[int, ...] = (1,)
+        batch_sizes: tuple[int, ...] = (1,)
         ready = {1: single}
         if max_batch != 1 and gives_an_output_per_item(read_graph(core, path, pixels, outputs, 2)):
             pair = compiled(2)
             if batches_independently(lambda feeds: _of_size(feeds, single, pair).infer(feeds), single.inputs):
-                rungs = rungs_up_to(max_batch or _MAX_BATCH)
+                batch_sizes = batch_sizes_up_to(max_batch or _MAX_BATCH)
                 if not sparing:
-                    ready |= {rung: pair if rung == 2 else compiled(rung) for rung in rungs[1:]}
-        self._many = Rungs(ready, [rung for rung in rungs if rung not in ready], compiled)
+                    ready |= {
+                        batch_size: pair if batch_size == 2 else compiled(batch_size) for batch_size in batch_sizes[1:]
+                    }
+        self._many = BatchGraphs(ready, [batch_size for batch_size in batch_sizes if batch_size not in ready], compiled)
         self._one: CompiledGraph | None = compiled(1, "LATENCY") if single.streams > 1 else None
         self._spec = RuntimeSpec(
             inputs=single.inputs,
             outputs=single.outputs,
-            rungs=rungs,
+            batch_sizes=batch_sizes,
             concurrency=single.streams,
             device=core.get_property("CPU", "FULL_DEVICE_NAME").strip(),
             precision="int8" if is_quantised(core.read_model(path)) else precision,

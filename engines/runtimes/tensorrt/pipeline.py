@@ -24,7 +24,7 @@ Binding = Callable[[int, Mapping[str, int], int], tuple[Enqueue, bool]]
 """
 
 
-class Slots:
+class BatchPipeline:
     """`count` slots in front of one network. A batch is filled up to the next rung, as shapes are fixed.
 
     bind: called for each slot, with the driver in use, for how this slot runs a rung; whatever it opened for it must
@@ -36,31 +36,33 @@ class Slots:
         driver: Driver,
         inputs: Sequence[TensorSpec],
         outputs: Sequence[TensorSpec],
-        rungs: Sequence[int],
+        batch_sizes: Sequence[int],
         binds: Sequence[Binding],
     ) -> None:
         self.count = len(binds)
         self._driver = driver
-        self._rungs = tuple(rungs)
+        self._batch_sizes = tuple(batch_sizes)
         self._idle: SimpleQueue[_Slot] = SimpleQueue()
         self._held = ExitStack()
         self._streams: list[int] = []
         driver.use()
         with ExitStack() as opened:  # what has been opened is closed again where a later one fails
             for bind in binds:
-                slot = _Slot(driver, Layout.of(inputs, rungs[-1]), Layout.of(outputs, rungs[-1]), opened)
-                for rung in reversed(self._rungs):  # the largest first: what it needs is enough for the others
-                    slot.prepare(rung, bind)
+                slot = _Slot(driver, Layout.of(inputs, batch_sizes[-1]), Layout.of(outputs, batch_sizes[-1]), opened)
+                for batch_size in reversed(
+                    self._batch_sizes
+                ):  # the largest first: what it needs is enough for the others
+                    slot.prepare(batch_size, bind)
                 self._streams.append(slot.stream)
                 self._idle.put(slot)
             self._held = opened.pop_all()
 
     def run(self, feeds: Arrays, count: int) -> dict[str, NDArray[Any]]:
         """Run one batch of `count` items on the next free slot; the arrays returned are the caller's."""
-        rung = next(rung for rung in self._rungs if rung >= count)
+        batch_size = next(batch_size for batch_size in self._batch_sizes if batch_size >= count)
         slot = self._idle.get()
         try:
-            return slot.run(feeds, count, rung)
+            return slot.run(feeds, count, batch_size)
         finally:
             self._idle.put(slot)
 
@@ -69,10 +71,10 @@ class Slots:
 
         Returns when it is queued.
         """
-        rung = next(rung for rung in self._rungs if rung >= count)
+        batch_size = next(batch_size for batch_size in self._batch_sizes if batch_size >= count)
         slot = self._idle.get()
         try:
-            slot.run_on_device(inputs, outputs, count, rung, stream)
+            slot.run_on_device(inputs, outputs, count, batch_size, stream)
         finally:
             self._idle.put(slot)
 
@@ -108,26 +110,26 @@ class _Slot:
         self._held.callback(self._driver.free, memory)
         return pinned, memory
 
-    def prepare(self, rung: int, bind: Binding) -> None:
+    def prepare(self, batch_size: int, bind: Binding) -> None:
         """Run a rung once, as libraries load their kernels at the first time, and capture it where that can be."""
         arrays = self._inputs.addresses(self._device_inputs) | self._outputs.addresses(self._device_outputs)
-        enqueue, capturable = bind(rung, arrays, self.stream)
+        enqueue, capturable = bind(batch_size, arrays, self.stream)
         enqueue(self.stream)
         self._driver.finish(self.stream)
-        self._launches[rung] = lambda: enqueue(self.stream)
+        self._launches[batch_size] = lambda: enqueue(self.stream)
         if not capturable:
             return
         try:
             graph = self._driver.capture(lambda: enqueue(self.stream), self.stream)
         except RuntimeError as error:  # a layer waits for the host; what else is wrong shows when it runs again
-            logger.warning("batches of %d are run without a CUDA graph: %s", rung, error)
+            logger.warning("batches of %d are run without a CUDA graph: %s", batch_size, error)
             enqueue(self.stream)
             self._driver.finish(self.stream)
             return
         self._held.callback(self._driver.drop_graph, graph)
-        self._launches[rung] = lambda: self._driver.launch(graph, self.stream)
+        self._launches[batch_size] = lambda: self._driver.launch(graph, self.stream)
 
-    def run(self, feeds: Arrays, count: int, rung: int) -> dict[str, NDArray[Any]]:
+    def run(self, feeds: Arrays, count: int, batch_size: int) -> dict[str, NDArray[Any]]:
         for name, staging in self._feeds.items():
             np.copyto(staging[:count], feeds[name])
         driver = self._driver
@@ -135,7 +137,7 @@ class _Slot:
         for field in self._inputs.fields:
             at, size = field.offset, field.item * count
             driver.copy_in(self._device_inputs + at, self._host_inputs.address + at, size, self.stream)
-        self._launches[rung]()
+        self._launches[batch_size]()
         for field in self._outputs.fields:
             at, size = field.offset, field.item * count
             driver.copy_out(self._host_outputs.address + at, self._device_outputs + at, size, self.stream)
@@ -143,7 +145,7 @@ class _Slot:
         return {name: np.array(result[:count]) for name, result in self._results.items()}
 
     def run_on_device(
-        self, inputs: Mapping[str, int], outputs: Mapping[str, int], count: int, rung: int, stream: int
+        self, inputs: Mapping[str, int], outputs: Mapping[str, int], count: int, batch_size: int, stream: int
     ) -> None:
         driver = self._driver
         driver.use()
@@ -151,7 +153,7 @@ class _Slot:
         for field in self._inputs.fields:
             size = field.item * count
             driver.copy_within(self._device_inputs + field.offset, inputs[field.name], size, self.stream)
-        self._launches[rung]()
+        self._launches[batch_size]()
         for field in self._outputs.fields:
             size = field.item * count
             driver.copy_within(outputs[field.name], self._device_outputs + field.offset, size, self.stream)

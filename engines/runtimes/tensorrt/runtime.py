@@ -21,7 +21,7 @@ from engines.runtimes.devices import gpu_index
 from engines.runtimes.opening import alone
 from engines.runtimes.openvino.dynamic_outputs import GrowingOutput, Unsized, UnsizedBinding
 from engines.runtimes.tensorrt.cuda import Cuda
-from engines.runtimes.tensorrt.pipeline import Binding, Enqueue, Slots
+from engines.runtimes.tensorrt.pipeline import BatchPipeline, Binding, Enqueue
 
 logger = logging.getLogger(__name__)
 
@@ -51,28 +51,28 @@ class TensorRtRuntime:
         if index is None:
             raise ValueError(f"TensorRT runs on the devices cuda, cuda:1 and so on, not on {device}")
         plan = PlanFile.open(path)
-        rungs = check_options(plan.manifest, precision, max_batch, pixels, outputs)
+        batch_sizes = check_options(plan.manifest, precision, max_batch, pixels, outputs)
         gpu = find_gpu(index)
         flavour = check_machine(plan.manifest, gpu)
         driver = Cuda(index)
         driver.use()
         with alone(), ExitStack() as opened:  # what has been opened is closed again where something later fails
-            contexts = _Contexts(flavour, plan, driver, rungs)
+            contexts = _Contexts(flavour, plan, driver, batch_sizes)
             opened.callback(contexts.close)
             given = contexts.outputs
-            self._batches: Slots | Unsized
+            self._batches: BatchPipeline | Unsized
             if any(-1 in spec.shape for spec in given):
-                self._batches = Unsized(driver, plan.manifest.inputs, given, rungs, contexts.unsized())
+                self._batches = Unsized(driver, plan.manifest.inputs, given, batch_sizes, contexts.unsized())
             else:
                 slots = [contexts.slot() for _ in range(_SLOTS)]
-                self._batches = Slots(driver, plan.manifest.inputs, given, rungs, slots)
+                self._batches = BatchPipeline(driver, plan.manifest.inputs, given, batch_sizes, slots)
             opened.callback(self._batches.close)
             contexts.keep_cache()
             self._opened = opened.pop_all()
         self._spec = RuntimeSpec(
             inputs=plan.manifest.inputs,
             outputs=given,
-            rungs=rungs,
+            batch_sizes=batch_sizes,
             concurrency=self._batches.count,
             device=f"{gpu.name if gpu is not None else 'GPU'} (cuda:{index})",
             precision=plan.manifest.precision,
@@ -93,7 +93,7 @@ class TensorRtRuntime:
     @property
     def sized(self) -> bool:
         """Whether the outputs have fixed sizes, as `run_on_device` needs it."""
-        return isinstance(self._batches, Slots)
+        return isinstance(self._batches, BatchPipeline)
 
     def run_on_device(self, inputs: Mapping[str, int], outputs: Mapping[str, int], count: int, stream: int) -> None:
         """As `run`, from and to arrays at these addresses of the device, in the order of the work on `stream`.
@@ -102,7 +102,7 @@ class TensorRtRuntime:
         """
         if not 1 <= count <= self._spec.max_batch:
             raise ValueError(f"a batch has 1..{self._spec.max_batch} items, not {count}")
-        if not isinstance(self._batches, Slots):
+        if not isinstance(self._batches, BatchPipeline):
             raise ValueError("the sizes of this plan's outputs depend on what it finds; run it with arrays")
         with self._calls:
             self._batches.run_on_device(inputs, outputs, count, stream)
@@ -120,11 +120,11 @@ class TensorRtRuntime:
 class _Contexts:
     """The engine of a plan and the contexts that run it, each for one rung: a captured graph keeps to its context."""
 
-    def __init__(self, flavour: Flavour, plan: PlanFile, driver: Cuda, rungs: Sequence[int]) -> None:
+    def __init__(self, flavour: Flavour, plan: PlanFile, driver: Cuda, batch_sizes: Sequence[int]) -> None:
         self._trt = flavour.trt
         self._plan = plan
         self._driver = driver
-        self._profiles = {rung: plan.manifest.rungs.index(rung) for rung in rungs}
+        self._profiles = {batch_size: plan.manifest.batch_sizes.index(batch_size) for batch_size in batch_sizes}
         self._log = error_log(self._trt)
         self._runtime = self._trt.Runtime(self._log)
         self._engine = load_engine(self._runtime, plan, self._log)
@@ -134,14 +134,14 @@ class _Contexts:
         self._cache = self._take_cache()
         self._workspaces: list[int] = []
         self._contexts: list[Any] = []
-        self.outputs = self._describe(plan.manifest, rungs[0])
+        self.outputs = self._describe(plan.manifest, batch_sizes[0])
 
     def slot(self) -> Binding:
         """How one slot runs a rung; the contexts of a slot share their workspace, as they never run at once."""
         workspace = self._new_workspace()
 
-        def bind(rung: int, arrays: Mapping[str, int], stream: int) -> tuple[Enqueue, bool]:
-            context = self._context(rung, workspace)
+        def bind(batch_size: int, arrays: Mapping[str, int], stream: int) -> tuple[Enqueue, bool]:
+            context = self._context(batch_size, workspace)
             for name, address in arrays.items():
                 self._check(context.set_tensor_address(name, address), f"take the address of {name}")
             capturable = getattr(context, "is_stream_capturable", None)  # TensorRT-RTX compiles some shapes as it runs
@@ -153,8 +153,8 @@ class _Contexts:
         """How rungs run whose outputs ask for memory when their sizes are known; never two at once."""
         workspace = self._new_workspace()
 
-        def bind(rung: int, arrays: Mapping[str, int], outputs: Mapping[str, GrowingOutput]) -> Enqueue:
-            context = self._context(rung, workspace)
+        def bind(batch_size: int, arrays: Mapping[str, int], outputs: Mapping[str, GrowingOutput]) -> Enqueue:
+            context = self._context(batch_size, workspace)
             for name, address in arrays.items():
                 self._check(context.set_tensor_address(name, address), f"take the address of {name}")
             for name, output in outputs.items():
@@ -197,11 +197,11 @@ class _Contexts:
         self._workspaces.append(self._driver.allocate(size))
         return self._workspaces[-1]
 
-    def _context(self, rung: int, workspace: int | None) -> Any:
+    def _context(self, batch_size: int, workspace: int | None) -> Any:
         context = self._engine.create_execution_context(self._config)
         self._check(context is not None, "open a context")
         self._contexts.append(context)
-        profile = self._profiles[rung]
+        profile = self._profiles[batch_size]
         stream = self._driver.open_stream()
         try:
             self._check(context.set_optimization_profile_async(profile, stream), f"take profile {profile}")
@@ -209,15 +209,17 @@ class _Contexts:
         finally:
             self._driver.close_stream(stream)
         for spec in self._plan.manifest.inputs:
-            self._check(context.set_input_shape(spec.name, (rung, *spec.shape)), f"take {rung} items of {spec.name}")
+            self._check(
+                context.set_input_shape(spec.name, (batch_size, *spec.shape)), f"take {batch_size} items of {spec.name}"
+            )
         if workspace is not None:
             size = self._engine.get_device_memory_size_for_profile_v2(profile)
             context.set_device_memory(workspace, size)
         return context
 
-    def _describe(self, manifest: Manifest, rung: int) -> tuple[TensorSpec, ...]:
+    def _describe(self, manifest: Manifest, batch_size: int) -> tuple[TensorSpec, ...]:
         """The outputs with the sides that they have for this plan's inputs; -1 where those depend on the data."""
-        context = self._context(rung, None)
+        context = self._context(batch_size, None)
         self._contexts.remove(context)
         return tuple(
             TensorSpec(spec.name, tuple(int(side) for side in context.get_tensor_shape(spec.name))[1:], spec.dtype)

@@ -78,9 +78,9 @@ class _Slot:
         device: torch.device,
     ) -> None:
         self._device = device
-        self._rungs = sorted(programs)
+        self._batch_sizes = sorted(programs)
         self._outputs = [spec.name for spec in outputs]
-        most = self._rungs[-1]
+        most = self._batch_sizes[-1]
         with torch.cuda.device(device), torch.inference_mode():
             self._stream = torch.cuda.Stream(device)
             self._done = torch.cuda.Event(blocking=True)  # a thread that waits sleeps, and leaves its core to others
@@ -89,14 +89,17 @@ class _Slot:
             self._inputs = {n: torch.zeros(shape, dtype=dtype, device=device) for n, (shape, dtype) in shapes.items()}
             # Graphs of one slot never run at once, so they share their memory; the largest takes what the others need.
             self._pool = torch.cuda.graph_pool_handle()
-            halves = {rung: programs[rung].halves() for rung in self._rungs}
-            self._graphs = {rung: self._capture(halves[rung][0], rung) for rung in reversed(self._rungs)}
-            self._tails = {rung: tail for rung, (_, tail) in halves.items() if tail is not None}
+            halves = {batch_size: programs[batch_size].halves() for batch_size in self._batch_sizes}
+            self._graphs = {
+                batch_size: self._capture(halves[batch_size][0], batch_size)
+                for batch_size in reversed(self._batch_sizes)
+            }
+            self._tails = {batch_size: tail for batch_size, (_, tail) in halves.items() if tail is not None}
             pinned = () if self._tails else self._graphs[most][1]
             self._results = [torch.empty_like(out, device="cpu").pin_memory() for out in pinned]
 
-    def _capture(self, program: Program, rung: int) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...]]:
-        feeds = [tensor[:rung] for tensor in self._inputs.values()]
+    def _capture(self, program: Program, batch_size: int) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...]]:
+        feeds = [tensor[:batch_size] for tensor in self._inputs.values()]
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
             for _ in range(_WARM_UP):
@@ -109,15 +112,15 @@ class _Slot:
         return graph, results
 
     def run(self, feeds: Arrays, count: int) -> dict[str, NDArray[Any]]:
-        rung = self._rung(count)
-        graph, results = self._graphs[rung]
+        batch_size = self._rung(count)
+        graph, results = self._graphs[batch_size]
         with torch.cuda.device(self._device), torch.cuda.stream(self._stream), torch.inference_mode():
             for name, staging in self._staging.items():
                 np.copyto(staging.numpy()[:count], feeds[name])
                 self._inputs[name][:count].copy_(staging[:count], non_blocking=True)
             graph.replay()
-            if rung in self._tails:
-                given = [output.cpu().numpy() for output in self._tails[rung](*results)]
+            if batch_size in self._tails:
+                given = [output.cpu().numpy() for output in self._tails[batch_size](*results)]
                 return dict(zip(self._outputs, map(np.array, given), strict=True))
             for pinned, result in zip(self._results, results, strict=True):
                 pinned[:count].copy_(result[:count], non_blocking=True)
@@ -128,8 +131,8 @@ class _Slot:
         }
 
     def run_tensors(self, feeds: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
-        rung = self._rung(count)
-        graph, results = self._graphs[rung]
+        batch_size = self._rung(count)
+        graph, results = self._graphs[batch_size]
         with torch.cuda.device(self._device), torch.inference_mode():
             caller = torch.cuda.current_stream()
             self._stream.wait_stream(caller)
@@ -138,8 +141,8 @@ class _Slot:
                     tensor[:count].copy_(feeds[name], non_blocking=True)
                     feeds[name].record_stream(self._stream)
                 graph.replay()
-                if rung in self._tails:
-                    results = self._tails[rung](*results)
+                if batch_size in self._tails:
+                    results = self._tails[batch_size](*results)
                 kept = {name: result[:count].clone() for name, result in zip(self._outputs, results, strict=True)}
             caller.wait_stream(self._stream)
             for tensor in kept.values():
@@ -150,7 +153,7 @@ class _Slot:
         self._stream.synchronize()
 
     def _rung(self, count: int) -> int:
-        return next(rung for rung in self._rungs if rung >= count)
+        return next(batch_size for batch_size in self._batch_sizes if batch_size >= count)
 
 
 def _torch_dtype(dtype: np.dtype[np.generic]) -> torch.dtype:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from engines.runtimes.openvino.precision import in_half
-from engines.runtimes.torch.operators import OPERATORS, Function, Node, dtype_of
+from engines.runtimes.torch.operators import OPERATORS, Function, GraphNode, dtype_of
 
 _Place = tuple[str, int]
 """One value of the graph: the name of the node that gives it, and which of its outputs."""
@@ -137,7 +137,7 @@ class _Lowering:
         }
         return Program(self._steps, kept, inputs, outputs)
 
-    def _read(self, op: ov.Node) -> None:
+    def _read(self, op: ov.GraphNode) -> None:
         kind = op.get_type_name()
         if kind in ("Parameter", "Result"):
             if kind == "Parameter":
@@ -153,7 +153,7 @@ class _Lowering:
         inputs = [self._source(op.input_value(n)) for n in range(op.get_input_size())]
         self._add(op, kind, inputs)
 
-    def _add(self, op: ov.Node, kind: str, inputs: list[int]) -> None:
+    def _add(self, op: ov.GraphNode, kind: str, inputs: list[int]) -> None:
         attributes = dict(op.get_attributes())
         if kind.startswith("Group"):
             kind, inputs[1] = kind.removeprefix("Group"), self._ungrouped(inputs[1], attributes)
@@ -161,7 +161,7 @@ class _Lowering:
             raise ValueError(f"the torch runtime has no operator {kind} ({op.get_friendly_name()}); use openvino")
         known = tuple(self._known.get(n) for n in inputs)
         opset = int(op.get_type_info().version_id.removeprefix("opset"))
-        function = OPERATORS[kind](Node(kind, attributes, known, opset))
+        function = OPERATORS[kind](GraphNode(kind, attributes, known, opset))
         if all(value is not None for value in known):
             given = function(*known)
             self._learn(op, given if isinstance(given, tuple) else (given,))
@@ -215,7 +215,7 @@ class _Lowering:
                 self._append(_to(dtype), (number,), (new,))
         return self._halves[number]
 
-    def _learn(self, op: ov.Node, values: Sequence[Tensor]) -> None:
+    def _learn(self, op: ov.GraphNode, values: Sequence[Tensor]) -> None:
         for index, value in enumerate(values):
             number = self._numbers[op.get_name(), index] = self._new()
             self._known[number] = value
@@ -232,7 +232,7 @@ def _to(dtype: torch.dtype) -> Function:
     return lambda x: x.to(dtype)
 
 
-def _constant(op: ov.Node) -> Tensor:
+def _constant(op: ov.GraphNode) -> Tensor:
     kind = op.get_output_element_type(0)
     dtype = dtype_of(kind.get_type_name())
     data = op.get_data(dtype=np.float32) if kind == ov.Type.bf16 else op.get_data()

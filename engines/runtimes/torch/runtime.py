@@ -22,10 +22,10 @@ from engines.runtimes.base import (
     Arrays,
     PixelInput,
     RuntimeSpec,
+    batch_sizes_up_to,
     batches_independently,
-    cut_into_rungs,
+    cut_into_batch_sizes,
     join_rungs,
-    rungs_up_to,
 )
 from engines.runtimes.calls import Calls
 from engines.runtimes.opening import alone
@@ -88,15 +88,17 @@ class TorchRuntime:
         on_gpu = self._device.type == "cuda"
         with alone(on_gpu):
             batches = 2 in self._programs and batches_independently(self._infer, inputs)
-        rungs = rungs_up_to((max_batch or _MAX_BATCH[self._device.type]) if batches else 1)
-        self._programs = {rung: self._programs.get(rung) or program(rung) for rung in rungs}
+        batch_sizes = batch_sizes_up_to((max_batch or _MAX_BATCH[self._device.type]) if batches else 1)
+        self._programs = {
+            batch_size: self._programs.get(batch_size) or program(batch_size) for batch_size in batch_sizes
+        }
         if on_gpu:
             with alone():
                 self._captured = CapturedGraphs(self._programs, inputs, given, self._device)
         self._spec = RuntimeSpec(
             inputs=inputs,
             outputs=given,
-            rungs=rungs,
+            batch_sizes=batch_sizes,
             concurrency=(threads or usable_cores()) if self._captured is None else self._captured.slots,
             device=_name(self._device),
             precision=precision,
@@ -104,8 +106,8 @@ class TorchRuntime:
         self._calls = Calls()
         if self._captured is None or self._captured.exact:
             with alone(on_gpu):
-                for rung in rungs:
-                    self._infer({spec.name: np.zeros((rung, *spec.shape), spec.dtype) for spec in inputs})
+                for batch_size in batch_sizes:
+                    self._infer({spec.name: np.zeros((batch_size, *spec.shape), spec.dtype) for spec in inputs})
 
     @property
     def spec(self) -> RuntimeSpec:
@@ -164,7 +166,7 @@ class TorchRuntime:
         """How a batch is cut: graphs of fixed shapes are filled up, which costs less than another launch."""
         if self._captured is not None and not self._captured.exact:
             return [(0, count)]
-        return cut_into_rungs(count, self._spec.rungs)
+        return cut_into_batch_sizes(count, self._spec.batch_sizes)
 
     def _infer(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         count = len(next(iter(feeds.values())))

@@ -11,12 +11,12 @@ from engines.catalogue.models import Catalogue
 from engines.files import shown
 from service.offline.bulk.errors import BulkError
 from service.offline.bulk.listing import LeftOut, list_source
-from service.offline.bulk.manifest import Options, claimed, manifest
-from service.offline.bulk.progress import Progress
-from service.offline.bulk.scheduler import Foreman
+from service.offline.bulk.manifest import BulkOptions, claimed, manifest
+from service.offline.bulk.progress import BulkProgress
+from service.offline.bulk.scheduler import ShardScheduler
 from service.offline.bulk.shards import Failure, Shard, Summary, cut_into_shards, digest_of
-from service.offline.bulk.worker import Job
-from service.offline.bulk.worker_pool import Crew
+from service.offline.bulk.worker import BulkJob
+from service.offline.bulk.worker_pool import BulkWorkerPool
 from service.offline.bulk.writing import FAILED, merge
 
 
@@ -54,9 +54,9 @@ def do_batch(
     folder: Path,
     catalogue: Catalogue,
     model: str,
-    options: Options,
+    options: BulkOptions,
     *,
-    hire: Callable[[Job], Crew],
+    hire: Callable[[BulkJob], BulkWorkerPool],
     say: Callable[[str], None],
     terminal: bool,
     retry_failed: bool = False,
@@ -73,13 +73,13 @@ def do_batch(
             _forget_failed(shards, folder, options)
         missing = [shard for shard in shards if _summary(shard, folder, options) is None]
         if missing:
-            progress = Progress(folder, len(shards), len(shards) - len(missing), say, terminal)
-            crew = hire(Job(listing.kind, listing.root, Path(os.path.realpath(folder)), model, options))
+            progress = BulkProgress(folder, len(shards), len(shards) - len(missing), say, terminal)
+            pool = hire(BulkJob(listing.kind, listing.root, Path(os.path.realpath(folder)), model, options))
             try:
-                Foreman(folder, crew, progress).work(missing)
+                ShardScheduler(folder, pool, progress).work(missing)
             finally:
                 progress.end()
-                crew.close()
+                pool.close()
         summaries = [_summary_of_done(shard, folder, options) for shard in shards]
         _sweep(folder)
         failures = tuple(failure for summary in summaries for failure in summary.failures)
@@ -90,7 +90,7 @@ def do_batch(
     return Done(folder, images, videos, frames, len(shards), len(shards) - len(missing), listing.left_out, failures)
 
 
-def _summary(shard: Shard, folder: Path, options: Options) -> Summary | None:
+def _summary(shard: Shard, folder: Path, options: BulkOptions) -> Summary | None:
     """What became of a shard; None where it is not done, or its files are not what they were when it was."""
     summary = Summary.read(shard.done(folder))
     if summary is None or digest_of(shard.result(folder, options.style)) != summary.sha256:
@@ -98,14 +98,14 @@ def _summary(shard: Shard, folder: Path, options: Options) -> Summary | None:
     return summary
 
 
-def _summary_of_done(shard: Shard, folder: Path, options: Options) -> Summary:
+def _summary_of_done(shard: Shard, folder: Path, options: BulkOptions) -> Summary:
     summary = _summary(shard, folder, options)
     if summary is None:
         raise BulkError(f"the results of {shard.name} in {shown(folder)} were changed or lost; run it again")
     return summary
 
 
-def _forget_failed(shards: Sequence[Shard], folder: Path, options: Options) -> None:
+def _forget_failed(shards: Sequence[Shard], folder: Path, options: BulkOptions) -> None:
     for shard in shards:
         summary = Summary.read(shard.done(folder))
         if summary is not None and summary.failures:

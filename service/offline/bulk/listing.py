@@ -37,7 +37,7 @@ _UNSOUND_TAR = (tarfile.TarError, ValueError, OverflowError, MemoryError, Recurs
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SourceFile:
     """A file of the source. number: its place in the listing. name: what results call it, see `engines.files.shown`.
 
     at: where the source has it: a path, a place in the zip's directory, or the offset of its bytes in the tar.
@@ -73,7 +73,7 @@ class Listing:
 
     kind: Kind
     root: Path
-    entries: tuple[Entry, ...]
+    entries: tuple[SourceFile, ...]
     left_out: LeftOut
 
     @property
@@ -142,10 +142,10 @@ def _is_tar_header(block: bytes) -> bool:
     return True
 
 
-def _folder(root: Path, apart: Path, left_out: LeftOut) -> Iterator[Entry]:
+def _folder(root: Path, apart: Path, left_out: LeftOut) -> Iterator[SourceFile]:
     """In the order of their paths; hidden files, and folders that are links, are left out."""
     away = os.path.realpath(apart)
-    closed: list[Entry] = []
+    closed: list[SourceFile] = []
 
     def note(error: OSError) -> None:
         if error.filename == str(root):
@@ -173,7 +173,7 @@ def _folder(root: Path, apart: Path, left_out: LeftOut) -> Iterator[Entry]:
     yield from closed
 
 
-def _list(source: Path, _: Path, __: LeftOut) -> Iterator[Entry]:
+def _list(source: Path, _: Path, __: LeftOut) -> Iterator[SourceFile]:
     """All that it names, whatever that is. Names need not be UTF-8; blanks around one are dropped, unless only the
     name with them is there.
     """
@@ -192,22 +192,22 @@ def _list(source: Path, _: Path, __: LeftOut) -> Iterator[Entry]:
             yield entry
 
 
-def _file(path: Path, name: str) -> Entry:
+def _file(path: Path, name: str) -> SourceFile:
     try:
         status = path.stat()
     except OSError as error:
-        return Entry(0, shown(name), name, 0, 0, problem=f"cannot be read: {error.strerror}")
+        return SourceFile(0, shown(name), name, 0, 0, problem=f"cannot be read: {error.strerror}")
     except ValueError:  # a byte of 0 in the name
         return _lost(shown(name), "cannot be the name of a file")
     problem = "" if stat.S_ISREG(status.st_mode) else "is not a file"
-    return Entry(0, shown(name), name, status.st_size, status.st_mtime_ns, problem=problem)
+    return SourceFile(0, shown(name), name, status.st_size, status.st_mtime_ns, problem=problem)
 
 
-def _lost(name: str, problem: str) -> Entry:
-    return Entry(0, name, NOWHERE, 0, 0, problem=problem)
+def _lost(name: str, problem: str) -> SourceFile:
+    return SourceFile(0, name, NOWHERE, 0, 0, problem=problem)
 
 
-def _zip(source: Path, _: Path, left_out: LeftOut) -> Iterator[Entry]:
+def _zip(source: Path, _: Path, left_out: LeftOut) -> Iterator[SourceFile]:
     with source.open("rb") as file:
         directory = read_directory(file)
     for place, member in enumerate(directory.members):
@@ -218,13 +218,13 @@ def _zip(source: Path, _: Path, left_out: LeftOut) -> Iterator[Entry]:
         problem = _stray(name) or member.problem
         if not problem and _suffix(name) in VIDEOS and member.size > _MOST_INFLATION * (member.packed + 1024):
             problem = f"would unpack to {member.size:,} bytes from {member.packed:,}, which no video does"
-        yield Entry(0, name, place, member.size, member.crc, problem=problem)
+        yield SourceFile(0, name, place, member.size, member.crc, problem=problem)
     if len(directory.members) < directory.expected:
         found = f"{len(directory.members):,} of {directory.expected:,}"
         yield _lost(shown(source.name), f"is not whole: its directory names {found} members")
 
 
-def _tar(source: Path, _: Path, left_out: LeftOut) -> Iterator[Entry]:
+def _tar(source: Path, _: Path, left_out: LeftOut) -> Iterator[SourceFile]:
     whole = source.stat().st_size
     with _open_tar(source) as archive:
         end, sound = 0, True
@@ -243,7 +243,7 @@ def _tar(source: Path, _: Path, left_out: LeftOut) -> Iterator[Entry]:
             elif info.offset_data + info.size > whole:
                 problem = "is cut off: the archive ends in the middle of it"
             time = int(info.mtime) if isfinite(info.mtime) else 0
-            yield Entry(0, name, info.offset_data, info.size, time, problem=problem)
+            yield SourceFile(0, name, info.offset_data, info.size, time, problem=problem)
         end = max(end, archive.offset)
         if not sound or (end != whole and not _ends(source, end)):
             yield _lost(shown(source.name), f"is not whole: what comes after {end:,} bytes cannot be told")
@@ -291,7 +291,7 @@ def _suffix(name: str) -> str:
     return PurePosixPath(name).suffix.lower()
 
 
-def _with_ids(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+def _with_ids(entries: tuple[SourceFile, ...]) -> tuple[SourceFile, ...]:
     """Images named by numbers, each by its own, as COCO's are, keep them; otherwise all are counted."""
     images = [entry for entry in entries if not entry.video and entry.at != NOWHERE]
     ids = image_ids([PurePosixPath(entry.name).stem for entry in images], [entry.number for entry in images])

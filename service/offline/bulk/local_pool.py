@@ -13,14 +13,14 @@ from multiprocessing.context import SpawnProcess
 from queue import SimpleQueue
 
 from service.offline.bulk.errors import BulkError
-from service.offline.bulk.worker import Job, ShardWorker, Task
-from service.offline.bulk.worker_pool import Broken, Crew, Lost, Outcome
+from service.offline.bulk.worker import BulkJob, ShardWorker, Task
+from service.offline.bulk.worker_pool import Broken, BulkWorkerPool, Lost, Outcome
 
 
-class LocalCrew(Crew):
+class LocalWorkerPool(BulkWorkerPool):
     """A process starts with its first task, and another takes its place when it dies."""
 
-    def __init__(self, job: Job, size: int) -> None:
+    def __init__(self, job: BulkJob, size: int) -> None:
         self.size = size
         self._job = job
         self._hired: dict[int, _Hired] = {}
@@ -66,7 +66,7 @@ class _Hired:
     line: Connection
 
 
-def _hire(job: Job, worker: int) -> _Hired:
+def _hire(job: BulkJob, worker: int) -> _Hired:
     context = get_context("spawn")  # a fork would share locks of threads that it does not have
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(job, theirs), name=f"posewire-batch-{worker}")
@@ -75,7 +75,7 @@ def _hire(job: Job, worker: int) -> _Hired:
     return _Hired(process, ours)
 
 
-def _work(job: Job, line: Connection) -> None:
+def _work(job: BulkJob, line: Connection) -> None:
     """What a worker process does, until whoever started it is gone or kills it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one ends the others
     tasks: SimpleQueue[Task] = SimpleQueue()

@@ -32,7 +32,7 @@ _LONGEST_FILE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class BulkOptions:
     """What the results depend on beside source and model. shard: images in each shard. settings: the server's own."""
 
     style: Style = "json"
@@ -47,7 +47,7 @@ class Options:
         return {name: getattr(settings, name) for name in _SETTINGS}
 
 
-def manifest(listing: Listing, catalogue: Catalogue, model: str, options: Options) -> dict[str, Any]:
+def manifest(listing: Listing, catalogue: Catalogue, model: str, options: BulkOptions) -> dict[str, Any]:
     """All that the results depend on, as plain JSON."""
     videos = sum(entry.video for entry in listing.entries)
     source = {

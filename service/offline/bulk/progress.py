@@ -14,7 +14,7 @@ _MOST_BARS = 16
 
 
 @dataclass(slots=True)
-class Progress:
+class BulkProgress:
     """Tells of so many shards of the results in `folder`, of which some are `done` already.
 
     say: writes to the user. terminal: can draw bars.

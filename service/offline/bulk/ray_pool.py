@@ -16,8 +16,8 @@ from typing import Any, cast
 from engines.cores import usable_cores
 from service.offline.bulk.errors import BulkError
 from service.offline.bulk.shards import Summary
-from service.offline.bulk.worker import Job, ShardWorker, Task
-from service.offline.bulk.worker_pool import Broken, Crew, Lost, Outcome
+from service.offline.bulk.worker import BulkJob, ShardWorker, Task
+from service.offline.bulk.worker_pool import Broken, BulkWorkerPool, Lost, Outcome
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when ray is imported: nothing is sent anywhere
 try:
@@ -31,13 +31,13 @@ _STORE_BYTES = 100 << 20
 """Memory for objects in a cluster of our own: tasks and summaries are small."""
 
 
-class RayCrew(Crew):
+class RayWorkerPool(BulkWorkerPool):
     """Actors on the cluster that RAY_ADDRESS names, or else on one that lives on this machine while they do.
 
     size: None takes all of the cluster's cores. gpus: the part of a GPU that each actor takes, on top of one core.
     """
 
-    def __init__(self, job: Job, size: int | None, gpus: float) -> None:
+    def __init__(self, job: BulkJob, size: int | None, gpus: float) -> None:
         """Raises BulkError where there is no such cluster, or nothing in it for an actor."""
         self._job = job
         self._gpus = gpus
@@ -103,7 +103,7 @@ def _knock(address: str) -> None:
 class _Actor:
     """A worker that opens its model with its first task, so that it can say what is wrong with it."""
 
-    def __init__(self, job: Job, settings: Mapping[str, str]) -> None:
+    def __init__(self, job: BulkJob, settings: Mapping[str, str]) -> None:
         os.environ.update(settings)
         self._job = job
         self._worker: ShardWorker | None = None

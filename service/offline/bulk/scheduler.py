@@ -11,7 +11,7 @@ from typing import Protocol
 from service.offline.bulk.errors import BulkError
 from service.offline.bulk.shards import Mark, Shard, Summary
 from service.offline.bulk.worker import Task
-from service.offline.bulk.worker_pool import Broken, Crew, Lost
+from service.offline.bulk.worker_pool import Broken, BulkWorkerPool, Lost
 
 _LOOK_S = 0.25
 """How often whoever watches is told."""
@@ -35,12 +35,12 @@ class Watcher(Protocol):
         """A worker died at a shard, which will be done again."""
 
 
-class Foreman:
+class ShardScheduler:
     """Has the shards done. folder: of the results."""
 
-    def __init__(self, folder: Path, crew: Crew, watcher: Watcher) -> None:
+    def __init__(self, folder: Path, pool: BulkWorkerPool, watcher: Watcher) -> None:
         self._folder = folder
-        self._crew = crew
+        self._pool = pool
         self._watcher = watcher
 
     def work(self, shards: Sequence[Shard]) -> None:
@@ -51,13 +51,13 @@ class Foreman:
         waiting = deque(Case(shard) for shard in sorted(shards, key=_haste))
         busy: dict[int, Case] = {}
         while waiting or busy:
-            for worker in range(self._crew.size):
+            for worker in range(self._pool.size):
                 if waiting and worker not in busy:
                     case = busy[worker] = waiting.popleft()
                     case.shard.mark(self._folder).unlink(missing_ok=True)
-                    self._crew.give(worker, case.task())
+                    self._pool.give(worker, case.task())
             self._watcher.working([case.shard for case in busy.values()])
-            for worker, outcome in self._crew.wait(_LOOK_S).items():
+            for worker, outcome in self._pool.wait(_LOOK_S).items():
                 case = busy.pop(worker)
                 match outcome:
                     case Summary():

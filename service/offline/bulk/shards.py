@@ -22,7 +22,7 @@ from typing import Literal, TypeVar
 
 from pydantic import TypeAdapter
 
-from service.offline.bulk.listing import Entry
+from service.offline.bulk.listing import SourceFile
 
 T = TypeVar("T")
 Style = Literal["json", "coco", "csv"]
@@ -65,7 +65,7 @@ class Shard:
     """Images that lie side by side in the listing, or one video. number: among those of its kind."""
 
     number: int
-    entries: tuple[Entry, ...]
+    entries: tuple[SourceFile, ...]
 
     @property
     def video(self) -> bool:
@@ -103,7 +103,7 @@ class Shard:
         return folder / "parts" / f"{self.name}.at"
 
 
-def cut_into_shards(entries: Sequence[Entry], images_each: int) -> list[Shard]:
+def cut_into_shards(entries: Sequence[SourceFile], images_each: int) -> list[Shard]:
     """All shards: every so many images in their order, and each video for itself."""
     images = [entry for entry in entries if not entry.video]
     videos = [entry for entry in entries if entry.video]

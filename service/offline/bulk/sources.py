@@ -12,7 +12,7 @@ from typing import BinaryIO, Protocol
 from engines.catalogue.fetch.archives import UNSOUND_ZIP
 from engines.files import NotAFileError, open_regular
 from service.offline.bulk.errors import UnreadableError
-from service.offline.bulk.listing import Entry, Kind
+from service.offline.bulk.listing import Kind, SourceFile
 from service.offline.bulk.zips import Stretch, open_member, read_directory
 
 _PIECE = 1 << 20
@@ -22,11 +22,11 @@ class Source(ABC):
     """Where entries are read. May be used from several threads at once."""
 
     @abstractmethod
-    def read(self, entry: Entry, most: int) -> bytes:
+    def read(self, entry: SourceFile, most: int) -> bytes:
         """All of an entry, or `most` + 1 bytes of a larger one. Raises UnreadableError."""
 
     @abstractmethod
-    def file(self, entry: Entry, scratch: Path) -> AbstractContextManager[Path]:
+    def file(self, entry: SourceFile, scratch: Path) -> AbstractContextManager[Path]:
         """The entry as a file: its own, or a copy at `scratch` for as long as it is used.
 
         Raises UnreadableError, and OSError where the copy cannot be written.
@@ -51,16 +51,16 @@ class _Files(Source):
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def read(self, entry: Entry, most: int) -> bytes:
+    def read(self, entry: SourceFile, most: int) -> bytes:
         with _readable(), self._open(entry) as file:
             return file.read(most + 1)
 
-    def file(self, entry: Entry, scratch: Path) -> AbstractContextManager[Path]:  # noqa: ARG002
+    def file(self, entry: SourceFile, scratch: Path) -> AbstractContextManager[Path]:  # noqa: ARG002
         with _readable():
             self._open(entry).close()
         return nullcontext(self._root / str(entry.at))
 
-    def _open(self, entry: Entry) -> BinaryIO:
+    def _open(self, entry: SourceFile) -> BinaryIO:
         """It may be gone by now, or be another file or a pipe."""
         file = open_regular(self._root / str(entry.at))
         if (size := os.fstat(file.fileno()).st_size) != entry.size:
@@ -79,12 +79,12 @@ class _Readable(Protocol):
 class _Archive(Source):
     """Members of an archive. A video is copied to disk while it is used, as decoders need to go back and forth."""
 
-    def read(self, entry: Entry, most: int) -> bytes:
+    def read(self, entry: SourceFile, most: int) -> bytes:
         with _readable(), self._open(entry) as member:
             return member.read(most + 1)
 
     @contextmanager
-    def file(self, entry: Entry, scratch: Path) -> Iterator[Path]:
+    def file(self, entry: SourceFile, scratch: Path) -> Iterator[Path]:
         try:
             with scratch.open("wb") as copy:
                 for piece in self._pieces(entry):
@@ -93,7 +93,7 @@ class _Archive(Source):
         finally:
             scratch.unlink(missing_ok=True)
 
-    def _pieces(self, entry: Entry) -> Iterator[bytes]:
+    def _pieces(self, entry: SourceFile) -> Iterator[bytes]:
         with _readable():
             opened = self._open(entry)
         with opened as member:
@@ -105,7 +105,7 @@ class _Archive(Source):
                 yield piece
 
     @abstractmethod
-    def _open(self, entry: Entry) -> AbstractContextManager[_Readable]:
+    def _open(self, entry: SourceFile) -> AbstractContextManager[_Readable]:
         """The bytes of a member."""
 
 
@@ -116,7 +116,7 @@ class _Zip(_Archive):
         self._file = root.open("rb")
         self._members = read_directory(self._file).members
 
-    def _open(self, entry: Entry) -> AbstractContextManager[_Readable]:
+    def _open(self, entry: SourceFile) -> AbstractContextManager[_Readable]:
         if int(entry.at) >= len(self._members):
             raise UnreadableError("is no longer in the archive, which has changed since it was listed")
         return open_member(self._file.fileno(), self._members[int(entry.at)])
@@ -129,7 +129,7 @@ class _Tar(_Archive):
     def __init__(self, root: Path) -> None:
         self._file = root.open("rb")
 
-    def _open(self, entry: Entry) -> AbstractContextManager[_Readable]:
+    def _open(self, entry: SourceFile) -> AbstractContextManager[_Readable]:
         return nullcontext(Stretch(self._file.fileno(), int(entry.at), entry.size))
 
     def close(self) -> None:

@@ -12,15 +12,15 @@ import ormsgpack
 from engines.files import shown
 from service.batching import in_step
 from service.inference.model_registry import ServedModel
-from service.inference.stage import Ask
-from service.media.video import Picture, VideoError, VideoReader
+from service.inference.stage import InferenceOptions
+from service.media.video import VideoError, VideoFrame, VideoReader
 from service.offline.bulk.errors import FailedError, unexpected
 from service.offline.bulk.manifest import GROUP
 from service.offline.bulk.shards import Style
 from service.offline.bulk.writing import open_poses
 from service.offline.journal import DamagedJournalError, Journal
 from service.offline.video_frames import Seek, tracked_ask
-from service.offline.video_journal import DAMAGED, Look, fingerprint, pack, unpack
+from service.offline.video_journal import DAMAGED, JournaledFrame, fingerprint, pack, unpack
 from service.offline.videos import video_document
 from service.tracking import PoseTracker
 
@@ -52,7 +52,7 @@ async def track_video(
     step: told how many frames are done, of about how many. Raises VideoError, FailedError, JournalError and OSError.
     """
     tracker = PoseTracker(served.skeleton)
-    ask = tracked_ask(seek, tracker)
+    options = tracked_ask(seek, tracker)
     frames = 0
     people: set[int] = set()
     with VideoReader(path) as video:
@@ -66,7 +66,7 @@ async def track_video(
         with Journal(journal_at, about) as journal, open_poses(out, style, video_document(name, info, served)) as file:
             while group := list(islice(pictures, size)):
                 step(frames, info.frames or 0)
-                for picture, look in zip(group, await _looks(group, served, ask, journal), strict=True):
+                for picture, look in zip(group, await _looks(group, served, options, journal), strict=True):
                     poses = tracker.update(look.poses, picture.pixels, picture.seconds)
                     poses = poses.select(poses.scores >= seek.min_score)
                     file.write(picture.number, picture.seconds, poses)
@@ -75,7 +75,9 @@ async def track_video(
         return Tracked(frames, len(people), video.problem)
 
 
-async def _looks(group: Sequence[Picture], served: ServedModel, ask: Ask, journal: Journal) -> list[Look]:
+async def _looks(
+    group: Sequence[VideoFrame], served: ServedModel, options: InferenceOptions, journal: Journal
+) -> list[JournaledFrame]:
     """What the networks see in a group of frames, or saw in it in an earlier run."""
     record = journal.next()
     if record is not None:
@@ -83,19 +85,19 @@ async def _looks(group: Sequence[Picture], served: ServedModel, ask: Ask, journa
         if [look.pts for look in looks] != [picture.pts for picture in group]:
             raise DamagedJournalError(f"{shown(journal.path)} does not fit the video; delete it to start anew")
         return looks
-    found = await in_step([served.pipeline.frame(picture.pixels, ask) for picture in group])
+    found = await in_step([served.pipeline.frame(picture.pixels, options) for picture in group])
     looks = []
     for picture, one in zip(group, found, strict=True):
         if isinstance(one, BaseException):
             if not isinstance(one, Exception):
                 raise one
             raise FailedError(f"frame {picture.number}: {unexpected(f'frame {picture.number}', one)}") from one
-        looks.append(Look(picture.pts, True, one[0]))
+        looks.append(JournaledFrame(picture.pts, True, one[0]))
     journal.append(ormsgpack.packb([pack(look) for look in looks]))
     return looks
 
 
-def _unpacked(record: bytes, served: ServedModel) -> list[Look]:
+def _unpacked(record: bytes, served: ServedModel) -> list[JournaledFrame]:
     try:
         records = ormsgpack.unpackb(record)
     except ValueError as error:

@@ -13,13 +13,13 @@ from engines.files import shown
 from service.batching import Priority, in_step
 from service.config import Settings
 from service.inference.model_registry import image_limits, open_serving
-from service.inference.stage import Ask
+from service.inference.stage import InferenceOptions
 from service.inference.top_down import Estimate
 from service.media.errors import ImageError, ImageTooLargeError, NotAnImageError, UndecodableImageError
 from service.media.video import VideoError
 from service.offline.bulk.errors import BulkError, FailedError, UnreadableError, unexpected
-from service.offline.bulk.listing import Entry, Kind
-from service.offline.bulk.manifest import GROUP, Options, agree, cannot_write
+from service.offline.bulk.listing import Kind, SourceFile
+from service.offline.bulk.manifest import GROUP, BulkOptions, agree, cannot_write
 from service.offline.bulk.shards import Failure, Mark, Shard, Summary, digest_of, publish_summary, published
 from service.offline.bulk.sources import open_source
 from service.offline.bulk.video_shard import Tracked, track_video
@@ -39,14 +39,14 @@ _KINDS: Sequence[tuple[type[BaseException], str]] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class BulkJob:
     """What all shards have in common. kind, root: of the source. folder: of the results."""
 
     kind: Kind
     root: Path
     folder: Path
     model: str
-    options: Options
+    options: BulkOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class ShardWorker:
     Raises BulkError where either cannot be opened.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: BulkJob) -> None:
         self._job = job
         options = job.options
         settings = Settings(**dict(options.settings))  # type: ignore[arg-type]  # they were a Settings' own
@@ -82,7 +82,7 @@ class ShardWorker:
         with _writing(job.folder):
             agree(job.folder, self._serving.runtimes)
         self._most_bytes = image_limits(settings).max_bytes
-        self._ask = Ask(
+        self._ask = InferenceOptions(
             priority=Priority.BULK, min_score=options.min_score, max_people=options.max_people, admitted=True
         )
         self._runner = asyncio.Runner()
@@ -123,7 +123,7 @@ class ShardWorker:
                         failures.append(_known_failure(entry, task) or _failure(entry, outcome))
         return Summary(len(shard.entries), 0, people, tuple(failures))
 
-    async def _estimate(self, entry: Entry) -> Estimate:
+    async def _estimate(self, entry: SourceFile) -> Estimate:
         data = self._source.read(entry, self._most_bytes)
         return await self._serving.default.pipeline.image(data, self._ask)
 
@@ -161,7 +161,7 @@ class ShardWorker:
         return Summary(frames=done.frames, people=done.people, failures=broken)
 
 
-def _renamed(text: str, path: Path, entry: Entry) -> str:
+def _renamed(text: str, path: Path, entry: SourceFile) -> str:
     """What was said of the file at `path`, said of the entry."""
     return text.replace(str(path), entry.name).replace(shown(path), entry.name)
 
@@ -177,7 +177,7 @@ def _writing(folder: Path) -> Iterator[None]:
         raise BulkError(str(error)) from error
 
 
-def _known_failure(entry: Entry, task: Task) -> Failure | None:
+def _known_failure(entry: SourceFile, task: Task) -> Failure | None:
     """What is wrong with an entry before it is looked at."""
     if entry.problem:
         return Failure(entry.name, "unreadable", entry.problem)
@@ -186,7 +186,7 @@ def _known_failure(entry: Entry, task: Task) -> Failure | None:
     return None
 
 
-def _failure(entry: Entry, error: BaseException | None) -> Failure:
+def _failure(entry: SourceFile, error: BaseException | None) -> Failure:
     """What went wrong with it. Raises what is no fault of the entry: that the process shall stop, for one."""
     if not isinstance(error, Exception):
         raise error or AssertionError(f"{entry.name} has no outcome")

@@ -27,7 +27,7 @@ class Broken:
 Outcome = Summary | Lost | Broken
 
 
-class Crew(ABC):
+class BulkWorkerPool(ABC):
     """So many workers, numbered from 0 on, each of which does one task at a time."""
 
     size: int

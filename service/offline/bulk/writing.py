@@ -18,7 +18,7 @@ from service.formats.coco import coco_results
 from service.formats.frames import FramesFile
 from service.formats.table import HEADER, keypoint_lines
 from service.inference.top_down import Estimate
-from service.offline.bulk.listing import NOWHERE, Entry
+from service.offline.bulk.listing import NOWHERE, SourceFile
 from service.offline.bulk.shards import Failure, Shard, Style, digest_of, published
 from service.offline.images import image_document
 
@@ -28,7 +28,7 @@ IMAGE_IDS = "image_ids.csv"
 _ALL_IMAGES = {"json": "images.jsonl", "coco": "images.json", "csv": "images.csv"}
 
 
-def image_lines(entry: Entry, found: Estimate, style: Style) -> str:
+def image_lines(entry: SourceFile, found: Estimate, style: Style) -> str:
     """The lines of one image. json: one object. coco: a result for each person. csv: a row for each keypoint."""
     if style == "csv":
         text = io.StringIO()

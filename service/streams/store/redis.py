@@ -112,7 +112,7 @@ return value
 there if it is as long, else the argument. Always writes, as a Redis that only reads is of no use."""
 
 
-class Observer:
+class StoreObserver:
     """What a store tells of itself; does nothing."""
 
     def reached(self, up: bool) -> None:
@@ -139,7 +139,7 @@ class RedisStore:
         url: str,
         *,
         tokens: Tokens | None = None,
-        observer: Observer | None = None,
+        observer: StoreObserver | None = None,
         supervisor: Supervisor | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -153,7 +153,7 @@ class RedisStore:
         )
         self._redis = Redis.from_pool(pool)
         self._tokens = tokens
-        self._observer = observer or Observer()
+        self._observer = observer or StoreObserver()
         self._waiting = MemoryStore(clock=clock)
         self._work = asyncio.Event()
         self._written = asyncio.Event()

@@ -79,7 +79,7 @@ class Setup:
 
     device: torch.device
     precision: str
-    rungs: tuple[int, ...]
+    batch_sizes: tuple[int, ...]
     cache: Path
     ends: float
 
@@ -93,8 +93,10 @@ def eager(subject: Subject, setup: Setup) -> Iterator[Way]:
     module = copy.deepcopy(subject.module).to(setup.device, dtype)
     module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack this form
 
-    def step(rung: int) -> Step:
-        images = torch.randn(rung, 3, subject.pixels.height, subject.pixels.width, device=setup.device, dtype=dtype)
+    def step(batch_size: int) -> Step:
+        images = torch.randn(
+            batch_size, 3, subject.pixels.height, subject.pixels.width, device=setup.device, dtype=dtype
+        )
         last = images.to(memory_format=torch.channels_last)
 
         def run() -> object:
@@ -103,13 +105,15 @@ def eager(subject: Subject, setup: Setup) -> Iterator[Way]:
 
         return run
 
-    yield Way("torch eager", {rung: step(rung) for rung in setup.rungs}, partial(finish, setup.device))
+    yield Way(
+        "torch eager", {batch_size: step(batch_size) for batch_size in setup.batch_sizes}, partial(finish, setup.device)
+    )
 
 
 @contextmanager
 def program(subject: Subject, setup: Setup) -> Iterator[Way]:
     """`engines.runtimes.torch.runtime`, preprocessing included: one CUDA graph a rung where all shapes are fixed."""
-    most, device = setup.rungs[-1], str(setup.device)
+    most, device = setup.batch_sizes[-1], str(setup.device)
     runtime = open_runtime(
         subject.graph, "torch", device=device, precision=setup.precision, max_batch=most, pixels=subject.pixels
     )
@@ -118,11 +122,11 @@ def program(subject: Subject, setup: Setup) -> Iterator[Way]:
     try:
         (spec,) = runtime.spec.inputs
         feeds = {
-            rung: {spec.name: torch.from_numpy(_noise(spec, rung)).to(setup.device)}
-            for rung in setup.rungs
-            if rung <= runtime.spec.max_batch
+            batch_size: {spec.name: torch.from_numpy(_noise(spec, batch_size)).to(setup.device)}
+            for batch_size in setup.batch_sizes
+            if batch_size <= runtime.spec.max_batch
         }
-        steps = {rung: partial(runtime.run_tensors, batch) for rung, batch in feeds.items()}
+        steps = {batch_size: partial(runtime.run_tensors, batch) for batch_size, batch in feeds.items()}
         yield Way(name, steps, partial(finish, setup.device))
     finally:
         runtime.close()
@@ -148,7 +152,7 @@ def _plan(subject: Subject, setup: Setup, wanted: str) -> Iterator[Way]:
         raise LookupError("plans run on GPUs alone")
     flavour = find_flavour(find_gpu(setup.device.index or 0), (wanted,))
     precision: Precision = "bf16" if setup.precision == "bf16" else "fp16"
-    order = PlanOrder(subject.graph, precision, setup.rungs[-1], subject.pixels)
+    order = PlanOrder(subject.graph, precision, setup.batch_sizes[-1], subject.pixels)
     build_in_time(order, setup.cache, wanted, max(setup.ends - time.monotonic(), 0.0))
     plan = build_plan(order, setup.cache, flavour)  # found there
     runtime = open_runtime(plan.path, "tensorrt", pixels=plan.manifest.pixels)
@@ -165,8 +169,8 @@ def _plan(subject: Subject, setup: Setup, wanted: str) -> Iterator[Way]:
 
     try:
         with ThreadPoolExecutor(runtime.spec.concurrency) as pool:
-            rungs = [rung for rung in setup.rungs if rung <= runtime.spec.max_batch]
-            steps = {rung: partial(step, _noise(spec, rung)) for rung in rungs}
+            batch_sizes = [batch_size for batch_size in setup.batch_sizes if batch_size <= runtime.spec.max_batch]
+            steps = {batch_size: partial(step, _noise(spec, batch_size)) for batch_size in batch_sizes}
             yield Way(f"{flavour.name} {flavour.version}, {plan.manifest.precision}, with copies", steps, wait)
     finally:
         runtime.close()

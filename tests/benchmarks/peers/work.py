@@ -16,7 +16,7 @@ from engines.ops.affine import align, crop
 from engines.poses import Detections, Frame, Poses, Region
 from engines.runtimes import open_runtime
 from service.formats.people import people_list
-from service.media.decode import DecodedImage, Limits, decode
+from service.media.decode import DecodedImage, ImageLimits, decode
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +40,7 @@ class Work:
         self._model = model
         self._estimator = open_estimator(entry)
         self._pixels = self._estimator.pixels
-        self._limits = Limits()
+        self._limits = ImageLimits()
         self.runtime = open_runtime(
             entry.fetch(),
             pixels=self._pixels,

@@ -48,7 +48,7 @@ def test_a_plan_says_all_about_itself(tmp_path: Path, order: PlanOrder, rtx: Fla
     shares: list[float] = []
     plan = build_plan(order, tmp_path / "plans", rtx, progress=lambda share, _: shares.append(share))
     manifest = plan.manifest
-    assert manifest.rungs == (1, 2, 4)
+    assert manifest.batch_sizes == (1, 2, 4)
     assert manifest.inputs == (TensorSpec("image", (64, 48, 3), UINT8),)
     assert manifest.outputs == (TensorSpec("heatmaps", (17, 16, 12), FLOAT32), TensorSpec("means", (17,), FLOAT32))
     assert manifest.pixels == PIXELS
@@ -196,7 +196,7 @@ def test_a_graph_that_mixes_its_batch_gets_a_plan_for_one(tmp_path: Path, rtx: F
         helper.make_node("Sub", ["a", "mean"], ["b"]),
     ]
     graph = save_onnx(tmp_path / "mix.onnx", mean, {}, "a: n, 3, 8, 8", "b: n, 3, 8, 8")
-    assert build_plan(PlanOrder(graph, "fp32", 4), tmp_path, rtx).manifest.rungs == (1,)
+    assert build_plan(PlanOrder(graph, "fp32", 4), tmp_path, rtx).manifest.batch_sizes == (1,)
 
 
 def test_an_operator_that_tensorrt_has_not_is_named_with_its_node(tmp_path: Path, rtx: Flavour) -> None:

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch", reason="needs torch: pip install 'posewire[torch]'")
 pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX: pip install 'posewire[rtx]'")
 
-from engines.build.accuracy_gate.evaluation_images import Evidence
+from engines.build.accuracy_gate.evaluation_images import EvaluationImages
 from engines.build.compile import build_plan
 from engines.families.heatmap import Heatmap
 from engines.families.reading import Found
@@ -39,25 +39,27 @@ def read(outputs: Arrays) -> Sequence[Found]:
     return [poses.select(slice(n, n + 1)) for n in range(len(poses))]
 
 
-def evidence(digest: str | None = "some images") -> Evidence:
+def evaluation_images(digest: str | None = "some images") -> EvaluationImages:
     crops = np.moveaxis(spots(), 1, -1).round().astype(np.uint8)
-    return Evidence(crops, read, dense=True, digest=digest)
+    return EvaluationImages(crops, read, dense=True, digest=digest)
 
 
 def test_a_sound_graph_gets_the_precision_asked_for_and_the_figures(tmp_path: Path, rtx: Flavour) -> None:
     graph = save_network(tmp_path / "sound.onnx", constants=spot_finder())
-    manifest = build_plan(PlanOrder(graph, "fp16", 2, PIXELS), tmp_path, rtx, evidence=evidence()).manifest
+    manifest = build_plan(
+        PlanOrder(graph, "fp16", 2, PIXELS), tmp_path, rtx, evaluation_images=evaluation_images()
+    ).manifest
     assert (manifest.asked, manifest.precision) == ("fp16", "fp16")
     [report] = manifest.gate
     assert report["passed"]
     assert report["compared"] == 4 * 17
-    assert manifest.evidence == "some images"
+    assert manifest.evaluation_images == "some images"
 
 
 def test_what_neither_fp16_nor_bf16_computes_is_built_in_fp32(tmp_path: Path, rtx: Flavour) -> None:
     middle, constants = there_and_back("Add", "Sub", 4096)
     graph = save_network(tmp_path / "poisoned.onnx", middle, constants=spot_finder() | constants)
-    plan = build_plan(PlanOrder(graph, "fp16", 2, PIXELS), tmp_path, rtx, evidence=evidence())
+    plan = build_plan(PlanOrder(graph, "fp16", 2, PIXELS), tmp_path, rtx, evaluation_images=evaluation_images())
     assert (plan.manifest.asked, plan.manifest.precision) == ("fp16", "fp32")
     assert [(report["precision"], report["passed"]) for report in plan.manifest.gate] == [
         ("fp16", False),
@@ -69,19 +71,19 @@ def test_what_neither_fp16_nor_bf16_computes_is_built_in_fp32(tmp_path: Path, rt
 
 def test_other_images_are_another_judgement(tmp_path: Path, rtx: Flavour) -> None:
     order = PlanOrder(save_network(tmp_path / "sound.onnx", constants=spot_finder()), "fp16", 1, PIXELS)
-    first = build_plan(order, tmp_path, rtx, evidence=evidence())
-    assert build_plan(order, tmp_path, rtx, evidence=evidence()) == first
+    first = build_plan(order, tmp_path, rtx, evaluation_images=evaluation_images())
+    assert build_plan(order, tmp_path, rtx, evaluation_images=evaluation_images()) == first
     assert build_plan(order, tmp_path, rtx) == first, "a server, which has no images, takes what is there"
-    assert build_plan(order, tmp_path, rtx, evidence=evidence(None)) == first
-    second = build_plan(order, tmp_path, rtx, evidence=evidence("others"))
-    assert second.manifest.evidence == "others"
+    assert build_plan(order, tmp_path, rtx, evaluation_images=evaluation_images(None)) == first
+    second = build_plan(order, tmp_path, rtx, evaluation_images=evaluation_images("others"))
+    assert second.manifest.evaluation_images == "others"
 
 
 def test_int8_needs_real_images(tmp_path: Path, rtx: Flavour) -> None:
     order = PlanOrder(save_network(tmp_path / "sound.onnx", constants=spot_finder()), "int8", 1, PIXELS)
     with pytest.raises(PlanBuildError, match="give a folder of them with --images"):
-        build_plan(order, tmp_path, rtx, evidence=evidence(None))
-    manifest = build_plan(order, tmp_path, rtx, evidence=evidence()).manifest
+        build_plan(order, tmp_path, rtx, evaluation_images=evaluation_images(None))
+    manifest = build_plan(order, tmp_path, rtx, evaluation_images=evaluation_images()).manifest
     assert manifest.gate[0]["precision"] == "int8"
 
 
@@ -99,7 +101,7 @@ def test_with_a_gpu_the_plan_itself_is_judged(tmp_path: Path, rtx: Flavour) -> N
         return open_runtime(graph, precision="fp32", max_batch=1, pixels=PIXELS)
 
     order = PlanOrder(sound, "fp16", 1, PIXELS)
-    manifest = build_plan(order, tmp_path / "plans", rtx, evidence=evidence(), run=run).manifest
+    manifest = build_plan(order, tmp_path / "plans", rtx, evaluation_images=evaluation_images(), run=run).manifest
     assert opened == ["fp16.plan", "bf16.plan"]
     assert [(report["precision"], report["passed"]) for report in manifest.gate] == [("fp16", False), ("bf16", True)]
     assert manifest.precision == "bf16"
@@ -111,5 +113,5 @@ def test_a_plan_that_does_not_run_is_no_plan(tmp_path: Path, rtx: Flavour) -> No
 
     order = PlanOrder(save_network(tmp_path / "sound.onnx", constants=spot_finder()), "fp16", 1, PIXELS)
     with pytest.raises(PlanBuildError, match="the plan does not run here: no such device"):
-        build_plan(order, tmp_path / "plans", rtx, evidence=evidence(), run=run)
+        build_plan(order, tmp_path / "plans", rtx, evaluation_images=evaluation_images(), run=run)
     assert not list((tmp_path / "plans").glob("*.plan"))

@@ -55,7 +55,7 @@ def test_a_network_of_the_papers_becomes_a_plan(
     pixels = replace(published.pixels, height=height, width=width)
     order = PlanOrder(graph, "fp16", 2, pixels, published.outputs)
     plan = build_plan(order, tmp_path / "plans", rtx)
-    assert plan.manifest.rungs == (1, 2)
+    assert plan.manifest.batch_sizes == (1, 2)
     assert plan.manifest.inputs == (TensorSpec(INPUT, (height, width, 3), UINT8),)
     assert list(plan.manifest.outputs) == outputs
     weights = sum(tensor.numel() for tensor in network.state_dict().values())
@@ -71,7 +71,7 @@ def test_a_published_graph_becomes_a_plan(tmp_path: Path, name: str) -> None:
     outputs = None if role.outputs is None else tuple(role.outputs)
     order = PlanOrder(model.fetch(), "fp16", 2, role.pixels, outputs, name)
     manifest = build_plan(order, tmp_path / "plans", find_flavour(None, [TENSORRT_RTX])).manifest
-    assert manifest.rungs == (1, 2)
+    assert manifest.batch_sizes == (1, 2)
     assert manifest.inputs[0].shape == (role.pixels.height, role.pixels.width, 3)
     shapes = {spec.name: spec.shape for spec in manifest.outputs}
     if name == "simplepose":

@@ -11,7 +11,7 @@ import pytest
 
 from engines.families import DETECTORS, FINDERS
 from engines.families.associative_embedding import AssociativeEmbedding
-from engines.families.base import Detector, Finder
+from engines.families.base import Detector, OneStageModel
 from engines.families.detections import BoxDetector, KeypointDetector
 from engines.families.movenet import MoveNet
 from engines.families.part_affinity import PartAffinity
@@ -36,7 +36,7 @@ BOX = drawn.box_of(PERSON)
 class Case(NamedTuple):
     """A family with what its network says of one person."""
 
-    family: Finder | Detector
+    family: OneStageModel | Detector
     outputs: Outputs
 
 
@@ -76,7 +76,7 @@ def spikes(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
 
 def answer(case: Case, outputs: Outputs) -> tuple[int, Floats]:
     """How many people there are, and all the numbers that are said of them."""
-    if isinstance(case.family, Finder):
+    if isinstance(case.family, OneStageModel):
         [poses] = case.family.decode(outputs, [case.family.region(640, 480)])
         parts = [poses.keypoints, poses.keypoint_scores, poses.boxes, poses.scores]
         assert ((poses.keypoint_scores >= 0) & (poses.keypoint_scores <= 1)).all()

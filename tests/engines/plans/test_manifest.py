@@ -23,13 +23,13 @@ MANIFEST = Manifest(
     gpu="sm90-nvidia-h100-80gb-hbm3",
     asked="fp16",
     precision="bf16",
-    rungs=(1, 2, 4),
+    batch_sizes=(1, 2, 4),
     pixels=PixelInput(64, 48, "bgr", (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), pad="edge"),
     inputs=(TensorSpec("images", (64, 48, 3), np.dtype(np.uint8)),),
     outputs=(TensorSpec("dets", (-1, 5), np.dtype(np.float32)),),
     built_at="2026-11-21T12:00:00+00:00",
     seconds=12.5,
-    evidence="e" * 64,
+    evaluation_images="e" * 64,
     gate=({"precision": "fp16", "passed": False}, {"precision": "bf16", "passed": True}),
 )
 
@@ -41,7 +41,7 @@ def saved(folder: Path, manifest: Manifest = MANIFEST) -> Path:
     return path
 
 
-@pytest.mark.parametrize("manifest", [MANIFEST, replace(MANIFEST, pixels=None, evidence=None, gate=())])
+@pytest.mark.parametrize("manifest", [MANIFEST, replace(MANIFEST, pixels=None, evaluation_images=None, gate=())])
 def test_a_manifest_comes_back_as_it_was(tmp_path: Path, manifest: Manifest) -> None:
     plan = PlanFile.open(saved(tmp_path, manifest))
     assert plan.manifest == manifest

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from engines.runtimes.base import cut_into_rungs, join_rungs
+from engines.runtimes.base import cut_into_batch_sizes, join_rungs
 
 
 def test_a_batch_is_cut_into_the_fewest_rungs() -> None:
-    assert cut_into_rungs(7, (1, 2, 4)) == [(0, 4), (4, 6), (6, 7)]
+    assert cut_into_batch_sizes(7, (1, 2, 4)) == [(0, 4), (4, 6), (6, 7)]
 
 
 def test_rungs_whose_rows_differ_in_number_are_filled_up_with_zeros() -> None:

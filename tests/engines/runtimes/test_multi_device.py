@@ -88,7 +88,11 @@ def test_it_looks_like_one_runtime_with_room_for_the_calls_of_all(
     spread: SpreadRuntime, devices: list[Watched]
 ) -> None:
     one = devices[0].spec
-    assert (spread.spec.inputs, spread.spec.outputs, spread.spec.rungs) == (one.inputs, one.outputs, one.rungs)
+    assert (spread.spec.inputs, spread.spec.outputs, spread.spec.batch_sizes) == (
+        one.inputs,
+        one.outputs,
+        one.batch_sizes,
+    )
     assert spread.spec.concurrency == 2 * one.concurrency
     assert spread.spec.device == f"{one.device} + {one.device}"
     batch = crops(2)

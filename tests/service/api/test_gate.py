@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.api.app import create_app
-from service.api.gate import Gate
-from service.api.problems import ProblemError
+from service.api.gate import RequestMiddleware
+from service.api.problems import ApiError
 from service.api.state import ServerState
 from service.config import Settings
 
@@ -25,12 +25,12 @@ class Story:
 
     def __init__(self) -> None:
         self.waits: list[float] = []
-        self.problem = ProblemError("not-an-image", "this is none")
+        self.problem = ApiError("not-an-image", "this is none")
         app = FastAPI()
         app.get("/livez")(lambda: None)
         app.get("/metrics")(lambda: None)
         state: ServerState = create_app(Settings(), lambda _: pytest.fail("nothing is opened")).app.state.server
-        self.gate = Gate(app, state, {("POST", "/pose"): self._pose}, clock=lambda: 0.0, sleep=self._sleep)
+        self.gate = RequestMiddleware(app, state, {("POST", "/pose"): self._pose}, clock=lambda: 0.0, sleep=self._sleep)
 
     async def ask(self, method: str, path: str, times: int, *, client: str = "10.0.0.1", good: bool = False) -> None:
         transport = httpx.ASGITransport(self.gate, client=(client, 1))
@@ -73,6 +73,6 @@ def test_images_cost_nothing_and_bad_ones_do() -> None:
 
 def test_a_refusal_for_overload_costs_as_much_as_four_cheap_requests() -> None:
     story = Story()
-    story.problem = ProblemError("overloaded", "there is no room")
+    story.problem = ApiError("overloaded", "there is no room")
     asyncio.run(story.ask("POST", "/pose", 63))
     assert len(story.waits) == 1

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from engines.catalogue.models import load
 from engines.runtimes.base import Arrays
 from service.api.app import create_app
-from service.batching import Observer
+from service.batching import BatchObserver
 from service.config import Settings
 from service.inference.model_registry import Serving, open_serving
 
@@ -38,7 +38,7 @@ def test_a_hung_network_makes_the_server_unready_until_it_returns(catalogue: Pat
     settings = Settings(hang_seconds=0.3, model=("tiny",))
     stuck: list[Stuck] = []
 
-    def open_models(observer: Observer) -> Serving:
+    def open_models(observer: BatchObserver) -> Serving:
         serving = open_serving(load([catalogue]), ["tiny"], settings, observer)
         stuck.append(Stuck(serving))
         return serving
@@ -68,7 +68,7 @@ def test_a_request_whose_deadline_passes_meanwhile_gets_504(catalogue: Path, jpe
     settings = Settings(model=("tiny",))
     stuck: list[Stuck] = []
 
-    def open_models(observer: Observer) -> Serving:
+    def open_models(observer: BatchObserver) -> Serving:
         serving = open_serving(load([catalogue]), ["tiny"], settings, observer)
         stuck.append(Stuck(serving))
         return serving

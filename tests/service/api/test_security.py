@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.api.problems import ProblemError
+from service.api.problems import ApiError
 from service.api.security import ApiKeys, Bucket, RateLimit, digest
 from tests.servers import ServerProcess
 
@@ -39,7 +39,7 @@ def test_a_known_key_is_accepted_in_either_header(headers: dict[str, str]) -> No
     "headers", [{}, {"x-api-key": "guess"}, {"authorization": f"Basic {KEY}"}, {"authorization": "Bearer"}]
 )
 def test_no_key_or_a_wrong_one_is_refused(headers: dict[str, str]) -> None:
-    with pytest.raises(ProblemError) as refusal:
+    with pytest.raises(ApiError) as refusal:
         ApiKeys((digest(KEY),)).check(headers)
     assert refusal.value.status == 401
 
@@ -60,7 +60,7 @@ def test_a_client_may_send_its_burst_and_then_its_rate() -> None:
     limit = RateLimit(rate=2.0, burst=3, clock=clock)
     for _ in range(3):
         limit.take("a")
-    with pytest.raises(ProblemError) as refusal:
+    with pytest.raises(ApiError) as refusal:
         limit.take("a")
     assert refusal.value.status == 429
     assert refusal.value.retry_after_s == pytest.approx(0.5)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 
 from service.batching import (
-    Observer,
+    BatchObserver,
 )
 
 
@@ -56,7 +56,7 @@ class Poisonable(Runtime):
         return results
 
 
-class Counting(Observer):
+class Counting(BatchObserver):
     """Remembers what it was told."""
 
     def __init__(self) -> None:

@@ -6,9 +6,9 @@ from math import inf
 
 import pytest
 
-from service.batching.admission import Admission
+from service.batching.admission import QueueAdmission
 from service.batching.errors import DeadlineExceededError, OverloadedError
-from service.batching.fair_queue import Entry, Priority
+from service.batching.fair_queue import Priority, WorkItem
 from service.batching.queue import WorkQueue
 
 STILL = Priority.STILL
@@ -20,8 +20,8 @@ class Desk:
     """An admission whose worker needs 0.1 s a batch of 4, with so many units waiting."""
 
     def __init__(self, max_queue: int = 100, max_delay: float = 0.0, **waiting: int) -> None:
-        self.queue = WorkQueue[Entry](max_queue)
-        self.admission = Admission("x", self.queue, (4,), 4, max_delay)
+        self.queue = WorkQueue[WorkItem](max_queue)
+        self.admission = QueueAdmission("x", self.queue, (4,), 4, max_delay)
         self.admission.time.observe(4, 0.1)
         for client, units in waiting.items():
             for _ in range(units):
@@ -35,8 +35,8 @@ class Desk:
         return None
 
 
-def entry(client: str = "a", deadline: float = inf) -> Entry:
-    return Entry(1, STILL, client, deadline, 0.0)
+def entry(client: str = "a", deadline: float = inf) -> WorkItem:
+    return WorkItem(1, STILL, client, deadline, 0.0)
 
 
 def test_what_has_passed_its_deadline_is_refused_even_by_an_idle_worker() -> None:
@@ -70,7 +70,7 @@ def test_an_idle_worker_takes_what_the_model_thinks_hopeless() -> None:
 
 def test_nothing_is_refused_by_prediction_before_anything_has_run() -> None:
     desk = Desk(a=40)
-    desk.admission = Admission("x", desk.queue, (4,), 4, 0.0)
+    desk.admission = QueueAdmission("x", desk.queue, (4,), 4, 0.0)
     assert desk.refusal("a", deadline=0.001, busy=[1000.0]) is None
     assert desk.admission.wait(1, STILL, "a", [1000.0]) == 0.0
 

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.batching.backlog import Holdings
+from service.batching.backlog import Backlog
 
 CHANGES = st.lists(st.tuples(st.sampled_from("abcd"), st.integers(-5, 9)), max_size=40)
 
@@ -16,12 +16,12 @@ CHANGES = st.lists(st.tuples(st.sampled_from("abcd"), st.integers(-5, 9)), max_s
 def test_every_other_client_runs_at_most_as_much_ahead_as_oneself(
     changes: list[tuple[str, int]], units: int, client: str
 ) -> None:
-    holdings, held = Holdings(), Counter[str]()
+    backlog, held = Backlog(), Counter[str]()
     for who, change in changes:
         change = max(change, -held[who])  # nobody gives up more than he has
-        holdings.change(who, change)
+        backlog.change(who, change)
         held[who] += change
-    assert holdings.total == held.total()
-    assert {who: holdings.of(who) for who in "abcde"} == {who: held[who] for who in "abcde"}
+    assert backlog.total == held.total()
+    assert {who: backlog.of(who) for who in "abcde"} == {who: held[who] for who in "abcde"}
     own = held[client] + units
-    assert holdings.ahead(units, client) == own + sum(min(held[who], own) for who in "abcde" if who != client)
+    assert backlog.ahead(units, client) == own + sum(min(held[who], own) for who in "abcde" if who != client)

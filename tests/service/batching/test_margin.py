@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from service.batching.margin import Margin
+from service.batching.margin import SafetyMargin
 
 
 def test_a_miss_outweighs_many_batches_in_time() -> None:
-    margin = Margin()
+    margin = SafetyMargin()
     first = margin.factor
     margin.miss()
     margin.learn()
@@ -20,7 +20,7 @@ def test_a_miss_outweighs_many_batches_in_time() -> None:
 
 
 def test_one_stall_that_delays_everything_counts_once() -> None:
-    one, many = Margin(), Margin()
+    one, many = SafetyMargin(), SafetyMargin()
     one.miss()
     for _ in range(100):
         many.miss()
@@ -30,7 +30,7 @@ def test_one_stall_that_delays_everything_counts_once() -> None:
 
 
 def test_it_stays_within_bounds_so_that_nobody_can_drive_it_to_refuse_all() -> None:
-    margin = Margin()
+    margin = SafetyMargin()
     for _ in range(100):
         margin.miss()
         margin.learn()

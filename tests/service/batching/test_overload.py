@@ -12,9 +12,9 @@ from math import inf
 
 import pytest
 
-from service.batching.admission import Admission
+from service.batching.admission import QueueAdmission
 from service.batching.errors import OverloadedError
-from service.batching.fair_queue import Entry, Priority
+from service.batching.fair_queue import Priority, WorkItem
 from service.batching.queue import WorkQueue
 
 MAX_BATCH = 8
@@ -37,9 +37,9 @@ class Shop:
         self._who = who
         self._patience = patience
         self._dice = random.Random(7)  # noqa: S311 (no secret)
-        self._queue = WorkQueue[Entry](256)
-        self._admission = Admission("x", self._queue, (1, 2, 4, 8), MAX_BATCH, 0.0)
-        self._batches: list[list[Entry]] = [[] for _ in range(workers)]
+        self._queue = WorkQueue[WorkItem](256)
+        self._admission = QueueAdmission("x", self._queue, (1, 2, 4, 8), MAX_BATCH, 0.0)
+        self._batches: list[list[WorkItem]] = [[] for _ in range(workers)]
         self._ends = [inf] * workers  # when the batch of each is done; infinity where it has none
 
     def run(self, load: float) -> None:
@@ -53,7 +53,7 @@ class Shop:
 
     def _arrive(self, now: float) -> None:
         client, priority = self._who(self._dice)
-        entry = Entry(1, priority, client, now + self._patience, now)
+        entry = WorkItem(1, priority, client, now + self._patience, now)
         busy = [0.0 if end == inf else end - now for end in self._ends]
         try:
             self._admission.test(1, priority, client, entry.deadline, now, busy)
@@ -80,7 +80,7 @@ class Shop:
             self._end(entry, now)
         self._start(worker, now)
 
-    def _end(self, entry: Entry, now: float) -> None:
+    def _end(self, entry: WorkItem, now: float) -> None:
         if now <= entry.deadline:
             self.in_time[entry.client] += 1
         else:

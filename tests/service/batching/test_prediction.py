@@ -15,15 +15,15 @@ def learnt(**seconds: float) -> ServiceTime:
     """Many observations of each rung, given as `of_4=0.1`."""
     time = ServiceTime(RUNGS)
     for _ in range(100):
-        for rung, took in seconds.items():
-            time.observe(int(rung.removeprefix("of_")), took)
+        for batch_size, took in seconds.items():
+            time.observe(int(batch_size.removeprefix("of_")), took)
     return time
 
 
 @pytest.mark.parametrize("rungs", [(), (0, 1), (2, 1), (1, 1)])
-def test_rungs_ascend(rungs: tuple[int, ...]) -> None:
+def test_rungs_ascend(batch_sizes: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="ascending"):
-        ServiceTime(rungs)
+        ServiceTime(batch_sizes)
 
 
 def test_before_any_batch_has_run_everything_is_done_at_once() -> None:
@@ -40,7 +40,7 @@ def test_a_batch_between_rungs_costs_the_rung_above_it_and_one_beyond_them_in_pr
 def test_rungs_never_seen_take_the_slower_bound() -> None:
     time = ServiceTime(RUNGS)
     time.observe(2, 0.1)
-    assert [time.batch(rung) for rung in RUNGS] == pytest.approx([0.1, 0.1, 0.2, 0.4])
+    assert [time.batch(batch_size) for batch_size in RUNGS] == pytest.approx([0.1, 0.1, 0.2, 0.4])
 
 
 def test_a_rung_that_load_reaches_no_more_does_not_keep_a_stale_value() -> None:
@@ -59,7 +59,7 @@ def test_every_estimate_lies_within_what_was_observed_scaled_by_size(observed: l
     for units, seconds in observed:
         time.observe(units, seconds)
     longest = max(seconds for _, seconds in observed)
-    assert all(0.0 <= time.batch(rung) <= longest * rung + 1e-9 for rung in RUNGS)
+    assert all(0.0 <= time.batch(batch_size) <= longest * batch_size + 1e-9 for batch_size in RUNGS)
 
 
 def test_one_stall_is_no_trend_but_ten_slow_batches_are() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from service.batching.fair_queue import Entry, Priority
+from service.batching.fair_queue import Priority, WorkItem
 from service.batching.queue import WEIGHTS, WorkQueue
 
 FATTEST = 8
@@ -18,12 +18,12 @@ FATTEST = 8
 
 def entry(
     client: str = "a", units: int = 1, priority: Priority = Priority.STILL, deadline: float = inf, arrived: float = 0.0
-) -> Entry:
-    return Entry(units, priority, client, deadline, arrived)
+) -> WorkItem:
+    return WorkItem(units, priority, client, deadline, arrived)
 
 
-def filled(*waiting: Entry, max_units: int = 1000) -> WorkQueue[Entry]:
-    queue = WorkQueue[Entry](max_units)
+def filled(*waiting: WorkItem, max_units: int = 1000) -> WorkQueue[WorkItem]:
+    queue = WorkQueue[WorkItem](max_units)
     for each in waiting:
         queue.push(each)
     return queue
@@ -34,8 +34,8 @@ class QueueMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.queue = WorkQueue[Entry](max_units=32)
-        self.waiting: list[Entry] = []
+        self.queue = WorkQueue[WorkItem](max_units=32)
+        self.waiting: list[WorkItem] = []
         self.now = 0.0
 
     @rule(
@@ -155,7 +155,7 @@ def test_expired_items_take_no_room_in_a_batch() -> None:
 
 
 def test_a_flood_leaves_room_for_newcomers() -> None:
-    queue = WorkQueue[Entry](100)
+    queue = WorkQueue[WorkItem](100)
     got = Counter[str]()
     for client in ("flood", "second", "third"):
         while not queue.excess(1, client):
@@ -165,7 +165,7 @@ def test_a_flood_leaves_room_for_newcomers() -> None:
 
 
 def test_an_empty_queue_takes_what_it_could_never_take_otherwise() -> None:
-    queue = WorkQueue[Entry](10)
+    queue = WorkQueue[WorkItem](10)
     assert queue.excess(40, "crowd") == 0
     queue.push(entry("crowd", 40))
     assert queue.excess(1, "new") == 32

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from service.batching import Batcher, ClosedError, Observer, RunError
+from service.batching import Batcher, BatchObserver, ClosedError, RunError
 from tests.denied import no_threads
 from tests.service.batching.fakes import Counting, Runtime, ready
 from tests.waiting import until
@@ -35,14 +35,14 @@ def failing(method: Callable[..., Any], error: BaseException, times: int) -> Cal
     return call
 
 
-class BrokenObserver(Observer):
+class BrokenObserver(BatchObserver):
     """Raises whatever it is told."""
 
     def __getattribute__(self, name: str) -> Any:
         def fail(*arguments: Any) -> None:
             raise ZeroDivisionError(name)
 
-        return fail if name in vars(Observer) and not name.startswith("_") else super().__getattribute__(name)
+        return fail if name in vars(BatchObserver) and not name.startswith("_") else super().__getattribute__(name)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), SystemExit()])
@@ -56,7 +56,7 @@ def test_a_worker_that_fails_while_it_takes_work_is_started_again(
             await runtime.entered()
             waiting = asyncio.create_task(batcher.submit(1))
             await ready()
-            monkeypatch.setattr(batcher._dispatcher, "take", failing(batcher._dispatcher.take, error, 1))
+            monkeypatch.setattr(batcher._scheduler, "take", failing(batcher._scheduler.take, error, 1))
             runtime.release()
             await running
             with pytest.raises(ClosedError):
@@ -85,7 +85,7 @@ def test_a_worker_that_fails_for_good_is_dead_and_does_not_spin(monkeypatch: pyt
             raise MemoryError
 
         batcher = Batcher(Runtime(), name="x")
-        monkeypatch.setattr(batcher._dispatcher, "take", take)
+        monkeypatch.setattr(batcher._scheduler, "take", take)
         async with batcher:
             await until(lambda: len(takes) == 4)
             await until(lambda: batcher.health.state == "dead")
@@ -187,7 +187,7 @@ def test_more_workers_than_the_system_starts_are_reported_and_the_others_serve()
 def test_closing_does_not_wait_for_a_worker_that_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         batcher = Batcher(Runtime(), name="x")
-        monkeypatch.setattr(batcher._dispatcher, "take", failing(batcher._dispatcher.take, MemoryError(), 99))
+        monkeypatch.setattr(batcher._scheduler, "take", failing(batcher._scheduler.take, MemoryError(), 99))
         async with batcher:
             await until(lambda: batcher.health.state == "dead")
         assert batcher.health.state == "closed"

@@ -50,7 +50,7 @@ def test_a_model_becomes_a_plan_which_is_found_again(folder: Path) -> None:
     assert first.exit_code == 0, first.stderr
     [path] = (folder / "cache/plans").glob("*.plan")
     plan = PlanFile.open(path)
-    assert plan.manifest.rungs == (1, 2)
+    assert plan.manifest.batch_sizes == (1, 2)
     assert [spec.name for spec in plan.manifest.outputs] == ["heatmaps"], "what its family reads"
     assert first.stdout == f"spots: {path}\n  fp32, batches of 1, 2, in {plan.manifest.seconds:.1f} s\n"
 

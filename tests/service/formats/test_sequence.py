@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from engines.skeletons import COCO_17
-from service.formats.sequence import Person, extent, gather
+from service.formats.sequence import SequencePerson, extent, gather
 
 
-def person(sure: float, **known: object) -> Person:
+def person(sure: float, **known: object) -> SequencePerson:
     points = np.arange(34, dtype=np.float32).reshape(17, 2)
-    return Person(points, np.full(17, sure, np.float32), **known)  # type: ignore[arg-type]
+    return SequencePerson(points, np.full(17, sure, np.float32), **known)  # type: ignore[arg-type]
 
 
 def test_what_a_file_gives_is_kept() -> None:

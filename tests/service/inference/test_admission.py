@@ -8,9 +8,9 @@ from contextlib import suppress
 
 import pytest
 
-from service.batching import Batcher, DeadlineExceededError, Observer, OverloadedError
-from service.inference.admission import Entrance
-from service.inference.stage import Ask
+from service.batching import Batcher, BatchObserver, DeadlineExceededError, OverloadedError
+from service.inference.admission import PipelineAdmission
+from service.inference.stage import InferenceOptions
 
 
 class Clock:
@@ -21,7 +21,7 @@ class Clock:
         return self.now
 
 
-class Refusals(Observer):
+class Refusals(BatchObserver):
     """Remembers who refused, and why."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class House:
     def __init__(self) -> None:
         self.clock = Clock()
         self.refusals = Refusals()
-        self.entrance = Entrance(self.refusals, self.clock)
+        self.admission = PipelineAdmission(self.refusals, self.clock)
         self.front = self._queue("front", 1.0)
         self.back = self._queue("back", 2.0)
         self.work = [(self.front, 1), (self.back, 1)]
@@ -49,8 +49,8 @@ class House:
 
         return Batcher(run, name=name, max_batch=1, clock=self.clock)
 
-    def due(self, seconds: float) -> Ask:
-        return Ask(deadline=self.clock.now + seconds)
+    def due(self, seconds: float) -> InferenceOptions:
+        return InferenceOptions(deadline=self.clock.now + seconds)
 
 
 def within(story: Callable[[House], Awaitable[None]]) -> None:
@@ -68,23 +68,23 @@ def within(story: Callable[[House], Awaitable[None]]) -> None:
 
 def test_an_idle_pipeline_takes_anything() -> None:
     async def story(house: House) -> None:
-        with house.entrance.admit(house.work, house.due(0.1)) as ask:
-            assert set(ask.places) == {"front", "back"}
+        with house.admission.admit(house.work, house.due(0.1)) as options:
+            assert set(options.reservations) == {"front", "back"}
 
     within(story)
 
 
 def test_those_inside_count_for_those_behind_them_although_no_queue_holds_them_yet() -> None:
     async def story(house: House) -> None:
-        with house.entrance.admit(house.work, house.due(60)), house.entrance.admit(house.work, house.due(60)):
+        with house.admission.admit(house.work, house.due(60)), house.admission.admit(house.work, house.due(60)):
             # Two are ahead, at 2 s each for the slower queue; then its own 1 + 2 s.
-            assert house.entrance.test(house.work, house.due(60)) == pytest.approx(4 + 3)
+            assert house.admission.test(house.work, house.due(60)) == pytest.approx(4 + 3)
             with pytest.raises(
                 OverloadedError, match=r"back would need 7\.000 s, the deadline is in 7\.500 s"
             ) as refusal:
-                house.entrance.test(house.work, house.due(7.5))  # in time if all went as foreseen, which it never does
+                house.admission.test(house.work, house.due(7.5))  # in time if all went as foreseen, which it never does
             assert refusal.value.retry_after_s == pytest.approx(7 - 7.5 / 1.5)
-        assert house.entrance.test(house.work, house.due(0.1)) == 0  # all have left: idle again
+        assert house.admission.test(house.work, house.due(0.1)) == 0  # all have left: idle again
         assert house.refusals.seen == [("back", "late")]
 
     within(story)
@@ -93,7 +93,7 @@ def test_those_inside_count_for_those_behind_them_although_no_queue_holds_them_y
 def test_a_deadline_that_has_passed_is_no_overload() -> None:
     async def story(house: House) -> None:
         with pytest.raises(DeadlineExceededError):
-            house.entrance.test(house.work, house.due(0))
+            house.admission.test(house.work, house.due(0))
         assert house.refusals.seen == [("front", "expired")]
 
     within(story)
@@ -101,21 +101,21 @@ def test_a_deadline_that_has_passed_is_no_overload() -> None:
 
 def test_a_place_is_given_up_however_the_work_ends() -> None:
     async def story(house: House) -> None:
-        with pytest.raises(RuntimeError), house.entrance.admit(house.work, house.due(60)):
+        with pytest.raises(RuntimeError), house.admission.admit(house.work, house.due(60)):
             raise RuntimeError
-        with house.entrance.admit(house.work, house.due(60)) as ask:
-            await house.front.submit(1, place=ask.places["front"])
-        assert house.entrance.test(house.work, house.due(60)) == 0
+        with house.admission.admit(house.work, house.due(60)) as options:
+            await house.front.submit(1, reservation=options.reservations["front"])
+        assert house.admission.test(house.work, house.due(60)) == 0
 
     within(story)
 
 
 def least(house: House) -> float:
     """The shortest deadline, in seconds, that is let in behind one other."""
-    with house.entrance.admit(house.work, house.due(60)):
+    with house.admission.admit(house.work, house.due(60)):
         for tenths in range(1, 600):
             try:
-                house.entrance.test(house.work, house.due(tenths / 10))
+                house.admission.test(house.work, house.due(tenths / 10))
             except OverloadedError:
                 continue
             return tenths / 10
@@ -124,7 +124,7 @@ def least(house: House) -> float:
 
 def pass_through(house: House, seconds: float, deadline: float) -> None:
     """Enter, and leave `seconds` later: without a result where that is after the deadline."""
-    with suppress(DeadlineExceededError), house.entrance.admit(house.work, house.due(deadline)):
+    with suppress(DeadlineExceededError), house.admission.admit(house.work, house.due(deadline)):
         house.clock.now += seconds
         if seconds > deadline:
             raise DeadlineExceededError
@@ -149,7 +149,7 @@ def test_time_that_passes_between_the_queues_is_learnt() -> None:
     async def story(house: House) -> None:
         before = least(house)
         for _ in range(200):
-            with house.entrance.admit(house.work, house.due(600)):
+            with house.admission.admit(house.work, house.due(600)):
                 pass_through(house, 20, deadline=500)  # four times what its queues foresee: 5 s
         assert least(house) == pytest.approx(4 * before, rel=0.1)
 

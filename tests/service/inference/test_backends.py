@@ -77,7 +77,7 @@ def test_a_plan_that_no_longer_runs_is_done_without(tmp_path: Path, caplog: pyte
         gpu=flavour.target,
         asked="fp32",
         precision="fp32",
-        rungs=key.rungs,
+        batch_sizes=key.batch_sizes,
         pixels=order.pixels,
         inputs=(),
         outputs=(),

@@ -16,8 +16,8 @@ from engines.poses import Poses
 from engines.skeletons import SKELETONS
 from service.batching import Batcher, DeadlineExceededError
 from service.inference.decode_stage import Decoder, decoder_pool
-from service.inference.stage import Ask
-from service.media.decode import Limits, NotAnImageError, UndecodableImageError
+from service.inference.stage import InferenceOptions
+from service.media.decode import ImageLimits, NotAnImageError, UndecodableImageError
 from service.media.decoder_pool import DecoderPool
 from service.media.decoder_process import Bounds
 from service.media.kinds import FRAMES
@@ -44,7 +44,7 @@ def run(story: Callable[[Decoder], Coroutine[Any, Any, Result]], *, cpu_seconds:
             return queues[-1]
 
         with DecoderPool(size, Bounds(cpu_seconds=cpu_seconds, wall_seconds=600)) as pool:
-            decoder = Decoder(Limits(), 2, open_queue, pool, share=0.5)
+            decoder = Decoder(ImageLimits(), 2, open_queue, pool, share=0.5)
             for queue in queues:
                 await queue.start()
             try:
@@ -63,10 +63,10 @@ def test_pixels_count_until_the_lease_is_released(data: bytes, idle: bool) -> No
 
     async def story(decoder: Decoder) -> None:
         lease = memory.take("a", 0)
-        image, _ = await decoder.decode(data, NEEDS, Ask(lease=lease), idle=idle)
+        image, _ = await decoder.decode(data, NEEDS, InferenceOptions(lease=lease), idle=idle)
         assert image.scale == 2
         assert memory.held == image.pixels.nbytes == 3 * 320 * 240
-        await decoder.decode(data, NEEDS, Ask(lease=lease), idle=idle)
+        await decoder.decode(data, NEEDS, InferenceOptions(lease=lease), idle=idle)
         assert memory.held == 2 * 3 * 320 * 240
         lease.release()
         assert memory.held == 0
@@ -82,9 +82,11 @@ def test_a_picture_for_which_there_is_no_memory_is_refused_and_the_next_one_is_n
     async def story(decoder: Decoder) -> None:
         with memory.take("a", 20_000) as lease:
             with pytest.raises(QuotaExceededError):
-                await decoder.decode(data, NEEDS, Ask(lease=lease), idle=False, whole=whole)
+                await decoder.decode(data, NEEDS, InferenceOptions(lease=lease), idle=False, whole=whole)
             assert memory.held == 20_000
-            image, _ = await decoder.decode(encoded(photo(99, 99)), NEEDS, Ask(lease=lease), idle=False, whole=whole)
+            image, _ = await decoder.decode(
+                encoded(photo(99, 99)), NEEDS, InferenceOptions(lease=lease), idle=False, whole=whole
+            )
             assert image.width == 99
 
     run(story)
@@ -97,14 +99,14 @@ def test_a_picture_is_drawn_on_the_pixels_that_were_decoded_once(data: bytes, me
 
     async def story(decoder: Decoder) -> None:
         lease = memory.take("a", 0)
-        ask = Ask(lease=lease)
-        image, _ = await decoder.decode(data, NEEDS, ask, idle=True, whole=True)
+        options = InferenceOptions(lease=lease)
+        image, _ = await decoder.decode(data, NEEDS, options, idle=True, whole=True)
         assert image.whole is not None
         assert image.whole.shape == (480, 640, 3)
         assert (image.pixels.shape, image.scale) == ((240, 320, 3), 2)
         assert memory.held >= 3 * image.whole.nbytes
         before = image.whole.astype(int)
-        content, _ = await decoder.draw(image.whole, NOBODY, media_type, ask)
+        content, _ = await decoder.draw(image.whole, NOBODY, media_type, options)
         assert memory.held == len(content)
         drawn = Image.open(io.BytesIO(content))
         assert drawn.get_format_mimetype() == media_type
@@ -115,18 +117,18 @@ def test_a_picture_is_drawn_on_the_pixels_that_were_decoded_once(data: bytes, me
 
 def test_a_client_that_leaves_frees_the_process() -> None:
     async def story(decoder: Decoder) -> None:
-        task = asyncio.create_task(decoder.decode(slow_tiff(), NEEDS, Ask(), idle=True))
+        task = asyncio.create_task(decoder.decode(slow_tiff(), NEEDS, InferenceOptions(), idle=True))
         await until(lambda: decoder.processes.stats.running_batches == 1 and len(decoder.pool.pids) == 1)
         [pid] = decoder.pool.pids
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        following = asyncio.create_task(decoder.decode(PNG, NEEDS, Ask(), idle=True))
+        following = asyncio.create_task(decoder.decode(PNG, NEEDS, InferenceOptions(), idle=True))
         await asyncio.sleep(0)
         assert decoder.processes.stats.running_batches == 1  # its turn ends with the process
         await following
         await until(lambda: decoder.processes.stats.running_batches == 0)
         assert pid not in decoder.pool.pids
-        image, _ = await decoder.decode(PNG, NEEDS, Ask(), idle=True)
+        image, _ = await decoder.decode(PNG, NEEDS, InferenceOptions(), idle=True)
         assert image.width == 640
 
     run(story)
@@ -135,14 +137,16 @@ def test_a_client_that_leaves_frees_the_process() -> None:
 def test_a_deadline_frees_the_process_and_holds_for_those_that_wait_behind() -> None:
     async def story(decoder: Decoder) -> None:
         memory = Quota("bytes", 1_000_000)
-        asks = [Ask(client="a", deadline=time.monotonic() + 0.5, lease=memory.take("a", 0)) for _ in range(4)]
+        asks = [
+            InferenceOptions(client="a", deadline=time.monotonic() + 0.5, lease=memory.take("a", 0)) for _ in range(4)
+        ]
         ended = await asyncio.gather(
-            *(decoder.decode(slow_tiff(), NEEDS, ask, idle=True) for ask in asks), return_exceptions=True
+            *(decoder.decode(slow_tiff(), NEEDS, options, idle=True) for options in asks), return_exceptions=True
         )
         assert [type(error) for error in ended] == [DeadlineExceededError] * 4
-        for ask in asks:
-            assert ask.lease is not None
-            ask.lease.release()
+        for options in asks:
+            assert options.lease is not None
+            options.lease.release()
         await until(lambda: decoder.processes.stats.running_batches == 0)
         assert memory.held == 0
 
@@ -151,10 +155,15 @@ def test_a_deadline_frees_the_process_and_holds_for_those_that_wait_behind() -> 
 
 def test_one_client_leaves_a_process_for_the_others_and_no_queue_hangs() -> None:
     async def story(decoder: Decoder) -> None:
-        slow = [asyncio.create_task(decoder.decode(slow_tiff(), NEEDS, Ask(client="a"), idle=True)) for _ in range(3)]
+        slow = [
+            asyncio.create_task(decoder.decode(slow_tiff(), NEEDS, InferenceOptions(client="a"), idle=True))
+            for _ in range(3)
+        ]
         await until(lambda: decoder.processes.stats.running_batches == 1)
         for _ in range(3):
-            image, _ = await decoder.decode(PNG, NEEDS, Ask(client="b", deadline=time.monotonic() + 60), idle=True)
+            image, _ = await decoder.decode(
+                PNG, NEEDS, InferenceOptions(client="b", deadline=time.monotonic() + 60), idle=True
+            )
             assert image.width == 640
             assert decoder.processes.stats.running_batches == 1
         assert decoder.processes.health.ok
@@ -169,9 +178,13 @@ def test_a_stream_takes_other_kinds_than_a_request() -> None:
     async def story(decoder: Decoder) -> None:
         for kind in ("BMP", "TIFF"):
             with pytest.raises(NotAnImageError, match=rf"is a {kind} picture .* JPEG, PNG and WebP are accepted"):
-                await decoder.decode(encoded(photo(64, 64), kind), NEEDS, Ask(), idle=True, accepted=FRAMES)
+                await decoder.decode(
+                    encoded(photo(64, 64), kind), NEEDS, InferenceOptions(), idle=True, accepted=FRAMES
+                )
         for kind in FRAMES:
-            image, _ = await decoder.decode(encoded(photo(64, 64), kind), NEEDS, Ask(), idle=True, accepted=FRAMES)
+            image, _ = await decoder.decode(
+                encoded(photo(64, 64), kind), NEEDS, InferenceOptions(), idle=True, accepted=FRAMES
+            )
             assert image.width == 64
 
     run(story)
@@ -182,7 +195,7 @@ def test_a_jpeg_that_turbojpeg_does_not_take_goes_to_a_process() -> None:
 
     async def story(decoder: Decoder) -> None:
         with memory.take("a", 0) as lease:
-            image, _ = await decoder.decode(unusual_jpeg(), NEEDS, Ask(lease=lease), idle=True)
+            image, _ = await decoder.decode(unusual_jpeg(), NEEDS, InferenceOptions(lease=lease), idle=True)
             assert memory.held == image.pixels.nbytes == 3 * 64 * 96
         assert len(decoder.pool.pids) == 1
         assert np.abs(image.pixels.astype(int) - (200, 100, 50)).max() <= 3
@@ -193,13 +206,13 @@ def test_a_jpeg_that_turbojpeg_does_not_take_goes_to_a_process() -> None:
 @pytest.mark.parametrize("memory", [256_000_000, 512_000_000, 2_000_000_000, 24_000_000_000, 512_000_000_000])
 @pytest.mark.parametrize("cores", [1, 2, 64])
 def test_all_processes_together_fit_a_part_of_the_memory(memory: int, cores: int) -> None:
-    with decoder_pool(Limits(), memory, cores) as pool:
+    with decoder_pool(ImageLimits(), memory, cores) as pool:
         assert 2 <= pool.size <= max(2, cores)
         assert pool.size * pool.bounds.memory <= 0.4 * memory
 
 
 def test_in_two_gigabytes_the_largest_png_is_decoded() -> None:
-    limits = Limits(max_bytes=32_000_000)
+    limits = ImageLimits(max_bytes=32_000_000)
     bounds = decoder_pool(limits, 2 << 30, 2).bounds
     data = encoded(Image.new("RGBA", (5000, 5000), (10, 20, 30, 128)), "PNG")
     with DecoderPool(1, bounds) as pool:

@@ -12,7 +12,7 @@ from engines.catalogue.models import load
 from engines.poses import Poses
 from service.config import Settings
 from service.inference.model_registry import open_serving
-from service.inference.stage import Ask
+from service.inference.stage import InferenceOptions
 from tests import drawn
 from tests.drawn import Outputs
 from tests.graphs import save_constant_graph, tiny_catalogue
@@ -62,7 +62,7 @@ def test_the_estimator_looks_at_whom_the_detector_finds(tmp_path: Path, kind: st
     async def story() -> Poses:
         await serving.start()
         try:
-            poses, _ = await serving.default.pipeline.frame(np.asarray(photo(640, 480)), Ask(min_score=0))
+            poses, _ = await serving.default.pipeline.frame(np.asarray(photo(640, 480)), InferenceOptions(min_score=0))
             return poses
         finally:
             await serving.close(5.0)

@@ -13,7 +13,7 @@ from engines.poses import Frame, Poses
 from engines.skeletons import COCO_17
 from service.config import Settings
 from service.inference.model_registry import Serving, open_serving
-from service.inference.stage import Ask
+from service.inference.stage import InferenceOptions
 from tests.graphs import tiny_catalogue
 from tests.pictures import photo
 
@@ -32,7 +32,7 @@ def test_mirrored_images_have_mirrored_poses(serving: Serving) -> None:
     async def story(*frames: Frame) -> list[Poses]:
         await serving.start()
         try:
-            looks = [serving.default.pipeline.frame(each, Ask(min_score=0)) for each in frames]
+            looks = [serving.default.pipeline.frame(each, InferenceOptions(min_score=0)) for each in frames]
             return [poses for poses, _ in await asyncio.gather(*looks)]
         finally:
             await serving.close(5.0)

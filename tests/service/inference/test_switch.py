@@ -15,14 +15,14 @@ from engines.crops.views import CpuView
 from engines.poses import Poses
 from engines.runtimes import Runtime, RuntimeClosedError, open_runtime
 from service.inference.model_registry import replace_runtime
-from service.inference.stage import Ask
+from service.inference.stage import InferenceOptions
 from tests.graphs import tiny_catalogue
 from tests.pictures import encoded, photo
 from tests.stories import run, serve
 from tests.waiting import until
 
 JPEG = encoded(photo(96, 128))
-ASK = Ask(min_score=0.0, admitted=True)
+ASK = InferenceOptions(min_score=0.0, admitted=True)
 
 
 @pytest.mark.parametrize("most", [1, 8], ids=["to smaller batches", "to larger batches"])

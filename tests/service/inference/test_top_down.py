@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 from engines.catalogue.models import load
 from engines.poses import Detections
 from engines.runtimes.base import Arrays
-from service.batching import DeadlineExceededError, Observer, OverloadedError
+from service.batching import BatchObserver, DeadlineExceededError, OverloadedError
 from service.config import Settings
 from service.inference.model_registry import Serving, open_serving
-from service.inference.stage import Ask
+from service.inference.stage import InferenceOptions
 from service.inference.top_down import estimate_all
-from service.media.decode import Limits, decode
+from service.media.decode import ImageLimits, decode
 from service.media.errors import UndecodableImageError
 from tests.pictures import encoded, photo
 from tests.stories import run, serve
 from tests.waiting import until
 
 JPEG = encoded(photo(640, 480), quality=90)
-ASK = Ask(min_score=0.0)
+ASK = InferenceOptions(min_score=0.0)
 
 
 class Gated:
@@ -64,8 +64,8 @@ def test_the_scores_of_both_networks_count_and_limits_hold(catalogue: Path) -> N
     serving = serve(catalogue, "pair")
 
     async def story() -> tuple[int, int]:
-        best = await serving.default.pipeline.image(JPEG, Ask(min_score=0.0, max_people=1))
-        none = await serving.default.pipeline.image(JPEG, Ask(min_score=1.0))
+        best = await serving.default.pipeline.image(JPEG, InferenceOptions(min_score=0.0, max_people=1))
+        none = await serving.default.pipeline.image(JPEG, InferenceOptions(min_score=1.0))
         return len(best.poses), len(none.poses)
 
     assert run(serving, story()) == (1, 0)
@@ -78,7 +78,10 @@ def test_a_smaller_decode_gives_the_same_places(catalogue: Path) -> None:
     async def story() -> tuple[NDArray[Any], NDArray[Any], int]:
         pipeline = serving.default.pipeline
         image, _ = await pipeline.decode(large, ASK)
-        small, (full, _) = await pipeline.image(large, ASK), await pipeline.frame(decode(large, Limits()).pixels, ASK)
+        small, (full, _) = (
+            await pipeline.image(large, ASK),
+            await pipeline.frame(decode(large, ImageLimits()).pixels, ASK),
+        )
         return small.poses.boxes, full.boxes, image.scale
 
     small, full, scale = run(serving, story())
@@ -87,7 +90,7 @@ def test_a_smaller_decode_gives_the_same_places(catalogue: Path) -> None:
 
 
 def test_an_idle_pipeline_decodes_a_small_image_at_once_and_a_busy_one_on_threads(catalogue: Path) -> None:
-    class Batches(Observer):
+    class Batches(BatchObserver):
         def __init__(self) -> None:
             self.names: list[str] = []
 
@@ -116,7 +119,9 @@ def test_crops_of_different_clients_meet_in_one_batch(catalogue: Path) -> None:
     async def story() -> None:
         gate.open.clear()
         pipeline = serving.default.pipeline
-        tasks = [asyncio.create_task(pipeline.image(JPEG, Ask(client=str(n), min_score=0))) for n in range(6)]
+        tasks = [
+            asyncio.create_task(pipeline.image(JPEG, InferenceOptions(client=str(n), min_score=0))) for n in range(6)
+        ]
         stage = pipeline.stages[-1]
         workers = stage.runtime.spec.concurrency
         await until(lambda: stage.batcher.stats.waiting_items + sum(gate.batches) == 12)  # all crops of all six
@@ -169,16 +174,16 @@ def test_a_deadline_that_has_passed_is_refused_and_a_hopeless_one_too(catalogue:
         pipeline = serving.default.pipeline
         await pipeline.image(JPEG, ASK)  # an idle pipeline, once it knows how long a batch takes
         with pytest.raises(DeadlineExceededError):
-            pipeline.test(Ask(deadline=time.monotonic() - 1))
+            pipeline.test(InferenceOptions(deadline=time.monotonic() - 1))
         gate.open.clear()
         tasks = [asyncio.create_task(pipeline.image(JPEG, ASK)) for _ in range(40)]
         stage = pipeline.stages[-1]
         await until(lambda: stage.batcher.stats.waiting_items >= 20)
         with pytest.raises(OverloadedError) as refusal:
-            pipeline.test(Ask(deadline=time.monotonic() + 0.001))
+            pipeline.test(InferenceOptions(deadline=time.monotonic() + 0.001))
         assert refusal.value.retry_after_s > 0
-        with pipeline.admit(Ask(deadline=time.monotonic() + 600)) as admitted:
-            assert sorted(admitted.places) == ["decode", "tiny"]
+        with pipeline.admit(InferenceOptions(deadline=time.monotonic() + 600)) as admitted:
+            assert sorted(admitted.reservations) == ["decode", "tiny"]
         gate.open.set()
         await asyncio.gather(*tasks)
 

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from service.media import decode as decoding
-from service.media.decode import DecodedImage, Limits
+from service.media.decode import DecodedImage, ImageLimits
 from service.media.decoder_pool import DecoderPool
 from service.media.decoder_process import Bounds
 from tests.pictures import encoded, photo
 
-LIMITS = Limits(max_bytes=1_000_000, max_pixels=1_000_000, max_side=2000)
+LIMITS = ImageLimits(max_bytes=1_000_000, max_pixels=1_000_000, max_side=2000)
 WIDTH, HEIGHT = 101, 63  # odd, so that blocks, rows and bytes do not come out even
 
 
@@ -26,7 +26,7 @@ def pool() -> DecoderPool:
     return DecoderPool(2, Bounds())
 
 
-def decode(data: bytes | memoryview, limits: Limits, needs: tuple[int, int] | None = None) -> DecodedImage:
+def decode(data: bytes | memoryview, limits: ImageLimits, needs: tuple[int, int] | None = None) -> DecodedImage:
     """As `service.media.decode.decode`, in the processes that the tests share."""
     return decoding.decode(data, limits, needs=needs, pool=pool())
 

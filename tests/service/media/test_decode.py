@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from service.media.decode import (
+    ImageLimits,
     ImageTooLargeError,
-    Limits,
     NotAnImageError,
     UndecodableImageError,
     recognise,
@@ -168,17 +168,17 @@ class TestLimits:
 
     def test_bytes(self) -> None:
         with pytest.raises(ImageTooLargeError, match=r"has 101 bytes, at most 100 are accepted; send it smaller"):
-            decode(bytes(101), Limits(max_bytes=100))
+            decode(bytes(101), ImageLimits(max_bytes=100))
 
     @every_file
     def test_pixels_and_sides(self, name: str) -> None:
         data, _, _ = files()[name]
         message = "more than the 6,362" if name.startswith("WebP") else "101 x 63 pixels, at most 6,362 in all"
         with pytest.raises(ImageTooLargeError, match=message):
-            decode(data, Limits(max_pixels=WIDTH * HEIGHT - 1))
+            decode(data, ImageLimits(max_pixels=WIDTH * HEIGHT - 1))
         with pytest.raises(ImageTooLargeError, match="100 a side"):
-            decode(data, Limits(max_side=WIDTH - 1))
-        decode(data, Limits(max_bytes=len(data), max_pixels=WIDTH * HEIGHT, max_side=WIDTH))
+            decode(data, ImageLimits(max_side=WIDTH - 1))
+        decode(data, ImageLimits(max_bytes=len(data), max_pixels=WIDTH * HEIGHT, max_side=WIDTH))
 
     def test_nothing(self) -> None:
         with pytest.raises(UndecodableImageError, match="the body is empty"):
@@ -223,7 +223,7 @@ def test_many_threads_decode_at_once() -> None:
 
 
 def test_small_baseline_jpegs_are_quick_and_the_rest_are_not() -> None:
-    _, file = recognise(encoded(photo(640, 480)), Limits())
+    _, file = recognise(encoded(photo(640, 480)), ImageLimits())
     assert file is not None
     assert file.quick
     slow = [
@@ -231,15 +231,15 @@ def test_small_baseline_jpegs_are_quick_and_the_rest_are_not() -> None:
         encoded(photo(1200, 900)),
         encoded(photo(640, 480)) + bytes(500_000),
     ]
-    files = [recognise(data, Limits())[1] for data in slow]
+    files = [recognise(data, ImageLimits())[1] for data in slow]
     assert [file is not None and file.quick for file in files] == [False] * len(slow)
 
 
 def test_only_light_jpegs_are_decoded_in_this_process() -> None:
     large = photo(2500, 2000)
-    assert recognise(encoded(large), Limits())[1] is not None
-    assert recognise(encoded(large, progressive=True), Limits()) == ("JPEG", None)
-    assert recognise(encoded(photo(64, 64), "PNG"), Limits()) == ("PNG", None)
-    decoded = decode(encoded(large, progressive=True, quality=95), Limits(), needs=(1250, 1000))
+    assert recognise(encoded(large), ImageLimits())[1] is not None
+    assert recognise(encoded(large, progressive=True), ImageLimits()) == ("JPEG", None)
+    assert recognise(encoded(photo(64, 64), "PNG"), ImageLimits()) == ("PNG", None)
+    decoded = decode(encoded(large, progressive=True, quality=95), ImageLimits(), needs=(1250, 1000))
     assert (decoded.width, decoded.height, decoded.scale) == (2500, 2000, 2)
     assert np.abs(decoded.pixels - rgb(large.reduce(2))).mean() < 3

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.media.decode import ImageTooLargeError, Limits, UndecodableImageError
+from service.media.decode import ImageLimits, ImageTooLargeError, UndecodableImageError
 from service.media.decoder_pool import DecoderPool
 from service.media.decoder_process import Bounds, DecoderEndedError, DecoderProcess
 from tests.pictures import encoded, photo
 from tests.service.media.files import picture, png, png_chunk, rgb, slow_tiff
 from tests.waiting import wait_for
 
-LIMITS = Limits()
+LIMITS = ImageLimits()
 PNG = encoded(picture(), "PNG")
 
 
@@ -86,7 +86,7 @@ def test_the_limit_of_time_is_that_of_a_picture_and_not_of_the_process(pool: Dec
 def test_a_picture_that_takes_too_much_memory_is_refused_and_the_process_goes_on(pool: DecoderPool) -> None:
     data = png(9_000, 6_000, png_chunk(b"IDAT", b""))
     with pytest.raises(ImageTooLargeError, match="takes more memory"):
-        pool.decode("PNG", data, Limits(max_pixels=10**9), None)
+        pool.decode("PNG", data, ImageLimits(max_pixels=10**9), None)
     [pid] = pool.pids
     assert decoded(pool)
     assert pool.pids == [pid]

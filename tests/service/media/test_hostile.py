@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.media.decode import ImageError, ImageTooLargeError, Limits, UndecodableImageError
+from service.media.decode import ImageError, ImageLimits, ImageTooLargeError, UndecodableImageError
 from service.media.decoder_pool import DecoderPool
 from service.media.decoder_process import Bounds
 from service.media.jpeg import JpegFile
 from tests.pictures import encoded, photo
 from tests.service.media.files import LIMITS, decode, files, picture, png, png_chunk, rgb, tiff, unusual_jpeg
 
-ROOMY = Limits()
+ROOMY = ImageLimits()
 SMALL = Bounds(memory=60_000_000)
 """Little more than Python and Pillow themselves take."""
 GOOD_TIFF = {256: (3, 1, 100), 257: (3, 1, 100), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1), 277: (3, 1, 1)}

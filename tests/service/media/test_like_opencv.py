@@ -16,13 +16,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.media.decode import Limits, UndecodableImageError
+from service.media.decode import ImageLimits, UndecodableImageError
 from tests.pictures import encoded
 from tests.service.media.files import decode, png_chunk, smooth
 from tests.shared import SHARED, needs_shared
 
 Pixels = NDArray[np.uint8]
-LIMITS = Limits()
+LIMITS = ImageLimits()
 WIDTH, HEIGHT = 75, 52
 
 RGB = smooth(WIDTH, HEIGHT)

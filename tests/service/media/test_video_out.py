@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from service.media.video import Picture, VideoError, VideoReader
+from service.media.video import VideoError, VideoFrame, VideoReader
 from service.media.video_out import VIDEO_SUFFIXES, VideoWriter
 from tests.service.media.videos import make_frames, make_video, set_display_matrix, shade, shift_clock
 
@@ -21,7 +21,7 @@ def copy(source: Path, target: Path) -> None:
             out.write(picture.pixels, picture.pts)
 
 
-def pictures(path: Path) -> list[Picture]:
+def pictures(path: Path) -> list[VideoFrame]:
     with VideoReader(path) as video:
         return list(video)
 

@@ -14,7 +14,7 @@ from service.observability.networks import NetworkMetrics
 from tests.graphs import tiny_catalogue
 from tests.stories import serve
 
-SPEC = RuntimeSpec((), (), rungs=(1,), concurrency=1, device="CPU", precision="fp32")
+SPEC = RuntimeSpec((), (), batch_sizes=(1,), concurrency=1, device="CPU", precision="fp32")
 
 
 def test_a_network_that_moves_is_shown_where_it_runs_now() -> None:

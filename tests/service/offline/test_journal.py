@@ -12,7 +12,7 @@ import pytest
 
 from engines.skeletons import COCO_17, MPII_16
 from service.offline.journal import DamagedJournalError, Journal, JournalError
-from service.offline.video_journal import Look, pack, unpack
+from service.offline.video_journal import JournaledFrame, pack, unpack
 from tests.service.formats.people import two_people
 
 ABOUT = {"video": "a.mp4", "min_score": 0.3}
@@ -165,7 +165,7 @@ def test_a_record_that_is_no_look_is_named(record: bytes) -> None:
 
 
 def test_a_look_comes_back_as_it_was() -> None:
-    look = Look(3, True, two_people())
+    look = JournaledFrame(3, True, two_people())
     np.testing.assert_array_equal(unpack(pack(look), COCO_17).poses.keypoints, look.poses.keypoints)
     with pytest.raises(DamagedJournalError):
         unpack(pack(look), MPII_16)

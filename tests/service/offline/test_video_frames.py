@@ -16,10 +16,10 @@ from engines.poses import Frame, Poses
 from engines.skeletons import BLAZEPOSE_33, COCO_17
 from service.config import Settings
 from service.inference.model_registry import open_serving
-from service.media.video import Picture, VideoError, VideoReader
+from service.media.video import VideoError, VideoFrame, VideoReader
 from service.offline.journal import Journal
 from service.offline.video_frames import FramePoses, Seek
-from service.offline.video_journal import Look, fingerprint, pack, unpack
+from service.offline.video_journal import JournaledFrame, fingerprint, pack, unpack
 from tests.graphs import tiny_catalogue
 from tests.pictures import photo
 from tests.service.media.videos import make_video
@@ -37,8 +37,8 @@ def texture(number: int, width: int, height: int) -> Frame:
 class Run:
     """What came out, and the looks that the journal has of it."""
 
-    frames: list[tuple[Picture, Poses]]
-    looks: list[Look]
+    frames: list[tuple[VideoFrame, Poses]]
+    looks: list[JournaledFrame]
     notes: tuple[str, ...]
 
 
@@ -48,7 +48,7 @@ def follow(folder: Path, seek: Seek, *, model: str = "pair", stop: int = FRAMES,
 
     notes: tuple[str, ...] = ()
 
-    async def whole(reader: VideoReader, journal: Journal, pool: ThreadPoolExecutor) -> list[tuple[Picture, Poses]]:
+    async def whole(reader: VideoReader, journal: Journal, pool: ThreadPoolExecutor) -> list[tuple[VideoFrame, Poses]]:
         nonlocal notes
         await serving.start()
         frames = []
@@ -131,7 +131,7 @@ def test_a_journal_of_another_video_does_not_go_unnoticed(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [b"", b"\x01\x02", pack(Look(0, True, Poses.empty(BLAZEPOSE_33)))[:-3], b"\x93\x01\x02\x03"]
+    "damage", [b"", b"\x01\x02", pack(JournaledFrame(0, True, Poses.empty(BLAZEPOSE_33)))[:-3], b"\x93\x01\x02\x03"]
 )
 def test_from_a_damaged_record_on_the_journal_is_made_anew(folder: Path, damage: bytes) -> None:
     seek = Seek(min_score=0.0)
@@ -157,16 +157,16 @@ def test_poses_come_out_of_a_record_to_the_last_bit() -> None:
         BLAZEPOSE_33,
         keypoints_3d=rng.random((3, 33, 3), np.float32),
     )
-    look = unpack(pack(Look(12_345, False, poses)), BLAZEPOSE_33)
+    look = unpack(pack(JournaledFrame(12_345, False, poses)), BLAZEPOSE_33)
     assert (look.pts, look.detected) == (12_345, False)
     for name in ("keypoints", "keypoint_scores", "boxes", "scores", "keypoints_3d"):
         np.testing.assert_array_equal(getattr(look.poses, name), getattr(poses, name))
 
 
 def test_nobody_can_be_recorded_too() -> None:
-    assert len(unpack(pack(Look(0, True, Poses.empty(COCO_17))), COCO_17).poses) == 0
+    assert len(unpack(pack(JournaledFrame(0, True, Poses.empty(COCO_17))), COCO_17).poses) == 0
     one = replace(standing({1: (5.0, 5.0)}), ids=None)
-    assert unpack(pack(Look(0, True, one)), COCO_17).poses.keypoints_3d is None
+    assert unpack(pack(JournaledFrame(0, True, one)), COCO_17).poses.keypoints_3d is None
 
 
 def test_files_are_told_apart_by_any_part_of_them_that_is_looked_at(tmp_path: Path) -> None:

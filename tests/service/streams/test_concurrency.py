@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 import numpy as np
 import pytest
 
-from service.streams.concurrency import Turn, Turns
+from service.streams.concurrency import ConcurrencyLimiter, ConcurrencySlot
 from service.streams.mailbox import Mailbox
 from tests import instant
 
@@ -41,7 +41,9 @@ class Server:
                 done.set_result(None)
 
 
-async def crowd(server: Server, turns: Turns | None, streams: int = 50, seconds: float = 30.0) -> list[list[float]]:
+async def crowd(
+    server: Server, limiter: ConcurrencyLimiter | None, streams: int = 50, seconds: float = 30.0
+) -> list[list[float]]:
     """The ages of the results of each stream, which sends ten frames a second."""
     clock = asyncio.get_running_loop().time
 
@@ -54,11 +56,13 @@ async def crowd(server: Server, turns: Turns | None, streams: int = 50, seconds:
     async def work(mailbox: Mailbox, ages: list[float]) -> None:
         while True:
             await mailbox.arrival()
-            mine: AbstractAsyncContextManager[Turn] = turns.turn() if turns else nullcontext(Turn())
+            mine: AbstractAsyncContextManager[ConcurrencySlot] = (
+                limiter.turn() if limiter else nullcontext(ConcurrencySlot())
+            )
             async with mine as turn:
-                letter = mailbox.take()
+                queued = mailbox.take()
                 turn.worked = await server.see()
-            ages.append(clock() - letter.arrived)
+            ages.append(clock() - queued.arrived)
 
     heard: list[list[float]] = [[] for _ in range(streams)]
     boxes = [Mailbox() for _ in heard]
@@ -73,7 +77,7 @@ async def crowd(server: Server, turns: Turns | None, streams: int = 50, seconds:
 
 
 async def in_turn(server: Server) -> list[list[float]]:
-    return await crowd(server, Turns(asyncio.get_running_loop().time))
+    return await crowd(server, ConcurrencyLimiter(asyncio.get_running_loop().time))
 
 
 @pytest.mark.parametrize(("batch", "own"), [(32, 0.004), (4, 0.001), (1, 0.0)])
@@ -98,10 +102,10 @@ def test_with_room_for_all_nobody_waits() -> None:
 
 def test_turns_come_in_the_order_in_which_they_were_asked_for() -> None:
     async def story() -> list[int]:
-        turns, order = Turns(asyncio.get_running_loop().time), list[int]()
+        limiter, order = ConcurrencyLimiter(asyncio.get_running_loop().time), list[int]()
 
         async def look(n: int) -> None:
-            async with turns.turn():
+            async with limiter.turn():
                 order.append(n)
                 await asyncio.sleep(1)
 
@@ -113,17 +117,17 @@ def test_turns_come_in_the_order_in_which_they_were_asked_for() -> None:
 
 def test_who_leaves_the_line_costs_nobody_a_turn() -> None:
     async def story() -> int:
-        turns, served = Turns(asyncio.get_running_loop().time), 0
+        limiter, served = ConcurrencyLimiter(asyncio.get_running_loop().time), 0
 
         async def look() -> None:
             nonlocal served
-            async with turns.turn():
+            async with limiter.turn():
                 await asyncio.sleep(1)
                 served += 1
 
         tasks = [asyncio.create_task(look()) for _ in range(40)]
         await asyncio.sleep(1)  # those who are next were given their turn in this moment
-        for task in tasks[: 3 * turns.most]:
+        for task in tasks[: 3 * limiter.most]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         return served
@@ -133,14 +137,14 @@ def test_who_leaves_the_line_costs_nobody_a_turn() -> None:
 
 def test_frames_that_fail_teach_nothing() -> None:
     async def story() -> int:
-        turns = Turns(asyncio.get_running_loop().time)
+        limiter = ConcurrencyLimiter(asyncio.get_running_loop().time)
 
         async def fail() -> None:
-            async with turns.turn():
+            async with limiter.turn():
                 await asyncio.sleep(100)
 
         await asyncio.gather(*(fail() for _ in range(100)))
-        return turns.most
+        return limiter.most
 
     assert instant.run(story()) == 4
 
@@ -148,16 +152,16 @@ def test_frames_that_fail_teach_nothing() -> None:
 def test_a_client_with_many_streams_has_no_more_turns_than_one_with_few() -> None:
     served: list[str] = []
 
-    async def frame(turns: Turns, client: str) -> None:
-        async with turns.turn(client):
+    async def frame(limiter: ConcurrencyLimiter, client: str) -> None:
+        async with limiter.turn(client):
             served.append(client)
             await asyncio.sleep(0.1)
 
     async def story() -> None:
-        turns = Turns(asyncio.get_running_loop().time)
-        many = [asyncio.create_task(frame(turns, "many")) for _ in range(20)]
+        limiter = ConcurrencyLimiter(asyncio.get_running_loop().time)
+        many = [asyncio.create_task(frame(limiter, "many")) for _ in range(20)]
         await asyncio.sleep(0)
-        few = [asyncio.create_task(frame(turns, "few")) for _ in range(3)]
+        few = [asyncio.create_task(frame(limiter, "few")) for _ in range(3)]
         await asyncio.gather(*many, *few)
 
     instant.run(story())

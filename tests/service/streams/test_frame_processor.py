@@ -11,13 +11,13 @@ import numpy as np
 
 from engines.runtimes.base import Arrays
 from service.inference.model_registry import Serving
-from service.inference.stage import Ask
+from service.inference.stage import InferenceOptions
 from service.streams.codec import unpack
-from service.streams.frame_processor import Seen, Sight
+from service.streams.frame_processor import FrameProcessor, ProcessedFrame
 from service.streams.protocol import Hello
 from service.streams.state import Memory
 from service.tracking.zones import Zone
-from service.tracking_workers.pool import Following
+from service.tracking_workers.pool import TrackingWorkers
 from tests.following import followers
 from tests.pictures import encoded, photo
 from tests.shared import SHARED, needs_shared, weights_catalogue
@@ -27,17 +27,17 @@ JPEG = encoded(photo(1280, 960), quality=90)
 
 
 @asynccontextmanager
-async def sight(
-    serving: Serving, following: Following, memory: Memory | None = None, **wishes: Any
-) -> AsyncIterator[Sight]:
+async def processor(
+    serving: Serving, following: TrackingWorkers, memory: Memory | None = None, **wishes: Any
+) -> AsyncIterator[FrameProcessor]:
     hello = Hello(**wishes)
-    ask = Ask(client="stream", min_score=hello.min_score)
+    options = InferenceOptions(client="stream", min_score=hello.min_score)
     async with following.stream(serving.default.skeleton, hello, memory) as stream:
-        yield Sight(serving.default.pipeline, stream, hello, ask)
+        yield FrameProcessor(serving.default.pipeline, stream, hello, options)
 
 
-async def watch(serving: Serving, pictures: list[bytes], **wishes: Any) -> list[Seen]:
-    async with followers() as following, sight(serving, following, **wishes) as seeing:
+async def watch(serving: Serving, pictures: list[bytes], **wishes: Any) -> list[ProcessedFrame]:
+    async with followers() as following, processor(serving, following, **wishes) as seeing:
         return [await seeing.see(data, n / 25, deadline=1e12) for n, data in enumerate(pictures)]
 
 
@@ -72,7 +72,7 @@ def test_ids_hold_and_tracks_are_told_on_request(catalogue: Path) -> None:
 
 def test_who_scores_too_little_to_be_told_is_tracked_all_the_same(catalogue: Path) -> None:
     async def story() -> tuple[int, int]:
-        async with followers() as following, sight(serving, following, min_score=0.99) as seeing:
+        async with followers() as following, processor(serving, following, min_score=0.99) as seeing:
             seen = await seeing.see(JPEG, 0.0, deadline=1e12)
             return len(seen.poses), len(unpack(seeing.state).tracker.tracks)
 
@@ -83,14 +83,14 @@ def test_who_scores_too_little_to_be_told_is_tracked_all_the_same(catalogue: Pat
 def test_another_sight_goes_on_from_a_memory(catalogue: Path) -> None:
     square = Zone("all", ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)))
 
-    async def story() -> tuple[Seen, Seen, Seen]:
+    async def story() -> tuple[ProcessedFrame, ProcessedFrame, ProcessedFrame]:
         async with followers() as following:
-            async with sight(serving, following, zones=(square,)) as first:
+            async with processor(serving, following, zones=(square,)) as first:
                 before = await first.see(JPEG, 10.0, deadline=1e12)
-            async with sight(serving, following, unpack(first.state), zones=(square,)) as second:
+            async with processor(serving, following, unpack(first.state), zones=(square,)) as second:
                 same = await second.see(JPEG, 14.0, deadline=1e12)
             zones = (square, Zone("too", square.polygon))
-            async with sight(serving, following, unpack(second.state), zones=zones) as other_zones:
+            async with processor(serving, following, unpack(second.state), zones=zones) as other_zones:
                 return before, same, await other_zones.see(JPEG, 15.0, deadline=1e12)
 
     serving = serve(catalogue, "pair")

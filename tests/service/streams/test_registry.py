@@ -251,9 +251,9 @@ def test_resumes_of_many_sessions_that_are_given_up_at_any_moment_leave_no_slot_
         house = House(most=3)
         sessions = [new_session() for _ in range(3)]
         house.leave(sessions)
-        for turns in range(12):
+        for limiter in range(12):
             tasks = [asyncio.create_task(house.serve(resuming(house.streams, each))) for each in sessions * 3]
-            for _ in range(turns):
+            for _ in range(limiter):
                 await asyncio.sleep(0)
             for task in tasks:
                 task.cancel()

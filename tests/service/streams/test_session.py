@@ -16,12 +16,12 @@ from engines.skeletons import COCO_17
 from service.batching import ClosedError, DeadlineExceededError, OverloadedError
 from service.quota import Lease, Quota
 from service.streams.closing import CloseCode, StreamError
-from service.streams.concurrency import Turns
-from service.streams.frame_processor import Seen
+from service.streams.concurrency import ConcurrencyLimiter
+from service.streams.frame_processor import ProcessedFrame
 from service.streams.protocol import Hello
-from service.streams.session import Observer, Session, Terms
+from service.streams.session import Session, SessionLimits, SessionObserver
 
-NOBODY = Seen(
+NOBODY = ProcessedFrame(
     Poses.empty(COCO_17), np.zeros((0, 2), np.float32), np.zeros(0, np.float32), [], 640, 480, {"queue": 0.001}
 )
 OVERLOADED = OverloadedError("busy", reason="full", retry_after_s=1.0)
@@ -58,12 +58,12 @@ class Wire:
 class Outcomes:
     """In place of a Sight: sees what it was told, or raises it."""
 
-    def __init__(self, outcomes: Sequence[Seen | Exception]) -> None:
+    def __init__(self, outcomes: Sequence[ProcessedFrame | Exception]) -> None:
         self.state, self.next_id = b"", 1
         self.times: list[float] = []
         self._outcomes = iter(outcomes)
 
-    async def see(self, _picture: bytes, taken: float, _deadline: float) -> Seen:
+    async def see(self, _picture: bytes, taken: float, _deadline: float) -> ProcessedFrame:
         self.times.append(taken)
         outcome = next(self._outcomes)
         if isinstance(outcome, Exception):
@@ -76,7 +76,7 @@ def describe(error: Exception) -> Mapping[str, Any] | None:
 
 
 def live(
-    outcomes: Sequence[Seen | Exception],
+    outcomes: Sequence[ProcessedFrame | Exception],
     *,
     stuck: bool = False,
     act: Callable[[Session], None] = lambda _: None,
@@ -87,9 +87,9 @@ def live(
     async def story() -> tuple[StreamError, list[dict[str, Any]]]:
         wire = Wire(len(outcomes), stuck=stuck)
         session = Session(
-            wire, Hello(window=0), "json", Outcomes(outcomes), Terms(frame=1.0, idle=0.1),  # type: ignore[arg-type]
-            Turns(time.monotonic), token=lambda sequence, _: f"token {sequence}", describe=describe,
-            observer=Observer(), memory=memory,
+            wire, Hello(window=0), "json", Outcomes(outcomes), SessionLimits(frame=1.0, idle=0.1),  # type: ignore[arg-type]
+            ConcurrencyLimiter(time.monotonic), token=lambda sequence, _: f"token {sequence}", describe=describe,
+            observer=SessionObserver(), memory=memory,
         )  # fmt: skip
         asyncio.get_running_loop().call_later(0.02, act, session)
         with pytest.raises(StreamError) as end:
@@ -151,14 +151,14 @@ def test_results_carry_the_token_of_the_second() -> None:
 @pytest.mark.parametrize("skew", [-20.0, 0.0, 20.0, 1e8])
 def test_a_resumed_session_keeps_its_own_time_whatever_the_clock_says(skew: float) -> None:
     """Four seconds ago, somewhere else, its last frame was taken at 1e9."""
-    sight = Outcomes([NOBODY] * 3)
+    processor = Outcomes([NOBODY] * 3)
     ages: list[float] = []
 
     async def story() -> None:
         session = Session(
-            Wire(3), Hello(window=0), "json", sight, Terms(frame=1.0, idle=0.2),  # type: ignore[arg-type]
-            Turns(time.monotonic), token=lambda *_: "", describe=describe, observer=Observer(), last=1e9, gap=4.0,
-            wall=lambda: 1e9 + 4 + skew,
+            Wire(3), Hello(window=0), "json", processor, SessionLimits(frame=1.0, idle=0.2),  # type: ignore[arg-type]
+            ConcurrencyLimiter(time.monotonic), token=lambda *_: "", describe=describe, observer=SessionObserver(),
+            last=1e9, gap=4.0, wall=lambda: 1e9 + 4 + skew,
         )  # fmt: skip
         ages.append(session.age)
         with pytest.raises(StreamError):
@@ -166,8 +166,8 @@ def test_a_resumed_session_keeps_its_own_time_whatever_the_clock_says(skew: floa
         ages.append(session.age)
 
     asyncio.run(story())
-    assert sight.times == sorted(sight.times)
-    assert 1e9 + 4 <= sight.times[0] <= sight.times[-1] < 1e9 + 5
+    assert processor.times == sorted(processor.times)
+    assert 1e9 + 4 <= processor.times[0] <= processor.times[-1] < 1e9 + 5
     assert 4 <= ages[0] < 5
     assert 0.2 <= ages[1] < 1  # since its own last frame
 
@@ -175,8 +175,8 @@ def test_a_resumed_session_keeps_its_own_time_whatever_the_clock_says(skew: floa
 def test_a_new_session_has_the_time_of_the_clock_and_no_age() -> None:
     async def story() -> None:
         session = Session(
-            Wire(0), Hello(), "json", Outcomes([]), Terms(frame=1.0, idle=0.2),  # type: ignore[arg-type]
-            Turns(time.monotonic), token=lambda *_: "", describe=describe, observer=Observer(),
+            Wire(0), Hello(), "json", Outcomes([]), SessionLimits(frame=1.0, idle=0.2),  # type: ignore[arg-type]
+            ConcurrencyLimiter(time.monotonic), token=lambda *_: "", describe=describe, observer=SessionObserver(),
         )  # fmt: skip
         assert session.age == 0
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from service.tracking.places import depth_inside, thickness
-from service.tracking.zones import Event, Line, Presence, Visit, Zone, Zones, ZonesState
+from service.tracking.zones import Line, Presence, Visit, Zone, ZoneEvent, Zones, ZonesState
 from tests.service.tracking.walkers import standing
 
 WIDTH, HEIGHT = 1000, 500
@@ -18,7 +18,9 @@ ROOM = Zone("room", ((0.4, 0.2), (0.6, 0.2), (0.6, 0.8), (0.4, 0.8)))  # x 400..
 DOOR = Line("door", (0.5, 0.9), (0.5, 0.1))  # upwards at x = 500, y 50..450
 
 
-def walk(zones: Zones, path: Iterable[tuple[float, float]], *, start: float = 0.0, step: float = 0.1) -> list[Event]:
+def walk(
+    zones: Zones, path: Iterable[tuple[float, float]], *, start: float = 0.0, step: float = 0.1
+) -> list[ZoneEvent]:
     """Person 7 goes along `path`, one point a frame."""
     events = []
     for n, place in enumerate(path):
@@ -92,7 +94,7 @@ def test_someone_out_of_sight_stays_for_a_while_and_then_has_left() -> None:
     zones = Zones([ROOM], lost_seconds=2.0)
     walk(zones, [(500.0, 250.0)] * 11)
     assert zones.update(standing({}), WIDTH, HEIGHT, 2.5) == []
-    assert zones.update(standing({}), WIDTH, HEIGHT, 3.5) == [Event("leave", "room", 7, 3.5, seconds=1.0)]
+    assert zones.update(standing({}), WIDTH, HEIGHT, 3.5) == [ZoneEvent("leave", "room", 7, 3.5, seconds=1.0)]
     assert zones.state() == ZonesState()
 
 

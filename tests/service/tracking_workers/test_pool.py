@@ -20,8 +20,8 @@ from engines.poses import Poses
 from engines.skeletons import COCO_17
 from service.streams.protocol import Hello
 from service.tracking_workers import worker as process_module
-from service.tracking_workers.pool import FollowedStream, Following
-from service.tracking_workers.worker import FollowingError, ProcessEndedError
+from service.tracking_workers.pool import TrackedStream, TrackingWorkers
+from service.tracking_workers.worker import ProcessEndedError, TrackingWorkerError
 from tests.following import followers
 from tests.service.tracking.people import people
 from tests.waiting import until, wait_for
@@ -30,7 +30,7 @@ FRAME = np.random.default_rng(5).integers(0, 256, (240, 320, 3)).astype(np.uint8
 NOBODY = Poses.empty(COCO_17)
 
 
-def follow(story: Callable[[Following, FollowedStream], Awaitable[None]], hang_after: float = 30.0) -> None:
+def follow(story: Callable[[TrackingWorkers, TrackedStream], Awaitable[None]], hang_after: float = 30.0) -> None:
     """A story about one stream."""
 
     async def whole() -> None:
@@ -102,7 +102,7 @@ def test_a_place_that_was_left_is_taken_again() -> None:
 
 
 def test_when_a_process_is_killed_another_goes_on_with_the_same_people(caplog: pytest.LogCaptureFixture) -> None:
-    async def story(following: Following, stream: FollowedStream) -> None:
+    async def story(following: TrackingWorkers, stream: TrackedStream) -> None:
         await stream.follow(people([(80, 120), (240, 120)]), FRAME, 1.0)
         os.kill(following.processes[0].pid, signal.SIGKILL)
         seen, _ = await stream.follow(people([(240, 120), (80, 120)]), FRAME, 1.1)
@@ -115,7 +115,7 @@ def test_when_a_process_is_killed_another_goes_on_with_the_same_people(caplog: p
 def test_that_is_counted_for_whoever_watches() -> None:
     async def story() -> int:
         replaced: list[None] = []
-        following = Following(
+        following = TrackingWorkers(
             1, streams=4, frame_bytes=1_000_000, hang_after=30.0, replaced=lambda: replaced.append(None)
         )
         async with following.stream(COCO_17, Hello()) as stream:
@@ -129,7 +129,7 @@ def test_that_is_counted_for_whoever_watches() -> None:
 
 
 def test_between_the_two_requests_of_a_frame_too() -> None:
-    async def story(following: Following, stream: FollowedStream) -> None:
+    async def story(following: TrackingWorkers, stream: TrackedStream) -> None:
         await stream.follow(people([(80, 120)]), FRAME, 1.0)
         boxes, _ = await stream.expected(FRAME, 1.1)
         assert len(boxes) == 1
@@ -141,7 +141,7 @@ def test_between_the_two_requests_of_a_frame_too() -> None:
 
 
 def test_a_process_that_hangs_is_replaced() -> None:
-    async def story(following: Following, stream: FollowedStream) -> None:
+    async def story(following: TrackingWorkers, stream: TrackedStream) -> None:
         await stream.follow(people([(80, 120)]), FRAME, 1.0)
         stopped = following.processes[0].pid
         os.kill(stopped, signal.SIGSTOP)
@@ -153,7 +153,7 @@ def test_a_process_that_hangs_is_replaced() -> None:
 
 
 def test_a_frame_that_ends_every_process_is_given_up() -> None:
-    async def story(following: Following, stream: FollowedStream) -> None:
+    async def story(following: TrackingWorkers, stream: TrackedStream) -> None:
         await stream.follow(NOBODY, FRAME, 1.0)
 
         async def end_all() -> None:
@@ -172,9 +172,9 @@ def test_a_frame_that_ends_every_process_is_given_up() -> None:
 
 
 def test_a_defect_is_told_and_ends_nothing() -> None:
-    async def story(following: Following, stream: FollowedStream) -> None:
+    async def story(following: TrackingWorkers, stream: TrackedStream) -> None:
         await stream.follow(people([(80, 120)]), FRAME, 1.0)
-        with pytest.raises(FollowingError, match="time runs forwards"):
+        with pytest.raises(TrackingWorkerError, match="time runs forwards"):
             await stream.follow(people([(80, 120)]), FRAME, 0.5)
         seen, _ = await stream.follow(people([(80, 120)]), FRAME, 1.1)
         assert seen.ids.tolist() == [1]
@@ -184,7 +184,7 @@ def test_a_defect_is_told_and_ends_nothing() -> None:
 
 
 def test_a_terminal_that_ends_the_server_does_not_end_what_it_still_needs() -> None:
-    async def story(following: Following, stream: FollowedStream) -> None:
+    async def story(following: TrackingWorkers, stream: TrackedStream) -> None:
         await stream.follow(NOBODY, FRAME, 1.0)
         pid = following.processes[0].pid
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -210,7 +210,7 @@ def child(folder: Path, monkeypatch: pytest.MonkeyPatch, before: str) -> Iterato
 
 
 def test_a_process_may_take_longer_to_start_than_for_a_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story(following: Following, stream: FollowedStream) -> None:
+    async def story(following: TrackingWorkers, stream: TrackedStream) -> None:
         with child(tmp_path, monkeypatch, "import time; time.sleep(1.5)"):
             await stream.follow(NOBODY, FRAME, 1.0)
         pid = following.processes[0].pid
@@ -223,7 +223,7 @@ def test_a_process_may_take_longer_to_start_than_for_a_frame(tmp_path: Path, mon
 def test_one_that_does_not_start_is_given_up_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_module, "_START_S", 0.5)
 
-    async def story(following: Following, stream: FollowedStream) -> None:
+    async def story(following: TrackingWorkers, stream: TrackedStream) -> None:
         with child(tmp_path, monkeypatch, "import time; time.sleep(600)"), pytest.raises(ProcessEndedError):
             await stream.follow(NOBODY, FRAME, 1.0)
         assert following.processes == []
@@ -236,7 +236,7 @@ def test_processes_that_never_start_are_not_started_again_and_again_and_readines
 ) -> None:
     started = tmp_path / "started"
 
-    async def story(following: Following, stream: FollowedStream) -> None:
+    async def story(following: TrackingWorkers, stream: TrackedStream) -> None:
         descriptors = open_files()
         with child(tmp_path, monkeypatch, f"open({str(started)!r}, 'a').write('x'); raise SystemExit(1)"):
             for _ in range(1000):
@@ -260,7 +260,7 @@ def test_processes_that_never_start_are_not_started_again_and_again_and_readines
 
 
 def test_where_the_system_gives_no_descriptors_nothing_leaks_and_the_next_frame_finds_some() -> None:
-    async def story(following: Following, stream: FollowedStream) -> None:
+    async def story(following: TrackingWorkers, stream: TrackedStream) -> None:
         before, failed = open_files(), 0
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         for room in range(20):  # for the memory, for one end of the socket, and so on
@@ -288,7 +288,7 @@ def test_descriptors_and_memory_stay_flat_over_failed_frames_and_dying_processes
             for _ in range(1000):
                 with pytest.raises(ValueError, match="does not fit"):
                     await stream.follow(NOBODY, too_large, 2.0)
-                with pytest.raises(FollowingError, match="time runs forwards"):
+                with pytest.raises(TrackingWorkerError, match="time runs forwards"):
                     await stream.follow(NOBODY, FRAME, 0.5)
             gc.collect()
             assert open_files() == before
@@ -301,10 +301,10 @@ def test_descriptors_and_memory_stay_flat_over_failed_frames_and_dying_processes
 
 
 def test_a_stream_whose_beginning_fails_takes_no_place_and_begins_anew_with_the_next_frame() -> None:
-    async def story(following: Following, stream: FollowedStream) -> None:
+    async def story(following: TrackingWorkers, stream: TrackedStream) -> None:
         state, stream.state = stream.state, b"no state"
         for _ in range(10):  # there is room for four
-            with pytest.raises(FollowingError):
+            with pytest.raises(TrackingWorkerError):
                 await stream.follow(NOBODY, FRAME, 1.0)
         stream.state = state
         await stream.follow(NOBODY, FRAME, 1.0)

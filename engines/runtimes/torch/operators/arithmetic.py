@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from engines.runtimes.torch.operators.node import Factory, Function, Node, dtype_of
+from engines.runtimes.torch.operators.node import Factory, Function, GraphNode, dtype_of
 
 
 def _plain(function: Function) -> Factory:
@@ -16,7 +16,7 @@ def _plain(function: Function) -> Factory:
     return lambda _: function
 
 
-def _divide(node: Node) -> Function:
+def _divide(node: GraphNode) -> Function:
     rounding = "floor" if node.attributes.get("m_pythondiv", True) else "trunc"
 
     def divide(a: Tensor, b: Tensor) -> Tensor:
@@ -25,33 +25,33 @@ def _divide(node: Node) -> Function:
     return divide
 
 
-def _clamp(node: Node) -> Function:
+def _clamp(node: GraphNode) -> Function:
     low, high = float(node.attributes["min"]), float(node.attributes["max"])
     return lambda x: torch.clamp(x, low, high)
 
 
-def _hard_sigmoid(node: Node) -> Function:
+def _hard_sigmoid(node: GraphNode) -> Function:
     alpha, beta = node.scalar(1), node.scalar(2)
     return lambda x, *_: torch.clamp(x * alpha + beta, 0, 1)
 
 
-def _elu(node: Node) -> Function:
+def _elu(node: GraphNode) -> Function:
     return partial(F.elu, alpha=float(node.attributes["alpha"]))
 
 
-def _gelu(node: Node) -> Function:
+def _gelu(node: GraphNode) -> Function:
     tanh = str(node.attributes.get("approximation_mode", "ERF")).lower() == "tanh"
     return partial(F.gelu, approximate="tanh" if tanh else "none")
 
 
-def _swish(node: Node) -> Function:
+def _swish(node: GraphNode) -> Function:
     if len(node.known) == 1:
         return F.silu
     beta = node.scalar(1)
     return lambda x, _: x * torch.sigmoid(beta * x)
 
 
-def _prelu(_: Node) -> Function:
+def _prelu(_: GraphNode) -> Function:
     def prelu(x: Tensor, slope: Tensor) -> Tensor:
         if slope.dim() == 1 and slope.numel() > 1 and x.dim() > 1:  # a slope a channel, wherever the others broadcast
             slope = slope.reshape(-1, *[1] * (x.dim() - 2))
@@ -60,18 +60,18 @@ def _prelu(_: Node) -> Function:
     return prelu
 
 
-def _round(node: Node) -> Function:
+def _round(node: GraphNode) -> Function:
     if node.attributes["mode"] == "half_to_even":
         return torch.round
     return lambda x: torch.trunc(x + torch.copysign(torch.full_like(x, 0.5), x))
 
 
-def _convert(node: Node) -> Function:
+def _convert(node: GraphNode) -> Function:
     to = dtype_of(node.attributes["destination_type"])
     return lambda x: x.to(to)
 
 
-def _fake_quantize(node: Node) -> Function:
+def _fake_quantize(node: GraphNode) -> Function:
     steps = int(node.attributes["levels"]) - 1
 
     def fake_quantize(x: Tensor, low: Tensor, high: Tensor, out_low: Tensor, out_high: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ Function = Callable[..., Tensor | tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class GraphNode:
     """One operator of a graph.
 
     known: its inputs, None for those that only a run brings. opset: which edition of the operator it is.
@@ -49,7 +49,7 @@ class Node:
         return float(known.reshape(()))
 
 
-Factory = Callable[[Node], Function]
+Factory = Callable[[GraphNode], Function]
 """Reads an operator's attributes once and gives the function that runs it."""
 
 DTYPES = {

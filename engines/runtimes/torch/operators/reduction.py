@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from engines.runtimes.torch.operators.node import Factory, Function, Node
+from engines.runtimes.torch.operators.node import Factory, Function, GraphNode
 
 _Reduction = Callable[[Tensor, list[int], bool], Tensor]
 
 
 def _reduce(reduction: _Reduction) -> Factory:
-    def factory(node: Node) -> Function:
+    def factory(node: GraphNode) -> Function:
         axes = node.whole(1)
         keep = bool(node.attributes["keep_dims"])
 
@@ -40,14 +40,14 @@ def _mean(x: Tensor, axes: list[int], keep: bool) -> Tensor:
 
 
 def _softmax(function: Callable[[Tensor, int], Tensor]) -> Factory:
-    def factory(node: Node) -> Function:
+    def factory(node: GraphNode) -> Function:
         axis = int(node.attributes["axis"])
         return lambda x: function(x, axis)
 
     return factory
 
 
-def _mvn(node: Node) -> Function:
+def _mvn(node: GraphNode) -> Function:
     axes = node.whole(1)
     eps = float(node.attributes["eps"])
     scaled = bool(node.attributes["normalize_variance"])
@@ -64,7 +64,7 @@ def _mvn(node: Node) -> Function:
     return mvn
 
 
-def _normalize_l2(node: Node) -> Function:
+def _normalize_l2(node: GraphNode) -> Function:
     axes = node.whole(1)
     eps = float(node.attributes["eps"])
     add = str(node.attributes["eps_mode"]).lower() == "add"
@@ -79,7 +79,7 @@ def _normalize_l2(node: Node) -> Function:
     return normalise
 
 
-def _matmul(node: Node) -> Function:
+def _matmul(node: GraphNode) -> Function:
     turn_a, turn_b = bool(node.attributes["transpose_a"]), bool(node.attributes["transpose_b"])
 
     def matmul(a: Tensor, b: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ def _matmul(node: Node) -> Function:
     return matmul
 
 
-def _cum_sum(node: Node) -> Function:
+def _cum_sum(node: GraphNode) -> Function:
     axes = node.whole(1)
     exclusive, backwards = bool(node.attributes["exclusive"]), bool(node.attributes["reverse"])
 
@@ -102,12 +102,12 @@ def _cum_sum(node: Node) -> Function:
     return cum_sum
 
 
-def _einsum(node: Node) -> Function:
+def _einsum(node: GraphNode) -> Function:
     equation = str(node.attributes["equation"])
     return lambda *parts: torch.einsum(equation, *parts)
 
 
-def _batch_norm(node: Node) -> Function:
+def _batch_norm(node: GraphNode) -> Function:
     eps = float(node.attributes["epsilon"])
 
     def batch_norm(x: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from engines.runtimes.torch.operators.node import Factory, Function, Node
+from engines.runtimes.torch.operators.node import Factory, Function, GraphNode
 
 Places = NDArray[np.float64]
 """Where along an axis of the source each number of the result lies."""
@@ -101,7 +101,7 @@ class _PerDevice:
         return self._copies[device]
 
 
-def _interpolate(node: Node) -> Function:
+def _interpolate(node: GraphNode) -> Function:
     how: dict[str, Any] = dict(node.attributes)
     mode, coordinates = str(how["mode"]).lower(), str(how["coordinate_transformation_mode"]).lower()
     rounding = str(how["nearest_mode"]).lower()
@@ -133,7 +133,7 @@ def _interpolate(node: Node) -> Function:
     return interpolate
 
 
-def _changes(node: Node) -> Callable[[tuple[Tensor, ...]], tuple[_Axis, ...]]:
+def _changes(node: GraphNode) -> Callable[[tuple[Tensor, ...]], tuple[_Axis, ...]]:
     """Which axes change, from the inputs: sizes or scales, both in the older operator, then which axes they are of."""
     by_scale = str(node.attributes["shape_calculation_mode"]).lower() == "scales"
     older = node.opset < 11

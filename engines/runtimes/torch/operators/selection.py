@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from engines.runtimes.torch.operators.node import Factory, Function, Node, dtype_of
+from engines.runtimes.torch.operators.node import Factory, Function, GraphNode, dtype_of
 
 
 def _from_front(indices: Tensor, size: int) -> Tensor:
@@ -14,7 +14,7 @@ def _from_front(indices: Tensor, size: int) -> Tensor:
     return torch.where(indices < 0, indices + size, indices)
 
 
-def _gather(node: Node) -> Function:
+def _gather(node: GraphNode) -> Function:
     axes = node.whole(2)
     batch_dims = int(node.attributes["batch_dims"])
 
@@ -42,12 +42,12 @@ def _gather_batched(x: Tensor, indices: Tensor, axis: int, batched: int) -> Tens
     return joined.reshape((*lead, *joined.shape[1:]))
 
 
-def _gather_elements(node: Node) -> Function:
+def _gather_elements(node: GraphNode) -> Function:
     axis = int(node.attributes["axis"])
     return lambda x, indices: torch.gather(x, axis, _from_front(indices, x.shape[axis]))
 
 
-def _gather_nd(node: Node) -> Function:
+def _gather_nd(node: GraphNode) -> Function:
     batched = int(node.attributes["batch_dims"])
 
     def gather(x: Tensor, indices: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ def _gather_nd(node: Node) -> Function:
     return gather
 
 
-def _scatter_nd(node: Node) -> Function:
+def _scatter_nd(node: GraphNode) -> Function:
     if node.attributes.get("reduction", "none") != "none":
         raise ValueError("ScatterNDUpdate with a reduction is not supported")
 
@@ -73,7 +73,7 @@ def _scatter_nd(node: Node) -> Function:
     return scatter
 
 
-def _scatter_elements(node: Node) -> Function:
+def _scatter_elements(node: GraphNode) -> Function:
     if node.attributes.get("reduction", "none") != "none":
         raise ValueError("ScatterElementsUpdate with a reduction is not supported")
     axes = node.whole(3)
@@ -86,7 +86,7 @@ def _scatter_elements(node: Node) -> Function:
     return scatter
 
 
-def _scatter(node: Node) -> Function:
+def _scatter(node: GraphNode) -> Function:
     axes = node.whole(3)
 
     def scatter(*inputs: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ def _scatter(node: Node) -> Function:
     return scatter
 
 
-def _top_k(node: Node) -> Function:
+def _top_k(node: GraphNode) -> Function:
     counts = node.whole(1)
     axis = int(node.attributes["axis"])
     largest = str(node.attributes["mode"]).lower() == "max"
@@ -122,12 +122,12 @@ def _top_k(node: Node) -> Function:
     return top
 
 
-def _non_zero(node: Node) -> Function:
+def _non_zero(node: GraphNode) -> Function:
     dtype = dtype_of(node.attributes["output_type"])
     return lambda x: x.nonzero().T.to(dtype)
 
 
-def _one_hot(node: Node) -> Function:
+def _one_hot(node: GraphNode) -> Function:
     depths = node.whole(1)
     axis = int(node.attributes["axis"])
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from engines.runtimes.torch.operators.node import Factory, Function, Node, dtype_of
+from engines.runtimes.torch.operators.node import Factory, Function, GraphNode, dtype_of
 
 
-def _reshape(node: Node) -> Function:
+def _reshape(node: GraphNode) -> Function:
     pattern = node.whole(1)
     zero_copies = bool(node.attributes["special_zero"])
 
@@ -25,7 +25,7 @@ def _reshape(node: Node) -> Function:
     return reshape
 
 
-def _squeeze(node: Node) -> Function:
+def _squeeze(node: GraphNode) -> Function:
     axes = node.whole(1, default=())
 
     def squeeze(*inputs: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ def _squeeze(node: Node) -> Function:
     return squeeze
 
 
-def _unsqueeze(node: Node) -> Function:
+def _unsqueeze(node: GraphNode) -> Function:
     axes = node.whole(1)
 
     def unsqueeze(*inputs: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ def _unsqueeze(node: Node) -> Function:
     return unsqueeze
 
 
-def _transpose(node: Node) -> Function:
+def _transpose(node: GraphNode) -> Function:
     order = node.whole(1)
 
     def transpose(*inputs: Tensor) -> Tensor:
@@ -60,12 +60,12 @@ def _transpose(node: Node) -> Function:
     return transpose
 
 
-def _concat(node: Node) -> Function:
+def _concat(node: GraphNode) -> Function:
     axis = int(node.attributes["axis"])
     return lambda *parts: torch.cat(parts, axis)
 
 
-def _split(node: Node) -> Function:
+def _split(node: GraphNode) -> Function:
     axis = node.whole(1)
     count = int(node.attributes["num_splits"])
 
@@ -75,7 +75,7 @@ def _split(node: Node) -> Function:
     return split
 
 
-def _variadic_split(node: Node) -> Function:
+def _variadic_split(node: GraphNode) -> Function:
     axis, lengths = node.whole(1), node.whole(2)
 
     def split(*inputs: Tensor) -> tuple[Tensor, ...]:
@@ -94,7 +94,7 @@ def _cut(x: Tensor, axis: int, begin: int | None, end: int | None, step: int) ->
     return x.index_select(axis, torch.arange(start, stop, step, device=x.device))
 
 
-def _slice(node: Node) -> Function:
+def _slice(node: GraphNode) -> Function:
     begins, ends, steps = node.whole(1), node.whole(2), node.whole(3)
     axes = node.whole(4, default=()) if len(node.known) > 4 else None
 
@@ -108,7 +108,7 @@ def _slice(node: Node) -> Function:
     return cut
 
 
-def _strided_slice(node: Node) -> Function:
+def _strided_slice(node: GraphNode) -> Function:
     begins, ends = node.whole(1), node.whole(2)
     steps = node.whole(3, default=())
     marks = {
@@ -140,12 +140,12 @@ def _marked(mask: Sequence[int], n: int) -> bool:
     return n < len(mask) and bool(mask[n])
 
 
-def _tile(node: Node) -> Function:
+def _tile(node: GraphNode) -> Function:
     repeats = node.whole(1)
     return lambda *inputs: torch.tile(inputs[0], repeats(inputs))
 
 
-def _broadcast(node: Node) -> Function:
+def _broadcast(node: GraphNode) -> Function:
     shape = node.whole(1)
     axes = node.whole(2, default=())
     mode = str(node.attributes["mode"]).lower()
@@ -169,7 +169,7 @@ def _broadcast(node: Node) -> Function:
 _PADDING = {"constant": "constant", "edge": "replicate", "reflect": "reflect"}
 
 
-def _pad(node: Node) -> Function:
+def _pad(node: GraphNode) -> Function:
     begins, ends = node.whole(1), node.whole(2)
     mode = str(node.attributes["pad_mode"]).lower()
     if mode not in _PADDING:
@@ -190,12 +190,12 @@ def _pad(node: Node) -> Function:
     return pad
 
 
-def _shape_of(node: Node) -> Function:
+def _shape_of(node: GraphNode) -> Function:
     dtype = dtype_of(node.attributes.get("output_type", "i64"))
     return lambda x: torch.tensor(x.shape, dtype=dtype, device=x.device)
 
 
-def _range(node: Node) -> Function:
+def _range(node: GraphNode) -> Function:
     dtype = dtype_of(node.attributes["output_type"])
 
     def count(start: Tensor, stop: Tensor, step: Tensor) -> Tensor:
@@ -206,7 +206,7 @@ def _range(node: Node) -> Function:
     return count
 
 
-def _depth_to_space(node: Node) -> Function:
+def _depth_to_space(node: GraphNode) -> Function:
     block = int(node.attributes["block_size"])
     blocks_first = node.attributes["mode"] == "blocks_first"
 
@@ -220,7 +220,7 @@ def _depth_to_space(node: Node) -> Function:
     return depth_to_space
 
 
-def _space_to_depth(node: Node) -> Function:
+def _space_to_depth(node: GraphNode) -> Function:
     block = int(node.attributes["block_size"])
     blocks_first = node.attributes["mode"] == "blocks_first"
 

@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engines.runtimes.torch.operators.node import Factory, Function, Node, dtype_of
+from engines.runtimes.torch.operators.node import Factory, Function, GraphNode, dtype_of
 
 
-def _non_max_suppression(node: Node) -> Function:
+def _non_max_suppression(node: GraphNode) -> Function:
     """Boxes (b, n, 4), scores (b, classes, n), the most boxes a class, two thresholds -> rows of batch, class, box."""
     if len(node.known) > 5 and node.scalar(5) != 0:
         raise ValueError("NonMaxSuppression with a soft sigma is not supported")

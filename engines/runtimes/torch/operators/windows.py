@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from engines.runtimes.torch.operators.node import Factory, Function, Node
+from engines.runtimes.torch.operators.node import Factory, Function, GraphNode
 
 
 def _as_matrix_units(convolve: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -36,7 +36,7 @@ _MAX_POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 class _Sides:
     """How much an operator pads its images before and behind, per axis."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: GraphNode) -> None:
         self._auto = str(node.attributes["auto_pad"]).lower()
         self._begins = [int(pad) for pad in node.attributes["pads_begin"]]
         self._ends = [int(pad) for pad in node.attributes["pads_end"]]
@@ -63,7 +63,7 @@ def _padded(x: Tensor, begins: Sequence[int], ends: Sequence[int], value: float 
     return F.pad(x, sizes, value=value)
 
 
-def _convolution(node: Node) -> Function:
+def _convolution(node: GraphNode) -> Function:
     strides, dilations = list(node.attributes["strides"]), list(node.attributes["dilations"])
     groups = int(node.attributes.get("groups", 1))
     padding = _Sides(node)
@@ -78,7 +78,7 @@ def _convolution(node: Node) -> Function:
     return convolution
 
 
-def _transposed(node: Node) -> Function:
+def _transposed(node: GraphNode) -> Function:
     """Weights are (in, out / groups, ...); an input 2 says how large the images become."""
     strides, dilations = list(node.attributes["strides"]), list(node.attributes["dilations"])
     extra = [int(pad) for pad in node.attributes["output_padding"]]
@@ -107,7 +107,7 @@ def _transposed(node: Node) -> Function:
     return convolution
 
 
-def _max_pool(node: Node) -> Function:
+def _max_pool(node: GraphNode) -> Function:
     kernel, strides = list(node.attributes["kernel"]), list(node.attributes["strides"])
     dilations = list(node.attributes.get("dilations", [1] * len(kernel)))
     ceil = str(node.attributes["rounding_type"]).lower().startswith("ceil")
@@ -123,7 +123,7 @@ def _max_pool(node: Node) -> Function:
     return max_pool
 
 
-def _avg_pool(node: Node) -> Function:
+def _avg_pool(node: GraphNode) -> Function:
     kernel, strides = list(node.attributes["kernel"]), list(node.attributes["strides"])
     exclude = bool(node.attributes["exclude-pad"])
     area = math.prod(kernel)

@@ -16,7 +16,7 @@ from engines.build.onnx.suppression import cut_suppression
 from engines.families.rtmdet import RTMDet
 from engines.ops.affine import crop
 from engines.runtimes import PixelInput, open_runtime
-from service.media.decode import Limits, decode
+from service.media.decode import ImageLimits, decode
 from tests.engines.build.onnx_graphs import save_heatmap_onnx, save_onnx
 from tests.shared import SHARED, needs_shared
 
@@ -60,7 +60,7 @@ def test_rtmdet_finds_the_same_people_in_real_images(tmp_path: Path) -> None:
     assert cut.spec.outputs[0].shape == (1000, 5), "no output depends on the image"
     found = 0
     for path in sorted((SHARED / "data/coco").rglob("*.jpg"))[:4]:
-        frame = decode(path.read_bytes(), Limits(10**8, 10**8)).pixels
+        frame = decode(path.read_bytes(), ImageLimits(10**8, 10**8)).pixels
         [region] = family.regions(frame.shape[1], frame.shape[0])
         batch = np.empty((1, pixels.height, pixels.width, 3), np.uint8)
         crop(frame, region, pixels, batch[0])

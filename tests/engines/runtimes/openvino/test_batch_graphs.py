@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from engines.runtimes.openvino.batch_graphs import Rungs
+from engines.runtimes.openvino.batch_graphs import BatchGraphs
 from tests.denied import no_threads
 from tests.waiting import wait_for
 
@@ -14,8 +14,8 @@ from tests.waiting import wait_for
 class Graph:
     """Of one rung; counts how often it gave back memory."""
 
-    def __init__(self, rung: int) -> None:
-        self.rung = rung
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
         self.released = 0
 
     def release(self) -> None:
@@ -31,50 +31,50 @@ class Compiler:
             self.ready.set()
         self.made: list[int] = []
 
-    def __call__(self, rung: int) -> Graph:
-        self.made.append(rung)
+    def __call__(self, batch_size: int) -> Graph:
+        self.made.append(batch_size)
         self.ready.wait()
-        return Graph(rung)
+        return Graph(batch_size)
 
 
-def pieces(rungs: Rungs[Graph], count: int) -> list[tuple[int, int, int]]:
+def pieces(batch_sizes: BatchGraphs[Graph], count: int) -> list[tuple[int, int, int]]:
     """The rung of the graph, the start and the stop of each piece."""
-    return [(graph.rung, piece.start, piece.stop) for graph, piece in rungs.cut(count)]
+    return [(graph.batch_size, piece.start, piece.stop) for graph, piece in batch_sizes.cut(count)]
 
 
 def test_a_batch_runs_in_smaller_pieces_until_its_graph_is_there() -> None:
     compiler = Compiler(ready=False)
-    rungs = Rungs({1: Graph(1)}, (2, 4), compiler)
-    assert pieces(rungs, 3) == [(1, 0, 1), (1, 1, 2), (1, 2, 3)]
+    batch_sizes = BatchGraphs({1: Graph(1)}, (2, 4), compiler)
+    assert pieces(batch_sizes, 3) == [(1, 0, 1), (1, 1, 2), (1, 2, 3)]
     compiler.ready.set()
-    wait_for(lambda: pieces(rungs, 3) == [(2, 0, 2), (1, 2, 3)])
+    wait_for(lambda: pieces(batch_sizes, 3) == [(2, 0, 2), (1, 2, 3)])
     assert compiler.made == [2]  # four were never wanted
-    rungs.close()
+    batch_sizes.close()
 
 
 def test_one_graph_is_compiled_at_a_time() -> None:
     compiler = Compiler(ready=False)
-    rungs = Rungs({1: Graph(1)}, (2, 4), compiler)
-    rungs.cut(2)
+    batch_sizes = BatchGraphs({1: Graph(1)}, (2, 4), compiler)
+    batch_sizes.cut(2)
     wait_for(lambda: compiler.made == [2])
-    rungs.cut(4)
+    batch_sizes.cut(4)
     assert compiler.made == [2]
     compiler.ready.set()
-    wait_for(lambda: pieces(rungs, 4) == [(4, 0, 4)])
+    wait_for(lambda: pieces(batch_sizes, 4) == [(4, 0, 4)])
     assert compiler.made == [2, 4]
-    rungs.close()
+    batch_sizes.close()
 
 
 def test_shrinking_leaves_what_was_there_from_the_start() -> None:
     first = Graph(1)
-    rungs = Rungs({1: first}, (2,), Compiler())
-    rungs.cut(2)
-    wait_for(lambda: len(rungs.cut(2)) == 1)
-    rungs.shrink()
+    batch_sizes = BatchGraphs({1: first}, (2,), Compiler())
+    batch_sizes.cut(2)
+    wait_for(lambda: len(batch_sizes.cut(2)) == 1)
+    batch_sizes.shrink()
     assert first.released == 1
-    assert pieces(rungs, 2) == [(1, 0, 1), (1, 1, 2)]
-    wait_for(lambda: len(rungs.cut(2)) == 1)
-    rungs.close()
+    assert pieces(batch_sizes, 2) == [(1, 0, 1), (1, 1, 2)]
+    wait_for(lambda: len(batch_sizes.cut(2)) == 1)
+    batch_sizes.close()
 
 
 @pytest.mark.parametrize("error", [RuntimeError("refused"), OSError("gone"), MemoryError(), KeyError(4), SystemExit()])
@@ -83,51 +83,51 @@ def test_a_graph_that_cannot_be_compiled_is_tried_again_after_ever_longer_pauses
 ) -> None:
     now, tried = 0.0, list[int]()
 
-    def compile_for(rung: int) -> Graph:
-        tried.append(rung)
+    def compile_for(batch_size: int) -> Graph:
+        tried.append(batch_size)
         if now < 30:
             raise error
-        return Graph(rung)
+        return Graph(batch_size)
 
-    rungs = Rungs({1: Graph(1)}, (2, 4), compile_for, lambda: now)
+    batch_sizes = BatchGraphs({1: Graph(1)}, (2, 4), compile_for, lambda: now)
 
     def logged(times: int) -> bool:
         return sum("cannot be compiled" in record.message for record in caplog.records) == times
 
-    assert len(rungs.cut(4)) == 4
+    assert len(batch_sizes.cut(4)) == 4
     wait_for(lambda: logged(1))
-    rungs.cut(4)  # the smaller one may do
+    batch_sizes.cut(4)  # the smaller one may do
     wait_for(lambda: logged(2))
-    assert len(rungs.cut(4)) == 4
+    assert len(batch_sizes.cut(4)) == 4
     assert tried == [4, 2]
     now = 10.0
-    rungs.cut(4)
+    batch_sizes.cut(4)
     wait_for(lambda: logged(3))
     assert "tried again in 20 s" in caplog.text
     now = 29.9
-    assert len(rungs.cut(1)) == 1
+    assert len(batch_sizes.cut(1)) == 1
     now = 30.0
-    wait_for(lambda: len(rungs.cut(4)) == 1)
+    wait_for(lambda: len(batch_sizes.cut(4)) == 1)
     assert tried[:3] == [4, 2, 4]
-    rungs.close()
+    batch_sizes.close()
 
 
 def test_a_batch_runs_though_the_system_starts_no_thread_to_compile_for_it(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
-    rungs = Rungs({1: Graph(1)}, (2,), Graph, lambda: now)
+    batch_sizes = BatchGraphs({1: Graph(1)}, (2,), Graph, lambda: now)
     with no_threads():
-        assert len(rungs.cut(2)) == 2
+        assert len(batch_sizes.cut(2)) == 2
     assert "can't start new thread" in caplog.text
     now = 10.0
-    wait_for(lambda: len(rungs.cut(2)) == 1)
-    rungs.close()
+    wait_for(lambda: len(batch_sizes.cut(2)) == 1)
+    batch_sizes.close()
 
 
 def test_closing_waits_for_what_is_being_compiled() -> None:
     compiler = Compiler(ready=False)
-    rungs = Rungs({1: Graph(1)}, (2,), compiler)
-    rungs.cut(2)
-    closing = threading.Thread(target=rungs.close)
+    batch_sizes = BatchGraphs({1: Graph(1)}, (2,), compiler)
+    batch_sizes.cut(2)
+    closing = threading.Thread(target=batch_sizes.close)
     closing.start()
     closing.join(0.05)
     assert closing.is_alive()

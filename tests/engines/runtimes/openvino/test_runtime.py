@@ -12,7 +12,7 @@ import pytest
 
 from engines.runtimes import open_runtime
 from engines.runtimes.calls import Company
-from engines.runtimes.openvino import batch_graphs as rungs
+from engines.runtimes.openvino import batch_graphs as batch_sizes
 from engines.runtimes.openvino.compiled import CompiledGraph
 from tests.graphs import save_folding_graph, save_keypoint_graph
 from tests.waiting import wait_for
@@ -25,7 +25,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_graph_that_mixes_the_items_of_a_batch_is_run_one_by_one(tmp_path: Path) -> None:
     runtime = open_runtime(save_folding_graph(tmp_path / "folding.xml"), precision="fp32")
-    assert runtime.spec.rungs == (1,)
+    assert runtime.spec.batch_sizes == (1,)
     with pytest.raises(ValueError, match=r"1\.\.1 items"):
         runtime.run({"data": np.ones((2, 4), np.float32)})
 
@@ -50,7 +50,7 @@ def test_a_sparing_runtime_gives_the_same_while_it_grows_and_after_it_has_shrunk
         closing(open_runtime(graph, precision="fp32")) as whole,
         closing(open_runtime(graph, precision="fp32", sparing=True)) as sparing,
     ):
-        assert sparing.spec.rungs == whole.spec.rungs == (1, 2, 4)
+        assert sparing.spec.batch_sizes == whole.spec.batch_sizes == (1, 2, 4)
         for count in (1, 4, 3, 2, 4) * 4:
             feeds = {"image": images[:count]}
             np.testing.assert_allclose(sparing.run(feeds)["heatmaps"], whole.run(feeds)["heatmaps"], atol=1e-5)
@@ -76,7 +76,7 @@ def test_a_file_that_was_replaced_is_not_mixed_with_what_it_was(
 def test_without_memory_for_a_larger_graph_batches_go_on_in_pieces_until_there_is_some(
     graph: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(rungs, "_PAUSE_S", 0.05)
+    monkeypatch.setattr(batch_sizes, "_PAUSE_S", 0.05)
     failures = [MemoryError(), RuntimeError("can't start new thread")]
     warm_up = CompiledGraph.warm_up
 

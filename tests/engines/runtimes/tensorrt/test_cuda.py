@@ -14,7 +14,7 @@ from engines.plans.gpu import find_gpu
 from engines.runtimes.base import TensorSpec
 from engines.runtimes.tensorrt.cuda import Cuda
 from engines.runtimes.tensorrt.driver import CudaError, Pinned
-from engines.runtimes.tensorrt.pipeline import Binding, Enqueue, Slots
+from engines.runtimes.tensorrt.pipeline import BatchPipeline, Binding, Enqueue
 
 HERE, THERE = (TensorSpec(name, (1001,), np.dtype(np.uint8)) for name in ("here", "there"))
 RUNGS = (1, 2, 4)
@@ -27,12 +27,12 @@ def batch(count: int, seed: int) -> dict[str, np.ndarray]:
     return {"here": np.random.default_rng(seed).integers(0, 256, (count, 1001), np.uint8)}
 
 
-def copier(driver: Cuda, *, capturable: bool = True) -> Slots:
-    def bind(rung: int, arrays: Mapping[str, int], stream: int) -> tuple[Enqueue, bool]:
-        return lambda on: driver.copy_within(arrays["there"], arrays["here"], 1001 * rung, on), capturable
+def copier(driver: Cuda, *, capturable: bool = True) -> BatchPipeline:
+    def bind(batch_size: int, arrays: Mapping[str, int], stream: int) -> tuple[Enqueue, bool]:
+        return lambda on: driver.copy_within(arrays["there"], arrays["here"], 1001 * batch_size, on), capturable
 
     binds: list[Binding] = [bind] * SLOTS
-    return Slots(driver, [HERE], [THERE], RUNGS, binds)
+    return BatchPipeline(driver, [HERE], [THERE], RUNGS, binds)
 
 
 @needs_gpu

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from engines.runtimes.base import Arrays, TensorSpec
 from engines.runtimes.openvino.dynamic_outputs import GrowingOutput, Unsized
 from engines.runtimes.tensorrt.driver import CudaError
-from engines.runtimes.tensorrt.pipeline import Binding, Enqueue, Slots
+from engines.runtimes.tensorrt.pipeline import BatchPipeline, Binding, Enqueue
 from engines.runtimes.tensorrt.staging import Layout
 from tests.engines.runtimes.tensorrt.paper_driver import PaperDriver
 
@@ -34,20 +34,20 @@ def right(given: Arrays) -> NDArray[np.float32]:
 def adder(driver: PaperDriver, *, capturable: bool = True) -> Binding:
     """A network that adds its inputs."""
 
-    def bind(rung: int, arrays: Mapping[str, int], stream: int) -> tuple[Enqueue, bool]:
+    def bind(batch_size: int, arrays: Mapping[str, int], stream: int) -> tuple[Enqueue, bool]:
         def kernel() -> None:
-            a = driver.at(arrays["a"], rung * 5).reshape(rung, 5)
-            b = driver.at(arrays["b"], rung * 4).view(np.float32)
-            driver.at(arrays["sum"], rung * 20).view(np.float32)[:] = (a + b[:, None]).reshape(-1)
+            a = driver.at(arrays["a"], batch_size * 5).reshape(batch_size, 5)
+            b = driver.at(arrays["b"], batch_size * 4).view(np.float32)
+            driver.at(arrays["sum"], batch_size * 20).view(np.float32)[:] = (a + b[:, None]).reshape(-1)
 
         return lambda on: driver.queue(on, kernel), capturable
 
     return bind
 
 
-def open_slots(driver: PaperDriver, *, capturable: bool = True) -> Slots:
+def open_slots(driver: PaperDriver, *, capturable: bool = True) -> BatchPipeline:
     binds = [adder(driver, capturable=capturable) for _ in range(2)]
-    return Slots(driver, INPUTS, OUTPUTS, RUNGS, binds)
+    return BatchPipeline(driver, INPUTS, OUTPUTS, RUNGS, binds)
 
 
 def test_arrays_lie_aligned_one_behind_the_other() -> None:
@@ -147,23 +147,23 @@ def test_closing_gives_everything_back() -> None:
 def test_opening_that_fails_gives_everything_back() -> None:
     driver = PaperDriver()
 
-    def refuse(rung: int, arrays: Mapping[str, int], stream: int) -> tuple[Enqueue, bool]:
+    def refuse(batch_size: int, arrays: Mapping[str, int], stream: int) -> tuple[Enqueue, bool]:
         raise CudaError("out of memory")
 
     with pytest.raises(CudaError, match="out of memory"):
-        Slots(driver, INPUTS, OUTPUTS, RUNGS, [adder(driver), refuse])
+        BatchPipeline(driver, INPUTS, OUTPUTS, RUNGS, [adder(driver), refuse])
     assert not driver.held
 
 
 def finder(driver: PaperDriver) -> Unsized:
     """A network that gives as many rows as the fullest item has numbers above 50: those, then zeros."""
 
-    def bind(rung: int, arrays: Mapping[str, int], outputs: Mapping[str, GrowingOutput]) -> Enqueue:
+    def bind(batch_size: int, arrays: Mapping[str, int], outputs: Mapping[str, GrowingOutput]) -> Enqueue:
         def kernel() -> None:
-            found = [row[row > 50] for row in driver.at(arrays["a"], rung * 5).reshape(rung, 5)]
+            found = [row[row > 50] for row in driver.at(arrays["a"], batch_size * 5).reshape(batch_size, 5)]
             most = max(map(len, found))
             rows = np.stack([np.pad(row, (0, most - len(row))) for row in found]).astype(np.float32)
-            outputs["found"].shape = (rung, most)
+            outputs["found"].shape = (batch_size, most)
             address = outputs["found"].reserve(rows.nbytes)
             driver.at(address, rows.nbytes)[:] = rows.view(np.uint8).reshape(-1)
 

@@ -41,7 +41,11 @@ def test_real_networks_give_what_openvino_makes_of_them(name: str, most: int, tm
         given.append((runtime.spec, runtime.run({name_of_input: batch[: runtime.spec.max_batch]})))
         runtime.close()
     (spec, want), (torch_spec, got) = given
-    assert (torch_spec.inputs, torch_spec.outputs, torch_spec.rungs) == (spec.inputs, spec.outputs, spec.rungs)
+    assert (torch_spec.inputs, torch_spec.outputs, torch_spec.batch_sizes) == (
+        spec.inputs,
+        spec.outputs,
+        spec.batch_sizes,
+    )
     for output, right in want.items():
         away = np.abs(got[output].astype(np.float64) - right)
         if right.dtype == np.uint8:
@@ -55,7 +59,7 @@ def test_real_networks_give_what_openvino_makes_of_them(name: str, most: int, tm
 
 def test_a_graph_that_mixes_the_items_of_a_batch_is_run_one_by_one(tmp_path: Path) -> None:
     runtime = open_runtime(save_folding_graph(tmp_path / "folding.xml"), "torch", device="cpu")
-    assert runtime.spec.rungs == (1,)
+    assert runtime.spec.batch_sizes == (1,)
     np.testing.assert_array_equal(runtime.run({"data": np.ones((1, 4), np.float32)})["folded"], np.full((1, 4), 2))
 
 

@@ -15,9 +15,9 @@ from engines.catalogue.models import load
 from service.config import Settings
 from service.offline.bulk.batch import Done, do_batch
 from service.offline.bulk.errors import BulkError
-from service.offline.bulk.manifest import Options, agree, claimed
+from service.offline.bulk.manifest import BulkOptions, agree, claimed
 from service.offline.bulk.shards import Failure, Mark, Summary, publish_summary
-from service.offline.bulk.worker import Job
+from service.offline.bulk.worker import BulkJob
 from tests.graphs import tiny_catalogue
 from tests.pictures import encoded, photo
 from tests.service.offline.bulk.runs import results
@@ -50,13 +50,13 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(source: Path, folder: Path) -> tuple[Done, list[str]]:
     crews: list[OneHere] = []
 
-    def hire(job: Job) -> OneHere:
+    def hire(job: BulkJob) -> OneHere:
         crews.append(OneHere(job))
         return crews[-1]
 
-    options = Options(min_score=0.0, shard=2, settings=Options.settings_of(Settings()))
+    options = BulkOptions(min_score=0.0, shard=2, settings=BulkOptions.settings_of(Settings()))
     done = do_batch(source, folder, load(), "tiny", options, hire=hire, say=lambda _: None, terminal=False)
-    return done, [name for crew in crews for name in crew.done]
+    return done, [name for pool in crews for name in pool.done]
 
 
 def test_what_was_damaged_is_done_again_to_the_same_results(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from service.offline.bulk.errors import BulkError, UnreadableError
-from service.offline.bulk.listing import Entry, list_source
+from service.offline.bulk.listing import SourceFile, list_source
 from service.offline.bulk.sources import open_source
 from tests.service.offline.bulk.archives import APART, fill, make_tar, make_zip, names, problems, read_all
 
@@ -173,5 +173,5 @@ def test_images_that_are_named_by_numbers_keep_them(tmp_path: Path, files: tuple
 
 
 def test_an_entry_knows_what_it_is() -> None:
-    assert Entry(0, "A.MKV", 0, 1, 1).video
-    assert not Entry(0, "mkv.jpg", 0, 1, 1).video
+    assert SourceFile(0, "A.MKV", 0, 1, 1).video
+    assert not SourceFile(0, "mkv.jpg", 0, 1, 1).video

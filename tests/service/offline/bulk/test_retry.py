@@ -11,20 +11,20 @@ import pytest
 from engines.catalogue.models import load
 from service.config import Settings
 from service.offline.bulk.batch import Done, do_batch
-from service.offline.bulk.manifest import Options
-from service.offline.bulk.worker import Job, ShardWorker, Task
-from service.offline.bulk.worker_pool import Crew, Outcome
+from service.offline.bulk.manifest import BulkOptions
+from service.offline.bulk.worker import BulkJob, ShardWorker, Task
+from service.offline.bulk.worker_pool import BulkWorkerPool, Outcome
 from tests.graphs import tiny_catalogue
 from tests.pictures import encoded, photo
 from tests.service.offline.bulk.runs import failed, results
 
 
-class OneHere(Crew):
+class OneHere(BulkWorkerPool):
     """A single worker, in this process. done: the shards that it was given."""
 
     size = 1
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: BulkJob) -> None:
         self.done: list[str] = []
         self._worker = ShardWorker(job)
         self._outcomes: dict[int, Outcome] = {}
@@ -49,10 +49,10 @@ def test_failed_files_are_tried_again_and_the_results_are_those_of_an_undisturbe
     source.mkdir()
     for n in range(4):
         (source / f"{n}.jpg").write_bytes(encoded(photo(64, 48, seed=n)))
-    options = Options(min_score=0.0, shard=2, settings=Options.settings_of(Settings()))
+    options = BulkOptions(min_score=0.0, shard=2, settings=BulkOptions.settings_of(Settings()))
     crews: list[OneHere] = []
 
-    def hire(job: Job) -> OneHere:
+    def hire(job: BulkJob) -> OneHere:
         crews.append(OneHere(job))
         return crews[-1]
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from service.offline.bulk.errors import BulkError
-from service.offline.bulk.listing import Entry
-from service.offline.bulk.progress import Progress, bar
+from service.offline.bulk.listing import SourceFile
+from service.offline.bulk.progress import BulkProgress, bar
 from service.offline.bulk.scheduler import Case
 from service.offline.bulk.shards import Failure, Mark, Shard, Summary, cut_into_shards
 
 
 def images(*numbers: int) -> Shard:
-    return Shard(0, tuple(Entry(n, f"{n}.jpg", f"{n}.jpg", 1, 1) for n in numbers))
+    return Shard(0, tuple(SourceFile(n, f"{n}.jpg", f"{n}.jpg", 1, 1) for n in numbers))
 
 
 def deaths(*marks: tuple[int, ...]) -> Case:
@@ -55,7 +55,7 @@ def test_workers_that_never_begin_end_the_batch() -> None:
 
 def test_images_go_in_shards_and_each_video_for_itself() -> None:
     names = ["a.jpg", "b.mp4", "c.png", "d.jpg", "../e.mov"]
-    shards = cut_into_shards([Entry(n, name, name, 1, 1) for n, name in enumerate(names)], 2)
+    shards = cut_into_shards([SourceFile(n, name, name, 1, 1) for n, name in enumerate(names)], 2)
     assert [[entry.name for entry in shard.entries] for shard in shards] == [
         ["a.jpg", "c.png"], ["d.jpg"], ["b.mp4"], ["../e.mov"]
     ]  # fmt: skip
@@ -64,10 +64,10 @@ def test_images_go_in_shards_and_each_video_for_itself() -> None:
 
 def test_a_terminal_shows_a_bar_for_each_shard_under_way(tmp_path: Path) -> None:
     said: list[str] = []
-    shard, other = images(1, 2, 3, 4), Shard(1, (Entry(5, "5.jpg", "5.jpg", 1, 1),))
+    shard, other = images(1, 2, 3, 4), Shard(1, (SourceFile(5, "5.jpg", "5.jpg", 1, 1),))
     (tmp_path / "parts").mkdir()
     Mark((2,), 2, 4).write(shard.mark(tmp_path))
-    progress = Progress(tmp_path, 5, 1, said.append, True)
+    progress = BulkProgress(tmp_path, 5, 1, said.append, True)
     progress.working([shard, other])
     assert said.pop().replace("\x1b[K", "").splitlines() == [
         "images-00000                     [############------------] 2/4",
@@ -80,10 +80,10 @@ def test_a_terminal_shows_a_bar_for_each_shard_under_way(tmp_path: Path) -> None
 
 def test_elsewhere_there_is_a_line_for_each_shard(tmp_path: Path) -> None:
     said: list[str] = []
-    progress = Progress(tmp_path, 2, 0, said.append, False)
+    progress = BulkProgress(tmp_path, 2, 0, said.append, False)
     progress.working([images(1)])
     progress.lost(images(1), "killed by SIGKILL")
-    progress.finished(Shard(0, (Entry(0, "a.mp4", "a.mp4", 1, 1),)), Summary(0, 250, 3))
+    progress.finished(Shard(0, (SourceFile(0, "a.mp4", "a.mp4", 1, 1),)), Summary(0, 250, 3))
     progress.end()
     assert said == [
         "a worker died at images-00000 (killed by SIGKILL); another one does it again\n",

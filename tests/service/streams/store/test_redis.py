@@ -19,13 +19,13 @@ from redis.exceptions import ResponseError
 
 from service.streams.codec import StateError
 from service.streams.store.base import Kept, StoreAwayError
-from service.streams.store.redis import Observer, RedisStore, check_url
+from service.streams.store.redis import RedisStore, StoreObserver, check_url
 from service.streams.tokens import Claim, Tokens, new_session
 from tests.redis_servers import RedisProcess
 from tests.waiting import until
 
 
-class Counts(Observer):
+class Counts(StoreObserver):
     """What a store has told of itself."""
 
     def __init__(self) -> None:
