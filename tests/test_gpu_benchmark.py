@@ -33,7 +33,7 @@ def test_every_part_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["--device", "cpu", "--tiny", "--json", str(tmp_path / "gpu.json")]) == 0
     rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
     assert [row["way"] for row in rows if "note" in row] == ["tensorrt_rtx", "tensorrt"]
-    by_way = {(row["part"], row.get("way"), row.get("rung")): row for row in rows}
+    by_way = {(row["part"], row.get("way"), row.get("batch size")): row for row in rows}
     for way in ("torch eager", "torch runtime, not captured"):
         for batch_size in (1, 2):
             assert by_way["network", way, batch_size]["images/s"] > 0

@@ -67,7 +67,7 @@ class Manifest:
             table = json.loads(text)
             if table.pop("format") != _FORMAT:
                 raise PlanError(f"the manifest is not of format {_FORMAT}")
-            table["rungs"] = tuple(table["rungs"])
+            table["batch_sizes"] = tuple(table["batch_sizes"])
             table["pixels"] = None if table["pixels"] is None else _pixels(table["pixels"])
             table["gate"] = tuple(dict(report) for report in table["gate"])
             table["inputs"] = tuple(TensorSpec(**_spec(spec)) for spec in table["inputs"])

@@ -107,7 +107,7 @@ class Bench:
                 if way == "program":  # which serves
                     measured.bare = max(measured.bare, rate)
                 share = round(rate * measured.flops / measured.ceiling, 3)
-                what = {"part": "network", "what": measured.subject.name, "way": found.name, "rung": batch_size}
+                what = {"part": "network", "what": measured.subject.name, "way": found.name, "batch size": batch_size}
                 self.rows.append({**what, "images/s": round(rate, 1), "of matrix units": share})
 
     def around(self, measured: Measured) -> None:

@@ -57,7 +57,7 @@ def test_a_damaged_plan_is_not_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "null", "{}", json.dumps(json.loads(MANIFEST.dump()) | {"rungs": 3}), "\udcff"],
+    ["", "{", "[]", "null", "{}", json.dumps(json.loads(MANIFEST.dump()) | {"batch_sizes": 3}), "\udcff"],
     ids=["empty", "cut off", "a list", "null", "no keys", "wrong type", "no text"],
 )
 def test_a_damaged_manifest_is_named(tmp_path: Path, text: str) -> None:

@@ -20,7 +20,7 @@ def learnt(**seconds: float) -> ServiceTime:
     return time
 
 
-@pytest.mark.parametrize("rungs", [(), (0, 1), (2, 1), (1, 1)])
+@pytest.mark.parametrize("batch_sizes", [(), (0, 1), (2, 1), (1, 1)])
 def test_rungs_ascend(batch_sizes: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="ascending"):
         ServiceTime(batch_sizes)

@@ -12,7 +12,7 @@ import pytest
 
 from engines.runtimes import open_runtime
 from engines.runtimes.calls import Company
-from engines.runtimes.openvino import batch_graphs as batch_sizes
+from engines.runtimes.openvino import batch_graphs
 from engines.runtimes.openvino.compiled import CompiledGraph
 from tests.graphs import save_folding_graph, save_keypoint_graph
 from tests.waiting import wait_for
@@ -76,7 +76,7 @@ def test_a_file_that_was_replaced_is_not_mixed_with_what_it_was(
 def test_without_memory_for_a_larger_graph_batches_go_on_in_pieces_until_there_is_some(
     graph: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(batch_sizes, "_PAUSE_S", 0.05)
+    monkeypatch.setattr(batch_graphs, "_PAUSE_S", 0.05)
     failures = [MemoryError(), RuntimeError("can't start new thread")]
     warm_up = CompiledGraph.warm_up
 

@@ -205,7 +205,7 @@ def test_while_redis_is_away_a_server_resumes_its_own_and_tells_once(
 
     with caplog.at_level(logging.INFO):
         asyncio.run(story())
-    mine = [record.message for record in caplog.records if record.name.endswith("redis_store")]
+    mine = [record.message for record in caplog.records if record.name.endswith("store.redis")]
     assert sum("Redis is away" in message for message in mine) == 2  # each of the two replicas, once
     assert sum("Redis is back" in message for message in mine) == 2
 
@@ -502,7 +502,7 @@ def test_a_redis_that_takes_no_writes_is_away_once_and_no_secret_is_told(
 
     with caplog.at_level(logging.DEBUG):
         asyncio.run(story())
-    mine = [record.message for record in caplog.records if record.name.endswith("redis_store")]
+    mine = [record.message for record in caplog.records if record.name.endswith("store.redis")]
     assert (
         mine == [f"Redis is away ({message}): streams go on, but only here can they be resumed"]
         if (message := next((m.partition("(")[2].partition(")")[0] for m in mine), ""))
