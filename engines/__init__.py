@@ -2,6 +2,6 @@
 
 import sys
 
-# `import openvino` (2026.4) reports itself to its makers' statistics over the network, unless CI=true, and takes a stub
-# where it finds no package for that. Here it finds none.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # what Python takes for "not there"
+# `import openvino` (2026.4) sends usage statistics over the network, unless CI=true or the package for that is missing.
+# This makes it look missing.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # Python's marker for a missing module

@@ -1,4 +1,4 @@
-"""The Linux control groups of this process: what a container may use of its machine."""
+"""The Linux control groups of this process, which limit the resources of containers."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from pathlib import Path, PurePosixPath
 
 
 def control_groups(controller: str, root: Path = Path("/")) -> list[Path]:
-    """The folders of this process's group and of those around it, of version 1 or 2, for a controller such as `cpu`.
+    """The folders of this process's group and its parents (v1 or v2) for a controller such as `cpu`.
 
-    Empty where there are no control groups. root: where /proc and /sys are.
+    Empty if there are no control groups. root: the folder that contains /proc and /sys.
     """
     try:
         lines = (root / "proc/self/cgroup").read_text("utf-8").splitlines()
-    except OSError:  # no Linux, or no control groups
+    except OSError:  # not Linux, or no control groups
         return []
     folders = []
     for line in lines:
@@ -23,7 +23,7 @@ def control_groups(controller: str, root: Path = Path("/")) -> list[Path]:
             mounted = root / "sys/fs/cgroup" / controller
         else:
             continue
-        # In a container the path may be the host's while what is mounted begins at the container's own group.
+        # In a container the path may be the host's, while the mounted tree begins at the container's own group.
         names = PurePosixPath(path).parts[1:]
         folders += [mounted.joinpath(*names[:depth]) for depth in range(len(names) + 1)]
     return folders

@@ -1,7 +1,7 @@
-"""How many cores a process may keep busy: those of its affinity mask, or less where a container has a quota.
+"""The number of cores that a process can use: those of its affinity mask, or fewer if its container has a quota.
 
-A container of two CPUs on a host of 64 sees all 64 cores. Threads for each would share what two can do, and stand
-still together once it is spent. Python's os.process_cpu_count reads masks alone.
+A container with two CPUs on a host with 64 cores sees all 64. With 64 threads it would spend its quota early in each
+period and then be throttled. Python's os.process_cpu_count only reads the affinity mask.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from engines.control_groups import control_groups
 
 
 def usable_cores(sharers: int = 1) -> int:
-    """How many threads of one of `sharers` processes, which have the same quota, can compute at once; at least 1."""
+    """The number of threads, at least 1, that can compute at once in one of `sharers` processes that share a quota."""
     return max(1, ceil(min(len(os.sched_getaffinity(0)), cpu_quota() / sharers)))
 
 
 def core_limit(sharers: int = 1) -> int | None:
-    """`usable_cores` where a quota makes them fewer than the mask has, for who counts the mask by itself."""
+    """`usable_cores` if a quota makes it smaller than the affinity mask, which libraries read themselves; else None."""
     usable = usable_cores(sharers)
     return usable if usable < len(os.sched_getaffinity(0)) else None
 
 
 def cpu_quota(root: Path = Path("/")) -> float:
-    """The CPUs that this process's control group (v1 or v2) and those around it grant, inf without a limit.
+    """The lowest CPU quota of this process's control group (v1 or v2) and its parents; inf without a limit.
 
-    root: where /proc and /sys are.
+    root: the folder that contains /proc and /sys.
     """
-    return min([_granted(group) for group in control_groups("cpu", root)], default=inf)
+    return min([_quota(group) for group in control_groups("cpu", root)], default=inf)
 
 
-def _granted(group: Path) -> float:
-    """The CPUs that one control group grants by itself."""
+def _quota(group: Path) -> float:
+    """The CPU quota of one control group."""
     try:
         if (both := group / "cpu.max").exists():
             quota, period = both.read_text("utf-8").split()

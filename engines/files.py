@@ -1,4 +1,4 @@
-"""Names and files as users have them: names that are not UTF-8, pipes in place of files, byte order marks."""
+"""Robust file access: names that are not UTF-8, pipes in place of files, byte order marks, atomic writes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import errno
 import os
 import re
 import stat
+import tempfile
 from io import BufferedReader
 from pathlib import Path
 
-_UNSHOWN = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\udc80-\udcff]")
-"""Backslashes, control characters, ends of lines, and bytes that are not UTF-8 (as `surrogateescape` decodes them)."""
+_ESCAPED = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\udc80-\udcff]")
+"""Backslashes, control characters, line ends, and bytes that are not UTF-8 (as decoded by `surrogateescape`)."""
 
 _PIECE = 1 << 20
 
-# UTF-32 first: its little-endian mark begins with that of UTF-16.
+# UTF-32 comes first: its little-endian mark begins with that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -26,17 +27,17 @@ _MARKS = (
 
 
 class NotAFileError(OSError):
-    """A folder, a pipe or a device where a file was expected."""
+    """The path is a folder, a pipe or a device instead of a file."""
 
 
 def shown(name: bytes | str | os.PathLike[str]) -> str:
-    r"""A file's name as results and messages give it: one line of valid UTF-8, from which the name can be restored.
+    r"""A file name for results and messages: one line of valid UTF-8, which `restored` turns back into the name.
 
-    Bytes that are not UTF-8 and control characters become `\xNN`, a backslash becomes two. bytes: the name itself;
-    anything else: a path of this machine.
+    Bytes that are not UTF-8 and control characters become `\xNN`; a backslash becomes two. name: raw bytes, or a path
+    of this machine.
     """
     raw = name if isinstance(name, bytes) else os.fsencode(name)
-    return _UNSHOWN.sub(_escaped, raw.decode("utf-8", "surrogateescape"))
+    return _ESCAPED.sub(_escaped, raw.decode("utf-8", "surrogateescape"))
 
 
 def _escaped(found: re.Match[str]) -> str:
@@ -46,7 +47,7 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def restored(text: str) -> bytes:
-    """The name that `shown` turned into `text`."""
+    """Undo `shown`."""
     parts = re.split(r"(\\\\|\\x[0-9a-f]{2})", text)
     return b"".join(_byte(part) if n % 2 else part.encode() for n, part in enumerate(parts))
 
@@ -56,7 +57,7 @@ def _byte(escape: str) -> bytes:
 
 
 def open_at_once(path: str | os.PathLike[str]) -> BufferedReader:
-    """The file at `path`, to read. A named pipe to which nobody writes is empty, rather than waited for.
+    """Open the file at `path` for reading, without blocking: a named pipe without a writer reads as empty.
 
     Raises OSError; NotAFileError for a folder.
     """
@@ -64,7 +65,7 @@ def open_at_once(path: str | os.PathLike[str]) -> BufferedReader:
 
 
 def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
-    """The file at `path`, to read. Raises OSError; NotAFileError for anything but a regular file."""
+    """Open the regular file at `path` for reading. Raises OSError; NotAFileError for any other kind of file."""
     return _open(path, regular=True)
 
 
@@ -78,23 +79,40 @@ def _open(path: str | os.PathLike[str], *, regular: bool) -> BufferedReader:
     return os.fdopen(handle, "rb")
 
 
-def read_small(path: Path, most: int) -> bytes:
-    """A file of at most `most` bytes. Raises OSError, also for a larger one."""
+def read_small(path: Path, max_bytes: int) -> bytes:
+    """Read a file of at most `max_bytes` bytes. Raises OSError, also if it is larger."""
     data = bytearray()
     with open_at_once(path) as file:
-        while len(data) <= most and (piece := file.read(_PIECE)):  # at once it would take memory for `most`
+        while len(data) <= max_bytes and (piece := file.read(_PIECE)):  # a single read would allocate `max_bytes`
             data += piece
-    if len(data) > most:
-        raise OSError(errno.EFBIG, f"is larger than {most:,} bytes", os.fspath(path))
+    if len(data) > max_bytes:
+        raise OSError(errno.EFBIG, f"is larger than {max_bytes:,} bytes", os.fspath(path))
     return bytes(data)
 
 
 def without_mark(data: bytes) -> bytes:
-    """A text in UTF-8 without its byte order mark; one in UTF-16 or UTF-32 is turned into UTF-8.
+    """Remove the byte order mark of a text, and convert UTF-16 and UTF-32 to UTF-8.
 
-    Raises UnicodeDecodeError where a text with the mark of UTF-16 or UTF-32 is not that.
+    Raises UnicodeDecodeError if a text with a UTF-16 or UTF-32 mark is not in that encoding.
     """
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return data[len(mark) :] if encoding == "utf-8" else data.decode(encoding).encode()
     return data
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write the file at `path` so that readers see either the old content or the new.
+
+    If the process is killed, it may leave a file whose name begins with a dot and the stem of `path`.
+    """
+    draft, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-")
+    try:
+        with os.fdopen(draft, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(draft)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

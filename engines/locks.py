@@ -1,4 +1,4 @@
-"""One at a time, between processes: the kernel frees the lock of one that is killed."""
+"""File locks between processes. The kernel releases the lock of a process that is killed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 
 @contextmanager
 def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold the lock of the file `path`, which is made where it is missing and stays: who removes it could remove
-    another's. waiting: called once, if somebody else holds it.
+    """Hold a lock on the file `path`, which is created if missing. waiting: called once if another process holds it.
+
+    The file is not removed afterwards, because another process may have locked it in the meantime.
     """
     with path.open("w", encoding="utf-8") as handle:
         try:

@@ -1,4 +1,4 @@
-"""The people of a frame and the regions of it that networks look at."""
+"""The people found in a frame, and the regions of it that networks run on."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from engines.skeletons import Skeleton, convert_keypoints
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Floating = NDArray[np.floating[Any]]
-"""Of either."""
+"""Floats or Doubles."""
 Frame = NDArray[np.uint8]
 """(height, width, 3) uint8 RGB."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
-    """People a detector found in one frame, best first.
+    """The people that a detector found in one frame, best first.
 
-    boxes: (N, 4) float32 x1, y1, x2, y2 in frame pixels; may reach over the frame's edge.
+    boxes: (N, 4) float32 x1, y1, x2, y2 in frame pixels; may extend beyond the frame.
     scores: (N,) float32 in 0..1.
-    anchors: (N, A, 2) float32 alignment points in frame pixels, from detectors that give them (BlazePose), or None.
+    anchors: (N, A, 2) float32 alignment points in frame pixels, from detectors that have them (BlazePose), or None.
     """
 
     boxes: Floats
@@ -36,19 +36,19 @@ class Detections:
         return len(self.scores)
 
     def select(self, index: NDArray[np.intp] | NDArray[np.bool_] | slice) -> Detections:
-        """The detections that `index` names, in its order."""
+        """The detections at `index`, in its order."""
         return Detections(self.boxes[index], self.scores[index], None if self.anchors is None else self.anchors[index])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Poses:
-    """The people of one frame as arrays, N people with the K keypoints of `skeleton`.
+    """The N people of one frame, each with the K keypoints of `skeleton`.
 
     keypoints: (N, K, 2) float32 x, y in frame pixels.
     keypoint_scores: (N, K) float32 in 0..1.
     boxes: (N, 4) float32 x1, y1, x2, y2 in frame pixels.
     scores: (N,) float32 in 0..1.
-    ids: (N,) int64 identities, unique within a session, or None where nothing tracks.
+    ids: (N,) int64 identities, unique within a session, or None without tracking.
     keypoints_3d: (N, K, 3) float32 metres from the middle of the hips (x right, y down, z away), or None.
     """
 
@@ -65,7 +65,7 @@ class Poses:
 
     @staticmethod
     def empty(skeleton: Skeleton) -> Poses:
-        """Nobody."""
+        """No people."""
         k = len(skeleton)
         return Poses(
             np.zeros((0, k, 2), np.float32),
@@ -77,7 +77,7 @@ class Poses:
 
     @staticmethod
     def join(parts: Sequence[Poses]) -> Poses:
-        """The people of `parts` (at least one, all of one skeleton, all or none with ids and 3D), in order."""
+        """Concatenate `parts`: at least one, all of the same skeleton, all or none with ids and 3D keypoints."""
         if len(parts) == 1:
             return parts[0]
 
@@ -95,7 +95,7 @@ class Poses:
         )
 
     def select(self, index: NDArray[np.intp] | NDArray[np.bool_] | slice) -> Poses:
-        """The people that `index` names, in its order."""
+        """The people at `index`, in its order."""
         return replace(
             self,
             keypoints=self.keypoints[index],
@@ -107,7 +107,7 @@ class Poses:
         )
 
     def as_skeleton(self, skeleton: Skeleton) -> Poses:
-        """The same people with the keypoints of another skeleton, see `convert_keypoints`."""
+        """Convert the keypoints to another skeleton, see `convert_keypoints`."""
         if skeleton == self.skeleton:
             return self
         points, scores = convert_keypoints(self.keypoints, self.keypoint_scores, self.skeleton, skeleton)
@@ -117,9 +117,10 @@ class Poses:
         return replace(self, keypoints=points, keypoint_scores=scores, keypoints_3d=in_3d, skeleton=skeleton)
 
     def scaled(self, factor: float) -> Poses:
-        """The same people on the frame that was shrunk by `factor` to this one.
+        """Convert coordinates to those of the original frame, which was shrunk by `factor`.
 
-        Positions are indices of pixels: the first pixel here lies between the first `factor` ones there.
+        Coordinates are pixel indices: the first pixel of the small frame covers the first `factor` pixels of the
+        original.
         """
         k, offset = np.float32(factor), np.float32((factor - 1) / 2)
         return replace(self, keypoints=self.keypoints * k + offset, boxes=self.boxes * k + offset)
@@ -127,9 +128,9 @@ class Poses:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A box of a frame, turned by `rotation` around its centre, that a network sees as its whole input.
+    """A box of a frame, rotated around its centre, that becomes the whole input of a network.
 
-    All in frame pixels; it may reach over the frame's edge. `rotation` is in radians, clockwise on the screen.
+    In frame pixels; may extend beyond the frame. `rotation` is in radians, clockwise on the screen.
     """
 
     center_x: float

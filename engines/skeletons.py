@@ -1,8 +1,8 @@
-"""The keypoint sets that models speak, and the way from one to another.
+"""The keypoint sets of models and data sets, and conversion between them.
 
-Sigmas are the per-keypoint constants of object keypoint similarity (OKS). COCO's are published with its evaluation
-(cocodataset.org, keypoints evaluation); a keypoint that COCO does not have takes the sigma of its nearest neighbour
-among those, as none is published for it.
+Sigmas are the per-keypoint constants of object keypoint similarity (OKS). Those of COCO are published with its
+evaluation (cocodataset.org, keypoints evaluation). No sigmas are published for other keypoints; they get the sigma of
+the nearest COCO keypoint.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Skeleton:
-    """An ordered set of keypoint names with the limbs that join them.
+    """An ordered set of keypoint names with the limbs that connect them.
 
     sigmas: (K,) float32 OKS constants, in units of the square root of a person's area.
-    limbs: pairs of keypoint indices. pairs: (left, right) indices that a mirror exchanges.
+    limbs: pairs of keypoint indices. pairs: (left, right) indices that mirroring swaps.
     """
 
     name: str
@@ -122,9 +122,9 @@ OPENPOSE_25 = _skeleton(
 )
 
 SKELETONS = MappingProxyType({s.name: s for s in (COCO_17, POSETRACK_15, BLAZEPOSE_33, HALPE_26, MPII_16, OPENPOSE_25)})
-"""The skeletons by name."""
+"""All skeletons by name."""
 
-# Where a target has a keypoint that the source lacks, these stand in: one source keypoint, or the middle of two.
+# Substitutes for keypoints that the source lacks: one source keypoint, or the midpoint of two.
 _SUBSTITUTES: dict[str, tuple[tuple[str, ...], ...]] = {
     "neck": (("thorax",), ("left_shoulder", "right_shoulder")),
     "thorax": (("neck",), ("left_shoulder", "right_shoulder")),
@@ -151,11 +151,11 @@ def _sources(name: str, index: dict[str, int]) -> tuple[int, int] | None:
 def convert_keypoints(
     points: NDArray[np.float32], scores: NDArray[np.float32], source: Skeleton, target: Skeleton
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Re-order the keypoints of N people into another skeleton.
+    """Convert the keypoints of N people to another skeleton.
 
     points: (N, K, D) float32, scores: (N, K) float32 of `source`; returns the same for `target`.
-    A keypoint that only lies between two of the source (a neck between the shoulders) is their middle with the lower
-    of their scores; one that the source cannot give at all is 0 with score 0.
+    A keypoint that lies between two of the source (a neck between the shoulders) is their midpoint with the lower of
+    their scores. A keypoint that cannot be derived from the source is 0 with score 0.
     """
     index = {name: i for i, name in enumerate(source.keypoints)}
     found = [_sources(name, index) for name in target.keypoints]

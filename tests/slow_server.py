@@ -16,11 +16,12 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.runtimes import devices, open_runtime
-from engines.runtimes.base import LADDER, Arrays, Runtime
+from engines.inputs import BATCH_SIZES, Arrays
+from engines.runtimes import multi_device, open_runtime
+from engines.runtimes.base import Runtime
 from service.cli.main import main
 
-_MOST = int(os.environ.get("POSEWIRE_SERVICE_BATCH", LADDER[-1]))
+_MOST = int(os.environ.get("POSEWIRE_SERVICE_BATCH", BATCH_SIZES[-1]))
 _SECONDS = float(os.environ.get("POSEWIRE_SERVICE_MS", "0")) / 1e3
 
 
@@ -28,7 +29,7 @@ class FixedTime:
     """A runtime in front of another, from which it has its answer."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self.spec = replace(runtime.spec, batch_sizes=tuple(n for n in LADDER if n <= _MOST), concurrency=1)
+        self.spec = replace(runtime.spec, batch_sizes=tuple(n for n in BATCH_SIZES if n <= _MOST), concurrency=1)
         self._runtime = runtime
         rng = np.random.default_rng(7)
         noise = {s.name: rng.integers(0, 256, (1, *s.shape)).astype(s.dtype) for s in runtime.spec.inputs}
@@ -54,5 +55,5 @@ def _open(*arguments: Any, **options: Any) -> Runtime:
 
 
 if __name__ == "__main__":
-    with patch.object(devices, "open_runtime", _open):
+    with patch.object(multi_device, "open_runtime", _open):
         main()

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from engines.inputs import TensorSpec
 from engines.plans.flavour import TENSORRT_LEAN, TENSORRT_RTX, Flavour
 from engines.plans.lookup import PlanBuildError
 from engines.plans.timing_cache import keep_timings, take_timings
-from engines.runtimes.base import TensorSpec
-from engines.runtimes.opening import alone
+from engines.runtimes.lifecycle import gpu_setup
 
 Progress = Callable[[float, str], None]
 """Called with the share done, 0..1, and what is being done; from any thread."""
@@ -31,7 +31,7 @@ class EngineBuilder:
         trt = flavour.trt
         self._flavour = flavour
         self._log = _log(trt)
-        with alone(flavour.name != TENSORRT_RTX):  # it opens the GPU
+        with gpu_setup(flavour.name != TENSORRT_RTX):  # it opens the GPU
             self._builder = trt.Builder(self._log)
         self._network = self._builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         self._parser = trt.OnnxParser(self._network, self._log)  # holds the weights until the engine is built
@@ -68,7 +68,7 @@ class EngineBuilder:
         if monitor is not None:
             config.progress_monitor = monitor
         log.errors.clear()
-        with alone(timed):
+        with gpu_setup(timed):
             plan = self._builder.build_serialized_network(self._network, config)
         if plan is None:
             why = log.errors[0] if log.errors else "it gives no reason"

@@ -19,14 +19,13 @@ from engines.build.accuracy_gate.evaluation_images import EvaluationImages
 from engines.build.accuracy_gate.gate import GateReport, choose
 from engines.build.builder import EngineBuilder, Progress
 from engines.build.precision.convert import Precision
+from engines.files import write_atomically
+from engines.inputs import PixelInput
 from engines.locks import locked
-from engines.plans.files import write_whole
 from engines.plans.flavour import Flavour
-from engines.plans.key import PlanKey
-from engines.plans.lookup import PlanBuildError, PlanOrder, find_plan
+from engines.plans.lookup import PlanBuildError, PlanKey, PlanOrder, find_plan
 from engines.plans.manifest import Manifest, PlanFile, manifest_path
 from engines.runtimes import Runtime, open_runtime
-from engines.runtimes.base import PixelInput
 
 _logger = logging.getLogger(__name__)
 
@@ -180,6 +179,6 @@ def _batches(graph: Path) -> bool:
 def _publish(path: Path, plan: bytes, manifest: Manifest) -> PlanFile:
     """The plan first: a plan without its manifest is none."""
     manifest_path(path).unlink(missing_ok=True)
-    write_whole(path, plan)
-    write_whole(manifest_path(path), manifest.dump().encode())
+    write_atomically(path, plan)
+    write_atomically(manifest_path(path), manifest.dump().encode())
     return PlanFile(path, manifest)

@@ -46,7 +46,7 @@ from engines.catalogue.fetch import (
 )
 from engines.catalogue.tables import CatalogueError, Table
 from engines.files import read_small, shown, without_mark
-from engines.runtimes.base import PixelInput
+from engines.inputs import PixelInput
 from engines.skeletons import SKELETONS
 
 Role = Literal["detector", "estimator", "one-stage", "bottom-up"]

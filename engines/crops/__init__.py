@@ -1,1 +1,1 @@
-"""Regions of frames become the input of a network: cut out on the host, or on the device where the network runs."""
+"""From regions of frames to the input of a network: crops on the host, or on the device where the network runs."""

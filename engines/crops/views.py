@@ -1,4 +1,4 @@
-"""How networks are shown regions of frames: crops cut out on the CPU, or on the device where the network runs."""
+"""Runs networks on regions of frames. Crops are cut out on the CPU, or on the device where the network runs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args, 
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.inputs import PixelInput
 from engines.ops.affine import crop
 from engines.ops.flip import MIRRORED
 from engines.ops.reading import Reading
 from engines.poses import Frame, Region
-from engines.runtimes.base import PixelInput, Runtime
-from engines.runtimes.multi_device import SpreadRuntime
+from engines.runtimes.base import Runtime
+from engines.runtimes.multi_device import MultiDeviceRuntime
 
 if TYPE_CHECKING:
     import torch
@@ -25,33 +26,33 @@ Where = Literal["auto", "cpu", "device"]
 
 
 class ViewOutput(NamedTuple):
-    """What a network said of a batch. preparing: seconds until the crops were ready, or under way on the device."""
+    """The outputs of a network for a batch. preparing: seconds until the crops were ready, or queued on the device."""
 
     outputs: dict[str, NDArray[Any]]
     preparing: float
 
 
 class View(Protocol):
-    """Shows 1..max_batch regions, each of the frame beside it, to a network. Any thread may call it."""
+    """Runs a network on 1..max_batch regions. Thread-safe."""
 
     def __call__(self, frames: Sequence[Frame], regions: Sequence[Region]) -> ViewOutput:
-        """The network's outputs for the crops, and for their mirror images where the view was opened so."""
+        """Run `regions[n]` of `frames[n]`. With `flip`, the outputs include those of the mirrored crops."""
 
 
 @runtime_checkable
 class TensorRuntime(Runtime, Protocol):
-    """A runtime that takes and gives what is on its device."""
+    """A runtime that also runs on tensors of its device."""
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors are."""
+        """The device of the tensors."""
 
     def run_tensors(self, feeds: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """As `run`, in the order of the work of torch's current stream."""
+        """Like `run`, in order with the work on torch's current stream."""
 
 
 class CpuView:
-    """Cuts the crops out on the CPU. flip: the network is to see their mirror images as well."""
+    """Cuts out crops on the CPU. flip: also run the network on the mirrored crops."""
 
     def __init__(self, runtime: Runtime, pixels: PixelInput, *, flip: bool = False) -> None:
         self._runtime = runtime
@@ -62,10 +63,10 @@ class CpuView:
     def __call__(self, frames: Sequence[Frame], regions: Sequence[Region]) -> ViewOutput:
         """See `View`."""
         started = time.perf_counter()
-        # The one copy of the pixels between the decoded frame and the network: each crop is written into its batch.
+        # The only copy of the pixels between the decoded frame and the network: each crop is written into the batch.
         batch = np.empty((len(regions), self._pixels.height, self._pixels.width, 3), np.uint8)
-        for slot, frame, region in zip(batch, frames, regions, strict=True):
-            crop(frame, region, self._pixels, slot)
+        for item, frame, region in zip(batch, frames, regions, strict=True):
+            crop(frame, region, self._pixels, item)
         preparing = time.perf_counter() - started
         outputs = self._runtime.run({self._input: batch})
         if self._flip:
@@ -74,23 +75,24 @@ class CpuView:
         return ViewOutput(outputs, preparing)
 
 
-class SpreadView:
-    """One view for each device of a runtime over several; a batch is cut out where it is computed."""
+class MultiDeviceView:
+    """One view for each device of a MultiDeviceRuntime. A batch is cut out where it is computed."""
 
-    def __init__(self, runtime: SpreadRuntime, views: Sequence[View]) -> None:
+    def __init__(self, runtime: MultiDeviceRuntime, views: Sequence[View]) -> None:
         self._runtime = runtime
         self._views = tuple(views)
 
     def __call__(self, frames: Sequence[Frame], regions: Sequence[Region]) -> ViewOutput:
         """See `View`."""
-        with self._runtime.taken() as number:
+        with self._runtime.acquire() as number:
             return self._views[number](frames, regions)
 
 
 class Views:
-    """Opens views. Those of one device share the frames that are there.
+    """Opens views. Views of the same device share the frames that have been copied there.
 
-    where: "cpu"; "device": the network's, which torch has to reach; "auto": the device where that is a GPU.
+    where: where to cut out crops: "cpu"; "device", the device of the network, which torch must be able to use; "auto",
+    the device if it is a GPU.
     """
 
     def __init__(self, where: Where = "auto") -> None:
@@ -100,18 +102,18 @@ class Views:
         self._frames: dict[torch.device, DeviceFrames] = {}
 
     def open(self, runtime: Runtime, pixels: PixelInput, *, flip: bool = False, reading: Reading | None = None) -> View:
-        """A view of the network behind `runtime`, which was opened with `pixels`.
+        """Open a view of the network in `runtime`, which was opened with `pixels`.
 
-        flip: the outputs for the mirror images are needed. reading: all that is wanted of the outputs; a device sends
-        no more than that back, see `engines.ops.reading.already_read`.
-        Raises ValueError where crops are to be cut out on a device that takes none.
+        flip: also run mirrored crops. reading: if given, a device view decodes the outputs on the device and returns
+        only the result, see `engines.ops.reading.already_read`.
+        Raises ValueError if crops are to be cut out on a device that does not support it.
         """
-        if isinstance(runtime, SpreadRuntime):
+        if isinstance(runtime, MultiDeviceRuntime):
             each = [self.open(one, pixels, flip=flip, reading=reading) for one in runtime.runtimes]
-            return SpreadView(runtime, each)
+            return MultiDeviceView(runtime, each)
         if isinstance(runtime, TensorRuntime):
             if self._where == "device" or (self._where == "auto" and runtime.device.type == "cuda"):
-                from engines.crops.device.frames import DeviceFrames  # torch, which the runtime has imported
+                from engines.crops.device.frames import DeviceFrames  # needs torch, which the runtime has imported
                 from engines.crops.device.view import DeviceView
 
                 frames = self._frames.setdefault(runtime.device, DeviceFrames(runtime.device))

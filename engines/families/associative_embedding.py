@@ -13,9 +13,9 @@ import numpy as np
 
 from engines.families.tag_grouping import Grouping, adjust, candidates, match, refine
 from engines.families.whole_frame import WholeFrameFamily, in_the_middle, people_in_frame
+from engines.inputs import Arrays, PixelInput
 from engines.ops.flip import MIRRORED, unmirrored
 from engines.poses import Floats, Poses, Region
-from engines.runtimes.base import Arrays, PixelInput
 from engines.skeletons import COCO_17, Skeleton
 
 _MAX_TAG = 1e4

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+from engines.inputs import Arrays, PixelInput
 from engines.ops.reading import Reading
 from engines.poses import Detections, Poses, Region
-from engines.runtimes.base import Arrays, PixelInput
 from engines.skeletons import Skeleton
 
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from engines.families.blazepose_detector import BODY_CENTRE, BODY_TOP
 from engines.families.regions import PADDING, person_regions
+from engines.inputs import Arrays, PixelInput
 from engines.ops.activations import sigmoid
 from engines.ops.nms import group, within
 from engines.ops.oks import oks
 from engines.poses import Detections, Floats, Poses, Region, to_frame
-from engines.runtimes.base import Arrays, PixelInput
 from engines.skeletons import BLAZEPOSE_33, Skeleton
 
 _LANDMARKS = 39  # the keypoints and 6 helpers, of which MediaPipe takes 2 to place the next frame's region

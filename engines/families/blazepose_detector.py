@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.families.regions import letterbox
+from engines.inputs import Arrays, PixelInput
 from engines.ops.activations import sigmoid
 from engines.ops.nms import group, weighted_nms
 from engines.ops.oks import oks
 from engines.poses import Detections, Floats, Region, to_frame
-from engines.runtimes.base import Arrays, PixelInput
 
 BODY_CENTRE, BODY_TOP = 0, 1
 """Alignment points: the middle of the hips, and the point above it, along the spine, on the circle around the body."""

@@ -18,9 +18,9 @@ from engines.families.whole_frame import (
     detections_in_frame,
     people_in_frame,
 )
+from engines.inputs import Arrays, PixelInput
 from engines.ops.activations import sigmoid
 from engines.poses import Detections, Floats, Poses, Region
-from engines.runtimes.base import Arrays, PixelInput
 from engines.skeletons import Skeleton
 
 _FORMATS = ("xyxy", "yxyx", "cxcywh")

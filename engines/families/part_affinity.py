@@ -9,8 +9,8 @@ import numpy as np
 
 from engines.families.limb_matching import assemble, limb_scores, matches, peaks
 from engines.families.whole_frame import WholeFrameFamily, in_the_middle, people_in_frame
+from engines.inputs import Arrays, PixelInput
 from engines.poses import Floats, Poses, Region
-from engines.runtimes.base import Arrays, PixelInput
 from engines.skeletons import COCO_17, Skeleton
 
 # What the channels mean: the keypoints of OpenPose's COCO model, the limbs, and the channel of each limb's field (x,

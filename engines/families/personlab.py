@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.families.whole_frame import WholeFrameFamily, people_in_frame
+from engines.inputs import Arrays, PixelInput
 from engines.ops.activations import sigmoid
 from engines.poses import Floats, Poses, Region
-from engines.runtimes.base import Arrays, PixelInput
 from engines.skeletons import COCO_17, Skeleton
 
 Indices = NDArray[np.intp]

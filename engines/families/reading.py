@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from engines.catalogue.schema import Model
 from engines.families import Detector, OneStageModel, open_detector, open_estimator, open_finder
+from engines.inputs import Arrays
 from engines.poses import Detections, Poses, Region
-from engines.runtimes.base import Arrays
 
 Found = Poses | Detections
 Read = Callable[[Arrays], Sequence[Found]]

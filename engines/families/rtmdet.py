@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from engines.families.whole_frame import WholeFrameDetector, detections_in_frame
+from engines.inputs import Arrays, PixelInput
 from engines.ops.nms import nms
 from engines.poses import Detections, Floats, Region
-from engines.runtimes.base import Arrays, PixelInput
 
 _PERSON = 0
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from engines.families.whole_frame import WholeFrameFamily, best_boxes, people_in_frame
+from engines.inputs import Arrays, PixelInput
 from engines.poses import Poses, Region
-from engines.runtimes.base import Arrays, PixelInput
 from engines.skeletons import Skeleton
 
 

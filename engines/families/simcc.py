@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from engines.families.top_down import TopDownFamily
+from engines.inputs import PixelInput
 from engines.ops.reading import SIMCC_OUTPUTS, SimCCReading
-from engines.runtimes.base import PixelInput
 from engines.skeletons import Skeleton
 
 

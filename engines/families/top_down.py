@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from engines.families.regions import person_regions
+from engines.inputs import Arrays, PixelInput
 from engines.ops.reading import Reading, already_read
 from engines.poses import Detections, Floats, Poses, Region, to_frame
-from engines.runtimes.base import Arrays, PixelInput
 from engines.skeletons import Skeleton
 
 CONFIDENT = 0.2

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.families.regions import letterbox
+from engines.inputs import PixelInput
 from engines.ops.nms import nms
 from engines.poses import Detections, Floats, Poses, Region, to_frame
-from engines.runtimes.base import PixelInput
 from engines.skeletons import Skeleton
 
 _MAX_REACH = 8.0  # input sizes; what is further out comes from a broken graph

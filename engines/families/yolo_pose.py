@@ -8,8 +8,8 @@ import numpy as np
 
 from engines.families.regions import letterbox
 from engines.families.whole_frame import WholeFrameFamily, best_boxes, corners, people_in_frame
+from engines.inputs import Arrays, PixelInput
 from engines.poses import Floats, Poses, Region
-from engines.runtimes.base import Arrays, PixelInput
 from engines.skeletons import Skeleton
 
 _LAYOUTS = ("columns", "rows", "end-to-end")

@@ -11,8 +11,8 @@ from functools import lru_cache
 import numpy as np
 
 from engines.families.whole_frame import WholeFrameDetector, best_boxes, corners, detections_in_frame
+from engines.inputs import Arrays, PixelInput
 from engines.poses import Detections, Floats, Region
-from engines.runtimes.base import Arrays, PixelInput
 
 _STRIDES = (8, 16, 32)
 

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.inputs import PixelInput
 from engines.poses import Frame, Region
-from engines.runtimes.base import PixelInput
 
 _TOLERANCE = 0.02
 """How far, in pixels, an edge may lie from a whole pixel and still be taken for one."""

@@ -12,10 +12,10 @@ from types import MappingProxyType
 
 import numpy as np
 
+from engines.inputs import Arrays
 from engines.ops.flip import MIRRORED, unmirrored
 from engines.ops.peaks import blurred_peaks, find_peaks, refine_dark, refine_quarter
 from engines.poses import Floats
-from engines.runtimes.base import Arrays
 
 PLACES, SCORES = "places", "scores"
 """The names of outputs that a device has read already."""

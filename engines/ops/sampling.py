@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.inputs import PixelInput
 from engines.ops.affine import grey, input_to_frame, reach, resizable
 from engines.poses import Region
-from engines.runtimes.base import PixelInput
 
 _NOTHING = (0, 1, -1, 0, 0, 1, -1, 0, 1)
 

@@ -1,1 +1,1 @@
-"""TensorRT plans as files: what a plan depends on, its manifest, and how the one that fits is found."""
+"""TensorRT plans as files: a plan's key and manifest, and the search for one that fits."""

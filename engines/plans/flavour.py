@@ -1,7 +1,8 @@
-"""Which TensorRT is here: TensorRT itself, its lean runtime, which only runs plans that were built for it, or TensorRT
-for RTX, which builds plans without a GPU.
+"""The installed flavour of TensorRT and the GPUs that its plans run on.
 
-All have one Python API; code takes it from here as `trt`, so that nothing else asks which it is.
+There are three: TensorRT itself; its lean runtime, which only runs plans that were built for it; and TensorRT for RTX,
+which can build plans without a GPU. All have the same Python API. Other code uses it through `Flavour.trt` and does not
+need to know which one is installed.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ from engines.plans.gpu import Gpu
 
 TENSORRT, TENSORRT_LEAN, TENSORRT_RTX = "tensorrt", "tensorrt-lean", "tensorrt-rtx"
 _MODULES = MappingProxyType({TENSORRT: "tensorrt", TENSORRT_LEAN: "tensorrt_lean", TENSORRT_RTX: "tensorrt_rtx"})
-"""What runs the plans of a flavour."""
+"""The Python module that runs the plans of a flavour."""
 _TURING = (7, 5)
 
 
 class NoTensorRTError(RuntimeError):
-    """There is no TensorRT here that could do what was asked; the message says what to install."""
+    """No TensorRT that could do this is installed; the message says what to install."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flavour:
-    """An installed TensorRT. name: "tensorrt", "tensorrt-lean" or "tensorrt-rtx", whose plans it builds or runs.
-    module: its Python module.
+    """An installed TensorRT.
 
-    target: the GPUs that its plans run on here, in a word that fits a file's name, see `target_of`.
+    name: whose plans it builds or runs: "tensorrt", "tensorrt-lean" or "tensorrt-rtx". module: its Python module.
+    target: the GPUs that its plans run on, as a word for file names, see `target_of`.
     """
 
     name: str
@@ -41,28 +42,28 @@ class Flavour:
 
     @property
     def trt(self) -> Any:
-        """The module, imported: at the first use, as it loads hundreds of megabytes that a plan's key does without.
+        """The Python module, imported at first use: it loads hundreds of megabytes that a plan's key does not need.
 
-        Raises NoTensorRTError where the libraries that it needs cannot be loaded.
+        Raises NoTensorRTError if the libraries that it needs cannot be loaded.
         """
         return _import(self.module)
 
     @property
     def builds(self) -> bool:
-        """Whether it makes plans; the lean runtime only runs them."""
+        """True if it builds plans; the lean runtime only runs them."""
         return self.module != _MODULES[TENSORRT_LEAN]
 
     @property
     def runs(self) -> bool:
-        """Whether its plans can be run here, too: those for the lean runtime are built by another module."""
+        """True if its plans can be run here; plans for the lean runtime are built by another module."""
         return find_spec(_MODULES[self.name]) is not None
 
 
 def find_flavour(gpu: Gpu | None, wanted: Sequence[str] = (TENSORRT, TENSORRT_RTX, TENSORRT_LEAN)) -> Flavour:
-    """The first of `wanted` that is installed and of use: TensorRT itself is of none without a GPU, TensorRT-RTX of
-    none beside one that it has no kernels for. Nothing is loaded, but TensorRT-RTX to ask it that.
+    """The first of `wanted` that is installed and usable.
 
-    Raises NoTensorRTError where there is none.
+    TensorRT itself is not usable without a GPU, and TensorRT-RTX not on a GPU that it has no kernels for. Only
+    TensorRT-RTX is imported, to check that. Raises NoTensorRTError if there is none.
     """
     unfit = ""
     for name in wanted:
@@ -85,7 +86,7 @@ def find_flavour(gpu: Gpu | None, wanted: Sequence[str] = (TENSORRT, TENSORRT_RT
 
 
 def find_lean_builder(gpu: Gpu | None) -> Flavour:
-    """TensorRT as what builds plans for its lean runtime of the same version. Raises NoTensorRTError without it."""
+    """TensorRT as the builder of plans for its lean runtime. Raises NoTensorRTError if it is not installed."""
     if find_spec(_MODULES[TENSORRT]) is None:
         raise NoTensorRTError(
             "plans for the lean runtime are built by TensorRT alone, TensorRT-RTX has no such runtime: "
@@ -95,13 +96,13 @@ def find_lean_builder(gpu: Gpu | None) -> Flavour:
 
 
 def _has_kernels(rtx: Any, gpu: Gpu) -> bool:
-    """TensorRT-RTX knows GeForce and RTX cards, and of those for data centres none after Ampere."""
+    """True if TensorRT-RTX supports the GPU: GeForce and RTX cards, but no data centre GPUs after Ampere."""
     major, minor = gpu.capability
     return hasattr(rtx.ComputeCapability, f"SM{major}{minor}")
 
 
 def _version(module: str) -> str:
-    """What the package says that brings an installed module; one that came another way is asked itself."""
+    """The version of the package that provides the module, or of the module itself if it came another way."""
     try:
         return version(f"{module.replace('_', '-')}-cu13")
     except PackageNotFoundError:
@@ -116,11 +117,11 @@ def _import(module: str) -> Any:
 
 
 def target_of(name: str, gpu: Gpu | None) -> str:
-    """The GPUs that plans of the flavour `name` run on, if they are built beside `gpu`.
+    """The GPUs that plans of the flavour `name` run on if they are built on a machine with `gpu`.
 
-    TensorRT times kernels on the very GPU, so its plans are for that one. TensorRT-RTX compiles ahead for many
-    architectures and finishes on the GPU: compute capability 8.0 and later, or Turing alone.
-    Raises NoTensorRTError where it needs a GPU and there is none.
+    TensorRT times kernels on the GPU itself, so its plans are for that model only. TensorRT-RTX compiles ahead for many
+    architectures and finishes on the GPU: compute capability 8.0 and later, or only Turing.
+    Raises NoTensorRTError if it needs a GPU and there is none.
     """
     if name == TENSORRT_RTX:
         return "sm75" if gpu is not None and gpu.capability == _TURING else "sm80-and-later"

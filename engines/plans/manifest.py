@@ -1,37 +1,39 @@
-"""A plan and the manifest beside it: what it was built from, for what, and what the accuracy gate said of it."""
+"""A plan and its manifest: what it was built from and for, its accuracy reports, and whether it fits this machine."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from engines.runtimes.base import PixelInput, TensorSpec
+from engines.inputs import PixelInput, TensorSpec
+from engines.plans.flavour import Flavour, find_flavour, target_of
+from engines.plans.gpu import Gpu
 
 _FORMAT = 1
 
 
 class PlanError(RuntimeError):
-    """A plan that is not there, is damaged, or does not fit; the message says which."""
+    """A plan is missing, damaged, or does not fit; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The JSON beside a plan.
+    """The JSON file beside a plan.
 
-    key: of all that invalidates the plan, see `engines.plans.key`. onnx_sha256: of the graph that it was built from.
+    key: the digest of the plan's `PlanKey`. onnx_sha256: of the graph that the plan was built from.
     flavour, version, gpu: the TensorRT that built it and the GPUs that it runs on, see `engines.plans.flavour`.
-    asked, precision: the precision that was asked for, and the one that the accuracy gate let pass.
-    rungs: batch sizes, ascending; optimisation profile i of the plan is for batches of rungs[i] exactly.
-    pixels: the preprocessing folded into it. inputs, outputs: per item, -1 where a side varies.
-    gate: the accuracy gate's reports on what was tried, none where it did not judge. evidence: the digest of the
-    images that it judged by, see `engines.build.accuracy_gate.images`; None for drawn ones. built_at: ISO 8601.
-    seconds: how long building took.
+    asked, precision: the requested precision, and the one that passed the accuracy gate.
+    batch_sizes: ascending; optimisation profile i of the plan is for batches of exactly batch_sizes[i] items.
+    pixels: the preprocessing compiled into the plan. inputs, outputs: per item, -1 for a side that varies.
+    gate: the accuracy gate's reports on the precisions that were tried, empty if it did not judge.
+    evaluation_images: the digest of the images that it judged by, see `engines.build.accuracy_gate.images`; None for
+    drawn images. built_at: ISO 8601. seconds: build time.
     """
 
     key: str
@@ -52,7 +54,7 @@ class Manifest:
     gate: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
 
     def dump(self) -> str:
-        """As JSON."""
+        """The manifest as JSON."""
         table = asdict(self) | {
             "format": _FORMAT,
             "inputs": [_tensor(spec) for spec in self.inputs],
@@ -62,7 +64,7 @@ class Manifest:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From JSON. Raises PlanError where it is not a manifest of this format."""
+        """Read a manifest from JSON. Raises PlanError if it is not a manifest of this format."""
         try:
             table = json.loads(text)
             if table.pop("format") != _FORMAT:
@@ -79,14 +81,14 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class PlanFile:
-    """A plan whose manifest has been read. Only `read` looks at the plan itself."""
+    """A plan whose manifest has been read. Only `read` opens the plan itself."""
 
     path: Path
     manifest: Manifest
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """The plan at `path` with its manifest. Raises PlanError where one is missing or the manifest is damaged."""
+        """The plan at `path` with its manifest. Raises PlanError if either is missing or the manifest is damaged."""
         if not path.is_file():
             raise PlanError(f"there is no plan {path}")
         try:
@@ -99,7 +101,7 @@ class PlanFile:
             raise PlanError(f"{manifest_path(path)}: {error}") from error
 
     def read(self) -> bytes:
-        """The plan, for TensorRT to deserialise. Raises PlanError where it is not the one that was built."""
+        """The plan for TensorRT to deserialise. Raises PlanError if it is not the one that was built."""
         try:
             plan = self.path.read_bytes()
         except OSError as error:
@@ -110,13 +112,54 @@ class PlanFile:
 
     @property
     def runtime_cache(self) -> Path:
-        """Where TensorRT-RTX keeps what it compiles on the GPU, beside the plan."""
+        """The file beside the plan where TensorRT-RTX keeps the kernels that it has compiled on the GPU."""
         return self.path.with_suffix(".runtime-cache")
 
 
 def manifest_path(plan: Path) -> Path:
-    """Where the manifest of `plan` is."""
+    """The path of the manifest of `plan`."""
     return plan.with_suffix(".json")
+
+
+def check_machine(manifest: Manifest, gpu: Gpu | None) -> Flavour:
+    """Return the installed TensorRT that can run the plan on `gpu`.
+
+    Raises PlanError for a plan of another version or another GPU, NoTensorRTError if no TensorRT of its kind is
+    installed.
+    """
+    flavour = find_flavour(gpu, [manifest.flavour])
+    if flavour.version != manifest.version:
+        raise PlanError(
+            f"the plan is by {manifest.flavour} {manifest.version}, and {flavour.version} is installed; build it again"
+        )
+    here = target_of(manifest.flavour, gpu)
+    if here != manifest.gpu:
+        raise PlanError(f"the plan is for {manifest.gpu}, and this machine's GPU is {here}; build it here")
+    return flavour
+
+
+def check_options(
+    manifest: Manifest,
+    precision: str,
+    max_batch: int | None,
+    pixels: PixelInput | None,
+    outputs: Sequence[str] | None,
+) -> tuple[int, ...]:
+    """Return the batch sizes of the plan up to `max_batch`. Raises ValueError if the plan was built for other options.
+
+    precision: "auto" accepts any. max_batch: None accepts all batch sizes.
+    """
+    if precision not in ("auto", manifest.precision):
+        raise ValueError(f"the plan computes in {manifest.precision}, not in {precision}; build it for that")
+    if max_batch is not None and max_batch not in manifest.batch_sizes:
+        batch_sizes = ", ".join(map(str, manifest.batch_sizes))
+        raise ValueError(f"the plan has no rung of {max_batch}, only {batch_sizes}; build it for that batch")
+    if pixels != manifest.pixels:
+        raise ValueError(f"the plan was built for {manifest.pixels}, not for {pixels}; build it for that")
+    have = [spec.name for spec in manifest.outputs]
+    if outputs is not None and set(outputs) != set(have):
+        raise ValueError(f"the plan gives {', '.join(have)}, not {', '.join(outputs)}; build it for these outputs")
+    return tuple(batch_size for batch_size in manifest.batch_sizes if max_batch is None or batch_size <= max_batch)
 
 
 def _tensor(spec: TensorSpec) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Compiled graphs that run batches: `open_runtime` and the contract they share."""
+"""Compiled graphs that run batches: `open_runtime` and the contract that all backends share."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engines.runtimes.base import PixelInput, Runtime, RuntimeClosedError, RuntimeSpec, TensorSpec
-from engines.runtimes.calls import Company
+from engines.inputs import PixelInput, TensorSpec
+from engines.runtimes.base import Runtime, RuntimeClosedError, RuntimeSpec
+from engines.runtimes.lifecycle import SharedCores
 
 if TYPE_CHECKING:
     from engines.runtimes.tensorrt.runtime import TensorRtRuntime
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["BACKENDS", "PixelInput", "Runtime", "RuntimeClosedError", "RuntimeSpec", "TensorSpec", "open_runtime"]
 
 BACKENDS = ("openvino", "torch", "tensorrt")
-"""What runs graphs: OpenVINO on the CPU, torch on a GPU or the CPU, and plans of TensorRT on a GPU."""
+"""OpenVINO on the CPU, torch on a GPU or the CPU, TensorRT plans on a GPU."""
 
 
 def open_runtime(
@@ -30,21 +31,21 @@ def open_runtime(
     cache_dir: Path | None = None,
     threads: int | None = None,
     device: str | None = None,
-    sparing: bool = False,
-    company: Company | None = None,
+    low_memory: bool = False,
+    shared_cores: SharedCores | None = None,
 ) -> Runtime:
     """Compile and warm up the graph at `path`.
 
-    pixels: the graph then takes uint8 RGB crops and normalises them itself. outputs: the only ones to keep.
-    cache_dir: where compiled graphs are kept between starts (openvino). threads: how many of the processor's cores to
-    compute on, all if not given; with openvino the last bits of what comes out can depend on it. device: "cpu", "cuda",
-    "cuda:1"; by default the best that the backend has. sparing: keep in memory only what is used, and company: what
-    else computes on the same cores; see `OpenVinoRuntime`. Raises ValueError for what the backend does not have.
+    pixels: makes the graph take uint8 RGB crops and normalise them itself. outputs: keep only these outputs.
+    cache_dir: where compiled graphs are kept between starts (openvino). threads: the number of CPU cores to compute on,
+    all by default; with openvino the last bits of the outputs can depend on it. device: "cpu", "cuda", "cuda:1"; by
+    default the best that the backend supports. low_memory, shared_cores: see `OpenVinoRuntime`.
+    Raises ValueError for options that the backend does not support.
     """
     if backend == "openvino":
         if device not in (None, "cpu"):
             raise ValueError(f"openvino runs on the device cpu alone, not on {device}")
-        from engines.runtimes.openvino.runtime import OpenVinoRuntime  # a backend is imported only where it is used
+        from engines.runtimes.openvino.runtime import OpenVinoRuntime  # a backend is imported only when it is used
 
         return OpenVinoRuntime(
             path,
@@ -54,8 +55,8 @@ def open_runtime(
             outputs=outputs,
             cache_dir=cache_dir,
             threads=threads,
-            sparing=sparing,
-            company=company,
+            low_memory=low_memory,
+            shared_cores=shared_cores,
         )
     if backend == "torch":
         try:
@@ -90,8 +91,8 @@ def open_runtime(
 
 
 def _with_tensors(plan: TensorRtRuntime, device: str) -> Runtime:
-    """The plan, taking torch's tensors as well where torch can use the device."""
-    if not plan.sized or find_spec("torch") is None:
+    """Wrap the plan so that it also takes torch tensors, if torch can use the device."""
+    if not plan.has_fixed_outputs or find_spec("torch") is None:
         return plan
     import torch
 

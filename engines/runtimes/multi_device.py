@@ -1,24 +1,66 @@
-"""One runtime over several devices, each with the same graph: one queue feeds them all."""
+"""The devices that a backend can use on this machine, and one runtime over several of them."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import count, takewhile
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from engines.runtimes.base import Arrays, Runtime, RuntimeClosedError, RuntimeSpec
+from engines.inputs import Arrays
+from engines.plans.gpu import find_gpu
+from engines.runtimes import open_runtime
+from engines.runtimes.base import Runtime, RuntimeClosedError, RuntimeSpec
 
 _RETRY_SECONDS = 1.0
 
 
+def visible_devices(backend: str) -> tuple[str, ...]:
+    """The devices that CUDA_VISIBLE_DEVICES leaves, or ("cpu",) for backends that run on the CPU.
+
+    TensorRT gets only the GPUs of the same kind as the first, because a plan is for one kind of GPU.
+    """
+    if backend == "openvino":
+        return ("cpu",)
+    if backend == "torch":
+        import torch
+
+        usable = torch.cuda.is_available()  # device_count also counts GPUs whose driver is too old for this torch
+        return tuple(f"cuda:{n}" for n in range(torch.cuda.device_count())) if usable else ("cpu",)
+    gpus = list(takewhile(lambda gpu: gpu is not None, map(find_gpu, count())))
+    return tuple(f"cuda:{n}" for n, gpu in enumerate(gpus) if gpu == gpus[0])
+
+
+def open_on(devices: Sequence[str], path: Path, backend: str, **options: Any) -> Runtime:
+    """Open the graph at `path` on each of `devices`, which share the calls. options: as for `open_runtime`.
+
+    Raises ValueError if there are no devices or one is named twice.
+    """
+    if not devices or len(set(devices)) != len(devices):
+        raise ValueError(f"devices must be different ones, at least one, not {', '.join(devices) or 'none'}")
+    if len(devices) == 1:
+        return open_runtime(path, backend, device=devices[0], **options)
+    with ThreadPoolExecutor(len(devices), thread_name_prefix="posewire-open") as pool:
+        opening = [pool.submit(open_runtime, path, backend, device=device, **options) for device in devices]
+    try:
+        return MultiDeviceRuntime([each.result() for each in opening])
+    except BaseException:
+        for each in opening:
+            if each.exception() is None:
+                each.result().close()
+        raise
+
+
 @dataclass(slots=True)
 class _Device:
-    """active: calls under way. failed_at: when its last call failed, None where it did not."""
+    """active: calls under way. failed_at: when the last call failed, None if it succeeded."""
 
     runtime: Runtime
     active: int = 0
@@ -29,12 +71,12 @@ class _Device:
         return self.active / self.runtime.spec.concurrency
 
 
-class SpreadRuntime:
-    """Each call goes to the device with the most room. Takes the runtimes over and closes them.
+class MultiDeviceRuntime:
+    """The same graph on several devices. Each call goes to the device with the lowest load.
 
-    A device whose last call failed is passed over, but for one try in `retry_seconds`: its calls return so soon that
-    it would have the most room always, and draw all the work to where it fails.
-    Raises ValueError for no runtimes, and for ones that are not of the same graph.
+    Takes ownership of the runtimes and closes them. A device whose last call failed gets only one call in
+    `retry_seconds`: its calls fail so soon that it would always have the lowest load, and attract all the work.
+    Raises ValueError if there are no runtimes or they are not of the same graph.
     """
 
     def __init__(
@@ -69,7 +111,7 @@ class SpreadRuntime:
     def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         """See `Runtime.run`."""
         self._spec.check(feeds)
-        with self.taken() as number:
+        with self.acquire() as number:
             return self._devices[number].runtime.run(feeds)
 
     @property
@@ -78,8 +120,8 @@ class SpreadRuntime:
         return tuple(device.runtime for device in self._devices)
 
     @contextmanager
-    def taken(self) -> Iterator[int]:
-        """Around one call of the runtime with this number, chosen for it. An exception counts as its failure."""
+    def acquire(self) -> Iterator[int]:
+        """Choose a device for one call and yield its index in `runtimes`. An exception counts as its failure."""
         with self._lock:
             number = self._choose()
             device = self._devices[number]
@@ -98,13 +140,13 @@ class SpreadRuntime:
 
     def release(self) -> None:
         """See `Runtime.release`."""
-        with ExitStack() as releasing:  # all of them, even where one fails to
+        with ExitStack() as releasing:  # releases every runtime, even if one fails
             for device in self._devices:
                 releasing.callback(device.runtime.release)
 
     def close(self) -> None:
         """See `Runtime.close`."""
-        with ExitStack() as closing:  # all of them, even where one fails to
+        with ExitStack() as closing:  # closes every runtime, even if one fails
             for device in self._devices:
                 closing.callback(device.runtime.close)
 
@@ -114,7 +156,7 @@ class SpreadRuntime:
         for number in numbers:
             failed_at = self._devices[number].failed_at
             if failed_at is not None and now - failed_at >= self._retry_seconds:
-                self._devices[number].failed_at = now  # this call is its try
+                self._devices[number].failed_at = now  # this call is the retry
                 return number
-        well = [number for number in numbers if self._devices[number].failed_at is None]
-        return min(well or numbers, key=lambda number: self._devices[number].load)
+        healthy = [number for number in numbers if self._devices[number].failed_at is None]
+        return min(healthy or numbers, key=lambda number: self._devices[number].load)

@@ -205,7 +205,7 @@ async def _keep_house(state: ServerState, serving: Serving) -> None:
     gpus = await asyncio.to_thread(Gpus)
     for turn in count():
         if gpus:
-            state.metrics.gpus.refresh(await asyncio.to_thread(gpus.look))
+            state.metrics.gpus.refresh(await asyncio.to_thread(gpus.read))
         depths = {batcher.name: batcher.stats.waiting_units for batcher in serving.batchers}
         state.metrics.refresh(
             ready=not state.unready(),

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Literal
 from engines.build.models import order_for, plans_folder
 from engines.catalogue.models import CatalogueError, Model
 from engines.plans.flavour import Flavour, NoTensorRTError, find_flavour
-from engines.plans.gpu import Gpu, find_gpu
+from engines.plans.gpu import Gpu, find_gpu, gpu_index
 from engines.plans.lookup import find_plan
 from engines.plans.manifest import PlanFile
 from engines.runtimes import Runtime
-from engines.runtimes.calls import Company
-from engines.runtimes.devices import gpu_index, open_on, visible_devices
+from engines.runtimes.lifecycle import SharedCores
+from engines.runtimes.multi_device import open_on, visible_devices
 from service.config import Settings
 from service.inference.plan_builder import PlanStatus, PlanTask
 
@@ -27,7 +27,7 @@ _AUTO = ("auto",)
 logger = logging.getLogger(__name__)
 
 _MAX_BATCH = 32
-"""The largest rung of plans that are built here: more gains next to nothing on any GPU."""
+"""The largest batch size of plans that are built here: more gains next to nothing on any GPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def _without_tensorrt(gpu: Gpu | None) -> Backend:
 class Networks:
     """Opens networks with a backend, and remembers whose plans are still to be built.
 
-    repeatable: the same batch is to give the same to the last bit each time. company: all that it opens on the CPU.
+    repeatable: the same batch is to give the same to the last bit each time. shared_cores: of all runtimes on the CPU.
     statuses: of the plans by model, for those that have or get one. waiting: of them, what is to be built.
     """
 
@@ -111,7 +111,7 @@ class Networks:
     backend: Backend
     threads: int | None = None
     repeatable: bool = False
-    company: Company = field(default_factory=Company)
+    shared_cores: SharedCores = field(default_factory=SharedCores)
     statuses: dict[str, PlanStatus] = field(default_factory=dict)
     waiting: list[Model] = field(default_factory=list)
 
@@ -179,6 +179,6 @@ class Networks:
             outputs=outputs,
             cache_dir=model.cache / "compiled",
             threads=self.threads,
-            sparing=not self.repeatable,
-            company=self.company,
+            low_memory=not self.repeatable,
+            shared_cores=self.shared_cores,
         )

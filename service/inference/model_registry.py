@@ -24,11 +24,11 @@ from engines.families import (
     open_finder,
 )
 from engines.files import shown
+from engines.inputs import Arrays
 from engines.plans.flavour import NoTensorRTError
 from engines.plans.manifest import PlanFile
 from engines.poses import Poses, Region
 from engines.runtimes import Runtime
-from engines.runtimes.base import Arrays
 from engines.skeletons import Skeleton
 from service.batching import Batcher, BatchObserver, SteppedBatcher
 from service.config import Settings

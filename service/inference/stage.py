@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from engines.crops.views import View
+from engines.inputs import Arrays, PixelInput
 from engines.ops.affine import align
 from engines.poses import Frame, Region
-from engines.runtimes.base import Arrays, PixelInput, Runtime, RuntimeClosedError
+from engines.runtimes.base import Runtime, RuntimeClosedError
 from service.batching import Batcher, Priority, Reservation, Served
 from service.quota import Lease
 

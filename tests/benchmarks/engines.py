@@ -31,9 +31,9 @@ from engines.build.checkpoint.published import PUBLISHED
 from engines.build.precision.convert import convert
 from engines.catalogue.models import Catalogue, load
 from engines.families.reading import reader
+from engines.inputs import Arrays
 from engines.networks import build_network
 from engines.runtimes import open_runtime
-from engines.runtimes.base import Arrays
 from tests.benchmarks.accuracy import evaluate
 from tests.benchmarks.goals import goal
 from tests.benchmarks.report import Row, main, table

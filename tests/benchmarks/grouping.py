@@ -19,8 +19,8 @@ from engines.families.personlab import PersonLab
 from engines.families.rtmo import RTMO
 from engines.families.tag_grouping import Grouping, adjust, candidates, match, refine
 from engines.families.yolo_pose import YOLOPose
+from engines.inputs import PixelInput
 from engines.poses import Floats
-from engines.runtimes.base import PixelInput
 from engines.skeletons import COCO_17
 from tests import drawn
 from tests.benchmarks.goals import goal, show

@@ -19,9 +19,9 @@ from openvino import opset13 as ops
 from openvino.preprocess import PrePostProcessor
 from PIL import Image
 
+from engines.inputs import PixelInput
 from engines.ops.affine import align, crop
 from engines.poses import Frame, Region
-from engines.runtimes.base import PixelInput
 from service.media.decode import ImageLimits, decode
 from tests.benchmarks.report import Row, main
 from tests.pictures import astronaut, encoded

@@ -25,7 +25,7 @@ def test_the_graph_says_its_names_shapes_and_types(runtime: Runtime) -> None:
     assert spec.device
 
 
-def test_rungs_go_up_from_one_to_the_largest_batch(runtime: Runtime) -> None:
+def test_batch_sizes_ascend_from_one_to_the_largest_batch(runtime: Runtime) -> None:
     spec = runtime.spec
     assert spec.batch_sizes[0] == 1
     assert list(spec.batch_sizes) == sorted(set(spec.batch_sizes))

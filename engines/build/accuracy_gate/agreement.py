@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.families.reading import FAINT, Found
+from engines.inputs import Arrays
 from engines.ops.assignment import best_assignment
 from engines.ops.nms import iou
 from engines.poses import Floats, Poses
-from engines.runtimes.base import Arrays
 
 SURE = 0.3
 """The score from which a keypoint or box counts as found: what the server shows by default. One that the other network

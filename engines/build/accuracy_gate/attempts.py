@@ -14,9 +14,9 @@ from engines.build.accuracy_gate.gate import GateReport, compare
 from engines.build.onnx.pixel_input import prepare
 from engines.build.onnx.suppression import cut_suppression
 from engines.build.precision.convert import Precision, PrecisionError, convert
+from engines.inputs import PixelInput
 from engines.plans.lookup import PlanBuildError, PlanOrder
 from engines.runtimes import Runtime, open_runtime
-from engines.runtimes.base import PixelInput
 
 
 class NotJudgedError(RuntimeError):

@@ -16,10 +16,10 @@ from engines.build.accuracy_gate.images import CalibrationError, images_in, spre
 from engines.catalogue.models import Model
 from engines.crops.views import CpuView
 from engines.families import Detector, open_detector, open_estimator, open_finder
+from engines.inputs import Arrays, PixelInput
 from engines.ops.affine import align, crop
 from engines.poses import Detections, Frame, Region
 from engines.runtimes import open_runtime
-from engines.runtimes.base import Arrays, PixelInput
 
 Crops = NDArray[np.uint8]
 """(n, height, width, 3) uint8 RGB."""

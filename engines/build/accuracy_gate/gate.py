@@ -17,7 +17,7 @@ import numpy as np
 from engines.build.accuracy_gate.agreement import Tally, finite, relative_difference
 from engines.build.precision.convert import Precision
 from engines.families.reading import Read
-from engines.runtimes.base import Arrays
+from engines.inputs import Arrays
 
 Run = Callable[[Arrays], Arrays]
 """A compiled graph: `Runtime.run`."""

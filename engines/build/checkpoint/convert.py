@@ -10,10 +10,9 @@ from engines.build.checkpoint.built import Order, note_built
 from engines.build.checkpoint.entry import entry_text, is_users_own
 from engines.build.checkpoint.export import export_onnx
 from engines.build.checkpoint.published import PUBLISHED, Published, size_in
-from engines.files import shown
+from engines.files import shown, write_atomically
+from engines.inputs import PixelInput
 from engines.networks.checkpoints import keypoints_in, load_network
-from engines.plans.files import write_whole
-from engines.runtimes.base import PixelInput
 from engines.skeletons import COCO_17, MPII_16, SKELETONS
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"  # as catalogue files demand
@@ -55,7 +54,7 @@ def build_checkpoint(order: Order, folder: Path) -> Built:
     difference = export_onnx(
         published.answering(network), graph, height=pixels.height, width=pixels.width, outputs=published.outputs
     )
-    write_whole(catalogue, _entry(order, published, pixels, skeleton).encode())
+    write_atomically(catalogue, _entry(order, published, pixels, skeleton).encode())
     note_built(order, folder)
     return Built(graph, catalogue, pixels, skeleton, difference)
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from engines.runtimes.base import PixelInput
+from engines.inputs import PixelInput
 
 FIRST_WORDS = "# Built by `posewire build"
 """What such a file begins with; one that does not is somebody's own and is left alone."""

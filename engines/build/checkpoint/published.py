@@ -10,7 +10,7 @@ from types import MappingProxyType
 from torch import Tensor, nn
 
 from engines.catalogue.schema import Role
-from engines.runtimes.base import PixelInput
+from engines.inputs import PixelInput
 
 _IMAGENET_MEAN = (123.675, 116.28, 103.53)
 _IMAGENET_STD = (58.395, 57.12, 57.375)

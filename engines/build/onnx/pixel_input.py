@@ -14,7 +14,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 
 from engines.build.precision.graphs import take_weights_from_inputs
 from engines.build.precision.pruning import inner_graphs, prune
-from engines.runtimes.base import PixelInput
+from engines.inputs import PixelInput
 
 _BATCH = "n"
 

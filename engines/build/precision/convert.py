@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import onnx
 
@@ -20,11 +20,11 @@ from engines.build.precision.graphs import PrecisionError, read_prepared, save_w
 from engines.build.precision.half import OPSETS, lower
 from engines.build.precision.int8_graph import quantise
 from engines.build.precision.ranges import largest_values
-from engines.runtimes.base import Arrays
+from engines.inputs import Arrays
+from engines.plans.lookup import Precision
 
 __all__ = ["PRECISIONS", "Conversion", "Precision", "PrecisionError", "convert"]
 
-Precision = Literal["fp32", "bf16", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 

@@ -21,7 +21,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from engines.build.precision.graphs import PrecisionError, is_float
 from engines.build.precision.ranges import watch_tensors
-from engines.runtimes.base import Arrays
+from engines.inputs import Arrays
 
 OPSET = 13
 """The first with a scale per channel."""

@@ -10,7 +10,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from engines.runtimes.base import Arrays
+from engines.inputs import Arrays
 
 Watch = Callable[[str, NDArray[np.float32]], None]
 """Is told the name of a tensor and its value for one batch."""

@@ -1,1 +1,1 @@
-"""What torch does to pixels and outputs on a GPU or, by the same code, on a CPU. Needs posewire[torch]."""
+"""Crops and decoding of outputs in torch, on a GPU or, with the same code, on a CPU. Needs posewire[torch]."""

@@ -1,4 +1,4 @@
-"""Frames on a device: each is copied there once, whoever looks at it."""
+"""Frames on a device. Each frame is copied there once, however many crops are cut out of it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from engines.poses import Frame
 
 @dataclass(frozen=True, slots=True)
 class _Copy:
-    """A frame on the device. ready: when it has arrived there."""
+    """A frame on the device. ready: signalled when the copy has finished."""
 
     pixels: Tensor
     ready: torch.cuda.Event
 
 
 class DeviceFrames:
-    """Copies of frames on one device, each for as long as somebody holds its frame. Any thread may ask.
+    """Copies of frames on one device. A copy lives as long as its frame. Thread-safe.
 
-    On a CPU a frame is where it is needed already.
+    On a CPU nothing is copied.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -33,7 +33,7 @@ class DeviceFrames:
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        """How many frames are on the device."""
+        """The number of frames on the device."""
         return len(self._copies)
 
     def on_device(self, frame: Frame) -> Tensor:
@@ -48,17 +48,17 @@ class DeviceFrames:
                 weakref.finalize(frame, self._copies.pop, key).atexit = False
         stream = torch.cuda.current_stream(self._device)
         stream.wait_event(copy.ready)
-        copy.pixels.record_stream(stream)  # its memory is not another's before this stream has read it
+        copy.pixels.record_stream(stream)  # keeps the memory until this stream has read it
         return copy.pixels
 
     def _upload(self, frame: Frame) -> _Copy:
         ready = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch does not say
-        # From pinned memory the copy goes by itself, beside what is computed; torch keeps such memory for the next.
-        sent = _tensor(frame).pin_memory().to(self._device, non_blocking=True)
+        # Copies from pinned memory are asynchronous; torch caches pinned memory for the next frame.
+        pixels = _tensor(frame).pin_memory().to(self._device, non_blocking=True)
         ready.record(torch.cuda.current_stream(self._device))
-        return _Copy(sent, ready)
+        return _Copy(pixels, ready)
 
 
 def _tensor(frame: Frame) -> Tensor:
-    """The frame's own memory where torch takes it: in one piece, and open to writing, which nobody does."""
+    """The frame as a tensor. Copies only frames that are not contiguous or not writeable, which torch requires."""
     return torch.from_numpy(np.require(frame, requirements=["C", "W"]))

@@ -1,4 +1,4 @@
-"""`engines.ops.peaks` in torch: where the peaks of heatmaps are, worked out where the heatmaps are."""
+"""`engines.ops.peaks` in torch: finds the peaks of heatmaps on the device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from engines.ops.peaks import BLUR_MARGIN, blur_kernel
 
 
 def find_peaks(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
-    """(n, K, H, W) to the x, y of each map's highest cell (n, K, 2), the first in reading order, and its value (n, K).
+    """The highest cell of each map of (n, K, H, W), first in row-major order: x, y (n, K, 2) and value (n, K).
 
     A map whose maximum is not above 0 has its peak at 0, 0.
     """
@@ -23,7 +23,7 @@ def find_peaks(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def refine_quarter(heatmaps: Tensor, peaks: Tensor) -> Tensor:
-    """Each peak a quarter of a cell towards its higher neighbour along x and y: see `engines.ops.peaks`."""
+    """Move each peak a quarter of a cell towards its higher neighbour along x and y, see `engines.ops.peaks`."""
     height, width = heatmaps.shape[-2:]
     x, y = peaks[..., 0], peaks[..., 1]
     inside = (x > 1) & (x < width - 1) & (y > 1) & (y < height - 1)
@@ -33,7 +33,7 @@ def refine_quarter(heatmaps: Tensor, peaks: Tensor) -> Tensor:
 
 
 def refine_dark(heatmaps: Tensor, peaks: Tensor) -> Tensor:
-    """Each peak to the maximum of the Taylor expansion of the logarithm: see `engines.ops.peaks`."""
+    """Move each peak to the maximum of the Taylor expansion of the logarithm, see `engines.ops.peaks`."""
     height, width = heatmaps.shape[-2:]
     x, y = peaks[..., 0], peaks[..., 1]
     inside = (x > 0) & (x < width - 1) & (y > 0) & (y < height - 1)
@@ -51,17 +51,17 @@ def refine_dark(heatmaps: Tensor, peaks: Tensor) -> Tensor:
 
 
 def blurred_peaks(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
-    """CPN's reading, from the highest cell of each smoothed map towards the second: see `engines.ops.peaks`."""
+    """CPN's decoding, from the highest cell of each smoothed map towards the second, see `engines.ops.peaks`."""
     height, width = heatmaps.shape[-2:]
     maps = heatmaps.flatten(0, -3)
     highest = maps.amax(dim=(1, 2), keepdim=True)
-    room = (BLUR_MARGIN,) * 4
-    scaled = pad(torch.where(highest > 0, maps / highest, 0.0), room)
+    margin = (BLUR_MARGIN,) * 4
+    scaled = pad(torch.where(highest > 0, maps / highest, 0.0), margin)
     smooth = _blurred(scaled).flatten(1)
     first = smooth.argmax(dim=1, keepdim=True)
     second = smooth.scatter(1, first, -torch.inf).argmax(dim=1, keepdim=True)
-    wide = scaled.shape[-1]
-    one, two = (torch.cat([at % wide, at // wide], dim=1).to(maps.dtype) for at in (first, second))
+    width_padded = scaled.shape[-1]
+    one, two = (torch.cat([at % width_padded, at // width_padded], dim=1).to(maps.dtype) for at in (first, second))
     apart = torch.linalg.vector_norm(two - one, dim=1, keepdim=True)
     x, y = (one - BLUR_MARGIN + 0.25 * (two - one) / apart).unbind(dim=1)
     moved = torch.stack([x.clamp(0, width - 1), y.clamp(0, height - 1)], dim=1)
@@ -71,7 +71,7 @@ def blurred_peaks(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _patch(heatmaps: Tensor, peaks: Tensor) -> Tensor:
-    """(n, K, 3, 3) around each peak, or around the nearest cell that has so much around it."""
+    """The (n, K, 3, 3) cells around each peak, shifted inwards at the edges of the map."""
     height, width = heatmaps.shape[-2:]
     x, y = peaks[..., 0].long().clamp(1, width - 2), peaks[..., 1].long().clamp(1, height - 2)
     around = torch.arange(-1, 2, device=heatmaps.device)
@@ -81,9 +81,9 @@ def _patch(heatmaps: Tensor, peaks: Tensor) -> Tensor:
 
 
 def _blurred(maps: Tensor) -> Tensor:
-    """A Gaussian filter over (n, H, W) maps with zeros around: products with a band matrix along each axis.
+    """A Gaussian filter over (n, H, W) maps with zero padding, as products with a band matrix along each axis.
 
-    A convolution may be computed in TF32 on a GPU, whose rounding puts other cells first.
+    A convolution may be computed in TF32 on a GPU, whose rounding changes the order of cells.
     """
     height, width = maps.shape[-2:]
     return _band(height, maps.device) @ maps @ _band(width, maps.device)
@@ -91,7 +91,7 @@ def _blurred(maps: Tensor) -> Tensor:
 
 @functools.cache
 def _band(size: int, device: torch.device) -> Tensor:
-    """(size, size): the filter along an axis, centred on the diagonal."""
+    """The filter along an axis as a (size, size) band matrix."""
     places = torch.arange(size)
     apart = places[:, None] - places + BLUR_MARGIN
     kernel = torch.from_numpy(blur_kernel())

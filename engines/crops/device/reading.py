@@ -1,4 +1,4 @@
-"""Readings on the device, so that a place and a score for each keypoint are all that travels back."""
+"""Decodes outputs on the device, so that only a position and a score per keypoint are copied back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _REFINEMENTS: Mapping[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = MappingP
 
 
 def read(reading: Reading, outputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """What `reading.read` gives: (n, K, 2) places in input pixels and (n, K) scores, float32 on the device."""
+    """`reading.read` on the device: (n, K, 2) positions in input pixels and (n, K) scores, float32."""
     match reading:
         case HeatmapReading():
             return _read_heatmaps(reading, outputs)
@@ -45,7 +45,7 @@ def _read_heatmaps(reading: HeatmapReading, outputs: Mapping[str, Tensor]) -> tu
     if reading.pairs is not None:
         heatmaps = 0.5 * (heatmaps + _unmirrored(outputs[name + MIRRORED].float(), reading))
     cells, values = _REFINEMENTS[reading.refinement](heatmaps)
-    x, y = cells.unbind(dim=-1)  # times plain numbers, as sending an array of them would wait for the network
+    x, y = cells.unbind(dim=-1)  # scaled by Python numbers: copying an array to the device would wait for the network
     height, width = heatmaps.shape[-2:]
     return torch.stack([x * (reading.width / width), y * (reading.height / height)], dim=-1), values * reading.scale
 

@@ -1,4 +1,4 @@
-"""A view whose crops are cut out, and whose keypoints are read, on the device where the network runs."""
+"""A view that cuts out crops and decodes keypoints on the device where the network runs."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from engines.crops.device.crop import crops
 from engines.crops.device.frames import DeviceFrames
 from engines.crops.device.reading import read
 from engines.crops.views import TensorRuntime, ViewOutput
+from engines.inputs import PixelInput
 from engines.ops.flip import MIRRORED
 from engines.ops.reading import PLACES, SCORES, Reading
 from engines.poses import Frame, Region
-from engines.runtimes.base import PixelInput
 
 
 class DeviceView:
-    """See `View`. frames: those that are on the device.
+    """See `View`. frames: the frames on the device.
 
-    Each thread that calls has a stream of its own, so that one batch is prepared while another computes.
+    Each calling thread has its own stream, so that one batch is prepared while another computes.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class DeviceView:
         self._flip = flip
         self._reading = reading
         self._input = runtime.spec.inputs[0].name
-        self._own = threading.local()
+        self._local = threading.local()
 
     def __call__(self, frames: Sequence[Frame], regions: Sequence[Region]) -> ViewOutput:
         """See `View`."""
@@ -58,25 +58,25 @@ class DeviceView:
             if self._reading is not None:
                 places, scores = read(self._reading, outputs)
                 outputs = {PLACES: places, SCORES: scores}
-            return ViewOutput(_brought_back(outputs), preparing)
+            return ViewOutput(_to_host(outputs), preparing)
 
     def _stream(self) -> AbstractContextManager[Any]:
         device = self._runtime.device
         if device.type != "cuda":
             return nullcontext()
-        if not hasattr(self._own, "stream"):
-            self._own.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch does not say
-        return torch.cuda.stream(self._own.stream)
+        if not hasattr(self._local, "stream"):
+            self._local.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch does not say
+        return torch.cuda.stream(self._local.stream)
 
 
-def _brought_back(outputs: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
-    """The outputs as arrays of the CPU. From a GPU all copies are under way before they are waited for."""
+def _to_host(outputs: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+    """Copy the outputs to the host. From a GPU, all copies are queued before waiting for them."""
     if not any(output.is_cuda for output in outputs.values()):
         return {name: output.numpy() for name, output in outputs.items()}
     copies = {name: torch.empty_like(output, device="cpu", pin_memory=True) for name, output in outputs.items()}
     for name, output in outputs.items():
         copies[name].copy_(output, non_blocking=True)
-    arrived = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # the thread sleeps meanwhile
+    arrived = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # waits without spinning
     arrived.record()
     arrived.synchronize()
     return {name: copy.numpy() for name, copy in copies.items()}

@@ -1,1 +1,1 @@
-"""OpenVINO on the CPU. Import `runtime` only where this backend is used."""
+"""OpenVINO on the CPU. Import `runtime` only when this backend is used."""

@@ -1,4 +1,4 @@
-"""One graph compiled for several batch sizes, some of them only once a batch could use them."""
+"""One graph compiled for several batch sizes, some of them only when a batch first needs them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from engines.runtimes.base import cut_into_batch_sizes
 logger = logging.getLogger(__name__)
 
 _PAUSE_S, _LONGEST_PAUSE_S = 10.0, 3600.0
-"""Before a graph that could not be compiled is tried again."""
+"""The pause before compiling is tried again after a failure."""
 
 
 class Graph(Protocol):
-    """A graph that is compiled for one batch size."""
+    """A graph compiled for one batch size."""
 
     def release(self) -> None:
-        """Free what is only kept for the next batch."""
+        """Free memory that is only kept for the next batch."""
 
 
 G = TypeVar("G", bound=Graph)
@@ -29,18 +29,18 @@ G = TypeVar("G", bound=Graph)
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """Why a rung has no graph yet. times: in a row. again_at: when it may be tried next, by the clock."""
+    """Failures to compile for a batch size. times: in a row. again_at: the earliest next try, on the clock."""
 
     times: int
     again_at: float
 
 
 class BatchGraphs(Generic[G]):
-    """The graphs of each rung. Methods may be called from any thread.
+    """The graph of each batch size. Thread-safe.
 
-    ready: those that are there from the start, that of one item among them. later: the rungs that are compiled on a
-    thread of their own the first time that a batch has so many items, which runs in smaller pieces until then.
-    compile_for: makes and warms up the graph of a rung. Where it fails, or no thread can be started, the rung is tried
+    ready: the graphs that exist from the start; batch size 1 must be among them. later: batch sizes that are compiled
+    on a background thread the first time that a batch has so many items. Until then such batches run in smaller pieces.
+    compile_for: compiles and warms up the graph of a batch size. If it fails, or no thread can be started, it is tried
     again after a pause, which doubles with each failure in a row. clock: seconds.
     """
 
@@ -55,78 +55,80 @@ class BatchGraphs(Generic[G]):
         self._later = tuple(later)
         self._compile_for = compile_for
         self._clock = clock
-        self._graphs = dict(ready)  # replaced, never changed, as is the next
+        self._graphs = dict(ready)  # replaced, never mutated, as is _failures
         self._failures: dict[int, _Failure] = {}
         self._lock = threading.Lock()
-        self._growth: threading.Thread | None = None
+        self._compiling: threading.Thread | None = None
         self._closed = False
 
     def cut(self, count: int) -> list[tuple[G, slice]]:
-        """The pieces that a batch of `count` items runs in, and the graph of each."""
+        """Cut a batch of `count` items into the pieces that it runs in, each with its graph."""
         graphs = self._graphs
-        if lacking := [batch_size for batch_size in self._later if batch_size <= count and batch_size not in graphs]:
-            self._want(lacking)
+        if missing := [batch_size for batch_size in self._later if batch_size <= count and batch_size not in graphs]:
+            self._compile_largest(missing)
         return [
             (graphs[stop - start], slice(start, stop)) for start, stop in cut_into_batch_sizes(count, sorted(graphs))
         ]
 
     def shrink(self) -> None:
-        """Drop what was compiled since the start, and free what the others keep for the next batch. In no call."""
+        """Drop the graphs compiled since the start and release the others. No call may be under way."""
         with self._lock:
             self._graphs = dict(self._first)
         for graph in self._first.values():
             graph.release()
 
     def close(self) -> None:
-        """Free all graphs, in no call, and end the thread."""
+        """Free all graphs and end the background thread. No call may be under way."""
         with self._lock:
             self._closed = True
-            growth = self._growth
-        if growth is not None:
-            growth.join()
+            compiling = self._compiling
+        if compiling is not None:
+            compiling.join()
         self._first, self._graphs = {}, {}
 
-    def _want(self, lacking: Sequence[int]) -> None:
-        """Compile the largest of these rungs that may be tried now, unless one is being compiled."""
+    def _compile_largest(self, missing: Sequence[int]) -> None:
+        """Start compiling the largest of these batch sizes that is due, unless one is being compiled already."""
         with self._lock:
-            if self._growth is not None or self._closed:
-                return  # one after the other: compiling takes a core
+            if self._compiling is not None or self._closed:
+                return  # one at a time: compiling takes a core
             now = self._clock()
             due = [
                 batch_size
-                for batch_size in lacking
+                for batch_size in missing
                 if batch_size not in self._graphs and self._may_try(batch_size, now)
             ]
             if not due:
                 return
             batch_size = max(due)
-            # No daemon: the interpreter must not end under a compiler.
-            growth = threading.Thread(target=self._grow, args=(batch_size,), name=f"posewire-rung-{batch_size}")
-            self._growth = growth
+            # Not a daemon thread: the interpreter must not exit while the compiler runs.
+            compiling = threading.Thread(
+                target=self._compile, args=(batch_size,), name=f"posewire-compile-{batch_size}"
+            )
+            self._compiling = compiling
             try:
-                growth.start()
-            except (RuntimeError, MemoryError) as error:  # the batch itself can do without
-                self._growth = None
+                compiling.start()
+            except (RuntimeError, MemoryError) as error:  # the batch runs in smaller pieces
+                self._compiling = None
                 self._fail(batch_size, error)
 
     def _may_try(self, batch_size: int, now: float) -> bool:
         return batch_size not in self._failures or now >= self._failures[batch_size].again_at
 
-    def _grow(self, batch_size: int) -> None:
+    def _compile(self, batch_size: int) -> None:
         try:
             graph = self._compile_for(batch_size)
-        except BaseException as error:  # noqa: BLE001 - it is logged, and no end of this thread may stop growth for good
+        except BaseException as error:  # noqa: BLE001 - it is logged, and must not stop later compiling
             with self._lock:
-                self._growth = None
+                self._compiling = None
                 self._fail(batch_size, error)
             return
         with self._lock:
-            self._growth = None
+            self._compiling = None
             self._graphs = {**self._graphs, batch_size: graph}
             self._failures = {failed: why for failed, why in self._failures.items() if failed != batch_size}
 
     def _fail(self, batch_size: int, error: BaseException) -> None:
-        """Remember and log why a rung has no graph. With the lock held."""
+        """Record and log a failure. Call with the lock held."""
         times = self._failures[batch_size].times + 1 if batch_size in self._failures else 1
         pause = min(_PAUSE_S * 2.0 ** min(times - 1, 10), _LONGEST_PAUSE_S)
         self._failures = {**self._failures, batch_size: _Failure(times, self._clock() + pause)}

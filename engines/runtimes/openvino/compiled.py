@@ -1,4 +1,4 @@
-"""One graph as OpenVINO has compiled it."""
+"""One graph compiled by OpenVINO."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from engines.runtimes.base import Arrays
+from engines.inputs import Arrays
 from engines.runtimes.openvino.graphs import describe
 
 
 class CompiledGraph:
-    """A compiled graph with one inference request per stream. Methods may be called from any thread."""
+    """A compiled graph with one inference request per stream. Thread-safe."""
 
     def __init__(self, model: ov.CompiledModel) -> None:
         self.inputs = tuple(describe(port) for port in model.inputs)
@@ -35,7 +35,7 @@ class CompiledGraph:
             self._idle.put(request)
 
     def warm_up(self, batch: int) -> None:
-        """Run a batch of this size on every stream, so that no client waits for what happens only once."""
+        """Run a batch of this size on every stream, so that no client waits for one-time initialisation."""
         feeds = {i.name: np.zeros((batch, *i.shape), i.dtype) for i in self.inputs}
         requests = [self._idle.get() for _ in range(self.streams)]
         with ThreadPoolExecutor(self.streams, thread_name_prefix="posewire-warm") as pool:
@@ -44,12 +44,12 @@ class CompiledGraph:
             self._idle.put(request)
 
     def release(self) -> None:
-        """Free the activations, which can be half of what a process holds, until the next batch."""
+        """Free the activations until the next batch; they can be half of the process's memory."""
         self._model.release_memory()
 
     def _infer(self, request: ov.InferRequest, feeds: Arrays) -> dict[str, NDArray[Any]]:
-        # Step by step, as `request.infer(feeds)` takes half as long again as a pose takes to decode, for the sake of
-        # all else that it can be given. The request only points into these arrays: they have to outlive `wait`.
+        # Not `request.infer(feeds)`: its checks of all the types that it accepts take half as long again as decoding a
+        # pose. The request only points into these arrays, so they must outlive `wait`.
         arrays = {name: np.require(array, requirements=("C", "W")) for name, array in feeds.items()}
         for name, array in arrays.items():
             request.set_tensor(name, ov.Tensor(array, shared_memory=True))

@@ -1,4 +1,4 @@
-"""Reads ONNX, OpenVINO IR and TFLite files into one form, with what a runtime folds into them."""
+"""Reads ONNX, OpenVINO IR and TFLite files and folds preprocessing into their graphs."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import numpy as np
 import openvino as ov
 from openvino.preprocess import ColorFormat, PrePostProcessor
 
-from engines.runtimes.base import PixelInput, TensorSpec
+from engines.inputs import PixelInput, TensorSpec
 from engines.runtimes.openvino.upsampling import convolve_before_upsampling
 
-# The binding fills its tables of numpy types at their first use, behind a C++ guard that it takes while it holds the
-# interpreter's lock and keeps while it lets go of it: two threads that come first together wait for each other forever,
-# and all others for the lock (2026.4.1, networks being opened side by side). So they are filled here, under the import
-# lock, as every runtime reads its graph with this module.
+# The binding fills its tables of numpy types at first use, behind a C++ guard that it acquires while it holds the
+# interpreter's lock and keeps while it releases that lock. Two threads that arrive first together deadlock, and block
+# all others (2026.4.1, networks being opened in parallel). So the tables are filled here, under the import lock: every
+# runtime reads its graph with this module.
 ov.Tensor(np.zeros(1, ov.Type.f32.to_dtype()))
 
 
 def read_graph(
     core: ov.Core, path: Path, pixels: PixelInput | None, outputs: Sequence[str] | None, batch: int
 ) -> ov.Model:
-    """The graph as it is compiled: with the outputs asked for, with its preprocessing, for this batch (-1: any).
+    """Read the graph at `path` and prepare it for compiling.
 
+    pixels: preprocessing to fold in. outputs: keep only these. batch: the batch size, -1 for any.
     Raises ValueError for outputs that the graph does not have.
     """
     model = core.read_model(path)
@@ -42,18 +43,18 @@ def read_graph(
 
 
 def gives_an_output_per_item(model: ov.Model) -> bool:
-    """Whether the shapes of a graph with a batch of two let it batch: finds most that cannot, without compiling."""
+    """False if the output shapes of a graph read for batch 2 show that it cannot batch, which saves compiling it."""
     firsts = [port.partial_shape[0] for port in model.outputs if port.partial_shape.rank.get_length() > 0]
     return len(firsts) == len(model.outputs) and all(first.is_dynamic or first.get_length() == 2 for first in firsts)
 
 
 def is_quantised(model: ov.Model) -> bool:
-    """Whether the graph has Q/DQ nodes."""
+    """True if the graph has Q/DQ nodes."""
     return any(node.get_type_name() == "FakeQuantize" for node in model.get_ops())
 
 
 def describe(port: ov.Output | ov.ConstOutput) -> TensorSpec:
-    """An input or output of a graph whose batch is free."""
+    """Describe an input or output, leaving out its batch dimension."""
     shape = tuple(d.get_length() if d.is_static else -1 for d in list(port.partial_shape)[1:])
     return TensorSpec(port.get_any_name(), shape, port.element_type.to_dtype())
 
@@ -68,7 +69,7 @@ def _keep_outputs(model: ov.Model, outputs: Sequence[str]) -> None:
 
 
 def _fold_pixels(model: ov.Model, pixels: PixelInput) -> ov.Model:
-    """Make the graph take (n, height, width, 3) uint8 RGB and normalise by itself."""
+    """Make the graph take (n, height, width, 3) uint8 RGB and normalise it."""
     shape = model.input(0).partial_shape
     channels_first = shape.rank.get_length() == 4 and shape[1].is_static and shape[1].get_length() == 3
     steps = PrePostProcessor(model)

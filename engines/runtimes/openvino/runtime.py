@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: ONNX, OpenVINO IR and TFLite graphs."""
+"""OpenVINO on the CPU: runs ONNX, OpenVINO IR and TFLite graphs."""
 
 from __future__ import annotations
 
@@ -9,30 +9,31 @@ from typing import Any
 import openvino as ov
 from numpy.typing import NDArray
 
-from engines.runtimes.base import Arrays, PixelInput, RuntimeSpec, batch_sizes_up_to, batches_independently, join_rungs
-from engines.runtimes.calls import Calls, Company
+from engines.inputs import Arrays, PixelInput, batch_sizes_up_to
+from engines.runtimes.base import RuntimeSpec, batches_independently, join_batches
+from engines.runtimes.lifecycle import ActiveCalls, SharedCores, return_freed_memory
 from engines.runtimes.openvino.batch_graphs import BatchGraphs
 from engines.runtimes.openvino.compiled import CompiledGraph
 from engines.runtimes.openvino.graphs import gives_an_output_per_item, is_quantised, read_graph
-from engines.runtimes.openvino.memory import return_freed_memory
 
 _MAX_BATCH = 4  # on a CPU the time per item is flat from here, so a larger batch would only add latency and memory
 
 
 class OpenVinoRuntime:
-    """One graph compiled in two ways: `many` runs a call per stream of cores, which gives the most items a second;
-    `one` runs a single item on all cores, which answers soonest. An item that finds itself alone takes `one`.
+    """One graph, compiled for throughput and for latency.
 
-    `many` is a graph for each rung, as OpenVINO fuses less in one for batches of any size.
+    The throughput graphs run each call on one stream of cores, which gives the most items per second. There is one per
+    batch size, because OpenVINO fuses fewer operators in a graph for batches of any size. The latency graph runs a
+    single item on all cores; it is used when no other call is under way.
 
     path: .onnx, .xml or .tflite. pixels: fold uint8 RGB preprocessing into the graph's only input.
-    outputs: keep these outputs alone; what only the others need is cut off.
-    precision: "fp32", "bf16", or "auto": bf16 where the CPU computes in it. A graph with Q/DQ nodes is computed in int8
-    between them whatever is asked for, and its spec says so. threads: cores to compute on, None for all.
-    sparing: compile rungs above one only when a batch first wants them, and drop them in `release`. It needs the file
-    at `path` as long, and what comes out may depend on it in its last bits.
-    company: who else computes on these cores.
-    Raises ValueError for a precision that the CPU does not have and for outputs that the graph does not have.
+    outputs: keep only these outputs, and only the part of the graph that they need.
+    precision: "fp32", "bf16", or "auto": bf16 if the CPU supports it. A graph with Q/DQ nodes is computed in int8
+    between them whatever the precision, and its spec says so. threads: cores to compute on, None for all.
+    low_memory: compile batch sizes above one only when a batch first needs them, and drop them in `release`. The file
+    at `path` must stay until `close`, and the last bits of the outputs may depend on this option.
+    shared_cores: counts the calls of all runtimes on these cores, by default of this one alone.
+    Raises ValueError for a precision that the CPU does not support and for outputs that the graph does not have.
     """
 
     def __init__(
@@ -45,8 +46,8 @@ class OpenVinoRuntime:
         outputs: Sequence[str] | None = None,
         cache_dir: Path | None = None,
         threads: int | None = None,
-        sparing: bool = False,
-        company: Company | None = None,
+        low_memory: bool = False,
+        shared_cores: SharedCores | None = None,
     ) -> None:
         core = ov.Core()
         precision = _resolve(precision, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
@@ -54,29 +55,32 @@ class OpenVinoRuntime:
             core.set_property({"CACHE_DIR": str(cache_dir)})
         if threads is not None:
             core.set_property("CPU", {"INFERENCE_NUM_THREADS": threads})
-        file = _identity(path)
+        opened = _file_identity(path)
 
-        def compiled(batch: int, hint: str = "THROUGHPUT") -> CompiledGraph:
-            if _identity(path) != file:
+        def compile_graph(batch: int, hint: str = "THROUGHPUT") -> CompiledGraph:
+            if _file_identity(path) != opened:
                 raise RuntimeError(f"{path} is another file than it was")
             config = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": {"fp32": "f32"}.get(precision, precision)}
             graph = CompiledGraph(core.compile_model(read_graph(core, path, pixels, outputs, batch), "CPU", config))
             graph.warm_up(batch)
             return graph
 
-        single = compiled(1)
+        single = compile_graph(1)
         batch_sizes: tuple[int, ...] = (1,)
         ready = {1: single}
         if max_batch != 1 and gives_an_output_per_item(read_graph(core, path, pixels, outputs, 2)):
-            pair = compiled(2)
-            if batches_independently(lambda feeds: _of_size(feeds, single, pair).infer(feeds), single.inputs):
+            pair = compile_graph(2)
+            if batches_independently(lambda feeds: _fitting(feeds, single, pair).infer(feeds), single.inputs):
                 batch_sizes = batch_sizes_up_to(max_batch or _MAX_BATCH)
-                if not sparing:
+                if not low_memory:
                     ready |= {
-                        batch_size: pair if batch_size == 2 else compiled(batch_size) for batch_size in batch_sizes[1:]
+                        batch_size: pair if batch_size == 2 else compile_graph(batch_size)
+                        for batch_size in batch_sizes[1:]
                     }
-        self._many = BatchGraphs(ready, [batch_size for batch_size in batch_sizes if batch_size not in ready], compiled)
-        self._one: CompiledGraph | None = compiled(1, "LATENCY") if single.streams > 1 else None
+        self._throughput = BatchGraphs(
+            ready, [batch_size for batch_size in batch_sizes if batch_size not in ready], compile_graph
+        )
+        self._latency: CompiledGraph | None = compile_graph(1, "LATENCY") if single.streams > 1 else None
         self._spec = RuntimeSpec(
             inputs=single.inputs,
             outputs=single.outputs,
@@ -85,8 +89,8 @@ class OpenVinoRuntime:
             device=core.get_property("CPU", "FULL_DEVICE_NAME").strip(),
             precision="int8" if is_quantised(core.read_model(path)) else precision,
         )
-        self._calls = Calls()
-        self._company = company or Company()
+        self._calls = ActiveCalls()
+        self._shared_cores = shared_cores or SharedCores()
         self.release()
 
     @property
@@ -97,39 +101,39 @@ class OpenVinoRuntime:
     def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         """See `Runtime.run`."""
         count = self._spec.check(feeds)
-        with self._calls, self._company as alone:
-            if alone and count == 1 and self._one is not None:
-                return self._one.infer(feeds)
+        with self._calls, self._shared_cores as alone:
+            if alone and count == 1 and self._latency is not None:
+                return self._latency.infer(feeds)
             parts = [
                 graph.infer({name: array[piece] for name, array in feeds.items()})
-                for graph, piece in self._many.cut(count)
+                for graph, piece in self._throughput.cut(count)
             ]
         if len(parts) == 1:
             return parts[0]
-        return {name: join_rungs([part[name] for part in parts]) for name in parts[0]}
+        return {name: join_batches([part[name] for part in parts]) for name in parts[0]}
 
     def release(self) -> None:
         """See `Runtime.release`."""
-        with self._calls.held_up() as idle:
+        with self._calls.paused() as idle:
             if idle:
-                self._many.shrink()
-                if self._one is not None:
-                    self._one.release()
+                self._throughput.shrink()
+                if self._latency is not None:
+                    self._latency.release()
         return_freed_memory()
 
     def close(self) -> None:
         """See `Runtime.close`."""
         self._calls.close()
-        self._many.close()
-        self._one = None
+        self._throughput.close()
+        self._latency = None
 
 
-def _of_size(feeds: Arrays, single: CompiledGraph, pair: CompiledGraph) -> CompiledGraph:
+def _fitting(feeds: Arrays, single: CompiledGraph, pair: CompiledGraph) -> CompiledGraph:
     return pair if len(next(iter(feeds.values()))) == 2 else single
 
 
-def _identity(path: Path) -> list[tuple[int, int, int]]:
-    """Tells a graph's files from others that come to stand in their place."""
+def _file_identity(path: Path) -> list[tuple[int, int, int]]:
+    """Identifies a graph's files, to notice when they are replaced."""
     files = [file.stat() for file in (path, path.with_suffix(".bin")) if file.exists()]
     return [(file.st_ino, file.st_size, file.st_mtime_ns) for file in files]
 

@@ -1,8 +1,8 @@
-"""Pointwise convolutions before the upsampling that feeds them, where they have a fraction of the pixels to compute.
+"""Moves pointwise convolutions before the upsampling that feeds them, where they compute a fraction of the pixels.
 
-Enlarging makes each pixel a weighted mean of pixels, and a 1x1 convolution treats every pixel alike, so that the two
-give the same in either order. Graphs come as they were trained: BlazePose's detector enlarges 1152 channels to make
-192 of them, which costs four times as many products as it takes.
+Upsampling makes each pixel a weighted mean of pixels, and a 1x1 convolution treats all pixels alike, so the two
+commute. BlazePose's detector, for example, upsamples 1152 channels and then reduces them to 192, which costs four times
+as many multiplications as the other order.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import openvino as ov
 
 _MEANS = ("nearest", "linear", "linear_onnx")
-"""How an Interpolate makes each pixel a mean of some, with weights that add up to 1."""
+"""Modes of Interpolate that make each pixel a mean with weights that add up to 1."""
 
 
 def convolve_before_upsampling(model: ov.Model) -> None:
-    """Swap the two in `model` wherever nothing else sees what lies between them."""
+    """Swap upsampling and convolution in `model` wherever nothing else reads the values between them."""
     for convolution in model.get_ordered_ops():
-        if _is_pointwise(convolution) and (chain := _enlarging(convolution)):
+        if _is_pointwise(convolution) and (chain := _upsampling_before(convolution)):
             readers = convolution.output(0).get_target_inputs()
             convolution.input(0).replace_source_output(chain[0].input_value(0))
             chain[0].input(0).replace_source_output(convolution.output(0))
@@ -26,7 +26,7 @@ def convolve_before_upsampling(model: ov.Model) -> None:
 
 
 def _is_pointwise(node: ov.Node) -> bool:
-    """Whether it is a 1x1 convolution, of which the graph gives out no more than what others make of it."""
+    """True for a 1x1 convolution that is not itself an output of the graph."""
     if node.get_type_name() != "Convolution" or "Result" in _readers(node):
         return False
     attributes = node.get_attributes()
@@ -37,9 +37,10 @@ def _is_pointwise(node: ov.Node) -> bool:
     )
 
 
-def _enlarging(convolution: ov.Node) -> list[ov.Node]:
-    """What enlarges its input and nothing else, in the order of the data: an Interpolate, or one between two Transposes
-    (graphs of TFLite, which keep channels last). Empty where there is none.
+def _upsampling_before(convolution: ov.Node) -> list[ov.Node]:
+    """The nodes that upsample the convolution's input, in data order, if nothing else reads them; else empty.
+
+    An Interpolate, or an Interpolate between two Transposes in channels-last graphs (TFLite).
     """
     chain = [convolution.input_value(0).get_node()]
     axes = [2, 3]
@@ -49,12 +50,12 @@ def _enlarging(convolution: ov.Node) -> list[ov.Node]:
         if [_constant(node.input_value(1)) for node in chain[::2]] != [[0, 2, 3, 1], [0, 3, 1, 2]]:
             return []
         axes = [1, 2]
-    alone = all(len(_readers(node)) == 1 for node in chain)
-    return chain if alone and _enlarges(chain[len(chain) // 2], axes) else []
+    unshared = all(len(_readers(node)) == 1 for node in chain)
+    return chain if unshared and _upsamples(chain[len(chain) // 2], axes) else []
 
 
-def _enlarges(node: ov.Node, axes: list[int]) -> bool:
-    """Whether it is an Interpolate that makes something larger along `axes` alone, by means."""
+def _upsamples(node: ov.Node, axes: list[int]) -> bool:
+    """True for an Interpolate that upsamples by averaging, along `axes` only."""
     if node.get_type_name() != "Interpolate" or _constant(node.input_values()[-1]) != axes:
         return False
     attributes = node.get_attributes()
@@ -69,7 +70,7 @@ def _enlarges(node: ov.Node, axes: list[int]) -> bool:
 
 
 def _constant(port: ov.Output) -> list[int] | None:
-    """The numbers of a constant, None for anything else."""
+    """The values of a constant, None for any other node."""
     node = port.get_node()
     return node.data.tolist() if isinstance(node, ov.op.Constant) else None
 

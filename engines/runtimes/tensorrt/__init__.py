@@ -1,1 +1,1 @@
-"""TensorRT plans on an NVIDIA GPU. Import `runtime` only where this backend is used."""
+"""TensorRT plans on an NVIDIA GPU. Import `runtime` only when this backend is used."""

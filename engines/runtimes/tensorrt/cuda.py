@@ -1,4 +1,4 @@
-"""CUDA by cuda-python: one device's memory, streams and graphs, for runtimes that are not torch."""
+"""Memory, streams and graphs of one CUDA device through cuda-python, for runtimes without torch."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _SUCCESS = cuda.cudaError_t.cudaSuccess
 
 
 class Cuda:
-    """The CUDA device of an index: a `driver.Driver`. Raises CudaError where there is no such device.
+    """The CUDA device with this index, as a `driver.Driver`. Thread-safe.
 
-    Any thread may call every method.
+    Raises CudaError if there is no such device.
     """
 
     def __init__(self, index: int) -> None:
         error, count = cuda.cudaGetDeviceCount()
         if error != _SUCCESS or not count:
-            raise CudaError(f"no NVIDIA GPU can be used here ({_said(error)}); `nvidia-smi` says more")
+            raise CudaError(f"no NVIDIA GPU can be used here ({_describe(error)}); `nvidia-smi` says more")
         if not 0 <= index < count:
             raise CudaError(f"there is no device cuda:{index}: the last one is cuda:{count - 1}")
         self.index = index
 
-    def use(self) -> None:
-        """See `Driver.use`."""
+    def make_current(self) -> None:
+        """See `Driver.make_current`."""
         _call(cuda.cudaSetDevice, self.index)
 
     def allocate(self, size: int) -> int:
@@ -57,29 +57,29 @@ class Cuda:
         """See `Driver.close_stream`."""
         _call(cuda.cudaStreamDestroy, stream)
 
-    def copy_in(self, device: int, host: int, size: int, stream: int) -> None:
-        """See `Driver.copy_in`."""
+    def copy_to_device(self, device: int, host: int, size: int, stream: int) -> None:
+        """See `Driver.copy_to_device`."""
         _call(cuda.cudaMemcpyAsync, device, host, size, cuda.cudaMemcpyKind.cudaMemcpyHostToDevice, stream)
 
-    def copy_out(self, host: int, device: int, size: int, stream: int) -> None:
-        """See `Driver.copy_out`."""
+    def copy_to_host(self, host: int, device: int, size: int, stream: int) -> None:
+        """See `Driver.copy_to_host`."""
         _call(cuda.cudaMemcpyAsync, host, device, size, cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost, stream)
 
-    def copy_within(self, to: int, source: int, size: int, stream: int) -> None:
-        """See `Driver.copy_within`."""
+    def copy_on_device(self, to: int, source: int, size: int, stream: int) -> None:
+        """See `Driver.copy_on_device`."""
         _call(cuda.cudaMemcpyAsync, to, source, size, cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice, stream)
 
-    def follow(self, stream: int, other: int) -> None:
-        """See `Driver.follow`."""
+    def wait_for_stream(self, stream: int, other: int) -> None:
+        """See `Driver.wait_for_stream`."""
         event = _call(cuda.cudaEventCreateWithFlags, cuda.cudaEventDisableTiming)
         try:
             _call(cuda.cudaEventRecord, event, other)
             _call(cuda.cudaStreamWaitEvent, stream, event, 0)
         finally:
-            _call(cuda.cudaEventDestroy, event)  # once it has happened
+            _call(cuda.cudaEventDestroy, event)  # takes effect once it has happened
 
     def capture(self, work: Callable[[], None], stream: int) -> int:
-        """See `Driver.capture`. Meanwhile other threads may use the device, but not wait for all of it."""
+        """See `Driver.capture`. Other threads may use the device meanwhile, but not wait for all of it."""
         _call(cuda.cudaStreamBeginCapture, stream, cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
         try:
             work()
@@ -94,13 +94,13 @@ class Cuda:
         """See `Driver.launch`."""
         _call(cuda.cudaGraphLaunch, graph, stream)
 
-    def drop_graph(self, graph: int) -> None:
-        """See `Driver.drop_graph`."""
+    def destroy_graph(self, graph: int) -> None:
+        """See `Driver.destroy_graph`."""
         _call(cuda.cudaGraphExecDestroy, graph)
 
-    def finish(self, stream: int) -> None:
-        """See `Driver.finish`."""
-        # An event can be waited for asleep, where waiting for a stream spins.
+    def synchronize(self, stream: int) -> None:
+        """See `Driver.synchronize`."""
+        # Waiting for an event can block without spinning; waiting for a stream spins.
         flags = cuda.cudaEventBlockingSync | cuda.cudaEventDisableTiming
         event = _call(cuda.cudaEventCreateWithFlags, flags)
         try:
@@ -110,7 +110,7 @@ class Cuda:
             _call(cuda.cudaEventDestroy, event)
 
     def free_memory(self) -> int:
-        """How many bytes of the device's memory nobody has taken."""
+        """Bytes of the device's memory that are not allocated."""
         free, _ = _call(cuda.cudaMemGetInfo)
         return int(free)
 
@@ -118,10 +118,10 @@ class Cuda:
 def _call(function: Any, *arguments: Any) -> Any:
     error, *values = function(*arguments)
     if error != _SUCCESS:
-        raise CudaError(f"{function.__name__} failed: {_said(error)}")
+        raise CudaError(f"{function.__name__} failed: {_describe(error)}")
     return values[0] if len(values) == 1 else values
 
 
-def _said(error: Any) -> str:
+def _describe(error: Any) -> str:
     _, text = cuda.cudaGetErrorString(error)
     return f"{error.name}: {text.decode() if isinstance(text, bytes) else text}"

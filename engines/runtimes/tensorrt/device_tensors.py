@@ -1,4 +1,4 @@
-"""A plan that takes and gives tensors of torch on its device: for crops that are cut out and results read there."""
+"""Runs a plan on torch tensors, for crops that are cut out and outputs that are decoded on the device."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engines.runtimes.base import Arrays, RuntimeSpec
+from engines.inputs import Arrays
+from engines.runtimes.base import RuntimeSpec
 from engines.runtimes.tensorrt.runtime import TensorRtRuntime
 
 
 class TensorPlanRuntime:
-    """A TensorRtRuntime whose outputs have fixed sizes, beside a torch that has CUDA. Takes it over and closes it."""
+    """Wraps a TensorRtRuntime whose outputs have fixed sizes, and closes it. Needs a torch with CUDA."""
 
     def __init__(self, plan: TensorRtRuntime, device: torch.device) -> None:
         self._plan = plan
@@ -31,7 +32,7 @@ class TensorPlanRuntime:
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors are."""
+        """The device of the tensors."""
         return self._device
 
     def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
@@ -39,17 +40,17 @@ class TensorPlanRuntime:
         return self._plan.run(feeds)
 
     def run_tensors(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """As `run`, in the order of the work of torch's current stream, which waits for it; this thread does not."""
-        given = {name: tensor.contiguous() for name, tensor in feeds.items()}
-        count = len(next(iter(given.values())))
+        """Like `run`, in order with the work on torch's current stream. Returns once the work is queued."""
+        inputs = {name: tensor.contiguous() for name, tensor in feeds.items()}
+        count = len(next(iter(inputs.values())))
         results = {
             name: torch.empty((count, *shape), dtype=dtype, device=self._device)
             for name, (shape, dtype) in self._outputs.items()
         }
-        # Both are of the current stream, which goes on only when the plan has read and written them: their memory
-        # cannot be another's before that.
+        # Both belong to the current stream, which continues only after the plan has read and written them, so their
+        # memory is not reused before that.
         self._plan.run_on_device(
-            {name: tensor.data_ptr() for name, tensor in given.items()},
+            {name: tensor.data_ptr() for name, tensor in inputs.items()},
             {name: tensor.data_ptr() for name, tensor in results.items()},
             count,
             int(torch.cuda.current_stream(self._device).cuda_stream),

@@ -1,4 +1,4 @@
-"""Batches that pass through a device side by side: while one computes, the arrays of another are copied."""
+"""Runs batches concurrently on one device: while one computes, the arrays of another are copied."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.runtimes.base import Arrays, TensorSpec
-from engines.runtimes.tensorrt.driver import Driver, Pinned
-from engines.runtimes.tensorrt.staging import Layout
+from engines.inputs import Arrays, TensorSpec
+from engines.runtimes.tensorrt.driver import BufferLayout, Driver, Pinned
 
 logger = logging.getLogger(__name__)
 
 Enqueue = Callable[[int], None]
-"""Queues a network's kernels for one rung on a stream; where its arrays are, it has been told."""
+"""Queues a network's kernels for one batch size on a stream; the addresses of its arrays are bound already."""
 Binding = Callable[[int, Mapping[str, int], int], tuple[Enqueue, bool]]
-"""A rung, the device addresses of all arrays by name and a stream to what queues it, and whether that can be captured.
+"""Called with a batch size, the device addresses of all arrays by name and a stream.
+
+Returns the function that queues the network, and True if it can be captured as a graph.
 """
 
 
 class BatchPipeline:
-    """`count` slots in front of one network. A batch is filled up to the next rung, as shapes are fixed.
+    """Runs up to `concurrency` batches of one network at once. A batch is padded to the next compiled batch size.
 
-    bind: called for each slot, with the driver in use, for how this slot runs a rung; whatever it opened for it must
-    stay until `close` has returned.
+    binds: one for each concurrent batch. Each is called for every batch size, with the device current. Whatever it
+    opens must stay open until `close` has returned.
     """
 
     def __init__(
@@ -39,122 +40,122 @@ class BatchPipeline:
         batch_sizes: Sequence[int],
         binds: Sequence[Binding],
     ) -> None:
-        self.count = len(binds)
+        self.concurrency = len(binds)
         self._driver = driver
         self._batch_sizes = tuple(batch_sizes)
-        self._idle: SimpleQueue[_Slot] = SimpleQueue()
-        self._held = ExitStack()
+        self._idle: SimpleQueue[_Executor] = SimpleQueue()
+        self._resources = ExitStack()
         self._streams: list[int] = []
-        driver.use()
-        with ExitStack() as opened:  # what has been opened is closed again where a later one fails
+        driver.make_current()
+        with ExitStack() as opened:  # closes what has been opened if a later step fails
             for bind in binds:
-                slot = _Slot(driver, Layout.of(inputs, batch_sizes[-1]), Layout.of(outputs, batch_sizes[-1]), opened)
-                for batch_size in reversed(
-                    self._batch_sizes
-                ):  # the largest first: what it needs is enough for the others
-                    slot.prepare(batch_size, bind)
-                self._streams.append(slot.stream)
-                self._idle.put(slot)
-            self._held = opened.pop_all()
+                executor = _Executor(
+                    driver, BufferLayout.of(inputs, batch_sizes[-1]), BufferLayout.of(outputs, batch_sizes[-1]), opened
+                )
+                for batch_size in reversed(self._batch_sizes):  # the largest first: its memory suffices for the others
+                    executor.prepare(batch_size, bind)
+                self._streams.append(executor.stream)
+                self._idle.put(executor)
+            self._resources = opened.pop_all()
 
     def run(self, feeds: Arrays, count: int) -> dict[str, NDArray[Any]]:
-        """Run one batch of `count` items on the next free slot; the arrays returned are the caller's."""
+        """Run one batch of `count` items. The returned arrays belong to the caller."""
         batch_size = next(batch_size for batch_size in self._batch_sizes if batch_size >= count)
-        slot = self._idle.get()
+        executor = self._idle.get()
         try:
-            return slot.run(feeds, count, batch_size)
+            return executor.run(feeds, count, batch_size)
         finally:
-            self._idle.put(slot)
+            self._idle.put(executor)
 
     def run_on_device(self, inputs: Mapping[str, int], outputs: Mapping[str, int], count: int, stream: int) -> None:
-        """The same from and to device memory at these addresses, in the order of the work on `stream`.
+        """Like `run`, from and to device memory at these addresses, in order with the work on `stream`.
 
-        Returns when it is queued.
+        Returns once the work is queued.
         """
         batch_size = next(batch_size for batch_size in self._batch_sizes if batch_size >= count)
-        slot = self._idle.get()
+        executor = self._idle.get()
         try:
-            slot.run_on_device(inputs, outputs, count, batch_size, stream)
+            executor.run_on_device(inputs, outputs, count, batch_size, stream)
         finally:
-            self._idle.put(slot)
+            self._idle.put(executor)
 
     def close(self) -> None:
-        """Give back all that the slots hold of the device. No call may be under way."""
-        self._driver.use()
+        """Free all device resources. No call may be under way."""
+        self._driver.make_current()
         for stream in self._streams:
-            self._driver.finish(stream)  # what `run_on_device` has queued
+            self._driver.synchronize(stream)  # the work that `run_on_device` has queued
         self._streams.clear()
-        self._held.close()
+        self._resources.close()
 
 
-class _Slot:
-    """A stream, memory for the largest batch on both sides, and a graph for each rung."""
+class _Executor:
+    """A stream, host and device buffers for the largest batch, and a graph for each batch size."""
 
-    def __init__(self, driver: Driver, inputs: Layout, outputs: Layout, held: ExitStack) -> None:
+    def __init__(self, driver: Driver, inputs: BufferLayout, outputs: BufferLayout, resources: ExitStack) -> None:
         self._driver = driver
-        self._held = held
+        self._resources = resources
         self._inputs, self._outputs = inputs, outputs
         self.stream = driver.open_stream()
-        held.callback(driver.close_stream, self.stream)
-        self._host_inputs, self._device_inputs = self._take(inputs.size)
-        self._host_outputs, self._device_outputs = self._take(outputs.size)
+        resources.callback(driver.close_stream, self.stream)
+        self._host_inputs, self._device_inputs = self._allocate(inputs.size)
+        self._host_outputs, self._device_outputs = self._allocate(outputs.size)
         self._feeds = inputs.views(self._host_inputs.array)
         self._results = outputs.views(self._host_outputs.array)
         self._launches: dict[int, Callable[[], None]] = {}
 
-    def _take(self, size: int) -> tuple[Pinned, int]:
-        """Memory on the host and on the device."""
+    def _allocate(self, size: int) -> tuple[Pinned, int]:
+        """Allocate a buffer on the host and on the device."""
         pinned = self._driver.pin(size)
-        self._held.callback(self._driver.unpin, pinned)
+        self._resources.callback(self._driver.unpin, pinned)
         memory = self._driver.allocate(size)
-        self._held.callback(self._driver.free, memory)
+        self._resources.callback(self._driver.free, memory)
         return pinned, memory
 
     def prepare(self, batch_size: int, bind: Binding) -> None:
-        """Run a rung once, as libraries load their kernels at the first time, and capture it where that can be."""
+        """Run a batch size once, as libraries load kernels on the first run, and capture it as a graph if possible."""
         arrays = self._inputs.addresses(self._device_inputs) | self._outputs.addresses(self._device_outputs)
         enqueue, capturable = bind(batch_size, arrays, self.stream)
         enqueue(self.stream)
-        self._driver.finish(self.stream)
+        self._driver.synchronize(self.stream)
         self._launches[batch_size] = lambda: enqueue(self.stream)
         if not capturable:
             return
         try:
             graph = self._driver.capture(lambda: enqueue(self.stream), self.stream)
-        except RuntimeError as error:  # a layer waits for the host; what else is wrong shows when it runs again
+        except RuntimeError as error:  # a layer waits for the host; any other error shows when it runs again
             logger.warning("batches of %d are run without a CUDA graph: %s", batch_size, error)
             enqueue(self.stream)
-            self._driver.finish(self.stream)
+            self._driver.synchronize(self.stream)
             return
-        self._held.callback(self._driver.drop_graph, graph)
+        self._resources.callback(self._driver.destroy_graph, graph)
         self._launches[batch_size] = lambda: self._driver.launch(graph, self.stream)
 
     def run(self, feeds: Arrays, count: int, batch_size: int) -> dict[str, NDArray[Any]]:
-        for name, staging in self._feeds.items():
-            np.copyto(staging[:count], feeds[name])
+        for name, buffer in self._feeds.items():
+            np.copyto(buffer[:count], feeds[name])
         driver = self._driver
-        driver.use()
+        driver.make_current()
         for field in self._inputs.fields:
-            at, size = field.offset, field.item * count
-            driver.copy_in(self._device_inputs + at, self._host_inputs.address + at, size, self.stream)
+            at, size = field.offset, field.item_size * count
+            driver.copy_to_device(self._device_inputs + at, self._host_inputs.address + at, size, self.stream)
         self._launches[batch_size]()
         for field in self._outputs.fields:
-            at, size = field.offset, field.item * count
-            driver.copy_out(self._host_outputs.address + at, self._device_outputs + at, size, self.stream)
-        driver.finish(self.stream)
+            at, size = field.offset, field.item_size * count
+            driver.copy_to_host(self._host_outputs.address + at, self._device_outputs + at, size, self.stream)
+        driver.synchronize(self.stream)
         return {name: np.array(result[:count]) for name, result in self._results.items()}
 
     def run_on_device(
         self, inputs: Mapping[str, int], outputs: Mapping[str, int], count: int, batch_size: int, stream: int
     ) -> None:
         driver = self._driver
-        driver.use()
-        driver.follow(self.stream, stream)
+        driver.make_current()
+        driver.wait_for_stream(self.stream, stream)
         for field in self._inputs.fields:
-            size = field.item * count
-            driver.copy_within(self._device_inputs + field.offset, inputs[field.name], size, self.stream)
+            size = field.item_size * count
+            driver.copy_on_device(self._device_inputs + field.offset, inputs[field.name], size, self.stream)
         self._launches[batch_size]()
         for field in self._outputs.fields:
-            size = field.item * count
-            driver.copy_within(outputs[field.name], self._device_outputs + field.offset, size, self.stream)
-        driver.follow(stream, self.stream)
+            size = field.item_size * count
+            driver.copy_on_device(outputs[field.name], self._device_outputs + field.offset, size, self.stream)
+        driver.wait_for_stream(stream, self.stream)

@@ -1,4 +1,4 @@
-"""TensorRT plans on an NVIDIA GPU: by TensorRT itself, its lean runtime, or TensorRT for RTX."""
+"""TensorRT plans on an NVIDIA GPU, run by TensorRT, its lean runtime or TensorRT for RTX."""
 
 from __future__ import annotations
 
@@ -10,31 +10,29 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from engines.plans.compatibility import check_machine, check_options
-from engines.plans.files import write_whole
+from engines.files import write_atomically
+from engines.inputs import Arrays, PixelInput, TensorSpec
 from engines.plans.flavour import Flavour
-from engines.plans.gpu import find_gpu
-from engines.plans.manifest import Manifest, PlanError, PlanFile
-from engines.runtimes.base import Arrays, PixelInput, RuntimeSpec, TensorSpec
-from engines.runtimes.calls import Calls
-from engines.runtimes.devices import gpu_index
-from engines.runtimes.opening import alone
-from engines.runtimes.openvino.dynamic_outputs import GrowingOutput, Unsized, UnsizedBinding
+from engines.plans.gpu import find_gpu, gpu_index
+from engines.plans.manifest import Manifest, PlanError, PlanFile, check_machine, check_options
+from engines.runtimes.base import RuntimeSpec
+from engines.runtimes.lifecycle import ActiveCalls, gpu_setup
 from engines.runtimes.tensorrt.cuda import Cuda
+from engines.runtimes.tensorrt.dynamic_outputs import DynamicBinding, DynamicPipeline, OutputBuffer
 from engines.runtimes.tensorrt.pipeline import BatchPipeline, Binding, Enqueue
 
 logger = logging.getLogger(__name__)
 
-_SLOTS = 2
-"""Batches under way at once: one computes while the other one's arrays are copied."""
+_CONCURRENCY = 2
+"""Batches under way at once: one computes while the arrays of the other are copied."""
 
 
 class TensorRtRuntime:
-    """One plan, its weights once on the device. Each slot has a context for each rung, captured as a CUDA graph.
+    """One plan, with its weights once on the device and a CUDA graph for each concurrent batch and batch size.
 
-    path: .plan, with its manifest beside it. device: "cuda" or "cuda:1". precision, max_batch, pixels, outputs: what
-    the plan was built for, or ValueError. Raises PlanError for a plan that is damaged or made for another machine,
-    NoTensorRTError where it is not installed, CudaError where there is no GPU.
+    path: .plan, with its manifest beside it. device: "cuda" or "cuda:1". precision, max_batch, pixels, outputs: as the
+    plan was built. Raises ValueError if they differ, PlanError for a plan that is damaged or built for another machine,
+    NoTensorRTError if TensorRT is not installed, CudaError if there is no GPU.
     """
 
     def __init__(
@@ -55,29 +53,31 @@ class TensorRtRuntime:
         gpu = find_gpu(index)
         flavour = check_machine(plan.manifest, gpu)
         driver = Cuda(index)
-        driver.use()
-        with alone(), ExitStack() as opened:  # what has been opened is closed again where something later fails
+        driver.make_current()
+        with gpu_setup(), ExitStack() as opened:  # closes what has been opened if a later step fails
             contexts = _Contexts(flavour, plan, driver, batch_sizes)
             opened.callback(contexts.close)
-            given = contexts.outputs
-            self._batches: BatchPipeline | Unsized
-            if any(-1 in spec.shape for spec in given):
-                self._batches = Unsized(driver, plan.manifest.inputs, given, batch_sizes, contexts.unsized())
+            results = contexts.outputs
+            self._batches: BatchPipeline | DynamicPipeline
+            if any(-1 in spec.shape for spec in results):
+                self._batches = DynamicPipeline(
+                    driver, plan.manifest.inputs, results, batch_sizes, contexts.bind_dynamic()
+                )
             else:
-                slots = [contexts.slot() for _ in range(_SLOTS)]
-                self._batches = BatchPipeline(driver, plan.manifest.inputs, given, batch_sizes, slots)
+                binds = [contexts.bind_fixed() for _ in range(_CONCURRENCY)]
+                self._batches = BatchPipeline(driver, plan.manifest.inputs, results, batch_sizes, binds)
             opened.callback(self._batches.close)
-            contexts.keep_cache()
+            contexts.save_cache()
             self._opened = opened.pop_all()
         self._spec = RuntimeSpec(
             inputs=plan.manifest.inputs,
-            outputs=given,
+            outputs=results,
             batch_sizes=batch_sizes,
-            concurrency=self._batches.count,
+            concurrency=self._batches.concurrency,
             device=f"{gpu.name if gpu is not None else 'GPU'} (cuda:{index})",
             precision=plan.manifest.precision,
         )
-        self._calls = Calls()
+        self._calls = ActiveCalls()
 
     @property
     def spec(self) -> RuntimeSpec:
@@ -91,14 +91,14 @@ class TensorRtRuntime:
             return self._batches.run(feeds, count)
 
     @property
-    def sized(self) -> bool:
-        """Whether the outputs have fixed sizes, as `run_on_device` needs it."""
+    def has_fixed_outputs(self) -> bool:
+        """True if the sizes of the outputs do not depend on the data, which `run_on_device` requires."""
         return isinstance(self._batches, BatchPipeline)
 
     def run_on_device(self, inputs: Mapping[str, int], outputs: Mapping[str, int], count: int, stream: int) -> None:
-        """As `run`, from and to arrays at these addresses of the device, in the order of the work on `stream`.
+        """Like `run`, from and to device memory at these addresses, in order with the work on `stream`.
 
-        Raises ValueError for a batch that is too large, and where the outputs have no fixed sizes.
+        Raises ValueError for a batch that is too large, and if the outputs have no fixed sizes.
         """
         if not 1 <= count <= self._spec.max_batch:
             raise ValueError(f"a batch has 1..{self._spec.max_batch} items, not {count}")
@@ -108,17 +108,17 @@ class TensorRtRuntime:
             self._batches.run_on_device(inputs, outputs, count, stream)
 
     def release(self) -> None:
-        """See `Runtime.release`. Everything here is kept for as long as the graphs are."""
+        """See `Runtime.release`. Does nothing: the graphs need all of their memory."""
 
     def close(self) -> None:
         """See `Runtime.close`."""
         self._calls.close()
-        with alone(), self._calls.held_up():  # two that close at once
+        with gpu_setup(), self._calls.paused():  # guards against two concurrent calls of close
             self._opened.close()
 
 
 class _Contexts:
-    """The engine of a plan and the contexts that run it, each for one rung: a captured graph keeps to its context."""
+    """The engine of a plan and the execution contexts that run it, each for one batch size and one captured graph."""
 
     def __init__(self, flavour: Flavour, plan: PlanFile, driver: Cuda, batch_sizes: Sequence[int]) -> None:
         self._trt = flavour.trt
@@ -131,13 +131,13 @@ class _Contexts:
         self._config = self._engine.create_runtime_config()
         strategies = self._trt.ExecutionContextAllocationStrategy
         self._config.set_execution_context_allocation_strategy(strategies.USER_MANAGED)
-        self._cache = self._take_cache()
+        self._cache = self._load_cache()
         self._workspaces: list[int] = []
         self._contexts: list[Any] = []
         self.outputs = self._describe(plan.manifest, batch_sizes[0])
 
-    def slot(self) -> Binding:
-        """How one slot runs a rung; the contexts of a slot share their workspace, as they never run at once."""
+    def bind_fixed(self) -> Binding:
+        """A binding for one concurrent batch. Its contexts never run at the same time, so they share a workspace."""
         workspace = self._new_workspace()
 
         def bind(batch_size: int, arrays: Mapping[str, int], stream: int) -> tuple[Enqueue, bool]:
@@ -149,11 +149,11 @@ class _Contexts:
 
         return bind
 
-    def unsized(self) -> UnsizedBinding:
-        """How rungs run whose outputs ask for memory when their sizes are known; never two at once."""
+    def bind_dynamic(self) -> DynamicBinding:
+        """A binding for outputs that allocate memory once their sizes are known, for one batch at a time."""
         workspace = self._new_workspace()
 
-        def bind(batch_size: int, arrays: Mapping[str, int], outputs: Mapping[str, GrowingOutput]) -> Enqueue:
+        def bind(batch_size: int, arrays: Mapping[str, int], outputs: Mapping[str, OutputBuffer]) -> Enqueue:
             context = self._context(batch_size, workspace)
             for name, address in arrays.items():
                 self._check(context.set_tensor_address(name, address), f"take the address of {name}")
@@ -165,26 +165,26 @@ class _Contexts:
 
         return bind
 
-    def keep_cache(self) -> None:
-        """Keep what TensorRT-RTX compiled on this GPU for the next start."""
+    def save_cache(self) -> None:
+        """Save the kernels that TensorRT-RTX compiled on this GPU for the next start."""
         if self._cache is None:
             return
         try:
-            write_whole(self._plan.runtime_cache, bytes(memoryview(self._cache.serialize())))
+            write_atomically(self._plan.runtime_cache, bytes(memoryview(self._cache.serialize())))
         except OSError as error:
             logger.warning("%s cannot be written (%s); the next start compiles anew", self._plan.runtime_cache, error)
 
     def close(self) -> None:
         """Free the contexts and their memory, then the engine."""
-        self._driver.use()
+        self._driver.make_current()
         self._contexts.clear()
         for workspace in self._workspaces:
             self._driver.free(workspace)
         self._workspaces.clear()
         self._config = self._cache = self._engine = self._runtime = None
 
-    def _take_cache(self) -> Any:
-        if not hasattr(self._config, "create_runtime_cache"):  # TensorRT itself has compiled everything already
+    def _load_cache(self) -> Any:
+        if not hasattr(self._config, "create_runtime_cache"):  # TensorRT itself compiles nothing at run time
             return None
         cache = self._config.create_runtime_cache()
         if self._plan.runtime_cache.is_file():
@@ -205,7 +205,7 @@ class _Contexts:
         stream = self._driver.open_stream()
         try:
             self._check(context.set_optimization_profile_async(profile, stream), f"take profile {profile}")
-            self._driver.finish(stream)
+            self._driver.synchronize(stream)
         finally:
             self._driver.close_stream(stream)
         for spec in self._plan.manifest.inputs:
@@ -218,7 +218,7 @@ class _Contexts:
         return context
 
     def _describe(self, manifest: Manifest, batch_size: int) -> tuple[TensorSpec, ...]:
-        """The outputs with the sides that they have for this plan's inputs; -1 where those depend on the data."""
+        """The outputs with their sides for this plan's inputs; -1 for sides that depend on the data."""
         context = self._context(batch_size, None)
         self._contexts.remove(context)
         return tuple(
@@ -238,7 +238,7 @@ class _Contexts:
 
 
 def load_engine(runtime: Any, plan: PlanFile, log: Any) -> Any:
-    """The engine of a plan on the current device. Raises PlanError with TensorRT's own words where it takes none."""
+    """Load the engine of a plan on the current device. Raises PlanError with TensorRT's message if that fails."""
     engine = runtime.deserialize_cuda_engine(plan.read())
     if engine is None:
         raise PlanError(f"{plan.path}: TensorRT does not load it: {log.last()}")
@@ -246,9 +246,9 @@ def load_engine(runtime: Any, plan: PlanFile, log: Any) -> Any:
 
 
 def error_log(trt: Any) -> Any:
-    """A logger for TensorRT that hands errors on to ours and remembers the last."""
+    """A TensorRT logger that forwards errors to `logging` and remembers the last one."""
 
-    class Log(trt.ILogger):  # type: ignore[misc]  # the module is known only when it runs
+    class Log(trt.ILogger):  # type: ignore[misc]  # the module is only known at run time
         def __init__(self) -> None:
             super().__init__()
             self._last = "it gives no reason"
@@ -264,8 +264,8 @@ def error_log(trt: Any) -> Any:
     return Log()
 
 
-def _allocator(trt: Any, output: GrowingOutput) -> Any:
-    class Allocator(trt.IOutputAllocator):  # type: ignore[misc]  # the module is known only when it runs
+def _allocator(trt: Any, output: OutputBuffer) -> Any:
+    class Allocator(trt.IOutputAllocator):  # type: ignore[misc]  # the module is only known at run time
         def __init__(self) -> None:
             trt.IOutputAllocator.__init__(self)
 

@@ -1,1 +1,1 @@
-"""Graphs run by torch, on a GPU or the CPU. Import `runtime` only where this backend is used."""
+"""Graphs run by torch, on a GPU or the CPU. Import `runtime` only when this backend is used."""

@@ -1,7 +1,7 @@
-"""Programs as CUDA graphs: one launch runs all of a network's kernels.
+"""Programs captured as CUDA graphs, so that one launch runs all of a network's kernels.
 
-What comes after a suppression of boxes, whose sizes depend on the data, no graph can hold: it runs step by step behind
-the graph of all that comes before it.
+A graph cannot contain steps whose sizes depend on the data, such as those after box suppression. They run one by one
+after the graph of everything before them.
 """
 
 from __future__ import annotations
@@ -15,22 +15,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engines.runtimes.base import Arrays, TensorSpec
+from engines.inputs import Arrays, TensorSpec
 from engines.runtimes.torch.program import Program
 
-_SLOTS = 2
-"""Batches under way at once: one computes while the other one's arrays are copied."""
+_CONCURRENCY = 2
+"""Batches under way at once: one computes while the arrays of the other are copied."""
 _WARM_UP = 2
-"""Runs before capture: libraries choose their kernels and take their memory in the first."""
+"""Runs before capture: libraries choose kernels and allocate memory in the first."""
 
 
 class CapturedGraphs:
-    """Every rung of a network, captured once a slot. Opened while no other network is: see `engines.runtimes.opening`.
+    """A CUDA graph of a network for each batch size and each concurrent batch. Open it inside `lifecycle.gpu_setup`.
 
-    exact: a batch has to be a rung, as whatever filled it up would be found, too. Else it is filled up to the next one.
+    exact: True if a batch must have exactly one of the batch sizes, because padding would yield detections. Otherwise
+    batches are padded to the next batch size.
     """
 
-    slots = _SLOTS
+    concurrency = _CONCURRENCY
 
     def __init__(
         self,
@@ -39,36 +40,36 @@ class CapturedGraphs:
         outputs: Sequence[TensorSpec],
         device: torch.device,
     ) -> None:
-        self.exact = any(program.halves()[1] is not None for program in programs.values())
-        self._slots = [_Slot(programs, inputs, outputs, device) for _ in range(_SLOTS)]
-        self._idle: SimpleQueue[_Slot] = SimpleQueue()
-        for slot in self._slots:
-            self._idle.put(slot)
+        self.exact = any(program.split_at_dynamic()[1] is not None for program in programs.values())
+        self._executors = [_Executor(programs, inputs, outputs, device) for _ in range(_CONCURRENCY)]
+        self._idle: SimpleQueue[_Executor] = SimpleQueue()
+        for executor in self._executors:
+            self._idle.put(executor)
 
     def run(self, feeds: Arrays, count: int) -> dict[str, NDArray[Any]]:
-        """Run one batch of arrays on the next free slot; the arrays returned are the caller's."""
-        slot = self._idle.get()
+        """Run one batch of arrays. The returned arrays belong to the caller."""
+        executor = self._idle.get()
         try:
-            return slot.run(feeds, count)
+            return executor.run(feeds, count)
         finally:
-            self._idle.put(slot)
+            self._idle.put(executor)
 
     def run_tensors(self, feeds: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
-        """The same with tensors of the device, in the order of the current stream's work."""
-        slot = self._idle.get()
+        """Like `run`, with tensors on the device, in order with the work on the current stream."""
+        executor = self._idle.get()
         try:
-            return slot.run_tensors(feeds, count)
+            return executor.run_tensors(feeds, count)
         finally:
-            self._idle.put(slot)
+            self._idle.put(executor)
 
-    def finish(self) -> None:
-        """Wait for what `run_tensors` has queued: a graph must not go while it runs."""
-        for slot in self._slots:
-            slot.finish()
+    def synchronize(self) -> None:
+        """Wait for the work that `run_tensors` has queued: a graph must not be freed while it runs."""
+        for executor in self._executors:
+            executor.synchronize()
 
 
-class _Slot:
-    """A stream with pinned and device memory of its own, so that slots never touch each other's batches."""
+class _Executor:
+    """A stream with its own pinned and device memory, so that concurrent batches never share buffers."""
 
     def __init__(
         self,
@@ -83,18 +84,18 @@ class _Slot:
         most = self._batch_sizes[-1]
         with torch.cuda.device(device), torch.inference_mode():
             self._stream = torch.cuda.Stream(device)
-            self._done = torch.cuda.Event(blocking=True)  # a thread that waits sleeps, and leaves its core to others
+            self._done = torch.cuda.Event(blocking=True)  # a waiting thread sleeps and frees its core
             shapes = {spec.name: ((most, *spec.shape), _torch_dtype(spec.dtype)) for spec in inputs}
-            self._staging = {n: torch.zeros(shape, dtype=dtype).pin_memory() for n, (shape, dtype) in shapes.items()}
+            self._pinned = {n: torch.zeros(shape, dtype=dtype).pin_memory() for n, (shape, dtype) in shapes.items()}
             self._inputs = {n: torch.zeros(shape, dtype=dtype, device=device) for n, (shape, dtype) in shapes.items()}
-            # Graphs of one slot never run at once, so they share their memory; the largest takes what the others need.
+            # The graphs of an executor never run at the same time, so they share memory; the largest allocates enough.
             self._pool = torch.cuda.graph_pool_handle()
-            halves = {batch_size: programs[batch_size].halves() for batch_size in self._batch_sizes}
+            parts = {batch_size: programs[batch_size].split_at_dynamic() for batch_size in self._batch_sizes}
             self._graphs = {
-                batch_size: self._capture(halves[batch_size][0], batch_size)
+                batch_size: self._capture(parts[batch_size][0], batch_size)
                 for batch_size in reversed(self._batch_sizes)
             }
-            self._tails = {batch_size: tail for batch_size, (_, tail) in halves.items() if tail is not None}
+            self._tails = {batch_size: tail for batch_size, (_, tail) in parts.items() if tail is not None}
             pinned = () if self._tails else self._graphs[most][1]
             self._results = [torch.empty_like(out, device="cpu").pin_memory() for out in pinned]
 
@@ -106,22 +107,22 @@ class _Slot:
                 program(*feeds)
         self._stream.synchronize()
         graph = torch.cuda.CUDAGraph()
-        # thread_local: other threads may go on to take memory and run other networks meanwhile.
+        # thread_local: other threads may allocate memory and run other networks meanwhile.
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
             results = tuple(result.contiguous() for result in program(*feeds))
         return graph, results
 
     def run(self, feeds: Arrays, count: int) -> dict[str, NDArray[Any]]:
-        batch_size = self._rung(count)
+        batch_size = self._padded_size(count)
         graph, results = self._graphs[batch_size]
         with torch.cuda.device(self._device), torch.cuda.stream(self._stream), torch.inference_mode():
-            for name, staging in self._staging.items():
-                np.copyto(staging.numpy()[:count], feeds[name])
-                self._inputs[name][:count].copy_(staging[:count], non_blocking=True)
+            for name, buffer in self._pinned.items():
+                np.copyto(buffer.numpy()[:count], feeds[name])
+                self._inputs[name][:count].copy_(buffer[:count], non_blocking=True)
             graph.replay()
             if batch_size in self._tails:
-                given = [output.cpu().numpy() for output in self._tails[batch_size](*results)]
-                return dict(zip(self._outputs, map(np.array, given), strict=True))
+                outputs = [output.cpu().numpy() for output in self._tails[batch_size](*results)]
+                return dict(zip(self._outputs, map(np.array, outputs), strict=True))
             for pinned, result in zip(self._results, results, strict=True):
                 pinned[:count].copy_(result[:count], non_blocking=True)
             self._done.record(self._stream)
@@ -131,7 +132,7 @@ class _Slot:
         }
 
     def run_tensors(self, feeds: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
-        batch_size = self._rung(count)
+        batch_size = self._padded_size(count)
         graph, results = self._graphs[batch_size]
         with torch.cuda.device(self._device), torch.inference_mode():
             caller = torch.cuda.current_stream()
@@ -149,10 +150,10 @@ class _Slot:
                 tensor.record_stream(caller)
         return kept
 
-    def finish(self) -> None:
+    def synchronize(self) -> None:
         self._stream.synchronize()
 
-    def _rung(self, count: int) -> int:
+    def _padded_size(self, count: int) -> int:
         return next(batch_size for batch_size in self._batch_sizes if batch_size >= count)
 
 

@@ -1,4 +1,4 @@
-"""A graph as a list of torch functions, made for one batch size."""
+"""A graph compiled to a list of calls of torch functions, for one batch size."""
 
 from __future__ import annotations
 
@@ -12,33 +12,35 @@ import openvino as ov
 import torch
 from torch import Tensor
 
-from engines.runtimes.openvino.precision import in_half
+from engines.runtimes.torch.half_precision import half_precision_nodes
 from engines.runtimes.torch.operators import OPERATORS, Function, GraphNode, dtype_of
 
-_Place = tuple[str, int]
-"""One value of the graph: the name of the node that gives it, and which of its outputs."""
+_ValueKey = tuple[str, int]
+"""One value of the graph: the name of the node that computes it, and the index of the output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One call. inputs, outputs: numbers of values. late: after the first whose output's size depends on the data.
-    spent: the values that nobody needs afterwards.
+    """One call. inputs, outputs: indices of values.
+
+    dynamic: True for steps that need a value whose size depends on the data, and for those that compute one.
+    spent: values that no later step needs.
     """
 
     function: Function
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    late: bool = False
+    dynamic: bool = False
     spent: tuple[int, ...] = ()
 
 
 class Program:
-    """Runs a graph: its inputs in their order to its outputs. Holds no state, so that any thread may call it."""
+    """Maps the inputs of a graph, in order, to its outputs. Stateless and thread-safe."""
 
     def __init__(
         self, steps: Sequence[Step], constants: Mapping[int, Tensor], inputs: Sequence[int], outputs: Sequence[int]
     ) -> None:
-        self._steps = _with_endings(steps, {*outputs, *constants})
+        self._steps = _with_spent_values(steps, {*outputs, *constants})
         self._constants = dict(constants)
         self._inputs = tuple(inputs)
         self._outputs = tuple(outputs)
@@ -46,50 +48,53 @@ class Program:
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         values = {**self._constants, **dict(zip(self._inputs, inputs, strict=True))}
         for step in self._steps:
-            given = step.function(*[values[n] for n in step.inputs])
-            if isinstance(given, Tensor):
-                values[step.outputs[0]] = given
+            results = step.function(*[values[n] for n in step.inputs])
+            if isinstance(results, Tensor):
+                values[step.outputs[0]] = results
             else:
-                values.update(zip(step.outputs, given, strict=False))
+                values.update(zip(step.outputs, results, strict=False))
             for n in step.spent:
-                values.pop(n, None)  # an output that nobody reads may not have been computed
+                values.pop(n, None)  # an unused output may not have been computed
         return tuple(values[n] for n in self._outputs)
 
-    def halves(self) -> tuple[Program, Program | None]:
-        """What has fixed shapes, and what comes after it: its inputs are the first's outputs. None for nothing."""
-        early = [step for step in self._steps if not step.late]
-        late = [step for step in self._steps if step.late]
-        if not late:
+    def split_at_dynamic(self) -> tuple[Program, Program | None]:
+        """Split into the steps of fixed shapes and the dynamic steps, or None if there are none.
+
+        The outputs of the first program are the inputs of the second.
+        """
+        fixed = [step for step in self._steps if not step.dynamic]
+        dynamic = [step for step in self._steps if step.dynamic]
+        if not dynamic:
             return self, None
-        made = {n for step in early for n in step.outputs} | set(self._inputs)
-        wanted = {n for step in late for n in step.inputs} | set(self._outputs)
-        handed = sorted(made & wanted)
+        computed = {n for step in fixed for n in step.outputs} | set(self._inputs)
+        needed = {n for step in dynamic for n in step.inputs} | set(self._outputs)
+        shared = sorted(computed & needed)
         return (
-            Program(early, self._constants, self._inputs, handed),
-            Program(late, self._constants, handed, self._outputs),
+            Program(fixed, self._constants, self._inputs, shared),
+            Program(dynamic, self._constants, shared, self._outputs),
         )
 
 
-def _with_endings(steps: Sequence[Step], needed: set[int]) -> tuple[Step, ...]:
-    """The steps, each with the values that end with it. needed: the values that never do."""
-    ended = []
+def _with_spent_values(steps: Sequence[Step], needed: set[int]) -> tuple[Step, ...]:
+    """Return the steps with `spent` filled in. needed: values that are never spent."""
+    result = []
     seen = set(needed)
     for step in reversed(steps):
         spent = tuple({*step.inputs, *step.outputs} - seen)
         seen.update(step.inputs)
-        ended.append(replace(step, spent=spent))
-    return tuple(reversed(ended))
+        result.append(replace(step, spent=spent))
+    return tuple(reversed(result))
 
 
 class Constants:
-    """The constants of a graph on a device, each once, however many programs use it."""
+    """The constants of a graph on a device, each stored once for all programs."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._kept: dict[tuple[object, ...], Tensor] = {}
 
     def keep(self, tensor: Tensor, *, weights: bool) -> Tensor:
-        """The same numbers on the device; weights of convolutions the channels last, as its matrix units want them."""
+        """The tensor on the device. weights: of a convolution; stored channels last, the layout for matrix units."""
         tensor = tensor.contiguous()
         digest = hashlib.blake2b(tensor.reshape(-1).view(torch.uint8).numpy().data).digest()
         key = (digest, tensor.dtype, tuple(tensor.shape), weights)
@@ -100,10 +105,10 @@ class Constants:
 
 
 def lower(model: ov.Model, half: torch.dtype | None, constants: Constants) -> Program:
-    """The program of `model`, whose shapes should be fixed: what follows from them alone is computed here.
+    """Compile `model` to a program. Its shapes should be fixed: values that follow from them are computed here.
 
-    half: float16 or bfloat16 for the layers between the first and the last convolution, see `in_half`.
-    Raises ValueError, naming it, for an operator that torch has no function for.
+    half: float16 or bfloat16 for the layers between the first and the last convolution, see `half_precision_nodes`.
+    Raises ValueError, naming the operator, if there is no torch function for it.
     """
     return _Lowering(model, half, constants).program()
 
@@ -113,14 +118,14 @@ class _Lowering:
         self._model = model
         self._ops = model.get_ordered_ops()
         self._half = half
-        self._rounded = in_half(self._ops) if half is not None else frozenset()
+        self._rounded = half_precision_nodes(self._ops) if half is not None else frozenset()
         self._constants = constants
-        self._numbers: dict[_Place, int] = {}
+        self._numbers: dict[_ValueKey, int] = {}
         self._known: dict[int, Tensor] = {}
-        self._halves: dict[int, int] = {}  # a value in full precision to the same in half, and back
+        self._halves: dict[int, int] = {}  # from a value to its copy in the other precision
         self._in_half: set[int] = set()
         self._weights: set[int] = set()
-        self._late: set[int] = set()
+        self._dynamic: set[int] = set()
         self._steps: list[Step] = []
         self._count = 0
 
@@ -144,11 +149,11 @@ class _Lowering:
                 self._numbers[op.get_name(), 0] = self._new()
             return
         if kind == "Constant":
-            self._learn(op, (_constant(op),))
+            self._set_known(op, (_constant(op),))
             return
         if kind == "ShapeOf" and op.input(0).get_partial_shape().is_static:
             shape = list(op.input(0).get_partial_shape().to_shape())
-            self._learn(op, (torch.tensor(shape, dtype=dtype_of(op.get_output_element_type(0).get_type_name())),))
+            self._set_known(op, (torch.tensor(shape, dtype=dtype_of(op.get_output_element_type(0).get_type_name())),))
             return
         inputs = [self._source(op.input_value(n)) for n in range(op.get_input_size())]
         self._add(op, kind, inputs)
@@ -163,8 +168,8 @@ class _Lowering:
         opset = int(op.get_type_info().version_id.removeprefix("opset"))
         function = OPERATORS[kind](GraphNode(kind, attributes, known, opset))
         if all(value is not None for value in known):
-            given = function(*known)
-            self._learn(op, given if isinstance(given, tuple) else (given,))
+            values = function(*known)
+            self._set_known(op, values if isinstance(values, tuple) else (values,))
             return
         if "Convolution" in kind:
             self._weights.add(inputs[1])
@@ -176,16 +181,18 @@ class _Lowering:
             if rounded and op.get_output_element_type(index) == ov.Type.f32:
                 self._in_half.add(number)
         fixed = all(op.get_output_partial_shape(index).is_static for index in range(len(outputs)))
-        self._append(function, inputs, outputs, late=not fixed)
+        self._append(function, inputs, outputs, dynamic=not fixed)
 
-    def _append(self, function: Function, inputs: Sequence[int], outputs: Sequence[int], *, late: bool = False) -> None:
-        late = late or not self._late.isdisjoint(inputs)
-        if late:
-            self._late.update(outputs)
-        self._steps.append(Step(function, tuple(inputs), tuple(outputs), late))
+    def _append(
+        self, function: Function, inputs: Sequence[int], outputs: Sequence[int], *, dynamic: bool = False
+    ) -> None:
+        dynamic = dynamic or not self._dynamic.isdisjoint(inputs)
+        if dynamic:
+            self._dynamic.update(outputs)
+        self._steps.append(Step(function, tuple(inputs), tuple(outputs), dynamic))
 
     def _ungrouped(self, weights: int, attributes: dict[str, Any]) -> int:
-        """Weights of (groups, out, in, ...) become (groups * out, in, ...), as torch has them."""
+        """Reshape weights from (groups, out, in, ...) to torch's (groups * out, in, ...)."""
         known = self._known.get(weights)
         if known is None:
             raise ValueError("the torch runtime wants the weights of convolutions as constants; use openvino")
@@ -215,7 +222,7 @@ class _Lowering:
                 self._append(_to(dtype), (number,), (new,))
         return self._halves[number]
 
-    def _learn(self, op: ov.GraphNode, values: Sequence[Tensor]) -> None:
+    def _set_known(self, op: ov.GraphNode, values: Sequence[Tensor]) -> None:
         for index, value in enumerate(values):
             number = self._numbers[op.get_name(), index] = self._new()
             self._known[number] = value

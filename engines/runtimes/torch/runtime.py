@@ -1,7 +1,7 @@
-"""torch on a GPU or the CPU: the reference everywhere, and the way to serve on a GPU without TensorRT.
+"""torch on a GPU or the CPU: the reference implementation, and the way to serve on a GPU without TensorRT.
 
-It runs every file that OpenVINO reads: that reader turns ONNX, IR and TFLite into one set of operators with shapes
-worked out, and `operators` has each of them in torch. So a file needs no second form beside it, nothing is unpickled,
+It runs every file that OpenVINO reads: that reader turns ONNX, IR and TFLite into one set of operators with known
+shapes, and `operators` implements each of them in torch. So models need no second file format, nothing is unpickled,
 and preprocessing is folded in by the same code as on the CPU.
 """
 
@@ -18,19 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engines.cores import usable_cores
-from engines.runtimes.base import (
-    Arrays,
-    PixelInput,
-    RuntimeSpec,
-    batch_sizes_up_to,
-    batches_independently,
-    cut_into_batch_sizes,
-    join_rungs,
-)
-from engines.runtimes.calls import Calls
-from engines.runtimes.opening import alone
+from engines.inputs import Arrays, PixelInput, batch_sizes_up_to
+from engines.runtimes.base import RuntimeSpec, batches_independently, cut_into_batch_sizes, join_batches
+from engines.runtimes.lifecycle import ActiveCalls, gpu_setup, return_freed_memory
 from engines.runtimes.openvino.graphs import describe, gives_an_output_per_item, read_graph
-from engines.runtimes.openvino.memory import return_freed_memory
 from engines.runtimes.torch.cuda_graphs import CapturedGraphs
 from engines.runtimes.torch.program import Constants, Program, lower
 
@@ -39,14 +30,15 @@ _HALVES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchRuntime:
-    """One graph, made into a program for each rung; on a GPU each is a CUDA graph where all its shapes are fixed, on
-    the CPU each call has a core to itself.
+    """One graph, compiled to a program for each batch size.
+
+    On a GPU the steps of fixed shapes of each program are a CUDA graph; on the CPU each call uses one core.
 
     path: .onnx, .xml or .tflite. pixels, outputs: as in `open_runtime`. device: "cpu", "cuda", "cuda:1"; by default a
-    GPU where there is one. precision: "fp32", "bf16", "fp16", or "auto": bf16 on a GPU, fp32 on the CPU. threads: how
-    many calls at once the CPU takes, one for each usable core if not given.
-    Raises ValueError for a precision or a device that is not there, for outputs that the graph does not have, and for
-    operators that torch has no function for.
+    GPU if there is one. precision: "fp32", "bf16", "fp16", or "auto": bf16 on a GPU, fp32 on the CPU. threads: the
+    number of concurrent calls on the CPU, by default one for each usable core.
+    Raises ValueError for a precision or device that does not exist, for outputs that the graph does not have, and for
+    operators without a torch function.
     """
 
     def __init__(
@@ -64,8 +56,8 @@ class TorchRuntime:
         if self._device.type == "cuda":
             _set_up_cuda()
         else:
-            # For the whole process, as torch has it. Its threads spin while they wait for each other: where anything
-            # else wants one of the cores, a call on two of them was seen to take a hundred times as long as on one.
+            # This setting is global to the process. torch's threads spin while they wait for each other: on a machine
+            # with other load, a call on two cores was measured to take a hundred times as long as on one.
             torch.set_num_threads(1)
         precision = _precision(precision, self._device)
         core = ov.Core()
@@ -78,34 +70,34 @@ class TorchRuntime:
             return lower(model(batch), _HALVES[precision], constants)
 
         free = model(-1)
-        inputs, given = tuple(map(describe, free.inputs)), tuple(map(describe, free.outputs))
-        self._names = tuple(spec.name for spec in inputs), tuple(spec.name for spec in given)
+        inputs, results = tuple(map(describe, free.inputs)), tuple(map(describe, free.outputs))
+        self._names = tuple(spec.name for spec in inputs), tuple(spec.name for spec in results)
         self._captured: CapturedGraphs | None = None
         self._programs = {1: program(1)}
         pair = model(2) if max_batch != 1 else None
         if pair is not None and gives_an_output_per_item(pair):
             self._programs[2] = lower(pair, _HALVES[precision], constants)
         on_gpu = self._device.type == "cuda"
-        with alone(on_gpu):
+        with gpu_setup(on_gpu):
             batches = 2 in self._programs and batches_independently(self._infer, inputs)
         batch_sizes = batch_sizes_up_to((max_batch or _MAX_BATCH[self._device.type]) if batches else 1)
         self._programs = {
             batch_size: self._programs.get(batch_size) or program(batch_size) for batch_size in batch_sizes
         }
         if on_gpu:
-            with alone():
-                self._captured = CapturedGraphs(self._programs, inputs, given, self._device)
+            with gpu_setup():
+                self._captured = CapturedGraphs(self._programs, inputs, results, self._device)
         self._spec = RuntimeSpec(
             inputs=inputs,
-            outputs=given,
+            outputs=results,
             batch_sizes=batch_sizes,
-            concurrency=(threads or usable_cores()) if self._captured is None else self._captured.slots,
+            concurrency=(threads or usable_cores()) if self._captured is None else self._captured.concurrency,
             device=_name(self._device),
             precision=precision,
         )
-        self._calls = Calls()
+        self._calls = ActiveCalls()
         if self._captured is None or self._captured.exact:
-            with alone(on_gpu):
+            with gpu_setup(on_gpu):
                 for batch_size in batch_sizes:
                     self._infer({spec.name: np.zeros((batch_size, *spec.shape), spec.dtype) for spec in inputs})
 
@@ -116,12 +108,12 @@ class TorchRuntime:
 
     @property
     def device(self) -> torch.device:
-        """Where tensors for `run_tensors` must be."""
+        """The device that tensors for `run_tensors` must be on."""
         return self._device
 
     @property
     def captured(self) -> bool:
-        """Whether each rung is a CUDA graph, as far as its shapes are fixed."""
+        """True if the steps of fixed shapes run as CUDA graphs."""
         return self._captured is not None
 
     def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
@@ -134,12 +126,12 @@ class TorchRuntime:
             ]
         if len(parts) == 1:
             return parts[0]
-        return {name: join_rungs([part[name] for part in parts]) for name in parts[0]}
+        return {name: join_batches([part[name] for part in parts]) for name in parts[0]}
 
     def run_tensors(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """As `run`, with tensors that are on the device already and stay there: for what is prepared or decoded on it.
+        """Like `run`, with tensors that stay on the device, for crops and outputs that are processed there.
 
-        The work is queued behind the current stream's, and the current stream waits for it.
+        The work is queued in order with the work on the current stream.
         """
         with self._calls:
             count = len(next(iter(feeds.values())))
@@ -156,14 +148,14 @@ class TorchRuntime:
     def close(self) -> None:
         """See `Runtime.close`."""
         self._calls.close()
-        with alone(self._captured is not None):
+        with gpu_setup(self._captured is not None):
             if self._captured is not None:
-                self._captured.finish()
+                self._captured.synchronize()
             self._programs = {}
             self._captured = None
 
     def _pieces(self, count: int) -> list[tuple[int, int]]:
-        """How a batch is cut: graphs of fixed shapes are filled up, which costs less than another launch."""
+        """How a batch is split. Graphs of fixed shapes are padded instead, which costs less than another launch."""
         if self._captured is not None and not self._captured.exact:
             return [(0, count)]
         return cut_into_batch_sizes(count, self._spec.batch_sizes)
@@ -174,7 +166,7 @@ class TorchRuntime:
             return self._captured.run(feeds, count)
         tensors = {name: _tensor(array).to(self._device) for name, array in feeds.items()}
         results = self._call(tensors, count)
-        # Copied, as a graph may give back its input or one of its constants.
+        # Copied, because a graph may return its input or one of its constants.
         return {name: np.array(result.cpu().numpy()) for name, result in zip(self._names[1], results, strict=True)}
 
     def _call(self, feeds: Mapping[str, Tensor], count: int) -> tuple[Tensor, ...]:
@@ -185,7 +177,7 @@ class TorchRuntime:
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
-    """As `join_rungs`, on the device."""
+    """`join_batches` on the device."""
     if len(parts) == 1:
         return parts[0]
     inner = [max(sides) for sides in zip(*(part.shape[1:] for part in parts), strict=True)]
@@ -199,7 +191,7 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
 
 def _tensor(array: NDArray[Any]) -> Tensor:
     array = np.ascontiguousarray(array)
-    return torch.from_numpy(array if array.flags.writeable else array.copy())  # torch has no read-only tensors
+    return torch.from_numpy(array if array.flags.writeable else array.copy())  # tensors cannot be read-only
 
 
 def _device(wanted: str | None) -> torch.device:
@@ -221,8 +213,9 @@ def _device(wanted: str | None) -> torch.device:
 
 
 def _set_up_cuda() -> None:
-    """For the whole process, as torch has it: fp32 is fp32, not tf32, and convolutions take the kernel that is fastest
-    for their shapes, which a rung never changes.
+    """Disable TF32 for fp32 and let cuDNN choose the fastest kernels, since each program has fixed shapes.
+
+    These settings are global to the process.
     """
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False

@@ -22,11 +22,11 @@ from onnx import helper
 
 from engines.build.compile import build_plan
 from engines.build.precision.convert import Precision
+from engines.inputs import PixelInput, TensorSpec
 from engines.locks import locked
 from engines.plans.flavour import TENSORRT_RTX, Flavour, find_flavour
 from engines.plans.lookup import PlanBuildError, PlanOrder, find_plan
 from engines.plans.manifest import PlanFile, manifest_path
-from engines.runtimes.base import PixelInput, TensorSpec
 from tests.engines.build.onnx_graphs import save_heatmap_onnx, save_onnx
 from tests.waiting import wait_for
 

@@ -15,12 +15,12 @@ from engines.build.accuracy_gate.evaluation_images import EvaluationImages
 from engines.build.compile import build_plan
 from engines.families.heatmap import Heatmap
 from engines.families.reading import Found
+from engines.inputs import Arrays, PixelInput
 from engines.plans.flavour import TENSORRT_RTX, Flavour, find_flavour
 from engines.plans.lookup import PlanBuildError, PlanOrder
 from engines.plans.manifest import PlanFile
 from engines.poses import Region
 from engines.runtimes import Runtime, open_runtime
-from engines.runtimes.base import Arrays, PixelInput
 from engines.skeletons import COCO_17
 from tests.engines.build.small import save_network, spot_finder, spots, there_and_back
 

@@ -18,10 +18,10 @@ from engines.build.checkpoint.published import PUBLISHED
 from engines.build.compile import build_plan
 from engines.catalogue.models import load
 from engines.families import open_detector, open_estimator
+from engines.inputs import TensorSpec
 from engines.networks import build_network
 from engines.plans.flavour import TENSORRT_RTX, find_flavour
 from engines.plans.lookup import PlanOrder, find_plan
-from engines.runtimes.base import TensorSpec
 from tests.engines.networks.recipe import fill
 from tests.shared import needs_shared, weights_catalogue
 

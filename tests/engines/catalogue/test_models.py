@@ -22,7 +22,7 @@ from engines.catalogue.models import (
     UnknownModelError,
 )
 from engines.families import DETECTORS, ESTIMATORS, FINDERS
-from engines.runtimes.base import PixelInput
+from engines.inputs import PixelInput
 from tests.shared import SHARED, needs_shared
 
 WEIGHTS = SHARED / "data" / "weights"

@@ -20,8 +20,8 @@ from engines.families.rtmdet import RTMDet
 from engines.families.rtmo import RTMO
 from engines.families.yolo_pose import YOLOPose
 from engines.families.yolox import YOLOX
+from engines.inputs import PixelInput
 from engines.poses import Floats
-from engines.runtimes.base import PixelInput
 from engines.skeletons import COCO_17
 from tests import drawn
 from tests.drawn import Outputs

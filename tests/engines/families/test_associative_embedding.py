@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from engines.families.associative_embedding import AssociativeEmbedding, aggregate, resize
+from engines.inputs import PixelInput
 from engines.ops.flip import MIRRORED
 from engines.ops.oks import oks
 from engines.poses import Floats, Region
-from engines.runtimes.base import PixelInput
 from engines.skeletons import COCO_17
 from tests.drawn import Outputs, associative_embedding
 from tests.people import standing

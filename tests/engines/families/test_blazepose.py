@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from engines.families.blazepose import BlazePose, refine
+from engines.inputs import PixelInput
 from engines.poses import Detections, Poses, Region
-from engines.runtimes.base import PixelInput
 from engines.skeletons import BLAZEPOSE_33, COCO_17
 
 PIXELS = PixelInput(256, 256, std=(255.0,) * 3)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from engines.families.blazepose_detector import BlazePoseDetector, cell_centres
+from engines.inputs import PixelInput
 from engines.poses import Detections, Region
-from engines.runtimes.base import PixelInput
 
 PIXELS = PixelInput(224, 224, mean=(127.5,) * 3, std=(127.5,) * 3)
 BOXES = 2254

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engines.families.detections import BoxDetector, KeypointDetector
-from engines.runtimes.base import PixelInput
+from engines.inputs import PixelInput
 from engines.skeletons import COCO_17
 from tests.drawn import Outputs, keypoint_rcnn
 from tests.people import standing

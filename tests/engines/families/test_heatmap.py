@@ -7,8 +7,8 @@ import pytest
 
 from engines.families.heatmap import Heatmap
 from engines.families.regions import person_regions
+from engines.inputs import PixelInput
 from engines.poses import Detections, Region
-from engines.runtimes.base import PixelInput
 from engines.skeletons import COCO_17
 from tests.shared import SHARED, needs_shared
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engines.families.movenet import MoveNet
-from engines.runtimes.base import PixelInput
+from engines.inputs import PixelInput
 from engines.skeletons import HALPE_26
 from tests.drawn import box_of, movenet
 from tests.people import standing

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from engines.families.part_affinity import PartAffinity
+from engines.inputs import PixelInput
 from engines.ops.oks import oks
 from engines.poses import Floats, Region
-from engines.runtimes.base import PixelInput
 from engines.skeletons import COCO_17, POSETRACK_15
 from tests.drawn import Outputs, part_affinity
 from tests.people import standing

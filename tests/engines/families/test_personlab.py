@@ -12,11 +12,11 @@ from PIL import Image
 from engines.catalogue.models import load
 from engines.families import open_finder
 from engines.families.personlab import PersonLab
+from engines.inputs import PixelInput
 from engines.ops.affine import crop
 from engines.ops.oks import oks
 from engines.poses import Floats, Region
 from engines.runtimes import open_runtime
-from engines.runtimes.base import PixelInput
 from engines.skeletons import BLAZEPOSE_33, COCO_17
 from tests.drawn import Outputs, personlab
 from tests.people import standing

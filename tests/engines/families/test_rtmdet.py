@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engines.families.rtmdet import RTMDet
-from engines.runtimes.base import PixelInput
+from engines.inputs import PixelInput
 
 PIXELS = PixelInput(320, 320, "bgr", pad=114)
 

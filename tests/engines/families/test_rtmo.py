@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engines.families.rtmo import RTMO
-from engines.runtimes.base import PixelInput
+from engines.inputs import PixelInput
 from engines.skeletons import COCO_17
 from tests.drawn import box_of, rtmo
 from tests.people import standing

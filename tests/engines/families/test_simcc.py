@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from engines.families.simcc import SimCC
+from engines.inputs import PixelInput
 from engines.ops.reading import decode_simcc
 from engines.poses import Detections
-from engines.runtimes.base import PixelInput
 from engines.skeletons import COCO_17
 from tests.shared import SHARED, needs_shared
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engines.families.yolo_pose import YOLOPose
-from engines.runtimes.base import PixelInput
+from engines.inputs import PixelInput
 from engines.skeletons import COCO_17
 from tests.drawn import box_of, yolo_pose
 from tests.people import standing

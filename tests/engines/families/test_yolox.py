@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from engines.families.yolox import YOLOX, decode_yolox, grid
+from engines.inputs import PixelInput
 from engines.poses import Region
-from engines.runtimes.base import PixelInput
 from tests.shared import SHARED, needs_shared
 
 PIXELS = PixelInput(64, 96, "bgr", pad=114)

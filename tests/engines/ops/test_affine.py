@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from engines.inputs import PixelInput
 from engines.ops.affine import _warp, align, crop
 from engines.poses import Frame, Region
-from engines.runtimes.base import PixelInput
 
 WIDTH, HEIGHT = 160, 120
 PIXELS = PixelInput(height=96, width=64, pad=7)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engines.inputs import PixelInput, TensorSpec
 from engines.plans.manifest import Manifest, PlanError, PlanFile, manifest_path
-from engines.runtimes.base import PixelInput, TensorSpec
 
 PLAN = b"a plan"
 MANIFEST = Manifest(

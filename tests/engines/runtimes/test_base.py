@@ -1,19 +1,19 @@
-"""Batches that run as several rungs."""
+"""Batches that are split into several batch sizes."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from engines.runtimes.base import cut_into_batch_sizes, join_rungs
+from engines.runtimes.base import cut_into_batch_sizes, join_batches
 
 
-def test_a_batch_is_cut_into_the_fewest_rungs() -> None:
+def test_a_batch_is_split_into_the_fewest_pieces() -> None:
     assert cut_into_batch_sizes(7, (1, 2, 4)) == [(0, 4), (4, 6), (6, 7)]
 
 
-def test_rungs_whose_rows_differ_in_number_are_filled_up_with_zeros() -> None:
+def test_outputs_with_fewer_rows_are_padded_with_zeros() -> None:
     two, one = np.ones((2, 3, 5), np.float32), np.ones((1, 4, 5), np.float32)
-    joined = join_rungs([two, one])
+    joined = join_batches([two, one])
     assert joined.shape == (3, 4, 5)
     assert joined.dtype == np.float32
     assert joined[:2, :3].all()
@@ -21,5 +21,5 @@ def test_rungs_whose_rows_differ_in_number_are_filled_up_with_zeros() -> None:
     assert joined[2].all()
 
 
-def test_numbers_a_item_stay_as_they_are() -> None:
-    assert join_rungs([np.array([1, 2]), np.array([3])]).tolist() == [1, 2, 3]
+def test_one_number_per_item_is_concatenated() -> None:
+    assert join_batches([np.array([1, 2]), np.array([3])]).tolist() == [1, 2, 3]

@@ -1,4 +1,4 @@
-"""One runtime over several devices: each call goes where there is room, and what fails draws no work."""
+"""One runtime over several devices: calls go to the device with the lowest load, and failing devices get none."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ import pytest
 from numpy.typing import NDArray
 
 from engines.crops.views import Views
+from engines.inputs import Arrays
 from engines.poses import Region
 from engines.runtimes import Runtime, RuntimeClosedError, RuntimeSpec, open_runtime
-from engines.runtimes.base import Arrays
-from engines.runtimes.devices import open_on, visible_devices
-from engines.runtimes.multi_device import SpreadRuntime
+from engines.runtimes.multi_device import MultiDeviceRuntime, open_on, visible_devices
 from tests.contract.network import HEATMAPS, HEIGHT, INPUT, PIXELS, WIDTH, crops, expected, normalised, save_ir
 from tests.waiting import wait_for
 
 
-class Watched:
-    """A runtime of OpenVINO that counts its calls, and can be held up or broken."""
+class FakeDevice:
+    """An OpenVINO runtime that counts its calls and can be blocked or broken."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
@@ -66,9 +65,9 @@ class Clock:
 
 
 @pytest.fixture
-def devices(tmp_path: Path) -> Iterator[list[Watched]]:
+def devices(tmp_path: Path) -> Iterator[list[FakeDevice]]:
     path = save_ir(tmp_path / "tiny.xml")
-    opened = [Watched(open_runtime(path, precision="fp32", pixels=PIXELS, max_batch=2)) for _ in range(2)]
+    opened = [FakeDevice(open_runtime(path, precision="fp32", pixels=PIXELS, max_batch=2)) for _ in range(2)]
     yield opened
     for device in opened:
         device.close()
@@ -80,48 +79,48 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def spread(devices: list[Watched], clock: Clock) -> SpreadRuntime:
-    return SpreadRuntime(devices, retry_seconds=1.0, clock=clock)
+def runtime(devices: list[FakeDevice], clock: Clock) -> MultiDeviceRuntime:
+    return MultiDeviceRuntime(devices, retry_seconds=1.0, clock=clock)
 
 
-def test_it_looks_like_one_runtime_with_room_for_the_calls_of_all(
-    spread: SpreadRuntime, devices: list[Watched]
+def test_the_spec_is_that_of_one_runtime_with_the_concurrency_of_all(
+    runtime: MultiDeviceRuntime, devices: list[FakeDevice]
 ) -> None:
     one = devices[0].spec
-    assert (spread.spec.inputs, spread.spec.outputs, spread.spec.batch_sizes) == (
+    assert (runtime.spec.inputs, runtime.spec.outputs, runtime.spec.batch_sizes) == (
         one.inputs,
         one.outputs,
         one.batch_sizes,
     )
-    assert spread.spec.concurrency == 2 * one.concurrency
-    assert spread.spec.device == f"{one.device} + {one.device}"
+    assert runtime.spec.concurrency == 2 * one.concurrency
+    assert runtime.spec.device == f"{one.device} + {one.device}"
     batch = crops(2)
-    np.testing.assert_allclose(spread.run({INPUT: batch})[HEATMAPS], expected(normalised(batch))[HEATMAPS], atol=2e-4)
+    np.testing.assert_allclose(runtime.run({INPUT: batch})[HEATMAPS], expected(normalised(batch))[HEATMAPS], atol=2e-4)
     with pytest.raises(ValueError, match=r"a batch has 1\.\.2 items"):
-        spread.run({INPUT: crops(3)})
+        runtime.run({INPUT: crops(3)})
 
 
-def test_a_busy_device_is_passed_over(spread: SpreadRuntime, devices: list[Watched]) -> None:
+def test_a_busy_device_gets_no_calls(runtime: MultiDeviceRuntime, devices: list[FakeDevice]) -> None:
     devices[0].open.clear()
     with ThreadPoolExecutor(1) as pool:
-        held = pool.submit(spread.run, {INPUT: crops(1)})
+        held = pool.submit(runtime.run, {INPUT: crops(1)})
         wait_for(lambda: devices[0].active == 1)
         for _ in range(5):
-            spread.run({INPUT: crops(1)})
+            runtime.run({INPUT: crops(1)})
         assert (devices[0].calls, devices[1].calls) == (1, 5)
         devices[0].open.set()
         assert len(held.result(timeout=20)[HEATMAPS]) == 1
 
 
 def test_many_threads_keep_all_devices_busy_and_get_their_own_results(
-    spread: SpreadRuntime, devices: list[Watched]
+    runtime: MultiDeviceRuntime, devices: list[FakeDevice]
 ) -> None:
     both = threading.Barrier(2)
 
     def work(seed: int) -> None:
         batch = crops(1 + seed % 2, seed)
         both.wait(timeout=20)
-        got = spread.run({INPUT: batch})[HEATMAPS]
+        got = runtime.run({INPUT: batch})[HEATMAPS]
         np.testing.assert_allclose(got, expected(normalised(batch))[HEATMAPS], atol=2e-4)
 
     with ThreadPoolExecutor(2) as pool:
@@ -129,55 +128,55 @@ def test_many_threads_keep_all_devices_busy_and_get_their_own_results(
     assert devices[0].calls + devices[1].calls == 40
 
 
-def test_a_device_that_fails_draws_no_work_and_is_tried_again(
-    spread: SpreadRuntime, devices: list[Watched], clock: Clock
+def test_a_failing_device_gets_no_calls_until_it_is_retried(
+    runtime: MultiDeviceRuntime, devices: list[FakeDevice], clock: Clock
 ) -> None:
     devices[0].broken = True
     with pytest.raises(RuntimeError, match="illegal"):
-        spread.run({INPUT: crops(1)})
+        runtime.run({INPUT: crops(1)})
     for _ in range(5):
-        spread.run({INPUT: crops(1)})
+        runtime.run({INPUT: crops(1)})
     assert (devices[0].calls, devices[1].calls) == (1, 5)
     clock.now += 1.0
     with pytest.raises(RuntimeError, match="illegal"):
-        spread.run({INPUT: crops(1)})
-    spread.run({INPUT: crops(1)})
+        runtime.run({INPUT: crops(1)})
+    runtime.run({INPUT: crops(1)})
     clock.now += 1.0
     devices[0].broken = False
-    spread.run({INPUT: crops(1)})
-    spread.run({INPUT: crops(1)})
+    runtime.run({INPUT: crops(1)})
+    runtime.run({INPUT: crops(1)})
     assert devices[0].calls == 4, "it works again, and gets its share"
 
 
-def test_where_all_fail_each_call_says_so(spread: SpreadRuntime, devices: list[Watched]) -> None:
+def test_if_all_devices_fail_each_call_raises(runtime: MultiDeviceRuntime, devices: list[FakeDevice]) -> None:
     for device in devices:
         device.broken = True
     for _ in range(5):
         with pytest.raises(RuntimeError, match="illegal"):
-            spread.run({INPUT: crops(1)})
+            runtime.run({INPUT: crops(1)})
 
 
-def test_closing_closes_all(spread: SpreadRuntime, devices: list[Watched]) -> None:
-    spread.release()
-    spread.close()
-    spread.close()
+def test_closing_closes_all(runtime: MultiDeviceRuntime, devices: list[FakeDevice]) -> None:
+    runtime.release()
+    runtime.close()
+    runtime.close()
     with pytest.raises(RuntimeClosedError):
-        spread.run({INPUT: crops(1)})
+        runtime.run({INPUT: crops(1)})
     for device in devices:
         with pytest.raises(RuntimeClosedError):
             device.run({INPUT: crops(1)})
 
 
-def test_runtimes_of_different_graphs_are_no_whole(tmp_path: Path, devices: list[Watched]) -> None:
+def test_runtimes_of_different_graphs_are_refused(tmp_path: Path, devices: list[FakeDevice]) -> None:
     other = open_runtime(save_ir(tmp_path / "other.xml"), precision="fp32", max_batch=2)
     with pytest.raises(ValueError, match="runs another graph"):
-        SpreadRuntime([devices[0], other])
+        MultiDeviceRuntime([devices[0], other])
     with pytest.raises(ValueError, match="no device"):
-        SpreadRuntime([])
+        MultiDeviceRuntime([])
 
 
-def test_crops_are_cut_out_where_they_are_computed(spread: SpreadRuntime, devices: list[Watched]) -> None:
-    view = Views("cpu").open(spread, PIXELS)
+def test_crops_are_cut_out_where_they_are_computed(runtime: MultiDeviceRuntime, devices: list[FakeDevice]) -> None:
+    view = Views("cpu").open(runtime, PIXELS)
     frame = crops(1)[0]
     region = Region(WIDTH / 2, HEIGHT / 2, WIDTH, HEIGHT)
     devices[0].open.clear()
@@ -190,20 +189,20 @@ def test_crops_are_cut_out_where_they_are_computed(spread: SpreadRuntime, device
     assert (devices[0].calls, devices[1].calls) == (1, 1)
 
 
-def test_one_device_needs_no_spreading(tmp_path: Path) -> None:
+def test_one_device_needs_no_multi_device_runtime(tmp_path: Path) -> None:
     assert visible_devices("openvino") == ("cpu",)
     runtime = open_on(["cpu"], save_ir(tmp_path / "tiny.xml"), "openvino", precision="fp32")
-    assert not isinstance(runtime, SpreadRuntime)
+    assert not isinstance(runtime, MultiDeviceRuntime)
     runtime.close()
 
 
 @pytest.mark.parametrize("named", [[], ["cuda:0", "cuda:0"]])
-def test_devices_are_named_once(named: list[str], tmp_path: Path) -> None:
+def test_devices_must_be_named_once(named: list[str], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="devices must be different ones, at least one"):
         open_on(named, tmp_path / "tiny.xml", "torch")
 
 
-def test_a_device_that_is_not_there_costs_the_others_nothing(tmp_path: Path) -> None:
+def test_a_missing_device_is_an_error_and_closes_the_others(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs torch: pip install 'posewire[torch]'")
     path = save_ir(tmp_path / "tiny.xml")
     with pytest.raises(ValueError, match="there is no device cuda:99"):

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from engines.catalogue.models import load
-from engines.runtimes.base import Arrays
+from engines.inputs import Arrays
 from service.api.app import create_app
 from service.batching import BatchObserver
 from service.config import Settings

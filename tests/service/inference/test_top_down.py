@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from engines.catalogue.models import load
+from engines.inputs import Arrays
 from engines.poses import Detections
-from engines.runtimes.base import Arrays
 from service.batching import BatchObserver, DeadlineExceededError, OverloadedError
 from service.config import Settings
 from service.inference.model_registry import Serving, open_serving

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.runtimes.base import Arrays
+from engines.inputs import Arrays
 from service.inference.model_registry import Serving
 from service.inference.stage import InferenceOptions
 from service.streams.codec import unpack

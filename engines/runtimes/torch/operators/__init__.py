@@ -1,4 +1,4 @@
-"""The operators of graphs in torch, by their OpenVINO names: the reader of ONNX, IR and TFLite speaks of no others."""
+"""The operators of graphs in torch, by OpenVINO name: its reader turns ONNX, IR and TFLite into these operators."""
 
 from __future__ import annotations
 

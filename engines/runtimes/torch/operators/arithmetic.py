@@ -1,4 +1,4 @@
-"""Operators that work on each number by itself."""
+"""Element-wise operators."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from engines.runtimes.torch.operators.node import Factory, Function, GraphNode, 
 
 
 def _plain(function: Function) -> Factory:
-    """An operator without attributes that matter."""
+    """An operator without attributes."""
     return lambda _: function
 
 
@@ -53,7 +53,7 @@ def _swish(node: GraphNode) -> Function:
 
 def _prelu(_: GraphNode) -> Function:
     def prelu(x: Tensor, slope: Tensor) -> Tensor:
-        if slope.dim() == 1 and slope.numel() > 1 and x.dim() > 1:  # a slope a channel, wherever the others broadcast
+        if slope.dim() == 1 and slope.numel() > 1 and x.dim() > 1:  # per channel, not along the last axis
             slope = slope.reshape(-1, *[1] * (x.dim() - 2))
         return torch.where(x < 0, x * slope, x)
 

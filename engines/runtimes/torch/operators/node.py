@@ -1,4 +1,4 @@
-"""What an operator is told when a graph is read: everything but the data."""
+"""A node of a graph while it is compiled: its operator, attributes and constant inputs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 Function = Callable[..., Tensor | tuple[Tensor, ...]]
-"""The inputs of an operator to its output or outputs."""
+"""Maps the inputs of an operator to its output or outputs."""
 
 
 @dataclass(frozen=True, slots=True)
 class GraphNode:
-    """One operator of a graph.
+    """One node of a graph.
 
-    known: its inputs, None for those that only a run brings. opset: which edition of the operator it is.
+    kind: the operator. known: the inputs, None for those that are not constant. opset: the version of the operator.
     """
 
     kind: str
@@ -25,24 +25,24 @@ class GraphNode:
     known: tuple[Tensor | None, ...]
     opset: int = 1
 
-    def whole(self, index: int, default: Sequence[int] | None = None) -> Callable[[tuple[Tensor, ...]], list[int]]:
-        """How to get input `index`, which is whole numbers, from all inputs. `default` stands in where it is left out.
+    def integers(self, index: int, default: Sequence[int] | None = None) -> Callable[[tuple[Tensor, ...]], list[int]]:
+        """A function that reads the integers of input `index` from all inputs. default: used if the input is missing.
 
-        Nearly always it is known when the graph is read; else the host waits for the device to say it.
+        The input is nearly always constant. If it is not, each call waits for the device to compute it.
         """
         if index >= len(self.known):
             if default is None:
                 raise ValueError(f"{self.kind} has no input {index}")
-            left_out = list(default)
-            return lambda _: left_out
+            fallback = list(default)
+            return lambda _: fallback
         known = self.known[index]
         if known is None:
-            return lambda inputs: _numbers(inputs[index])
-        numbers = _numbers(known)
-        return lambda _: numbers
+            return lambda inputs: _to_integers(inputs[index])
+        integers = _to_integers(known)
+        return lambda _: integers
 
     def scalar(self, index: int) -> float:
-        """Input `index`, which must be known when the graph is read."""
+        """The value of input `index`, which must be constant."""
         known = self.known[index]
         if known is None:
             raise ValueError(f"{self.kind} wants its input {index} as a constant")
@@ -50,14 +50,14 @@ class GraphNode:
 
 
 Factory = Callable[[GraphNode], Function]
-"""Reads an operator's attributes once and gives the function that runs it."""
+"""Reads the attributes of a node once and returns the function that computes it."""
 
 DTYPES = {
     "boolean": torch.bool,
     "u8": torch.uint8,
     "i8": torch.int8,
     "i16": torch.int16,
-    "u16": torch.int32,  # torch computes in few unsigned types; the next wider signed one holds every value
+    "u16": torch.int32,  # torch has few unsigned types; the next wider signed type holds every value
     "i32": torch.int32,
     "u32": torch.int64,
     "i64": torch.int64,
@@ -67,15 +67,15 @@ DTYPES = {
     "f32": torch.float32,
     "f64": torch.float64,
 }
-"""Torch's type for each element type that graphs use."""
+"""The torch type of each OpenVINO element type."""
 
 
 def dtype_of(name: str) -> torch.dtype:
-    """Torch's type for OpenVINO's `name`. Raises ValueError where torch has none."""
+    """The torch type of the OpenVINO type `name`. Raises ValueError if there is none."""
     if name not in DTYPES:
         raise ValueError(f"torch has no numbers of type {name}")
     return DTYPES[name]
 
 
-def _numbers(tensor: Tensor) -> list[int]:
+def _to_integers(tensor: Tensor) -> list[int]:
     return [int(number) for number in tensor.reshape(-1).tolist()]

@@ -1,4 +1,4 @@
-"""Operators that join the numbers along axes: sums, norms, products of matrices."""
+"""Operators that reduce along axes: sums, norms, softmax, matrix products."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Reduction = Callable[[Tensor, list[int], bool], Tensor]
 
 def _reduce(reduction: _Reduction) -> Factory:
     def factory(node: GraphNode) -> Function:
-        axes = node.whole(1)
+        axes = node.integers(1)
         keep = bool(node.attributes["keep_dims"])
 
         def reduce(*inputs: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ def _softmax(function: Callable[[Tensor, int], Tensor]) -> Factory:
 
 
 def _mvn(node: GraphNode) -> Function:
-    axes = node.whole(1)
+    axes = node.integers(1)
     eps = float(node.attributes["eps"])
     scaled = bool(node.attributes["normalize_variance"])
     inside = str(node.attributes["eps_mode"]).lower() == "inside_sqrt"
@@ -65,7 +65,7 @@ def _mvn(node: GraphNode) -> Function:
 
 
 def _normalize_l2(node: GraphNode) -> Function:
-    axes = node.whole(1)
+    axes = node.integers(1)
     eps = float(node.attributes["eps"])
     add = str(node.attributes["eps_mode"]).lower() == "add"
 
@@ -80,23 +80,23 @@ def _normalize_l2(node: GraphNode) -> Function:
 
 
 def _matmul(node: GraphNode) -> Function:
-    turn_a, turn_b = bool(node.attributes["transpose_a"]), bool(node.attributes["transpose_b"])
+    transpose_a, transpose_b = bool(node.attributes["transpose_a"]), bool(node.attributes["transpose_b"])
 
     def matmul(a: Tensor, b: Tensor) -> Tensor:
-        return (a.mT if turn_a and a.dim() > 1 else a) @ (b.mT if turn_b and b.dim() > 1 else b)
+        return (a.mT if transpose_a and a.dim() > 1 else a) @ (b.mT if transpose_b and b.dim() > 1 else b)
 
     return matmul
 
 
 def _cum_sum(node: GraphNode) -> Function:
-    axes = node.whole(1)
+    axes = node.integers(1)
     exclusive, backwards = bool(node.attributes["exclusive"]), bool(node.attributes["reverse"])
 
     def cum_sum(*inputs: Tensor) -> Tensor:
         x, axis = inputs[0], axes(inputs)[0]
-        turned = x.flip(axis) if backwards else x
-        total = turned.cumsum(axis, dtype=x.dtype)
-        total = total - turned if exclusive else total
+        ordered = x.flip(axis) if backwards else x
+        total = ordered.cumsum(axis, dtype=x.dtype)
+        total = total - ordered if exclusive else total
         return total.flip(axis) if backwards else total
 
     return cum_sum

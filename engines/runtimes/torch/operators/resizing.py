@@ -1,4 +1,4 @@
-"""Interpolate: images made larger or smaller, in the ways that ONNX and OpenVINO know."""
+"""The operator Interpolate: resizing, in the modes of ONNX and OpenVINO."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from engines.runtimes.torch.operators.node import Factory, Function, GraphNode
 
-Places = NDArray[np.float64]
-"""Where along an axis of the source each number of the result lies."""
+Coordinates = NDArray[np.float64]
+"""The position along a source axis that each index of the result axis is read from."""
 
-_ROUNDINGS: dict[str, Callable[[Places], Places]] = {
+_ROUNDINGS: dict[str, Callable[[Coordinates], Coordinates]] = {
     "round_prefer_floor": lambda at: np.ceil(at - 0.5),
     "round_prefer_ceil": lambda at: np.floor(at + 0.5),
     "floor": np.floor,
     "ceil": np.ceil,
     "simple": np.floor,  # where an axis grows; ceil where it shrinks
 }
-_TORCHS_CORNERS = {"half_pixel": False, "pytorch_half_pixel": False, "align_corners": True}
-"""Ways to place coordinates that torch has, and what its align_corners is then."""
+_ALIGN_CORNERS = {"half_pixel": False, "pytorch_half_pixel": False, "align_corners": True}
+"""Coordinate modes that torch supports, with the value of align_corners."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """How one axis changes. scale: result over source, as the graph says it, which rounding may make inexact."""
+    """How one axis is resized. scale: result over source size, as in the graph, where rounding can make it inexact."""
 
     axis: int
     size: int
@@ -42,7 +42,7 @@ class _Axis:
     def exact(self) -> bool:
         return abs(self.result / self.size - self.scale) < 1e-6
 
-    def places(self, coordinates: str) -> Places:
+    def positions(self, coordinates: str) -> Coordinates:
         at = np.arange(self.result, dtype=np.float64)
         if coordinates == "asymmetric":
             return at / self.scale
@@ -56,11 +56,11 @@ class _Axis:
 
     def nearest(self, coordinates: str, rounding: str) -> NDArray[np.int64]:
         rule = np.ceil if rounding == "simple" and self.scale < 1 else _ROUNDINGS[rounding]
-        return np.clip(rule(self.places(coordinates)), 0, self.size - 1).astype(np.int64)
+        return np.clip(rule(self.positions(coordinates)), 0, self.size - 1).astype(np.int64)
 
 
-class _Pick:
-    """Takes the numbers at some indices of an axis."""
+class _SelectIndices:
+    """Nearest-neighbour resizing of one axis."""
 
     def __init__(self, axis: int, indices: NDArray[np.int64]) -> None:
         self._axis = axis
@@ -70,11 +70,11 @@ class _Pick:
         return x.index_select(self._axis, self._indices.on(x.device))
 
 
-class _Blend:
-    """Goes straight from one number of an axis to the next."""
+class _Lerp:
+    """Linear resizing of one axis."""
 
-    def __init__(self, axis: int, places: Places, size: int) -> None:
-        at = np.clip(places, 0, size - 1)
+    def __init__(self, axis: int, positions: Coordinates, size: int) -> None:
+        at = np.clip(positions, 0, size - 1)
         before = np.floor(at).astype(np.int64)
         self._axis = axis
         self._before = _PerDevice(torch.from_numpy(before))
@@ -89,7 +89,7 @@ class _Blend:
 
 
 class _PerDevice:
-    """A constant, copied to each device at its first use there: before a CUDA graph is captured."""
+    """A constant, copied to each device at first use there, which is before a CUDA graph is captured."""
 
     def __init__(self, tensor: Tensor) -> None:
         self._copies = {tensor.device: tensor}
@@ -111,30 +111,30 @@ def _interpolate(node: GraphNode) -> Function:
         raise ValueError("Interpolate with padding or antialiasing is not supported")
     changes = _changes(node)
 
-    @lru_cache(maxsize=32)  # by the shapes that it meets: nearly always one
-    def way(axes: tuple[_Axis, ...], image: bool) -> Callable[[Tensor], Tensor]:
+    @lru_cache(maxsize=32)  # one entry per input shape, of which there is nearly always one
+    def resizer(axes: tuple[_Axis, ...], image: bool) -> Callable[[Tensor], Tensor]:
         if mode == "nearest":
             picks = [(each, each.nearest(coordinates, rounding)) for each in axes]
             if image and all(np.array_equal(p, np.arange(each.result) * each.size // each.result) for each, p in picks):
                 return _by_torch(axes, mode="nearest")
-            return _one_by_one([_Pick(each.axis, indices) for each, indices in picks])
-        if image and coordinates in _TORCHS_CORNERS and all(each.exact for each in axes):
+            return _one_by_one([_SelectIndices(each.axis, indices) for each, indices in picks])
+        if image and coordinates in _ALIGN_CORNERS and all(each.exact for each in axes):
             name = "bicubic" if mode == "cubic" else "bilinear"
-            return _by_torch(axes, mode=name, align_corners=_TORCHS_CORNERS[coordinates])
+            return _by_torch(axes, mode=name, align_corners=_ALIGN_CORNERS[coordinates])
         if mode == "cubic":
             raise ValueError(f"cubic Interpolate at {coordinates} is not supported")
-        return _one_by_one([_Blend(each.axis, each.places(coordinates), each.size) for each in axes])
+        return _one_by_one([_Lerp(each.axis, each.positions(coordinates), each.size) for each in axes])
 
     def interpolate(*inputs: Tensor) -> Tensor:
         x = inputs[0]
         axes = changes(inputs)
-        return way(axes, x.dim() == 4 and all(each.axis >= 2 for each in axes))(x) if axes else x
+        return resizer(axes, x.dim() == 4 and all(each.axis >= 2 for each in axes))(x) if axes else x
 
     return interpolate
 
 
 def _changes(node: GraphNode) -> Callable[[tuple[Tensor, ...]], tuple[_Axis, ...]]:
-    """Which axes change, from the inputs: sizes or scales, both in the older operator, then which axes they are of."""
+    """A function from the inputs to the axes that change. Inputs: sizes or scales (both before opset 11), then axes."""
     by_scale = str(node.attributes["shape_calculation_mode"]).lower() == "scales"
     older = node.opset < 11
     axes_at = 3 if older else 2
@@ -142,8 +142,8 @@ def _changes(node: GraphNode) -> Callable[[tuple[Tensor, ...]], tuple[_Axis, ...
     if numbers is None and by_scale:
         raise ValueError("Interpolate wants its scales as a constant")
     scales = [float(scale) for scale in numbers.tolist()] if by_scale and numbers is not None else []
-    sizes = node.whole(1)
-    listed = node.whole(axes_at) if len(node.known) > axes_at else None
+    sizes = node.integers(1)
+    listed = node.integers(axes_at) if len(node.known) > axes_at else None
 
     def changes(inputs: tuple[Tensor, ...]) -> tuple[_Axis, ...]:
         x = inputs[0]

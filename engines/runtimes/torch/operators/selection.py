@@ -1,4 +1,4 @@
-"""Operators that look up, rank and replace numbers by index."""
+"""Operators that gather, scatter and sort by index."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from engines.runtimes.torch.operators.node import Factory, Function, GraphNode, 
 
 
 def _from_front(indices: Tensor, size: int) -> Tensor:
-    """Indices that count from the end where they are negative, all counted from the front."""
+    """Negative indices count from the end; make all of them count from the front."""
     indices = indices.long()
     return torch.where(indices < 0, indices + size, indices)
 
 
 def _gather(node: GraphNode) -> Function:
-    axes = node.whole(2)
+    axes = node.integers(2)
     batch_dims = int(node.attributes["batch_dims"])
 
     def gather(*inputs: Tensor) -> Tensor:
@@ -35,8 +35,8 @@ def _gather_batched(x: Tensor, indices: Tensor, axis: int, batched: int) -> Tens
     lead = x.shape[:batched]
     item = axis - batched
     parts = [
-        one.index_select(item, those.reshape(-1)).reshape((*one.shape[:item], *those.shape, *one.shape[item + 1 :]))
-        for one, those in zip(x.flatten(0, batched - 1), indices.flatten(0, batched - 1), strict=True)
+        one.index_select(item, each.reshape(-1)).reshape((*one.shape[:item], *each.shape, *one.shape[item + 1 :]))
+        for one, each in zip(x.flatten(0, batched - 1), indices.flatten(0, batched - 1), strict=True)
     ]
     joined = torch.stack(parts)
     return joined.reshape((*lead, *joined.shape[1:]))
@@ -76,7 +76,7 @@ def _scatter_nd(node: GraphNode) -> Function:
 def _scatter_elements(node: GraphNode) -> Function:
     if node.attributes.get("reduction", "none") != "none":
         raise ValueError("ScatterElementsUpdate with a reduction is not supported")
-    axes = node.whole(3)
+    axes = node.integers(3)
 
     def scatter(*inputs: Tensor) -> Tensor:
         x, indices, updates = inputs[:3]
@@ -87,7 +87,7 @@ def _scatter_elements(node: GraphNode) -> Function:
 
 
 def _scatter(node: GraphNode) -> Function:
-    axes = node.whole(3)
+    axes = node.integers(3)
 
     def scatter(*inputs: Tensor) -> Tensor:
         x, indices, updates = inputs[:3]
@@ -100,7 +100,7 @@ def _scatter(node: GraphNode) -> Function:
 
 
 def _top_k(node: GraphNode) -> Function:
-    counts = node.whole(1)
+    counts = node.integers(1)
     axis = int(node.attributes["axis"])
     largest = str(node.attributes["mode"]).lower() == "max"
     by_index = str(node.attributes["sort"]).lower() == "index"
@@ -111,7 +111,7 @@ def _top_k(node: GraphNode) -> Function:
         if count == 1:
             best = (x.argmax if largest else x.argmin)(axis, keepdim=True)
             return x.gather(axis, best), best.to(dtype)
-        # Not torch.topk, which picks any of equals: the first of them wins here, as it does elsewhere.
+        # Not torch.topk, which picks any of equal values: as in the other runtimes, the first one wins.
         values, indices = torch.sort(x, dim=axis, descending=largest, stable=True)
         values, indices = values.narrow(axis, 0, count), indices.narrow(axis, 0, count)
         if by_index:
@@ -128,7 +128,7 @@ def _non_zero(node: GraphNode) -> Function:
 
 
 def _one_hot(node: GraphNode) -> Function:
-    depths = node.whole(1)
+    depths = node.integers(1)
     axis = int(node.attributes["axis"])
 
     def one_hot(*inputs: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Operators that move numbers about and leave their values alone."""
+"""Operators that rearrange values without changing them: reshape, slice, pad, split, tile."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from engines.runtimes.torch.operators.node import Factory, Function, GraphNode, 
 
 
 def _reshape(node: GraphNode) -> Function:
-    pattern = node.whole(1)
+    pattern = node.integers(1)
     zero_copies = bool(node.attributes["special_zero"])
 
     def reshape(*inputs: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ def _reshape(node: GraphNode) -> Function:
 
 
 def _squeeze(node: GraphNode) -> Function:
-    axes = node.whole(1, default=())
+    axes = node.integers(1, default=())
 
     def squeeze(*inputs: Tensor) -> Tensor:
         x = inputs[0]
@@ -38,7 +38,7 @@ def _squeeze(node: GraphNode) -> Function:
 
 
 def _unsqueeze(node: GraphNode) -> Function:
-    axes = node.whole(1)
+    axes = node.integers(1)
 
     def unsqueeze(*inputs: Tensor) -> Tensor:
         x, listed = inputs[0], axes(inputs)
@@ -51,7 +51,7 @@ def _unsqueeze(node: GraphNode) -> Function:
 
 
 def _transpose(node: GraphNode) -> Function:
-    order = node.whole(1)
+    order = node.integers(1)
 
     def transpose(*inputs: Tensor) -> Tensor:
         x = inputs[0]
@@ -66,7 +66,7 @@ def _concat(node: GraphNode) -> Function:
 
 
 def _split(node: GraphNode) -> Function:
-    axis = node.whole(1)
+    axis = node.integers(1)
     count = int(node.attributes["num_splits"])
 
     def split(*inputs: Tensor) -> tuple[Tensor, ...]:
@@ -76,7 +76,7 @@ def _split(node: GraphNode) -> Function:
 
 
 def _variadic_split(node: GraphNode) -> Function:
-    axis, lengths = node.whole(1), node.whole(2)
+    axis, lengths = node.integers(1), node.integers(2)
 
     def split(*inputs: Tensor) -> tuple[Tensor, ...]:
         x, along, sizes = inputs[0], axis(inputs)[0], lengths(inputs)
@@ -87,7 +87,7 @@ def _variadic_split(node: GraphNode) -> Function:
 
 
 def _cut(x: Tensor, axis: int, begin: int | None, end: int | None, step: int) -> Tensor:
-    """`x[begin:end:step]` along `axis`, as numpy has it: torch knows no backward steps."""
+    """`x[begin:end:step]` along `axis`, with numpy's negative steps, which torch does not support."""
     start, stop, step = slice(begin, end, step).indices(x.shape[axis])
     if step > 0:
         return x[(*[slice(None)] * axis, slice(start, max(stop, start), step))]
@@ -95,8 +95,8 @@ def _cut(x: Tensor, axis: int, begin: int | None, end: int | None, step: int) ->
 
 
 def _slice(node: GraphNode) -> Function:
-    begins, ends, steps = node.whole(1), node.whole(2), node.whole(3)
-    axes = node.whole(4, default=()) if len(node.known) > 4 else None
+    begins, ends, steps = node.integers(1), node.integers(2), node.integers(3)
+    axes = node.integers(4, default=()) if len(node.known) > 4 else None
 
     def cut(*inputs: Tensor) -> Tensor:
         x, starts = inputs[0], begins(inputs)
@@ -109,8 +109,8 @@ def _slice(node: GraphNode) -> Function:
 
 
 def _strided_slice(node: GraphNode) -> Function:
-    begins, ends = node.whole(1), node.whole(2)
-    steps = node.whole(3, default=())
+    begins, ends = node.integers(1), node.integers(2)
+    steps = node.integers(3, default=())
     marks = {
         name: list(node.attributes[f"{name}_mask"]) for name in ("begin", "end", "new_axis", "shrink_axis", "ellipsis")
     }
@@ -141,13 +141,13 @@ def _marked(mask: Sequence[int], n: int) -> bool:
 
 
 def _tile(node: GraphNode) -> Function:
-    repeats = node.whole(1)
+    repeats = node.integers(1)
     return lambda *inputs: torch.tile(inputs[0], repeats(inputs))
 
 
 def _broadcast(node: GraphNode) -> Function:
-    shape = node.whole(1)
-    axes = node.whole(2, default=())
+    shape = node.integers(1)
+    axes = node.integers(2, default=())
     mode = str(node.attributes["mode"]).lower()
     if mode not in ("numpy", "bidirectional", "explicit"):
         raise ValueError(f"Broadcast of mode {mode} is not supported")
@@ -170,7 +170,7 @@ _PADDING = {"constant": "constant", "edge": "replicate", "reflect": "reflect"}
 
 
 def _pad(node: GraphNode) -> Function:
-    begins, ends = node.whole(1), node.whole(2)
+    begins, ends = node.integers(1), node.integers(2)
     mode = str(node.attributes["pad_mode"]).lower()
     if mode not in _PADDING:
         raise ValueError(f"Pad of mode {mode} is not supported")
@@ -183,7 +183,7 @@ def _pad(node: GraphNode) -> Function:
             return F.pad(x, sizes, value=value)
         while sizes and sizes[-2:] == [0, 0]:
             sizes = sizes[:-2]
-        lacking = len(sizes) // 2 + 2 - x.dim()  # torch wants a batch and channels before what it mirrors
+        lacking = len(sizes) // 2 + 2 - x.dim()  # torch requires batch and channel dimensions before the padded ones
         padded = F.pad(x[(None,) * max(lacking, 0)], sizes, mode=_PADDING[mode]) if sizes else x
         return padded.reshape(padded.shape[padded.dim() - x.dim() :])
 

@@ -1,4 +1,4 @@
-"""Convolutions and pooling: operators that slide a window over an image."""
+"""Operators that slide a window over an image: convolution and pooling."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from engines.runtimes.torch.operators.node import Factory, Function, GraphNode
 
 
 def _as_matrix_units(convolve: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """fp16 on the CPU as GPUs compute it: sums in fp32, of which only the result is rounded. Few CPUs have fp16, and
-    torch's own way without it takes a hundred times as long.
+    """Compute fp16 on the CPU as GPUs do: sum in fp32 and round only the result.
+
+    Few CPUs support fp16, and torch's own fallback takes a hundred times as long.
     """
 
     def convolution(x: Tensor, weights: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
@@ -33,8 +34,8 @@ _TRANSPOSED = {
 _MAX_POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
 
-class _Sides:
-    """How much an operator pads its images before and behind, per axis."""
+class _Padding:
+    """The padding of an operator at the beginning and end of each axis."""
 
     def __init__(self, node: GraphNode) -> None:
         self._auto = str(node.attributes["auto_pad"]).lower()
@@ -44,7 +45,7 @@ class _Sides:
     def of(
         self, sides: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
     ) -> tuple[list[int], list[int]]:
-        """The padding for images of these sides, as TensorFlow's SAME and VALID or as the graph says."""
+        """The padding for images with these sides: explicit, or TensorFlow's SAME or VALID."""
         if self._auto == "valid":
             return [0] * len(sides), [0] * len(sides)
         if not self._auto.startswith("same"):
@@ -66,7 +67,7 @@ def _padded(x: Tensor, begins: Sequence[int], ends: Sequence[int], value: float 
 def _convolution(node: GraphNode) -> Function:
     strides, dilations = list(node.attributes["strides"]), list(node.attributes["dilations"])
     groups = int(node.attributes.get("groups", 1))
-    padding = _Sides(node)
+    padding = _Padding(node)
     convolve = _CONVOLUTIONS[len(strides)]
 
     def convolution(x: Tensor, weights: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -79,13 +80,13 @@ def _convolution(node: GraphNode) -> Function:
 
 
 def _transposed(node: GraphNode) -> Function:
-    """Weights are (in, out / groups, ...); an input 2 says how large the images become."""
+    """Weights are (in, out / groups, ...); input 2, if present, is the size of the output."""
     strides, dilations = list(node.attributes["strides"]), list(node.attributes["dilations"])
     extra = [int(pad) for pad in node.attributes["output_padding"]]
     groups = int(node.attributes.get("groups", 1))
     begins, ends = list(node.attributes["pads_begin"]), list(node.attributes["pads_end"])
     more_before = str(node.attributes["auto_pad"]).lower() == "same_upper"
-    wanted = node.whole(2, default=()) if len(node.known) > 2 else None
+    wanted = node.integers(2, default=()) if len(node.known) > 2 else None
     convolve = _TRANSPOSED[len(strides)]
 
     def convolution(*inputs: Tensor) -> Tensor:
@@ -111,7 +112,7 @@ def _max_pool(node: GraphNode) -> Function:
     kernel, strides = list(node.attributes["kernel"]), list(node.attributes["strides"])
     dilations = list(node.attributes.get("dilations", [1] * len(kernel)))
     ceil = str(node.attributes["rounding_type"]).lower().startswith("ceil")
-    padding = _Sides(node)
+    padding = _Padding(node)
     pool = _MAX_POOLS[len(kernel)]
 
     def max_pool(x: Tensor) -> Tensor:
@@ -128,7 +129,7 @@ def _avg_pool(node: GraphNode) -> Function:
     exclude = bool(node.attributes["exclude-pad"])
     area = math.prod(kernel)
     ceil = str(node.attributes["rounding_type"]).lower().startswith("ceil")
-    padding = _Sides(node)
+    padding = _Padding(node)
 
     def avg_pool(x: Tensor) -> Tensor:
         begins, ends = padding.of(x.shape[2:], kernel, strides, [1] * len(kernel))

@@ -12,7 +12,7 @@ pytest.importorskip("onnxscript", reason="needs onnx and onnxscript: pip install
 from engines.build.accuracy_gate.crops import as_inputs, crops_of_images, drawn_crops
 from engines.build.accuracy_gate.images import CalibrationError, images_digest
 from engines.catalogue.models import load
-from engines.runtimes.base import PixelInput
+from engines.inputs import PixelInput
 from tests.engines.build.small import save_network
 from tests.graphs import tiny_catalogue
 from tests.pictures import photo

@@ -21,8 +21,8 @@ from engines.families.heatmap import Heatmap
 from engines.families.reading import FAINT, Found, Read, reader
 from engines.families.rtmdet import RTMDet
 from engines.families.rtmo import RTMO
+from engines.inputs import Arrays, PixelInput
 from engines.poses import Region
-from engines.runtimes.base import Arrays, PixelInput
 from engines.skeletons import COCO_17
 from tests import drawn
 from tests.engines.build.small import Floats, images, save_network, spot_finder, spots, there_and_back

@@ -9,7 +9,7 @@ import pytest
 from engines.build.checkpoint.entry import entry_text, is_users_own
 from engines.catalogue.models import load
 from engines.files import shown
-from engines.runtimes.base import PixelInput
+from engines.inputs import PixelInput
 
 
 @pytest.mark.parametrize("name", ["köln 😀.pth", "\udcff.pth", 'a"\\b\n.pth', "\x7f.pth"])

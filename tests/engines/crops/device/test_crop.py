@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from engines.inputs import PixelInput
 from engines.ops.affine import align, crop, resizable
 from engines.poses import Frame, Region
-from engines.runtimes.base import PixelInput
 from tests.pictures import photo
 
 pytest.importorskip("torch", reason="needs torch: pip install 'posewire[torch]'")

@@ -1,4 +1,4 @@
-"""Graphs that are compiled once a batch could use them."""
+"""Graphs that are compiled in the background when a batch needs them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.waiting import wait_for
 
 
 class Graph:
-    """Of one rung; counts how often it gave back memory."""
+    """The graph of one batch size; counts calls of `release`."""
 
     def __init__(self, batch_size: int) -> None:
         self.batch_size = batch_size
@@ -23,7 +23,7 @@ class Graph:
 
 
 class Compiler:
-    """Makes graphs once it is let; `made` are the rungs that it was asked for."""
+    """Makes graphs once `ready` is set. made: the requested batch sizes."""
 
     def __init__(self, *, ready: bool = True) -> None:
         self.ready = threading.Event()
@@ -37,50 +37,48 @@ class Compiler:
         return Graph(batch_size)
 
 
-def pieces(batch_sizes: BatchGraphs[Graph], count: int) -> list[tuple[int, int, int]]:
-    """The rung of the graph, the start and the stop of each piece."""
-    return [(graph.batch_size, piece.start, piece.stop) for graph, piece in batch_sizes.cut(count)]
+def pieces(graphs: BatchGraphs[Graph], count: int) -> list[tuple[int, int, int]]:
+    """The batch size of the graph, the start and the stop of each piece."""
+    return [(graph.batch_size, piece.start, piece.stop) for graph, piece in graphs.cut(count)]
 
 
-def test_a_batch_runs_in_smaller_pieces_until_its_graph_is_there() -> None:
+def test_a_batch_runs_in_smaller_pieces_until_its_graph_is_compiled() -> None:
     compiler = Compiler(ready=False)
-    batch_sizes = BatchGraphs({1: Graph(1)}, (2, 4), compiler)
-    assert pieces(batch_sizes, 3) == [(1, 0, 1), (1, 1, 2), (1, 2, 3)]
+    graphs = BatchGraphs({1: Graph(1)}, (2, 4), compiler)
+    assert pieces(graphs, 3) == [(1, 0, 1), (1, 1, 2), (1, 2, 3)]
     compiler.ready.set()
-    wait_for(lambda: pieces(batch_sizes, 3) == [(2, 0, 2), (1, 2, 3)])
-    assert compiler.made == [2]  # four were never wanted
-    batch_sizes.close()
+    wait_for(lambda: pieces(graphs, 3) == [(2, 0, 2), (1, 2, 3)])
+    assert compiler.made == [2]  # 4 was never needed
+    graphs.close()
 
 
 def test_one_graph_is_compiled_at_a_time() -> None:
     compiler = Compiler(ready=False)
-    batch_sizes = BatchGraphs({1: Graph(1)}, (2, 4), compiler)
-    batch_sizes.cut(2)
+    graphs = BatchGraphs({1: Graph(1)}, (2, 4), compiler)
+    graphs.cut(2)
     wait_for(lambda: compiler.made == [2])
-    batch_sizes.cut(4)
+    graphs.cut(4)
     assert compiler.made == [2]
     compiler.ready.set()
-    wait_for(lambda: pieces(batch_sizes, 4) == [(4, 0, 4)])
+    wait_for(lambda: pieces(graphs, 4) == [(4, 0, 4)])
     assert compiler.made == [2, 4]
-    batch_sizes.close()
+    graphs.close()
 
 
-def test_shrinking_leaves_what_was_there_from_the_start() -> None:
+def test_shrinking_keeps_the_graphs_that_existed_from_the_start() -> None:
     first = Graph(1)
-    batch_sizes = BatchGraphs({1: first}, (2,), Compiler())
-    batch_sizes.cut(2)
-    wait_for(lambda: len(batch_sizes.cut(2)) == 1)
-    batch_sizes.shrink()
+    graphs = BatchGraphs({1: first}, (2,), Compiler())
+    graphs.cut(2)
+    wait_for(lambda: len(graphs.cut(2)) == 1)
+    graphs.shrink()
     assert first.released == 1
-    assert pieces(batch_sizes, 2) == [(1, 0, 1), (1, 1, 2)]
-    wait_for(lambda: len(batch_sizes.cut(2)) == 1)
-    batch_sizes.close()
+    assert pieces(graphs, 2) == [(1, 0, 1), (1, 1, 2)]
+    wait_for(lambda: len(graphs.cut(2)) == 1)
+    graphs.close()
 
 
 @pytest.mark.parametrize("error", [RuntimeError("refused"), OSError("gone"), MemoryError(), KeyError(4), SystemExit()])
-def test_a_graph_that_cannot_be_compiled_is_tried_again_after_ever_longer_pauses(
-    error: BaseException, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_compiling_is_retried_after_increasing_pauses(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
     now, tried = 0.0, list[int]()
 
     def compile_for(batch_size: int) -> Graph:
@@ -89,45 +87,45 @@ def test_a_graph_that_cannot_be_compiled_is_tried_again_after_ever_longer_pauses
             raise error
         return Graph(batch_size)
 
-    batch_sizes = BatchGraphs({1: Graph(1)}, (2, 4), compile_for, lambda: now)
+    graphs = BatchGraphs({1: Graph(1)}, (2, 4), compile_for, lambda: now)
 
     def logged(times: int) -> bool:
         return sum("cannot be compiled" in record.message for record in caplog.records) == times
 
-    assert len(batch_sizes.cut(4)) == 4
+    assert len(graphs.cut(4)) == 4
     wait_for(lambda: logged(1))
-    batch_sizes.cut(4)  # the smaller one may do
+    graphs.cut(4)  # compiling 2 may succeed
     wait_for(lambda: logged(2))
-    assert len(batch_sizes.cut(4)) == 4
+    assert len(graphs.cut(4)) == 4
     assert tried == [4, 2]
     now = 10.0
-    batch_sizes.cut(4)
+    graphs.cut(4)
     wait_for(lambda: logged(3))
     assert "tried again in 20 s" in caplog.text
     now = 29.9
-    assert len(batch_sizes.cut(1)) == 1
+    assert len(graphs.cut(1)) == 1
     now = 30.0
-    wait_for(lambda: len(batch_sizes.cut(4)) == 1)
+    wait_for(lambda: len(graphs.cut(4)) == 1)
     assert tried[:3] == [4, 2, 4]
-    batch_sizes.close()
+    graphs.close()
 
 
-def test_a_batch_runs_though_the_system_starts_no_thread_to_compile_for_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_batch_runs_even_if_no_thread_can_be_started_to_compile(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
-    batch_sizes = BatchGraphs({1: Graph(1)}, (2,), Graph, lambda: now)
+    graphs = BatchGraphs({1: Graph(1)}, (2,), Graph, lambda: now)
     with no_threads():
-        assert len(batch_sizes.cut(2)) == 2
+        assert len(graphs.cut(2)) == 2
     assert "can't start new thread" in caplog.text
     now = 10.0
-    wait_for(lambda: len(batch_sizes.cut(2)) == 1)
-    batch_sizes.close()
+    wait_for(lambda: len(graphs.cut(2)) == 1)
+    graphs.close()
 
 
-def test_closing_waits_for_what_is_being_compiled() -> None:
+def test_closing_waits_for_the_compiler() -> None:
     compiler = Compiler(ready=False)
-    batch_sizes = BatchGraphs({1: Graph(1)}, (2,), compiler)
-    batch_sizes.cut(2)
-    closing = threading.Thread(target=batch_sizes.close)
+    graphs = BatchGraphs({1: Graph(1)}, (2,), compiler)
+    graphs.cut(2)
+    closing = threading.Thread(target=graphs.close)
     closing.start()
     closing.join(0.05)
     assert closing.is_alive()

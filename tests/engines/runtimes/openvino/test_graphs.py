@@ -1,11 +1,11 @@
-"""Reading graphs, by several threads at once as a server does where it opens several networks."""
+"""Reading graphs on several threads at once, as a server does when it opens several networks."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-SIDE_BY_SIDE = """
+CONCURRENT = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -19,11 +19,11 @@ sys.setswitchinterval(1e-6)
 ports = [op.parameter([2, 3], dtype).output(0) for dtype in (np.float32, np.uint8) * 2]
 for port in ports:
     port.set_names({"input"})
-together = Barrier(len(ports))
+barrier = Barrier(len(ports))
 
 
 def first(port):
-    together.wait()
+    barrier.wait()
     return describe(port).dtype.name
 
 
@@ -33,7 +33,7 @@ with ThreadPoolExecutor(len(ports)) as pool:
 
 
 def test_the_first_graphs_of_a_process_can_be_described_on_several_threads() -> None:
-    """OpenVINO's binding itself would stop the whole process here, nearly every time (see `graphs`)."""
-    command = [sys.executable, "-c", SIDE_BY_SIDE]
+    """OpenVINO's binding alone deadlocks here nearly every time, see `graphs`."""
+    command = [sys.executable, "-c", CONCURRENT]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == ["float32", "uint8"] * 2

@@ -1,4 +1,4 @@
-"""Pointwise convolutions come before upsampling where that gives the same for less."""
+"""Pointwise convolutions are moved before upsampling if the result stays the same."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _IMAGE = _RNG.normal(size=(2, 8, 5, 6)).astype(np.float32)
 
 
 def enlarge(x: ov.Node, *, last: bool = False, mode: str = "linear_onnx", height: int = 10, width: int = 12) -> ov.Node:
-    """x, (n, c, h, w), as large as that; last: in the order of TFLite, as its graphs are read."""
+    """Resize x, (n, c, h, w). last: with transposes to channels last and back, as in graphs read from TFLite."""
     sizes, axes = np.array([height, width]), np.array([1, 2] if last else [2, 3])
     if last:
         x = op.transpose(x, np.array([0, 2, 3, 1]))
@@ -25,7 +25,7 @@ def enlarge(x: ov.Node, *, last: bool = False, mode: str = "linear_onnx", height
 
 
 def convolve(x: ov.Node, size: int = 1, stride: int = 1) -> ov.Node:
-    """With 3 channels to come out, and a bias."""
+    """A convolution to 3 channels with bias and ReLU."""
     weights = np.random.default_rng(4).normal(size=(3, 8, size, size)).astype(np.float32)
     pads = [size // 2] * 2
     bias = np.arange(3, dtype=np.float32).reshape(1, 3, 1, 1)
@@ -42,14 +42,14 @@ def run(model: ov.Model) -> list[np.ndarray]:
 
 
 def convolved_sizes(model: ov.Model) -> list[list[int]]:
-    """The height and width of what convolutions give."""
+    """The height and width of the outputs of all convolutions."""
     nodes = [node for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"]
     return [list(node.output(0).shape)[2:] for node in nodes]
 
 
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("mode", ["nearest", "linear_onnx"])
-def test_it_is_swapped_to_the_same_result(last: bool, mode: str) -> None:
+def test_swapping_gives_the_same_result(last: bool, mode: str) -> None:
     start = image()
     model = ov.Model([convolve(enlarge(start, last=last, mode=mode))], [start], "net")
     want = run(model)
@@ -60,19 +60,19 @@ def test_it_is_swapped_to_the_same_result(last: bool, mode: str) -> None:
 
 
 def bare(x: ov.Node, channels: int = 8) -> ov.Node:
-    """A pointwise convolution without anything behind it."""
+    """A pointwise convolution that is an output of the graph."""
     return op.convolution(x, op.constant(np.ones((3, channels, 1, 1), np.float32)), [1, 1], [0, 0], [0, 0], [1, 1])
 
 
 def along_channels(x: ov.Node) -> ov.Node:
-    """Twice as high, and with twice the channels."""
+    """Upsampling of the height and the channels."""
     last = op.transpose(x, np.array([0, 2, 3, 1]))
     large = op.interpolate(last, np.array([10, 16]), "linear", "sizes", axes=np.array([1, 3]))
     return op.relu(bare(op.transpose(large, np.array([0, 3, 1, 2])), 16))
 
 
 def shared(x: ov.Node) -> list[ov.Node]:
-    """What is enlarged is read twice."""
+    """The upsampled image is read twice."""
     large = enlarge(x)
     return [convolve(large), op.relu(large)]
 
@@ -89,7 +89,7 @@ def shared(x: ov.Node) -> list[ov.Node]:
         shared,
     ],
 )
-def test_what_would_gain_nothing_or_change_stays(build: Callable[[ov.Node], list[ov.Node]]) -> None:
+def test_graphs_that_would_not_gain_or_would_change_stay_as_they_are(build: Callable[[ov.Node], list[ov.Node]]) -> None:
     start = image()
     model = ov.Model(build(start), [start], "net")
     before, want = convolved_sizes(model), run(model)

@@ -1,4 +1,4 @@
-"""Plans that do not fit are refused with why; what runs on a GPU is in `tests.contract`."""
+"""Plans that do not fit are refused with a reason; runs on a GPU are in `tests.contract`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX: pip install 'pos
 pytest.importorskip("cuda.bindings", reason="needs cuda-python: pip install 'posewire[rtx]'")
 
 from engines.build.compile import build_plan
-from engines.plans.compatibility import check_machine, check_options
 from engines.plans.flavour import TENSORRT_RTX, NoTensorRTError, find_flavour
 from engines.plans.gpu import Gpu, find_gpu
 from engines.plans.lookup import PlanOrder
-from engines.plans.manifest import PlanError, PlanFile, manifest_path
+from engines.plans.manifest import PlanError, PlanFile, check_machine, check_options, manifest_path
 from engines.runtimes import PixelInput, open_runtime
 from engines.runtimes.tensorrt.driver import CudaError
 from engines.runtimes.tensorrt.runtime import error_log, load_engine
@@ -27,7 +26,7 @@ from tests.engines.build.onnx_graphs import save_heatmap_onnx
 
 PIXELS = PixelInput(64, 48)
 L4 = Gpu("NVIDIA L4", (8, 9))
-no_gpu = pytest.mark.skipif(find_gpu() is not None, reason="is about machines without an NVIDIA GPU")
+no_gpu = pytest.mark.skipif(find_gpu() is not None, reason="tests machines without an NVIDIA GPU")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +49,7 @@ def altered(built: PlanFile, tmp_path: Path) -> Callable[..., Path]:
     return copy
 
 
-def test_a_plan_runs_on_what_it_was_built_for(built: PlanFile) -> None:
+def test_a_plan_fits_the_machine_and_options_it_was_built_for(built: PlanFile) -> None:
     assert check_machine(built.manifest, L4).name == TENSORRT_RTX
     assert check_options(built.manifest, "auto", None, PIXELS, None) == (1, 2, 4)
     assert check_options(built.manifest, "fp32", 2, PIXELS, ("means", "heatmaps")) == (1, 2)
@@ -78,14 +77,14 @@ def test_a_plan_of_another_version_or_gpu_is_refused(built: PlanFile) -> None:
         (("auto", None, PIXELS, ("boxes",)), "gives heatmaps, means, not boxes"),
     ],
 )
-def test_what_a_plan_was_not_built_for_is_refused(
+def test_options_that_differ_from_the_plans_are_refused(
     built: PlanFile, options: tuple[str, int | None, PixelInput | None, tuple[str, ...] | None], complaint: str
 ) -> None:
     with pytest.raises(ValueError, match=complaint):
         check_options(built.manifest, *options)
 
 
-def test_only_plans_are_taken(tmp_path: Path) -> None:
+def test_only_plans_on_a_gpu_are_accepted(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"net\.onnx is none: `posewire build` makes one"):
         open_runtime(tmp_path / "net.onnx", "tensorrt")
     with pytest.raises(PlanError, match="there is no plan"):
@@ -94,7 +93,7 @@ def test_only_plans_are_taken(tmp_path: Path) -> None:
         open_runtime(tmp_path / "net.plan", "tensorrt", device="cpu")
 
 
-def test_a_damaged_plan_is_not_even_shown_to_tensorrt(altered: Callable[..., Path]) -> None:
+def test_a_damaged_plan_is_not_passed_to_tensorrt(altered: Callable[..., Path]) -> None:
     path = altered(plan=b"ftrt and then something else")
     flavour = find_flavour(None, [TENSORRT_RTX])
     log = error_log(flavour.trt)
@@ -102,7 +101,7 @@ def test_a_damaged_plan_is_not_even_shown_to_tensorrt(altered: Callable[..., Pat
         load_engine(flavour.trt.Runtime(log), PlanFile.open(path), log)
 
 
-def test_what_is_no_plan_at_all_is_refused_in_tensorrts_words(altered: Callable[..., Path]) -> None:
+def test_data_that_is_not_a_plan_is_refused_with_tensorrts_message(altered: Callable[..., Path]) -> None:
     nonsense = b"nothing that TensorRT ever wrote" * 64
     digest = hashlib.sha256(nonsense).hexdigest()
     flavour = find_flavour(None, [TENSORRT_RTX])
@@ -112,20 +111,20 @@ def test_what_is_no_plan_at_all_is_refused_in_tensorrts_words(altered: Callable[
 
 
 @no_gpu
-def test_without_a_gpu_the_first_thing_said_is_that(built: PlanFile) -> None:
+def test_a_missing_gpu_is_reported_first(built: PlanFile) -> None:
     with pytest.raises(CudaError, match=r"no NVIDIA GPU can be used here \(.*\); `nvidia-smi` says more"):
         open_runtime(built.path, "tensorrt", pixels=PIXELS)
 
 
 @no_gpu
-def test_a_good_plan_loads_as_far_as_it_can_without_a_gpu(built: PlanFile) -> None:
+def test_without_a_gpu_a_valid_plan_fails_at_the_cuda_driver(built: PlanFile) -> None:
     flavour = find_flavour(None, [TENSORRT_RTX])
     log = error_log(flavour.trt)
     with pytest.raises(PlanError, match="CUDA driver"):
         load_engine(flavour.trt.Runtime(log), built, log)
 
 
-def test_a_manifest_is_needed(built: PlanFile, tmp_path: Path) -> None:
+def test_a_plan_without_a_manifest_is_refused(built: PlanFile, tmp_path: Path) -> None:
     path = tmp_path / "bare.plan"
     path.write_bytes(built.read())
     with pytest.raises(PlanError, match=r"bare\.json: cannot be read"):

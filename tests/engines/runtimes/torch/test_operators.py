@@ -1,4 +1,4 @@
-"""Each operator in torch against OpenVINO's own, alone in a graph."""
+"""Each operator in torch against OpenVINO's, in a graph of its own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RNG = np.random.default_rng(11)
 
 
 def numbers(*shape: int) -> Array:
-    """Around zero, and some of them equal."""
+    """Values around zero, some of them equal."""
     return np.round(RNG.normal(0, 2, shape), 1).astype(np.float32)
 
 
@@ -39,17 +39,17 @@ def whole(*values: int) -> Array:
 
 
 def c(*values: float) -> ov.Node:
-    """A constant of float32: a scalar where there is one value."""
+    """A float32 constant; a scalar if there is one value."""
     return op.constant(np.array(values[0] if len(values) == 1 else values, np.float32))
 
 
 def k(*values: int) -> ov.Node:
-    """A constant row of whole numbers."""
+    """A constant vector of integers."""
     return op.constant(whole(*values))
 
 
 def s(value: int) -> ov.Node:
-    """A constant whole number."""
+    """A constant integer."""
     return op.constant(np.int64(value))
 
 
@@ -313,7 +313,7 @@ CASES: dict[str, tuple[Graph, Sequence[Array]]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_torch_gives_what_openvino_gives(name: str) -> None:
+def test_torch_gives_the_same_outputs_as_openvino(name: str) -> None:
     graph, arrays = CASES[name]
     inputs = [op.parameter(list(array.shape), array.dtype) for array in arrays]
     given = graph(*inputs)
@@ -325,6 +325,6 @@ def test_torch_gives_what_openvino_gives(name: str) -> None:
         np.testing.assert_allclose(result.numpy(), output, rtol=1e-4, atol=1e-5)
 
 
-def test_every_operator_is_tried() -> None:
+def test_every_operator_is_tested() -> None:
     tried = {name.split()[0] for name in CASES}
     assert tried >= set(OPERATORS), sorted(set(OPERATORS) - tried)

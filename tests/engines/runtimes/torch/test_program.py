@@ -1,4 +1,4 @@
-"""Graphs as programs: where they are cut for a CUDA graph, and what they keep of their weights."""
+"""Programs: where they are split for a CUDA graph, and how they share weights."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tests.shared import SHARED, needs_shared
 CPU = torch.device("cpu")
 
 
-def finder() -> ov.Model:
-    """Boxes by a convolution (2, 4, 6, 6), the best of them that do not overlap, and the mean of all."""
+def detector() -> ov.Model:
+    """Boxes from a convolution (2, 4, 6, 6), non-maximum suppression, and the mean of all boxes."""
     image = op.parameter([2, 3, 6, 6], ov.Type.f32, name="image")
     weights = np.random.default_rng(3).normal(0, 1, (5, 3, 1, 1)).astype(np.float32)
     grid = op.convolution(image, op.constant(weights), [1, 1], [0, 0], [0, 0], [1, 1])
@@ -32,11 +32,11 @@ def finder() -> ov.Model:
     scores = op.gather(rows, np.array([4]), np.int64(1))
     kept = op.non_max_suppression(boxes, scores, np.int64(9), np.float32(0.5), np.float32(0.1)).output(0)
     means = op.reduce_mean(boxes, np.array([1]), keep_dims=False)
-    return ov.Model([op.multiply(op.convert(kept, "f32"), np.float32(2)), means], [image], "finder")
+    return ov.Model([op.multiply(op.convert(kept, "f32"), np.float32(2)), means], [image], "detector")
 
 
-class OnGpu(Constants):
-    """On a GPU that is not there: torch knows of its tensors what they look like."""
+class OnFakeGpu(Constants):
+    """Constants on a fake GPU, of which torch only tracks shapes, types and devices."""
 
     def __init__(self, gpu: FakeTensorMode) -> None:
         super().__init__(CPU)
@@ -52,54 +52,54 @@ def images(*shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
-def both(program: Program, image: torch.Tensor) -> None:
-    """The two halves, one after the other, give what the whole gives."""
-    head, tail = program.halves()
+def assert_split_equals_whole(program: Program, image: torch.Tensor) -> None:
+    """The two parts, one after the other, give the same outputs as the whole program."""
+    head, tail = program.split_at_dynamic()
     assert tail is not None
     for whole, cut in zip(program(image), tail(*head(image)), strict=True):
         torch.testing.assert_close(cut, whole, rtol=0, atol=0)
 
 
-def test_what_follows_a_suppression_is_cut_off() -> None:
-    program = lower(finder(), None, Constants(CPU))
-    both(program, images(2, 3, 6, 6))
-    head, _ = program.halves()
+def test_steps_after_suppression_are_split_off() -> None:
+    program = lower(detector(), None, Constants(CPU))
+    assert_split_equals_whole(program, images(2, 3, 6, 6))
+    head, _ = program.split_at_dynamic()
     shapes = {tuple(tensor.shape) for tensor in head(images(2, 3, 6, 6))}
     assert shapes == {(2, 36, 4), (2, 1, 36), (2, 4)}, "the boxes, their scores, and the means"
 
 
-def test_in_16_bits_too() -> None:
-    both(lower(finder(), torch.bfloat16, Constants(CPU)), images(2, 3, 6, 6))
+def test_splitting_works_in_16_bits() -> None:
+    assert_split_equals_whole(lower(detector(), torch.bfloat16, Constants(CPU)), images(2, 3, 6, 6))
 
 
 @needs_shared
-def test_the_part_that_a_gpu_captures_is_on_the_gpu_alone() -> None:
-    """No tensor of the host, no number that the host would wait for: torch tells without a GPU."""
+def test_the_captured_part_never_uses_the_host() -> None:
+    """No tensor on the host and no value that the host waits for, checked without a GPU."""
     path = SHARED / "data/weights/rtmdet_nano.onnx"
     model = read_graph(ov.Core(), path, PixelInput(320, 320, "bgr"), None, 2)
     gpu = FakeTensorMode(allow_non_fake_inputs=True)
-    head, tail = lower(model, torch.bfloat16, OnGpu(gpu)).halves()
+    head, tail = lower(model, torch.bfloat16, OnFakeGpu(gpu)).split_at_dynamic()
     with gpu:
         images = torch.empty((2, 320, 320, 3), dtype=torch.uint8, device="cuda:0")
-        handed = head(images)
+        outputs = head(images)
     assert tail is not None
-    assert {tensor.device.type for tensor in handed} == {"cuda"}
+    assert {tensor.device.type for tensor in outputs} == {"cuda"}
 
 
-def test_a_network_of_fixed_shapes_stays_whole(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_network_of_fixed_shapes_is_not_split(tmp_path_factory: pytest.TempPathFactory) -> None:
     path = save_ir(tmp_path_factory.mktemp("tiny") / "tiny.xml")
     program = lower(read_graph(ov.Core(), path, PIXELS, None, 2), None, Constants(CPU))
-    assert program.halves() == (program, None)
+    assert program.split_at_dynamic() == (program, None)
 
 
 @needs_shared
-def test_a_real_detector_is_cut_before_its_suppression() -> None:
+def test_a_real_detector_is_split_before_suppression() -> None:
     model = ov.Core().read_model(SHARED / "data/weights/rtmdet_nano.onnx")
     model.reshape([1, 3, 320, 320])
-    both(lower(model, None, Constants(CPU)), 30 * images(1, 3, 320, 320))
+    assert_split_equals_whole(lower(model, None, Constants(CPU)), 30 * images(1, 3, 320, 320))
 
 
-def test_rungs_share_their_weights() -> None:
+def test_programs_share_their_weights() -> None:
     constants = Constants(CPU)
     one, two = np.ones((3, 3), np.float32), np.zeros((3, 3), np.float32)
     first = constants.keep(torch.from_numpy(one), weights=True)
@@ -109,7 +109,7 @@ def test_rungs_share_their_weights() -> None:
     assert constants.keep(torch.from_numpy(one.reshape(9)), weights=True).shape == (9,)
 
 
-def test_tensors_run_where_they_are(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_tensors_give_the_same_outputs_as_arrays(tmp_path_factory: pytest.TempPathFactory) -> None:
     path = save_ir(tmp_path_factory.mktemp("tiny") / "tiny.xml")
     runtime = TorchRuntime(path, precision="fp32", max_batch=4, device="cpu")
     batch = images(3, 3, 64, 48)

@@ -1,4 +1,4 @@
-"""The torch runtime, beyond the contract of `tests.contract`: whole networks, 16 bits, and what it refuses."""
+"""The torch runtime, beyond `tests.contract`: real networks, 16 bits, and errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytest.importorskip("torch", reason="needs torch: pip install 'posewire[torch]'"
 from engines.catalogue.models import load
 from engines.families import open_detector, open_estimator, open_finder
 from engines.runtimes import PixelInput, open_runtime
-from engines.runtimes.openvino.precision import in_half
+from engines.runtimes.torch.half_precision import half_precision_nodes
 from tests.contract.network import INPUT, crops, save_ir
 from tests.graphs import save_folding_graph
 from tests.shared import needs_shared, weights_catalogue
@@ -26,7 +26,7 @@ PORTRAIT = Path(__file__).parents[4] / ".assets/astronaut.jpg"
 
 @needs_shared
 @pytest.mark.parametrize(("name", "most"), [("rtmdet-nano-320", 2), ("simplepose", 2), ("tinypose", 1), ("posenet", 1)])
-def test_real_networks_give_what_openvino_makes_of_them(name: str, most: int, tmp_path: Path) -> None:
+def test_real_networks_give_the_same_outputs_as_openvino(name: str, most: int, tmp_path: Path) -> None:
     model = load([weights_catalogue(tmp_path)])[name]
     role = {"detector": open_detector, "estimator": open_estimator}.get(model.role, open_finder)(model)
     path, pixels = model.fetch(), role.pixels
@@ -49,22 +49,22 @@ def test_real_networks_give_what_openvino_makes_of_them(name: str, most: int, tm
     for output, right in want.items():
         away = np.abs(got[output].astype(np.float64) - right)
         if right.dtype == np.uint8:
-            # Of a quantised network, where OpenVINO rounds between layers in ways of its own: on processors without
-            # VNNI by a tenth of the standard deviation, but to no side.
+            # A quantised network: OpenVINO rounds differently between layers, on processors without VNNI by a tenth of
+            # the standard deviation, but without bias.
             assert np.corrcoef(got[output].ravel(), right.ravel())[0, 1] > 0.98
             assert abs(np.mean(got[output].astype(np.float64) - right)) < 0.01 * right.std()
         else:
             assert away.max() <= 1e-4 * np.abs(right).max()
 
 
-def test_a_graph_that_mixes_the_items_of_a_batch_is_run_one_by_one(tmp_path: Path) -> None:
+def test_a_graph_that_mixes_the_items_of_a_batch_runs_them_one_by_one(tmp_path: Path) -> None:
     runtime = open_runtime(save_folding_graph(tmp_path / "folding.xml"), "torch", device="cpu")
     assert runtime.spec.batch_sizes == (1,)
     np.testing.assert_array_equal(runtime.run({"data": np.ones((1, 4), np.float32)})["folded"], np.full((1, 4), 2))
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_16_bits_are_near_what_32_give_and_come_out_as_32(precision: str, tmp_path: Path) -> None:
+def test_16_bit_outputs_are_close_to_32_bit_outputs_and_returned_as_32_bit(precision: str, tmp_path: Path) -> None:
     path, pixels = save_ir(tmp_path / "tiny.xml"), PixelInput(64, 48, mean=(120, 120, 120), std=(60, 60, 60))
     exact = open_runtime(path, "torch", precision="fp32", device="cpu", pixels=pixels)
     rounded = open_runtime(path, "torch", precision=precision, device="cpu", pixels=pixels)
@@ -75,8 +75,8 @@ def test_16_bits_are_near_what_32_give_and_come_out_as_32(precision: str, tmp_pa
     assert not np.array_equal(got, want)
 
 
-def test_only_the_layers_from_the_first_convolution_to_the_last_are_rounded() -> None:
-    """Pixels are normalised before, coordinates computed behind: both lose what matters in 16 bits."""
+def test_only_the_layers_from_the_first_to_the_last_convolution_are_rounded() -> None:
+    """Normalisation before them and decoding of coordinates after them need 32 bits."""
     image = op.parameter([1, 3, 8, 8], ov.Type.f32, name="image")
     weights = op.constant(np.ones((3, 3, 1, 1), np.float32))
 
@@ -89,18 +89,18 @@ def test_only_the_layers_from_the_first_convolution_to_the_last_are_rounded() ->
     places = op.multiply(grid, op.constant(np.float32(32)), name="decode")
     model = ov.Model([places], [image])
     names = {node.get_name(): node.get_friendly_name() for node in model.get_ops()}
-    assert {names[name] for name in in_half(model.get_ordered_ops())} == {"first", "relu", "last"}
+    assert {names[name] for name in half_precision_nodes(model.get_ordered_ops())} == {"first", "relu", "last"}
 
 
-def test_what_follows_a_choice_of_boxes_is_not_rounded() -> None:
-    """A network that looks again at what it has found computes with coordinates in between."""
+def test_layers_after_a_selection_of_boxes_are_not_rounded() -> None:
+    """A network that refines its detections computes with coordinates in between."""
     image = op.parameter([1, 3, 4, 4], ov.Type.f32, name="image")
     grid = op.convolution(image, op.constant(np.ones((1, 3, 1, 1), np.float32)), [1, 1], [0, 0], [0, 0], [1, 1])
     flat = op.reshape(grid, np.array([1, 16]), special_zero=False)
     found = op.topk(flat, op.constant(np.int64(4)), axis=1, mode="max", sort="value")
     refined = op.matmul(found.output(0), op.constant(np.eye(4, dtype=np.float32)), False, False)
     ops = ov.Model([refined], [image]).get_ordered_ops()
-    assert [node.get_type_name() for node in ops if node.get_name() in in_half(ops)] == ["Convolution"]
+    assert [node.get_type_name() for node in ops if node.get_name() in half_precision_nodes(ops)] == ["Convolution"]
 
 
 def test_unknown_precisions_devices_and_operators_are_named(tmp_path: Path) -> None:

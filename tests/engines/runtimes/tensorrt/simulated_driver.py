@@ -1,4 +1,4 @@
-"""A device on paper, for the order of things: it does what is queued as late as it may, streams in any order."""
+"""A simulated device for tests of ordering: it runs queued work as late as allowed, and streams in any order."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _FAR_APART = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class _Wait:
-    """Stands on a stream until what it waits for has happened."""
+    """Blocks a stream until an event has happened."""
 
     event: int
 
     def __call__(self) -> None:
-        """Nothing more is to be done."""
+        """Nothing to do."""
 
 
-class PaperDriver:
-    """Memory by made-up addresses. What is on a stream runs only when somebody waits, mixed with other streams' work.
+class SimulatedDriver:
+    """Memory at made-up addresses. Queued work only runs when a stream is synchronized, interleaved with other streams.
 
-    broken: the next wait fails with this. held: what has not been given back, by its kind.
+    broken: the error that the next `synchronize` raises. held: resources that have not been freed, with their kind.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -43,10 +43,10 @@ class PaperDriver:
         self._waits = 0
         self._happened: set[int] = set()
         self._lock = threading.RLock()
-        self._users = threading.local()
+        self._current = threading.local()
 
-    def use(self) -> None:
-        self._users.here = True
+    def make_current(self) -> None:
+        self._current.here = True
 
     def allocate(self, size: int) -> int:
         return self._new("memory", np.full(size, 0xAA, np.uint8))
@@ -72,16 +72,16 @@ class PaperDriver:
         assert not self._streams[stream], "a stream was closed with work on it"
         self._end("stream", stream)
 
-    def copy_in(self, device: int, host: int, size: int, stream: int) -> None:
+    def copy_to_device(self, device: int, host: int, size: int, stream: int) -> None:
         self.queue(stream, lambda: self._copy(device, host, size))
 
-    def copy_out(self, host: int, device: int, size: int, stream: int) -> None:
+    def copy_to_host(self, host: int, device: int, size: int, stream: int) -> None:
         self.queue(stream, lambda: self._copy(host, device, size))
 
-    def copy_within(self, to: int, source: int, size: int, stream: int) -> None:
+    def copy_on_device(self, to: int, source: int, size: int, stream: int) -> None:
         self.queue(stream, lambda: self._copy(to, source, size))
 
-    def follow(self, stream: int, other: int) -> None:
+    def wait_for_stream(self, stream: int, other: int) -> None:
         with self._lock:
             waits = self._waits = self._waits + 1
             self.queue(other, lambda: self._happened.add(waits))
@@ -98,11 +98,11 @@ class PaperDriver:
         for each in self._graphs[graph]:
             self.queue(stream, each)
 
-    def drop_graph(self, graph: int) -> None:
+    def destroy_graph(self, graph: int) -> None:
         self._end("graph", graph)
 
-    def finish(self, stream: int) -> None:
-        assert self._users.here, "this thread has not said which device it uses"
+    def synchronize(self, stream: int) -> None:
+        assert self._current.here, "this thread has not said which device it uses"
         with self._lock:
             if self.broken is not None:
                 error, self.broken = self.broken, None
@@ -113,13 +113,13 @@ class PaperDriver:
                 ready[self._rng.integers(len(ready))].popleft()()
 
     def queue(self, stream: int, work: Callable[[], None]) -> None:
-        """Put `work` on a stream, as a kernel would be."""
-        assert self._users.here, "this thread has not said which device it uses"
+        """Queue `work` on a stream, like a kernel."""
+        assert self._current.here, "this thread has not said which device it uses"
         with self._lock:
             self._recording.get(stream, self._streams[stream]).append(work)
 
     def at(self, address: int, size: int) -> NDArray[np.uint8]:
-        """The memory at an address, which must be one piece."""
+        """The memory at an address, which must be within one allocation."""
         base = max(start for start in self._memory if start <= address)
         piece = self._memory[base][address - base : address - base + size]
         assert len(piece) == size, "beyond the end of the memory"
@@ -144,4 +144,4 @@ class PaperDriver:
 
     def _end(self, kind: str, handle: int) -> None:
         with self._lock:
-            self.held.remove((kind, handle))  # KeyError: given back twice, or never taken
+            self.held.remove((kind, handle))  # KeyError: freed twice, or never allocated
