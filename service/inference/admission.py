@@ -10,7 +10,7 @@ from math import inf
 from typing import Any
 
 from service.batching import Batcher, BatchObserver, DeadlineExceededError, OverloadedError, Priority
-from service.batching.margin import SafetyMargin
+from service.batching.admission import SafetyMargin
 from service.inference.stage import InferenceOptions
 
 _MEMORY = 20
@@ -76,7 +76,7 @@ class PipelineAdmission:
         """`ask` with places held for `work`, while the work is done. Raises as `test` does."""
         needed = self.test(work, options)
         arrived = self._clock()
-        reservations = {b.name: b.hold(units, priority=options.priority, client=options.client) for b, units in work}
+        reservations = {b.name: b.reserve(units, priority=options.priority, client=options.client) for b, units in work}
         self._inside += 1
         try:
             yield replace(options, reservations=reservations)

@@ -30,7 +30,7 @@ from engines.poses import Poses, Region
 from engines.runtimes import Runtime
 from engines.runtimes.base import Arrays
 from engines.skeletons import Skeleton
-from service.batching import Batcher, BatchObserver, SteppedBatcher
+from service.batching import Batcher, BatchObserver, LockstepBatcher
 from service.config import Settings
 from service.inference.admission import PipelineAdmission
 from service.inference.backends import Networks, choose_backend
@@ -139,7 +139,7 @@ def open_serving(
     """Fetch, compile and warm up the models of `names` (at least one) with their detectors; blocks meanwhile.
 
     A network that two models share is opened once and has one queue. why: how the first was chosen.
-    repeatable: compute on one core, and let groups `in_step` through, which get the same to the last bit each time.
+    repeatable: compute on one core, and let groups `run_in_lockstep`, which get the same to the last bit each time.
     Raises CatalogueError (also for a graph that cannot be read or compiled), UnknownModelError, FetchError,
     NoTensorRTError where that is to run the networks and cannot.
     """
@@ -172,7 +172,7 @@ def open_serving(
         runtimes = dict(zip(roles, pool.map(open_one, roles), strict=True))
     for runtime in runtimes.values():
         runtime.release()  # while one was compiled, the others could not give back all
-    queues = _Queues(settings, observer, SteppedBatcher if repeatable else Batcher)
+    queues = _Queues(settings, observer, LockstepBatcher if repeatable else Batcher)
     limits, cores = image_limits(settings), usable_cores(settings.workers)
     # No picture shall fail in one run and not in another because the machine is busier.
     processes = decoder_pool(limits, memory_limit() // settings.workers, cores, patience=10 if repeatable else 1)

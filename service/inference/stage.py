@@ -11,7 +11,7 @@ from engines.crops.views import View
 from engines.ops.affine import align
 from engines.poses import Frame, Region
 from engines.runtimes.base import Arrays, PixelInput, Runtime, RuntimeClosedError
-from service.batching import Batcher, Priority, Reservation, Served
+from service.batching import Batcher, BatchResult, Priority, Reservation
 from service.quota import Lease
 
 Result = TypeVar("Result")
@@ -167,7 +167,7 @@ class Stage(Generic[Result]):
         return [StageOutput(result, timing) for result in results]
 
 
-def _slowest(served: Sequence[Served[StageOutput[Result]]]) -> Timing:
+def _slowest(served: Sequence[BatchResult[StageOutput[Result]]]) -> Timing:
     if not served:
         return Timing()
     last = max(served, key=lambda one: one.queued_s + one.ran_s)
