@@ -13,8 +13,8 @@ from engines.files import shown
 from service.batching import Priority, run_in_lockstep
 from service.config import Settings
 from service.inference.model_registry import image_limits, open_serving
+from service.inference.pipeline import Estimate
 from service.inference.stage import InferenceOptions
-from service.inference.top_down import Estimate
 from service.media.errors import ImageError, ImageTooLargeError, NotAnImageError, UndecodableImageError
 from service.media.video import VideoError
 from service.offline.bulk.errors import BulkError, FailedError, UnreadableError, unexpected
