@@ -27,8 +27,8 @@ from service.formats.coco import coco_results
 from service.formats.openpose import openpose_document
 from service.formats.people import people_list
 from service.inference.model_registry import ServedModel
+from service.inference.pipeline import Estimate, estimate_all
 from service.inference.stage import InferenceOptions
-from service.inference.top_down import Estimate, estimate_all
 from service.quota import Lease
 
 router = APIRouter()

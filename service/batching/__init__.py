@@ -1,28 +1,36 @@
-"""The dynamic batching queue: the only place where the work of different clients meets."""
+"""The dynamic batching queue: the only place where requests of different clients meet."""
 
 from service.batching.batcher import Batcher
-from service.batching.errors import BatchingError, ClosedError, DeadlineExceededError, OverloadedError, RunError
-from service.batching.fair_queue import Priority
-from service.batching.health import Health, Stats
-from service.batching.jobs import Served
-from service.batching.lockstep import SteppedBatcher, in_step
-from service.batching.observer import BatchObserver
-from service.batching.reservation import Forecast, Reservation
+from service.batching.lockstep import LockstepBatcher, run_in_lockstep
+from service.batching.types import (
+    BatchingError,
+    BatchObserver,
+    BatchResult,
+    ClosedError,
+    DeadlineExceededError,
+    Forecast,
+    Health,
+    OverloadedError,
+    Priority,
+    Reservation,
+    RunError,
+    Stats,
+)
 
 __all__ = [
     "BatchObserver",
+    "BatchResult",
     "Batcher",
     "BatchingError",
     "ClosedError",
     "DeadlineExceededError",
     "Forecast",
     "Health",
+    "LockstepBatcher",
     "OverloadedError",
     "Priority",
     "Reservation",
     "RunError",
-    "Served",
     "Stats",
-    "SteppedBatcher",
-    "in_step",
+    "run_in_lockstep",
 ]

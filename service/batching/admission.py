@@ -1,4 +1,4 @@
-"""Who may wait: the queue's bounds, and what cannot be done in time."""
+"""Admission to one queue: its bounds, and refusing work that cannot be done by its deadline."""
 
 from __future__ import annotations
 
@@ -6,15 +6,44 @@ from collections.abc import Iterable, Sequence
 from math import inf
 from typing import Generic
 
-from service.batching.errors import DeadlineExceededError, OverloadedError
-from service.batching.fair_queue import E, Priority
-from service.batching.margin import SafetyMargin
+from service.batching.fair_queue import E
 from service.batching.prediction import ServiceTime
-from service.batching.queue import WorkQueue
+from service.batching.types import DeadlineExceededError, OverloadedError, Priority
+from service.batching.work_queue import WorkQueue
+
+_INITIAL_FACTOR = 1.5
+_MIN_FACTOR = 1.25
+_MAX_FACTOR = 4.0
+_UP = 1.1
+_DOWN = _UP ** (-1 / 300)
+"""One batch with a miss outweighs 300 without: the margin settles where about that share is late."""
+
+
+class SafetyMargin:
+    """The factor by which a result may come later than predicted and still be in time.
+
+    Predictions do not include requests that arrive later, which take turns with the waiting ones, nor stalls of the
+    machine. The factor rises when accepted work is late, and falls slowly when work with little time to spare is not;
+    work with time to spare says nothing about it. Several misses in a row count once, as one stall delays everything
+    that waits.
+    """
+
+    def __init__(self) -> None:
+        self.factor = _INITIAL_FACTOR
+        self._missed = False
+
+    def miss(self) -> None:
+        """Note that work which should have been in time was late."""
+        self._missed = True
+
+    def learn(self) -> None:
+        """Adjust the factor, after work with little time to spare has run, by the misses since the last such work."""
+        self.factor = min(max(self.factor * (_UP if self._missed else _DOWN), _MIN_FACTOR), _MAX_FACTOR)
+        self._missed = False
 
 
 class QueueAdmission(Generic[E]):
-    """Refuses on arrival what could not be served in time, from what waits and how long batches take.
+    """Refuses work on arrival that could not be done in time, by the waiting work and the time that batches take.
 
     `busy`, in all methods: for every worker the seconds until it is expected to be free.
     """
@@ -30,17 +59,17 @@ class QueueAdmission(Generic[E]):
         self._margins = {priority: SafetyMargin() for priority in Priority}
 
     def reshape(self, batch_sizes: Sequence[int], max_batch: int) -> None:
-        """What runs the batches is another now: what was learnt of their time says nothing any more."""
+        """Forget the learnt service times: another runtime runs the batches from now on."""
         self.time = ServiceTime(batch_sizes)
         self._max_batch = max_batch
 
     def test(
         self, units: int, priority: Priority, client: str, deadline: float, now: float, busy: Sequence[float]
     ) -> None:
-        """Raise DeadlineExceededError or OverloadedError where so much work of a client must not wait."""
+        """Raise DeadlineExceededError or OverloadedError if so much work of a client must not wait."""
         self.test_deadline(deadline, now)
         queue = self._queue
-        # An idle worker takes anything: refusing would gain nothing, and a wrong prediction would never be righted.
+        # An idle worker takes anything: refusing would gain nothing, and a wrong prediction would never be corrected.
         if not queue.load and not min(busy):
             return
         if excess := queue.excess(units, client):
@@ -51,24 +80,24 @@ class QueueAdmission(Generic[E]):
             )
         if deadline == inf:
             return
-        patience = (deadline - now) / self._margins[priority].factor
-        wait = self.wait(units, priority, client, busy, enough=patience)
-        if wait > patience:
+        allowed = (deadline - now) / self._margins[priority].factor
+        wait = self.wait(units, priority, client, busy, enough=allowed)
+        if wait > allowed:
             raise OverloadedError(
                 f"{self._name} would need {wait:.3f} s, the deadline is in {deadline - now:.3f} s",
                 reason="late",
-                retry_after_s=wait - patience,
+                retry_after_s=wait - allowed,
             )
 
     def test_deadline(self, deadline: float, now: float) -> None:
-        """Raise DeadlineExceededError where a deadline has passed."""
+        """Raise DeadlineExceededError if a deadline has passed."""
         if deadline <= now:
             raise DeadlineExceededError(f"the deadline had passed before {self._name} was asked")
 
     def promise(self, entries: Sequence[E], units: int, now: float, busy: Sequence[float]) -> None:
-        """Note of entries about to be queued, which share all but their items, whether their outcome teaches anything.
+        """Mark entries that are about to be queued as promised if the safety margin can learn from their outcome.
 
-        It does where they should be in time, but with less than half of it to spare.
+        It can if they should be in time, but with less than half of it to spare. They share all but their items.
         """
         first = entries[0]
         if first.deadline == inf:
@@ -84,15 +113,15 @@ class QueueAdmission(Generic[E]):
     ) -> float:
         """Seconds until so much work of a client would be done; 0 before anything has run.
 
-        Where all that waits is done within `enough` seconds, these: they are an upper bound and cost nothing to know,
-        while the exact answer looks at every client.
+        If all waiting work is done within `enough` seconds, that time is returned: an upper bound that costs nothing,
+        while the exact answer goes through all clients.
         """
         if enough > 0 and (bound := self._until_done(self._queue.load + units, busy)) <= enough:
             return bound
         return self._until_done(self._queue.ahead(units, priority, client), busy)
 
     def ran(self, entries: Iterable[E], seconds: float) -> None:
-        """Learn that these took so long as one batch."""
+        """Learn that these entries took so many seconds as one batch."""
         self.time.observe(sum(entry.units for entry in entries), seconds)
         for priority in {entry.priority for entry in entries if entry.promised}:
             self._margins[priority].learn()

@@ -1,67 +1,74 @@
-"""The clients of one priority taking turns: by work units between clients, by deadline within one."""
+"""Fair queueing between the clients of one priority: by work units between clients, by deadline within a client."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field
-from enum import IntEnum
 from itertools import count
 from math import inf
 from operator import attrgetter
 from typing import Generic, TypeVar
 
-from service.batching.backlog import Backlog
-
-
-class Priority(IntEnum):
-    """How soon an answer is worth something. A lower number is more urgent."""
-
-    LIVE = 0
-    """A frame of a live stream, stale in a moment."""
-    STILL = 1
-    """A picture that somebody waits for."""
-    BULK = 2
-    """A video or an archive that nobody watches."""
-
-
-@dataclass(slots=True, eq=False)
-class WorkItem:
-    """One item in the queue.
-
-    units: its work, at least 1. deadline, arrived: seconds of the caller's clock; no deadline is infinity.
-    promised: it should meet its deadline, with little time to spare; set by Admission. place: its rank within its
-    client; set by Lane.
-    """
-
-    units: int
-    priority: Priority
-    client: str
-    deadline: float
-    arrived: float
-    promised: bool = field(default=False, init=False)
-    place: tuple[float, int] = field(default=(inf, -1), init=False)
-
+from service.batching.types import WorkItem
 
 CREDIT = 16
-"""Units by which a client that comes may be ahead of those that have been waiting."""
+"""Units by which a client that arrives may be ahead of the clients that have been waiting."""
 _EARNED = 4
-"""Units of credit for each unit that a flooding client had: nobody waits for ever, however many clients come."""
-_MOST_CREDIT = 16 * CREDIT
-"""Of all clients together."""
-_MOST_REMEMBERED = 1_024
-"""Clients that are remembered after their last item."""
+"""Units of credit for each unit served to a flooding client. It bounds everybody's wait, however many clients come."""
+_MAX_CREDIT = 16 * CREDIT
+"""The credit of all clients together."""
+_MAX_REMEMBERED = 1_024
+"""The number of clients that are remembered after their last item."""
 
 E = TypeVar("E", bound=WorkItem)
-_place = attrgetter("place")
+_rank = attrgetter("rank")
 _turn = attrgetter("turn")
+
+
+class Backlog:
+    """The work units of each client that are queued or reserved. `total` is their sum."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._units: dict[str, int] = {}
+        self._clients: dict[int, int] = {}  # the number of clients with so many units, for `ahead`
+
+    def of(self, client: str) -> int:
+        """The units of one client."""
+        return self._units.get(client, 0)
+
+    def change(self, client: str, units: int) -> None:
+        """Add to the units of a client; a negative number subtracts. A client with no units is forgotten."""
+        before = self._units.get(client, 0)
+        after = before + units
+        if before:
+            self._clients[before] -= 1
+            if not self._clients[before]:
+                del self._clients[before]
+        if after:
+            self._clients[after] = self._clients.get(after, 0) + 1
+            self._units[client] = after
+        elif before:
+            del self._units[client]
+        self.total += units
+
+    def ahead(self, units: int, client: str) -> int:
+        """The units that run until `units` more of `client` have run, these included.
+
+        While two clients wait, they are served equally. So each other client runs at most as much meanwhile as this
+        one, however large its backlog is.
+        """
+        own = self.of(client) + units
+        # Hundreds of clients have only a few different amounts, this client's own among them.
+        return units + sum(min(amount, own) * clients for amount, clients in self._clients.items())
 
 
 @dataclass(slots=True, eq=False)
 class _Client(Generic[E]):
-    """A client with something waiting.
+    """A client with waiting entries.
 
-    start: the virtual time its next item starts at. credit: what is left of the units that it came ahead by.
-    served: units that it had beyond its credit. turn: the virtual time its next item finishes at, and a tie-breaker.
+    start: the virtual time at which its next entry starts. credit: the rest of the units by which it arrived ahead.
+    served: units it got beyond its credit. turn: the virtual time at which its next entry finishes, and a tie-breaker.
     """
 
     name: str
@@ -73,21 +80,23 @@ class _Client(Generic[E]):
 
 
 class FairQueue(Generic[E]):
-    """Self-clocked fair queueing (Golestani 1994): next is the client whose next item finishes first in virtual time.
+    """Self-clocked fair queueing (Golestani 1994): the next client is the one whose next entry finishes first in
+    virtual time.
 
-    Virtual time is the work units that every client here has had since it came. An item is charged before it runs, so
-    a client with fat items waits longer for each, and one that has nothing left owes nothing and can be forgotten:
-    memory is bounded by what waits. Both orders are sorted lists, so that an item in the middle can leave at once; at
-    the few hundred entries that wait here a list's insertion is cheaper than any tree.
+    Virtual time is the number of work units that every client in the queue has been served since it arrived. An entry
+    is charged before it runs, so a client with large entries waits longer for each of them, and a client with nothing
+    left owes nothing and can be forgotten: memory is bounded by the waiting entries. Both orders are sorted lists, so
+    that an entry in the middle can be removed at once. At the few hundred entries that wait here, inserting into a list
+    is cheaper than any tree.
 
-    A client floods once it has had more than CREDIT units while something of it waited all the time. What it gets
-    earns credit for the others: one that comes starts up to CREDIT units before the present, so that its occasional
-    image does not take turns with every item of the flood. Where nobody floods, and beyond that credit, the units that
-    two waiting clients get never differ by more than their fattest item.
+    A client floods the queue once it has been served more than CREDIT units while it always had something waiting. The
+    units that it gets earn credit for the others: a client that arrives starts up to CREDIT units before the present,
+    so that its occasional image does not alternate with the items of the flood. Where no client floods, and beyond that
+    credit, the units of two waiting clients never differ by more than their largest entry.
     """
 
     def __init__(self) -> None:
-        """units, items: what waits. holdings: that, and what is on its way (see WorkQueue.hold)."""
+        """units, items: the waiting work. backlog: the same with the reservations, see WorkQueue.reserve."""
         self.units = 0
         self.items = 0
         self.backlog = Backlog()
@@ -100,46 +109,46 @@ class FairQueue(Generic[E]):
 
     @property
     def head(self) -> E:
-        """The entry whose turn it is. The lane must not be empty."""
+        """The next entry to run. The queue must not be empty."""
         return self._turns[0].entries[0]
 
     @property
     def oldest(self) -> float:
-        """When the entry that waits longest arrived, infinity where none waits. Looks at every entry."""
+        """The arrival time of the entry that has waited longest; infinity if none waits. Scans all entries."""
         return min((e.arrived for client in self._turns for e in client.entries), default=inf)
 
     def push(self, entry: E) -> None:
-        """Add an entry: behind those of its client that are due no later, before the others."""
+        """Add an entry, behind those of its client whose deadlines are no later."""
         client = self._clients.get(entry.client)
         if client is None:
             start = max(self._now - min(CREDIT, self._credit), self._left.pop(entry.client, 0))
             client = self._clients[entry.client] = _Client(entry.client, start, self._now - start)
             self._credit -= client.credit
-        entry.place = (entry.deadline, next(self._ticks))
-        insort(client.entries, entry, key=_place)
+        entry.rank = (entry.deadline, next(self._ticks))
+        insort(client.entries, entry, key=_rank)
         self._count(entry, 1)
         if client.entries[0] is entry:
-            self._reseat(client)
+            self._reorder(client)
 
     def pop(self) -> E:
-        """Take the head and charge its client. The lane must not be empty."""
+        """Remove the head and charge its client. The queue must not be empty."""
         client = self._turns[0]
         units = client.entries[0].units
         paid = min(units, client.credit)
         client.credit -= paid
         client.served += units - paid
         if client.served > CREDIT:
-            self._credit = min(self._credit + _EARNED * (units - paid), _MOST_CREDIT)
+            self._credit = min(self._credit + _EARNED * (units - paid), _MAX_CREDIT)
         client.start += units
         self._now = max(self._now, client.start)
         return self._drop(client, 0)
 
     def remove(self, entry: E) -> bool:
-        """Take out an entry wherever it stands, at no charge; False where it does not wait here."""
+        """Remove an entry at any position, without charge. Returns False if it does not wait here."""
         client = self._clients.get(entry.client)
         if client is None:
             return False
-        index = bisect_left(client.entries, entry.place, key=_place)
+        index = bisect_left(client.entries, entry.rank, key=_rank)
         if index == len(client.entries) or client.entries[index] is not entry:
             return False
         self._drop(client, index)
@@ -154,11 +163,11 @@ class FairQueue(Generic[E]):
         entry = client.entries.pop(index)
         self._count(entry, -1)
         if index == 0:
-            self._reseat(client)
+            self._reorder(client)
         return entry
 
-    def _reseat(self, client: _Client[E]) -> None:
-        """Put a client where its next item belongs; one that has none leaves."""
+    def _reorder(self, client: _Client[E]) -> None:
+        """Move a client to the position of its next entry; remove it if it has none."""
         if client.turn is not None:
             del self._turns[bisect_left(self._turns, client.turn, key=_turn)]
         if client.entries:
@@ -169,9 +178,9 @@ class FairQueue(Generic[E]):
             self._leave(client)
 
     def _leave(self, client: _Client[E]) -> None:
-        """Remember a client that could come back before it has its credit again, and keep the credit for others."""
+        """Return a client's credit to the others, and remember its start in case it comes back too soon for more."""
         self._credit += client.credit
         self._left[client.name] = client.start
         longest = next(iter(self._left))
-        if len(self._left) > _MOST_REMEMBERED or self._left[longest] <= self._now - CREDIT:
+        if len(self._left) > _MAX_REMEMBERED or self._left[longest] <= self._now - CREDIT:
             del self._left[longest]

@@ -1,4 +1,4 @@
-"""How long batches take, learnt while they run, and when work that waits will be done."""
+"""The time that batches take, learnt while they run, and when waiting work will be done."""
 
 from __future__ import annotations
 
@@ -12,21 +12,26 @@ _GAIN = 0.2
 
 _STALL = 4.0
 _STALL_FLOOR_S = 0.001
-"""One batch counts for at most _STALL times what was expected: a single hang is no trend, ten slow batches are."""
+"""One batch counts for at most _STALL times the expected time: a single hang is no trend, ten slow batches are."""
+
+
+def powers_of_two(limit: int) -> tuple[int, ...]:
+    """The usual batch sizes: 1, 2, 4 and so on up to `limit`, which is always included."""
+    return (*(1 << i for i in range((limit - 1).bit_length())), limit)
 
 
 class ServiceTime:
-    """Seconds that a batch takes, an exponentially weighted mean for each rung.
+    """The seconds that a batch takes: an exponentially weighted mean for each batch size.
 
-    A batch takes no less time than a smaller one, and no more than in proportion to it. So each observation also draws
-    the other rungs to within those bounds: a rung that was never seen starts at the slower bound, and one that the load
-    does not reach any more cannot keep a stale value.
+    A batch takes at least as long as a smaller one, and at most in proportion to it. So each observation also moves the
+    means of the other batch sizes to within those bounds: one that was never observed starts at the slower bound, and
+    one that the load no longer reaches cannot keep an outdated value.
     """
 
     def __init__(self, batch_sizes: Sequence[int]) -> None:
-        """rungs: the batch sizes in units that take distinct time, ascending; raises ValueError where they are not."""
+        """batch_sizes: in units, those with a time of their own, ascending. Raises ValueError if they are not."""
         if not batch_sizes or batch_sizes[0] < 1 or any(a >= b for a, b in pairwise(batch_sizes)):
-            raise ValueError(f"rungs must be positive and ascending, not {list(batch_sizes)}")
+            raise ValueError(f"batch sizes must be positive and ascending, not {list(batch_sizes)}")
         self.known = False
         self._batch_sizes = tuple(batch_sizes)
         self._seconds = [0.0] * len(batch_sizes)
@@ -56,8 +61,8 @@ class ServiceTime:
     def until_done(self, units: int, max_batch: int, busy: Sequence[float]) -> float:
         """Seconds until `units` of waiting work are done, by workers that are free after `busy` seconds each.
 
-        0 before the first observation. The work goes in batches of `max_batch`; the last one is taken for full where
-        others run before it, as more will have come by then.
+        0 before the first observation. The work runs in batches of `max_batch`. The last one is assumed to be full if
+        others run before it, as more work will have arrived by then.
         """
         if not self.known:
             return 0.0
@@ -69,9 +74,9 @@ class ServiceTime:
 
 
 def _start(work: float, busy: Sequence[float]) -> float:
-    """Seconds until somebody is free, after workers busy for `busy` seconds each did `work` seconds more together.
+    """Seconds until a worker is free, after workers busy for `busy` seconds each did `work` seconds more together.
 
-    It fills up the workers that are free first, so one that hangs is not counted on.
+    The work goes to the workers that are free first, so that one that hangs is not counted on.
     """
     level = 0.0
     times = sorted(busy)

@@ -1,31 +1,70 @@
-"""A thread that runs batches."""
+"""A worker: a thread that runs batches, below the event loop's priority."""
 
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Generic
 
-from service.batching.errors import DeadlineExceededError, RunError
-from service.batching.jobs import Outcome, QueuedItem, R, Served, T
-from service.batching.observer import BatchObserver
 from service.batching.scheduler import Scheduler
-from service.batching.thread_priority import LowPriority
+from service.batching.types import (
+    BatchObserver,
+    BatchResult,
+    DeadlineExceededError,
+    Outcome,
+    QueuedItem,
+    R,
+    RunError,
+    T,
+)
 
 logger = logging.getLogger(__name__)
 
+_NICE = 5
+"""Gives a thread a third of the processor time of one without, when both want it."""
+_LOWEST = 19
+
 Run = Callable[[Sequence[T]], Sequence[R | BaseException]]
-"""Runs a batch: one result for each item in its order, or an exception in place of a result."""
+"""Runs a batch. Returns one result for each item, in order, or an exception in place of a result."""
+
+
+class LowPriority:
+    """Lowers the priority of the calling thread below the event loop's, which must accept and refuse work in time.
+
+    The nice value is relative to the process's main thread, so a thread that replaces another gets the same one. If the
+    system denies the change, the thread keeps its priority and a warning is logged once.
+    """
+
+    def __init__(self, name: str) -> None:
+        """name: of the batcher that the threads serve, for the log."""
+        self._name = name
+        self._denied = False
+
+    def apply(self) -> None:
+        """Change the calling thread's priority. Does nothing on systems where threads have no priority of their own."""
+        if sys.platform != "linux":
+            return
+        try:
+            main = os.getpriority(os.PRIO_PROCESS, os.getpid())
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(main + _NICE, _LOWEST))
+        except OSError as error:  # seccomp filters and security modules may deny it
+            if not self._denied:
+                self._denied = True
+                logger.warning(
+                    "the threads of %s keep the event loop's priority, lowering it is denied: %s", self._name, error
+                )
 
 
 class Worker(Generic[T, R]):
-    """Takes batches from a dispatcher, runs them and delivers how each item ended, until the dispatcher stops.
+    """Takes batches from the scheduler, runs them and delivers the outcome of each item, until the scheduler stops.
 
-    Whatever `run` raises ends no more than the item that caused it. Something that is no `Exception` (SystemExit, say)
-    or an error outside of `run` also ends the thread, as it may have left broken state of its own behind. The thread
-    reports every end of its own by `left`; its owner, the Crew, starts another.
+    An exception from `run` fails only the item that caused it. If it is not an `Exception` (SystemExit, say), or if an
+    error occurs outside of `run`, the thread also ends, as it may have left broken thread-local state behind. The
+    thread reports its end through `on_exit`; its owner, the WorkerPool, starts another.
     """
 
     def __init__(
@@ -35,16 +74,16 @@ class Worker(Generic[T, R]):
         run: Run[T, R],
         scheduler: Scheduler[QueuedItem[T, R]],
         deliver: Callable[[Sequence[QueuedItem[T, R]], Sequence[Outcome[R]]], None],
-        left: Callable[[Worker[T, R]], None],
+        on_exit: Callable[[Worker[T, R]], None],
         clock: Callable[[], float],
         observer: BatchObserver,
         priority: LowPriority,
     ) -> None:
-        """`deliver` is called once for every job taken, and `left` as the last act of each thread.
+        """`deliver` is called once for every item taken, and `on_exit` as the last act of each thread.
 
-        running: whether a thread serves. dismissed: whether the dispatcher let the worker go. failures: how many
-        threads in a row ended by an error outside of `run`, without one batch served. undelivered: the jobs that the
-        last thread took and did not deliver; None if it ended while it took some, so that nobody knows which.
+        running: whether a thread serves. dismissed: whether the scheduler let the worker go. failures: the number of
+        threads in a row that ended by an error outside of `run`, without one batch served. undelivered: the items that
+        the last thread took and did not deliver; None if it ended while it took items, so that they are unknown.
         """
         self.index = index
         self.running = False
@@ -55,18 +94,18 @@ class Worker(Generic[T, R]):
         self._run = run
         self._scheduler = scheduler
         self._deliver = deliver
-        self._left = left
+        self._on_exit = on_exit
         self._clock = clock
         self._observer = observer
         self._priority = priority
-        self._spoilt = False
+        self._broken = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Serve on a new thread. Raises RuntimeError or MemoryError where the system gives none."""
-        # A daemon, as a runtime that hangs for ever must not keep the process from ending.
+        """Serve on a new thread. Raises RuntimeError or MemoryError if the system cannot start one."""
+        # A daemon thread, as a runtime that hangs for ever must not keep the process from ending.
         thread = threading.Thread(target=self._main, name=f"posewire-{self._name}-{self.index}", daemon=True)
-        self._spoilt = False
+        self._broken = False
         self.running = True
         try:
             thread.start()
@@ -77,93 +116,93 @@ class Worker(Generic[T, R]):
         self._thread = thread
 
     def join(self) -> None:
-        """Wait until the thread has ended: at once, where `left` has been called."""
+        """Wait until the thread has ended; returns at once after `on_exit` was called."""
         if self._thread is not None:
             self._thread.join()
 
     def _main(self) -> None:
         try:
             self._priority.apply()
-            while not self._spoilt and self._turn():
+            while not self._broken and self._serve_batch():
                 pass
         except BaseException:
             self.failures += 1
-            with suppress(BaseException):  # a log that fails must not hide that the thread has ended
+            with suppress(BaseException):  # a failing log must not hide that the thread has ended
                 logger.exception("a worker of %s failed outside of run", self._name)
         finally:
-            self._left(self)
+            self._on_exit(self)
 
-    def _turn(self) -> bool:
-        """Serve one batch, False where there will be none: in a frame of its own, so that no item outlives its turn."""
+    def _serve_batch(self) -> bool:
+        """Serve one batch; False if there will be no more. A frame of its own, so that items are freed after it."""
         self.undelivered = None
         work = self._scheduler.take(self.index)
         if work is None:
             self.undelivered = ()
             self.dismissed = True
             return False
-        jobs, expired = work
-        self.undelivered = [*jobs, *expired]
+        items, expired = work
+        self.undelivered = [*items, *expired]
         if expired:
             why = f"the deadline passed while the item waited for {self._name}"
             self._deliver(expired, [DeadlineExceededError(why) for _ in expired])
-        jobs = [job for job in jobs if not job.ticket.done]  # the event loop may be late in withdrawing some
-        if jobs:
-            self._work(jobs)
+        items = [item for item in items if not item.submission.done]  # the event loop may be late in withdrawing some
+        if items:
+            self._run_batch(items)
         else:
             self._scheduler.end(self.index)
         self.undelivered = ()
         self.failures = 0
         return True
 
-    def _work(self, jobs: list[QueuedItem[T, R]]) -> None:
+    def _run_batch(self, items: list[QueuedItem[T, R]]) -> None:
         started = self._clock()
-        self._observer.batch_started(self._name, len(jobs), sum(job.units for job in jobs))
-        for job in jobs:
-            self._observer.waited(self._name, started - job.arrived)
-        outcomes = self._outcomes(jobs)
+        self._observer.batch_started(self._name, len(items), sum(item.units for item in items))
+        for item in items:
+            self._observer.waited(self._name, started - item.arrived)
+        outcomes = self._outcomes(items)
         self._scheduler.end(self.index)
-        self._deliver(jobs, outcomes)
-        self._observer.batch_finished(self._name, len(jobs), self._clock() - started)
+        self._deliver(items, outcomes)
+        self._observer.batch_finished(self._name, len(items), self._clock() - started)
 
-    def _outcomes(self, jobs: list[QueuedItem[T, R]]) -> list[Outcome[R]]:
-        """Run a batch; if that fails, every item of it alone, so that only the culprit gets the error."""
-        outcomes = self._attempt(jobs)
+    def _outcomes(self, items: list[QueuedItem[T, R]]) -> list[Outcome[R]]:
+        """Run a batch. If it fails, run each of its items alone, so that only the culprit gets the error."""
+        outcomes = self._attempt(items)
         if not isinstance(outcomes, Exception):
             return outcomes
-        if len(jobs) == 1:
+        if len(items) == 1:
             return [outcomes]
-        logger.warning("a batch of %d failed in %s, its items run alone: %r", len(jobs), self._name, outcomes)
-        return [self._alone(job, outcomes) for job in jobs]
+        logger.warning("a batch of %d failed in %s, its items run alone: %r", len(items), self._name, outcomes)
+        return [self._run_alone(item, outcomes) for item in items]
 
-    def _alone(self, job: QueuedItem[T, R], failure: Exception) -> Outcome[R]:
-        if job.ticket.done:
-            return failure  # nobody waits for it any more
-        self._scheduler.begin(self.index, [job])
-        outcomes = self._attempt([job])
+    def _run_alone(self, item: QueuedItem[T, R], failure: Exception) -> Outcome[R]:
+        if item.submission.done:
+            return failure  # its result is no longer awaited
+        self._scheduler.begin(self.index, [item])
+        outcomes = self._attempt([item])
         return outcomes if isinstance(outcomes, Exception) else outcomes[0]
 
-    def _attempt(self, jobs: list[QueuedItem[T, R]]) -> list[Outcome[R]] | Exception:
-        """Call `run` once. What it raised is returned."""
+    def _attempt(self, items: list[QueuedItem[T, R]]) -> list[Outcome[R]] | Exception:
+        """Call `run` once. Returns its outcomes, or the exception that it raised."""
         started = self._clock()
         try:
-            results = self._run([job.item for job in jobs])
-            if len(results) != len(jobs):
-                raise RunError(f"run returned {len(results)} results for {len(jobs)} items")
-        except BaseException as error:  # noqa: BLE001 (it goes to whoever awaits the item)
-            self._spoilt |= not isinstance(error, Exception)
-            return _presentable(error)
+            results = self._run([item.item for item in items])
+            if len(results) != len(items):
+                raise RunError(f"run returned {len(results)} results for {len(items)} items")
+        except BaseException as error:  # noqa: BLE001 (it is raised at the caller that awaits the item)
+            self._broken |= not isinstance(error, Exception)
+            return _as_exception(error)
         seconds = self._clock() - started
-        self._scheduler.ran(jobs, seconds)
+        self._scheduler.ran(items, seconds)
         return [
-            _presentable(result)
+            _as_exception(result)
             if isinstance(result, BaseException)
-            else Served(result, started - job.arrived, seconds, len(jobs))
-            for job, result in zip(jobs, results, strict=True)
+            else BatchResult(result, started - item.arrived, seconds, len(items))
+            for item, result in zip(items, results, strict=True)
         ]
 
 
-def _presentable(error: BaseException) -> Exception:
-    """What can be raised at the caller: an exception that would end its event loop or its coroutine is wrapped."""
+def _as_exception(error: BaseException) -> Exception:
+    """An exception to raise at the caller. One that would end its event loop or coroutine is wrapped in RunError."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
     wrapped = RunError(f"run raised {error!r}")

@@ -1,4 +1,4 @@
-"""The workers of one batcher: started, replaced when they end, and let go."""
+"""The worker pool of one batcher: starts workers, replaces those that end, and joins those that are let go."""
 
 from __future__ import annotations
 
@@ -8,57 +8,59 @@ import threading
 from collections.abc import Callable
 from typing import Generic
 
-from service.batching.jobs import QueuedItem, R, T
-from service.batching.observer import BatchObserver
 from service.batching.scheduler import Scheduler
+from service.batching.types import BatchObserver, QueuedItem, R, T
 from service.batching.worker import Worker
 
 logger = logging.getLogger(__name__)
 
-_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 10.0
-"""Before a worker that failed outside of `run` is started again; doubled with each failure in a row."""
+_PAUSE_S, _MAX_PAUSE_S = 0.1, 10.0
+"""The pause before a worker that failed outside of `run` is started again. Doubled with each failure in a row."""
 
 
 class WorkerPool(Generic[T, R]):
-    """Starts the workers that the dispatcher asks for, replaces those that end, and joins those that it lets go.
+    """Starts the workers that the scheduler asks for, replaces those that end, and joins those that it lets go.
 
-    A thread that `run` spoilt is replaced at once, as that took an item. One that failed in any other way, or could
-    not be started, is started again after a pause: a worker that keeps failing does not spin.
+    A thread that ended because of `run` is replaced at once: each such end costs an item, so it cannot spin. A thread
+    that failed in any other way, or could not be started, is started again after a pause.
     """
 
     def __init__(
         self,
         name: str,
         scheduler: Scheduler[QueuedItem[T, R]],
-        hire: Callable[[int], Worker[T, R]],
+        make_worker: Callable[[int], Worker[T, R]],
         observer: BatchObserver,
     ) -> None:
-        """hire: makes the worker of a number. gone: set once it is stopped and the last thread has ended."""
+        """make_worker: makes the worker of a number. ended: set once it is stopped and its last thread has ended."""
         self._name = name
         self._scheduler = scheduler
-        self._hire = hire
+        self._make_worker = make_worker
         self._observer = observer
         self._lock = threading.Lock()
         self._workers: list[Worker[T, R]] = []
         self._paused: dict[Worker[T, R], asyncio.TimerHandle] = {}
         self._stopped = False
         self._restarts = 0
-        self.gone = asyncio.Event()
+        self.ended = asyncio.Event()
 
-    def fill(self, loop: asyncio.AbstractEventLoop, changed: Callable[[], None]) -> None:
-        """Start the workers that are missing; from any thread.
+    def start_missing(self, loop: asyncio.AbstractEventLoop, changed: Callable[[], None]) -> None:
+        """Start the missing workers; from any thread.
 
         changed: called on the loop when a worker has to pause, and when it is started again.
         """
         with self._lock:
             for number in self._scheduler.missing():
-                worker = self._hire(number)
+                worker = self._make_worker(number)
                 self._workers.append(worker)
                 if why := _start(worker):
                     loop.call_soon_threadsafe(self._pause, worker, why, changed)
 
     def replace(self, worker: Worker[T, R], changed: Callable[[], None]) -> None:
-        """A thread has ended: forget its worker if that was let go, else start another. On the loop; see `fill`."""
+        """Remove a worker whose thread has ended if it was let go; otherwise start another thread for it. On the loop.
+
+        changed: see `start_missing`.
+        """
         worker.running = False
         if worker.dismissed:
             worker.join()
@@ -68,15 +70,15 @@ class WorkerPool(Generic[T, R]):
             self._pause(worker, "it failed", changed)
         else:
             self._restart(worker, changed)
-        self._look()
+        self._check_ended()
 
     def stop(self) -> None:
-        """Replace nobody any more; `gone` is set once the last thread has ended. On the loop."""
+        """Replace no worker any more; `ended` is set once the last thread has ended. On the loop."""
         self._stopped = True
         for timer in self._paused.values():
             timer.cancel()
         self._paused.clear()
-        self._look()
+        self._check_ended()
 
     def join(self) -> None:
         """Wait until all threads have ended."""
@@ -87,33 +89,33 @@ class WorkerPool(Generic[T, R]):
 
     @property
     def size(self) -> int:
-        """How many workers there should be."""
+        """The number of workers that there should be."""
         return len(self._workers)
 
     @property
     def running(self) -> int:
-        """How many workers have a thread."""
+        """The number of workers that have a thread."""
         with self._lock:
             return sum(worker.running for worker in self._workers)
 
     @property
     def dead(self) -> int:
-        """How many workers have no thread, and do not get one at once."""
+        """The number of workers that have no thread until a pause is over."""
         return len(self._paused)
 
     @property
     def restarts(self) -> int:
-        """How many threads were replaced since the start."""
+        """The number of threads replaced since the start."""
         return self._restarts
 
-    def _look(self) -> None:
+    def _check_ended(self) -> None:
         if self._stopped and not self.running:
-            self.gone.set()
+            self.ended.set()
 
     def _pause(self, worker: Worker[T, R], why: str, changed: Callable[[], None]) -> None:
         if self._stopped:
             return
-        pause = min(_PAUSE_S * 2.0 ** min(worker.failures - 1, 10), _LONGEST_PAUSE_S)
+        pause = min(_PAUSE_S * 2.0 ** min(worker.failures - 1, 10), _MAX_PAUSE_S)
         self._paused[worker] = asyncio.get_running_loop().call_later(pause, self._restart, worker, changed)
         changed()
         logger.error("a worker of %s has no thread (%s); it is started again in %.1f s", self._name, why, pause)
@@ -132,7 +134,7 @@ class WorkerPool(Generic[T, R]):
 
 
 def _start(worker: Worker[T, R]) -> str:
-    """Start a worker's thread. Returns why there is none, empty where there is one."""
+    """Start a worker's thread. Returns the reason if that failed, else an empty string."""
     try:
         worker.start()
     except (RuntimeError, MemoryError) as error:  # "can't start new thread": too many, or no memory for a stack

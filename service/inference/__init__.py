@@ -1,1 +1,1 @@
-"""From encoded images to poses: decoding, the networks as stages, and the pipelines that join them."""
+"""From encoded images to poses: the decode stage, the networks as stages, and the pipelines that join them."""

@@ -1,4 +1,4 @@
-"""Who may enter a pipeline: what all of its queues together can do in time."""
+"""Admission to a pipeline: whether all of its queues together can do the work by its deadline."""
 
 from __future__ import annotations
 
@@ -10,74 +10,73 @@ from math import inf
 from typing import Any
 
 from service.batching import Batcher, BatchObserver, DeadlineExceededError, OverloadedError, Priority
-from service.batching.margin import SafetyMargin
+from service.batching.admission import SafetyMargin
 from service.inference.stage import InferenceOptions
 
 _MEMORY = 20
 _GENERATIONS = 4
-"""A change is believed after some _MEMORY requests, and so many times all those under way: what is learnt of a request
-was decided before they came, and a faster reaction would swing."""
-_MOST_DRIFT = 8.0
+"""A change is believed after about _MEMORY requests plus _GENERATIONS times the requests under way. These were admitted
+before the change was known, so a faster reaction would oscillate."""
+_MAX_OVERHEAD = 8.0
 
 Work = Sequence[tuple[Batcher[Any, Any], int]]
-"""The queues that a request will meet and the work units that it brings to each, in order."""
+"""The queues that a request will pass, in order, and the work units that it brings to each."""
 
 
 class PipelineAdmission:
-    """Refuses on arrival what a whole pipeline could not finish by its deadline.
+    """Refuses requests on arrival that a whole pipeline could not finish by their deadline.
 
-    What is let in holds a place in every queue until it gets there, so that requests still in an earlier stage count
-    for those that ask to enter behind them. The queues know nothing of the time between them, on an event loop that
-    has others to answer and refuse: how much longer the whole takes than its parts is learnt from those that waited.
+    An admitted request reserves its work in every queue, so that requests in an earlier stage count for those that
+    arrive later. The queues know nothing of the time that passes between them, on an event loop that also serves and
+    refuses others: the ratio of the time of the whole to the sum of its parts is learnt from requests that waited.
     """
 
     def __init__(self, observer: BatchObserver | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         """clock: that of the Batchers."""
         self._observer = observer or BatchObserver()
         self._clock = clock
-        self._inside = 0
-        self._drift = 1.0
+        self._active = 0
+        self._overhead = 1.0
         self._margins = {priority: SafetyMargin() for priority in Priority}
-        self._forgiven = dict.fromkeys(Priority, -inf)  # until when a miss has the cause of one before
+        self._same_stall_until = dict.fromkeys(Priority, -inf)  # a miss before that has the cause of an earlier one
 
     def test(self, work: Work, options: InferenceOptions) -> float:
-        """Seconds until `work` should be done, 0 where it need not wait or that is not known yet.
+        """Seconds until `work` should be done; 0 if it need not wait, or if that is not known yet.
 
-        Raises OverloadedError, with the seconds after which a new try is worth it, ClosedError or
-        DeadlineExceededError.
+        Raises OverloadedError, with the seconds after which a retry is worth it, ClosedError or DeadlineExceededError.
         """
         left = inf if options.deadline is None else options.deadline - self._clock()
         if left <= 0:
             self._observer.rejected(work[0][0].name, DeadlineExceededError.reason)
             raise DeadlineExceededError("the deadline had passed before the work could begin")
-        # An idle pipeline takes anything: a prediction that is wrong would otherwise never be righted.
-        if not self._inside and all(batcher.idle for batcher, _ in work):
+        # An idle pipeline takes anything: a wrong prediction would otherwise never be corrected.
+        if not self._active and all(batcher.idle for batcher, _ in work):
             return 0.0
         forecasts = [batcher.admit(units, priority=options.priority, client=options.client) for batcher, units in work]
-        # The stages work side by side: a request waits in full only for the slowest of them.
+        # The stages work in parallel: a request waits in full only for the slowest of them.
         waiting = [forecast.done - forecast.run for forecast in forecasts]
         longest = max(waiting)
         if longest <= 0:
             return 0.0
-        needed = self._drift * (sum(forecast.run for forecast in forecasts) + longest)
-        patience = left / self._margins[options.priority].factor
-        if needed > patience:
+        needed = self._overhead * (sum(forecast.run for forecast in forecasts) + longest)
+        allowed = left / self._margins[options.priority].factor
+        if needed > allowed:
             slowest = work[waiting.index(longest)][0].name
             self._observer.rejected(slowest, "late")
             raise OverloadedError(
                 f"{slowest} would need {needed:.3f} s, the deadline is in {left:.3f} s",
                 reason="late",
-                retry_after_s=needed - patience,
+                retry_after_s=needed - allowed,
             )
         return needed
 
     @contextmanager
     def admit(self, work: Work, options: InferenceOptions) -> Iterator[InferenceOptions]:
-        """`ask` with places held for `work`, while the work is done. Raises as `test` does."""
+        """Reserve `work` while it is being done. Yields the options with the reservations. Raises as `test` does."""
         needed = self.test(work, options)
         arrived = self._clock()
-        reservations = {b.name: b.hold(units, priority=options.priority, client=options.client) for b, units in work}
-        self._inside += 1
+        reservations = {b.name: b.reserve(units, priority=options.priority, client=options.client) for b, units in work}
+        self._active += 1
         try:
             yield replace(options, reservations=reservations)
         except DeadlineExceededError:
@@ -86,24 +85,25 @@ class PipelineAdmission:
         else:
             self._learn(options, arrived, needed, missed=False)
         finally:
-            self._inside -= 1
+            self._active -= 1
             for batcher, _ in work:
                 batcher.release(reservations[batcher.name])
 
     def _learn(self, options: InferenceOptions, arrived: float, needed: float, *, missed: bool) -> None:
-        """Compare what was foreseen with what came."""
+        """Compare the prediction with the outcome."""
         now = self._clock()
         if needed:
-            drift = self._drift * (now - arrived) / needed
-            gain = 1 / (_MEMORY + _GENERATIONS * self._inside)
-            self._drift += gain * (min(max(drift, 1.0), _MOST_DRIFT) - self._drift)
+            overhead = self._overhead * (now - arrived) / needed
+            gain = 1 / (_MEMORY + _GENERATIONS * self._active)
+            self._overhead += gain * (min(max(overhead, 1.0), _MAX_OVERHEAD) - self._overhead)
         if options.deadline is None:
             return
         margin = self._margins[options.priority]
         if not missed:
             if 2 * needed * margin.factor > options.deadline - arrived:  # with little time to spare
                 margin.learn()
-        elif now >= self._forgiven[options.priority]:
-            self._forgiven[options.priority] = now + options.deadline - arrived  # one stall delays all that wait
+        elif now >= self._same_stall_until[options.priority]:
+            # One stall delays all waiting requests, and counts once.
+            self._same_stall_until[options.priority] = now + options.deadline - arrived
             margin.miss()
             margin.learn()

@@ -1,4 +1,4 @@
-"""Which backend runs the networks of this server, and how each is opened with it."""
+"""Choosing the backend that runs the networks of this server, and opening networks with it."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ _AUTO = ("auto",)
 logger = logging.getLogger(__name__)
 
 _MAX_BATCH = 32
-"""The largest batch size of plans that are built here: more gains next to nothing on any GPU."""
+"""The largest batch of plans that are built here: a larger one gains next to nothing on any GPU."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What runs networks. flavour: of TensorRT, where that does."""
+    """The software that runs networks. flavour: of TensorRT, if it is that."""
 
     name: Literal["openvino", "torch", "tensorrt"]
     flavour: Flavour | None = None
 
 
 def choose_backend(wanted: str) -> Backend:
-    """The backend of that name; "auto": TensorRT or else torch where there is a GPU, OpenVINO where there is none.
+    """The backend of that name. "auto" is TensorRT, or else torch, on a machine with a GPU, and OpenVINO without one.
 
-    Raises NoTensorRTError where TensorRT is wanted and cannot run here.
+    Raises NoTensorRTError if TensorRT is requested by name and cannot run here.
     """
     gpu = find_gpu() if wanted in ("auto", "tensorrt") else None
     if wanted == "torch":
@@ -57,7 +57,10 @@ def choose_backend(wanted: str) -> Backend:
 
 
 def check_backend(settings: Settings) -> None:
-    """Raise NoTensorRTError or CatalogueError, before anything is opened, for settings of networks that do not fit."""
+    """Raise NoTensorRTError or CatalogueError for settings that contradict each other or the machine.
+
+    Called before anything is opened.
+    """
     backend = choose_backend(settings.backend)
     if backend.name == "openvino" and settings.precision in ("fp16", "int8"):
         raise CatalogueError(
@@ -88,23 +91,24 @@ def _flavour(gpu: Gpu | None) -> Flavour:
             "serve with backend auto, openvino or torch"
         )
     flavour = find_flavour(gpu)
-    _ = flavour.trt  # loads it now, while there is a choice
+    _ = flavour.trt  # loads it now, while another backend can still be chosen
     return flavour
 
 
 def _without_tensorrt(gpu: Gpu | None) -> Backend:
     if gpu is None or find_spec("torch") is None:
         return Backend("openvino")
-    # Not where it is built without CUDA, or for a later driver: on the CPU, OpenVINO is the faster one.
+    # torch may be built without CUDA, or for a later driver. On the CPU, OpenVINO is faster.
     return Backend("torch" if visible_devices("torch") != ("cpu",) else "openvino")
 
 
 @dataclass(slots=True)
-class Networks:
-    """Opens networks with a backend, and remembers whose plans are still to be built.
+class RuntimeOpener:
+    """Opens the runtimes of networks with a backend, and lists the models whose plans have to be built.
 
-    repeatable: the same batch is to give the same to the last bit each time. shared_cores: of all runtimes on the CPU.
-    statuses: of the plans by model, for those that have or get one. waiting: of them, what is to be built.
+    repeatable: the same batch must give the same result to the last bit each time. shared_cores: of all runtimes that
+    it opens on the CPU. statuses: of the plans, by model, for models that have or will get one. missing: models without
+    a plan.
     """
 
     settings: Settings
@@ -113,10 +117,10 @@ class Networks:
     repeatable: bool = False
     shared_cores: SharedCores = field(default_factory=SharedCores)
     statuses: dict[str, PlanStatus] = field(default_factory=dict)
-    waiting: list[Model] = field(default_factory=list)
+    missing: list[Model] = field(default_factory=list)
 
     def open(self, model: Model, outputs: tuple[str, ...] | None) -> Runtime:
-        """A runtime for the model: of its plan if there is one that fits and runs, else of its graph.
+        """A runtime for the model: from its plan if there is one that fits and runs, else from its graph.
 
         Raises FetchError, and ValueError or RuntimeError for a graph that cannot be run.
         """
@@ -128,16 +132,16 @@ class Networks:
         plan = find_plan(order, plans_folder(model), backend.flavour)
         if plan is None:
             self.statuses[model.name] = PlanStatus()
-            self.waiting.append(model)
-        elif (runtime := self._open_found(model.name, plan, outputs)) is not None:
+            self.missing.append(model)
+        elif (runtime := self._open_existing(model.name, plan, outputs)) is not None:
             return runtime
         return self._open_graph(_without_tensorrt(find_gpu()).name, model, outputs, "auto")
 
-    def _open_found(self, name: str, plan: PlanFile, outputs: tuple[str, ...] | None) -> Runtime | None:
-        """A runtime of a plan that was there already, None where it does not run."""
+    def _open_existing(self, name: str, plan: PlanFile, outputs: tuple[str, ...] | None) -> Runtime | None:
+        """A runtime from a plan that exists already; None if it does not run."""
         try:
             runtime = self.open_plan(plan, outputs)
-        except (RuntimeError, ValueError) as error:  # of this driver, too little memory: what has served before it
+        except (RuntimeError, ValueError) as error:  # another driver, or too little memory: the graph serves instead
             logger.error("the plan of %s does not run, something slower serves it: %s", name, error)
             self.statuses[name] = PlanStatus("failed", 0.0, str(error))
             return None
@@ -145,22 +149,22 @@ class Networks:
         return runtime
 
     def tasks(self, take_over: Callable[[str, PlanFile], None]) -> list[PlanTask]:
-        """What is to be built. take_over: is told the model's name and its plan."""
+        """The plans to build. take_over: called with the model's name and its plan."""
 
         def task(name: str) -> PlanTask:
             return PlanTask(
                 name, self._plan_precision(), _MAX_BATCH, self.statuses[name], lambda plan: take_over(name, plan)
             )
 
-        return [task(model.name) for model in self.waiting]
+        return [task(model.name) for model in self.missing]
 
     def open_plan(self, plan: PlanFile, outputs: tuple[str, ...] | None) -> Runtime:
-        """A runtime that runs the plan. Raises ValueError and RuntimeError where it does not run here."""
+        """A runtime that runs the plan. Raises ValueError or RuntimeError if it does not run here."""
         devices = self._devices("tensorrt")
         return open_on(devices, plan.path, "tensorrt", pixels=plan.manifest.pixels, outputs=outputs)
 
     def _devices(self, backend: str) -> tuple[str, ...]:
-        """Where a backend is to run: the GPUs that the settings name, or all; OpenVINO on the CPU in any case."""
+        """The devices for a backend: the GPUs that the settings name, or all of them; always the CPU for OpenVINO."""
         named = self.settings.devices
         return visible_devices(backend) if backend == "openvino" or named == _AUTO else named
 

@@ -1,4 +1,4 @@
-"""From encoded bytes to pixels in front of every pipeline, and from pixels to pictures behind it."""
+"""The decode stage: encoded bytes to pixels before every pipeline, and pixels to drawn pictures after it."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ from service.media.overlay import draw
 from service.quota import Lease
 
 _GRACE_S = 0.25
-"""A picture that nobody waits for any more may take so much longer: starting another process takes longer still."""
+"""How much longer an abandoned picture may take before its process is killed: starting another takes longer still."""
 _MEMORY_SHARE = 0.375
-"""Of what this process may use: the part for decoder processes."""
+"""The part of this process's memory that all decoder processes together may use."""
 _BASE_BYTES, _BYTES_PER_PIXEL = 64_000_000, 18
-"""What a decoder process takes at most: itself, with a file, and for each pixel of a WebP, which takes the most."""
+"""The most memory that a decoder process takes: a base, and so much per pixel of a WebP, which takes the most."""
 _PICTURE_COPIES = 3
-"""What a picture to be drawn on takes, in sizes of its pixels: these, the encoder's output and a copy of that."""
+"""The memory of a picture to draw on, in sizes of its pixels: these, the encoder's output and a copy of that."""
 _PIXELS_PER_SECOND = 5_000_000
-"""How many pixels a second of processor time is enough for: a third of what usual files need."""
+"""Pixels decoded in a second of processor time, at the least: usual files are decoded three times as fast."""
 
 
-def decoder_pool(limits: ImageLimits, memory: int, cores: int, *, patience: int = 1) -> DecoderPool:
-    """The decoder processes for a program that may use so many bytes and cores.
+def decoder_pool(limits: ImageLimits, memory: int, cores: int, *, time_factor: int = 1) -> DecoderPool:
+    """The decoder processes for a program that may use `memory` bytes and so many cores.
 
-    At least two, so that a picture which takes long leaves one for others. All of them together may use no more than
-    _MEMORY_SHARE of `memory`; where that is not enough for the largest pictures, these are refused.
-    patience: how many times the usual time a picture may take.
+    At least two, so that a slow picture leaves one for others. All of them together may use no more than _MEMORY_SHARE
+    of `memory`; if that is not enough for the largest pictures, these are refused.
+    time_factor: a picture may take so many times the usual time.
     """
     part = int(memory * _MEMORY_SHARE)
     wanted = _BASE_BYTES + limits.max_bytes + _BYTES_PER_PIXEL * limits.max_pixels
     size = max(2, min(cores, part // wanted))
-    seconds = patience * max(5, limits.max_pixels // _PIXELS_PER_SECOND)
+    seconds = time_factor * max(5, limits.max_pixels // _PIXELS_PER_SECOND)
     return DecoderPool(size, Bounds(min(wanted, part // size), seconds, 12.0 * seconds))
 
 
 @dataclass(frozen=True, slots=True)
 class _JpegJob:
-    """A light JPEG. whole: all of its pixels are wanted, too."""
+    """A JPEG to decode on a thread. whole: keep all of its pixels, too."""
 
     file: JpegFile
     needs: tuple[int, int]
@@ -62,7 +62,7 @@ class _JpegJob:
 
 @dataclass(slots=True, eq=False)
 class _ProcessJob:
-    """A picture for a decoder process. reserve: raises where there is no memory for so many bytes of pixels."""
+    """A picture for a decoder process. reserve: raises if there is no memory for so many bytes of pixels."""
 
     kind: str
     data: bytes
@@ -74,12 +74,12 @@ class _ProcessJob:
     _process: DecoderProcess | None = None
 
     def given_to(self, process: DecoderProcess | None) -> None:
-        """Called when a process begins with it, and with None when it has ended."""
+        """Note the process that decodes this picture, or None when it has ended."""
         with self._lock:
             self._process = process
 
     def kill(self) -> None:
-        """End the process that is at it, if one still is."""
+        """Kill the process that decodes this picture, if there is one."""
         with self._lock:
             if self._process is not None:
                 self._process.kill()
@@ -87,7 +87,7 @@ class _ProcessJob:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _DrawJob:
-    """People to draw on a frame, which is written on, and the media type of the picture."""
+    """People to draw on a frame, which is overwritten, and the media type of the picture."""
 
     frame: Frame
     poses: Poses
@@ -95,20 +95,22 @@ class _DrawJob:
 
 
 @dataclass(slots=True)
-class _Turn:
-    room: asyncio.Semaphore
+class _ClientSlots:
+    """The decoder processes that one client may use at once. users: its images that have or wait for one."""
+
+    free: asyncio.Semaphore
     users: int = 0
 
 
-class Decoder:
-    """Decodes the images of all pipelines, and draws the pictures that clients want.
+class DecodeStage:
+    """Decodes the images of all pipelines, and draws the pictures that clients request.
 
-    JPEGs are decoded on `workers` threads behind one Batcher. Native code cannot be stopped in a thread, so whatever
-    else clients send is decoded by the processes of `pool`, behind another: one thread waits for each process. A client
-    may use no more than `share` of them at once. Pictures are drawn behind a third Batcher.
+    JPEGs are decoded on `workers` threads behind one Batcher. Native code in a thread cannot be stopped, so all other
+    formats are decoded by the processes of `pool`, behind a second Batcher with one thread for each process. A client
+    may use no more than `share` of the processes at once. Pictures are drawn behind a third Batcher.
 
-    A small JPEG for an idle pipeline is decoded at once, on the event loop, which nobody else wants then: the way to
-    another thread and back would take about as long as the decoding.
+    A small JPEG for an idle pipeline is decoded at once, on the event loop, which is idle too: a hand-over to another
+    thread and back would take about as long as the decoding.
     """
 
     def __init__(
@@ -120,24 +122,24 @@ class Decoder:
         *,
         share: float = 1.0,
     ) -> None:
-        # What clients send must not make a queue look hung: a process is ended long before that.
-        patience = 2 * pool.bounds.wall_seconds
+        # A client's image must not make a queue appear hung: its process is killed long before that.
+        hang_after = 2 * pool.bounds.wall_seconds
         self.batcher: Batcher[_JpegJob, DecodedImage] = open_queue(
-            _decode_jpegs, "decode", max_batch=1, workers=workers, hang_after=patience
+            _decode_jpegs, "decode", max_batch=1, workers=workers, hang_after=hang_after
         )
         self.processes: Batcher[_ProcessJob, DecodedImage] = open_queue(
-            self._decode_others, "decode-process", max_batch=1, workers=pool.size, hang_after=patience
+            self._decode_in_processes, "decode-process", max_batch=1, workers=pool.size, hang_after=hang_after
         )
         self.drawing: Batcher[_DrawJob, bytes] = open_queue(
-            _draw, "draw", max_batch=1, workers=max(1, workers // 2), hang_after=patience
+            _draw, "draw", max_batch=1, workers=max(1, workers // 2), hang_after=hang_after
         )
         self.pool = pool
         self._limits = limits
-        self._most_per_client = max(1, int(pool.size * share))
-        self._turns: dict[str, _Turn] = {}
+        self._max_per_client = max(1, int(pool.size * share))
+        self._slots: dict[str, _ClientSlots] = {}
 
     def queue_for(self, data: bytes) -> Batcher[Any, Any]:
-        """The queue that an image will most probably wait in."""
+        """The queue that an image will probably pass."""
         return self.batcher if data[:3] == b"\xff\xd8\xff" else self.processes
 
     async def decode(
@@ -150,61 +152,61 @@ class Decoder:
         whole: bool = False,
         accepted: Collection[str] = IMAGES,
     ) -> tuple[DecodedImage, Timing]:
-        """The pixels of an encoded image, which count in `ask.lease` before they are there.
+        """The pixels of an encoded image. Their memory is counted in `options.lease` before it is used.
 
-        needs: see `imaging.decode`. idle: the pipeline that asks has nothing else to do. whole: decode all pixels, too,
+        needs: see `service.media.decode.decode`. idle: the pipeline has no other work. whole: decode all pixels, too,
         and count the memory for an encoded picture of them. accepted: kinds of files.
-        Raises ImageError for bytes that are no picture within the limits, QuotaExceededError where their pixels find no
-        memory, OverloadedError where a process was lost, and what `Batcher.submit` raises.
+        Raises ImageError for bytes that are not an image within the limits, QuotaExceededError if there is no memory
+        for its pixels, OverloadedError if its process died, and what `Batcher.submit` raises.
         """
         started = time.perf_counter()
         kind, file = recognise(data, self._limits, accepted)
         if file is not None:
-            held = _hold(options.lease, _PICTURE_COPIES * file.peak_bytes(None) if whole else file.peak_bytes(needs))
+            counted = _grow(options.lease, _PICTURE_COPIES * file.peak_bytes(None) if whole else file.peak_bytes(needs))
             try:
                 if idle and file.quick and not whole:
                     image, timing = file.decode(needs), Timing(prepare=time.perf_counter() - started)
                 else:
                     image, timing = await _submit(self.batcher, _JpegJob(file, needs, whole), options)
             except UnusualJpegError:
-                _hold(options.lease, -held)
+                _grow(options.lease, -counted)
             else:
                 if not whole:
-                    _hold(options.lease, image.pixels.nbytes - held)
+                    _grow(options.lease, image.pixels.nbytes - counted)
                 return image, timing
-        return await self._in_process(kind, data, needs, options, whole=whole)
+        return await self._submit_to_process(kind, data, needs, options, whole=whole)
 
     async def draw(
         self, frame: Frame, poses: Poses, media_type: str, options: InferenceOptions
     ) -> tuple[bytes, Timing]:
-        """The bytes of a picture: people drawn on `frame`, which may be written on. Raises what `Batcher.submit` does.
+        """Draw people on `frame`, which is overwritten. Returns the encoded picture. Raises what `Batcher.submit` does.
 
-        What `decode` counted in `ask.lease` is reduced to the size of the picture.
+        The memory that `decode` counted in `options.lease` is reduced to the size of the picture.
         """
         content, timing = await _submit(self.drawing, _DrawJob(frame, poses, media_type), options)
         if options.lease is not None:
-            _hold(options.lease, min(0, len(content) - _PICTURE_COPIES * frame.nbytes))
+            _grow(options.lease, min(0, len(content) - _PICTURE_COPIES * frame.nbytes))
         return content, timing
 
     def release(self) -> None:
-        """End the processes that decode nothing now."""
+        """End the idle decoder processes."""
         self.pool.trim()
 
-    async def _in_process(
+    async def _submit_to_process(
         self, kind: str, data: bytes, needs: tuple[int, int], options: InferenceOptions, *, whole: bool
     ) -> tuple[DecodedImage, Timing]:
         loop = asyncio.get_running_loop()
 
         def reserve(job: _ProcessJob, size: int) -> None:
-            """Called on the thread that waits for the process; a lease belongs to the event loop."""
+            """Count memory in the lease, on the event loop; called on the thread that waits for the process."""
             if options.lease is None:
                 return
             done: Future[None] = Future()
 
             def on_loop() -> None:
                 try:
-                    if not job.abandoned:  # or else the lease has been given back
-                        _hold(options.lease, _PICTURE_COPIES * size if whole else size)
+                    if not job.abandoned:  # otherwise the lease has been released
+                        _grow(options.lease, _PICTURE_COPIES * size if whole else size)
                 except OverloadedError as refusal:
                     done.set_exception(refusal)
                 else:
@@ -214,62 +216,62 @@ class Decoder:
             done.result(self.pool.bounds.wall_seconds)
 
         job = _ProcessJob(kind, data, needs, whole, reserve)
-        leave = await self._take_turn(options)
+        release = await self._acquire_slot(options)
 
         def end() -> None:
             job.kill()
-            leave()
+            release()
 
         try:
             result = await _submit(self.processes, job, options)
         except (ImageError, OverloadedError):
-            leave()
+            release()
             raise
         except DecoderEndedError as error:
-            leave()
+            release()
             raise OverloadedError(str(error), reason="decoder", retry_after_s=1.0) from error
-        except BaseException:  # its client has left, or its deadline passed: the process shall serve others
+        except BaseException:  # cancelled, or the deadline passed: the process is needed for others
             job.abandoned = True
             loop.call_later(_GRACE_S, end)
             raise
-        leave()
+        release()
         return result
 
-    async def _take_turn(self, options: InferenceOptions) -> Callable[[], None]:
-        """Wait until this client uses less than its share of the processes. Returns what gives the turn back.
+    async def _acquire_slot(self, options: InferenceOptions) -> Callable[[], None]:
+        """Wait until this client uses less than its share of the processes. Returns a function that frees the slot.
 
         Raises DeadlineExceededError.
         """
-        if options.admitted:  # its caller bounds what is under way
+        if options.admitted:  # the caller limits its own concurrency
             return lambda: None
         client = options.client if options.lease is None else options.lease.client
-        turn = self._turns.setdefault(client, _Turn(asyncio.Semaphore(self._most_per_client)))
-        turn.users += 1
+        slots = self._slots.setdefault(client, _ClientSlots(asyncio.Semaphore(self._max_per_client)))
+        slots.users += 1
 
         def forget() -> None:
-            turn.users -= 1
-            if not turn.users:
-                del self._turns[client]
+            slots.users -= 1
+            if not slots.users:
+                del self._slots[client]
 
-        def leave() -> None:
-            turn.room.release()
+        def release() -> None:
+            slots.free.release()
             forget()
 
         try:
             async with asyncio.timeout(None if options.deadline is None else options.deadline - time.monotonic()):
-                await turn.room.acquire()
+                await slots.free.acquire()
         except TimeoutError as error:
             forget()
             raise DeadlineExceededError("the deadline passed behind other images of this client") from error
         except BaseException:
             forget()
             raise
-        return leave
+        return release
 
-    def _decode_others(self, jobs: Sequence[_ProcessJob]) -> Sequence[DecodedImage]:
-        return [self._decode_other(job) for job in jobs]
+    def _decode_in_processes(self, jobs: Sequence[_ProcessJob]) -> Sequence[DecodedImage]:
+        return [self._decode_in_process(job) for job in jobs]
 
-    def _decode_other(self, job: _ProcessJob) -> DecodedImage:
+    def _decode_in_process(self, job: _ProcessJob) -> DecodedImage:
         needs = None if job.whole else job.needs
         reserve = partial(job.reserve, job)
         image = self.pool.decode(job.kind, job.data, self._limits, needs, reserve=reserve, given_to=job.given_to)
@@ -288,7 +290,7 @@ def _draw(jobs: Sequence[_DrawJob]) -> Sequence[bytes]:
     return [encode(draw(job.frame, job.poses, in_place=True), job.media_type, in_place=True) for job in jobs]
 
 
-def _hold(lease: Lease | None, size: int) -> int:
+def _grow(lease: Lease | None, size: int) -> int:
     if lease is not None:
         lease.grow(size)
     return size

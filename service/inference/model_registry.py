@@ -1,4 +1,4 @@
-"""The models that this process serves: fetched, compiled, warmed up, and joined into pipelines."""
+"""The model registry: loads the models that this process serves, and joins their networks into pipelines."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from engines.catalogue.fetch import DownloadProgress
@@ -30,33 +31,32 @@ from engines.plans.manifest import PlanFile
 from engines.poses import Poses, Region
 from engines.runtimes import Runtime
 from engines.skeletons import Skeleton
-from service.batching import Batcher, BatchObserver, SteppedBatcher
+from service.batching import Batcher, BatchObserver, LockstepBatcher
 from service.config import Settings
 from service.inference.admission import PipelineAdmission
-from service.inference.backends import Networks, choose_backend
-from service.inference.decode_stage import Decoder, decoder_pool
-from service.inference.one_pass import WholeFrame
+from service.inference.backends import RuntimeOpener, choose_backend
+from service.inference.decode_stage import DecodeStage, decoder_pool
+from service.inference.one_stage import OneStage
+from service.inference.pipeline import Pipeline
 from service.inference.plan_builder import PlanBuilder, PlanStatus
 from service.inference.stage import Result, Stage
-from service.inference.top_down import Pipeline, TopDown
+from service.inference.top_down import TopDown
 from service.media.decode import ImageLimits
 from service.process.memory import memory_limit
 from service.process.supervisor import attempt
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _CLOSE_S = 6.0
-"""How long a network may take to close, which waits for the batch under way."""
+"""How long a network may take to close, which waits for the running batch."""
 
 AnyBatcher = Batcher[Any, Any]
 """A Batcher whose items do not matter here."""
 
-_log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model with the pipeline that answers for it. why: how it was chosen, where nobody named it."""
+    """A model with its pipeline. why: how it was chosen, if the user did not name it."""
 
     model: Model
     pipeline: Pipeline
@@ -66,9 +66,9 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """The served models by name, the default first, with every queue and network behind them.
+    """The served models by name, the default first, with all their queues and networks.
 
-    plan_statuses: what has become of TensorRT's plans, by the network's name, where that runs or is to run networks.
+    plan_statuses: of TensorRT's plans, by the network's name; empty if TensorRT is not used.
     """
 
     models: Mapping[str, ServedModel]
@@ -76,11 +76,11 @@ class Serving:
     runtimes: Mapping[str, Runtime]
     plan_statuses: Mapping[str, PlanStatus]
     plans: PlanBuilder
-    decoder: Decoder | None = None
+    decoder: DecodeStage | None = None
 
     @property
     def default(self) -> ServedModel:
-        """The model that answers where a request names none."""
+        """The model for requests that name none."""
         return next(iter(self.models.values()))
 
     async def start(self) -> None:
@@ -89,11 +89,11 @@ class Serving:
             await batcher.start()
 
     def build_plans(self) -> None:
-        """Build in the background what TensorRT's plans are missing; each takes over as it is ready."""
+        """Build the missing TensorRT plans in the background; each takes over as soon as it is ready."""
         self.plans.start()
 
     def fell_back(self, network: str, asked: str) -> bool:
-        """Whether a network does not run in the precision that the settings ask for, or will not have its plan."""
+        """Whether a network runs in another precision than the settings ask for, or its plan could not be built."""
         status = self.plan_statuses.get(network)
         if status is None:
             return asked not in ("auto", self.runtimes[network].spec.precision)
@@ -102,16 +102,16 @@ class Serving:
         return status.state == "failed"
 
     def release(self) -> None:
-        """Let idle networks and decoders give back the memory that they keep; blocks for some milliseconds."""
+        """Let idle networks and decoders release the memory that they keep; blocks for some milliseconds."""
         if self.decoder is not None:
             self.decoder.release()
         for runtime in self.runtimes.values():
             runtime.release()
 
     async def close(self, drain_seconds: float) -> None:
-        """Finish what was accepted within `drain_seconds`, then stop the threads and free the networks.
+        """Finish accepted work within `drain_seconds`, then stop the threads and free the networks.
 
-        Each is ended whatever becomes of the others; one that hangs is left behind.
+        Each is closed even if others fail; one that hangs is left behind.
         """
         await attempt("building plans", _CLOSE_S, self.plans.close)
         await asyncio.gather(*(batcher.close(drain_seconds) for batcher in self.batchers), return_exceptions=True)
@@ -122,8 +122,15 @@ class Serving:
 
 
 def image_limits(settings: Settings) -> ImageLimits:
-    """What an image may measure."""
+    """The limits of an image's size."""
     return ImageLimits(max_bytes=int(settings.max_body_mb * 1e6), max_pixels=int(settings.max_pixels_m * 1e6))
+
+
+def servable(model: Model) -> Model:
+    """The model itself. Raises CatalogueError for a detector, which cannot answer for whole images."""
+    if model.role == "detector":
+        raise CatalogueError(f"{model.name} is a detector; serve an estimator, which brings its detector along")
+    return model
 
 
 def open_serving(
@@ -136,136 +143,164 @@ def open_serving(
     progress: DownloadProgress | None = None,
     repeatable: bool = False,
 ) -> Serving:
-    """Fetch, compile and warm up the models of `names` (at least one) with their detectors; blocks meanwhile.
+    """Load the models of `names` (at least one, the first is the default) with their detectors; blocks meanwhile.
 
-    A network that two models share is opened once and has one queue. why: how the first was chosen.
-    repeatable: compute on one core, and let groups `in_step` through, which get the same to the last bit each time.
-    Raises CatalogueError (also for a graph that cannot be read or compiled), UnknownModelError, FetchError,
-    NoTensorRTError where that is to run the networks and cannot.
+    why: how the first was chosen. repeatable: see `ModelRegistry`.
+    Raises as `ModelRegistry.load`, UnknownModelError, and NoTensorRTError if that is to run the networks and cannot.
     """
     models = [servable(catalogue[name]) for name in dict.fromkeys(names)]
-    detectors = {m.detector: open_detector(catalogue[m.detector]) for m in models if m.detector is not None}
-    estimators = {m.name: open_estimator(m) for m in models if m.role == "estimator"}
-    finders = {m.name: open_finder(m) for m in models if m.role != "estimator"}
-    roles: dict[str, Detector | Estimator | OneStageModel] = {**detectors, **estimators, **finders}
-    for name in roles:
-        catalogue[name].fetch(progress=progress)
+    registry = ModelRegistry(catalogue, settings, observer, repeatable=repeatable)
+    registry.load(models, why=why, progress=progress)
+    return registry.serving()
 
-    threads = 1 if repeatable else core_limit(settings.workers)
-    networks = Networks(settings, choose_backend(settings.backend), threads=threads, repeatable=repeatable)
 
-    def open_one(name: str) -> Runtime:
+class ModelRegistry:
+    """Loads models: fetches, compiles and warms up their networks, and joins them into pipelines.
+
+    A network that two models share is opened once and has one queue. All pipelines share one decode stage.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, settings: Settings, observer: BatchObserver | None = None, *, repeatable: bool
+    ) -> None:
+        """repeatable: compute on one core, and let groups run in lockstep, for results that are the same to the last
+        bit each time. Raises NoTensorRTError if that is to run the networks and cannot.
+        """
+        self._catalogue = catalogue
+        self._settings = settings
+        self._observer = observer
+        self._batcher_type: type[AnyBatcher] = LockstepBatcher if repeatable else Batcher
+        threads = 1 if repeatable else core_limit(settings.workers)
+        backend = choose_backend(settings.backend)
+        self._opener = RuntimeOpener(settings, backend, threads=threads, repeatable=repeatable)
+        self._views = Views(settings.crops)
+        self._detectors: dict[str, Detector] = {}
+        self._estimators: dict[str, Estimator] = {}
+        self._one_stage: dict[str, OneStageModel] = {}
+        self._models: dict[str, ServedModel] = {}
+        self._batchers: list[AnyBatcher] = []
+        self._runtimes: dict[str, Runtime] = {}
+        self._stages: dict[str, Stage[Any]] = {}
+        limits, cores = image_limits(settings), usable_cores(settings.workers)
+        # With `repeatable`, no picture may time out in one run and not in another because the machine is busier.
+        pool = decoder_pool(limits, memory_limit() // settings.workers, cores, time_factor=10 if repeatable else 1)
+        self._decoder = DecodeStage(limits, cores, self._open_queue, pool, share=settings.client_share)
+
+    def load(self, models: Sequence[Model], *, why: str = "", progress: DownloadProgress | None = None) -> None:
+        """Load models with their detectors; their networks are opened in parallel. why: how the first was chosen.
+
+        Raises FetchError, and CatalogueError, also for a graph that cannot be read or compiled.
+        """
+        for model in models:
+            self._open_families(model)
+        missing = [name for name in self._families() if name not in self._runtimes]
+        for name in missing:
+            self._catalogue[name].fetch(progress=progress)
+        with ThreadPoolExecutor(thread_name_prefix="posewire-open") as pool:
+            self._runtimes |= dict(zip(missing, pool.map(self._open_runtime, missing), strict=True))
+        for name in missing:
+            self._runtimes[name].release()  # while one was being compiled, the others could not release all memory
+        for model in models:
+            pipeline = self._open_pipeline(model)
+            skeleton = (self._estimators | self._one_stage)[model.name].skeleton
+            self._models[model.name] = ServedModel(model, pipeline, skeleton, "" if self._models else why)
+
+    def serving(self) -> Serving:
+        """The loaded models. To be called once."""
+        plans = PlanBuilder(self._opener.tasks(self._take_over))
+        return Serving(self._models, self._batchers, self._runtimes, self._opener.statuses, plans, self._decoder)
+
+    def _families(self) -> dict[str, Detector | Estimator | OneStageModel]:
+        return {**self._detectors, **self._estimators, **self._one_stage}
+
+    def _open_families(self, model: Model) -> None:
+        """Open the family of a model, and that of its detector."""
+        if model.detector is not None and model.detector not in self._detectors:
+            self._detectors[model.detector] = open_detector(self._catalogue[model.detector])
+        if model.role == "estimator":
+            self._estimators[model.name] = open_estimator(model)
+        else:
+            self._one_stage[model.name] = open_finder(model)
+
+    def _open_runtime(self, name: str) -> Runtime:
+        model = self._catalogue[name]
         try:
-            return networks.open(catalogue[name], roles[name].outputs)
+            return self._opener.open(model, self._families()[name].outputs)
         except (CatalogueError, NoTensorRTError):
             raise
         except ValueError as error:
             raise CatalogueError(f"{name}: {error}") from error
-        except RuntimeError as error:  # of OpenVINO or torch, whose words are about their own sources
-            _log.debug("%s: %s", name, error)
-            graph = shown(catalogue[name].fetch())
+        except RuntimeError as error:  # of OpenVINO or torch, whose messages are about their own sources
+            logger.debug("%s: %s", name, error)
             raise CatalogueError(
-                f"{name}: {graph} cannot be run; it is damaged, or its input or outputs are not as the catalogue says"
+                f"{name}: {shown(model.fetch())} cannot be run; "
+                "it is damaged, or its input or outputs are not as the catalogue says"
             ) from error
 
-    with ThreadPoolExecutor(thread_name_prefix="posewire-open") as pool:
-        runtimes = dict(zip(roles, pool.map(open_one, roles), strict=True))
-    for runtime in runtimes.values():
-        runtime.release()  # while one was compiled, the others could not give back all
-    queues = _Queues(settings, observer, SteppedBatcher if repeatable else Batcher)
-    limits, cores = image_limits(settings), usable_cores(settings.workers)
-    # No picture shall fail in one run and not in another because the machine is busier.
-    processes = decoder_pool(limits, memory_limit() // settings.workers, cores, patience=10 if repeatable else 1)
-    decoder = Decoder(limits, cores, queues.open, processes, share=settings.client_share)
-    views = Views(settings.crops)
+    def _open_view(self, name: str, runtime: Runtime) -> View:
+        family = self._families()[name]
+        flip = isinstance(family, Flips) and family.flip
+        reading = family.reading if isinstance(family, Reads) else None
+        return self._views.open(runtime, family.pixels, flip=flip, reading=reading)
 
-    def look(name: str, runtime: Runtime) -> View:
-        role = roles[name]
-        flip = isinstance(role, Flips) and role.flip
-        reading = role.reading if isinstance(role, Reads) else None
-        return views.open(runtime, role.pixels, flip=flip, reading=reading)
+    def _open_stage(self, name: str, decode: Callable[[Arrays, Sequence[Region]], Sequence[Result]]) -> Stage[Result]:
+        """The stage of a network, which all models that use it share."""
+        if name not in self._stages:
+            runtime, pixels = self._runtimes[name], self._families()[name].pixels
+            view = self._open_view(name, runtime)
+            self._stages[name] = Stage(name, runtime, pixels, view, decode, self._open_queue)
+        return self._stages[name]
 
-    def stage(
-        name: str, role: Detector | Estimator | OneStageModel, decode: Callable[..., Sequence[Result]]
-    ) -> Stage[Result]:
-        runtime = runtimes[name]
-        return Stage(name, runtime, role.pixels, look(name, runtime), decode, queues.open)
+    def _open_pipeline(self, model: Model) -> Pipeline:
+        admission = PipelineAdmission(self._observer)
+        if (one_stage := self._one_stage.get(model.name)) is not None:
+            stage = self._open_stage(model.name, one_stage.decode)
+            return OneStage(self._decoder, one_stage, stage, admission=admission)
+        estimator, detector, detect = self._estimators[model.name], None, None
+        if model.detector is not None:
+            detector = self._detectors[model.detector]
+            detect = self._open_stage(model.detector, detector.decode)
+        estimate = self._open_stage(model.name, _one_pose_per_region(estimator))
+        return TopDown(self._decoder, estimator, estimate, detector, detect, admission=admission)
 
-    detect = {n: stage(n, detector, detector.decode) for n, detector in detectors.items()}
-    estimate = {n: stage(n, estimator, _singly(estimator)) for n, estimator in estimators.items()}
-    find = {n: stage(n, finder, finder.decode) for n, finder in finders.items()}
+    def _open_queue(self, run: Callable[[Sequence[Any]], Sequence[Any]], name: str, **options: Any) -> AnyBatcher:
+        """A Batcher with the server's settings, where `options` do not say otherwise."""
+        defaults: dict[str, Any] = {
+            "max_delay": self._settings.max_delay_ms / 1000,
+            "max_queue": self._settings.max_queue,
+            "hang_after": self._settings.hang_seconds,
+            "observer": self._observer,
+        }
+        batcher = self._batcher_type(run, name=name, **(defaults | options))
+        self._batchers.append(batcher)
+        return batcher
 
-    def pipeline(model: Model) -> Pipeline:
-        name, admission = model.name, PipelineAdmission(observer)
-        if name in finders:
-            return WholeFrame(decoder, finders[name], find[name], admission=admission)
-        if model.detector is None:
-            return TopDown(decoder, estimators[name], estimate[name], admission=admission)
-        finding = detectors[model.detector], detect[model.detector]
-        return TopDown(decoder, estimators[name], estimate[name], *finding, admission=admission)
-
-    served: dict[str, ServedModel] = {}
-    for model in models:
-        skeleton = (estimators | finders)[model.name].skeleton
-        served[model.name] = ServedModel(model, pipeline(model), skeleton, "" if served else why)
-    stages: dict[str, Stage[Any]] = {**detect, **estimate, **find}
-
-    def take_over(name: str, plan: PlanFile) -> None:
-        new = networks.open_plan(plan, roles[name].outputs)
-        replace_runtime(runtimes, stages[name], new, lambda runtime: look(name, runtime))
-
-    return Serving(served, queues.opened, runtimes, networks.statuses, PlanBuilder(networks.tasks(take_over)), decoder)
+    def _take_over(self, name: str, plan: PlanFile) -> None:
+        """Let a plan that was built run its network from now on."""
+        runtime = self._opener.open_plan(plan, self._families()[name].outputs)
+        replace_runtime(self._runtimes, self._stages[name], runtime, partial(self._open_view, name))
 
 
 def replace_runtime(
-    runtimes: dict[str, Runtime], stage: Stage[Any], new: Runtime, look: Callable[[Runtime], View]
+    runtimes: dict[str, Runtime], stage: Stage[Any], new: Runtime, open_view: Callable[[Runtime], View]
 ) -> None:
-    """Let `new` run a stage's network in place of its runtime among `runtimes`, which is closed.
+    """Let `new` run a stage's network in place of its runtime in `runtimes`, which is closed.
 
-    look: opens the view of a runtime. Where that or the switch fails, `new` is closed and all is as before.
+    open_view: opens the view of a runtime. If that or the switch fails, `new` is closed and nothing has changed.
     """
     try:
-        old = stage.switch(new, look(new))
+        old = stage.switch(new, open_view(new))
     except BaseException:
         new.close()
         raise
     runtimes[stage.name] = new
     try:
         old.close()
-    except Exception:  # it runs nothing any more, and what it had is freed with the process
-        log.exception("what ran %s before cannot be closed", stage.name)
+    except Exception:  # it runs nothing any more, and its memory is freed with the process
+        logger.exception("what ran %s before cannot be closed", stage.name)
 
 
-class _Queues:
-    """Opens Batchers of a kind with the server's settings and remembers them."""
-
-    def __init__(self, settings: Settings, observer: BatchObserver | None, kind: type[AnyBatcher]) -> None:
-        self.opened: list[AnyBatcher] = []
-        self._kind = kind
-        self._settings = settings
-        self._observer = observer
-
-    def open(self, run: Callable[[Sequence[Any]], Sequence[Any]], name: str, **options: Any) -> AnyBatcher:
-        settings = self._settings
-        usual: dict[str, Any] = {
-            "max_delay": settings.max_delay_ms / 1000,
-            "max_queue": settings.max_queue,
-            "hang_after": settings.hang_seconds,
-            "observer": self._observer,
-        }
-        batcher = self._kind(run, name=name, **(usual | options))
-        self.opened.append(batcher)
-        return batcher
-
-
-def servable(model: Model) -> Model:
-    """The model itself. Raises CatalogueError for one that cannot answer for whole images."""
-    if model.role == "detector":
-        raise CatalogueError(f"{model.name} is a detector; serve an estimator, which brings its detector along")
-    return model
-
-
-def _singly(estimator: Estimator) -> Callable[[Arrays, Sequence[Region]], Sequence[Poses]]:
+def _one_pose_per_region(estimator: Estimator) -> Callable[[Arrays, Sequence[Region]], Sequence[Poses]]:
     """The estimator's decoding, vectorised over the batch, then cut into one Poses per region."""
 
     def decode_each(outputs: Arrays, regions: Sequence[Region]) -> Sequence[Poses]:

@@ -1,4 +1,4 @@
-"""One stage of a pipeline: a compiled network, the family that reads it, and the Batcher where requests meet."""
+"""A stage of a pipeline: a compiled network, the family that reads its outputs, and the Batcher where requests meet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from engines.inputs import Arrays, PixelInput
 from engines.ops.affine import align
 from engines.poses import Frame, Region
 from engines.runtimes.base import Runtime, RuntimeClosedError
-from service.batching import Batcher, Priority, Reservation, Served
+from service.batching import Batcher, BatchResult, Priority, Reservation
 from service.quota import Lease
 
 Result = TypeVar("Result")
@@ -20,12 +20,11 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class InferenceOptions:
-    """What a client wants of one image.
+    """The options of one inference request.
 
-    client: whom fairness and rates count. deadline: on the monotonic clock, seconds. min_score: 0..1.
-    admitted: nothing of it is refused, as whoever asks bounds what is under way himself. places: what it holds in
-    queues, by the Batcher's name. lease: where the memory of its pixels counts, until the caller releases it; None
-    counts nothing.
+    client: the unit of fairness and quotas. deadline: on the monotonic clock, seconds. min_score: 0..1.
+    admitted: skips admission control; the caller limits its own concurrency. reservations: made by admission, by the
+    Batcher's name. lease: counts the memory of the image's pixels until the caller releases it; None counts nothing.
     """
 
     client: str = ""
@@ -40,7 +39,7 @@ class InferenceOptions:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Where the time of one image went, in seconds of wall time."""
+    """The time spent on one image, in seconds of wall time per step."""
 
     queue: float = 0.0
     prepare: float = 0.0
@@ -48,7 +47,7 @@ class Timing:
     decode: float = 0.0
 
     def parts(self) -> dict[str, float]:
-        """The parts by name."""
+        """The steps by name."""
         return {"queue": self.queue, "prepare": self.prepare, "infer": self.infer, "decode": self.decode}
 
     def __add__(self, other: Timing) -> Timing:
@@ -62,7 +61,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class CropRequest:
-    """A region of a frame that a network shall see; one work unit."""
+    """A region of a frame to crop for a network. Counts as one work unit."""
 
     frame: Frame
     region: Region
@@ -70,17 +69,17 @@ class CropRequest:
 
 @dataclass(frozen=True, slots=True)
 class StageOutput(Generic[Result]):
-    """What the network saw in one Look, and the time that its batch took (timing.queue is not known here)."""
+    """The decoded result for one crop request, and the time of its batch (timing.queue is not known here)."""
 
     value: Result
     timing: Timing
 
 
 class Stage(Generic[Result]):
-    """Shows the regions that wait to the network as one batch, and decodes the batch at once.
+    """Runs the network on batches of waiting crop requests, and decodes each batch at once.
 
-    pixels: what the network takes. view: of the network behind `runtime`. decode: (outputs, regions) to one result per
-    region.
+    pixels: the network's input. view: crops regions and runs `runtime` on them. decode: (outputs, regions) to one
+    result per region.
     """
 
     def __init__(
@@ -94,7 +93,7 @@ class Stage(Generic[Result]):
     ) -> None:
         self.name = name
         self.batcher = open_queue(
-            self._run,
+            self._run_batch,
             name,
             max_batch=runtime.spec.max_batch,
             batch_sizes=runtime.spec.batch_sizes,
@@ -106,14 +105,14 @@ class Stage(Generic[Result]):
 
     @property
     def runtime(self) -> Runtime:
-        """What runs the network now."""
+        """The runtime that runs the network now."""
         return self._network[0]
 
     def switch(self, runtime: Runtime, view: View) -> Runtime:
-        """From the next batch on let `runtime` run the network. Returns the one that did, for the caller to close.
+        """Let `runtime` run the network from the next batch on. Returns the previous runtime, for the caller to close.
 
-        Blocks no request: what the old one has begun it ends, and what comes to it too late goes to the new one.
-        Where it raises, the old one goes on as before.
+        No request is blocked: the previous runtime ends the batches that it has begun, and a batch that reaches it
+        after it was closed goes to the new one. If this raises, the previous runtime goes on as before.
         """
         old = self._network
         self._network = (runtime, view)
@@ -128,12 +127,12 @@ class Stage(Generic[Result]):
     def _reshape(self, runtime: Runtime) -> None:
         self.batcher.reshape(runtime.spec.max_batch, runtime.spec.batch_sizes, runtime.spec.concurrency)
 
-    async def see(
+    async def run(
         self, frame: Frame, regions: Sequence[Region], options: InferenceOptions
     ) -> tuple[list[Result], Timing]:
-        """The results for `regions` in order, and the time they took: of the slowest, as they ran side by side."""
+        """Run the network on `regions` of a frame. Returns their results in order, and the timing of the slowest."""
         height, width = frame.shape[:2]
-        served = await self.batcher.submit_all(
+        results = await self.batcher.submit_all(
             [CropRequest(frame, align(region, width, height, self._pixels)) for region in regions],
             priority=options.priority,
             client=options.client,
@@ -141,35 +140,35 @@ class Stage(Generic[Result]):
             admitted=options.admitted,
             reservation=options.reservations.get(self.batcher.name),
         )
-        return [one.value.value for one in served], _slowest(served)
+        return [result.value.value for result in results], _slowest(results)
 
-    def _run(self, looks: Sequence[CropRequest]) -> Sequence[StageOutput[Result]]:
+    def _run_batch(self, crops: Sequence[CropRequest]) -> Sequence[StageOutput[Result]]:
         while True:
             runtime, view = self._network
-            most = runtime.spec.max_batch  # a batch may have been gathered for a runtime that took more
+            largest = runtime.spec.max_batch  # a batch may have been gathered for a runtime with larger batches
             try:
                 return [
-                    seen
-                    for start in range(0, len(looks), most)
-                    for seen in self._show(view, looks[start : start + most])
+                    output
+                    for start in range(0, len(crops), largest)
+                    for output in self._infer(view, crops[start : start + largest])
                 ]
             except RuntimeClosedError:
                 if runtime is self.runtime:
                     raise
 
-    def _show(self, view: View, looks: Sequence[CropRequest]) -> list[StageOutput[Result]]:
+    def _infer(self, view: View, crops: Sequence[CropRequest]) -> list[StageOutput[Result]]:
         started = time.perf_counter()
-        regions = [look.region for look in looks]
-        seen = view([look.frame for look in looks], regions)
-        inferred = time.perf_counter()
-        results = self._decode(seen.outputs, regions)
+        regions = [crop.region for crop in crops]
+        inferred = view([crop.frame for crop in crops], regions)
+        done = time.perf_counter()
+        results = self._decode(inferred.outputs, regions)
         decoded = time.perf_counter()
-        timing = Timing(0.0, seen.preparing, inferred - started - seen.preparing, decoded - inferred)
+        timing = Timing(0.0, inferred.preparing, done - started - inferred.preparing, decoded - done)
         return [StageOutput(result, timing) for result in results]
 
 
-def _slowest(served: Sequence[Served[StageOutput[Result]]]) -> Timing:
-    if not served:
+def _slowest(results: Sequence[BatchResult[StageOutput[Result]]]) -> Timing:
+    if not results:
         return Timing()
-    last = max(served, key=lambda one: one.queued_s + one.ran_s)
+    last = max(results, key=lambda result: result.queued_s + result.ran_s)
     return last.value.timing + Timing(queue=last.queued_s)

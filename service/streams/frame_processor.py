@@ -10,8 +10,8 @@ import numpy as np
 
 from engines.poses import Detections, Floats, Frame, Poses
 from engines.skeletons import SKELETONS
+from service.inference.pipeline import Pipeline
 from service.inference.stage import InferenceOptions
-from service.inference.top_down import Pipeline
 from service.media.kinds import FRAMES
 from service.streams.protocol import Hello
 from service.tracking.config import TrackerConfig

@@ -20,8 +20,8 @@ from service.config import Settings
 from service.evaluation import keypoint_ap
 from service.formats.coco import coco_results
 from service.inference.model_registry import Serving, open_serving
+from service.inference.pipeline import Pipeline
 from service.inference.stage import InferenceOptions
-from service.inference.top_down import Pipeline
 from service.media.decode import ImageLimits, decode
 from tests.benchmarks.report import Row, main, table
 from tests.shared import SHARED, weights_catalogue

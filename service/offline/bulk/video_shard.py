@@ -10,7 +10,7 @@ from pathlib import Path
 import ormsgpack
 
 from engines.files import shown
-from service.batching import in_step
+from service.batching import run_in_lockstep
 from service.inference.model_registry import ServedModel
 from service.inference.stage import InferenceOptions
 from service.media.video import VideoError, VideoFrame, VideoReader
@@ -85,7 +85,7 @@ async def _looks(
         if [look.pts for look in looks] != [picture.pts for picture in group]:
             raise DamagedJournalError(f"{shown(journal.path)} does not fit the video; delete it to start anew")
         return looks
-    found = await in_step([served.pipeline.frame(picture.pixels, options) for picture in group])
+    found = await run_in_lockstep([served.pipeline.frame(picture.pixels, options) for picture in group])
     looks = []
     for picture, one in zip(group, found, strict=True):
         if isinstance(one, BaseException):

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from engines.catalogue.models import CatalogueError, FetchError, UnknownModelError, load
 from engines.files import shown
-from service.batching import Priority, in_step
+from service.batching import Priority, run_in_lockstep
 from service.config import Settings
 from service.inference.model_registry import image_limits, open_serving
+from service.inference.pipeline import Estimate
 from service.inference.stage import InferenceOptions
-from service.inference.top_down import Estimate
 from service.media.errors import ImageError, ImageTooLargeError, NotAnImageError, UndecodableImageError
 from service.media.video import VideoError
 from service.offline.bulk.errors import BulkError, FailedError, UnreadableError, unexpected
@@ -110,9 +110,9 @@ class ShardWorker:
                 able = [e for e in group if _known_failure(e, task) is None]
                 for entry in (e for e in able if e.number in task.alone):
                     Mark((entry.number,), start, len(shard.entries)).write(mark)
-                    await in_step([self._estimate(entry)])
+                    await run_in_lockstep([self._estimate(entry)])
                 Mark(tuple(entry.number for entry in able), start, len(shard.entries)).write(mark)
-                found = await in_step([self._estimate(entry) for entry in able])
+                found = await run_in_lockstep([self._estimate(entry) for entry in able])
                 outcomes = dict(zip((entry.number for entry in able), found, strict=True))
                 for entry in group:
                     outcome = outcomes.get(entry.number)

@@ -17,7 +17,7 @@ from engines.poses import Poses
 from service.formats.coco import coco_results
 from service.formats.frames import FramesFile
 from service.formats.table import HEADER, keypoint_lines
-from service.inference.top_down import Estimate
+from service.inference.pipeline import Estimate
 from service.offline.bulk.listing import NOWHERE, SourceFile
 from service.offline.bulk.shards import Failure, Shard, Style, digest_of, published
 from service.offline.images import image_document

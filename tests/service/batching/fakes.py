@@ -1,4 +1,4 @@
-"""A runtime that tests can stop, one that can be poisoned, and an observer that remembers."""
+"""A runtime that tests can stop, a runtime that fails on demand, and an observer that records events."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import asyncio
 import threading
 from collections.abc import Sequence
 
-from service.batching import (
-    BatchObserver,
-)
+from service.batching import BatchObserver
 
 
 class Runtime:
-    """Doubles numbers. It stops before each batch while it is `held`, and remembers what it ran."""
+    """Doubles numbers. Blocks before each batch while it is `held`, and records its batches and threads."""
 
     def __init__(self, *, held: bool = False) -> None:
         self.batches: list[list[int]] = []
@@ -30,12 +28,12 @@ class Runtime:
         return [2 * item for item in items]
 
     async def entered(self, batches: int = 1) -> None:
-        """Wait until so many more batches have begun."""
+        """Wait until so many more batches have started."""
         for _ in range(batches):
             assert await asyncio.to_thread(self._entered.acquire, timeout=10)
 
-    def entered_meanwhile(self) -> bool:
-        """Block the event loop until another batch has begun."""
+    def entered_blocking(self) -> bool:
+        """Block the event loop until another batch has started."""
         return self._entered.acquire(timeout=10)
 
     def release(self) -> None:
@@ -47,7 +45,7 @@ class PoisonError(ValueError):
 
 
 class Poisonable(Runtime):
-    """Raises for a whole batch that holds a negative number."""
+    """Raises for a whole batch that contains a negative number."""
 
     def __call__(self, items: Sequence[int]) -> list[int | BaseException]:
         results = super().__call__(items)
@@ -56,41 +54,41 @@ class Poisonable(Runtime):
         return results
 
 
-class Counting(BatchObserver):
-    """Remembers what it was told."""
+class RecordingObserver(BatchObserver):
+    """Records every event."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[object, ...]] = []
+        self.events: list[tuple[object, ...]] = []
 
-    def count(self, what: str) -> int:
-        return sum(told[0] == what for told in self.told)
+    def count(self, event: str) -> int:
+        return sum(recorded[0] == event for recorded in self.events)
 
     def batch_started(self, name: str, items: int, units: int) -> None:
-        self.told.append(("batch_started", name, items, units))
+        self.events.append(("batch_started", name, items, units))
 
     def batch_finished(self, name: str, items: int, seconds: float) -> None:
-        self.told.append(("batch_finished", name, items, seconds))
+        self.events.append(("batch_finished", name, items, seconds))
 
     def waited(self, name: str, seconds: float) -> None:
-        self.told.append(("waited", name, seconds))
+        self.events.append(("waited", name, seconds))
 
     def rejected(self, name: str, reason: str) -> None:
-        self.told.append(("rejected", name, reason))
+        self.events.append(("rejected", name, reason))
 
     def cancelled(self, name: str) -> None:
-        self.told.append(("cancelled", name))
+        self.events.append(("cancelled", name))
 
     def expired(self, name: str) -> None:
-        self.told.append(("expired", name))
+        self.events.append(("expired", name))
 
     def failed(self, name: str) -> None:
-        self.told.append(("failed", name))
+        self.events.append(("failed", name))
 
     def restarted(self, name: str) -> None:
-        self.told.append(("restarted", name))
+        self.events.append(("restarted", name))
 
 
 async def ready() -> None:
-    """Let tasks that were just made run until they wait."""
+    """Let tasks that were just created run until they wait."""
     for _ in range(3):
         await asyncio.sleep(0)

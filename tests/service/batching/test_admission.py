@@ -1,4 +1,4 @@
-"""Who is refused on arrival, and when to come back."""
+"""Work that is refused on arrival, when a retry is worth it, and the safety margin that learns from misses."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ from math import inf
 
 import pytest
 
-from service.batching.admission import QueueAdmission
-from service.batching.errors import DeadlineExceededError, OverloadedError
-from service.batching.fair_queue import Priority, WorkItem
-from service.batching.queue import WorkQueue
+from service.batching.admission import QueueAdmission, SafetyMargin
+from service.batching.types import DeadlineExceededError, OverloadedError, Priority, WorkItem
+from service.batching.work_queue import WorkQueue
 
 STILL = Priority.STILL
 BUSY = [0.05]
 IDLE = [0.0]
 
 
-class Desk:
-    """An admission whose worker needs 0.1 s a batch of 4, with so many units waiting."""
+class Queue:
+    """A queue with admission. Its worker needs 0.1 s a batch of 4; `waiting` are the units of each client."""
 
     def __init__(self, max_queue: int = 100, max_delay: float = 0.0, **waiting: int) -> None:
         self.queue = WorkQueue[WorkItem](max_queue)
@@ -39,73 +38,109 @@ def entry(client: str = "a", deadline: float = inf) -> WorkItem:
     return WorkItem(1, STILL, client, deadline, 0.0)
 
 
-def test_what_has_passed_its_deadline_is_refused_even_by_an_idle_worker() -> None:
+def test_work_past_its_deadline_is_refused_even_if_a_worker_is_idle() -> None:
     with pytest.raises(DeadlineExceededError):
-        Desk().admission.test(1, STILL, "a", 1.0, 1.0, IDLE)
+        Queue().admission.test(1, STILL, "a", 1.0, 1.0, IDLE)
 
 
-def test_what_would_come_too_late_is_refused() -> None:
-    desk = Desk(a=8)
-    predicted = desk.admission.wait(1, STILL, "a", BUSY)
+def test_work_that_would_miss_its_deadline_is_refused() -> None:
+    queue = Queue(a=8)
+    predicted = queue.admission.wait(1, STILL, "a", BUSY)
     assert predicted == pytest.approx(0.05 + 3 * 0.1)
-    assert desk.refusal("a", deadline=predicted) == "late"
-    assert desk.refusal("a", deadline=predicted * 2) is None
-    assert desk.refusal("a") is None
+    assert queue.refusal("a", deadline=predicted) == "late"
+    assert queue.refusal("a", deadline=predicted * 2) is None
+    assert queue.refusal("a") is None
 
 
-def test_the_refusal_says_when_to_come_back() -> None:
-    desk = Desk(a=40)
+def test_a_refusal_says_when_to_retry() -> None:
+    queue = Queue(a=40)
     with pytest.raises(OverloadedError, match=r"would need 1\.150 s, the deadline is in 0\.600 s") as late:
-        desk.admission.test(1, STILL, "a", 0.6, 0.0, BUSY)
+        queue.admission.test(1, STILL, "a", 0.6, 0.0, BUSY)
     assert late.value.retry_after_s == pytest.approx(1.15 - 0.6 / 1.5)
     with pytest.raises(OverloadedError, match="no room for 30 units") as full:
-        desk.admission.test(30, STILL, "a", inf, 0.0, BUSY)
+        queue.admission.test(30, STILL, "a", inf, 0.0, BUSY)
     assert full.value.retry_after_s == pytest.approx(0.05 + 10 * 0.1)  # 40 of the 100 would have to leave
 
 
-def test_an_idle_worker_takes_what_the_model_thinks_hopeless() -> None:
-    assert Desk().refusal("a", deadline=0.001, busy=IDLE) is None
-    assert Desk().refusal("a", deadline=0.001) == "late"
+def test_an_idle_worker_takes_work_that_is_predicted_to_be_late() -> None:
+    assert Queue().refusal("a", deadline=0.001, busy=IDLE) is None
+    assert Queue().refusal("a", deadline=0.001) == "late"
 
 
 def test_nothing_is_refused_by_prediction_before_anything_has_run() -> None:
-    desk = Desk(a=40)
-    desk.admission = QueueAdmission("x", desk.queue, (4,), 4, 0.0)
-    assert desk.refusal("a", deadline=0.001, busy=[1000.0]) is None
-    assert desk.admission.wait(1, STILL, "a", [1000.0]) == 0.0
+    queue = Queue(a=40)
+    queue.admission = QueueAdmission("x", queue.queue, (4,), 4, 0.0)
+    assert queue.refusal("a", deadline=0.001, busy=[1000.0]) is None
+    assert queue.admission.wait(1, STILL, "a", [1000.0]) == 0.0
 
 
-def test_a_newcomer_does_not_wait_for_the_queue_of_a_flood() -> None:
-    desk = Desk(flood=45)
-    assert desk.refusal("flood", deadline=0.5) == "late"
-    assert desk.refusal("new", deadline=0.5) is None
+def test_a_new_client_does_not_wait_for_the_backlog_of_a_flood() -> None:
+    queue = Queue(flood=45)
+    assert queue.refusal("flood", deadline=0.5) == "late"
+    assert queue.refusal("new", deadline=0.5) is None
 
 
-def test_a_client_may_hold_no_more_than_stays_free() -> None:
-    desk = Desk(flood=50)
-    assert desk.refusal("flood") == "full"
-    assert desk.refusal("new", units=25) is None
-    assert desk.refusal("new", units=26) == "full"
+def test_a_backlog_may_not_exceed_the_remaining_space() -> None:
+    queue = Queue(flood=50)
+    assert queue.refusal("flood") == "full"
+    assert queue.refusal("new", units=25) is None
+    assert queue.refusal("new", units=26) == "full"
 
 
-def test_a_worker_that_waits_for_its_batch_to_fill_is_reckoned_with() -> None:
-    assert Desk(max_delay=0.5).admission.wait(1, STILL, "a", IDLE) == pytest.approx(0.5 + 0.1)
+def test_the_delay_of_a_batch_that_fills_up_is_included() -> None:
+    assert Queue(max_delay=0.5).admission.wait(1, STILL, "a", IDLE) == pytest.approx(0.5 + 0.1)
 
 
-def test_missed_deadlines_make_it_more_careful() -> None:
-    desk = Desk(a=8)
+def test_missed_deadlines_make_admission_stricter() -> None:
+    queue = Queue(a=8)
     deadline = 0.35 * 1.6
-    assert desk.refusal("a", deadline=deadline) is None
+    assert queue.refusal("a", deadline=deadline) is None
     late = entry(deadline=deadline)
-    desk.admission.promise([late], 1, 0.0, BUSY)
-    desk.admission.missed(late)
-    desk.admission.ran([late], 0.1)
-    assert desk.refusal("a", deadline=deadline) == "late"
+    queue.admission.promise([late], 1, 0.0, BUSY)
+    queue.admission.missed(late)
+    queue.admission.ran([late], 0.1)
+    assert queue.refusal("a", deadline=deadline) == "late"
 
 
 @pytest.mark.parametrize("deadline", [inf, 100.0, 0.2], ids=["none", "ample", "hopeless"])
-def test_work_that_was_bound_to_be_in_time_or_late_teaches_nothing(deadline: float) -> None:
-    desk = Desk(a=8)
+def test_nothing_is_learnt_from_work_that_was_certain_to_be_in_time_or_late(deadline: float) -> None:
+    queue = Queue(a=8)
     each = entry(deadline=deadline)
-    desk.admission.promise([each], 1, 0.0, BUSY)
+    queue.admission.promise([each], 1, 0.0, BUSY)
     assert not each.promised
+
+
+def test_a_miss_outweighs_many_batches_in_time() -> None:
+    margin = SafetyMargin()
+    first = margin.factor
+    margin.miss()
+    margin.learn()
+    raised = margin.factor
+    for _ in range(100):
+        margin.learn()
+    assert first < margin.factor < raised
+    for _ in range(200):
+        margin.learn()
+    assert abs(margin.factor - first) < 1e-6
+
+
+def test_one_stall_that_delays_everything_counts_once() -> None:
+    one, many = SafetyMargin(), SafetyMargin()
+    one.miss()
+    for _ in range(100):
+        many.miss()
+    one.learn()
+    many.learn()
+    assert one.factor == many.factor
+
+
+def test_the_margin_stays_within_bounds() -> None:
+    """Otherwise a client could drive it to refuse everything."""
+    margin = SafetyMargin()
+    for _ in range(100):
+        margin.miss()
+        margin.learn()
+    assert margin.factor == 4.0
+    for _ in range(10_000):
+        margin.learn()
+    assert margin.factor == 1.25

@@ -1,4 +1,4 @@
-"""How work is gathered, ordered and refused, with real threads. Every wait is for an event, never for time to pass."""
+"""How a Batcher gathers, orders and refuses work, with real threads. Tests wait for events, never for time to pass."""
 
 from __future__ import annotations
 
@@ -6,22 +6,17 @@ import asyncio
 
 import pytest
 
-from service.batching import (
-    Batcher,
-    DeadlineExceededError,
-    OverloadedError,
-    Priority,
-)
-from tests.service.batching.fakes import Counting, Runtime, ready
+from service.batching import Batcher, DeadlineExceededError, OverloadedError, Priority
+from tests.service.batching.fakes import RecordingObserver, Runtime, ready
 
 
-def test_a_result_tells_what_it_took() -> None:
+def test_a_result_carries_its_value_batch_size_and_times() -> None:
     async def main() -> None:
         async with Batcher(Runtime(), name="x") as batcher:
-            served = await batcher.submit(21)
-        assert (served.value, served.batch) == (42, 1)
-        assert served.queued_s >= 0
-        assert served.ran_s >= 0
+            result = await batcher.submit(21)
+        assert (result.value, result.batch) == (42, 1)
+        assert result.queued_s >= 0
+        assert result.ran_s >= 0
 
     asyncio.run(main())
 
@@ -42,21 +37,21 @@ def test_an_idle_worker_starts_at_once_and_work_gathers_while_it_is_busy() -> No
     asyncio.run(main())
 
 
-def test_the_crops_of_one_frame_use_all_idle_workers_and_come_back_in_order() -> None:
+def test_the_items_of_one_call_use_all_idle_workers_and_return_in_order() -> None:
     async def main() -> None:
         runtime = Runtime(held=True)
         async with Batcher(runtime, name="x", workers=2) as batcher:
             frame = asyncio.create_task(batcher.submit_all([1, 2, 3, 4]))
             await runtime.entered(2)
             runtime.release()
-            assert [served.value for served in await frame] == [2, 4, 6, 8]
+            assert [result.value for result in await frame] == [2, 4, 6, 8]
         assert sorted(runtime.batches) == [[1, 2], [3, 4]]
         assert {thread.name for thread in runtime.threads} == {"posewire-x-0", "posewire-x-1"}
 
     asyncio.run(main())
 
 
-def test_no_items_are_no_work() -> None:
+def test_submitting_no_items_returns_no_results() -> None:
     async def main() -> None:
         async with Batcher(Runtime(), name="x") as batcher:
             assert await batcher.submit_all([]) == []
@@ -80,12 +75,12 @@ def test_cost_is_counted_in_units() -> None:
     asyncio.run(main())
 
 
-def test_refusals_come_on_arrival_and_are_counted() -> None:
+def test_work_is_refused_on_arrival_and_counted() -> None:
     now = 0.0
 
     async def main() -> None:
         nonlocal now
-        runtime, observer = Runtime(held=True), Counting()
+        runtime, observer = Runtime(held=True), RecordingObserver()
         async with Batcher(runtime, name="x", max_queue=4, clock=lambda: now, observer=observer) as batcher:
             running = asyncio.create_task(batcher.submit(0))
             await runtime.entered()
@@ -105,12 +100,12 @@ def test_refusals_come_on_arrival_and_are_counted() -> None:
             runtime.release()
             await asyncio.gather(running, *waiting)
             assert batcher.predict(1).done == pytest.approx(1.0, abs=1.0)
-        assert [told[-1] for told in observer.told if told[0] == "rejected"] == ["full", "full", "expired"]
+        assert [event[-1] for event in observer.events if event[0] == "rejected"] == ["full", "full", "expired"]
 
     asyncio.run(main())
 
 
-def test_what_cannot_be_in_time_is_refused() -> None:
+def test_an_item_that_cannot_meet_its_deadline_is_refused() -> None:
     now = 0.0
 
     async def main() -> None:
@@ -135,19 +130,19 @@ def test_what_cannot_be_in_time_is_refused() -> None:
     asyncio.run(main())
 
 
-def test_the_observer_hears_of_batches() -> None:
+def test_the_observer_is_told_about_batches() -> None:
     async def main() -> None:
-        observer = Counting()
+        observer = RecordingObserver()
         async with Batcher(
             Runtime(), name="x", cost=lambda item: item, clock=lambda: 0.0, observer=observer
         ) as batcher:
             await batcher.submit(3)
-        assert observer.told == [("batch_started", "x", 1, 3), ("waited", "x", 0.0), ("batch_finished", "x", 1, 0.0)]
+        assert observer.events == [("batch_started", "x", 1, 3), ("waited", "x", 0.0), ("batch_finished", "x", 1, 0.0)]
 
     asyncio.run(main())
 
 
-def test_urgent_work_of_one_client_goes_before_its_bulk() -> None:
+def test_urgent_work_of_a_client_runs_before_its_bulk_work() -> None:
     async def main() -> None:
         runtime = Runtime(held=True)
         async with Batcher(runtime, name="x", max_batch=1) as batcher:

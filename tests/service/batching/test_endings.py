@@ -1,4 +1,4 @@
-"""The ways a submission ends other than with its result: its caller leaves, its time is up, or the batcher closes."""
+"""The ways a submission ends without a result: its caller is cancelled, its deadline passes, or the batcher closes."""
 
 from __future__ import annotations
 
@@ -13,19 +13,13 @@ from math import inf
 
 import pytest
 
-from service.batching import (
-    Batcher,
-    BatchingError,
-    ClosedError,
-    DeadlineExceededError,
-    OverloadedError,
-)
-from tests.service.batching.fakes import Counting, Poisonable, PoisonError, Runtime, ready
+from service.batching import Batcher, BatchingError, ClosedError, DeadlineExceededError, OverloadedError
+from tests.service.batching.fakes import Poisonable, PoisonError, RecordingObserver, Runtime, ready
 
 
-def test_a_cancelled_item_costs_no_inference_and_leaves_the_queue_at_once() -> None:
+def test_a_cancelled_item_leaves_the_queue_at_once_and_does_not_run() -> None:
     async def main() -> None:
-        runtime, observer = Runtime(held=True), Counting()
+        runtime, observer = Runtime(held=True), RecordingObserver()
         async with Batcher(runtime, name="x", observer=observer) as batcher:
             running = asyncio.create_task(batcher.submit(0))
             await runtime.entered()
@@ -43,7 +37,7 @@ def test_a_cancelled_item_costs_no_inference_and_leaves_the_queue_at_once() -> N
     asyncio.run(main())
 
 
-def test_a_cancelled_item_does_not_run_even_where_the_event_loop_is_late() -> None:
+def test_a_cancelled_item_does_not_run_even_if_the_event_loop_is_late() -> None:
     async def main() -> None:
         runtime = Runtime(held=True)
         async with Batcher(runtime, name="x") as batcher:
@@ -53,14 +47,14 @@ def test_a_cancelled_item_does_not_run_even_where_the_event_loop_is_late() -> No
             await ready()
             leaving.cancel()
             runtime.release()
-            assert runtime.entered_meanwhile()
+            assert runtime.entered_blocking()
             await asyncio.gather(running, staying)
         assert runtime.batches == [[0], [2]]
 
     asyncio.run(main())
 
 
-def test_an_item_that_is_cancelled_while_it_runs_hurts_nobody() -> None:
+def test_cancelling_a_running_item_does_not_affect_other_items() -> None:
     async def main() -> None:
         runtime = Runtime(held=True)
         async with Batcher(runtime, name="x") as batcher:
@@ -94,7 +88,7 @@ def test_an_item_that_is_cancelled_before_its_retry_is_not_retried() -> None:
 
 def test_an_item_whose_deadline_passes_while_it_waits_does_not_run() -> None:
     async def main() -> None:
-        runtime, observer = Runtime(held=True), Counting()
+        runtime, observer = Runtime(held=True), RecordingObserver()
         async with Batcher(runtime, name="x", observer=observer) as batcher:
             running = asyncio.create_task(batcher.submit(0))
             await runtime.entered()
@@ -109,7 +103,7 @@ def test_an_item_whose_deadline_passes_while_it_waits_does_not_run() -> None:
     asyncio.run(main())
 
 
-def test_a_deadline_that_passes_while_it_runs_frees_the_caller_and_drops_the_result() -> None:
+def test_a_deadline_that_passes_during_the_run_ends_the_call_and_drops_the_result() -> None:
     async def main() -> None:
         runtime = Runtime(held=True)
         async with Batcher(runtime, name="x") as batcher:
@@ -122,13 +116,13 @@ def test_a_deadline_that_passes_while_it_runs_frees_the_caller_and_drops_the_res
     asyncio.run(main())
 
 
-def test_what_the_worker_finds_expired_is_told_so() -> None:
-    """With a clock that runs ahead of the event loop's, the worker is first to see a deadline pass."""
+def test_items_that_expire_before_a_worker_takes_them_fail_with_a_deadline_error() -> None:
+    """The clock runs ahead of the event loop's, so that the worker is the first to see the deadline pass."""
     now = 0.0
 
     async def main() -> None:
         nonlocal now
-        runtime, observer = Runtime(held=True), Counting()
+        runtime, observer = Runtime(held=True), RecordingObserver()
         async with Batcher(runtime, name="x", clock=lambda: now, observer=observer) as batcher:
             running = asyncio.create_task(batcher.submit(0))
             await runtime.entered()
@@ -145,7 +139,7 @@ def test_what_the_worker_finds_expired_is_told_so() -> None:
     asyncio.run(main())
 
 
-def test_closing_finishes_what_was_accepted() -> None:
+def test_closing_finishes_accepted_work() -> None:
     async def main() -> None:
         runtime = Runtime(held=True)
         batcher = Batcher(runtime, name="x", max_batch=1)
@@ -172,27 +166,27 @@ def test_closing_finishes_what_was_accepted() -> None:
 
 
 def test_closing_does_not_wait_for_a_batch_to_fill_up() -> None:
-    submitted, looked = threading.Event(), threading.Event()
+    submitted, checked = threading.Event(), threading.Event()
 
     def clock() -> float:
         if submitted.is_set() and threading.current_thread().name == "posewire-x-0":
-            looked.set()
+            checked.set()
         return 0.0
 
     async def main() -> None:
         async with Batcher(Runtime(), name="x", max_delay=60.0, clock=clock) as batcher:
             submitted.set()
             task = asyncio.create_task(batcher.submit(1))
-            assert await asyncio.to_thread(looked.wait, 10)
-            assert batcher.stats.waiting_items == 1  # the worker saw it, and has let go of the lock to wait
+            assert await asyncio.to_thread(checked.wait, 10)
+            assert batcher.stats.waiting_items == 1  # the worker saw it, and released the lock to wait
         assert (await task).value == 2
 
     asyncio.run(main())
 
 
-def test_closing_fails_what_is_not_done_by_then(caplog: pytest.LogCaptureFixture) -> None:
+def test_closing_fails_work_that_is_not_done_by_the_end_of_the_drain_time(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> tuple[Runtime, threading.Thread]:
-        runtime, observer = Runtime(held=True), Counting()
+        runtime, observer = Runtime(held=True), RecordingObserver()
         batcher = Batcher(runtime, name="x", max_batch=1, observer=observer)
         await batcher.start()
         tasks = [asyncio.create_task(batcher.submit(item)) for item in range(3)]
@@ -206,22 +200,22 @@ def test_closing_fails_what_is_not_done_by_then(caplog: pytest.LogCaptureFixture
 
     runtime, hung = asyncio.run(main())
     assert "a batch of it still runs" in caplog.text
-    runtime.release()  # it comes back after its event loop has ended, and goes quietly
+    runtime.release()  # it returns after its event loop has ended, without an error
     hung.join(10)
     assert not hung.is_alive()
     assert runtime.batches == [[0]]
 
 
-def test_a_batcher_that_never_started_closes() -> None:
+def test_a_batcher_that_was_never_started_can_be_closed() -> None:
     asyncio.run(Batcher(Runtime(), name="x").close())
 
 
 class Image:
-    """An item that takes much memory."""
+    """An item that uses much memory."""
 
 
 @pytest.mark.parametrize("end", [None, DeadlineExceededError, OverloadedError, asyncio.CancelledError])
-def test_items_are_freed_with_their_call_and_not_by_the_garbage_collector(end: type[BaseException] | None) -> None:
+def test_items_are_freed_with_their_call_without_the_garbage_collector(end: type[BaseException] | None) -> None:
     go, entered = threading.Event(), threading.Event()
 
     def run(items: Sequence[Image | None]) -> list[None]:
@@ -254,7 +248,7 @@ def test_items_are_freed_with_their_call_and_not_by_the_garbage_collector(end: t
             del image
             go.set()
             await asyncio.gather(first, second)
-            await batcher.submit(None)  # the worker has let go of its last batch
+            await batcher.submit(None)  # the worker has released its last batch
             assert alive() is None
 
     gc.disable()
@@ -264,7 +258,7 @@ def test_items_are_freed_with_their_call_and_not_by_the_garbage_collector(end: t
         gc.enable()
 
 
-def test_the_clock_of_deadlines_is_the_batchers() -> None:
+def test_deadlines_are_times_of_the_batchers_clock() -> None:
     async def main() -> None:
         async with Batcher(Runtime(), name="x", clock=lambda: 100.0) as batcher:
             assert (await batcher.submit(1, deadline=100.5)).value == 2

@@ -1,4 +1,4 @@
-"""Nothing lost, nothing twice: whatever callers and runtime do, every call ends once, and for a reason of its own."""
+"""Every call ends exactly once, for a reason of its own, whatever callers and the runtime do."""
 
 from __future__ import annotations
 
@@ -12,33 +12,29 @@ from math import inf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.batching import (
-    Batcher,
-    DeadlineExceededError,
-    OverloadedError,
-    Priority,
-    RunError,
-    Served,
-)
-from tests.service.batching.fakes import Counting, PoisonError, Runtime
+from service.batching import Batcher, BatchResult, DeadlineExceededError, OverloadedError, Priority, RunError
+from tests.service.batching.fakes import PoisonError, RecordingObserver, Runtime
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Item:
-    """does: what the runtime makes of it."""
+    """does: how the runtime treats it."""
 
     does: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Call:
-    """What one caller does. patience: seconds until its deadline. leaves_after: turns of the event loop, or never."""
+    """The behaviour of one caller.
+
+    timeout: seconds until its deadline. cancelled_after, pause: iterations of the event loop; None for never.
+    """
 
     items: tuple[Item, ...]
     client: str
     priority: Priority
-    patience: float
-    leaves_after: int | None
+    timeout: float
+    cancelled_after: int | None
     pause: int
 
 
@@ -49,14 +45,14 @@ calls = st.builds(
     ).map(tuple),
     client=st.sampled_from("abc"),
     priority=st.sampled_from(Priority),
-    patience=st.sampled_from([inf, inf, 60.0, 0.002, 0.0]),
-    leaves_after=st.sampled_from([None, None, 1, 2, 5]),
+    timeout=st.sampled_from([inf, inf, 60.0, 0.002, 0.0]),
+    cancelled_after=st.sampled_from([None, None, 1, 2, 5]),
     pause=st.integers(0, 3),
 )
 
 
-class Moody:
-    """Does what its items say, once it is released."""
+class ScriptedRuntime:
+    """Treats each item as the item says, once it is released."""
 
     def __init__(self) -> None:
         self.gate = Runtime(held=True)
@@ -73,18 +69,18 @@ class Moody:
         return [PoisonError() if item.does == "give error" else item for item in items]
 
 
-Ending = list[Served[Item]] | BaseException
+Ending = list[BatchResult[Item]] | BaseException
 
 
-async def make(call: Call, batcher: Batcher[Item, Item]) -> Ending:
-    """Submit, perhaps leave, and tell how it ended."""
+async def run_call(call: Call, batcher: Batcher[Item, Item]) -> Ending:
+    """Submit, perhaps cancel, and return how the call ended."""
     task = asyncio.create_task(
         batcher.submit_all(
-            call.items, client=call.client, priority=call.priority, deadline=time.monotonic() + call.patience
+            call.items, client=call.client, priority=call.priority, deadline=time.monotonic() + call.timeout
         )
     )
-    if call.leaves_after is not None:
-        for _ in range(call.leaves_after):
+    if call.cancelled_after is not None:
+        for _ in range(call.cancelled_after):
             await asyncio.sleep(0)
         task.cancel()
     (ending,) = await asyncio.gather(task, return_exceptions=True)
@@ -92,20 +88,20 @@ async def make(call: Call, batcher: Batcher[Item, Item]) -> Ending:
 
 
 def check(call: Call, ending: Ending) -> None:
-    """An ending has a reason in what the call did."""
+    """Assert that the call's behaviour explains its ending."""
     does = {item.does for item in call.items}
     match ending:
         case list():
-            assert [served.value for served in ending] == list(call.items)
+            assert [result.value for result in ending] == list(call.items)
             assert does == {"work"}
         case PoisonError():
             assert does & {"give error", "raise"}
         case RunError():
             assert "exit" in does
         case DeadlineExceededError():
-            assert call.patience < inf
+            assert call.timeout < inf
         case asyncio.CancelledError():
-            assert call.leaves_after is not None
+            assert call.cancelled_after is not None
         case OverloadedError():
             assert ending.reason in {"full", "late"}
         case _:
@@ -115,20 +111,20 @@ def check(call: Call, ending: Ending) -> None:
 @settings(max_examples=120, deadline=None)
 @given(st.lists(calls, max_size=25), st.integers(1, 3), st.integers(1, 4), st.integers(0, 25))
 def test_every_call_ends_once(script: list[Call], workers: int, max_batch: int, released_after: int) -> None:
-    runtime, observer = Moody(), Counting()
+    runtime, observer = ScriptedRuntime(), RecordingObserver()
 
     async def main() -> None:
         batcher = Batcher(runtime, name="x", workers=workers, max_batch=max_batch, max_queue=24, observer=observer)
         async with batcher:
-            made = []
+            tasks = []
             for number, call in enumerate(script):
                 if number == released_after:
                     runtime.gate.release()
-                made.append(asyncio.create_task(make(call, batcher)))
+                tasks.append(asyncio.create_task(run_call(call, batcher)))
                 for _ in range(call.pause):
                     await asyncio.sleep(0)
             runtime.gate.release()
-            endings = await asyncio.gather(*made)
+            endings = await asyncio.gather(*tasks)
             assert batcher.stats.waiting_items == batcher.stats.waiting_units == 0
         for call, ending in zip(script, endings, strict=True):
             check(call, ending)
@@ -136,14 +132,14 @@ def test_every_call_ends_once(script: list[Call], workers: int, max_batch: int, 
         for thread in runtime.gate.threads:
             thread.join(10)
             assert not thread.is_alive()
-        # In its batch, and once more alone where that failed.
+        # Once in its batch, and once more alone if that failed.
         assert all(times <= 2 for times in runtime.runs.values())
-        # The observer hears once of every item that was accepted and got no result. A caller may leave the moment after
-        # its results came, and of several items some may have had results before another failed.
+        # The observer is told once about every accepted item without a result. A caller may be cancelled just after its
+        # results came, and some items of a call may have had results before another failed.
         refused = observer.count("rejected")
-        told = sum(observer.count(what) for what in ("cancelled", "expired", "failed"))
+        reported = sum(observer.count(event) for event in ("cancelled", "expired", "failed"))
         lost = [(call, ending) for call, ending in zip(script, endings, strict=True) if not isinstance(ending, list)]
-        left = sum(isinstance(ending, asyncio.CancelledError) for _, ending in lost)
-        assert len(lost) - refused - left <= told <= sum(len(call.items) for call, _ in lost)
+        cancelled = sum(isinstance(ending, asyncio.CancelledError) for _, ending in lost)
+        assert len(lost) - refused - cancelled <= reported <= sum(len(call.items) for call, _ in lost)
 
     asyncio.run(main())

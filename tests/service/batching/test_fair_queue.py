@@ -1,4 +1,4 @@
-"""Clients of one priority take turns by work units; within a client the earliest deadline goes first."""
+"""Clients of one priority are served equally in work units; within a client the earliest deadline goes first."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from math import inf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.batching.fair_queue import CREDIT, FairQueue, Priority, WorkItem
+from service.batching.fair_queue import CREDIT, Backlog, FairQueue
+from service.batching.types import Priority, WorkItem
 
-FATTEST = 8
+LARGEST = 8
 
 
 def entry(client: str = "a", units: int = 1, deadline: float = inf, arrived: float = 0.0) -> WorkItem:
@@ -21,7 +22,7 @@ entries = st.lists(
     st.builds(
         entry,
         client=st.sampled_from("abc"),
-        units=st.integers(1, FATTEST),
+        units=st.integers(1, LARGEST),
         deadline=st.one_of(st.just(inf), st.integers(0, 3).map(float)),
     ),
     max_size=40,
@@ -36,7 +37,7 @@ def filled(waiting: list[WorkItem]) -> FairQueue[WorkItem]:
 
 
 @given(entries)
-def test_everything_that_waits_has_its_turn_once(waiting: list[WorkItem]) -> None:
+def test_every_entry_is_popped_once(waiting: list[WorkItem]) -> None:
     queue = filled(waiting)
     assert (queue.items, queue.units) == (len(waiting), sum(e.units for e in waiting))
 
@@ -47,7 +48,7 @@ def test_everything_that_waits_has_its_turn_once(waiting: list[WorkItem]) -> Non
 
 
 @given(entries)
-def test_within_a_client_the_earliest_deadline_is_first_and_equals_keep_their_order(waiting: list[WorkItem]) -> None:
+def test_entries_of_a_client_are_ordered_by_deadline_then_by_arrival(waiting: list[WorkItem]) -> None:
     queue = filled(waiting)
     popped = [queue.pop() for _ in waiting]
     for client in "abc":
@@ -56,7 +57,7 @@ def test_within_a_client_the_earliest_deadline_is_first_and_equals_keep_their_or
 
 
 @given(entries)
-def test_clients_that_wait_never_differ_by_more_than_one_fat_item(waiting: list[WorkItem]) -> None:
+def test_waiting_clients_never_differ_by_more_than_the_largest_entry(waiting: list[WorkItem]) -> None:
     queue = filled(waiting)
     served: Counter[str] = Counter()
     left = Counter(e.client for e in waiting)
@@ -66,11 +67,11 @@ def test_clients_that_wait_never_differ_by_more_than_one_fat_item(waiting: list[
         left[popped.client] -= 1
         still = [served[client] for client in "abc" if left[client]]
         if still:
-            assert max(still) - min(still) <= FATTEST
+            assert max(still) - min(still) <= LARGEST
 
 
-@given(entries, st.integers(0, 40), st.integers(1, FATTEST))
-def test_a_newcomer_waits_for_its_share_of_the_others_and_not_for_their_queue(
+@given(entries, st.integers(0, 40), st.integers(1, LARGEST))
+def test_a_new_client_waits_for_an_equal_share_of_the_others_not_for_their_whole_backlog(
     waiting: list[WorkItem], popped_before: int, units: int
 ) -> None:
     queue = filled(waiting)
@@ -83,37 +84,37 @@ def test_a_newcomer_waits_for_its_share_of_the_others_and_not_for_their_queue(
     while (popped := queue.pop()) is not newcomer:
         ahead[popped.client] += popped.units
 
-    assert all(theirs <= units + FATTEST for theirs in ahead.values())
+    assert all(theirs <= units + LARGEST for theirs in ahead.values())
 
 
 @given(entries, st.data())
-def test_what_is_removed_has_no_turn_and_no_weight(waiting: list[WorkItem], data: st.DataObject) -> None:
+def test_removed_entries_are_neither_popped_nor_counted(waiting: list[WorkItem], data: st.DataObject) -> None:
     queue = filled(waiting)
-    gone = [e for e in waiting if data.draw(st.booleans())]
-    assert all(queue.remove(e) for e in gone)
-    left = [e for e in waiting if e not in gone]
+    removed = [e for e in waiting if data.draw(st.booleans())]
+    assert all(queue.remove(e) for e in removed)
+    left = [e for e in waiting if e not in removed]
     assert (queue.items, queue.units) == (len(left), sum(e.units for e in left))
     assert all(queue.backlog.of(client) == sum(e.units for e in left if e.client == client) for client in "abc")
     assert {id(queue.pop()) for _ in left} == {id(e) for e in left}
 
 
-def test_what_does_not_wait_cannot_be_removed() -> None:
-    popped, strange = entry(), entry()
+def test_removing_an_entry_that_does_not_wait_returns_false() -> None:
+    popped, unknown = entry(), entry()
     queue = filled([popped, entry()])
     queue.pop()
     assert not queue.remove(popped)
-    assert not queue.remove(strange)
+    assert not queue.remove(unknown)
     assert not queue.remove(entry("unknown"))
 
 
-def test_a_client_with_fat_items_gets_no_more_work_done() -> None:
-    queue = filled([entry("fat", 4) for _ in range(5)] + [entry("thin", 1) for _ in range(20)])
+def test_a_client_with_large_entries_gets_no_more_units() -> None:
+    queue = filled([entry("large", 4) for _ in range(5)] + [entry("small", 1) for _ in range(20)])
     first = [queue.pop() for _ in range(10)]
-    assert sum(e.units for e in first if e.client == "fat") == 8
-    assert sum(e.units for e in first if e.client == "thin") == 8
+    assert sum(e.units for e in first if e.client == "large") == 8
+    assert sum(e.units for e in first if e.client == "small") == 8
 
 
-def test_a_client_that_comes_back_has_saved_nothing_and_owes_nothing() -> None:
+def test_a_returning_client_has_no_credit_and_no_debt() -> None:
     queue = filled([entry("a") for _ in range(10)] + [entry("b")])
     for _ in range(6):
         queue.pop()
@@ -123,21 +124,21 @@ def test_a_client_that_comes_back_has_saved_nothing_and_owes_nothing() -> None:
 
 
 def flooded() -> FairQueue[WorkItem]:
-    """A lane in which one client has flooded for long and goes on."""
+    """A queue that one client has been flooding for a long time and still floods."""
     queue = filled([entry("flood") for _ in range(200)])
     for _ in range(100):
         queue.pop()
     return queue
 
 
-def test_beside_a_flood_a_client_that_comes_is_ahead_by_its_credit_and_no_more() -> None:
+def test_during_a_flood_a_new_client_is_ahead_by_its_credit_and_no_more() -> None:
     queue = flooded()
     for _ in range(100):
         queue.push(entry("late"))
     assert [queue.pop().client for _ in range(CREDIT + 4)] == ["late"] * CREDIT + ["flood", "late"] * 2
 
 
-def test_beside_a_flood_a_client_that_comes_back_is_ahead_by_what_the_flood_had_meanwhile() -> None:
+def test_during_a_flood_a_returning_client_is_ahead_by_the_units_served_to_the_flood_meanwhile() -> None:
     queue = flooded()
     queue.push(entry("b"))
     assert [queue.pop().client for _ in range(6)] == ["b"] + ["flood"] * 5
@@ -146,7 +147,7 @@ def test_beside_a_flood_a_client_that_comes_back_is_ahead_by_what_the_flood_had_
     assert [queue.pop().client for _ in range(CREDIT + 4)] == ["b"] * CREDIT + ["flood", "b"] * 2
 
 
-def test_a_client_that_leaves_and_comes_back_has_its_credit_once() -> None:
+def test_a_client_that_leaves_and_returns_gets_its_credit_once() -> None:
     queue = flooded()
     first = []
     for _ in range(CREDIT + 4):
@@ -157,9 +158,9 @@ def test_a_client_that_leaves_and_comes_back_has_its_credit_once() -> None:
     assert first == ["often"] * CREDIT + ["flood"] * 4
 
 
-def test_new_clients_without_end_do_not_keep_the_turn_from_one_that_waits() -> None:
+def test_an_endless_stream_of_new_clients_does_not_starve_a_waiting_one() -> None:
     queue = flooded()
-    turns = []  # of new clients, between two of the flood
+    turns = []  # of new clients, between two turns of the flood
     for number in range(10):
         queue.push(entry(f"new {number}"))
         turns.append(0)
@@ -169,25 +170,25 @@ def test_new_clients_without_end_do_not_keep_the_turn_from_one_that_waits() -> N
     assert max(turns[1:]) < 30
 
 
-def test_an_urgent_fat_item_costs_its_client_its_turn() -> None:
+def test_a_large_urgent_entry_delays_its_client() -> None:
     queue = filled([entry("a", 1), entry("b", 1), entry("a", 8, deadline=1.0)])
     assert [queue.pop().client for _ in range(3)] == ["b", "a", "a"]
 
 
-def test_of_two_that_come_together_the_smaller_item_is_first() -> None:
-    queue = filled([entry("fat", 8), entry("thin")])
-    assert [queue.pop().client for _ in range(2)] == ["thin", "fat"]
+def test_of_two_simultaneous_clients_the_one_with_the_smaller_entry_is_first() -> None:
+    queue = filled([entry("large", 8), entry("small")])
+    assert [queue.pop().client for _ in range(2)] == ["small", "large"]
 
 
-def test_a_client_that_never_has_more_than_one_fat_item_waiting_gets_no_more_either() -> None:
-    queue = filled([entry("fat", 8), *(entry("thin") for _ in range(100))])
+def test_a_client_that_always_has_one_large_entry_waiting_gets_no_more_units() -> None:
+    queue = filled([entry("large", 8), *(entry("small") for _ in range(100))])
     served: Counter[str] = Counter()
-    while served["thin"] < 80:
+    while served["small"] < 80:
         popped = queue.pop()
         served[popped.client] += popped.units
-        if popped.client == "fat":
-            queue.push(entry("fat", 8))
-    assert abs(served["fat"] - served["thin"]) <= 8
+        if popped.client == "large":
+            queue.push(entry("large", 8))
+    assert abs(served["large"] - served["small"]) <= 8
 
 
 def test_ahead_counts_a_flood_only_up_to_its_share() -> None:
@@ -198,8 +199,8 @@ def test_ahead_counts_a_flood_only_up_to_its_share() -> None:
     assert queue.backlog.ahead(1, "flood") == 101 + 2
 
 
-@given(entries, st.sampled_from("abcd"), st.integers(1, FATTEST))
-def test_ahead_is_what_the_clients_hold_up_to_what_this_one_does(
+@given(entries, st.sampled_from("abcd"), st.integers(1, LARGEST))
+def test_ahead_is_the_sum_of_all_backlogs_each_limited_to_the_clients_own(
     waiting: list[WorkItem], client: str, units: int
 ) -> None:
     queue = filled(waiting)
@@ -209,7 +210,26 @@ def test_ahead_is_what_the_clients_hold_up_to_what_this_one_does(
     assert queue.backlog.ahead(units, client) == own + sum(min(queue.backlog.of(c), own) for c in "abcd" if c != client)
 
 
-def test_oldest_is_the_longest_wait_whatever_its_turn() -> None:
+def test_oldest_is_the_longest_wait_whatever_the_order() -> None:
     queue = filled([entry(arrived=3.0, deadline=9.0), entry(arrived=1.0), entry("b", arrived=2.0)])
     assert queue.oldest == 1.0
     assert FairQueue[WorkItem]().oldest == inf
+
+
+CHANGES = st.lists(st.tuples(st.sampled_from("abcd"), st.integers(-5, 9)), max_size=40)
+
+
+@given(CHANGES, st.integers(1, 9), st.sampled_from("abcde"))
+def test_ahead_of_a_backlog_counts_each_other_client_up_to_ones_own_units(
+    changes: list[tuple[str, int]], units: int, client: str
+) -> None:
+    backlog, held = Backlog(), Counter[str]()
+    for other, change in changes:
+        change = max(change, -held[other])  # a client cannot give up more units than it has
+        backlog.change(other, change)
+        held[other] += change
+    assert backlog.total == held.total()
+    assert {other: backlog.of(other) for other in "abcde"} == {other: held[other] for other in "abcde"}
+    own = held[client] + units
+    expected = own + sum(min(held[other], own) for other in "abcde" if other != client)
+    assert backlog.ahead(units, client) == expected

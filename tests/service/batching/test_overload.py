@@ -1,6 +1,6 @@
-"""Admission and turns together, in simulated time: three times more work than can be done.
+"""Admission and fair queueing together, in simulated time, at three times the capacity.
 
-What is accepted is done in time, and hardly any capacity is lost to refusing too much.
+Accepted work is done in time, and hardly any capacity is lost by refusing too much.
 """
 
 from __future__ import annotations
@@ -13,34 +13,33 @@ from math import inf
 import pytest
 
 from service.batching.admission import QueueAdmission
-from service.batching.errors import OverloadedError
-from service.batching.fair_queue import Priority, WorkItem
-from service.batching.queue import WorkQueue
+from service.batching.types import OverloadedError, Priority, WorkItem
+from service.batching.work_queue import WorkQueue
 
 MAX_BATCH = 8
 SECONDS = 12.0
-Who = Callable[[random.Random], tuple[str, Priority]]
+Arrival = Callable[[random.Random], tuple[str, Priority]]
 
 
 def batch_seconds(units: int) -> float:
     return 0.002 + 0.004 * units
 
 
-class Shop:
+class Simulation:
     """Workers, and clients that submit at random times without waiting for answers."""
 
-    def __init__(self, workers: int, who: Who, patience: float) -> None:
+    def __init__(self, workers: int, arrival: Arrival, timeout: float) -> None:
         self.capacity = workers * MAX_BATCH / batch_seconds(MAX_BATCH)
         self.in_time = Counter[str]()
         self.missed = Counter[str]()
         self.refused = Counter[str]()
-        self._who = who
-        self._patience = patience
+        self._arrival = arrival
+        self._timeout = timeout
         self._dice = random.Random(7)  # noqa: S311 (no secret)
         self._queue = WorkQueue[WorkItem](256)
         self._admission = QueueAdmission("x", self._queue, (1, 2, 4, 8), MAX_BATCH, 0.0)
         self._batches: list[list[WorkItem]] = [[] for _ in range(workers)]
-        self._ends = [inf] * workers  # when the batch of each is done; infinity where it has none
+        self._ends = [inf] * workers  # the end of each worker's batch; infinity if it has none
 
     def run(self, load: float) -> None:
         """SECONDS of arrivals at `load` times the capacity."""
@@ -52,8 +51,8 @@ class Shop:
             self._arrive(now)
 
     def _arrive(self, now: float) -> None:
-        client, priority = self._who(self._dice)
-        entry = WorkItem(1, priority, client, now + self._patience, now)
+        client, priority = self._arrival(self._dice)
+        entry = WorkItem(1, priority, client, now + self._timeout, now)
         busy = [0.0 if end == inf else end - now for end in self._ends]
         try:
             self._admission.test(1, priority, client, entry.deadline, now, busy)
@@ -104,25 +103,25 @@ def mixed(dice: random.Random) -> tuple[str, Priority]:
     return "a", dice.choice(list(Priority))
 
 
-@pytest.mark.parametrize("patience", [0.15, 0.5, 2.0])
-@pytest.mark.parametrize(("workers", "who"), [(1, alone), (3, alone), (1, everybody), (1, flood), (1, mixed)])
-def test_overload(who: Who, workers: int, patience: float) -> None:
-    shop = Shop(workers, who, patience)
-    shop.run(load=3.0)
-    served, missed = shop.in_time.total(), shop.missed.total()
-    assert served > 0.9 * shop.capacity * SECONDS
+@pytest.mark.parametrize("timeout", [0.15, 0.5, 2.0])
+@pytest.mark.parametrize(("workers", "arrival"), [(1, alone), (3, alone), (1, everybody), (1, flood), (1, mixed)])
+def test_accepted_work_is_in_time_and_capacity_is_used(arrival: Arrival, workers: int, timeout: float) -> None:
+    simulation = Simulation(workers, arrival, timeout)
+    simulation.run(load=3.0)
+    served, missed = simulation.in_time.total(), simulation.missed.total()
+    assert served > 0.9 * simulation.capacity * SECONDS
     assert missed < 0.01 * (served + missed)
 
 
-def test_small_clients_are_not_hurt_by_a_flood() -> None:
-    shop = Shop(1, flood, patience=0.5)
-    shop.run(load=3.0)
-    offered = 0.05 * 3.0 * shop.capacity * SECONDS
-    assert shop.in_time.total() - shop.in_time["flood"] > 0.9 * offered
+def test_small_clients_are_not_affected_by_a_flood() -> None:
+    simulation = Simulation(1, flood, timeout=0.5)
+    simulation.run(load=3.0)
+    offered = 0.05 * 3.0 * simulation.capacity * SECONDS
+    assert simulation.in_time.total() - simulation.in_time["flood"] > 0.9 * offered
 
 
 def test_nothing_is_refused_below_capacity() -> None:
-    shop = Shop(2, everybody, patience=0.5)
-    shop.run(load=0.8)
-    assert not shop.refused
-    assert not shop.missed
+    simulation = Simulation(2, everybody, timeout=0.5)
+    simulation.run(load=0.8)
+    assert not simulation.refused
+    assert not simulation.missed

@@ -1,4 +1,4 @@
-"""More workers or fewer, larger batches or smaller ones, while work comes: nothing is lost, and nothing run twice."""
+"""Changing workers and batch size while work arrives: nothing is lost, and nothing runs twice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.batching import Batcher, SteppedBatcher
+from service.batching import Batcher, LockstepBatcher
 from tests.service.batching.fakes import Runtime, ready
 from tests.waiting import until
 
@@ -39,7 +39,7 @@ def test_more_workers_run_more_batches_at_once() -> None:
     asyncio.run(main())
 
 
-def test_a_worker_that_is_one_too_many_ends_when_its_batch_is_done() -> None:
+def test_a_surplus_worker_ends_when_its_batch_is_done() -> None:
     async def main() -> None:
         runtime = Runtime(held=True)
         async with Batcher(runtime, name="fewer", max_batch=1, workers=3) as batcher:
@@ -60,7 +60,7 @@ def test_a_worker_that_is_one_too_many_ends_when_its_batch_is_done() -> None:
     asyncio.run(main())
 
 
-def test_idle_workers_end_at_once_and_their_restarts_stay_counted() -> None:
+def test_idle_surplus_workers_end_at_once_and_their_restarts_stay_counted() -> None:
     fatal = threading.Semaphore(2)
 
     def run(items: Sequence[int]) -> Sequence[int]:
@@ -82,7 +82,7 @@ def test_idle_workers_end_at_once_and_their_restarts_stay_counted() -> None:
     asyncio.run(main())
 
 
-def test_before_its_start_and_after_its_end_a_batcher_has_no_threads() -> None:
+def test_reshaping_starts_no_threads_before_the_start_or_after_the_end() -> None:
     async def main() -> None:
         batcher = Batcher(Runtime(), name="early")
         batcher.reshape(2, (1, 2), 2)
@@ -96,7 +96,7 @@ def test_before_its_start_and_after_its_end_a_batcher_has_no_threads() -> None:
     asyncio.run(main())
 
 
-def test_no_workers_are_refused_and_all_goes_on_as_before() -> None:
+def test_zero_workers_are_refused_and_the_batcher_goes_on_as_before() -> None:
     async def main() -> None:
         async with Batcher(Runtime(), name="none", workers=2) as batcher:
             with pytest.raises(ValueError, match="workers must be at least 1"):
@@ -107,9 +107,9 @@ def test_no_workers_are_refused_and_all_goes_on_as_before() -> None:
     asyncio.run(main())
 
 
-def test_a_stepped_batcher_stays_at_one_worker() -> None:
+def test_a_lockstep_batcher_keeps_one_worker() -> None:
     async def main() -> None:
-        async with SteppedBatcher(Runtime(), name="step") as batcher:
+        async with LockstepBatcher(Runtime(), name="step") as batcher:
             batcher.reshape(4, (1, 2, 4), 3)
             assert threads_of("step") == ["posewire-step-0"]
 
@@ -118,26 +118,27 @@ def test_a_stepped_batcher_stays_at_one_worker() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """So many items come from one caller, which goes on after so many turns of the event loop; before that, perhaps,
-    a new shape: the largest batch and the workers.
+    """One call with so many items, and the iterations of the event loop before the next step.
+
+    shape: the largest batch and the number of workers to change to before the call, or None.
     """
 
     items: int
-    turns: int
+    pause: int
     shape: tuple[int, int] | None
 
 
 steps = st.builds(
     Step,
     items=st.integers(1, 5),
-    turns=st.integers(0, 3),
+    pause=st.integers(0, 3),
     shape=st.none() | st.tuples(st.integers(1, 4), st.integers(1, 4)),
 )
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(steps, min_size=1, max_size=20), st.integers(1, 4))
-def test_whatever_the_shapes_every_item_runs_once(script: list[Step], workers: int) -> None:
+def test_every_item_runs_once_whatever_the_shapes(script: list[Step], workers: int) -> None:
     runs = Counter[int]()
     counting = threading.Lock()
 
@@ -151,17 +152,17 @@ def test_whatever_the_shapes_every_item_runs_once(script: list[Step], workers: i
         shapes: list[asyncio.Future[None]] = []
 
         async def call(items: list[int]) -> list[int]:
-            return [served.value for served in await batcher.submit_all(items)]
+            return [result.value for result in await batcher.submit_all(items)]
 
         async with Batcher(run, name="x", max_batch=2, workers=workers, max_queue=1000) as batcher:
             for step in script:
                 if step.shape is not None:
-                    most, many = step.shape
-                    shape = asyncio.to_thread(batcher.reshape, most, tuple(range(1, most + 1)), many)
+                    largest, count = step.shape
+                    shape = asyncio.to_thread(batcher.reshape, largest, tuple(range(1, largest + 1)), count)
                     shapes.append(asyncio.ensure_future(shape))
                 items = [5 * len(calls) + n for n in range(step.items)]
                 calls.append((items, asyncio.create_task(call(items))))
-                for _ in range(step.turns):
+                for _ in range(step.pause):
                     await asyncio.sleep(0)
             for items, task in calls:
                 assert await task == items

@@ -1,4 +1,4 @@
-"""What workers are handed, and what is known about the batches they run."""
+"""The batches that workers are given, and the predictions about the batches that they run."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from math import inf
 
 import pytest
 
-from service.batching.errors import ClosedError, DeadlineExceededError, OverloadedError
-from service.batching.fair_queue import Priority, WorkItem
 from service.batching.scheduler import BatchingLimits, Scheduler
+from service.batching.types import ClosedError, DeadlineExceededError, OverloadedError, Priority, WorkItem
 
 
 class Clock:
@@ -51,7 +50,7 @@ def test_limits_must_make_sense(wrong: dict[str, int]) -> None:
         limits(**wrong)
 
 
-def test_idle_workers_share_what_waits() -> None:
+def test_idle_workers_share_the_waiting_work() -> None:
     scheduler = opened(Clock(), limits(workers=3))
     offer(scheduler, 7)
     assert [len(taken(scheduler, worker)) for worker in range(3)] == [3, 2, 2]
@@ -64,7 +63,7 @@ def test_a_worker_does_not_leave_work_to_busy_ones() -> None:
     assert len(taken(scheduler)) == 7
 
 
-def test_a_worker_that_is_to_leave_gets_no_share_and_is_not_counted_on() -> None:
+def test_a_surplus_worker_gets_no_share_and_is_not_counted_on() -> None:
     clock = Clock()
     scheduler = opened(clock, limits(max_batch=4, workers=3))
     assert scheduler.missing() == [0, 1, 2]
@@ -77,12 +76,12 @@ def test_a_worker_that_is_to_leave_gets_no_share_and_is_not_counted_on() -> None
     scheduler.end(2)
     assert scheduler.take(2) is None
     scheduler.reshape(4, (1, 2, 4), 4)
-    assert scheduler.missing() == [2, 3], "it has left, and would have to be called for again"
+    assert scheduler.missing() == [2, 3], "it has ended, and has to be started again"
     scheduler.stop()
     assert scheduler.missing() == []
 
 
-def test_predictions_leave_out_who_is_to_leave() -> None:
+def test_predictions_leave_out_surplus_workers() -> None:
     clock = Clock()
     scheduler = opened(clock, limits(max_batch=1, workers=2))
     for worker in range(2):
@@ -91,7 +90,7 @@ def test_predictions_leave_out_who_is_to_leave() -> None:
     scheduler.reshape(1, (1,), 1)
     scheduler.ran(offer(scheduler, 1), 1.0)
     scheduler.end(0)
-    assert scheduler.predict(1, Priority.STILL, "a").done == pytest.approx(2.0), "one waits, and nobody else comes"
+    assert scheduler.predict(1, Priority.STILL, "a").done == pytest.approx(2.0), "one waits, and one worker is left"
 
 
 def test_a_batch_is_bounded_by_work_units() -> None:
@@ -119,7 +118,7 @@ def test_one_call_with_many_items_wakes_every_idle_worker() -> None:
     assert sizes == [1, 1, 1, 1]
 
 
-def test_a_delay_holds_a_batch_until_it_is_full_or_old_enough() -> None:
+def test_a_batch_is_delayed_until_it_is_full_or_old_enough() -> None:
     clock = Clock()
     scheduler = opened(clock, limits(max_batch=4, max_delay=2.0))
     offer(scheduler, 4)
@@ -130,14 +129,14 @@ def test_a_delay_holds_a_batch_until_it_is_full_or_old_enough() -> None:
     assert len(taken(scheduler)) == 1
 
 
-def test_a_delay_ends_when_nothing_more_will_come() -> None:
+def test_the_delay_ends_when_no_more_work_is_accepted() -> None:
     scheduler = opened(Clock(), limits(max_delay=1000.0))
     offer(scheduler, 1)
     scheduler.refuse()
     assert len(taken(scheduler)) == 1
 
 
-def test_a_held_batch_starts_when_its_time_has_come() -> None:
+def test_a_delayed_batch_starts_after_the_delay() -> None:
     scheduler = Scheduler[WorkItem]("x", limits(max_delay=0.001), threading_clock())
     scheduler.accept()
     offer(scheduler, 1)
@@ -145,7 +144,7 @@ def test_a_held_batch_starts_when_its_time_has_come() -> None:
 
 
 def threading_clock() -> Clock:
-    """A clock that is a little later each time it is read."""
+    """A clock that advances a little each time it is read."""
 
     class Ticking(Clock):
         def __call__(self) -> float:
@@ -155,7 +154,7 @@ def threading_clock() -> Clock:
     return Ticking()
 
 
-def test_expired_entries_are_handed_over_without_a_batch() -> None:
+def test_expired_entries_are_returned_without_a_batch() -> None:
     clock = Clock()
     scheduler = opened(clock, limits())
     late = offer(scheduler, 2, deadline=1.0)
@@ -186,22 +185,22 @@ def test_admitted_work_is_refused_only_when_it_is_too_late() -> None:
     assert scheduler.stats(0).waiting_items == 2
 
 
-def test_a_stopped_dispatcher_lets_workers_go_at_once() -> None:
+def test_a_stopped_scheduler_lets_workers_go_at_once() -> None:
     scheduler = opened(Clock(), limits())
     offer(scheduler, 1)
     scheduler.stop()
     assert scheduler.take(0) is None
 
 
-def test_withdrawn_work_leaves_no_trace() -> None:
+def test_withdrawn_entries_leave_the_queue() -> None:
     scheduler = opened(Clock(), limits())
-    gone, stays = offer(scheduler, 2)
-    scheduler.withdraw([gone])
+    withdrawn, kept = offer(scheduler, 2)
+    scheduler.withdraw([withdrawn])
     assert scheduler.stats(0).waiting_units == 1
-    assert taken(scheduler) == [stays]
+    assert taken(scheduler) == [kept]
 
 
-def test_a_deadline_missed_makes_the_next_refusal_come_earlier() -> None:
+def test_a_missed_deadline_makes_admission_stricter() -> None:
     clock = Clock()
     scheduler = opened(clock, limits(max_batch=1))
     scheduler.ran(offer(scheduler, 1), 1.0)
@@ -216,7 +215,7 @@ def test_a_deadline_missed_makes_the_next_refusal_come_earlier() -> None:
         offer(scheduler, 1, deadline=clock.now + 3.1)
 
 
-def test_predictions_count_down_what_runs() -> None:
+def test_predictions_count_down_the_running_batch() -> None:
     clock = Clock()
     scheduler = opened(clock, limits(max_batch=1))
     assert scheduler.predict(1, Priority.STILL, "a").done == 0.0
@@ -224,43 +223,43 @@ def test_predictions_count_down_what_runs() -> None:
     taken(scheduler)
     clock.now = 0.75
     assert scheduler.predict(1, Priority.STILL, "a").done == pytest.approx(0.25 + 1.0)
-    clock.now = 3.0  # it is 2 s late, and expected to be as late again
+    clock.now = 3.0  # it is 2 s late, and assumed to need as much time again
     assert scheduler.predict(1, Priority.STILL, "a").done == pytest.approx(2.0 + 1.0)
     scheduler.end(0)
     assert scheduler.predict(1, Priority.STILL, "a").done == pytest.approx(1.0)
 
 
-def test_work_that_is_on_its_way_counts_as_if_it_waited() -> None:
+def test_reserved_work_counts_as_waiting() -> None:
     clock = Clock()
     scheduler = opened(clock, limits(max_batch=1, max_queue=8))
     scheduler.ran(offer(scheduler, 1), 1.0)
     taken(scheduler)
     scheduler.end(0)
-    reservation = scheduler.hold(3, Priority.STILL, "b")
+    reservation = scheduler.reserve(3, Priority.STILL, "b")
     assert scheduler.stats(0).waiting_units == 0
     assert scheduler.predict(3, Priority.STILL, "a").done == pytest.approx(6.0)
     with pytest.raises(OverloadedError, match="deadline"):
         offer(scheduler, 1, deadline=1.5)
 
-    come = [WorkItem(1, Priority.STILL, "b", 0.5, 0.0) for _ in range(2)]
-    scheduler.offer(come, admitted=False, reservation=reservation)  # no test: it was let in before
+    arrived = [WorkItem(1, Priority.STILL, "b", 0.5, 0.0) for _ in range(2)]
+    scheduler.offer(arrived, admitted=False, reservation=reservation)  # not refused: it was reserved
     assert scheduler.stats(0).waiting_units == 2
     assert scheduler.predict(3, Priority.STILL, "a").done == pytest.approx(6.0)
 
     scheduler.release(reservation)
-    scheduler.release(reservation)  # once is enough
+    scheduler.release(reservation)  # releasing twice has no effect
     assert scheduler.predict(3, Priority.STILL, "a").done == pytest.approx(5.0)
 
 
-def test_places_leave_no_room_beyond_the_queues_bound() -> None:
+def test_reservations_count_against_the_bound_of_the_queue() -> None:
     scheduler = opened(Clock(), limits(max_batch=1, max_queue=8))
-    scheduler.hold(6, Priority.STILL, "b")
+    scheduler.reserve(6, Priority.STILL, "b")
     with pytest.raises(OverloadedError, match="no room") as refusal:
         offer(scheduler, 3)
     assert refusal.value.reason == "full"
 
 
-def test_a_batch_hangs_when_it_is_slow_both_in_seconds_and_for_its_kind() -> None:
+def test_a_batch_has_hung_when_it_is_slow_in_seconds_and_compared_to_others() -> None:
     clock = Clock()
     scheduler = opened(clock, limits(max_batch=1, hang_after=5.0))
     scheduler.ran(offer(scheduler, 1), 2.0)
@@ -273,7 +272,7 @@ def test_a_batch_hangs_when_it_is_slow_both_in_seconds_and_for_its_kind() -> Non
     assert scheduler.hung() is None
 
 
-def test_a_batch_whose_items_run_alone_is_watched_item_by_item() -> None:
+def test_a_batch_whose_items_run_alone_is_timed_item_by_item() -> None:
     clock = Clock()
     scheduler = opened(clock, limits(hang_after=5.0))
     batch = offer(scheduler, 2)

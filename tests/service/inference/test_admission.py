@@ -1,4 +1,4 @@
-"""Who may enter a pipeline of two queues, in simulated time where nothing runs by itself."""
+"""Admission to a pipeline of two queues, in simulated time where nothing runs by itself."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class Clock:
 
 
 class Refusals(BatchObserver):
-    """Remembers who refused, and why."""
+    """Records the queue and the reason of every refusal."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[str, str]] = []
+        self.recorded: list[tuple[str, str]] = []
 
     def rejected(self, name: str, reason: str) -> None:
-        self.seen.append((name, reason))
+        self.recorded.append((name, reason))
 
 
-class House:
-    """Two queues: `front` takes 1 s for each item, `back` 2 s; both one by one, both idle."""
+class TwoQueues:
+    """`front` takes 1 s for each item and `back` 2 s, one item at a time; both are idle."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -53,104 +53,104 @@ class House:
         return InferenceOptions(deadline=self.clock.now + seconds)
 
 
-def within(story: Callable[[House], Awaitable[None]]) -> None:
-    """Tell a story in a house whose queues know how long they take."""
+def simulate(scenario: Callable[[TwoQueues], Awaitable[None]]) -> None:
+    """Run a scenario with queues that have learnt their service times."""
 
     async def whole() -> None:
-        house = House()
-        async with house.front, house.back:
-            await house.front.submit(1)
-            await house.back.submit(1)
-            await story(house)
+        queues = TwoQueues()
+        async with queues.front, queues.back:
+            await queues.front.submit(1)
+            await queues.back.submit(1)
+            await scenario(queues)
 
     asyncio.run(whole())
 
 
 def test_an_idle_pipeline_takes_anything() -> None:
-    async def story(house: House) -> None:
-        with house.admission.admit(house.work, house.due(0.1)) as options:
+    async def scenario(queues: TwoQueues) -> None:
+        with queues.admission.admit(queues.work, queues.due(0.1)) as options:
             assert set(options.reservations) == {"front", "back"}
 
-    within(story)
+    simulate(scenario)
 
 
-def test_those_inside_count_for_those_behind_them_although_no_queue_holds_them_yet() -> None:
-    async def story(house: House) -> None:
-        with house.admission.admit(house.work, house.due(60)), house.admission.admit(house.work, house.due(60)):
+def test_admitted_requests_count_for_later_ones_before_they_reach_a_queue() -> None:
+    async def scenario(queues: TwoQueues) -> None:
+        with queues.admission.admit(queues.work, queues.due(60)), queues.admission.admit(queues.work, queues.due(60)):
             # Two are ahead, at 2 s each for the slower queue; then its own 1 + 2 s.
-            assert house.admission.test(house.work, house.due(60)) == pytest.approx(4 + 3)
+            assert queues.admission.test(queues.work, queues.due(60)) == pytest.approx(4 + 3)
             with pytest.raises(
                 OverloadedError, match=r"back would need 7\.000 s, the deadline is in 7\.500 s"
             ) as refusal:
-                house.admission.test(house.work, house.due(7.5))  # in time if all went as foreseen, which it never does
+                queues.admission.test(queues.work, queues.due(7.5))  # in time only if the prediction was exact
             assert refusal.value.retry_after_s == pytest.approx(7 - 7.5 / 1.5)
-        assert house.admission.test(house.work, house.due(0.1)) == 0  # all have left: idle again
-        assert house.refusals.seen == [("back", "late")]
+        assert queues.admission.test(queues.work, queues.due(0.1)) == 0  # all have ended: idle again
+        assert queues.refusals.recorded == [("back", "late")]
 
-    within(story)
+    simulate(scenario)
 
 
-def test_a_deadline_that_has_passed_is_no_overload() -> None:
-    async def story(house: House) -> None:
+def test_a_deadline_that_has_passed_is_not_an_overload() -> None:
+    async def scenario(queues: TwoQueues) -> None:
         with pytest.raises(DeadlineExceededError):
-            house.admission.test(house.work, house.due(0))
-        assert house.refusals.seen == [("front", "expired")]
+            queues.admission.test(queues.work, queues.due(0))
+        assert queues.refusals.recorded == [("front", "expired")]
 
-    within(story)
+    simulate(scenario)
 
 
-def test_a_place_is_given_up_however_the_work_ends() -> None:
-    async def story(house: House) -> None:
-        with pytest.raises(RuntimeError), house.admission.admit(house.work, house.due(60)):
+def test_reservations_are_released_however_the_work_ends() -> None:
+    async def scenario(queues: TwoQueues) -> None:
+        with pytest.raises(RuntimeError), queues.admission.admit(queues.work, queues.due(60)):
             raise RuntimeError
-        with house.admission.admit(house.work, house.due(60)) as options:
-            await house.front.submit(1, reservation=options.reservations["front"])
-        assert house.admission.test(house.work, house.due(60)) == 0
+        with queues.admission.admit(queues.work, queues.due(60)) as options:
+            await queues.front.submit(1, reservation=options.reservations["front"])
+        assert queues.admission.test(queues.work, queues.due(60)) == 0
 
-    within(story)
+    simulate(scenario)
 
 
-def least(house: House) -> float:
-    """The shortest deadline, in seconds, that is let in behind one other."""
-    with house.admission.admit(house.work, house.due(60)):
+def shortest_deadline(queues: TwoQueues) -> float:
+    """The shortest deadline, in seconds, that is admitted while one other request is under way."""
+    with queues.admission.admit(queues.work, queues.due(60)):
         for tenths in range(1, 600):
             try:
-                house.admission.test(house.work, house.due(tenths / 10))
+                queues.admission.test(queues.work, queues.due(tenths / 10))
             except OverloadedError:
                 continue
             return tenths / 10
     raise AssertionError
 
 
-def pass_through(house: House, seconds: float, deadline: float) -> None:
-    """Enter, and leave `seconds` later: without a result where that is after the deadline."""
-    with suppress(DeadlineExceededError), house.admission.admit(house.work, house.due(deadline)):
-        house.clock.now += seconds
+def pass_through(queues: TwoQueues, seconds: float, deadline: float) -> None:
+    """Be admitted, and end `seconds` later: with a DeadlineExceededError if that is after the deadline."""
+    with suppress(DeadlineExceededError), queues.admission.admit(queues.work, queues.due(deadline)):
+        queues.clock.now += seconds
         if seconds > deadline:
             raise DeadlineExceededError
 
 
-def test_deadlines_missed_inside_make_it_careful_and_one_stall_counts_once() -> None:
-    async def story(house: House) -> None:
-        before = least(house)
-        pass_through(house, 51, deadline=50)
-        once = least(house)
+def test_missed_deadlines_make_admission_stricter_and_one_stall_counts_once() -> None:
+    async def scenario(queues: TwoQueues) -> None:
+        before = shortest_deadline(queues)
+        pass_through(queues, 51, deadline=50)
+        once = shortest_deadline(queues)
         assert before < once < 1.2 * before
-        pass_through(house, 2, deadline=1)  # within the 50 s of the first
-        assert least(house) == once
-        house.clock.now += 60
-        pass_through(house, 2, deadline=1)
-        assert least(house) > once
+        pass_through(queues, 2, deadline=1)  # within the 50 s of the first
+        assert shortest_deadline(queues) == once
+        queues.clock.now += 60
+        pass_through(queues, 2, deadline=1)
+        assert shortest_deadline(queues) > once
 
-    within(story)
+    simulate(scenario)
 
 
-def test_time_that_passes_between_the_queues_is_learnt() -> None:
-    async def story(house: House) -> None:
-        before = least(house)
+def test_the_time_between_the_queues_is_learnt() -> None:
+    async def scenario(queues: TwoQueues) -> None:
+        before = shortest_deadline(queues)
         for _ in range(200):
-            with house.admission.admit(house.work, house.due(600)):
-                pass_through(house, 20, deadline=500)  # four times what its queues foresee: 5 s
-        assert least(house) == pytest.approx(4 * before, rel=0.1)
+            with queues.admission.admit(queues.work, queues.due(600)):
+                pass_through(queues, 20, deadline=500)  # four times the prediction of the queues, 5 s
+        assert shortest_deadline(queues) == pytest.approx(4 * before, rel=0.1)
 
-    within(story)
+    simulate(scenario)

@@ -1,4 +1,4 @@
-"""Which backend serves, and the line that says why one cannot."""
+"""The choice of a backend, and the error message if it cannot run."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from engines.plans.manifest import Manifest, manifest_path
 from service.cli.main import main
 from service.config import Settings
 from service.inference import backends
-from service.inference.backends import Backend, Networks, choose_backend
+from service.inference.backends import Backend, RuntimeOpener, choose_backend
 from tests.graphs import tiny_catalogue
 
-without_gpu = pytest.mark.skipif(find_gpu() is not None, reason="says what happens where there is no GPU")
+without_gpu = pytest.mark.skipif(find_gpu() is not None, reason="tests a machine without a GPU")
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def own_environment() -> Iterator[None]:
 
 
 @without_gpu
-def test_without_a_gpu_openvino_serves() -> None:
+def test_without_a_gpu_openvino_is_chosen() -> None:
     assert choose_backend("auto").name == "openvino"
     assert choose_backend("openvino").name == "openvino"
     assert choose_backend("torch").name == "torch"
@@ -44,17 +44,17 @@ def test_without_a_gpu_openvino_serves() -> None:
 @pytest.mark.skipif(
     "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"), reason="this CPU does not compute in bf16"
 )
-def test_bf16_is_for_models_that_are_exact_enough_in_it(tmp_path: Path) -> None:
+def test_bf16_is_used_for_models_that_are_accurate_enough_in_it(tmp_path: Path) -> None:
     path = tiny_catalogue(tmp_path)
     path.write_text(path.read_text().replace("[models.pair]", "[models.pair]\nbf16 = false"))
     catalogue = load([path])
     for name, precision, expected in (("tiny", "auto", "bf16"), ("pair", "auto", "fp32"), ("pair", "bf16", "bf16")):
-        networks = Networks(Settings(precision=precision), Backend("openvino"))
-        with closing(networks.open(catalogue[name], None)) as runtime:
+        opener = RuntimeOpener(Settings(precision=precision), Backend("openvino"))
+        with closing(opener.open(catalogue[name], None)) as runtime:
             assert runtime.spec.precision == expected
 
 
-def test_a_plan_that_no_longer_runs_is_done_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_plan_that_does_not_run_is_replaced_by_the_graph(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX: pip install 'posewire[rtx]'")
     from tests.engines.build.onnx_graphs import save_heatmap_onnx
 
@@ -67,11 +67,11 @@ def test_a_plan_that_no_longer_runs_is_done_without(tmp_path: Path, caplog: pyte
     os.environ["POSEWIRE_MODELS"] = str(tmp_path / "cache")
     model, flavour = load([tmp_path / "models.toml"])["tiny"], find_flavour(None, [TENSORRT_RTX])
     order = order_for(model, "fp32", 32)
-    key, nonsense = order.key(flavour), b"whole, and yet nothing that loads"
+    key, garbage = order.key(flavour), b"complete, but not a plan"
     manifest = Manifest(
         key=key.digest,
         onnx_sha256=key.onnx_sha256,
-        plan_sha256=hashlib.sha256(nonsense).hexdigest(),
+        plan_sha256=hashlib.sha256(garbage).hexdigest(),
         flavour=flavour.name,
         version=flavour.version,
         gpu=flavour.target,
@@ -86,26 +86,26 @@ def test_a_plan_that_no_longer_runs_is_done_without(tmp_path: Path, caplog: pyte
     )
     plan = order.path(plans_folder(model), key)
     plan.parent.mkdir(parents=True)
-    plan.write_bytes(nonsense)
+    plan.write_bytes(garbage)
     manifest_path(plan).write_text(manifest.dump())
-    networks = Networks(Settings(precision="fp32"), Backend("tensorrt", flavour))
-    with closing(networks.open(model, order.outputs)) as runtime:
+    opener = RuntimeOpener(Settings(precision="fp32"), Backend("tensorrt", flavour))
+    with closing(opener.open(model, order.outputs)) as runtime:
         assert [spec.name for spec in runtime.spec.outputs] == ["heatmaps"]
-    assert networks.statuses["tiny"].state == "failed"
-    assert networks.statuses["tiny"].detail
-    assert not networks.waiting, "it would be found again, and built of the same"
+    assert opener.statuses["tiny"].state == "failed"
+    assert opener.statuses["tiny"].detail
+    assert not opener.missing, "building it again would give the same file"
     assert "the plan of tiny does not run, something slower serves it: " in caplog.text
 
 
 @without_gpu
-def test_a_gpu_that_nothing_here_can_use_leaves_openvino() -> None:
-    """Its driver is there, and a TensorRT for other GPUs and a torch without CUDA at most."""
+def test_with_a_gpu_that_no_backend_can_use_openvino_is_chosen() -> None:
+    """Its driver is installed, with at most a TensorRT for other GPUs and a torch without CUDA."""
     with patch.object(backends, "find_gpu", lambda: Gpu("NVIDIA H100", (9, 0))):
         assert choose_backend("auto").name == "openvino"
 
 
 @without_gpu
-def test_tensorrt_without_a_gpu_is_one_clear_line() -> None:
+def test_tensorrt_without_a_gpu_is_refused_in_one_line() -> None:
     with pytest.raises(NoTensorRTError, match="needs an NVIDIA GPU with its driver, and finds none"):
         choose_backend("tensorrt")
     done = CliRunner().invoke(main, ["serve", "--backend", "tensorrt"])
@@ -115,7 +115,7 @@ def test_tensorrt_without_a_gpu_is_one_clear_line() -> None:
 
 
 @without_gpu
-def test_a_precision_of_gpus_is_refused_without_one() -> None:
+def test_a_precision_for_gpus_is_refused_without_a_gpu() -> None:
     done = CliRunner().invoke(main, ["serve", "--precision", "fp16"])
     assert (done.exit_code, done.stderr) == (
         1,
@@ -125,20 +125,20 @@ def test_a_precision_of_gpus_is_refused_without_one() -> None:
 
 @without_gpu
 @pytest.mark.parametrize(
-    ("backend", "devices", "complaint"),
+    ("backend", "devices", "message"),
     [
         ("auto", "cuda:0", "devices cuda:0 are GPUs, and no backend is to use them; say auto"),
         ("torch", "tpu", "device tpu is not one of cuda:0, cuda:1 and so on"),
         ("torch", "cuda:0,cuda:1", "there is no device cuda:0 on this machine; `nvidia-smi` lists what there is"),
     ],
 )
-def test_devices_that_are_not_there_are_named(backend: str, devices: str, complaint: str) -> None:
+def test_devices_that_do_not_exist_are_named(backend: str, devices: str, message: str) -> None:
     os.environ["POSEWIRE_DEVICES"] = devices
     done = CliRunner().invoke(main, ["serve", "--backend", backend])
-    assert (done.exit_code, done.stderr) == (1, f"Error: {complaint}\n")
+    assert (done.exit_code, done.stderr) == (1, f"Error: {message}\n")
 
 
-def test_a_backend_that_is_none_is_a_usage_error() -> None:
+def test_an_unknown_backend_is_a_usage_error() -> None:
     done = CliRunner().invoke(main, ["serve", "--backend", "directml"])
     assert done.exit_code == 2
     assert "setting backend: Input should be 'auto', 'openvino', 'torch' or 'tensorrt', not 'directml'" in done.stderr

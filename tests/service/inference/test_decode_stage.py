@@ -1,4 +1,4 @@
-"""What the decoding queues do with memory, shares, deadlines and clients that leave; real pictures and processes."""
+"""Memory, shares, deadlines and cancelled clients in the decode stage, with real pictures and processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 from engines.poses import Poses
 from engines.skeletons import SKELETONS
 from service.batching import Batcher, DeadlineExceededError
-from service.inference.decode_stage import Decoder, decoder_pool
+from service.inference.decode_stage import DecodeStage, decoder_pool
 from service.inference.stage import InferenceOptions
 from service.media.decode import ImageLimits, NotAnImageError, UndecodableImageError
 from service.media.decoder_pool import DecoderPool
@@ -29,12 +29,14 @@ from tests.waiting import until
 Result = TypeVar("Result")
 
 NEEDS = (300, 200)
-NOBODY = Poses.empty(SKELETONS["coco-17"])
+NO_POSES = Poses.empty(SKELETONS["coco-17"])
 PNG, JPEG = encoded(photo(640, 480), "PNG"), encoded(photo(640, 480))
 
 
-def run(story: Callable[[Decoder], Coroutine[Any, Any, Result]], *, cpu_seconds: int = 30, size: int = 2) -> Result:
-    """A story about a decoder with two processes, of which a client may use one."""
+def run(
+    scenario: Callable[[DecodeStage], Coroutine[Any, Any, Result]], *, cpu_seconds: int = 30, size: int = 2
+) -> Result:
+    """Run a scenario with a decode stage of two processes, of which a client may use one."""
 
     async def whole() -> Result:
         queues: list[Batcher[Any, Any]] = []
@@ -44,11 +46,11 @@ def run(story: Callable[[Decoder], Coroutine[Any, Any, Result]], *, cpu_seconds:
             return queues[-1]
 
         with DecoderPool(size, Bounds(cpu_seconds=cpu_seconds, wall_seconds=600)) as pool:
-            decoder = Decoder(ImageLimits(), 2, open_queue, pool, share=0.5)
+            decoder = DecodeStage(ImageLimits(), 2, open_queue, pool, share=0.5)
             for queue in queues:
                 await queue.start()
             try:
-                return await story(decoder)
+                return await scenario(decoder)
             finally:
                 for queue in queues:
                     await queue.close(1.0)
@@ -61,7 +63,7 @@ def run(story: Callable[[Decoder], Coroutine[Any, Any, Result]], *, cpu_seconds:
 def test_pixels_count_until_the_lease_is_released(data: bytes, idle: bool) -> None:
     memory = Quota("bytes", 1_000_000)
 
-    async def story(decoder: Decoder) -> None:
+    async def scenario(decoder: DecodeStage) -> None:
         lease = memory.take("a", 0)
         image, _ = await decoder.decode(data, NEEDS, InferenceOptions(lease=lease), idle=idle)
         assert image.scale == 2
@@ -71,15 +73,15 @@ def test_pixels_count_until_the_lease_is_released(data: bytes, idle: bool) -> No
         lease.release()
         assert memory.held == 0
 
-    run(story)
+    run(scenario)
 
 
 @pytest.mark.parametrize("data", [PNG, JPEG], ids=["PNG", "JPEG"])
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_picture_for_which_there_is_no_memory_is_refused_and_the_next_one_is_not(data: bytes, whole: bool) -> None:
+def test_a_picture_that_exceeds_the_memory_is_refused_and_the_next_one_is_not(data: bytes, whole: bool) -> None:
     memory = Quota("bytes", 240_000)
 
-    async def story(decoder: Decoder) -> None:
+    async def scenario(decoder: DecodeStage) -> None:
         with memory.take("a", 20_000) as lease:
             with pytest.raises(QuotaExceededError):
                 await decoder.decode(data, NEEDS, InferenceOptions(lease=lease), idle=False, whole=whole)
@@ -89,15 +91,15 @@ def test_a_picture_for_which_there_is_no_memory_is_refused_and_the_next_one_is_n
             )
             assert image.width == 99
 
-    run(story)
+    run(scenario)
 
 
 @pytest.mark.parametrize("data", [PNG, JPEG], ids=["PNG", "JPEG"])
 @pytest.mark.parametrize("media_type", ["image/jpeg", "image/png"])
-def test_a_picture_is_drawn_on_the_pixels_that_were_decoded_once(data: bytes, media_type: str) -> None:
+def test_a_picture_is_drawn_on_pixels_that_were_decoded_once(data: bytes, media_type: str) -> None:
     memory = Quota("bytes", 100_000_000)
 
-    async def story(decoder: Decoder) -> None:
+    async def scenario(decoder: DecodeStage) -> None:
         lease = memory.take("a", 0)
         options = InferenceOptions(lease=lease)
         image, _ = await decoder.decode(data, NEEDS, options, idle=True, whole=True)
@@ -106,55 +108,55 @@ def test_a_picture_is_drawn_on_the_pixels_that_were_decoded_once(data: bytes, me
         assert (image.pixels.shape, image.scale) == ((240, 320, 3), 2)
         assert memory.held >= 3 * image.whole.nbytes
         before = image.whole.astype(int)
-        content, _ = await decoder.draw(image.whole, NOBODY, media_type, options)
+        content, _ = await decoder.draw(image.whole, NO_POSES, media_type, options)
         assert memory.held == len(content)
         drawn = Image.open(io.BytesIO(content))
         assert drawn.get_format_mimetype() == media_type
         assert np.abs(np.asarray(drawn) - before).mean() < (1 if media_type == "image/png" else 6)
 
-    run(story)
+    run(scenario)
 
 
-def test_a_client_that_leaves_frees_the_process() -> None:
-    async def story(decoder: Decoder) -> None:
+def test_a_cancelled_client_frees_its_process() -> None:
+    async def scenario(decoder: DecodeStage) -> None:
         task = asyncio.create_task(decoder.decode(slow_tiff(), NEEDS, InferenceOptions(), idle=True))
         await until(lambda: decoder.processes.stats.running_batches == 1 and len(decoder.pool.pids) == 1)
         [pid] = decoder.pool.pids
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        following = asyncio.create_task(decoder.decode(PNG, NEEDS, InferenceOptions(), idle=True))
+        next_image = asyncio.create_task(decoder.decode(PNG, NEEDS, InferenceOptions(), idle=True))
         await asyncio.sleep(0)
-        assert decoder.processes.stats.running_batches == 1  # its turn ends with the process
-        await following
+        assert decoder.processes.stats.running_batches == 1  # its slot is freed when the process has ended
+        await next_image
         await until(lambda: decoder.processes.stats.running_batches == 0)
         assert pid not in decoder.pool.pids
         image, _ = await decoder.decode(PNG, NEEDS, InferenceOptions(), idle=True)
         assert image.width == 640
 
-    run(story)
+    run(scenario)
 
 
-def test_a_deadline_frees_the_process_and_holds_for_those_that_wait_behind() -> None:
-    async def story(decoder: Decoder) -> None:
+def test_a_deadline_frees_the_process_and_also_ends_waiting_images() -> None:
+    async def scenario(decoder: DecodeStage) -> None:
         memory = Quota("bytes", 1_000_000)
-        asks = [
+        requests = [
             InferenceOptions(client="a", deadline=time.monotonic() + 0.5, lease=memory.take("a", 0)) for _ in range(4)
         ]
         ended = await asyncio.gather(
-            *(decoder.decode(slow_tiff(), NEEDS, options, idle=True) for options in asks), return_exceptions=True
+            *(decoder.decode(slow_tiff(), NEEDS, options, idle=True) for options in requests), return_exceptions=True
         )
         assert [type(error) for error in ended] == [DeadlineExceededError] * 4
-        for options in asks:
+        for options in requests:
             assert options.lease is not None
             options.lease.release()
         await until(lambda: decoder.processes.stats.running_batches == 0)
         assert memory.held == 0
 
-    run(story)
+    run(scenario)
 
 
-def test_one_client_leaves_a_process_for_the_others_and_no_queue_hangs() -> None:
-    async def story(decoder: Decoder) -> None:
+def test_one_client_leaves_a_process_for_others_and_no_queue_hangs() -> None:
+    async def scenario(decoder: DecodeStage) -> None:
         slow = [
             asyncio.create_task(decoder.decode(slow_tiff(), NEEDS, InferenceOptions(client="a"), idle=True))
             for _ in range(3)
@@ -171,11 +173,11 @@ def test_one_client_leaves_a_process_for_the_others_and_no_queue_hangs() -> None
         assert [type(error) for error in ended] == [UndecodableImageError] * 3
         assert decoder.processes.health.ok
 
-    run(story, cpu_seconds=1)
+    run(scenario, cpu_seconds=1)
 
 
-def test_a_stream_takes_other_kinds_than_a_request() -> None:
-    async def story(decoder: Decoder) -> None:
+def test_a_stream_accepts_fewer_formats_than_a_request() -> None:
+    async def scenario(decoder: DecodeStage) -> None:
         for kind in ("BMP", "TIFF"):
             with pytest.raises(NotAnImageError, match=rf"is a {kind} picture .* JPEG, PNG and WebP are accepted"):
                 await decoder.decode(
@@ -187,20 +189,20 @@ def test_a_stream_takes_other_kinds_than_a_request() -> None:
             )
             assert image.width == 64
 
-    run(story)
+    run(scenario)
 
 
-def test_a_jpeg_that_turbojpeg_does_not_take_goes_to_a_process() -> None:
+def test_a_jpeg_that_turbojpeg_cannot_decode_goes_to_a_process() -> None:
     memory = Quota("bytes", 100_000)
 
-    async def story(decoder: Decoder) -> None:
+    async def scenario(decoder: DecodeStage) -> None:
         with memory.take("a", 0) as lease:
             image, _ = await decoder.decode(unusual_jpeg(), NEEDS, InferenceOptions(lease=lease), idle=True)
             assert memory.held == image.pixels.nbytes == 3 * 64 * 96
         assert len(decoder.pool.pids) == 1
         assert np.abs(image.pixels.astype(int) - (200, 100, 50)).max() <= 3
 
-    run(story)
+    run(scenario)
 
 
 @pytest.mark.parametrize("memory", [256_000_000, 512_000_000, 2_000_000_000, 24_000_000_000, 512_000_000_000])
@@ -211,7 +213,7 @@ def test_all_processes_together_fit_a_part_of_the_memory(memory: int, cores: int
         assert pool.size * pool.bounds.memory <= 0.4 * memory
 
 
-def test_in_two_gigabytes_the_largest_png_is_decoded() -> None:
+def test_two_gigabytes_suffice_to_decode_the_largest_png() -> None:
     limits = ImageLimits(max_bytes=32_000_000)
     bounds = decoder_pool(limits, 2 << 30, 2).bounds
     data = encoded(Image.new("RGBA", (5000, 5000), (10, 20, 30, 128)), "PNG")

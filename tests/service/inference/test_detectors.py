@@ -1,4 +1,4 @@
-"""Every kind of detector, from its catalogue entry to the people that an estimator looks at."""
+"""Every kind of detector, from its catalogue entry to the people that are estimated."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ CASES = {
 
 
 def catalogue(folder: Path, kind: str) -> Path:
-    """The model `pair`, a little estimator, behind the detector of this kind."""
+    """The model `pair`, a small estimator, with a detector of this kind."""
     family, outputs, options = CASES[kind]
     save_constant_graph(folder / "detector.xml", outputs, 320, 256)
     path = tiny_catalogue(folder)
     path.write_text(
-        path.read_text().replace('detector = "pair-detector"', 'detector = "finder"')
+        path.read_text().replace('detector = "pair-detector"', 'detector = "people-detector"')
         + f"""
-[models.finder]
+[models.people-detector]
 role = "detector"
 family = "{family}"
 source = {{ kind = "file", path = "." }}
@@ -56,10 +56,10 @@ options = {{ {options} }}
 
 
 @pytest.mark.parametrize("kind", CASES)
-def test_the_estimator_looks_at_whom_the_detector_finds(tmp_path: Path, kind: str) -> None:
+def test_the_detected_people_are_estimated(tmp_path: Path, kind: str) -> None:
     serving = open_serving(load([catalogue(tmp_path, kind)]), ["pair"], Settings(precision="fp32"))
 
-    async def story() -> Poses:
+    async def scenario() -> Poses:
         await serving.start()
         try:
             poses, _ = await serving.default.pipeline.frame(np.asarray(photo(640, 480)), InferenceOptions(min_score=0))
@@ -67,5 +67,5 @@ def test_the_estimator_looks_at_whom_the_detector_finds(tmp_path: Path, kind: st
         finally:
             await serving.close(5.0)
 
-    poses = asyncio.run(story())
+    poses = asyncio.run(scenario())
     np.testing.assert_allclose(sorted(poses.boxes.tolist()), 2 * BOXES, atol=2)

@@ -1,4 +1,4 @@
-"""The flip test as a pipeline runs it: an image and its mirror image have mirrored answers."""
+"""The flip test in a pipeline: an image and its mirror image have mirrored poses."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def test_mirrored_images_have_mirrored_poses(serving: Serving) -> None:
     frame = np.ascontiguousarray(np.asarray(photo(192, 256)))
     mirror = np.ascontiguousarray(frame[:, ::-1])
 
-    async def story(*frames: Frame) -> list[Poses]:
+    async def scenario(*frames: Frame) -> list[Poses]:
         await serving.start()
         try:
-            looks = [serving.default.pipeline.frame(each, InferenceOptions(min_score=0)) for each in frames]
-            return [poses for poses, _ in await asyncio.gather(*looks)]
+            calls = [serving.default.pipeline.frame(each, InferenceOptions(min_score=0)) for each in frames]
+            return [poses for poses, _ in await asyncio.gather(*calls)]
         finally:
             await serving.close(5.0)
 
-    there, reflected = asyncio.run(story(frame, mirror))
+    original, reflected = asyncio.run(scenario(frame, mirror))
     order = np.arange(17)
     for left, right in COCO_17.pairs:
         order[[left, right]] = right, left
-    np.testing.assert_allclose(reflected.keypoint_scores[0], there.keypoint_scores[0, order], atol=1e-5)
-    expected = there.keypoints[0, order] * (-1, 1) + (191, 0)
-    np.testing.assert_allclose(reflected.keypoints[0], expected, atol=4)  # cells count from 0 on either side
+    np.testing.assert_allclose(reflected.keypoint_scores[0], original.keypoint_scores[0, order], atol=1e-5)
+    expected = original.keypoints[0, order] * (-1, 1) + (191, 0)
+    np.testing.assert_allclose(reflected.keypoints[0], expected, atol=4)  # both images count cells from 0

@@ -1,4 +1,4 @@
-"""Plans that cannot be built or cannot take over: the others are built, and no status says "building" for ever."""
+"""Plans that cannot be built or cannot take over: the others are built, and no status stays "building"."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.denied import no_threads
 from tests.waiting import wait_for
 
 
-def builds(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
-    """Builders run `program` in place of engines.build. Plans are opened, but not looked into."""
+def use_builder(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    """Let builders run `program` in place of engines.build. Plans are opened, but not read."""
     real = sys.executable
     script = Path(os.environ["POSEWIRE_TEST_BUILDER"])
     script.write_text(f"#!{real}\n{program}")
@@ -45,7 +45,7 @@ def ended() -> bool:
 def test_a_plan_that_cannot_take_over_fails_and_the_next_is_built(
     error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    builds(monkeypatch, """print('{"plan": "some.plan"}')""")
+    use_builder(monkeypatch, """print('{"plan": "some.plan"}')""")
 
     def refuse(_: Any) -> None:
         raise error
@@ -58,41 +58,39 @@ def test_a_plan_that_cannot_take_over_fails_and_the_next_is_built(
     assert "the plan of first failed, what serves it goes on" in caplog.text
 
 
-def test_whatever_ends_the_thread_nothing_is_said_to_be_built_afterwards(
+def test_if_the_thread_ends_no_status_stays_building(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    builds(monkeypatch, """print('{"plan": "some.plan"}')""")
+    use_builder(monkeypatch, """print('{"plan": "some.plan"}')""")
 
-    def leave(_: Any) -> None:
+    def end_thread(_: Any) -> None:
         raise SystemExit
 
-    tasks = [task("first", leave), task("second")]
+    tasks = [task("first", end_thread), task("second")]
     PlanBuilder(tasks).start()
     wait_for(ended)
     assert [one.status.state for one in tasks] == ["failed", "failed"]
     assert caplog.text.count("is not built, what serves it goes on") == 2
 
 
-def test_a_builder_that_dies_is_quoted_whatever_it_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
-    complaint = (
-        'import sys; sys.stderr.buffer.write(b"x" * 300_000 + b"\\n\\xff\\xfe out of memory\\n\\n"); sys.exit(9)'
-    )
-    builds(monkeypatch, complaint)
+def test_the_last_line_of_a_builder_that_fails_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = 'import sys; sys.stderr.buffer.write(b"x" * 300_000 + b"\\n\\xff\\xfe out of memory\\n\\n"); sys.exit(9)'
+    use_builder(monkeypatch, program)
     only = task("only")
     PlanBuilder([only]).start()
     wait_for(ended)
     assert only.status.detail == "its builder ended with status 9: \ufffd\ufffd out of memory"
 
 
-def test_a_builder_that_talks_nonsense_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    builds(monkeypatch, "import time; print('nonsense', flush=True); time.sleep(600)")
+def test_a_builder_with_invalid_output_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_builder(monkeypatch, "import time; print('nonsense', flush=True); time.sleep(600)")
     only = task("only")
     PlanBuilder([only]).start()
     wait_for(ended)
     assert only.status.state == "failed"
 
 
-def test_without_a_thread_graphs_serve_without_plans(caplog: pytest.LogCaptureFixture) -> None:
+def test_if_no_thread_can_be_started_graphs_serve_without_plans(caplog: pytest.LogCaptureFixture) -> None:
     only = task("only")
     builder = PlanBuilder([only])
     with no_threads():

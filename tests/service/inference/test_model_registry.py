@@ -1,4 +1,4 @@
-"""What runs a network is switched while it serves: nothing is lost, and batches are as large as the new one takes."""
+"""Switching the runtime of a network while it serves: nothing is lost, and batches fit the new runtime."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tests.stories import run, serve
 from tests.waiting import until
 
 JPEG = encoded(photo(96, 128))
-ASK = InferenceOptions(min_score=0.0, admitted=True)
+OPTIONS = InferenceOptions(min_score=0.0, admitted=True)
 
 
-@pytest.mark.parametrize("most", [1, 8], ids=["to smaller batches", "to larger batches"])
-def test_a_network_is_switched_between_batches(tmp_path: Path, most: int) -> None:
-    others = set(threading.enumerate())  # of tests before this one
+@pytest.mark.parametrize("largest", [1, 8], ids=["to smaller batches", "to larger batches"])
+def test_a_runtime_is_switched_between_batches(tmp_path: Path, largest: int) -> None:
+    others = set(threading.enumerate())  # of earlier tests
     serving = serve(tiny_catalogue(tmp_path), "tiny")
     [stage] = serving.default.pipeline.stages
     old = stage.runtime
@@ -36,42 +36,42 @@ def test_a_network_is_switched_between_batches(tmp_path: Path, most: int) -> Non
     def workers() -> int:
         return sum(thread.name.startswith("posewire-tiny-") for thread in {*threading.enumerate()} - others)
 
-    async def story() -> list[Poses]:
-        images = [asyncio.create_task(serving.default.pipeline.image(JPEG, ASK)) for _ in range(60)]
-        await images[5]  # the rest waits, or is under way
+    async def scenario() -> list[Poses]:
+        images = [asyncio.create_task(serving.default.pipeline.image(JPEG, OPTIONS)) for _ in range(60)]
+        await images[5]  # the others wait or run
         pixels = serving.default.model.input
         new = await asyncio.to_thread(
-            open_runtime, tmp_path / "tiny.xml", precision="fp32", max_batch=most, pixels=pixels, threads=1
+            open_runtime, tmp_path / "tiny.xml", precision="fp32", max_batch=largest, pixels=pixels, threads=1
         )
-        plain = new.run
+        run_network = new.run
 
         def counted(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             sizes.append(len(next(iter(feeds.values()))))
-            return plain(feeds)
+            return run_network(feeds)
 
         new.run = counted  # type: ignore[method-assign,assignment]
         assert stage.switch(new, CpuView(new, pixels)) is old
         await asyncio.to_thread(old.close)
         assert stage.runtime is new
-        more = [asyncio.create_task(serving.default.pipeline.image(JPEG, ASK)) for _ in range(60)]
+        more = [asyncio.create_task(serving.default.pipeline.image(JPEG, OPTIONS)) for _ in range(60)]
         found = [(await image).poses for image in (*images, *more)]
         await until(lambda: workers() == 1)
         assert new.spec.concurrency == 1
         await asyncio.to_thread(new.close)
         return found
 
-    found = run(serving, story())
+    found = run(serving, scenario())
     for poses in found:
         np.testing.assert_allclose(poses.keypoints, found[0].keypoints, atol=1.0)
     assert 60 <= sum(sizes) <= 120
-    assert max(sizes) <= most
-    assert most == 1 or max(sizes) > 4, "the queue gathers what the new one takes"
+    assert max(sizes) <= largest
+    assert largest == 1 or max(sizes) > 4, "the queue gathers batches for the new runtime"
     with pytest.raises(RuntimeClosedError):
         old.run({"image": np.zeros((1, 256, 192, 3), np.uint8)})
 
 
-class Unserved:
-    """A runtime that cannot take over: nobody can be started to run so many batches at once."""
+class UnusableRuntime:
+    """A runtime that cannot take over, because its concurrency of 0 is refused."""
 
     def __init__(self, old: Runtime) -> None:
         self.spec = replace(old.spec, concurrency=0)
@@ -82,32 +82,30 @@ class Unserved:
 
 
 @pytest.mark.parametrize("fault", ["view", "switch"])
-def test_where_a_switch_fails_the_old_network_goes_on_everywhere_and_the_new_one_is_closed(
-    tmp_path: Path, fault: str
-) -> None:
+def test_if_a_switch_fails_the_old_runtime_goes_on_and_the_new_one_is_closed(tmp_path: Path, fault: str) -> None:
     serving = serve(tiny_catalogue(tmp_path), "tiny")
     [stage] = serving.default.pipeline.stages
     old, runtimes = stage.runtime, dict(serving.runtimes)
-    new = Unserved(old)
+    new = UnusableRuntime(old)
 
-    def look(runtime: Runtime) -> CpuView:
+    def open_view(runtime: Runtime) -> CpuView:
         if fault == "view":
             raise MemoryError
         return CpuView(runtime, serving.default.model.input)
 
-    async def story() -> None:
+    async def scenario() -> None:
         with pytest.raises((MemoryError, ValueError)):
-            await asyncio.to_thread(replace_runtime, runtimes, stage, cast(Runtime, new), look)
+            await asyncio.to_thread(replace_runtime, runtimes, stage, cast(Runtime, new), open_view)
         assert new.closed
         assert stage.runtime is runtimes["tiny"] is old
-        found = await asyncio.gather(*(serving.default.pipeline.image(JPEG, ASK) for _ in range(20)))
+        found = await asyncio.gather(*(serving.default.pipeline.image(JPEG, OPTIONS) for _ in range(20)))
         assert len(found) == 20
         assert all(batcher.health.ok for batcher in serving.batchers)
 
-    run(serving, story())
+    run(serving, scenario())
 
 
-def test_an_old_network_that_cannot_be_closed_does_not_undo_the_switch(
+def test_an_old_runtime_that_cannot_be_closed_does_not_undo_the_switch(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     serving = serve(tiny_catalogue(tmp_path), "tiny")
@@ -118,13 +116,13 @@ def test_an_old_network_that_cannot_be_closed_does_not_undo_the_switch(
     def refuse() -> None:
         raise RuntimeError("the device is gone")
 
-    async def story() -> None:
+    async def scenario() -> None:
         close, old.close = old.close, refuse  # type: ignore[method-assign]
         await asyncio.to_thread(replace_runtime, runtimes, stage, new, lambda runtime: CpuView(runtime, pixels))
         assert stage.runtime is runtimes["tiny"] is new
-        await serving.default.pipeline.image(JPEG, ASK)
+        await serving.default.pipeline.image(JPEG, OPTIONS)
         close()
 
-    run(serving, story())
+    run(serving, scenario())
     new.close()
     assert "what ran tiny before cannot be closed" in caplog.text

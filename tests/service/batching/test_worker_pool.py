@@ -1,11 +1,8 @@
-"""Every worker thread that ends is noticed: another takes its place, or health says so and nobody waits for it."""
+"""Every worker thread that ends is replaced, or reported by health, and its callers get an error."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -15,14 +12,12 @@ import pytest
 
 from service.batching import Batcher, BatchObserver, ClosedError, RunError
 from tests.denied import no_threads
-from tests.service.batching.fakes import Counting, Runtime, ready
+from tests.service.batching.fakes import RecordingObserver, Runtime, ready
 from tests.waiting import until
-
-linux = pytest.mark.skipif(sys.platform != "linux", reason="threads have a priority of their own on Linux alone")
 
 
 def failing(method: Callable[..., Any], error: BaseException, times: int) -> Callable[..., Any]:
-    """A method that raises for so many times, and then is as it was."""
+    """A method that raises so many times before it works."""
     remaining = times
 
     def call(*arguments: Any) -> Any:
@@ -36,7 +31,7 @@ def failing(method: Callable[..., Any], error: BaseException, times: int) -> Cal
 
 
 class BrokenObserver(BatchObserver):
-    """Raises whatever it is told."""
+    """Raises at every event."""
 
     def __getattribute__(self, name: str) -> Any:
         def fail(*arguments: Any) -> None:
@@ -50,7 +45,7 @@ def test_a_worker_that_fails_while_it_takes_work_is_started_again(
     error: BaseException, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:
-        runtime, observer = Runtime(held=True), Counting()
+        runtime, observer = Runtime(held=True), RecordingObserver()
         async with Batcher(runtime, name="x", observer=observer) as batcher:
             running = asyncio.create_task(batcher.submit(0))
             await runtime.entered()
@@ -74,7 +69,7 @@ def test_a_worker_that_fails_while_it_takes_work_is_started_again(
     assert "it is started again in 0.1 s" in caplog.text
 
 
-def test_a_worker_that_fails_for_good_is_dead_and_does_not_spin(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_keeps_failing_is_dead_and_does_not_spin(monkeypatch: pytest.MonkeyPatch) -> None:
     takes: list[float] = []
 
     async def main() -> None:
@@ -97,7 +92,7 @@ def test_a_worker_that_fails_for_good_is_dead_and_does_not_spin(monkeypatch: pyt
     assert all(pause > least for pause, least in zip(pauses, (0.09, 0.19, 0.39), strict=True))
 
 
-def test_what_could_not_be_delivered_fails_and_its_worker_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_items_that_could_not_be_delivered_fail_and_their_worker_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         runtime = Runtime()
         batcher = Batcher(runtime, name="x", max_batch=2, max_delay=60.0)
@@ -113,7 +108,9 @@ def test_what_could_not_be_delivered_fails_and_its_worker_is_replaced(monkeypatc
     asyncio.run(main())
 
 
-def test_an_end_is_told_of_though_the_loop_takes_no_message_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_of_a_thread_is_reported_even_if_the_loop_takes_no_message_at_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def main() -> None:
         batcher = Batcher(Runtime(), name="x")
         monkeypatch.setattr(batcher, "_on_loop", failing(batcher._on_loop, MemoryError(), 3))
@@ -126,7 +123,7 @@ def test_an_end_is_told_of_though_the_loop_takes_no_message_at_first(monkeypatch
     asyncio.run(main())
 
 
-def test_where_the_system_starts_no_thread_health_says_so_until_it_does(caplog: pytest.LogCaptureFixture) -> None:
+def test_while_the_system_starts_no_thread_the_batcher_is_dead(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         batcher = Batcher(Runtime(), name="x")
         with no_threads():
@@ -143,7 +140,7 @@ def test_where_the_system_starts_no_thread_health_says_so_until_it_does(caplog: 
     assert "a worker of x has no thread (can't start new thread)" in caplog.text
 
 
-def test_a_thread_that_cannot_be_replaced_costs_nobody_an_answer() -> None:
+def test_if_a_thread_cannot_be_replaced_every_caller_gets_an_error() -> None:
     async def main() -> None:
         runtime = Runtime(held=True)
 
@@ -171,7 +168,7 @@ def test_a_thread_that_cannot_be_replaced_costs_nobody_an_answer() -> None:
     asyncio.run(main())
 
 
-def test_more_workers_than_the_system_starts_are_reported_and_the_others_serve() -> None:
+def test_workers_that_could_not_be_started_are_reported_and_the_others_serve() -> None:
     async def main() -> None:
         async with Batcher(Runtime(), name="x") as batcher:
             with no_threads():
@@ -184,7 +181,7 @@ def test_more_workers_than_the_system_starts_are_reported_and_the_others_serve()
     asyncio.run(main())
 
 
-def test_closing_does_not_wait_for_a_worker_that_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_does_not_wait_for_a_paused_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         batcher = Batcher(Runtime(), name="x")
         monkeypatch.setattr(batcher._scheduler, "take", failing(batcher._scheduler.take, MemoryError(), 99))
@@ -196,7 +193,7 @@ def test_closing_does_not_wait_for_a_worker_that_pauses(monkeypatch: pytest.Monk
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("posewire-x")]
 
 
-def test_an_observer_that_fails_costs_no_item(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_observer_does_not_affect_items(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         runtime = Runtime(held=True)
         async with Batcher(runtime, name="x", observer=BrokenObserver()) as batcher:
@@ -217,47 +214,3 @@ def test_an_observer_that_fails_costs_no_item(caplog: pytest.LogCaptureFixture) 
     asyncio.run(main())
     failed = sorted(str(record.exc_info[1]) for record in caplog.records if record.exc_info)
     assert failed == ["batch_finished", "batch_started", "cancelled", "rejected", "waited"], "each is logged once"
-
-
-@linux
-def test_a_replaced_thread_has_the_priority_of_the_first() -> None:
-    def nice(thread: threading.Thread | None = None) -> int:
-        return os.getpriority(os.PRIO_PROCESS, thread.native_id or 0 if thread else os.getpid())
-
-    found: list[int] = []
-
-    def run(items: Sequence[int]) -> list[int]:
-        found.append(nice(threading.current_thread()))
-        raise SystemExit
-
-    async def main() -> None:
-        async with Batcher(run, name="x") as batcher:
-            for _ in range(3):
-                with pytest.raises(RunError):
-                    await batcher.submit(0)
-
-    asyncio.run(main())
-    assert found == [min(19, nice() + 5)] * 3
-
-
-_DENIED = """
-import asyncio, logging
-from service.batching import Batcher
-from tests.denied import deny
-
-async def main():
-    async with Batcher(lambda items: items, name="x", workers=3, max_batch=1) as batcher:
-        print([(await batcher.submit(n)).value for n in range(9)], batcher.health.state, batcher.stats.restarts)
-
-logging.basicConfig(format="%(message)s")
-deny("setpriority")
-asyncio.run(main())
-"""
-
-
-@linux
-def test_where_the_system_denies_a_lower_priority_threads_keep_theirs() -> None:
-    done = subprocess.run([sys.executable, "-c", _DENIED], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.split("]") == ["[0, 1, 2, 3, 4, 5, 6, 7, 8", " ok 0\n"]
-    [line] = done.stderr.splitlines()
-    assert line.startswith("the threads of x keep the event loop's priority, lowering it is denied: [Errno 1]")

@@ -1,4 +1,4 @@
-"""The queue's order and bounds, against a model that only knows who waits."""
+"""The order and the bounds of the queue, checked against a simple model of the waiting entries."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from service.batching.fair_queue import Priority, WorkItem
-from service.batching.queue import WEIGHTS, WorkQueue
+from service.batching.types import Priority, WorkItem
+from service.batching.work_queue import WEIGHTS, WorkQueue
 
-FATTEST = 8
+LARGEST = 8
 
 
 def entry(
@@ -30,7 +30,7 @@ def filled(*waiting: WorkItem, max_units: int = 1000) -> WorkQueue[WorkItem]:
 
 
 class QueueMachine(RuleBasedStateMachine):
-    """Entries come, run, expire and are cancelled in any order; each leaves once, and for the right reason."""
+    """Entries arrive, run, expire and are cancelled in any order; each leaves once, for the right reason."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,17 +40,17 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(
         client=st.sampled_from("abc"),
-        units=st.integers(1, FATTEST),
+        units=st.integers(1, LARGEST),
         priority=st.sampled_from(Priority),
-        patience=st.one_of(st.just(inf), st.integers(1, 5).map(float)),
+        timeout=st.one_of(st.just(inf), st.integers(1, 5).map(float)),
     )
-    def submit(self, client: str, units: int, priority: Priority, patience: float) -> None:
+    def submit(self, client: str, units: int, priority: Priority, timeout: float) -> None:
         excess = self.queue.excess(units, client)
         held = sum(e.units for e in self.waiting if e.client == client)
         free = 32 - sum(e.units for e in self.waiting)
         assert (excess == 0) == (not self.waiting or held + units <= free - units)
         if not excess:
-            new = entry(client, units, priority, self.now + patience)
+            new = entry(client, units, priority, self.now + timeout)
             self.queue.push(new)
             self.waiting.append(new)
 
@@ -70,18 +70,18 @@ class QueueMachine(RuleBasedStateMachine):
             earlier = [e for e in self.waiting if (e.client, e.priority) == (each.client, each.priority)]
             assert all(e in batch or e in expired for e in earlier if e.deadline < each.deadline)
         for each in batch + expired:
-            self.waiting.remove(each)  # raises where it came twice, or after it was cancelled
+            self.waiting.remove(each)  # raises if it came twice, or after it was cancelled
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
-        gone = data.draw(st.sampled_from(self.waiting))
-        assert self.queue.remove(gone)
-        assert not self.queue.remove(gone)
-        self.waiting.remove(gone)
+        removed = data.draw(st.sampled_from(self.waiting))
+        assert self.queue.remove(removed)
+        assert not self.queue.remove(removed)
+        self.waiting.remove(removed)
 
     @invariant()
-    def counts_what_waits(self) -> None:
+    def counts_waiting_entries(self) -> None:
         assert self.queue.items == len(self.waiting)
         assert self.queue.units == sum(e.units for e in self.waiting)
 
@@ -96,21 +96,21 @@ def test_priorities_share_by_weight_while_all_wait() -> None:
     assert Counter(e.priority for e in batch) == {Priority.LIVE: 32, Priority.STILL: 16, Priority.BULK: 4}
 
 
-@given(st.lists(st.tuples(st.sampled_from(Priority), st.integers(1, FATTEST)), min_size=1, max_size=60))
-def test_no_priority_gets_ahead_of_its_weight_by_more_than_one_fat_item(work: list[tuple[Priority, int]]) -> None:
+@given(st.lists(st.tuples(st.sampled_from(Priority), st.integers(1, LARGEST)), min_size=1, max_size=60))
+def test_no_priority_exceeds_its_share_by_more_than_the_largest_entry(work: list[tuple[Priority, int]]) -> None:
     queue = filled(*(entry(priority=priority, units=units) for priority, units in work))
     left = Counter(priority for priority, _ in work)
-    had = dict.fromkeys(Priority, 0.0)  # work units over weight: equal for all where it is fair
+    had = dict.fromkeys(Priority, 0.0)  # work units divided by weight: equal for all if it is fair
     while queue.items:
         (popped,), _ = queue.pop(1, 0.0)
         had[popped.priority] += popped.units / WEIGHTS[popped.priority]
         left[popped.priority] -= 1
         still = [had[priority] for priority in Priority if left[priority]]
         if still:
-            assert max(still) - min(still) <= FATTEST
+            assert max(still) - min(still) <= LARGEST
 
 
-def test_bulk_is_served_while_live_work_never_ends() -> None:
+def test_bulk_work_is_served_while_live_work_never_ends() -> None:
     bulk = entry(priority=Priority.BULK)
     queue = filled(bulk, entry(priority=Priority.LIVE))
     live = 0
@@ -120,7 +120,7 @@ def test_bulk_is_served_while_live_work_never_ends() -> None:
     assert live == 8
 
 
-def test_an_urgent_item_that_comes_late_is_next() -> None:
+def test_an_urgent_entry_that_arrives_last_is_next() -> None:
     queue = filled(*(entry(priority=Priority.BULK) for _ in range(50)))
     queue.pop(20, 0.0)
     queue.push(entry(priority=Priority.LIVE))
@@ -128,7 +128,7 @@ def test_an_urgent_item_that_comes_late_is_next() -> None:
     assert popped.priority is Priority.LIVE
 
 
-def test_a_priority_that_was_away_has_saved_nothing() -> None:
+def test_a_priority_that_was_absent_has_no_credit() -> None:
     queue = filled(*(entry(priority=Priority.LIVE) for _ in range(100)))
     queue.pop(60, 0.0)
     for _ in range(10):
@@ -137,24 +137,24 @@ def test_a_priority_that_was_away_has_saved_nothing() -> None:
     assert Counter(e.priority for e in batch) == {Priority.LIVE: 16, Priority.BULK: 2}
 
 
-def test_an_item_that_is_larger_than_a_batch_runs_alone() -> None:
+def test_an_entry_larger_than_a_batch_runs_alone() -> None:
     queue = filled(entry(units=20), entry())
     assert [e.units for e in queue.pop(8, 0.0)[0]] == [20]
     assert [e.units for e in queue.pop(8, 0.0)[0]] == [1]
 
 
-def test_a_fat_item_is_not_overtaken_by_what_would_fit() -> None:
+def test_a_large_entry_is_not_overtaken_by_entries_that_would_fit() -> None:
     queue = filled(entry(units=4), entry(units=6), entry(units=4))
     assert [e.units for e in queue.pop(8, 0.0)[0]] == [4]
     assert [e.units for e in queue.pop(8, 0.0)[0]] == [6]
 
 
-def test_expired_items_take_no_room_in_a_batch() -> None:
+def test_expired_entries_take_no_space_in_a_batch() -> None:
     late, alive = entry(deadline=1.0), entry(deadline=2.0)
     assert filled(late, alive).pop(1, 1.0) == ([alive], [late])
 
 
-def test_a_flood_leaves_room_for_newcomers() -> None:
+def test_a_flooding_client_leaves_space_for_new_ones() -> None:
     queue = WorkQueue[WorkItem](100)
     got = Counter[str]()
     for client in ("flood", "second", "third"):
@@ -164,7 +164,7 @@ def test_a_flood_leaves_room_for_newcomers() -> None:
     assert got == {"flood": 50, "second": 25, "third": 12}
 
 
-def test_an_empty_queue_takes_what_it_could_never_take_otherwise() -> None:
+def test_an_empty_queue_takes_a_request_larger_than_itself() -> None:
     queue = WorkQueue[WorkItem](10)
     assert queue.excess(40, "crowd") == 0
     queue.push(entry("crowd", 40))
@@ -188,7 +188,7 @@ def test_ahead_counts_other_priorities_by_weight(priority: Priority, units: int)
     st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(Priority)), max_size=60),
     st.sampled_from(Priority),
 )
-def test_ahead_is_what_runs_first_but_for_one_item_of_each(
+def test_ahead_is_the_number_of_entries_that_run_first_within_one_of_each_client_and_priority(
     work: list[tuple[str, Priority]], priority: Priority
 ) -> None:
     queue = filled(*(entry(client, priority=theirs) for client, theirs in work))

@@ -1,46 +1,47 @@
-"""What waits, whose turn it is, and how much more may come: a pure data structure without threads or a clock."""
+"""The waiting work, its order and its bounds: a pure data structure without threads or a clock."""
 
 from __future__ import annotations
 
 from math import inf
 from typing import Generic
 
-from service.batching.fair_queue import E, FairQueue, Priority
+from service.batching.fair_queue import E, FairQueue
+from service.batching.types import Priority
 
 WEIGHTS = {Priority.LIVE: 8, Priority.STILL: 4, Priority.BULK: 1}
 """The shares of the work units that priorities get while all of them wait."""
 
 _STRIDES = {priority: max(WEIGHTS.values()) // weight for priority, weight in WEIGHTS.items()}
-"""The virtual time that one unit takes, whole so that it stays exact for ever."""
+"""The virtual time of one unit. Integers, so that it stays exact however long the queue runs."""
 
 
 class WorkQueue(Generic[E]):
-    """Entries in the order they should run.
+    """Entries in the order in which they should run.
 
     Fair by weight between priorities, by equal work units between the clients of a priority, and by earliest deadline
-    within a client. No priority and no client that waits is passed over for ever.
+    within a client. No waiting priority and no waiting client is starved.
     """
 
     def __init__(self, max_units: int) -> None:
-        """max_units: what `excess` bounds the queue to; `push` itself refuses nothing.
+        """max_units: the bound that `excess` applies; `push` itself refuses nothing.
 
-        `units` and `items` are the work and the entries that wait, `load` is the work with what is on its way.
+        `units` and `items` count the waiting work; `load` is `units` plus the reserved units.
         """
         self.max_units = max_units
         self.units = 0
         self.items = 0
         self.load = 0
         self._queues: dict[Priority, FairQueue[E]] = {priority: FairQueue() for priority in Priority}
-        self._starts = dict.fromkeys(Priority, 0)  # of each priority's next entry, in virtual time: see Lane
+        self._starts = dict.fromkeys(Priority, 0)  # of each priority's next entry, in virtual time: see FairQueue
         self._now = 0
 
     @property
     def oldest(self) -> float:
-        """When the entry that waits longest arrived, infinity where none waits. Looks at every entry."""
+        """The arrival time of the entry that has waited longest; infinity if none waits. Scans all entries."""
         return min(queue.oldest for queue in self._queues.values())
 
     def push(self, entry: E) -> None:
-        """Let an entry wait."""
+        """Add an entry."""
         queue = self._queues[entry.priority]
         if not queue.units:
             self._starts[entry.priority] = self._now
@@ -48,10 +49,10 @@ class WorkQueue(Generic[E]):
         self._count(entry, 1)
 
     def pop(self, limit: int, now: float) -> tuple[list[E], list[E]]:
-        """Take the entries whose turn it is, at most `limit` units of them, and those met whose deadline has passed.
+        """Remove the next entries, at most `limit` units in all, and the entries met on the way whose deadline passed.
 
-        An entry of more than `limit` units comes alone. What does not fit stays first in turn: a smaller entry does
-        not overtake it, or fat ones would wait for ever.
+        Returns both lists. An entry of more than `limit` units comes alone. An entry that does not fit keeps its place:
+        if smaller entries overtook it, large ones would wait for ever.
         """
         batch: list[E] = []
         expired: list[E] = []
@@ -72,33 +73,33 @@ class WorkQueue(Generic[E]):
         return batch, expired
 
     def remove(self, entry: E) -> bool:
-        """Take out an entry that need not run any more; False where it does not wait."""
+        """Remove an entry that need not run any more. Returns False if it does not wait."""
         waited = self._queues[entry.priority].remove(entry)
         if waited:
             self._count(entry, -1)
         return waited
 
-    def hold(self, units: int, priority: Priority, client: str) -> None:
-        """Count work that is on its way as if it waited here; a negative number ends that, before it is pushed."""
+    def reserve(self, units: int, priority: Priority, client: str) -> None:
+        """Count announced work as waiting. A negative number gives the reservation up, before the work is pushed."""
         self._queues[priority].backlog.change(client, units)
         self.load += units
 
     def excess(self, units: int, client: str) -> int:
-        """How many units have to leave before `units` more of `client` may enter; 0 where they may now.
+        """The units that have to leave before `units` more of `client` may enter; 0 if they may enter now.
 
-        A client may hold at most as much as stays free (the dynamic thresholds of Choudhury and Hahne, 1998): one that
-        floods gets half of the queue, two get a third each, and a newcomer finds room. An empty queue takes anything,
-        as waiting would never help a request that is too large for it.
+        A client's backlog may be at most as large as the remaining free space (the dynamic thresholds of Choudhury and
+        Hahne, 1998): one flooding client gets half of the queue, two get a third each, and a new client finds room. An
+        empty queue takes anything, as waiting would never help a request that is larger than the queue.
         """
         if not self.load or 2 * (self.load + units) <= self.max_units:
-            return 0  # the usual case, without a look at what this client holds: no more than all that waits
+            return 0  # the usual case, without looking up this client's backlog: it is no more than the load
         held = sum(queue.backlog.of(client) for queue in self._queues.values())
         return max(0, held + units - (self.max_units - self.load - units))
 
     def ahead(self, units: int, priority: Priority, client: str) -> int:
-        """The units that run until `units` more of `client` have, these included, if nothing else came.
+        """The units that run until `units` more of `client` have run, these included, if no more work arrives.
 
-        Of another priority runs at most its share by weight meanwhile, however much of it waits.
+        Another priority runs at most its share by weight meanwhile, however much of it waits.
         """
         queue = self._queues[priority]
         own = queue.backlog.ahead(units, client)
@@ -116,7 +117,7 @@ class WorkQueue(Generic[E]):
         self.items += sign
 
     def _next(self) -> Priority | None:
-        """The priority whose next entry finishes first in virtual time, the more urgent of equals."""
+        """The priority whose next entry finishes first in virtual time; the most urgent one of equals."""
         first, soonest = None, inf
         for priority, queue in self._queues.items():
             if queue.units:

@@ -1,19 +1,21 @@
-"""Whatever a runtime does, only the culprit is hurt, the worker goes on, and health tells the truth."""
+"""Faults of a runtime: only the culprit fails, the worker goes on, and health is reported correctly."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import subprocess
+import sys
+import threading
 from collections.abc import Sequence
 
 import pytest
 
-from service.batching import (
-    Batcher,
-    ClosedError,
-    RunError,
-)
-from tests.service.batching.fakes import Counting, Poisonable, PoisonError, Runtime, ready
+from service.batching import Batcher, ClosedError, RunError
+from tests.service.batching.fakes import Poisonable, PoisonError, RecordingObserver, Runtime, ready
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only on Linux do threads have a priority of their own")
 
 
 def test_only_the_culprit_gets_the_error_of_a_failed_batch() -> None:
@@ -36,7 +38,7 @@ def test_only_the_culprit_gets_the_error_of_a_failed_batch() -> None:
     asyncio.run(main())
 
 
-def test_a_lone_item_that_fails_is_not_tried_twice() -> None:
+def test_a_single_item_that_fails_is_not_retried() -> None:
     async def main() -> None:
         runtime = Poisonable()
         async with Batcher(runtime, name="x") as batcher:
@@ -47,7 +49,7 @@ def test_a_lone_item_that_fails_is_not_tried_twice() -> None:
     asyncio.run(main())
 
 
-def test_an_error_in_place_of_a_result_costs_its_neighbours_nothing() -> None:
+def test_an_error_returned_for_one_item_does_not_affect_the_others() -> None:
     runs: list[int] = []
 
     def run(items: Sequence[int]) -> list[int | BaseException]:
@@ -65,7 +67,7 @@ def test_an_error_in_place_of_a_result_costs_its_neighbours_nothing() -> None:
     asyncio.run(main())
 
 
-def test_a_wrong_number_of_results_says_so() -> None:
+def test_a_wrong_number_of_results_is_reported() -> None:
     def run(items: Sequence[int]) -> list[int]:
         return [1, 2]
 
@@ -77,9 +79,9 @@ def test_a_wrong_number_of_results_says_so() -> None:
     asyncio.run(main())
 
 
-def test_where_one_of_several_fails_the_others_are_cancelled() -> None:
+def test_if_one_item_of_a_call_fails_the_others_are_cancelled() -> None:
     async def main() -> None:
-        runtime, observer = Poisonable(held=True), Counting()
+        runtime, observer = Poisonable(held=True), RecordingObserver()
         async with Batcher(runtime, name="x", max_batch=1, observer=observer) as batcher:
             frame = asyncio.create_task(batcher.submit_all([1, -2, 3, 4]))
             await runtime.entered()
@@ -94,8 +96,10 @@ def test_where_one_of_several_fails_the_others_are_cancelled() -> None:
 
 
 @pytest.mark.parametrize("fatal", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError()])
-def test_the_worker_survives_what_would_end_a_thread(fatal: BaseException, caplog: pytest.LogCaptureFixture) -> None:
-    runtime, observer = Runtime(), Counting()
+def test_the_worker_survives_exceptions_that_would_end_a_thread(
+    fatal: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    runtime, observer = Runtime(), RecordingObserver()
     raised: list[BaseException] = []
 
     def run(items: Sequence[int]) -> list[int | BaseException]:
@@ -120,8 +124,8 @@ def test_the_worker_survives_what_would_end_a_thread(fatal: BaseException, caplo
     assert "a thread of x is replaced" in caplog.text
 
 
-@pytest.mark.parametrize("error", [StopIteration(), MemoryError(), ClosedError("theirs"), TimeoutError()])
-def test_any_exception_reaches_its_caller_and_no_further(error: Exception) -> None:
+@pytest.mark.parametrize("error", [StopIteration(), MemoryError(), ClosedError("raised by run"), TimeoutError()])
+def test_any_exception_reaches_only_its_caller(error: Exception) -> None:
     def run(items: Sequence[int]) -> list[int]:
         if items[0] < 0:
             raise error
@@ -137,7 +141,7 @@ def test_any_exception_reaches_its_caller_and_no_further(error: Exception) -> No
     asyncio.run(main())
 
 
-def test_a_hung_runtime_is_seen_and_recovers() -> None:
+def test_a_hung_runtime_is_reported_and_recovers() -> None:
     now = 0.0
 
     async def main() -> None:
@@ -159,7 +163,7 @@ def test_a_hung_runtime_is_seen_and_recovers() -> None:
     asyncio.run(main())
 
 
-def test_what_went_wrong_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failed_batch_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with Batcher(Poisonable(), name="x", max_delay=60.0, max_batch=2) as batcher:
             await asyncio.gather(batcher.submit(1), batcher.submit(-1), return_exceptions=True)
@@ -167,3 +171,47 @@ def test_what_went_wrong_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         asyncio.run(main())
     assert "a batch of 2 failed in x, its items run alone" in caplog.text
+
+
+@linux
+def test_a_replaced_thread_has_the_priority_of_the_first() -> None:
+    def nice(thread: threading.Thread | None = None) -> int:
+        return os.getpriority(os.PRIO_PROCESS, thread.native_id or 0 if thread else os.getpid())
+
+    found: list[int] = []
+
+    def run(items: Sequence[int]) -> list[int]:
+        found.append(nice(threading.current_thread()))
+        raise SystemExit
+
+    async def main() -> None:
+        async with Batcher(run, name="x") as batcher:
+            for _ in range(3):
+                with pytest.raises(RunError):
+                    await batcher.submit(0)
+
+    asyncio.run(main())
+    assert found == [min(19, nice() + 5)] * 3
+
+
+_DENIED = """
+import asyncio, logging
+from service.batching import Batcher
+from tests.denied import deny
+
+async def main():
+    async with Batcher(lambda items: items, name="x", workers=3, max_batch=1) as batcher:
+        print([(await batcher.submit(n)).value for n in range(9)], batcher.health.state, batcher.stats.restarts)
+
+logging.basicConfig(format="%(message)s")
+deny("setpriority")
+asyncio.run(main())
+"""
+
+
+@linux
+def test_if_the_system_denies_a_lower_priority_threads_keep_theirs() -> None:
+    done = subprocess.run([sys.executable, "-c", _DENIED], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split("]") == ["[0, 1, 2, 3, 4, 5, 6, 7, 8", " ok 0\n"]
+    [line] = done.stderr.splitlines()
+    assert line.startswith("the threads of x keep the event loop's priority, lowering it is denied: [Errno 1]")

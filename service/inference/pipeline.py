@@ -1,0 +1,129 @@
+"""The pipeline from an encoded image to its people: coroutines over the Batchers that all requests share."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+
+from engines.poses import Detections, Frame, Poses
+from service.inference.admission import PipelineAdmission, Work
+from service.inference.decode_stage import DecodeStage
+from service.inference.stage import InferenceOptions, Stage, Timing
+from service.media.decode import DecodedImage
+from service.media.kinds import IMAGES
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The people of one image in its own pixels, best first. width, height: of the image as displayed.
+
+    whole: all pixels of the image, (height, width, 3) RGB, if requested.
+    """
+
+    poses: Poses
+    width: int
+    height: int
+    timing: Timing
+    whole: Frame | None = None
+
+
+class Pipeline(ABC):
+    """From an encoded image to all people in it. Each kind of pipeline implements `frame`.
+
+    decoder: the decode stage that all pipelines share. needs: (width, height); a frame should fill one of them.
+    """
+
+    def __init__(
+        self, decoder: DecodeStage, needs: tuple[int, int], admission: PipelineAdmission | None = None
+    ) -> None:
+        self._decoder = decoder
+        self._needs = needs
+        self._admission = admission or PipelineAdmission()
+
+    @property
+    @abstractmethod
+    def stages(self) -> Sequence[Stage[Detections] | Stage[Poses]]:
+        """The stages in the order in which a frame passes them."""
+
+    @property
+    @abstractmethod
+    def detects(self) -> bool:
+        """True if the pipeline runs a detector. Callers that already have boxes can skip it."""
+
+    @abstractmethod
+    async def frame(
+        self, frame: Frame, options: InferenceOptions, people: Detections | None = None
+    ) -> tuple[Poses, Timing]:
+        """All people in a decoded frame, best first, in its pixels.
+
+        people: the boxes of the people, from a tracker; by default the pipeline detects them.
+        """
+
+    @abstractmethod
+    def _work(self, images: int) -> Work:
+        """The work units that so many images bring to the stages' queues."""
+
+    def test(self, options: InferenceOptions, images: int = 1) -> None:
+        """Raise OverloadedError or DeadlineExceededError if `admit` would; reserves nothing."""
+        self._admission.test([(self._decoder.batcher, images), *self._work(images)], options)
+
+    def admit(
+        self, options: InferenceOptions, images: int = 1, *, data: Sequence[bytes] = (), draw: bool = False
+    ) -> AbstractContextManager[InferenceOptions]:
+        """Admit so many images, or refuse them before any work is spent: see `PipelineAdmission.admit`.
+
+        data: the encoded images, if they have arrived. draw: the people will be drawn on them.
+        """
+        queues = [self._decoder.queue_for(image) for image in data] or [self._decoder.batcher] * images
+        decoding = [(queue, queues.count(queue)) for queue in dict.fromkeys(queues)]
+        drawing = [(self._decoder.drawing, images)] if draw else []
+        return self._admission.admit([*decoding, *self._work(images), *drawing], options)
+
+    async def image(self, data: bytes, options: InferenceOptions, *, whole: bool = False) -> Estimate:
+        """All people in an encoded image. whole: keep all pixels of the image, to draw on.
+
+        Raises ImageError for bytes that are not an image within the limits, and what `DecodeStage.decode` and `frame`
+        raise.
+        """
+        image, decoding = await self.decode(data, options, whole=whole)
+        poses, timing = await self.frame(image.pixels, options)
+        if image.scale != 1:
+            poses = poses.scaled(image.scale)
+        return Estimate(poses, image.width, image.height, timing + decoding, image.whole)
+
+    async def decode(
+        self, data: bytes, options: InferenceOptions, *, whole: bool = False, accepted: Collection[str] = IMAGES
+    ) -> tuple[DecodedImage, Timing]:
+        """The pixels of an encoded image, as many as the pipeline needs. See `DecodeStage.decode`."""
+        idle = self._decoder.batcher.idle and all(stage.batcher.idle for stage in self.stages)
+        return await self._decoder.decode(data, self._needs, options, idle=idle, whole=whole, accepted=accepted)
+
+    async def draw(self, estimate: Estimate, media_type: str, options: InferenceOptions) -> tuple[bytes, Timing]:
+        """Draw an estimate on its kept pixels, which are overwritten. Returns the encoded image.
+
+        See `DecodeStage.draw`.
+        """
+        if estimate.whole is None:
+            raise ValueError("the pixels of this image were not kept")
+        return await self._decoder.draw(estimate.whole, estimate.poses, media_type, options)
+
+
+def select_people(poses: Poses, options: InferenceOptions) -> Poses:
+    """Return the poses that match the request's score and count limits, best first."""
+    if len(poses) == 1 and poses.scores[0] >= options.min_score:
+        return poses  # the common case of one person before a webcam, without a copy
+    order = np.argsort(-poses.scores, kind="stable")
+    return poses.select(order[poses.scores[order] >= options.min_score][: options.max_people])
+
+
+async def estimate_all(
+    pipeline: Pipeline, images: Sequence[bytes], options: InferenceOptions
+) -> list[Estimate | BaseException]:
+    """The estimate of every image, or its exception, in order. All images run at once, so that they share batches."""
+    tasks = (pipeline.image(data, options) for data in images)
+    return await asyncio.gather(*tasks, return_exceptions=True)
