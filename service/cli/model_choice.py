@@ -1,4 +1,4 @@
-"""Which models a command uses, fetched before it begins."""
+"""The `--model` option: which models a command uses. They are fetched before the command starts."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import click
 from engines.catalogue.fetch import DownloadProgress
 from engines.catalogue.models import Catalogue
 
+MODEL_HELP = "Model to use; several, separated by commas, for serve. auto takes the best that can be had."
+
 
 def choose(catalogue: Catalogue, names: Sequence[str]) -> tuple[list[str], str]:
-    """The models that `names` means, fetched, and why the first was chosen where nobody named it."""
+    """Resolve and fetch the models in `names`. Also returns why "auto" chose its model; "" if no name is "auto"."""
     from service.inference.model_registry import servable
 
     why = ""
@@ -29,7 +31,7 @@ def choose(catalogue: Catalogue, names: Sequence[str]) -> tuple[list[str], str]:
 
 
 def fetch_progress() -> DownloadProgress:
-    """Draws a bar for fetches on a terminal, at most ten times a second."""
+    """Return a callback that shows the progress of a download on a terminal, at most ten times a second."""
     last = 0.0
 
     def show(done: int, total: int | None, label: str) -> None:

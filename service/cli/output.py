@@ -1,17 +1,20 @@
-"""What the command prints as its result, as bytes that arrive or an error."""
+"""Writing results to stdout, with write errors reported, and progress to stderr."""
 
 from __future__ import annotations
 
 import errno
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import click
 
 
 def write_out(text: str | bytes) -> None:
-    """Print a result: UTF-8 whatever the terminal's encoding is, except for names, which keep their own bytes.
+    """Write a result to stdout as UTF-8, whatever the terminal's encoding. File names keep bytes that are not UTF-8.
 
-    Raises OSError where it cannot be printed, also where the output was closed before the program began.
+    Raises OSError if it cannot be written, also if stdout was closed before the program started.
     """
     if sys.stdout is None:
         raise OSError(errno.EBADF, "the output is closed")
@@ -22,9 +25,16 @@ def write_out(text: str | bytes) -> None:
 
 
 def give_up_output() -> None:
-    """Drop what could not be printed, so that Python does not try again, and complain, as it ends."""
+    """Discard output that could not be written; otherwise Python tries again at exit and prints a second error."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, AttributeError):  # None, or not the process's own
+        with suppress(OSError, AttributeError):  # a stream is None or was replaced
             os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
+
+
+@contextmanager
+def progress_bar(label: str, length: int) -> Iterator[Callable[[], None]]:
+    """Show a progress bar on stderr if that is a terminal. Yields a function that advances it by one step."""
+    with click.progressbar(length=length, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+        yield lambda: bar.update(1)

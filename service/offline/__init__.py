@@ -1,1 +1,1 @@
-"""Images, videos and archives on disk, through the same pipelines that serve HTTP."""
+"""Images, videos and archives on disk, processed by the pipelines that also serve HTTP."""

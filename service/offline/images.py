@@ -1,4 +1,4 @@
-"""What `posewire image` and `posewire bench` do: files through the same pipelines that serve HTTP."""
+"""The work of `posewire image` and `posewire bench`: estimate the people in image files."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from service.inference.model_registry import image_limits, open_serving
 from service.inference.stage import InferenceOptions
 from service.media.errors import ImageError
 
-_AT_ONCE, _DRAWN_AT_ONCE = 16, 4
-"""Images under way at once: enough to fill every batch, few enough to hold in memory."""
-_PICTURES = (".jpg", ".jpeg", ".png")
+_CONCURRENCY, _DRAWING_CONCURRENCY = 16, 4
+"""Images processed at once: enough to fill every batch, few enough for memory. Drawing needs the whole pixels."""
+_DRAWING_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 @dataclass(frozen=True, slots=True)
 class ImageResult:
-    """An image file with its people and its size in pixels, or with the problem that it had; without its pixels, as
-    there may be thousands.
+    """The people in an image file and its size in pixels, or the problem with it. Pixels are not kept, because there
+    may be thousands of files.
     """
 
     path: Path
@@ -46,24 +46,25 @@ class ImageResult:
 
     @property
     def people(self) -> Poses:
-        """The poses of a still without a problem. Raises ValueError for any other."""
+        """The poses. Raises ValueError if the image had a problem."""
         if self.poses is None:
             raise ValueError(f"{self.path} has no poses: {self.problem}")
         return self.poses
 
 
 def drawings(files: Sequence[Path], target: Path) -> list[Path]:
-    """The pictures to draw of `files`: `target` itself where it is a picture's name, else one for each in that folder.
+    """The paths of the pictures to draw: `target` itself if it names a picture, otherwise one path per file in that
+    folder.
 
-    Raises ValueError, with a message for the user, where that cannot be or would destroy one of `files`.
+    Raises ValueError with a message for the user if two pictures would have one path, or one would replace a file.
     """
     if not target.suffix or target.is_dir():
         pictures = [target / f"{file.stem}.jpg" for file in files]
     elif len(files) > 1:
         raise ValueError("--render names one picture, but there are several images; name a folder")
-    elif target.suffix.lower() not in _PICTURES:
+    elif target.suffix.lower() not in _DRAWING_SUFFIXES:
         raise ValueError(
-            f"cannot draw on {shown(target)}: the name must end in {', '.join(_PICTURES)}, or be a folder's"
+            f"cannot draw on {shown(target)}: the name must end in {', '.join(_DRAWING_SUFFIXES)}, or be a folder's"
         )
     else:
         pictures = [target]
@@ -87,32 +88,32 @@ async def estimate_files(
     max_people: int,
     pictures: Sequence[Path] = (),
 ) -> list[ImageResult]:
-    """Everybody in every file, in order, batched over the files. advance: called as each is done.
+    """Estimate the people in all files, batched across files. Results are in the order of `paths`.
 
-    pictures: where to draw the people of each file; none to draw nothing.
+    advance: called once per finished file. pictures: the path to draw each file's people to; empty to draw nothing.
     """
     settings = Settings()
     serving = open_serving(catalogue, [model], settings)
     await serving.start()
-    room = asyncio.Semaphore(_DRAWN_AT_ONCE if pictures else _AT_ONCE)
+    limiter = asyncio.Semaphore(_DRAWING_CONCURRENCY if pictures else _CONCURRENCY)
     options = InferenceOptions(min_score=min_score, max_people=max_people, admitted=True)
     pipeline, most_bytes = serving.default.pipeline, image_limits(settings).max_bytes
 
     async def one(path: Path, picture: Path | None) -> ImageResult:
-        async with room:
+        async with limiter:
             try:
                 data = await asyncio.to_thread(_read, path, most_bytes)
-                found = await pipeline.image(data, options, whole=picture is not None)
+                estimate = await pipeline.image(data, options, whole=picture is not None)
                 if picture is not None:
-                    content, _ = await pipeline.draw(found, _media_type(picture), options)
+                    content, _ = await pipeline.draw(estimate, _media_type(picture), options)
                     await asyncio.to_thread(_write, picture, content)
-                still = ImageResult(path, found.poses, found.width, found.height)
+                result = ImageResult(path, estimate.poses, estimate.width, estimate.height)
             except (ImageError, OverloadedError) as error:
-                still = ImageResult(path, problem=str(error))
+                result = ImageResult(path, problem=str(error))
             except OSError as error:
-                still = ImageResult(path, problem=f"{shown(error.filename or path)}: {error.strerror}")
+                result = ImageResult(path, problem=f"{shown(error.filename or path)}: {error.strerror}")
             advance()
-            return still
+            return result
 
     try:
         return list(await asyncio.gather(*(one(*pair) for pair in zip_longest(paths, pictures))))
@@ -121,7 +122,7 @@ async def estimate_files(
 
 
 def _read(path: Path, most: int) -> bytes:
-    """A file, or one byte more than `most` of a larger one, which then is refused."""
+    """Read a file. Of a larger file, read `most` + 1 bytes, which the decoder refuses as too many."""
     with open_at_once(path) as file:
         return file.read(most + 1)
 
@@ -135,14 +136,15 @@ def _write(picture: Path, content: bytes) -> None:
     picture.write_bytes(content)
 
 
-def write_results(stills: Sequence[ImageResult], style: str) -> str:
-    """The results as text, without those of stills that had a problem. style: json, coco, openpose (an object, or a
-    list of them for several) or csv.
+def write_results(results: Sequence[ImageResult], style: str) -> str:
+    """The results as text, without images that had a problem.
+
+    style: json, coco, openpose (one object, or a list for several images) or csv.
     """
     if style == "csv":
-        return csv_table([(shown(still.path), still.people) for still in stills if not still.problem])
-    ids = image_ids([still.path.stem for still in stills], range(len(stills)))
-    documents = [_document(still, n, style) for still, n in zip(stills, ids, strict=True) if not still.problem]
+        return csv_table([(shown(result.path), result.people) for result in results if not result.problem])
+    ids = image_ids([result.path.stem for result in results], range(len(results)))
+    documents = [_document(result, n, style) for result, n in zip(results, ids, strict=True) if not result.problem]
     if style == "coco":
         whole: object = [person for document in documents for person in document]  # type: ignore[attr-defined]
     else:
@@ -151,17 +153,17 @@ def write_results(stills: Sequence[ImageResult], style: str) -> str:
     return orjson.dumps(whole, option=options).decode()
 
 
-def _document(still: ImageResult, image_id: int, style: str) -> object:
-    poses = still.people
+def _document(result: ImageResult, image_id: int, style: str) -> object:
+    poses = result.people
     if style == "coco":
         return coco_results(poses, image_id)
     if style == "openpose":
         return openpose_document(poses)
-    return image_document(shown(still.path), still.width, still.height, poses)
+    return image_document(shown(result.path), result.width, result.height, poses)
 
 
 def image_document(name: str, width: int, height: int, poses: Poses) -> dict[str, object]:
-    """The people of an image as Posewire's own JSON, for orjson with OPT_SERIALIZE_NUMPY."""
+    """The people in an image in Posewire's own JSON format, for orjson with OPT_SERIALIZE_NUMPY."""
     return {
         "image": name,
         "width": width,
@@ -172,9 +174,9 @@ def image_document(name: str, width: int, height: int, poses: Poses) -> dict[str
 
 
 async def measure(path: Path, catalogue: Catalogue, model: str, *, seconds: float, concurrency: int) -> str:
-    """A line that says how fast this machine estimates the image at `path`, `concurrency` at once.
+    """Measure how fast this machine processes the image at `path` with `concurrency` requests at once; one line.
 
-    Raises ImageError for what is none.
+    Raises ImageError if the file is not an image.
     """
     settings = Settings()
     data = await asyncio.to_thread(_read, path, image_limits(settings).max_bytes)

@@ -1,7 +1,7 @@
-"""Work that is done, on disk, so that a killed process need not do it again.
+"""An append-only file of finished work, so that a restarted process can continue after a crash.
 
-A file of records: a line of JSON that says what the work is, then for each record its length, its CRC-32 and its bytes.
-What a crash left half-written at the end is cut off.
+The file begins with a line of JSON that identifies the work. Each record follows as its length, its CRC-32 and its
+bytes. A record that a crash left incomplete at the end is cut off.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ _MAX_LINE = 1 << 16
 
 
 class JournalError(Exception):
-    """A journal that cannot be used; the message is for the user."""
+    """The journal cannot be used. The message is for the user."""
 
 
 class DamagedJournalError(JournalError):
-    """A journal that holds something else than was written to it."""
+    """The journal's content is not what was written to it."""
 
 
 class Journal:
-    """The records of one piece of work, first those of an earlier run in their order, then new ones.
+    """The records of one piece of work: first those of an earlier run, in order, then new ones.
 
-    about: what the work is (plain JSON). A journal of other work is begun anew: `other` then says of which.
-    Held by one process at a time. A context manager; a file with records stays until `remove`.
-    Raises JournalError where the file is not a journal, cannot be written, or is in use.
+    about: identifies the work (plain JSON). If the file is the journal of other work, it is emptied, and `other` holds
+    that work's `about`. found: number of records of the earlier run.
+    A file lock lets one process at a time use it. A context manager; a file with records is kept until `remove`.
+    Raises JournalError if the file is not a journal, cannot be written or is in use.
     """
 
     def __init__(self, path: Path, about: Mapping[str, object]) -> None:
@@ -48,7 +49,7 @@ class Journal:
         self._added = 0
         line = _MAGIC + json.dumps(dict(about), sort_keys=True).encode() + b"\n"
         with self._usable():
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o644)  # of a pipe, too, without waiting
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o644)  # does not block on a pipe
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             os.close(handle)
@@ -60,7 +61,7 @@ class Journal:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._begin(line)
         except BaseException:
-            with suppress(OSError):  # there may be something left to write, and no room for it
+            with suppress(OSError):  # buffered data may not fit on the disk
                 self._file.close()
             raise
 
@@ -71,11 +72,11 @@ class Journal:
         if not self.found and not self._added:
             with suppress(OSError):
                 self.remove()
-        with suppress(OSError):  # every record was flushed, but for one that failed and was told of
+        with suppress(OSError):  # all records were flushed, except one whose error was already raised
             self._file.close()
 
     def next(self) -> bytes | None:
-        """The next record of the earlier run; None when there are no more."""
+        """Return the next record of the earlier run, or None after the last."""
         if not self._left:
             return None
         self._left -= 1
@@ -86,9 +87,9 @@ class Journal:
         return record
 
     def append(self, record: bytes) -> None:
-        """Add a record, after all of the earlier run have been read; it survives the process from then on.
+        """Append a record. Once this returns, the record survives the end of the process.
 
-        Raises JournalError where the disk is full.
+        Raises JournalError if it cannot be written, ValueError while records of the earlier run are unread.
         """
         if self._left:
             raise ValueError(f"{self._left} records of the earlier run come first")
@@ -98,9 +99,9 @@ class Journal:
         self._added += 1
 
     def cut(self, keep: int) -> None:
-        """Forget all records of the earlier run but the first `keep`, after which new ones follow.
+        """Drop all records of the earlier run except the first `keep`. New records follow these.
 
-        Raises JournalError where the file cannot be written.
+        Raises JournalError if the file cannot be written.
         """
         try:
             self._file.seek(0)
@@ -113,12 +114,12 @@ class Journal:
         self.found, self._left = keep, 0
 
     def remove(self) -> None:
-        """The work is done: delete the file."""
+        """Delete the file, because the work is done."""
         self.path.unlink(missing_ok=True)
 
     @contextmanager
     def _usable(self) -> Iterator[None]:
-        """Says why the file cannot be used."""
+        """Turn OSError into JournalError."""
         try:
             yield
         except BlockingIOError as error:
@@ -127,7 +128,7 @@ class Journal:
             raise JournalError(f"cannot write {shown(self.path)}: {error.strerror}") from error
 
     def _begin(self, line: bytes) -> None:
-        """Find the records of an earlier run, cut off what is broken after them, and go to the first."""
+        """Count the records of an earlier run, cut off damaged bytes after them, and seek to the first record."""
         there = self._file.readline(_MAX_LINE)
         if there and not there.startswith(_MAGIC) and not _MAGIC.startswith(there):
             raise DamagedJournalError(f"{shown(self.path)} is not a journal of posewire; move it away")
@@ -148,7 +149,7 @@ class Journal:
         self._file.flush()
 
     def _read(self) -> bytes | None:
-        """The record here; None where the file ends or is broken."""
+        """The record at the current position; None at the end of the file or at a damaged record."""
         head = self._file.read(_HEAD.size)
         if len(head) < _HEAD.size:
             return None
@@ -160,7 +161,7 @@ class Journal:
 
 
 def _about(line: bytes) -> Mapping[str, object]:
-    """What a journal says of its work; nothing where that is damaged."""
+    """The `about` in a journal's first line; empty if it is damaged."""
     try:
         about = json.loads(line[len(_MAGIC) :])
     except (ValueError, RecursionError):

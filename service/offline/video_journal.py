@@ -1,4 +1,4 @@
-"""What a journal keeps of a video: the poses that the networks gave, frame by frame."""
+"""Journal records of a video: the poses that the networks estimated in each frame."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ _PIECE = 1 << 20
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JournaledFrame:
-    """What the networks saw in the frame at `pts`. detected: whether the detector looked, or only the estimator."""
+    """The poses in the frame at `pts`. detected: True if the detector ran, False if only the estimator did."""
 
     pts: int
     detected: bool
     poses: Poses
 
 
-def pack(look: JournaledFrame) -> bytes:
-    """Exactly, to the last bit; ids are left out, as the tracker gives them anew."""
-    p = look.poses
+def pack(frame: JournaledFrame) -> bytes:
+    """Encode a frame without loss. Ids are left out, because the tracker assigns them again."""
+    p = frame.poses
     arrays = [a.astype("<f4").tobytes() for a in (p.keypoints, p.keypoint_scores, p.boxes, p.scores)]
     metres = None if p.keypoints_3d is None else p.keypoints_3d.astype("<f4").tobytes()
-    return ormsgpack.packb([look.pts, look.detected, *arrays, metres])
+    return ormsgpack.packb([frame.pts, frame.detected, *arrays, metres])
 
 
 def unpack(record: bytes, skeleton: Skeleton) -> JournaledFrame:
-    """The look that was packed. Raises DamagedJournalError for anything else, and for one at another skeleton."""
+    """Decode a packed frame. Raises DamagedJournalError for other bytes, and for poses of another skeleton."""
     try:
         return _unpack(record, skeleton)
     except (ValueError, TypeError) as error:
@@ -66,11 +66,11 @@ def _unpack(record: bytes, skeleton: Skeleton) -> JournaledFrame:
 
 
 def fingerprint(path: Path) -> str:
-    """Tells files apart by their size and a megabyte each at their beginning, middle and end."""
+    """Hash a file's size and one MiB each at its beginning, middle and end. Reading a whole video takes too long."""
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
-        for place in (0, size // 2, max(0, size - _PIECE)):
-            file.seek(place)
+        for offset in (0, size // 2, max(0, size - _PIECE)):
+            file.seek(offset)
             digest.update(file.read(_PIECE))
     return digest.hexdigest()

@@ -1,8 +1,8 @@
-"""What `posewire video` does: a video's frames through the same pipelines that serve HTTP, tracked, drawn and written.
+"""The work of `posewire video`: estimate, track, draw and write the frames of a video.
 
-What the networks saw is kept in a journal beside the output, frame by frame. After a crash the same command reads it
-from there and does again only what is cheap: decode, track, draw and encode, from the beginning, so that nothing
-depends on where it was interrupted.
+A journal beside the output keeps the poses that the networks estimated. After a crash, the same command reads these
+poses from the journal. It decodes, tracks, draws and encodes all frames again from the beginning: that is cheap, and
+the results do not depend on the point of interruption.
 """
 
 from __future__ import annotations
@@ -28,28 +28,29 @@ from service.media.trails import Trails
 from service.media.video import VideoError, VideoFrame, VideoInfo, VideoReader
 from service.media.video_out import VIDEO_SUFFIXES, VideoWriter
 from service.offline.journal import Journal
-from service.offline.video_frames import FramePoses, Seek
 from service.offline.video_journal import fingerprint
+from service.offline.video_tracking import ConcurrentVideoTracker, VideoOptions
 from service.tracking.smoothing import OneEuro
 
 
 @dataclass(frozen=True, slots=True)
 class VideoTask:
-    """What to make of the video `source`.
+    """The input, outputs and options of one run.
 
-    out: the video to write with the skeletons drawn. poses: the file of poses to write. At least one of the two.
-    trails: seconds of everybody's way to draw. smooth: draw keypoints smoothed; in the file of poses they never are.
+    out: the video to write, with skeletons drawn. poses: the file of poses to write. At least one of both is needed.
+    trails: length of the drawn trails in seconds. smooth: smooth the drawn keypoints; the file of poses has them
+    unsmoothed.
     """
 
     source: Path
     out: Path | None
     poses: Path | None
-    seek: Seek
+    options: VideoOptions
     trails: float = 0.0
     smooth: bool = True
 
     def problem(self) -> str:
-        """What makes no sense, for the user; empty if nothing does."""
+        """A message for the user if the paths make no sense; "" otherwise."""
         if self.out is None and self.poses is None:
             return "there is nothing to write; name a video with --out, a file of poses with --poses, or both"
         for path, suffixes in ((self.out, VIDEO_SUFFIXES), (self.poses, POSES_SUFFIXES)):
@@ -63,7 +64,7 @@ class VideoTask:
 
     @property
     def journal(self) -> Path:
-        """Where the journal is until all is done."""
+        """The path of the journal, which exists until the run is complete."""
         beside = self.out or self.poses
         if beside is None:
             raise ValueError(self.problem())
@@ -72,10 +73,10 @@ class VideoTask:
 
 @dataclass(frozen=True, slots=True)
 class VideoDone:
-    """How it went. resumed: how many of the frames an earlier run had seen. people: how many identities there were.
+    """The outcome of a run. resumed: number of frames from an earlier run. people: number of identities.
 
-    restarted: whether a journal of other options or another video was there, and is lost. problem: of the video.
-    notes: what else the user should know.
+    restarted: True if a journal of another video or of other options was replaced. problem: "" unless the video is
+    damaged. notes: further messages for the user.
     """
 
     frames: int
@@ -86,7 +87,7 @@ class VideoDone:
     notes: tuple[str, ...] = ()
 
     def summary(self) -> str:
-        """A line for the user."""
+        """The outcome as a line for the user."""
         parts = [f"{self.frames} frames, {self.people} people"]
         if self.resumed:
             parts.append(f"went on after {self.resumed} frames of an earlier run")
@@ -98,10 +99,10 @@ class VideoDone:
 async def process_video(
     video: VideoReader, task: VideoTask, catalogue: Catalogue, model: str, *, advance: Callable[[], None]
 ) -> VideoDone:
-    """Write what `task` asks for; files appear under their names when they are complete. advance: called per frame.
+    """Write the outputs of `task`. Files get their final names when they are complete. advance: called once per frame.
 
-    Raises VideoError and JournalError for what cannot be read or written; what was seen until then stays in the
-    journal, as it does when this is cancelled.
+    Raises VideoError and JournalError if something cannot be read or written. The journal is then kept, also after a
+    cancellation.
     """
     async with AsyncExitStack() as stack:
         journal = stack.enter_context(Journal(task.journal, _about(task, model)))
@@ -110,34 +111,34 @@ async def process_video(
         serving = await asyncio.to_thread(open_serving, catalogue, [model], Settings())
         stack.push_async_callback(serving.close, drain_seconds=1.0)
         await serving.start()
-        sink = outputs.enter_context(_Sink(task, video.info, serving.default, out, poses))
+        writer = outputs.enter_context(_OutputWriter(task, video.info, serving.default, out, poses))
         pool = outputs.enter_context(ThreadPoolExecutor(3, thread_name_prefix="posewire-video"))
-        frames = FramePoses(video, serving.default, task.seek, journal, pool)
+        tracker = ConcurrentVideoTracker(video, serving.default, task.options, journal, pool)
         loop = asyncio.get_running_loop()
         done = 0
         writing = loop.create_future()
         writing.set_result(None)
-        async with aclosing(frames.tracked()) as tracked:
-            async for picture, people in tracked:
-                await writing  # one after the other, but beside the networks and the decoder
-                writing = loop.run_in_executor(pool, sink.write, picture, people)
+        async with aclosing(tracker.tracked()) as tracked:
+            async for frame, people in tracked:
+                await writing  # frames are written in order, while later ones are decoded and estimated
+                writing = loop.run_in_executor(pool, writer.write, frame, people)
                 done += 1
                 advance()
         await writing
         await asyncio.to_thread(outputs.close)
         journal.remove()
         resumed, restarted = min(journal.found, done), journal.other is not None
-        notes = frames.notes + sink.notes
-        return VideoDone(done, resumed, len(sink.people), restarted, video.problem, notes)
+        notes = tracker.notes + writer.notes
+        return VideoDone(done, resumed, len(writer.people), restarted, video.problem, notes)
 
 
 def _about(task: VideoTask, model: str) -> dict[str, object]:
-    """What the journal is of: everything that the networks' results depend on."""
-    return {"video": fingerprint(task.source), "model": model, "version": __version__, **task.seek.about()}
+    """Identifies the journal: everything that the estimates depend on."""
+    return {"video": fingerprint(task.source), "model": model, "version": __version__, **task.options.about()}
 
 
 def video_document(name: str, info: VideoInfo, served: ServedModel) -> dict[str, object]:
-    """What a file of poses says of its video before the frames."""
+    """The head of a file of poses, which describes the video."""
     return {
         "video": name,
         "width": info.width,
@@ -149,8 +150,8 @@ def video_document(name: str, info: VideoInfo, served: ServedModel) -> dict[str,
     }
 
 
-class _Sink:
-    """Writes the frames of one video, in order. A context manager."""
+class _OutputWriter:
+    """Writes the frames of one video to its outputs, in order. A context manager. people: all ids so far."""
 
     def __init__(
         self, task: VideoTask, info: VideoInfo, served: ServedModel, out: Path | None, poses: Path | None
@@ -180,26 +181,26 @@ class _Sink:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was left out of the video."""
+        """What the written video lacks, for the user."""
         return () if self._video is None else tuple(self._video.notes)
 
-    def write(self, picture: VideoFrame, people: Poses) -> None:
+    def write(self, frame: VideoFrame, people: Poses) -> None:
         """Write a frame with its people."""
         if people.ids is not None:
             self.people.update(number for number in people.ids.tolist() if number >= 0)
         if self._poses is not None and self._task.poses is not None:
             with _writing(self._task.poses):
-                self._poses.write(picture.number, picture.seconds, people)
+                self._poses.write(frame.number, frame.seconds, people)
         if self._video is not None:
             if self._smoother is not None:
-                people = self._smoother.smooth(people, picture.seconds)
-            trails = self._trails.update(people, picture.seconds) if self._trails is not None else ()
-            self._video.write(draw(picture.pixels, people, trails=trails), picture.pts)
+                people = self._smoother.smooth(people, frame.seconds)
+            trails = self._trails.update(people, frame.seconds) if self._trails is not None else ()
+            self._video.write(draw(frame.pixels, people, trails=trails), frame.pts)
 
 
 @contextmanager
 def _published(path: Path | None) -> Iterator[Path | None]:
-    """A place beside `path` to write to, which takes its name at the end and is removed after an error."""
+    """Yield a temporary path beside `path`. It is renamed to `path` at the end, and removed after an error."""
     if path is None:
         yield None
         return
@@ -217,7 +218,7 @@ def _published(path: Path | None) -> Iterator[Path | None]:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Says what could not be written."""
+    """Turn OSError into VideoError with a message for the user."""
     try:
         yield
     except OSError as error:

@@ -22,10 +22,10 @@ from service.offline.bulk.listing import Kind, SourceFile
 from service.offline.bulk.manifest import GROUP, BulkOptions, agree, cannot_write
 from service.offline.bulk.shards import Failure, Mark, Shard, Summary, digest_of, publish_summary, published
 from service.offline.bulk.sources import open_source
-from service.offline.bulk.video_shard import Tracked, track_video
+from service.offline.bulk.video_shard import TrackedVideo, track_video
 from service.offline.bulk.writing import image_lines
 from service.offline.journal import DamagedJournalError, JournalError
-from service.offline.video_frames import Seek
+from service.offline.video_tracking import VideoOptions
 
 _KINDS: Sequence[tuple[type[BaseException], str]] = (
     (UnreadableError, "unreadable"),
@@ -138,10 +138,10 @@ class ShardWorker:
         def step(done: int, of: int) -> None:
             Mark((entry.number,), done, of).write(shard.mark(folder))
 
-        async def track() -> Tracked:
+        async def track() -> TrackedVideo:
             nonlocal path
             with self._source.file(entry, shard.scratch(folder)) as path, published(result) as part:
-                seek, journal = Seek(options.min_score, options.max_people), shard.journal(folder)
+                seek, journal = VideoOptions(options.min_score, options.max_people), shard.journal(folder)
                 return await track_video(
                     path, entry.name, self._serving.default, seek, journal, part, options.style, step
                 )

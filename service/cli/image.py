@@ -1,0 +1,84 @@
+"""`posewire image` and `posewire bench`: estimate the poses in image files, or measure how fast that is."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
+
+import click
+
+from engines.catalogue.models import load
+from engines.files import shown
+from service.cli.model_choice import MODEL_HELP, choose
+from service.cli.output import progress_bar, write_out
+
+
+@click.command(short_help="Find the people in images and print them.")
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--model", default="auto", show_default=True, help=MODEL_HELP)
+@click.option(
+    "--render", type=click.Path(path_type=Path), help="Draw the skeletons: a picture, or a folder for several."
+)
+@click.option(
+    "--format", "style", type=click.Choice(["json", "coco", "openpose", "csv"]), default="json", show_default=True
+)
+@click.option("--min-score", type=click.FloatRange(0, 1), default=0.3, show_default=True)
+@click.option("--max-people", type=click.IntRange(1), default=50, show_default=True)
+def image(
+    files: Sequence[Path], model: str, render: Path | None, style: str, min_score: float, max_people: int
+) -> None:
+    """Estimate the poses in image FILES, all in one batch, and print them."""
+    from service.offline.images import ImageResult, drawings, estimate_files, write_results
+
+    try:
+        pictures = [] if render is None else drawings(files, render)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    catalogue = load()
+    names, why = choose(catalogue, (model,))
+    with progress_bar(f"{len(files)} images", len(files)) as advance:
+        results: list[ImageResult] = asyncio.run(
+            estimate_files(
+                files,
+                catalogue,
+                names[0],
+                advance=advance,
+                min_score=min_score,
+                max_people=max_people,
+                pictures=pictures,
+            )
+        )
+    if model == "auto":
+        click.echo(why, err=True)
+    for result, picture in zip_longest(results, pictures):
+        if result.problem:
+            click.echo(f"Error: {shown(result.path)}: {result.problem}", err=True)
+        elif picture is not None:
+            click.echo(f"{shown(result.path)}: drawn on {shown(picture)}", err=True)
+    write_out(write_results(results, style))
+    if any(result.problem for result in results):
+        sys.exit(1)
+
+
+@click.command(short_help="Measure this machine with an image.")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--model", default="auto", show_default=True, help=MODEL_HELP)
+@click.option("--seconds", type=click.FloatRange(0.5), default=5.0, show_default=True)
+@click.option("--concurrency", type=click.IntRange(1), default=8, show_default=True)
+def bench(file: Path, model: str, seconds: float, concurrency: int) -> None:
+    """Measure this machine: images a second and latency of image FILE, alone and CONCURRENCY at once."""
+    from service.media.errors import ImageError
+    from service.offline.images import measure
+
+    catalogue = load()
+    names, why = choose(catalogue, (model,))
+    write_out(f"{why or names[0]}\n")
+    for level in (1, concurrency):
+        try:
+            line = asyncio.run(measure(file, catalogue, names[0], seconds=seconds, concurrency=level))
+        except ImageError as error:
+            raise click.ClickException(f"{shown(file)}: {error}") from error
+        write_out(line + "\n")

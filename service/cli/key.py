@@ -1,0 +1,18 @@
+"""`posewire key`: make an API key."""
+
+from __future__ import annotations
+
+import secrets
+
+import click
+
+from service.cli.output import write_out
+
+
+@click.command(short_help="Make an API key.")
+def key() -> None:
+    """Make an API key: give the first line to the client, the second to the server."""
+    from service.api.security import digest
+
+    made = secrets.token_urlsafe(32)
+    write_out(f"key:    {made}\ndigest: {digest(made)}\n")

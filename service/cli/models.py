@@ -1,0 +1,58 @@
+"""`posewire models`: list the models of the catalogue and fetch them."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from engines.catalogue.models import load
+from service.cli.model_choice import fetch_progress
+from service.cli.output import write_out
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def models(context: click.Context) -> None:
+    """List the models of the catalogue, or fetch one."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_models)
+
+
+@models.command("list")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def list_models(as_json: bool = False) -> None:
+    """List the models, whether they are on this machine, and their licences."""
+    rows = [
+        {
+            "name": m.name,
+            "role": m.role,
+            "here": m.cached,
+            "licence": m.licence + ("" if m.commercial else " (no commercial use)"),
+            "accuracy": m.accuracy,
+            "title": m.title,
+        }
+        for m in load().models()
+    ]
+    if as_json:
+        write_out(json.dumps(rows, indent=2) + "\n")
+        return
+    wide, licences = (max(len(str(row[key])) for row in rows) for key in ("name", "licence"))
+    lines = []
+    for row in rows:
+        here = "here" if row["here"] else "-"
+        lines.append(
+            f"{row['name']:<{wide}}  {row['role']:<9}  {here:<4}  {row['licence']:<{licences}}  {row['title']}"
+        )
+        if row["accuracy"]:
+            lines.append(f"{'':<{wide}}  {row['accuracy']}")
+    write_out("".join(f"{line}\n" for line in lines))
+
+
+@models.command()
+@click.argument("name")
+def fetch(name: str) -> None:
+    """Fetch the files of model NAME and of its detector."""
+    for part in load().parts(name):
+        path = part.fetch(progress=fetch_progress())
+        write_out(f"{part.name}: {path}\n")

@@ -1,0 +1,63 @@
+"""`posewire video`: track the people in a video."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import click
+
+from engines.catalogue.models import load
+from service.cli.model_choice import MODEL_HELP, choose
+from service.cli.output import progress_bar
+
+
+@click.command(short_help="Track the people in a video.")
+@click.argument("source", metavar="IN", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the video with the skeletons drawn."
+)
+@click.option("--poses", type=click.Path(dir_okay=False, path_type=Path), help="Write the poses: .json or .csv.")
+@click.option("--model", default="auto", show_default=True, help=MODEL_HELP)
+@click.option("--min-score", type=click.FloatRange(0, 1), default=0.3, show_default=True)
+@click.option("--max-people", type=click.IntRange(1), default=50, show_default=True)
+@click.option("--detect-every", type=click.IntRange(0), default=0, metavar="MS", help="Detect people only so often.")
+@click.option("--trails", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="Draw everybody's last way.")
+@click.option("--smooth/--no-smooth", default=True, show_default=True, help="Smooth what is drawn (never --poses).")
+def video(
+    source: Path,
+    out: Path | None,
+    poses: Path | None,
+    model: str,
+    min_score: float,
+    max_people: int,
+    detect_every: int,
+    trails: float,
+    smooth: bool,
+) -> None:
+    """Track the people in the video IN; after a crash or Ctrl-C the same command goes on from there."""
+    from service.media.video import VideoError, VideoReader
+    from service.offline.journal import JournalError
+    from service.offline.video_tracking import VideoOptions
+    from service.offline.videos import VideoTask, process_video
+
+    task = VideoTask(source, out, poses, VideoOptions(min_score, max_people, detect_every / 1000), trails, smooth)
+    if wrong := task.problem():
+        raise click.UsageError(wrong)
+    try:
+        with VideoReader(source) as reader:
+            catalogue = load()
+            names, why = choose(catalogue, (model,))
+            if model == "auto":
+                click.echo(why, err=True)
+            with progress_bar(source.name, reader.info.frames or 1) as advance:
+                done = asyncio.run(process_video(reader, task, catalogue, names[0], advance=advance))
+    except (VideoError, JournalError) as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        click.echo("Stopped; the same command goes on from here.", err=True)
+        sys.exit(130)
+    click.echo(done.summary(), err=True)
+    if done.problem:
+        raise click.ClickException(done.problem)

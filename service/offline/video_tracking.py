@@ -1,0 +1,174 @@
+"""Estimating and tracking the frames of a video, in order. Frames that an earlier run estimated come from its journal.
+
+`VideoTracker` does what all runs have in common; subclasses decide how many frames are estimated at once.
+`posewire video` uses `ConcurrentVideoTracker`, `posewire batch` uses `bulk.video_shard.LockstepVideoTracker`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import Executor
+from contextlib import aclosing
+from dataclasses import asdict, dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from engines.poses import Detections, Poses
+from service.batching import Priority
+from service.inference.model_registry import ServedModel
+from service.inference.stage import InferenceOptions
+from service.media.video import VideoError, VideoFrame, VideoReader
+from service.offline.journal import Journal, JournalError
+from service.offline.video_journal import JournaledFrame, pack, unpack
+from service.tracking import PoseTracker
+
+T = TypeVar("T")
+
+_MOST_IN_FLIGHT = 16
+"""Frames estimated at once: enough to fill every batch."""
+_IN_FLIGHT_BYTES = 256 << 20
+"""Memory limit for the pixels of these frames."""
+_ROUNDING_S = 1e-4
+"""How early the detector may run. Frame times are rounded, so a frame can seem to come slightly too soon."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoOptions:
+    """Which people to report. min_score: 0..1. detect_every: seconds between runs of the detector; 0 runs it on every
+    frame.
+
+    Between these runs, poses are estimated in the boxes that the tracker predicts. When a person is lost, the detector
+    runs on the next frame.
+    """
+
+    min_score: float = 0.3
+    max_people: int = 50
+    detect_every: float = 0.0
+
+    def about(self) -> dict[str, object]:
+        """The options as plain JSON, for the journal."""
+        return asdict(self)
+
+
+class VideoTracker(ABC):
+    """Estimates and tracks the frames of one video. pool: runs the tracker; None runs it on the event loop.
+
+    notes: messages for the user, complete when all frames have been tracked.
+    """
+
+    def __init__(
+        self, video: VideoReader, served: ServedModel, options: VideoOptions, journal: Journal, pool: Executor | None
+    ) -> None:
+        self._video = video
+        self._served = served
+        self._options = options
+        self._journal = journal
+        self._pool = pool
+        self._tracker = PoseTracker(served.skeleton)
+        self._detected_at = -np.inf  # seconds
+        # The tracker uses weak poses as well; only those that reach the user's min_score are reported.
+        least = min(options.min_score, self._tracker.config.weak_score)
+        self._inference_options = InferenceOptions(
+            priority=Priority.BULK, max_people=options.max_people, min_score=least, admitted=True
+        )
+        self.notes: tuple[str, ...] = ()
+
+    async def tracked(self) -> AsyncGenerator[tuple[VideoFrame, Poses], None]:
+        """Yield every frame with its people and their ids. Callers that stop early must close the generator.
+
+        Raises JournalError and VideoError.
+        """
+        async with aclosing(self._estimated()) as estimated:
+            async for frame, estimate in estimated:
+                yield frame, await self._run(lambda f=frame, e=estimate: self._track(f, e))  # type: ignore[misc]
+
+    @abstractmethod
+    def _estimated(self) -> AsyncGenerator[tuple[VideoFrame, JournaledFrame], None]:
+        """Yield every frame with its estimate, in order, and append new estimates to the journal."""
+
+    def _track(self, frame: VideoFrame, estimate: JournaledFrame) -> Poses:
+        if estimate.detected:
+            self._detected_at = frame.seconds
+        poses = self._tracker.update(estimate.poses, frame.pixels, frame.seconds)
+        return poses.select(poses.scores >= self._options.min_score)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        if self._pool is None:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+class ConcurrentVideoTracker(VideoTracker):
+    """Estimates several frames at once; they share batches as requests of a server do. One journal record per frame.
+
+    pool: also decodes the video.
+    """
+
+    async def _estimated(self) -> AsyncGenerator[tuple[VideoFrame, JournaledFrame], None]:
+        in_flight: deque[tuple[VideoFrame, asyncio.Future[JournaledFrame], bool]] = deque()
+        frames = iter(self._video)
+        try:
+            while True:
+                while len(in_flight) < self._most_in_flight() and (
+                    frame := await self._run(lambda: next(frames, None))
+                ):
+                    in_flight.append(self._start(frame))
+                if not in_flight:
+                    return
+                frame, estimating, new = in_flight.popleft()
+                estimate = await estimating
+                if estimate.pts != frame.pts:
+                    raise VideoError(f"{self._journal.path} does not fit the video; delete it to start anew")
+                if new:
+                    self._journal.append(pack(estimate))
+                yield frame, estimate
+        finally:
+            for _, estimating, _ in in_flight:
+                estimating.cancel()
+
+    def _most_in_flight(self) -> int:
+        """How many frames are estimated at once. One if the boxes in a frame depend on the frame before."""
+        if self._options.detect_every > 0:
+            return 1
+        bytes_each = self._video.info.width * self._video.info.height * 3
+        return max(2, min(_MOST_IN_FLIGHT, _IN_FLIGHT_BYTES // bytes_each))
+
+    def _start(self, frame: VideoFrame) -> tuple[VideoFrame, asyncio.Future[JournaledFrame], bool]:
+        """Start to estimate a frame, unless it is in the journal. The last item is True if it was not."""
+        estimate = self._journaled(frame.number)
+        if estimate is None:
+            return frame, asyncio.ensure_future(self._estimate(frame)), True
+        known: asyncio.Future[JournaledFrame] = asyncio.get_running_loop().create_future()
+        known.set_result(estimate)
+        return frame, known, False
+
+    def _journaled(self, number: int) -> JournaledFrame | None:
+        """The journal's next frame. A damaged record and all records after it are dropped."""
+        record = self._journal.next()
+        if record is None:
+            return None
+        try:
+            return unpack(record, self._served.skeleton)
+        except (JournalError, TypeError, ValueError):
+            self._journal.cut(keep=number)
+            self.notes = (f"the journal is damaged after {number} frames, so the rest was done anew",)
+            return None
+
+    async def _estimate(self, frame: VideoFrame) -> JournaledFrame:
+        people = await self._proposals(frame)
+        poses, _ = await self._served.pipeline.frame(frame.pixels, self._inference_options, people)
+        return JournaledFrame(frame.pts, people is None, poses)
+
+    async def _proposals(self, frame: VideoFrame) -> Detections | None:
+        """The boxes that the tracker predicts; None if the detector runs on this frame."""
+        due = frame.seconds - self._detected_at >= self._options.detect_every - _ROUNDING_S
+        if due or self._tracker.unsettled or self._served.model.detector is None:
+            return None
+        expected = await self._run(lambda: self._tracker.propose(frame.pixels, frame.seconds))
+        # A pose's score is weighted with its detection's. With the previous pose's score here, scores would sink
+        # from frame to frame.
+        return Detections(expected.boxes, np.ones(len(expected), np.float32))
