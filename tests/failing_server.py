@@ -19,9 +19,9 @@ from service.batching import Batcher
 from service.cli.main import main
 from service.inference.plan_builder import PlanBuilder
 from service.process.supervisor import Supervisor
-from service.streams.protocol import Hello
 from service.streams.store.memory import MemoryStore
 from service.tracking_workers.pool import TrackingWorkers
+from service.tracking_workers.state import TrackingOptions
 
 STEPS = {
     "networks": (Batcher, "start"),
@@ -31,7 +31,7 @@ STEPS = {
     "signals": (app, "_draining"),
 }
 _trackers: list[TrackingWorkers] = []
-_open = app._open_following
+_open = app._open_tracking_workers
 
 
 def _remember(*arguments: Any) -> TrackingWorkers:
@@ -41,9 +41,9 @@ def _remember(*arguments: Any) -> TrackingWorkers:
 
 async def _track(*_: Any) -> None:
     """In place of the first step: as if a stream had begun."""
-    stream = _trackers[0].stream(COCO_17, Hello())
-    followed = await stream.__aenter__()
-    await followed.follow(Poses.empty(COCO_17), np.zeros((48, 64, 3), np.uint8), 0.0)
+    stream = _trackers[0].stream(COCO_17, TrackingOptions())
+    tracked = await stream.__aenter__()
+    await tracked.update(Poses.empty(COCO_17), np.zeros((48, 64, 3), np.uint8), 0.0)
     sys.stderr.write(f"tracker {_trackers[0].processes[0].pid}\n")
 
 
@@ -60,7 +60,7 @@ if __name__ == "__main__":
 
     target, name = STEPS[os.environ["POSEWIRE_TEST_STEP"]]
     with (
-        patch.object(app, "_open_following", _remember),
+        patch.object(app, "_open_tracking_workers", _remember),
         patch.object(app, "_begin", begin_with_a_tracker),
         patch.object(target, name, _fail),
     ):

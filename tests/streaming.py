@@ -1,4 +1,4 @@
-"""A client of streams, as somebody would write one from the protocol's page."""
+"""A client of streams, written from the description of the protocol."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ Message = dict[str, Any]
 
 
 class Stream:
-    """An open stream. acknowledge: say of every result that it was handled, as soon as it is heard."""
+    """An open stream. acknowledge: acknowledge every result when it is received."""
 
     def __init__(self, socket: ClientConnection, acknowledge: bool) -> None:
         self.socket = socket
         self.welcome: Message = {}
         self._acknowledge = acknowledge
 
-    async def show(self, picture: bytes, timestamp: float | None = None) -> None:
+    async def send(self, picture: bytes, timestamp: float | None = None) -> None:
         """Send a frame. timestamp: milliseconds, where the hello announced them."""
         await self.socket.send(picture if timestamp is None else struct.pack(">d", timestamp) + picture)
 
-    async def hear(self) -> Message:
-        """The next message."""
+    async def receive(self) -> Message:
+        """Return the next message."""
         data = await self.socket.recv()
         message: Message = ormsgpack.unpackb(data) if isinstance(data, bytes) else json.loads(data)
         if self._acknowledge and "frame" in message:
@@ -37,16 +37,16 @@ class Stream:
         return message
 
     async def ask(self, picture: bytes, timestamp: float | None = None) -> Message:
-        """Send a frame and wait for what comes of it."""
-        await self.show(picture, timestamp)
-        return await self.hear()
+        """Send a frame and return the next message."""
+        await self.send(picture, timestamp)
+        return await self.receive()
 
     async def acknowledge(self, frame: int) -> None:
-        """Say that all results up to this frame's are handled."""
+        """Acknowledge all results up to this frame's."""
         await self.socket.send(json.dumps({"ack": frame}))
 
     async def ending(self) -> tuple[int, str]:
-        """The close code and reason, whatever is heard before."""
+        """Return the close code and reason, and ignore messages before."""
         try:
             while True:
                 await self.socket.recv()
@@ -64,20 +64,20 @@ async def stream(
     acknowledge: bool = True,
     **hello: Any,
 ) -> AsyncIterator[Stream]:
-    """A stream that was greeted; the keywords are the hello's members."""
-    async with knock(port, path=path, subprotocols=subprotocols, headers=headers) as socket:
+    """Open a stream and receive its welcome. The keywords are members of the hello."""
+    async with connected(port, path=path, subprotocols=subprotocols, headers=headers) as socket:
         await socket.send(json.dumps(hello))
         opened = Stream(socket, acknowledge)
-        opened.welcome = await opened.hear()
+        opened.welcome = await opened.receive()
         assert opened.welcome["type"] == "welcome"
         yield opened
 
 
 @asynccontextmanager
-async def knock(
+async def connected(
     port: int, *, path: str = "/stream", subprotocols: Sequence[str] = (), headers: dict[str, str] | None = None
 ) -> AsyncIterator[ClientConnection]:
-    """A connection on which nothing was said."""
+    """Open a connection without sending a hello."""
     async with connect(
         f"ws://127.0.0.1:{port}{path}",
         compression=None,
@@ -89,9 +89,9 @@ async def knock(
 
 
 async def refusal(port: int, hello: str | bytes | None = None, **options: Any) -> tuple[int, str]:
-    """The close code and reason that such a hello gets."""
-    async with knock(port, **options) as socket:
+    """Return the close code and reason that a hello, or no hello, gets."""
+    async with connected(port, **options) as socket:
         if hello is not None:
-            with suppress(ConnectionClosed):  # it may be refused for its handshake already
+            with suppress(ConnectionClosed):  # the handshake may have been refused already
                 await socket.send(hello)
         return await Stream(socket, acknowledge=False).ending()

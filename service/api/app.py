@@ -77,7 +77,7 @@ def create_app(
         keys=ApiKeys.read(settings.api_keys, settings.api_keys_file),
         rate_limit=RateLimit(settings.rate, settings.burst),
         streams=_open_streams(settings, metrics, supervisor),
-        following=_open_following(settings, metrics),
+        tracking_workers=_open_tracking_workers(settings, metrics),
         connections=Connections(
             most_connections(settings.max_connections),
             settings.client_share,
@@ -143,7 +143,7 @@ async def _begin(
 
     stack.callback(state.parser.shutdown, wait=False, cancel_futures=True)
     at_end("ending background tasks", supervisor.close)
-    at_end("ending trackers", state.following.close)
+    at_end("ending trackers", state.tracking_workers.close)
     serving = await asyncio.to_thread(open_models, state.metrics)
     at_end("ending networks", lambda: serving.close(grace()), state.settings.grace_seconds + 2 * _END_S)
     await serving.start()
@@ -187,7 +187,7 @@ def memory_budget(settings: Settings) -> int:
     return settings.memory_mb * 1_000_000 or memory_limit() // (4 * settings.workers)
 
 
-def _open_following(settings: Settings, metrics: Metrics) -> TrackingWorkers:
+def _open_tracking_workers(settings: Settings, metrics: Metrics) -> TrackingWorkers:
     return TrackingWorkers(
         settings.trackers or max(1, usable_cores(settings.workers) // 4),
         streams=2 * settings.max_streams,  # one that ends may still have its place when another begins
@@ -220,7 +220,7 @@ async def _keep_house(state: ServerState, serving: Serving) -> None:
             log.warning("%d requests were refused", state.refused - refused)
             refused = state.refused
         await state.streams.reap()
-        await state.following.revive()
+        await state.tracking_workers.revive()
         works = bool(state.requests.held or len(state.streams) or state.answered != answered)
         idle, busy = 0 if works else idle + 1, busy + works
         answered = state.answered

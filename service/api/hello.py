@@ -1,4 +1,4 @@
-"""The first message of a stream, as a client writes it."""
+"""The hello, the first message of a stream, as JSON."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from service.api.problems import complaint
 from service.api.schemas import Skeletons
-from service.streams.closing import CloseCode, StreamError
-from service.streams.protocol import Hello
+from service.streams.protocol import CloseCode, Hello, StreamError
 from service.tracking.zones import Line, Zone, Zones
 
 _LONGEST = 64_000
-_LONGEST_PLACE = 50
-"""Characters: so much is told of where the hello is wrong, that there is room for how."""
-_PLACES = 32
+"""Characters of a hello."""
+_LONGEST_MEMBER = 50
+"""Characters of a member's name in a close reason, so that there is room for what is wrong with it."""
+_MOST_ZONES = 32
+"""The most zones, and the most lines."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(min_length=1, max_length=64)]
@@ -43,7 +44,7 @@ class LineMessage(BaseModel):
 
 
 class HelloMessage(BaseModel):
-    """Every member may be left out."""
+    """All members are optional."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -58,31 +59,31 @@ class HelloMessage(BaseModel):
     window: int = Field(8, ge=0, le=64)
     timestamps: bool = False
     extras: bool = False
-    zones: list[ZoneMessage] = Field([], max_length=_PLACES)
-    lines: list[LineMessage] = Field([], max_length=_PLACES)
+    zones: list[ZoneMessage] = Field([], max_length=_MOST_ZONES)
+    lines: list[LineMessage] = Field([], max_length=_MOST_ZONES)
     resume: str = Field("", max_length=200)
     key: SecretStr = SecretStr("")
 
     @staticmethod
     def read(message: str | bytes) -> HelloMessage:
-        """A hello. Raises StreamError for anything else."""
+        """Parse a hello. Raises StreamError if the message is not a valid one."""
         if isinstance(message, bytes):
             raise StreamError(CloseCode.BAD_MESSAGE, "the first message is the hello: JSON, as text")
         if len(message) > _LONGEST:
             raise StreamError(CloseCode.BAD_HELLO, f"the hello has more than {_LONGEST:,} characters")
         try:
             hello = HelloMessage.model_validate_json(message)
-            json.loads(message, object_pairs_hook=_once)
+            json.loads(message, object_pairs_hook=_check_unique)
             return hello
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(str(part) for part in first["loc"])
+            member = ".".join(str(part) for part in first["loc"])
             raise StreamError(
-                CloseCode.BAD_HELLO, f"{place[:_LONGEST_PLACE] or 'hello'}: {complaint(first)}"
+                CloseCode.BAD_HELLO, f"{member[:_LONGEST_MEMBER] or 'hello'}: {complaint(first)}"
             ) from error
 
     def checked(self) -> Hello:
-        """As the inner rooms know it. Raises StreamError for zones and lines that are none."""
+        """Return the hello for `service.streams`. Raises StreamError if zones or lines are not valid."""
         try:
             zones = tuple(Zone(z.name, tuple(z.polygon), z.dwell_seconds) for z in self.zones)
             lines = tuple(Line(line.name, line.start, line.end) for line in self.lines)
@@ -105,9 +106,9 @@ class HelloMessage(BaseModel):
         )
 
 
-def _once(members: list[tuple[str, object]]) -> None:
-    """Raise StreamError for an object that names a member twice: which of the two is meant, nobody knows."""
+def _check_unique(members: list[tuple[str, object]]) -> None:
+    """Raise StreamError if an object has a member twice."""
     names = [name for name, _ in members]
     for name in names:
         if names.count(name) > 1:
-            raise StreamError(CloseCode.BAD_HELLO, f"{name[:_LONGEST_PLACE]}: is named twice")
+            raise StreamError(CloseCode.BAD_HELLO, f"{name[:_LONGEST_MEMBER]}: is named twice")

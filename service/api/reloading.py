@@ -47,7 +47,7 @@ async def _reload(state: ServerState, tls: ServerTls | None) -> None:
             log.error("the API keys stay as they were: %s", error)
         else:
             state.keys = keys
-            ended = state.streams.end_strangers(keys.admits)
+            ended = state.streams.end_unauthorized(keys.admits)
             log.info("%d API keys are accepted now, %d streams were ended", len(keys.digests), ended)
     if tls is not None:
         try:

@@ -35,7 +35,7 @@ class ServerState:
     keys: ApiKeys
     rate_limit: RateLimit
     streams: Streams
-    following: TrackingWorkers
+    tracking_workers: TrackingWorkers
     connections: Connections
     requests: Quota
     memory: Quota
@@ -74,4 +74,4 @@ class ServerState:
         if self.serving is None:
             return "starting"
         sick = [f"{b.name}: {b.health.detail}" for b in self.serving.batchers if not b.health.ok]
-        return "; ".join(filter(None, [*sick, self.following.problem]))
+        return "; ".join(filter(None, [*sick, self.tracking_workers.problem]))

@@ -1,4 +1,4 @@
-"""WS /stream: frames in, everybody with an identity out, for as long as it lasts."""
+"""WS /stream: receives frames, and answers each with the people in it and their ids."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ from service.batching import Priority
 from service.inference.model_registry import ServedModel
 from service.inference.stage import InferenceOptions
 from service.observability.logs import request_id
-from service.streams.closing import CloseCode, StreamError
 from service.streams.frame_processor import FrameProcessor
-from service.streams.protocol import SUBPROTOCOLS, Encoding, Hello
+from service.streams.protocol import SUBPROTOCOLS, CloseCode, Encoding, Hello, StreamError
 from service.streams.registry import Beginning
 from service.streams.session import Session, SessionLimits
 
@@ -36,11 +35,11 @@ log = logging.getLogger(__name__)
 
 _PAGE = Path(__file__).with_suffix(".md")
 _HELLO_S = 10.0
-"""How long a hello may take to come."""
+"""How long a client may take to send its hello."""
 _CLOSE_S = 1.0
-"""How long a close frame may take to leave; a client that reads nothing never takes it."""
+"""How long sending a close frame may take. A client that does not read never receives it."""
 _IN_URL = ("model", "session")
-"""Parameters that the URL may have. The second is for load balancers: they see nothing else of a stream."""
+"""Parameters that the URL may have. `session` is for load balancers, which see nothing else of a stream."""
 _REFUSALS = {
     "unauthorized": CloseCode.UNAUTHORIZED,
     "rate-limited": CloseCode.RATE_LIMITED,
@@ -51,19 +50,19 @@ _REFUSALS = {
 
 @router.get("/docs/stream", summary="How to write a client of WS /stream", response_class=PlainTextResponse)
 def page() -> str:
-    """The protocol, for people: messages, examples, close codes."""
+    """The protocol for readers: messages, examples, close codes."""
     return _PAGE.read_text("utf-8")
 
 
 @router.get("/stream", include_in_schema=False)
 def no_websocket() -> None:
-    """For who comes with plain HTTP, or through a proxy that drops the upgrade."""
+    """Answer plain HTTP requests, also those of a proxy that drops the upgrade."""
     raise ApiError("bad-request", "this is a websocket, and the request asks for none; see GET /docs/stream")
 
 
 @router.websocket("/stream")
 async def stream(socket: WebSocket) -> None:
-    """One stream, from its handshake to its close code; GET /docs/stream describes it."""
+    """Serve one stream, from its handshake to its close code. GET /docs/stream describes the protocol."""
     server = ServerState.of(socket)
     metrics = server.metrics.streams
     marked = request_id.set(secrets.token_hex(8))
@@ -91,14 +90,14 @@ async def stream(socket: WebSocket) -> None:
 
 
 class SocketChannel:
-    """A websocket as a `Channel`. code: with which the client has closed it."""
+    """A websocket as a `Channel`. code: the client's close code, 1006 until there is one."""
 
     def __init__(self, socket: WebSocket) -> None:
         self.code = 1006
         self._socket = socket
 
     async def accept(self, subprotocol: str | None) -> None:
-        """Finish the handshake. Raises ConnectionError where the client has left before."""
+        """Finish the handshake. Raises ConnectionError if the client has left."""
         try:
             await self._socket.accept(subprotocol)
         except OSError as error:
@@ -122,20 +121,20 @@ class SocketChannel:
             raise ConnectionResetError("the client has left") from error
 
     async def close(self, code: int, reason: str) -> None:
-        """Say why, to a client that may have left or stopped reading."""
+        """Close the connection. The client may have left or stopped reading."""
         with suppress(TimeoutError, WebSocketDisconnect, OSError):
             async with asyncio.timeout(_CLOSE_S):
                 await self._socket.close(code, reason)
 
 
 async def _serve(server: ServerState, socket: WebSocket, channel: SocketChannel) -> None:
-    """Raises StreamError or ConnectionError, as a stream has no end of its own."""
+    """Serve a stream until it raises StreamError or ConnectionError; it does not end in any other way."""
     offered = socket.scope["subprotocols"]
     known = next((name for name in offered if name in SUBPROTOCOLS), None)
     await channel.accept(known)
     if offered and known is None:
         raise StreamError(CloseCode.BAD_HELLO, f"subprotocol: this server speaks {' and '.join(SUBPROTOCOLS)}")
-    message = await _hello(server, socket, channel)
+    message = await _receive_hello(server, socket, channel)
     try:
         client = server.keys.check(_headers(socket, message)) or _address(socket)
         server.rate_limit.take(client)
@@ -148,17 +147,17 @@ async def _serve(server: ServerState, socket: WebSocket, channel: SocketChannel)
     await _run(server, channel, served, message.checked(), encoding, client)
 
 
-async def _hello(server: ServerState, socket: WebSocket, channel: SocketChannel) -> HelloMessage:
+async def _receive_hello(server: ServerState, socket: WebSocket, channel: SocketChannel) -> HelloMessage:
     for name in socket.query_params:
         if name not in _IN_URL:
             raise StreamError(CloseCode.BAD_HELLO, f"parameter {name}: only {' and '.join(_IN_URL)} may be in the URL")
-    patience = min(_HELLO_S, server.settings.idle_seconds)
+    timeout = min(_HELLO_S, server.settings.idle_seconds)
     with server.streams.greeting(_address(socket)):
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(timeout):
                 first = await channel.receive()
         except TimeoutError as error:
-            raise StreamError(CloseCode.SILENT, f"no hello came within {patience:g} s") from error
+            raise StreamError(CloseCode.SILENT, f"no hello came within {timeout:g} s") from error
     hello = HelloMessage.read(first)
     named = socket.query_params.get("model")
     if named and hello.model not in (None, named):
@@ -171,7 +170,7 @@ def _address(socket: WebSocket) -> str:
 
 
 def _headers(socket: WebSocket, hello: HelloMessage) -> Mapping[str, str]:
-    """The headers, with the key of the hello where there is one: browsers cannot set headers."""
+    """Return the headers, or the key of the hello in place of them. Browsers cannot set headers."""
     key = hello.key.get_secret_value()
     return {"x-api-key": key} if key else socket.headers
 
@@ -179,62 +178,52 @@ def _headers(socket: WebSocket, hello: HelloMessage) -> Mapping[str, str]:
 async def _run(
     server: ServerState, channel: SocketChannel, served: ServedModel, hello: Hello, encoding: Encoding, client: str
 ) -> None:
-    async with server.streams.begin(hello, served.skeleton.name, client) as beginning:
-        await _follow(server, channel, served, hello, encoding, beginning, client)
-
-
-async def _follow(
-    server: ServerState,
-    channel: SocketChannel,
-    served: ServedModel,
-    hello: Hello,
-    encoding: Encoding,
-    beginning: Beginning,
-    client: str,
-) -> None:
-    settings, streams, native = server.settings, server.streams, served.skeleton
-    name = beginning.session
-    options = InferenceOptions(
-        client=client,
-        priority=Priority.LIVE,
-        max_people=min(hello.max_people or settings.max_people, settings.max_people),
-        min_score=hello.min_score,
-        lease=server.memory.take(client, 0),
-    )
-    memory = beginning.memory
-    server.metrics.streams.began(token=bool(hello.resume), resumed=memory is not None)
-    skeleton = native if hello.skeleton == "native" else SKELETONS[hello.skeleton]
-    with server.memory.take(client, 0) as frames:
-        async with server.following.stream(native, hello, memory) as followed:
-            session = Session(
-                channel,
-                hello,
-                encoding,
-                FrameProcessor(served.pipeline, followed, hello, options),
-                SessionLimits(frame=settings.timeout_ms / 1000, idle=settings.idle_seconds),
-                streams.limiter(served.model.name),
-                token=lambda sequence, next_id: streams.token(name, sequence, next_id),
-                describe=_describe,
-                observer=server.metrics.streams,
-                sequence=beginning.sequence,
-                last=math.nan if memory is None else memory.tracker.timestamp,
-                gap=beginning.gap,
-                client=client,
-                memory=frames,
-            )
-            async with streams.hold(beginning, session, client):
-                await session.run(
-                    {
-                        "session": name,
-                        "resumed": memory is not None,
-                        **({"detail": beginning.why} if beginning.why else {}),
-                        "model": served.model.name,
-                        "skeleton": skeleton.name,
-                        "keypoints": skeleton.keypoints,
-                        "window": hello.window,
-                        "resume_seconds": streams.resume_seconds,
-                    }
+    """Begin or resume a session, and serve it with a slot, memory and a tracker of its own."""
+    settings, streams = server.settings, server.streams
+    async with streams.begin(hello, served.skeleton.name, client) as beginning:
+        name, state = beginning.session, beginning.state
+        options = InferenceOptions(
+            client=client,
+            priority=Priority.LIVE,
+            max_people=min(hello.max_people or settings.max_people, settings.max_people),
+            min_score=hello.min_score,
+            lease=server.memory.take(client, 0),
+        )
+        server.metrics.streams.began(token=bool(hello.resume), resumed=state is not None)
+        with server.memory.take(client, 0) as frames:
+            async with server.tracking_workers.stream(served.skeleton, hello.tracking, state) as tracked:
+                session = Session(
+                    channel,
+                    hello,
+                    encoding,
+                    FrameProcessor(served.pipeline, tracked, hello, options),
+                    SessionLimits(frame=settings.timeout_ms / 1000, idle=settings.idle_seconds),
+                    streams.limiter(served.model.name),
+                    token=lambda sequence, next_id: streams.token(name, sequence, next_id),
+                    describe=_describe,
+                    observer=server.metrics.streams,
+                    sequence=beginning.sequence,
+                    last=math.nan if state is None else state.tracker.timestamp,
+                    gap=beginning.gap,
+                    client=client,
+                    memory=frames,
                 )
+                async with streams.hold(beginning, session, client):
+                    await session.run(_welcome(served, hello, beginning, streams.resume_seconds))
+
+
+def _welcome(served: ServedModel, hello: Hello, beginning: Beginning, resume_seconds: float) -> dict[str, Any]:
+    skeleton = served.skeleton if hello.skeleton == "native" else SKELETONS[hello.skeleton]
+    return {
+        "session": beginning.session,
+        "resumed": beginning.state is not None,
+        **({"detail": beginning.detail} if beginning.detail else {}),
+        "model": served.model.name,
+        "skeleton": skeleton.name,
+        "keypoints": skeleton.keypoints,
+        "window": hello.window,
+        "resume_seconds": resume_seconds,
+    }
 
 
 def _describe(error: Exception) -> Mapping[str, Any] | None:

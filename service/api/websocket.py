@@ -1,6 +1,6 @@
-"""uvicorn's websocket protocol, with bounds where it has none.
+"""uvicorn's websocket protocol with bounds on memory and message rates.
 
-Written for uvicorn 0.54, whose methods it overrides; pyproject.toml pins that version.
+It overrides methods of uvicorn 0.54; pyproject.toml pins that version.
 """
 
 from __future__ import annotations
@@ -18,34 +18,35 @@ from service.api.addresses import client_of
 from service.api.connections import Connections
 from service.api.security import Bucket
 from service.quota import Lease, QuotaExceededError
-from service.streams.closing import CloseCode
+from service.streams.protocol import CloseCode
 
 log = logging.getLogger("uvicorn.websocket")
 
 _MAX_FRAGMENTS = 4096
-"""Of one message. Its bytes are bounded, but not what an empty fragment takes."""
+"""Fragments of one message. Its bytes are bounded elsewhere, but an empty fragment takes memory too."""
 _MAX_UNREAD = 1_000_000
-"""Bytes that wait for a client that sends pings, and takes neither their answers nor anything else."""
+"""Bytes of unsent pongs and messages. A client that sends pings beyond that and does not read is disconnected."""
 _RATE, _BURST = 1_000, 5_000
-"""Frames of a connection, a second and at once: pictures, acknowledgements, pings, pongs, fragments. 60 pictures a
-second with an acknowledgement each are 120. What comes faster is not refused but read later.
+"""Frames of a connection, a second and in a burst: pictures, acknowledgements, pings, pongs, fragments. 60 pictures a
+second with an acknowledgement each are 120. Frames beyond that are not refused, but read later.
 """
 _UNCOUNTED = 1 << 16
-"""Bytes of a message under way that are not counted as held memory: those of any picture before a webcam."""
+"""Bytes of an incomplete message that are not counted as held memory: as many as a webcam's picture has."""
 _SLICE_S = 0.001
-"""How long one connection is read from before the others have their turn."""
+"""How long one connection is read before the event loop runs others."""
 _STEPS = (512, 8_192)
-"""The fewest and the most bytes that are parsed at a time."""
+"""The fewest and the most bytes that are parsed in one step."""
 _FRAMES_A_STEP = 16
+"""Steps with at least as many frames are followed by smaller ones, others by larger ones."""
 _MESSAGES_IN_A_ROW = 32
-"""The application may take so many that are there already before others have their turn."""
+"""How many queued messages the application may receive before the event loop runs others."""
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
-    """Reads no faster than a connection and a client may send, and ends connections that would take too much memory.
+    """Reads no faster than the rate limits of the connection and its client, and ends those that need too much memory.
 
-    What has come is parsed in small steps, and no further than the application has taken what came before: a thousand
-    small messages may arrive at once, but the other connections are served in between.
+    Received bytes are parsed in small steps, and only once the application has received the messages before them: a
+    thousand small messages may arrive at once, but other connections are served in between.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -56,17 +57,17 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self._bucket = Bucket(_RATE, _BURST, self.loop.time())
         self._unparsed = b""
         self._step = _STEPS[1]
-        self._waits = False  # for its turn to parse
+        self._parse_scheduled = False
         self._in_a_row = 0
         self._memory: Lease | None = None
-        self._fragments = self._queued = 0  # bytes of the message under way, and of the whole one that waits
+        self._fragments = self._queued = 0  # bytes of the incomplete message, and of the complete one that waits
 
     def adopt(self, lease: Lease) -> None:
-        """Hold the connection's place from now on."""
+        """Hold the lease that counts the connection until it ends."""
         self._lease = lease
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection has ended."""
+        """Release what the connection holds."""
         self._unparsed = b""
         for lease in (self._lease, self._memory):
             if lease is not None:
@@ -74,13 +75,13 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Some bytes of frames."""
+        """Parse received bytes, now or later."""
         self._unparsed = self._unparsed + data if self._unparsed else data
-        if not self._waits and not self.read_paused:
+        if not self._parse_scheduled and not self.read_paused:
             self._parse()
 
     async def receive(self) -> ASGIReceiveEvent:
-        """The application asks for the next message."""
+        """Return the next message to the application."""
         message = await self.queue.get()
         if self.read_paused and self.queue.empty():
             self.read_paused = False
@@ -88,7 +89,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self._account()
             if self._unparsed:
                 self._parse_later()
-            elif not self._waits:
+            elif not self._parse_scheduled:
                 self.transport.resume_reading()
         self._in_a_row = 0 if self.queue.empty() else self._in_a_row + 1
         if self._in_a_row >= _MESSAGES_IN_A_ROW:
@@ -97,20 +98,20 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         return message
 
     async def send(self, message: ASGISendEvent) -> None:
-        """The application sends a message, which may be too late."""
+        """Send a message of the application. Raises ClientDisconnected if the connection is closing."""
         if self.close_sent:
             raise ClientDisconnected
         await super().send(message)
         if self.close_sent:
-            self.handshake_complete = True  # or refused; uvicorn takes a refusal with a reason for none
+            self.handshake_complete = True  # or refused; uvicorn does not recognise a refusal with a reason
 
     def _parse_later(self) -> None:
-        if not self._waits:
-            self._waits = True
+        if not self._parse_scheduled:
+            self._parse_scheduled = True
             self.loop.call_soon(self._parse)
 
     def _parse(self) -> None:
-        self._waits = False
+        self._parse_scheduled = False
         if self.transport.is_closing():
             return
         data, at = memoryview(self._unparsed), 0
@@ -140,7 +141,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self.transport.resume_reading()
 
     def _feed(self, data: memoryview) -> int:
-        """Parse some bytes. Returns how many frames they completed."""
+        """Parse bytes. Returns how many frames they completed."""
         self.conn.receive_data(data)  # type: ignore[arg-type]  # it appends them to a bytearray
         if self.conn.parser_exc is not None:
             self.handle_parser_exception()
@@ -150,7 +151,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         return frames
 
     def _charge(self, frames: int) -> float:
-        """Count so many frames. Returns the seconds to wait before more of this connection or client are read."""
+        """Count frames against the rate limits. Returns how many seconds to wait before reading on."""
         pause = self._bucket.charge(frames, self.loop.time())
         if self.handshake_complete:
             client = client_of((self.scope.get("client") or ("",))[0])
@@ -158,13 +159,13 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         return pause
 
     def _rest(self, seconds: float) -> None:
-        """Read nothing for a while: what a client sends too fast waits on its own side."""
+        """Stop reading for a while: TCP makes the client wait."""
         self.transport.pause_reading()
-        self._waits = True
+        self._parse_scheduled = True
         self.loop.call_later(seconds, self._parse)
 
     def _account(self) -> bool:
-        """Hold memory for the message under way, or for the whole one that waits. False where there is none left."""
+        """Hold memory for the incomplete message and the one that waits. Returns False if there is not enough."""
         size = len(self.conn.reader.buffer) + self._fragments + self._queued
         held = self._memory.amount if self._memory is not None else 0
         size = size if size > _UNCOUNTED else 0
@@ -180,24 +181,24 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         return True
 
     def handle_ping(self) -> None:
-        """Answer, as long as answers are taken."""
+        """Answer a ping, unless too many bytes are unsent."""
         if self.transport.get_write_buffer_size() > _MAX_UNREAD:
             self.transport.abort()
         else:
             super().handle_ping()
 
     def handle_text(self, event: Frame) -> None:
-        """A text message, or its first fragment."""
+        """Handle a text message, or its first fragment."""
         self._fragments = len(event.data)
         super().handle_text(event)
 
     def handle_bytes(self, event: Frame) -> None:
-        """A binary message, or its first fragment."""
+        """Handle a binary message, or its first fragment."""
         self._fragments = len(event.data)
         super().handle_bytes(event)
 
     def handle_cont(self, event: Frame) -> None:
-        """A further fragment of a message."""
+        """Handle a further fragment of a message."""
         if self.close_sent:
             return
         self._fragments += len(event.data)
@@ -207,7 +208,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             super().handle_cont(event)
 
     def send_receive_event_to_app(self) -> None:
-        """A whole message is here."""
+        """Pass a complete message to the application."""
         if self.curr_msg_data_type == "text" and not self.close_sent:
             try:
                 b"".join(self.frames).decode()
@@ -219,7 +220,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         super().send_receive_event_to_app()
 
     def keepalive_timeout(self) -> None:
-        """A ping had no answer. To close in good order would wait for the client to read what it never will."""
+        """End the connection after an unanswered ping. If bytes are unsent, a close handshake would never finish."""
         unread = self.transport.get_write_buffer_size()
         super().keepalive_timeout()
         if unread:

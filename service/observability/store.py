@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from service.streams.store.redis import StoreObserver
+from service.streams.store.base import StoreObserver
 
 
 class StoreMetrics(StoreObserver):

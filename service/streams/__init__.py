@@ -1,1 +1,1 @@
-"""Live streams: one websocket each, with flow control, a tracker and a resume token; knows no HTTP framework."""
+"""Live streams: one websocket each, with flow control, tracking and resume tokens. Independent of the web framework."""

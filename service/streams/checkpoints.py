@@ -1,4 +1,4 @@
-"""Keeps the state of streams while they run, so that another server can go on with them whatever becomes of this."""
+"""Saves the state of streams while they run, so that another server can continue them if this one dies."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from service.streams.session import Session
-from service.streams.store.base import Kept, Store
+from service.streams.store.base import Store, StoredState
 
-_TURNS = 10
-"""In each interval. Streams come due in different ones, so that they are not all written in one go."""
-_HURRY_S = 0.05
-"""The interval while this server is being left: whoever goes on elsewhere should find the last frame's state."""
+_ROUNDS = 10
+"""How many times in each interval streams are checked. Streams come due in different rounds, not all at once."""
+_DRAINING_S = 0.05
+"""The interval while the server drains: clients that reconnect elsewhere should find the state of the last frame."""
 
 
 @dataclass(slots=True, eq=False)
 class OpenStream:
-    """A stream as long as its connection lasts. generation: see `Kept`. client: who has it. saved: what was kept last,
-    and when.
+    """A stream for as long as its connection lasts.
+
+    generation: see `StoredState`. client: whose stream it is. ended: set when the stream has ended and its state is
+    saved. saved: the state of the last checkpoint, at the time `saved_at`.
     """
 
     session: Session
@@ -30,15 +32,15 @@ class OpenStream:
     saved: bytes = b""
     saved_at: float = -math.inf
 
-    def state(self) -> Kept:
-        """What is to be kept of it now."""
-        return Kept(self.generation, self.session.sequence, self.session.state, self.session.age)
+    def state(self) -> StoredState:
+        """Return what to save of the stream now."""
+        return StoredState(self.generation, self.session.sequence, self.session.state, self.session.age)
 
 
 class Checkpoints:
-    """Hands the state of each of `streams` to a store, once every `seconds` as long as it changes.
+    """Saves the state of each of `streams` to a store, every `seconds` if it has changed.
 
-    keep_seconds: how long it is kept from then on. clock: seconds.
+    keep_seconds: how long the store keeps a state. clock: returns seconds.
     """
 
     def __init__(
@@ -56,13 +58,13 @@ class Checkpoints:
         self._clock = clock
 
     async def run(self) -> None:
-        """Take them for ever."""
+        """Take checkpoints forever."""
         while True:
-            await asyncio.sleep(self._seconds / _TURNS)
-            self.take(self._seconds * (1 - 1 / _TURNS))  # none may be older than `seconds` before its next turn
+            await asyncio.sleep(self._seconds / _ROUNDS)
+            self.take(self._seconds * (1 - 1 / _ROUNDS))  # a younger one is at most `seconds` old in the next round
 
     def take(self, age: float = 0.0) -> None:
-        """Keep the state of those whose last checkpoint is so many seconds old."""
+        """Save the state of streams whose last checkpoint is at least `age` seconds old."""
         now = self._clock()
         for name, stream in self._streams.items():
             state = stream.session.state
@@ -70,7 +72,7 @@ class Checkpoints:
                 stream.saved, stream.saved_at = state, now
                 self._store.keep(name, stream.state(), self._keep_seconds)
 
-    def hurry(self) -> None:
-        """Take all now, and from now on soon after each frame."""
+    def drain(self) -> None:
+        """Take all checkpoints now, and from now on soon after each frame."""
         self.take()
-        self._seconds = min(self._seconds, _HURRY_S)
+        self._seconds = min(self._seconds, _DRAINING_S)

@@ -1,4 +1,4 @@
-"""What a stream sees in one frame: decode, find the people, tell who is who."""
+"""Processes the frames of one stream: decodes a frame, finds people and tracks them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from service.streams.protocol import Hello
 from service.tracking.config import TrackerConfig
 from service.tracking.zones import ZoneEvent
 from service.tracking_workers.pool import TrackedStream
-from service.tracking_workers.stream_tracker import Followed
+from service.tracking_workers.stream_tracker import TrackingResult
 
-_WEAKEST = TrackerConfig().weak_score
-"""People of a lower score are not followed."""
+_MIN_TRACKED_SCORE = TrackerConfig().weak_score
+"""People with a lower score are not tracked."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessedFrame:
-    """The people of one frame of `width` x `height` pixels, with ids, and what happened at the zones and lines.
+    """The people of one frame of `width` x `height` pixels, with ids, and the events at zones and lines.
 
-    velocities: (N, 2) pixels a second, 0 for who has no id. ages: (N,) seconds since each was first seen.
+    velocities: (N, 2) pixels a second, 0 for people without an id. ages: (N,) seconds since each person was first seen.
     seconds: where the time went, by part.
     """
 
@@ -41,82 +41,83 @@ class ProcessedFrame:
 
     @property
     def worked(self) -> float:
-        """The seconds that were spent on the frame, and not on waiting for others."""
+        """Seconds spent on the frame, without waiting in queues."""
         return sum(value for part, value in self.seconds.items() if part != "queue")
 
 
 class FrameProcessor:
-    """One stream's eyes, in front of what follows its people.
+    """Processes one stream's frames.
 
-    pipeline: shared by all. hello: what is looked for. ask: as whom; its score is the least that is told of, not the
-    least that is followed.
+    pipeline: shared by all streams. stream: tracks the people. options: of the client. People below its minimum score
+    are tracked, if they score enough for the tracker, but not reported.
     """
 
     def __init__(self, pipeline: Pipeline, stream: TrackedStream, hello: Hello, options: InferenceOptions) -> None:
         self._pipeline = pipeline
         self._stream = stream
         self._hello = hello
-        self._ask = replace(options, min_score=min(options.min_score, _WEAKEST))
+        self._options = replace(options, min_score=min(options.min_score, _MIN_TRACKED_SCORE))
         self._detected = -math.inf
         self._unsettled = True
 
     @property
     def state(self) -> bytes:
-        """What is remembered as of the last frame, for whoever goes on with the stream; see `codec`."""
+        """The stream's state after the last frame, see `codec`."""
         return self._stream.state
 
     @property
     def next_id(self) -> int:
-        """The first id that nobody has had."""
+        """The first id that has not been assigned."""
         return self._stream.next_id
 
-    async def see(self, picture: bytes, taken: float, deadline: float) -> ProcessedFrame:
-        """Everybody in an encoded picture. taken: seconds, never running backwards. deadline: monotonic seconds.
+    async def process(self, picture: bytes, timestamp: float, deadline: float) -> ProcessedFrame:
+        """Return the people in an encoded picture. timestamp: seconds, never decreasing. deadline: monotonic seconds.
 
-        Raises ImageError for what is no picture that a stream takes, and what `Pipeline.decode`, `Pipeline.frame` and
-        `TrackedStream.follow` raise.
+        Raises ImageError if the bytes are no picture that streams accept, and the errors of `Pipeline.decode`,
+        `Pipeline.frame` and `TrackedStream.update`.
         """
-        options = replace(self._ask, deadline=deadline)
+        options = replace(self._options, deadline=deadline)
         try:
-            return await self._see(picture, taken, options)
+            return await self._process(picture, timestamp, options)
         finally:
             if options.lease is not None:
                 options.lease.release()  # the stream's next frame grows it again
 
-    async def _see(self, picture: bytes, taken: float, options: InferenceOptions) -> ProcessedFrame:
+    async def _process(self, picture: bytes, timestamp: float, options: InferenceOptions) -> ProcessedFrame:
         image, timing = await self._pipeline.decode(picture, options, accepted=FRAMES)
-        people, expecting = None, 0.0
-        if not self._detector_is_due(taken):
-            people, expecting = await self._expected(image.pixels, taken)
-        found, looking = await self._pipeline.frame(image.pixels, options, people)
+        people, proposing = None, 0.0
+        if not self._detector_is_due(timestamp):
+            people, proposing = await self._propose(image.pixels, timestamp)
+        found, inference = await self._pipeline.frame(image.pixels, options, people)
         if people is None:
-            self._detected = taken
-        followed, following = await self._stream.follow(found, image.pixels, taken)
-        self._unsettled = followed.unsettled
-        poses, velocities, ages = self._told(found, followed)
+            self._detected = timestamp
+        tracked, tracking = await self._stream.update(found, image.pixels, timestamp)
+        self._unsettled = tracked.unsettled
+        poses, velocities, ages = self._reported(found, tracked)
         if image.scale != 1:
             poses, velocities = poses.scaled(image.scale), velocities * np.float32(image.scale)
         if self._hello.skeleton != "native":
             poses = poses.as_skeleton(SKELETONS[self._hello.skeleton])
-        seconds = {**(timing + looking).parts(), "track": expecting + following}
-        return ProcessedFrame(poses, velocities, ages, followed.events, image.width, image.height, seconds)
+        seconds = {**(timing + inference).parts(), "track": proposing + tracking}
+        return ProcessedFrame(poses, velocities, ages, tracked.events, image.width, image.height, seconds)
 
-    def _detector_is_due(self, taken: float) -> bool:
-        recently = taken - self._detected < self._hello.detect_every
+    def _detector_is_due(self, timestamp: float) -> bool:
+        recently = timestamp - self._detected < self._hello.detect_every
         return not (recently and self._pipeline.detects) or self._unsettled
 
-    async def _expected(self, frame: Frame, taken: float) -> tuple[Detections, float]:
-        """Where the people are who are known.
+    async def _propose(self, frame: Frame, timestamp: float) -> tuple[Detections, float]:
+        """Return where tracked people are expected, in place of the detector's boxes, and the seconds it took.
 
-        A pose's score is weighed with its detection's, and would sink from frame to frame if that was the last pose's.
+        Their scores are 1. A pose's score is multiplied with that of its box, so that it would decrease from frame to
+        frame if boxes had the scores of the last poses.
         """
-        boxes, seconds = await self._stream.expected(frame, taken)
-        boxes = boxes[: self._ask.max_people]
+        boxes, seconds = await self._stream.propose(frame, timestamp)
+        boxes = boxes[: self._options.max_people]
         return Detections(boxes, np.ones(len(boxes), np.float32)), seconds
 
-    def _told(self, found: Poses, followed: Followed) -> tuple[Poses, Floats, Floats]:
-        """Of what is known that which the client wants to be told."""
-        keypoints = found.keypoints if followed.keypoints is None else followed.keypoints
-        known = replace(found, keypoints=keypoints, ids=followed.ids)
+    def _reported(self, found: Poses, tracked: TrackingResult) -> tuple[Poses, Floats, Floats]:
+        """Return the poses, velocities and ages of the people with the hello's minimum score."""
+        keypoints = found.keypoints if tracked.keypoints is None else tracked.keypoints
+        poses = replace(found, keypoints=keypoints, ids=tracked.ids)
         wanted = found.scores >= self._hello.min_score
-        return known.select(wanted), followed.velocities[wanted], followed.ages[wanted]
+        return poses.select(wanted), tracked.velocities[wanted], tracked.ages[wanted]

@@ -1,12 +1,15 @@
-"""What goes over a stream's connection, as values and as bytes. docs: the page that `GET /docs/stream` shows."""
+"""The messages of a stream's connection as values and as bytes, and its close codes.
+
+`GET /docs/stream` serves the description of the protocol.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -14,24 +17,59 @@ import orjson
 import ormsgpack
 
 from service.media.errors import NotAnImageError
-from service.streams.closing import CloseCode, StreamError
 from service.tracking.zones import Line, Zone
+from service.tracking_workers.state import TrackingOptions
 
 Encoding = Literal["json", "msgpack"]
 SUBPROTOCOLS: Mapping[str, Encoding] = MappingProxyType({"posewire.json.v1": "json", "posewire.msgpack.v1": "msgpack"})
 
-_STAMP = struct.Struct(">d")
+_TIMESTAMP = struct.Struct(">d")
 _ACKNOWLEDGEMENT = '{"ack": NUMBER OF A FRAME}'
 _LONGEST_ACKNOWLEDGEMENT = 200
-"""Characters: nothing longer is parsed."""
+"""Characters. Longer text messages are not parsed."""
+_LONGEST_REASON = 123
+"""Bytes that a close frame can hold beside the code; RFC 6455, section 5.5."""
+
+
+class CloseCode(IntEnum):
+    """Close codes: those of RFC 6455 where one fits, otherwise 4000 plus the HTTP status with the same meaning.
+
+    `GET /docs/stream` tells clients what to do on each.
+    """
+
+    GOING_AWAY = 1001
+    NOT_TEXT = 1007
+    TOO_LARGE = 1009
+    FAILED = 1011
+    RESTARTING = 1012
+    TRY_LATER = 1013
+    BAD_MESSAGE = 4400
+    UNAUTHORIZED = 4401
+    UNKNOWN_MODEL = 4404
+    SILENT = 4408
+    REPLACED = 4409
+    GONE = 4410
+    BAD_FRAMES = 4415
+    BAD_HELLO = 4422
+    RATE_LIMITED = 4429
+
+
+class StreamError(Exception):
+    """Ends a stream. reason: shown to the client, cut to the length of a close frame."""
+
+    def __init__(self, code: CloseCode, reason: str) -> None:
+        self.code = code
+        self.reason = reason.encode(errors="replace")[:_LONGEST_REASON].decode(errors="ignore")
+        super().__init__(f"{int(code)}: {self.reason}")
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """What a client asks for, checked. skeleton: a name, or `native`. detect_every: seconds, 0 for every frame.
+    """A client's hello, validated.
 
+    skeleton: a name, or `native`. detect_every: seconds between two runs of the detector, 0 for every frame.
     window: the most unacknowledged results, 0 for no acknowledgements. timestamps: every frame begins with one.
-    resume: a token, or empty. extras: velocities and ages are told too.
+    extras: results have velocities and ages. resume: a token, or empty.
     """
 
     model: str | None = None
@@ -48,32 +86,30 @@ class Hello:
     lines: tuple[Line, ...] = ()
 
     @property
-    def places(self) -> str:
-        """A name for the zones and lines; empty where there are none."""
-        if not (self.zones or self.lines):
-            return ""
-        return hashlib.sha256(repr((self.zones, self.lines)).encode()).hexdigest()[:16]
+    def tracking(self) -> TrackingOptions:
+        """The part that concerns tracking."""
+        return TrackingOptions(self.smoothing, self.extras, self.zones, self.lines)
 
 
 def read_frame(message: bytes, timestamps: bool) -> tuple[float | None, bytes]:
-    """A frame's timestamp in milliseconds, or None, and its encoded picture.
+    """Return a frame's timestamp in milliseconds, None if it has none, and its encoded picture.
 
-    Raises NotAnImageError for a message without room for the timestamp, or with one that is not finite.
+    Raises NotAnImageError if the message is too short for its timestamp, or if the timestamp is not finite.
     """
     if not timestamps:
         return None, message
-    if len(message) < _STAMP.size:
+    if len(message) < _TIMESTAMP.size:
         raise NotAnImageError(
-            f"the message has {len(message)} bytes, but begins with a timestamp of {_STAMP.size}, as the hello said"
+            f"the message has {len(message)} bytes, but begins with a timestamp of {_TIMESTAMP.size}, as the hello said"
         )
-    stamp: float = _STAMP.unpack_from(message)[0]
-    if not math.isfinite(stamp):
-        raise NotAnImageError(f"the timestamp is {stamp}; it is a big-endian float64 of milliseconds")
-    return stamp, message[_STAMP.size :]
+    timestamp: float = _TIMESTAMP.unpack_from(message)[0]
+    if not math.isfinite(timestamp):
+        raise NotAnImageError(f"the timestamp is {timestamp}; it is a big-endian float64 of milliseconds")
+    return timestamp, message[_TIMESTAMP.size :]
 
 
 def read_acknowledgement(text: str) -> int:
-    """The number in `{"ack": NUMBER}`. Raises StreamError for any other text."""
+    """Return the number in `{"ack": NUMBER}`. Raises StreamError for any other text."""
     if len(text) > _LONGEST_ACKNOWLEDGEMENT:
         reason = f"a text message is {_ACKNOWLEDGEMENT}, not {len(text):,} characters"
         raise StreamError(CloseCode.BAD_MESSAGE, reason)
@@ -89,14 +125,14 @@ def read_acknowledgement(text: str) -> int:
 
 
 def encode(document: object, encoding: Encoding) -> str | bytes:
-    """A message: text for JSON, binary for msgpack. numpy's arrays and numbers may be in it."""
+    """Return a message: text for JSON, bytes for msgpack. The document may contain numpy arrays and numbers."""
     if encoding == "json":
         return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY).decode()
     return ormsgpack.packb(document, option=ormsgpack.OPT_SERIALIZE_NUMPY)
 
 
 def embed(part: object, encoding: Encoding) -> Any:
-    """A part of a document, encoded once and for all."""
+    """Encode a part of a document, so that `encode` copies it as it is."""
     if encoding == "json":
         return orjson.Fragment(orjson.dumps(part, option=orjson.OPT_SERIALIZE_NUMPY))
     return ormsgpack.Fragment(ormsgpack.packb(part, option=ormsgpack.OPT_SERIALIZE_NUMPY))

@@ -1,4 +1,4 @@
-"""All the streams of a server: how many there may be, who goes on with whose, and how they end together."""
+"""All streams of a server: begins and resumes them, bounds their number, and ends them when the server goes down."""
 
 from __future__ import annotations
 
@@ -11,37 +11,38 @@ from dataclasses import dataclass, replace
 
 from service.process.supervisor import Supervisor
 from service.streams.checkpoints import Checkpoints, OpenStream
-from service.streams.closing import CloseCode, StreamError
-from service.streams.codec import StateError, unpack
-from service.streams.concurrency import ConcurrencyLimiter
-from service.streams.protocol import Hello
+from service.streams.flow_control import ConcurrencyLimiter
+from service.streams.protocol import CloseCode, Hello, StreamError
 from service.streams.session import Session
 from service.streams.slots import TAKEN_OVER, Slot, StreamSlots
-from service.streams.state import Memory
-from service.streams.store.base import Kept, Store, StoreAwayError
+from service.streams.store.base import Store, StoreAwayError, StoredState
 from service.streams.tokens import Claim, TokenError, Tokens, new_session
+from service.tracking_workers.codec import StateError, unpack
+from service.tracking_workers.state import StreamState
 
 log = logging.getLogger(__name__)
 
-_LEAVE_S = 2.0
-"""How long streams that were ended may take to say so."""
+_END_S = 2.0
+"""How long streams may take to end, or to tell their clients that the server goes down."""
 _FLUSH_S = 0.5
-"""How long clients wait to be sent elsewhere until their streams are kept where they can be found."""
+"""How long a draining server waits for its streams' states to be stored before it sends clients elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """Where a stream begins. memory: what its session remembers, None for a new one. why: it is new, though resumed.
+    """How a stream begins.
 
-    generation: how often the session has changed hands. gap: seconds since the frame that `memory` is as of.
+    sequence: number of results of the session so far. generation: see `StoredState`. state: to continue from, None for
+    a new session. gap: seconds since the frame that `state` belongs to. detail: why the client's token did not resume
+    its session.
     """
 
     slot: Slot
     sequence: int = 0
     generation: int = 1
-    memory: Memory | None = None
+    state: StreamState | None = None
     gap: float = 0.0
-    why: str = ""
+    detail: str = ""
 
     @property
     def session(self) -> str:
@@ -50,11 +51,11 @@ class Beginning:
 
 
 class Streams:
-    """The open streams by session, and the store for those whose client has left or may have to go on elsewhere.
+    """The open streams by session, and the store with the state of those that may be resumed.
 
-    most: open at once. share: how much of that one client may have, 0..1. resume_seconds: how long a session waits for
-    its client. idle_seconds: how long an open stream may do nothing. checkpoint_seconds: how old the state of an open
-    stream may be in a store that servers share.
+    most: how many streams may be open at once. share: how many of them one client may have, 0..1. resume_seconds: how
+    long a session can be resumed after its stream has ended. idle_seconds: how long an open stream may be idle.
+    checkpoint_seconds: how old the state of an open stream in a shared store may be.
     """
 
     def __init__(
@@ -74,8 +75,8 @@ class Streams:
         self._tokens = tokens
         self._slots = StreamSlots(most, share)
         self._open: dict[str, OpenStream] = {}
-        self._limiter: dict[str, ConcurrencyLimiter] = {}
-        # What an open stream has kept must outlast the time in which nothing new comes to be kept.
+        self._limiters: dict[str, ConcurrencyLimiter] = {}
+        # The last checkpoint of an idle stream must still be there when the stream ends and may be resumed.
         self._keep_seconds = idle_seconds + resume_seconds if resume_seconds else 0.0
         self._checkpoints = Checkpoints(store, self._open, checkpoint_seconds, self._keep_seconds)
         self._checkpointing: asyncio.Task[None] | None = None
@@ -86,52 +87,52 @@ class Streams:
         return len(self._open)
 
     async def start(self) -> None:
-        """Begin to keep what streams must not lose."""
+        """Start the store and the checkpoints."""
         await self._store.start(self._lose)
         if self._store.shared and self._keep_seconds:
             self._checkpointing = self._supervisor.keep("checkpoints", self._checkpoints.run)
 
     def greeting(self, client: str) -> AbstractContextManager[None]:
-        """Count a connection that has not said hello. Raises StreamError where too many have not."""
+        """Count a connection that has not sent its hello. Raises StreamError if there are too many."""
         return self._slots.greeting(client)
 
     @asynccontextmanager
     async def begin(self, hello: Hello, skeleton: str, client: str) -> AsyncIterator[Beginning]:
-        """The session that a hello resumes, or a new one where that is not to be had; a slot is held meanwhile.
+        """Resume the session of a hello's token, or begin a new one; hold a slot for as long as the context lasts.
 
-        A connection that still has the session is ended: it is the older one, and most likely dead.
-        client: whose share of the slots counts. Raises StreamError where no stream can begin.
+        An older connection that still has the session is ended; it is most likely dead. skeleton: name of the model's
+        skeleton. client: whose share of the slots counts. Raises StreamError if no stream can begin.
         """
-        self._check_open()
-        claim, why = self._read(hello.resume)
+        self._check_draining()
+        claim, detail = self._read(hello.resume)
         with self._slots.take(client, new_session() if claim is None else claim.session) as slot:
             if claim is None:
-                yield Beginning(slot, why=why)
+                yield Beginning(slot, detail=detail)
                 return
-            await slot.alone()
-            kept = None
+            await slot.wait_for_older()
+            stored = None
             try:
-                kept, why = await self._claim(claim)
+                stored, detail = await self._claim(claim)
                 slot.check()
-                self._check_open()
-                yield self._recall(slot, claim, kept, why, hello, skeleton)
+                self._check_draining()
+                yield self._resume(slot, claim, stored, detail, hello, skeleton)
             finally:
-                if kept is not None and slot.session == claim.session and not slot.opened:
-                    self._store.keep(claim.session, kept, self.resume_seconds)  # the client may come again
+                if stored is not None and slot.session == claim.session and not slot.opened:
+                    self._store.keep(claim.session, stored, self.resume_seconds)  # the client may try again
 
     def limiter(self, model: str) -> ConcurrencyLimiter:
-        """In which the streams of a model have their frames looked at."""
-        return self._limiter.setdefault(model, ConcurrencyLimiter(time.monotonic))
+        """Return the concurrency limiter of a model's streams."""
+        return self._limiters.setdefault(model, ConcurrencyLimiter(time.monotonic))
 
     def token(self, session: str, sequence: int, next_id: int) -> str:
-        """A token that resumes a session. next_id: the first id that none of its people has had."""
+        """Return a token that resumes a session. next_id: the first id that has not been assigned."""
         return self._tokens.make(Claim(session, sequence, next_id))
 
     @asynccontextmanager
     async def hold(self, beginning: Beginning, session: Session, client: str = "") -> AsyncIterator[None]:
-        """Count a stream as open for as long as the context lasts, then keep its state for who resumes it.
+        """Register an open stream for as long as the context lasts, then store its state so that it can be resumed.
 
-        client: for `end_strangers`.
+        client: for `end_unauthorized`.
         """
         beginning.slot.open(session)
         name = beginning.session
@@ -143,42 +144,42 @@ class Streams:
             self._store.keep(name, entry.state(), self.resume_seconds)
             entry.ended.set()
 
-    def end_strangers(self, admits: Callable[[str], bool]) -> int:
-        """End the streams of clients that are not let in any more. Returns how many."""
-        strangers = [entry for entry in self._open.values() if not admits(entry.client)]
-        for entry in strangers:
+    def end_unauthorized(self, admits: Callable[[str], bool]) -> int:
+        """End the streams of clients that are no longer admitted. Returns how many."""
+        unauthorized = [entry for entry in self._open.values() if not admits(entry.client)]
+        for entry in unauthorized:
             entry.session.end(CloseCode.UNAUTHORIZED, "the API key is not one that this server accepts any more")
-        return len(strangers)
+        return len(unauthorized)
 
     async def reap(self) -> None:
-        """Forget sessions whose client has not come back in time."""
+        """Remove sessions that were not resumed in time."""
         await self._store.reap()
 
     async def go_away(self, seconds: float) -> None:
-        """Take no more streams, keep the state of all, and tell their clients that they end in so many seconds."""
+        """Refuse new streams, store the state of open ones, and tell their clients that they end in `seconds`."""
         self._draining = True
         if self._checkpointing is not None:
-            self._checkpoints.hurry()
+            self._checkpoints.drain()
             await self._store.flush(_FLUSH_S)
-        await self._all(lambda session: session.go_away(seconds))
+        await _within(_END_S, [entry.session.go_away(seconds) for entry in self._open.values()])
 
     async def close(self) -> None:
-        """End all streams, and see that their state is kept."""
+        """End all streams and store their state."""
         self._draining = True
         ended = [entry.ended.wait() for entry in self._open.values()]
         for entry in self._open.values():
             entry.session.end(CloseCode.GOING_AWAY, "this server is going down; connect again with the last token")
-        await _within(_LEAVE_S, ended)
+        await _within(_END_S, ended)
         if self._checkpointing is not None:
             self._checkpointing.cancel()
-            await self._store.flush(_LEAVE_S)
+            await self._store.flush(_END_S)
 
     async def stop(self) -> None:
-        """Free what the streams had: after `close`, nothing can begin any more."""
+        """Close the store. Call `close` first."""
         await self._store.close()
 
     def _read(self, token: str) -> tuple[Claim | None, str]:
-        """What a token claims, or why it claims nothing."""
+        """Return the claim of a token, or None and why the token is not valid."""
         if not token:
             return None, ""
         try:
@@ -186,47 +187,47 @@ class Streams:
         except TokenError as error:
             return None, str(error)
 
-    def _check_open(self) -> None:
+    def _check_draining(self) -> None:
         if self._draining:
             raise StreamError(CloseCode.TRY_LATER, "this server is going down")
 
     def _lose(self, session: str, generation: int) -> None:
-        """Another server has the session now."""
+        """End a stream whose session another server has resumed."""
         entry = self._open.get(session)
         if entry is not None and entry.generation <= generation:
             entry.session.end(CloseCode.REPLACED, TAKEN_OVER)
 
-    async def _claim(self, claim: Claim) -> tuple[Kept | None, str]:
-        """What is kept of the claimed session, or why there is nothing."""
+    async def _claim(self, claim: Claim) -> tuple[StoredState | None, str]:
+        """Return the stored state of the claimed session, or None and why there is none."""
         try:
-            kept = await self._store.claim(claim.session, self._keep_seconds)
+            stored = await self._store.claim(claim.session, self._keep_seconds)
         except StoreAwayError as error:
             return None, str(error)
         except StateError as error:
             return None, _unreadable(error)
-        return kept, "" if kept else "the session is not kept any more"
+        return stored, "" if stored else "the session is not kept any more"
 
-    def _recall(self, slot: Slot, claim: Claim, kept: Kept | None, why: str, hello: Hello, skeleton: str) -> Beginning:
-        """The claimed session with its memory, or a new one."""
-        if kept is not None:
+    def _resume(
+        self, slot: Slot, claim: Claim, stored: StoredState | None, detail: str, hello: Hello, skeleton: str
+    ) -> Beginning:
+        """Return the claimed session with its state, or a new session if the state cannot be used."""
+        if stored is not None:
             try:
-                memory = unpack(kept.data)
-                if not memory.fits(hello):
+                state = unpack(stored.data)
+                if not state.fits(hello.tracking):
                     raise StateError("it is of other zones and lines than those that it names")
             except StateError as error:
-                why = _unreadable(error)
+                detail = _unreadable(error)
             else:
-                if memory.tracker.skeleton == skeleton:
-                    # The state may be older than what the client has seen.
-                    next_id = max(memory.tracker.next_id, claim.next_id)
-                    memory = replace(memory, tracker=replace(memory.tracker, next_id=next_id))
-                    return Beginning(slot, max(kept.sequence, claim.sequence), kept.generation, memory, kept.age)
-                why = f"the session has {memory.tracker.skeleton} poses, this model gives {skeleton}"
+                if state.tracker.skeleton == skeleton:
+                    # The stored state may be older than the client's last result.
+                    next_id = max(state.tracker.next_id, claim.next_id)
+                    state = replace(state, tracker=replace(state.tracker, next_id=next_id))
+                    sequence = max(stored.sequence, claim.sequence)
+                    return Beginning(slot, sequence, stored.generation, state, stored.age)
+                detail = f"the session has {state.tracker.skeleton} poses, this model gives {skeleton}"
         self._slots.rename(slot, new_session())
-        return Beginning(slot, why=why)
-
-    async def _all(self, act: Callable[[Session], Awaitable[None]]) -> None:
-        await _within(_LEAVE_S, [act(entry.session) for entry in self._open.values()])
+        return Beginning(slot, detail=detail)
 
 
 def _unreadable(error: StateError) -> str:
@@ -234,10 +235,10 @@ def _unreadable(error: StateError) -> str:
     return "the session cannot be read any more"
 
 
-async def _within(seconds: float, things: Sequence[Awaitable[object]]) -> None:
-    """Await all, whatever becomes of each, but no longer than `seconds`."""
+async def _within(seconds: float, tasks: Sequence[Awaitable[object]]) -> None:
+    """Await all tasks, for `seconds` at most. Their errors are ignored."""
     try:
         async with asyncio.timeout(seconds):
-            await asyncio.gather(*things, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
     except TimeoutError:
         log.warning("not all streams have ended in time")

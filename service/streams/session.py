@@ -1,4 +1,4 @@
-"""One stream: frames come in, the newest is looked at, its result goes out, for as long as both sides will."""
+"""One stream from its hello to its end: receives frames, processes the newest one and sends its result."""
 
 from __future__ import annotations
 
@@ -15,22 +15,28 @@ from service.formats.people import people_list
 from service.media.errors import ImageError
 from service.quota import Lease, QuotaExceededError
 from service.streams.clock import FrameClock
-from service.streams.closing import CloseCode, StreamError
-from service.streams.concurrency import ConcurrencyLimiter
+from service.streams.flow_control import ConcurrencyLimiter, Mailbox, QueuedFrame, Window
 from service.streams.frame_processor import FrameProcessor, ProcessedFrame
-from service.streams.mailbox import Mailbox, QueuedFrame
-from service.streams.protocol import Encoding, Hello, embed, encode, read_acknowledgement, read_frame
-from service.streams.window import Window
+from service.streams.protocol import (
+    CloseCode,
+    Encoding,
+    Hello,
+    StreamError,
+    embed,
+    encode,
+    read_acknowledgement,
+    read_frame,
+)
 from service.tracking.zones import ZoneEvent
 
 log = logging.getLogger(__name__)
 
-_PATIENCE = 5
-"""Frames in a row that may go wrong."""
+_MAX_FAILURES = 5
+"""How many frames in a row may fail before the stream is ended."""
 _RENEWAL_S = 1.0
-"""How old a token may be before a result brings a new one; they are dated to the second, and signing takes time."""
+"""How old a token may be before a result carries a new one. Tokens are dated to the second, and signing takes time."""
 _STALE_S = 1.0
-"""A frame that waited longer than this for an acknowledgement is no longer worth a look."""
+"""Frames that waited longer than this for an acknowledgement are dropped."""
 
 Problem = Mapping[str, Any]
 
@@ -39,20 +45,20 @@ class Channel(Protocol):
     """A connection that carries messages."""
 
     async def receive(self) -> str | bytes:
-        """The next message. Raises ConnectionError once the client has left."""
+        """Return the next message. Raises ConnectionError once the client has left."""
 
     async def send(self, message: str | bytes) -> None:
-        """Send a message; returns when there is room for another. Raises ConnectionError once the client has left."""
+        """Send a message. Returns when there is room for another. Raises ConnectionError once the client has left."""
 
 
 class SessionObserver:
-    """What a session tells of itself; does nothing."""
+    """Is told of a session's frames. The methods do nothing; subclasses override them."""
 
     def received(self, replaced: int) -> None:
-        """A frame came, and took the place of so many that waited."""
+        """A frame arrived. replaced: how many waiting frames it replaced, 0 or 1."""
 
     def result(self, age: float, seconds: Mapping[str, float], people: int) -> None:
-        """A frame got its result. age: seconds since it came. seconds: where the time went, by part."""
+        """A frame got its result. age: seconds since its arrival. seconds: where the time went, by part."""
 
     def failed(self) -> None:
         """A frame got an error."""
@@ -60,9 +66,9 @@ class SessionObserver:
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """What holds for every stream of a server, in seconds.
+    """Time limits of every stream of a server, in seconds.
 
-    frame: the deadline of a frame, from its arrival. idle: how long a client may send nothing, or read nothing.
+    frame: from a frame's arrival to its deadline. idle: how long a client may send nothing, or read nothing.
     """
 
     frame: float
@@ -70,13 +76,13 @@ class SessionLimits:
 
 
 class Session:
-    """The life of one connection after its hello.
+    """One connection after its hello.
 
-    token: makes the resume token for a sequence number and the first id that nobody has had. describe: what is told of
-    a frame's error; None for a defect of the server's. clock: seconds, monotonic. sequence: of results in this session,
-    over all its connections. last: when the session's last frame was taken, NaN for a new one. gap: seconds since then.
-    client: whose turns count. memory: holds the bytes of frames that wait or are under way. wall: seconds since 1970,
-    where a new session's time begins.
+    token: makes a resume token from a sequence number and the first id that has not been assigned. describe: returns
+    the problem document of a frame's error, None for a defect of the server. sequence: number of results of the
+    session, over all its connections. last: capture time of the session's last frame, NaN for a new session. gap:
+    seconds since then. client: for the concurrency limiter. memory: holds the bytes of frames that wait or are being
+    processed. clock: monotonic seconds. wall: seconds since 1970, where the time of a new session begins.
     """
 
     def __init__(
@@ -110,33 +116,33 @@ class Session:
         self._describe = describe
         self._observer = observer
         self._clock = clock
-        # Where a session goes on, clocks may be others: its time continues from the last frame's.
+        # Servers' clocks may differ: the time of a resumed session continues from its last frame.
         self._epoch = (wall() if math.isnan(last) else last + gap) - clock()
-        self._seen = last
+        self._last = last
         self._frame_clock = FrameClock(last)
         self._client = client
         self._memory = memory
         self._mailbox = Mailbox()
         self._window = Window(hello.window)
-        self._looking: QueuedFrame | None = None
+        self._processing: QueuedFrame | None = None
         self._failures = 0
         self._renewal, self._last_token, self._last_next_id = -math.inf, "", 0
-        self._places = bool(hello.zones or hello.lines)
+        self._has_events = bool(hello.zones or hello.lines)
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
     def state(self) -> bytes:
-        """What the session remembers, as of its last frame; see `codec`."""
+        """The stream's state after its last frame, see `codec`."""
         return self._processor.state
 
     @property
     def age(self) -> float:
-        """Seconds since the frame that `state` is as of; 0 before the first."""
-        return 0.0 if math.isnan(self._seen) else self._clock() + self._epoch - self._seen
+        """Seconds since the frame that `state` belongs to. 0 before the first frame."""
+        return 0.0 if math.isnan(self._last) else self._clock() + self._epoch - self._last
 
     async def run(self, welcome: Mapping[str, Any]) -> None:
-        """Greet, then serve until the client leaves (ConnectionError) or the stream is ended (StreamError)."""
-        tasks = [asyncio.ensure_future(part) for part in (self._listen(), self._work(welcome), self._end)]
+        """Send the welcome, then serve until the client leaves (ConnectionError) or the stream ends (StreamError)."""
+        tasks = [asyncio.ensure_future(part) for part in (self._receive(), self._serve(welcome), self._end)]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -147,22 +153,21 @@ class Session:
             await task
 
     def end(self, code: CloseCode, reason: str) -> None:
-        """End the stream from outside."""
+        """Make `run` raise StreamError, unless the stream was ended before."""
         if not self._end.done():
             self._end.set_exception(StreamError(code, reason))
 
     async def go_away(self, seconds: float) -> None:
-        """Tell the client that the server ends the stream in so many seconds."""
-        farewell = {"type": "go_away", "closes_in_ms": round(1e3 * seconds), "token": self._renewed()}
-        await self._tell(farewell)
+        """Tell the client that the server will end the stream in so many seconds."""
+        await self._send({"type": "go_away", "closes_in_ms": round(1e3 * seconds), "token": self._current_token()})
 
-    async def _listen(self) -> None:
+    async def _receive(self) -> None:
         while True:
             try:
                 async with asyncio.timeout(self._limits.idle):
                     message = await self._channel.receive()
             except TimeoutError as error:
-                if self._looking is not None or self._mailbox.size:
+                if self._processing is not None or self._mailbox.size:
                     continue  # the client may be waiting for the result of its frame
                 raise StreamError(CloseCode.SILENT, f"nothing came for {self._limits.idle:g} s") from error
             if isinstance(message, bytes):
@@ -175,38 +180,41 @@ class Session:
                 except ValueError as error:
                     raise StreamError(CloseCode.BAD_MESSAGE, str(error)) from error
 
-    async def _work(self, welcome: Mapping[str, Any]) -> None:
-        await self._tell({"type": "welcome", **welcome, "token": self._renewed()})
+    async def _serve(self, welcome: Mapping[str, Any]) -> None:
+        await self._send({"type": "welcome", **welcome, "token": self._current_token()})
         while True:
             held_up = not self._window.open
             if held_up:
-                await self._credit()
+                await self._wait_for_window()
             await self._mailbox.arrival()
-            async with self._limiter.turn(self._client) as turn:
+            async with self._limiter.slot(self._client) as slot:
                 queued = self._mailbox.take()
-                self._looking = queued
-                stamp, seen = await self._look(queued, held_up)
-                self._looking = None
+                self._processing = queued
+                timestamp, outcome = await self._process(queued, held_up)
+                self._processing = None
                 self._account(waiting=self._mailbox.size)
-                if isinstance(seen, ProcessedFrame):
-                    turn.worked = seen.worked
-            if isinstance(seen, ProcessedFrame):
-                await self._succeed(queued, stamp, seen)
+                if isinstance(outcome, ProcessedFrame):
+                    slot.worked = outcome.worked
+            if isinstance(outcome, ProcessedFrame):
+                await self._succeed(queued, timestamp, outcome)
             else:
-                await self._fail(queued, stamp, seen)
+                await self._fail(queued, timestamp, outcome)
 
     def _account(self, waiting: int) -> None:
-        """Hold memory for so many bytes that wait, and the frame under way. Raises StreamError where it is short."""
+        """Hold memory for the bytes of the waiting frame and the frame being processed.
+
+        Raises StreamError if there is not enough memory.
+        """
         if self._memory is None:
             return
-        size = waiting + (len(self._looking.data) if self._looking is not None else 0)
+        size = waiting + (len(self._processing.data) if self._processing is not None else 0)
         try:
             self._memory.grow(size - self._memory.amount)
         except QuotaExceededError as error:
             raise StreamError(CloseCode.TRY_LATER, "this server has no memory left for a frame of this size") from error
 
-    async def _credit(self) -> None:
-        """Return once one more result may be sent."""
+    async def _wait_for_window(self) -> None:
+        """Wait until another result may be sent. Raises StreamError if the client acknowledges none in time."""
         try:
             async with asyncio.timeout(self._limits.idle):
                 await self._window.wait()
@@ -214,85 +222,93 @@ class Session:
             reason = f'no result was acknowledged for {self._limits.idle:g} s; send {{"ack": FRAME}}, or window 0'
             raise StreamError(CloseCode.GONE, reason) from error
 
-    async def _look(self, queued: QueuedFrame, held_up: bool) -> tuple[float | None, ProcessedFrame | Exception]:
-        """The client's timestamp, and what is seen or went wrong: a frame's error is its answer."""
-        stamp = None
+    async def _process(self, queued: QueuedFrame, held_up: bool) -> tuple[float | None, ProcessedFrame | Exception]:
+        """Return the client's timestamp, and the processed frame or the exception that it raised.
+
+        held_up: the frame waited for an acknowledgement.
+        """
+        timestamp = None
         try:
-            stamp, picture = read_frame(queued.data, self._hello.timestamps)
+            timestamp, picture = read_frame(queued.data, self._hello.timestamps)
             waited = self._clock() - queued.arrived
             if held_up and waited > _STALE_S:
                 raise DeadlineExceededError(f"the frame waited {waited:.1f} s for results to be acknowledged")
-            taken = self._frame_clock.place(None if stamp is None else stamp / 1e3, queued.arrived + self._epoch)
-            seen = await self._processor.see(picture, taken, queued.arrived + self._limits.frame)
-            self._seen = taken
-            return stamp, seen
-        except Exception as error:  # noqa: BLE001
-            return stamp, error
+            client_time = None if timestamp is None else timestamp / 1e3
+            taken = self._frame_clock.convert(client_time, queued.arrived + self._epoch)
+            processed = await self._processor.process(picture, taken, queued.arrived + self._limits.frame)
+            self._last = taken
+            return timestamp, processed
+        except Exception as error:  # noqa: BLE001 - sent to the client in place of a result
+            return timestamp, error
 
-    async def _succeed(self, queued: QueuedFrame, stamp: float | None, seen: ProcessedFrame) -> None:
+    async def _succeed(self, queued: QueuedFrame, timestamp: float | None, processed: ProcessedFrame) -> None:
         started = time.perf_counter()
-        people = embed(self._people(seen), self._encoding)
-        seconds = {**seen.seconds, "serialise": time.perf_counter() - started}
-        about = {
-            "width": seen.width,
-            "height": seen.height,
+        people = embed(self._people(processed), self._encoding)
+        seconds = {**processed.seconds, "serialise": time.perf_counter() - started}
+        members = {
+            "width": processed.width,
+            "height": processed.height,
             "people": people,
-            **({"events": [_plain(event) for event in seen.events]} if self._places else {}),
+            **({"events": [_event(event) for event in processed.events]} if self._has_events else {}),
             "timing_ms": {part: round(1e3 * value, 3) for part, value in seconds.items()},
         }
         self._failures = 0
-        self._observer.result(self._clock() - queued.arrived, seconds, len(seen.poses))
-        await self._report("result", queued, stamp, about)
+        self._observer.result(self._clock() - queued.arrived, seconds, len(processed.poses))
+        await self._report("result", queued, timestamp, members)
 
-    def _people(self, seen: ProcessedFrame) -> list[dict[str, object]]:
-        people = people_list(seen.poses)
+    def _people(self, processed: ProcessedFrame) -> list[dict[str, object]]:
+        people = people_list(processed.poses)
         if self._hello.extras:
-            for person, velocity, age in zip(people, seen.velocities.round(2), seen.ages.round(3), strict=True):
+            for person, velocity, age in zip(
+                people, processed.velocities.round(2), processed.ages.round(3), strict=True
+            ):
                 person |= {"velocity": velocity, "age_s": age}
         return people
 
-    async def _fail(self, queued: QueuedFrame, stamp: float | None, error: Exception) -> None:
+    async def _fail(self, queued: QueuedFrame, timestamp: float | None, error: Exception) -> None:
         problem = self._describe(error)
         if problem is None:
             log.error("a frame failed", exc_info=error)
             problem = {"title": "The server failed on this frame"}
         self._observer.failed()
-        await self._report("error", queued, stamp, {"error": problem})
+        await self._report("error", queued, timestamp, {"error": problem})
         match error:
             case ClosedError():
                 raise StreamError(CloseCode.GOING_AWAY, "this server is going down") from error
             case OverloadedError() | DeadlineExceededError():
-                return  # nobody's fault, and it passes
+                return  # temporary, and not caused by the frame
         self._failures += 1
-        if self._failures == _PATIENCE:
+        if self._failures == _MAX_FAILURES:
             code = CloseCode.BAD_FRAMES if isinstance(error, ImageError) else CloseCode.FAILED
-            raise StreamError(code, f"{_PATIENCE} frames in a row failed; each had its error message") from error
+            raise StreamError(code, f"{_MAX_FAILURES} frames in a row failed; each had its error message") from error
 
-    async def _report(self, kind: str, queued: QueuedFrame, stamp: float | None, about: Mapping[str, Any]) -> None:
-        """Send what a frame came to."""
+    async def _report(
+        self, kind: str, queued: QueuedFrame, timestamp: float | None, members: Mapping[str, Any]
+    ) -> None:
+        """Send the result or error of a frame."""
         self.sequence += 1
         self._window.sent(queued.number)
-        await self._tell(
+        await self._send(
             {
                 "type": kind,
                 "frame": queued.number,
-                "timestamp": stamp,
+                "timestamp": timestamp,
                 "age_ms": round(1e3 * (self._clock() - queued.arrived), 3),
                 "dropped": queued.dropped,
-                **about,
-                "token": self._renewed(),
+                **members,
+                "token": self._current_token(),
             }
         )
 
-    def _renewed(self) -> str:
-        """A token that is fresh enough, and knows of every id that was given."""
+    def _current_token(self) -> str:
+        """Return the last token, or a new one if that is too old or an id has been assigned since."""
         now, next_id = self._clock(), self._processor.next_id
         if now >= self._renewal or next_id != self._last_next_id:
             self._renewal, self._last_next_id = now + _RENEWAL_S, next_id
             self._last_token = self._token(self.sequence, next_id)
         return self._last_token
 
-    async def _tell(self, document: Mapping[str, Any]) -> None:
+    async def _send(self, document: Mapping[str, Any]) -> None:
         try:
             async with asyncio.timeout(self._limits.idle):
                 await self._channel.send(encode(document, self._encoding))
@@ -300,11 +316,11 @@ class Session:
             raise StreamError(CloseCode.GONE, f"nothing was read for {self._limits.idle:g} s") from error
 
 
-def _plain(event: ZoneEvent) -> dict[str, object]:
-    """An event without what does not apply to it."""
-    about = {"kind": event.kind, "name": event.name, "id": event.id}
+def _event(event: ZoneEvent) -> dict[str, object]:
+    """Return an event without the members that do not apply to it."""
+    members = {"kind": event.kind, "name": event.name, "id": event.id}
     if event.direction is not None:
-        about["direction"] = event.direction
+        members["direction"] = event.direction
     if event.seconds is not None:
-        about["seconds"] = round(event.seconds, 3)
-    return about
+        members["seconds"] = round(event.seconds, 3)
+    return members

@@ -1,4 +1,4 @@
-"""Slots: how many streams may be open, how many of them one client may have, and which connection has a session."""
+"""Limits how many streams are open, for all clients and for each, and decides which connection has a session."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from service.quota import Lease, Quota, QuotaExceededError
-from service.streams.closing import CloseCode, StreamError
+from service.streams.protocol import CloseCode, StreamError
 from service.streams.session import Session
 
 TAKEN_OVER = "another connection has taken this session over"
@@ -18,14 +18,14 @@ _END_S = 5.0
 
 @dataclass(slots=True, eq=False)
 class _Shared:
-    """What the connections of one session share. connections: the oldest first; only the newest may go on."""
+    """The state shared by the connections of one session. connections: oldest first; only the newest may continue."""
 
     lease: Lease
     connections: list[Slot] = field(default_factory=list)
 
 
 class Slot:
-    """A connection's hold of a slot. session: the id of its session."""
+    """The slot of one connection. session: the id of its session."""
 
     def __init__(self, session: str, shared: _Shared) -> None:
         self.session = session
@@ -35,12 +35,12 @@ class Slot:
 
     @property
     def replaced(self) -> bool:
-        """Whether a newer connection has resumed the session."""
+        """True if a newer connection has resumed the session."""
         return self._shared.connections[-1] is not self
 
     @property
     def opened(self) -> bool:
-        """Whether the stream has begun."""
+        """True if the stream has begun."""
         return self._open is not None
 
     def open(self, session: Session) -> None:
@@ -48,14 +48,14 @@ class Slot:
         self._open = session
 
     def end(self) -> None:
-        """End the stream, as it is replaced."""
+        """End the stream, because another connection replaces it."""
         if self._open is not None:
             self._open.end(CloseCode.REPLACED, TAKEN_OVER)
 
-    async def alone(self) -> None:
-        """Return once older connections of the session have ended.
+    async def wait_for_older(self) -> None:
+        """Wait until older connections of the session have ended.
 
-        Raises StreamError where a newer one resumes it, or an older one does not end.
+        Raises StreamError if a newer connection resumes the session, or if an older one does not end in time.
         """
         try:
             async with asyncio.timeout(_END_S):
@@ -73,10 +73,10 @@ class Slot:
 
 
 class StreamSlots:
-    """At most `most` streams, and for each client (address or API key) at most `share` of them, in 0..1.
+    """At most `most` streams, and at most a share of them, in 0..1, for each client (address or API key).
 
-    All connections that resume the same session count as one stream: the newest takes the slot of the one before it,
-    which ends. It belongs to one event loop.
+    All connections that resume the same session count as one stream: the newest takes over the slot of the one before
+    it, which is ended. Belongs to one event loop.
     """
 
     def __init__(self, most: int, share: float) -> None:
@@ -84,14 +84,9 @@ class StreamSlots:
         self._greetings = Quota("connections without a hello", most, share)
         self._sessions: dict[str, _Shared] = {}
 
-    @property
-    def held(self) -> int:
-        """How many streams are open or begin."""
-        return self._streams.held
-
     @contextmanager
     def greeting(self, client: str) -> Iterator[None]:
-        """Count a connection that has not said hello. Raises StreamError where too many have not."""
+        """Count a connection that has not sent its hello. Raises StreamError if there are too many."""
         try:
             lease = self._greetings.take(client)
         except QuotaExceededError as error:
@@ -105,10 +100,10 @@ class StreamSlots:
 
     @contextmanager
     def take(self, client: str, session: str) -> Iterator[Slot]:
-        """Hold a slot for a stream of `session` as long as the context lasts.
+        """Hold a slot for a stream of `session` for as long as the context lasts.
 
-        Where another connection has the session, its slot passes to this one and its stream is ended; await
-        `Slot.alone` before going on. Raises StreamError where there is no slot, for all or for this client.
+        If another connection has the session, its slot passes to this one and its stream is ended; await
+        `Slot.wait_for_older` before continuing it. Raises StreamError if all slots, or all of this client, are taken.
         """
         shared = self._sessions.get(session)
         try:
@@ -132,7 +127,7 @@ class StreamSlots:
                 shared.lease.release()
 
     def rename(self, slot: Slot, session: str) -> None:
-        """Give a slot to another session, which is new. The slot must be the only one of its session."""
+        """Assign a slot to a new session. The slot must be the only one of its session."""
         self._sessions[session] = self._sessions.pop(slot.session)
         slot.session = session
 

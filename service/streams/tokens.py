@@ -1,4 +1,4 @@
-"""Resume tokens: which session, as of which result; signed and dated, so that nobody can make or keep one."""
+"""Resume tokens name a session and a result. They are signed and dated, so that clients cannot forge or hoard them."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from dataclasses import dataclass
 
 from itsdangerous import BadSignature, TimestampSigner
 
-from service.streams.state import MOST_IDS
+from service.tracking_workers.state import MOST_IDS
 
 SESSION_BYTES = 12
 _PURPOSE = b"posewire resume token"
 _NEXT_ID, _SEQUENCE = struct.Struct(">I"), struct.Struct(">Q")
 _KEYS = 3
-"""How many keys are remembered; each but the newest is only read with."""
+"""How many keys are remembered. The newest signs tokens; the others only verify them."""
 
 
 class TokenError(Exception):
-    """A token that opens nothing; the message says why."""
+    """A token is not valid. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a token says. sequence: of the session's results, the one that the token came with.
+    """The content of a token. sequence: number of the result that the token came with.
 
-    next_id: none of the session's people has had this id or a higher one. Who goes on from an older state must not give
-    somebody an id that another person was seen with.
+    next_id: the first id that had not been assigned by then. A server that continues from an older state must not
+    assign lower ids again.
     """
 
     session: str
@@ -40,12 +40,12 @@ class Claim:
 
 
 def new_session() -> str:
-    """An id that nobody can guess."""
+    """Return a session id that cannot be guessed."""
     return base64.urlsafe_b64encode(secrets.token_bytes(SESSION_BYTES)).decode()
 
 
 class _Signer(TimestampSigner):
-    """With a clock that can be set."""
+    """A TimestampSigner with a clock that can be set."""
 
     clock: Callable[[], float]
 
@@ -55,12 +55,12 @@ class _Signer(TimestampSigner):
 
 
 class Tokens:
-    """Makes and reads tokens, which are good for `seconds`. The state itself never travels.
+    """Makes and reads tokens, which are valid for `seconds`. They do not contain the state of the session.
 
-    Servers' clocks may differ, so a token from the future is good as well, if it is not further ahead than that.
+    Servers' clocks may differ, so tokens dated up to `seconds` in the future are valid too.
 
-    key: shared by the servers that share sessions; empty makes one that dies with the process. clock: seconds since
-    1970; tokens count whole ones.
+    key: the same on all servers that share sessions; empty creates one for this process. clock: seconds since 1970;
+    tokens are dated in whole seconds.
     """
 
     def __init__(self, key: str, seconds: int, clock: Callable[[], float] = time.time) -> None:
@@ -71,23 +71,23 @@ class Tokens:
 
     @property
     def key(self) -> bytes:
-        """The key that tokens are made with."""
+        """The key that signs tokens."""
         return self._keys[-1]
 
     def adopt(self, key: bytes) -> None:
-        """Make tokens with this key from now on; those made with the last ones can still be read."""
+        """Sign with this key from now on. Tokens signed with the last keys can still be read."""
         if key != self.key:
             self._keys = [*(known for known in self._keys if known != key), key][-_KEYS:]
             self._signer = self._make_signer()
 
     def make(self, claim: Claim) -> str:
-        """A token that is good for `seconds` from now."""
+        """Return a token that is valid for `seconds` from now."""
         numbers = _NEXT_ID.pack(min(claim.next_id, MOST_IDS)) + _SEQUENCE.pack(claim.sequence).lstrip(b"\0")
         body = claim.session.encode() + base64.urlsafe_b64encode(numbers)
         return self._signer.sign(body.rstrip(b"=")).decode()
 
     def read(self, token: str) -> Claim:
-        """What a token says. Raises TokenError for one that is forged, damaged, too old or too far in the future."""
+        """Return a token's claim. Raises TokenError if it is forged, damaged, too old or too far in the future."""
         try:
             body, made = self._signer.unsign(token, return_timestamp=True)
             numbers = base64.urlsafe_b64decode(body[16:] + b"=" * (-len(body[16:]) % 4))

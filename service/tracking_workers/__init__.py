@@ -1,1 +1,1 @@
-"""Who is who in live streams, worked out in processes of their own: trackers would fight for the interpreter's lock."""
+"""Trackers of live streams, run in worker processes so that they do not compete with the server for the GIL."""

@@ -1,4 +1,4 @@
-"""Frames that two processes see at once, without a copy between them."""
+"""Shared memory that passes frames from one process to another without copying them through a socket."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from engines.poses import Frame
 
 
 class Arena:
-    """Shared memory for one frame of each of several owners, as large as the frames in it are.
+    """Shared memory that holds one frame of each of several owners. It grows with the frames in it.
 
-    The process that writes makes it, and tells the other one its `fd` and where each frame is.
+    The writing process creates it, and tells the reading process its `fd` and the offset of each frame.
     """
 
     def __init__(self, frame_bytes: int, fd: int | None = None) -> None:
-        """frame_bytes: of the largest frame. fd: of an arena that another process has made; None makes one."""
+        """frame_bytes: size of the largest frame. fd: of another process's arena, None for a new one."""
         self.fd = _anonymous() if fd is None else fd
         self._frame_bytes = frame_bytes
         self._regions: dict[int, tuple[int, int]] = {}  # start and length, by owner
         self._memory: mmap.mmap | None = None
 
     def write(self, owner: int, frame: Frame) -> int:
-        """Put an owner's frame in place of its last one. Returns the offset, for `read`.
+        """Replace an owner's frame. Returns its offset, for `read`.
 
-        Raises ValueError for a frame that is too large, and OSError where there is no memory for it.
+        Raises ValueError if the frame is too large, and OSError if there is no memory for it.
         """
         if frame.nbytes > self._frame_bytes:
             raise ValueError(f"a frame of {frame.nbytes} bytes does not fit {self._frame_bytes}")
@@ -42,23 +42,23 @@ class Arena:
         return start
 
     def read(self, offset: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """The frame that was written there: no copy, so the owner's next frame may replace it."""
+        """Return a view of the frame at an offset. The owner's next frame may overwrite it."""
         end = offset + int(np.prod(shape))
         if self._memory is None or end > len(self._memory):
             end = -(-end // mmap.PAGESIZE) * mmap.PAGESIZE
             if os.fstat(self.fd).st_size < end:
-                os.ftruncate(self.fd, end)  # never smaller: the other process may still look at what is gone
-            self._memory = mmap.mmap(self.fd, end)  # the last one goes with the last array that lies in it
+                os.ftruncate(self.fd, end)  # never shrinks: the other process may still read beyond the new end
+            self._memory = mmap.mmap(self.fd, end)  # the old map is freed with the last array that uses it
         return np.ndarray(shape, np.uint8, self._memory, offset)
 
     def clear(self, owner: int) -> None:
-        """Give back the memory of an owner's frame."""
+        """Free the memory of an owner's frame."""
         start, length = self._regions.pop(owner, (0, 0))
         if length and self._memory is not None and hasattr(mmap, "MADV_REMOVE"):
             self._memory.madvise(mmap.MADV_REMOVE, start, length)
 
     def close(self) -> None:
-        """Let go of the memory. Closing twice is fine."""
+        """Release the memory. Closing twice is allowed."""
         self._memory = None
         self._regions.clear()
         if self.fd >= 0:
@@ -66,7 +66,7 @@ class Arena:
             self.fd = -1
 
     def _gap(self, length: int) -> int:
-        """Where so many bytes fit: between the regions if possible, as what is at the end makes the arena larger."""
+        """Return the offset of the first gap of this length between the regions, or their end."""
         end = 0
         for start, has in sorted(self._regions.values()):
             if start - end >= length:
@@ -76,8 +76,8 @@ class Arena:
 
 
 def _anonymous() -> int:
-    """The descriptor of memory without a name: it goes with the last process that has it."""
+    """Open a file without a name, which is freed with the last process that has it open."""
     if hasattr(os, "memfd_create"):
-        return os.memfd_create("posewire-frames")  # unlike /dev/shm, of which containers have 64 MB by default
+        return os.memfd_create("posewire-frames")  # /dev/shm would be limited to 64 MB in containers by default
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())

@@ -1,6 +1,6 @@
-"""The process that follows streams: python -m service.tracking_workers.main SOCKET ARENA FRAME_BYTES PARENT
+"""The tracking worker process: python -m service.tracking_workers.main SOCKET ARENA FRAME_BYTES PARENT
 
-One thread, one request after the other. It ends when the server's end of the socket is closed, or the server is gone.
+It has one thread and answers one request at a time. It exits when the server closes its end of the socket or dies.
 """
 
 from __future__ import annotations
@@ -19,36 +19,47 @@ from engines.skeletons import SKELETONS, Skeleton
 from service.process.parent import die_with_parent
 from service.tracking_workers.arena import Arena
 from service.tracking_workers.stream_tracker import StreamTracker
-from service.tracking_workers.wire import LENGTH, Begin, End, Expect, Failed, Ready, Reply, Request, decode, encode
+from service.tracking_workers.wire import (
+    LENGTH,
+    EndStream,
+    Failed,
+    Propose,
+    Ready,
+    Reply,
+    Request,
+    StartStream,
+    decode,
+    encode,
+)
 
 
 @dataclass(slots=True)
 class _Stream:
-    stream_tracker: StreamTracker
+    tracker: StreamTracker
     skeleton: Skeleton
     frame: Frame | None = None
 
 
 class _Streams:
-    """The streams by slot."""
+    """The worker's streams, by slot."""
 
     def __init__(self, arena: Arena) -> None:
         self._arena = arena
         self._streams: dict[int, _Stream] = {}
 
     def answer(self, request: Request) -> object:
-        if isinstance(request, Begin):
+        if isinstance(request, StartStream):
             skeleton = SKELETONS[request.skeleton]
-            self._streams[request.slot] = _Stream(StreamTracker(skeleton, request.hello, request.state), skeleton)
+            self._streams[request.slot] = _Stream(StreamTracker(skeleton, request.options, request.state), skeleton)
             return None
-        if isinstance(request, End):
-            self._streams.pop(request.slot, None)  # its beginning may have failed
+        if isinstance(request, EndStream):
+            self._streams.pop(request.slot, None)  # it may have failed to start
             return None
         stream = self._streams[request.slot]
-        if stream.frame is None or isinstance(request, Expect) or request.fresh:
+        if stream.frame is None or isinstance(request, Propose) or request.new_frame:
             stream.frame = self._arena.read(request.offset, request.shape)
-        if isinstance(request, Expect):
-            return stream.stream_tracker.expected(stream.frame, request.taken)
+        if isinstance(request, Propose):
+            return stream.tracker.propose(stream.frame, request.timestamp)
         poses = Poses(
             request.keypoints,
             request.keypoint_scores,
@@ -57,11 +68,11 @@ class _Streams:
             stream.skeleton,
             keypoints_3d=request.keypoints_3d,
         )
-        return stream.stream_tracker.follow(poses, stream.frame, request.taken)
+        return stream.tracker.update(poses, stream.frame, request.timestamp)
 
 
 def serve(connection: socket.socket, arena: Arena) -> None:
-    """Answer requests until there are no more."""
+    """Answer requests until the connection is closed."""
     streams = _Streams(arena)
     with connection, connection.makefile("rb") as incoming:
         connection.sendall(encode(Ready()))
@@ -70,22 +81,18 @@ def serve(connection: socket.socket, arena: Arena) -> None:
             started = time.perf_counter()
             try:
                 value = streams.answer(request)
-            except Exception:  # noqa: BLE001 - the server tells of it
+            except Exception:  # noqa: BLE001 - the server raises it
                 value = Failed(traceback.format_exc())
             connection.sendall(encode(Reply(number, value, time.perf_counter() - started)))
 
 
 def main() -> None:
     """Serve the server that has started this process."""
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-        signal.SIGHUP,
-    ):  # meant for the server, which still needs this process
-        signal.signal(number, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # a terminal signals the whole group; the server still needs its workers
     cv2.setNumThreads(1)
     fd, arena, frame_bytes, parent = map(int, sys.argv[1:])
-    die_with_parent(parent)  # who kills the server should not have to wait for a request to be done
+    die_with_parent(parent)  # a killed server's workers exit at once, even in the middle of a request
     serve(socket.socket(fileno=fd), Arena(frame_bytes, arena))
 
 

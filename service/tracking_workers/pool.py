@@ -1,4 +1,4 @@
-"""Who follows which stream: a few processes, each with many streams, replaced when they end."""
+"""The tracking workers of a server: a few processes with many streams each. Processes that end are replaced."""
 
 from __future__ import annotations
 
@@ -13,28 +13,27 @@ from typing import Any
 from engines.poses import Floats, Frame, Poses
 from engines.skeletons import Skeleton
 from service.process.supervisor import Supervisor
-from service.streams.codec import pack
-from service.streams.protocol import Hello
-from service.streams.state import Memory
-from service.tracking_workers.stream_tracker import Followed, beginning
-from service.tracking_workers.wire import Begin, End, Expect, Follow, Request
+from service.tracking_workers.codec import pack
+from service.tracking_workers.state import StreamState, TrackingOptions
+from service.tracking_workers.stream_tracker import TrackingResult, initial_state
+from service.tracking_workers.wire import EndStream, Propose, Request, StartStream, Update
 from service.tracking_workers.worker import ProcessEndedError, TrackingWorker
 
 log = logging.getLogger(__name__)
 
 _TRIES = 2
-"""A frame that has ended so many processes is not tried again."""
+"""How many processes a frame may end before it is given up."""
 _PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
-"""Before the next process is started where one has ended before it took a request."""
-_TELLING = 3
-"""So many of these in a row say that no stream can be followed here."""
+"""Pause before the next start, doubled with each process in a row that ended before it took requests."""
+_FAILURES = 3
+"""How many failed starts in a row make the server unready."""
 
 
 class TrackingWorkers:
-    """The processes, started as streams need them. It belongs to one event loop.
+    """The worker processes, started when streams need them. Belongs to one event loop.
 
-    processes: at most. streams: at most, in each. frame_bytes: of the largest frame. hang_after: seconds.
-    replaced: called for each that has ended.
+    processes: the most processes. streams: the most streams in each. frame_bytes: size of the largest frame.
+    hang_after: seconds that a process may take for one request. replaced: called for each process that has ended.
     """
 
     def __init__(
@@ -49,178 +48,187 @@ class TrackingWorkers:
         self._most = processes
         self._replaced = replaced
         self._new: Callable[[], TrackingWorker] = lambda: TrackingWorker(streams, frame_bytes, hang_after, self._lost)
-        self._processes: list[TrackingWorker] = []
+        self._workers: list[TrackingWorker] = []
         self._streams = 0
         self._starting = asyncio.Lock()
-        self._failures = 0  # processes in a row that ended before they took a request
-        self._again_at = -math.inf
+        self._failures = 0  # processes in a row that ended before they took requests
+        self._retry_at = -math.inf
         self._closing = Supervisor()
 
     @property
     def processes(self) -> list[TrackingWorker]:
-        """Those that have been started and have not ended."""
-        return list(self._processes)
+        """The workers that have been started and have not ended."""
+        return list(self._workers)
 
     @property
     def problem(self) -> str:
-        """Why no stream can be followed, for readiness; empty where all is well."""
-        if self._failures < _TELLING or any(process.started for process in self._processes):
+        """Why no stream can be tracked, for readiness. Empty if streams can be tracked."""
+        if self._failures < _FAILURES or any(worker.started for worker in self._workers):
             return ""
         return f"{self._failures} processes that follow streams have ended at their start"
 
     @asynccontextmanager
     async def stream(
-        self, skeleton: Skeleton, hello: Hello, memory: Memory | None = None
+        self, skeleton: Skeleton, options: TrackingOptions, state: StreamState | None = None
     ) -> AsyncIterator[TrackedStream]:
-        """Follow one stream for as long as the context lasts. memory: to go on from, None for a new stream."""
-        stream = TrackedStream(self, skeleton, hello, memory or beginning(skeleton, hello))
+        """Track one stream for as long as the context lasts. state: to continue from, None for a new stream."""
+        stream = TrackedStream(self, skeleton, options, state or initial_state(skeleton, options))
         self._streams += 1
         try:
             yield stream
         finally:
             self._streams -= 1
-            stream.leave()
+            stream.end()
 
-    async def place(self) -> StreamPlacement:
-        """A free slot of the process that has the most of them. Raises ProcessEndedError where there is none."""
+    async def acquire_slot(self) -> WorkerSlot:
+        """Take a slot of the worker with the most free slots. Raises ProcessEndedError if there is no worker."""
         async with self._starting:
-            for process in self.processes:
-                if not process.alive:
-                    self._lost(process)
-            if len(self._processes) < min(self._most, self._streams):
+            for worker in self.processes:
+                if not worker.alive:
+                    self._lost(worker)
+            if len(self._workers) < min(self._most, self._streams):
                 await self._start()
-        roomiest = max(self._processes, key=lambda process: len(process.free), default=None)
-        if roomiest is None or not roomiest.free:
+        emptiest = max(self._workers, key=lambda worker: len(worker.free), default=None)
+        if emptiest is None or not emptiest.free:
             raise ProcessEndedError("there is no process to follow the stream now; the log says why")
-        return StreamPlacement(roomiest, roomiest.free.pop())
+        return WorkerSlot(emptiest, emptiest.free.pop())
 
     async def revive(self) -> None:
-        """Try again to start a process where none could be: without, no stream would come that asks for one."""
+        """Try to start a process if none could be started. An unready server gets no streams that would cause it."""
         async with self._starting:
-            if self.problem and not self._processes:
+            if self.problem and not self._workers:
                 await self._start()
 
     async def close(self) -> None:
         """End all processes."""
-        processes, self._processes = self._processes, []
-        await asyncio.gather(*(process.close() for process in processes))
+        workers, self._workers = self._workers, []
+        await asyncio.gather(*(worker.close() for worker in workers))
         await self._closing.wait()
 
     async def _start(self) -> None:
-        """Start a process, unless the last one failed to start just now."""
-        if self._failures and any(process.started for process in self._processes):
+        """Start a process, unless the pause after a failed start is not over."""
+        if self._failures and any(worker.started for worker in self._workers):
             self._failures = 0
-        if asyncio.get_running_loop().time() < self._again_at:
+        if asyncio.get_running_loop().time() < self._retry_at:
             return
         try:
-            process = self._new()
+            worker = self._new()
             try:
-                await process.start()
-            except BaseException:  # the stream that needs it may have been left meanwhile
-                await process.close()
+                await worker.start()
+            except BaseException:  # includes a cancellation: the stream's client may have left
+                await worker.close()
                 raise
         except OSError as error:  # no more processes, descriptors or memory
-            self._failed(error)
+            self._start_failed(error)
         else:
-            self._processes.append(process)
+            self._workers.append(worker)
 
-    def _lost(self, process: TrackingWorker) -> None:
-        """A process has ended, which nobody has told it to."""
-        if process not in self._processes:
+    def _lost(self, worker: TrackingWorker) -> None:
+        """Handle a process that has ended by itself."""
+        if worker not in self._workers:
             return
-        self._processes.remove(process)
-        self._closing.once("tracker-end", process.close())
+        self._workers.remove(worker)
+        self._closing.once("tracker-end", worker.close())
         log.error("a process that follows streams has ended and is replaced")
-        if process.started:
+        if worker.started:
             self._failures = 0
         else:
-            self._failed(None)
+            self._start_failed(None)
         self._replaced()
 
-    def _failed(self, error: OSError | None) -> None:
-        """A process did not start: the next one may at once, but those after it not before ever longer pauses."""
+    def _start_failed(self, error: OSError | None) -> None:
+        """Delay further starts: the first retry is immediate, the next ones wait for longer and longer."""
         pause = min(_PAUSE_S * 2.0 ** min(self._failures - 1, 10), _LONGEST_PAUSE_S) if self._failures else 0.0
         self._failures += 1
-        self._again_at = asyncio.get_running_loop().time() + pause
+        self._retry_at = asyncio.get_running_loop().time() + pause
         why = f"cannot be started: {error}" if error else "has ended at its start"
         log.error("a process that follows streams %s; the next one is started in %.1f s at the earliest", why, pause)
 
 
 @dataclass(frozen=True, slots=True)
-class StreamPlacement:
-    """A slot of a process, which is one stream's until it is left."""
+class WorkerSlot:
+    """A slot of a worker, held by one stream."""
 
-    process: TrackingWorker
+    worker: TrackingWorker
     slot: int
 
-    def leave(self) -> None:
-        """Let another stream have the slot."""
-        if self.process.alive:
-            self.process.tell(End(self.slot))
-            self.process.arena.clear(self.slot)
-            self.process.free.append(self.slot)
+    def release(self) -> None:
+        """End the stream in this slot, and free the slot."""
+        if self.worker.alive:
+            self.worker.send(EndStream(self.slot))
+            self.worker.arena.clear(self.slot)
+            self.worker.free.append(self.slot)
 
 
 class TrackedStream:
-    """One stream, followed by one process, or by another from the last frame's state should that one end.
+    """One stream in a worker. If its process ends, another one continues from the state of the last frame.
 
-    state: as of the last frame, see `codec`. next_id: the first id that nobody has had.
+    state: after the last frame, see `codec`. next_id: the first id that has not been assigned.
     """
 
-    def __init__(self, following: TrackingWorkers, skeleton: Skeleton, hello: Hello, memory: Memory) -> None:
-        self.state, self.next_id = pack(memory), memory.tracker.next_id
-        self._following = following
+    def __init__(
+        self, workers: TrackingWorkers, skeleton: Skeleton, options: TrackingOptions, state: StreamState
+    ) -> None:
+        self.state, self.next_id = pack(state), state.tracker.next_id
+        self._workers = workers
         self._skeleton = skeleton
-        self._hello = hello
-        self._place: StreamPlacement | None = None
+        self._options = options
+        self._slot: WorkerSlot | None = None
         self._written: Frame | None = None
         self._offset = 0
 
-    async def expected(self, frame: Frame, taken: float) -> tuple[Floats, float]:
-        """See `StreamTracker.expected`; and the seconds it took. Raises as `follow` does."""
-        boxes, seconds = await self._ask(frame, lambda slot, offset, _: Expect(slot, offset, frame.shape, taken))
+    async def propose(self, frame: Frame, timestamp: float) -> tuple[Floats, float]:
+        """Return the boxes of `StreamTracker.propose`, and the seconds it took. Raises the errors of `update`."""
+        boxes, seconds = await self._request(
+            frame, lambda slot, offset, _: Propose(slot, offset, frame.shape, timestamp)
+        )
         return boxes, seconds
 
-    async def follow(self, poses: Poses, frame: Frame, taken: float) -> tuple[Followed, float]:
-        """See `StreamTracker.follow`; and the seconds it took. Raises TrackingWorkerError or ProcessEndedError."""
+    async def update(self, poses: Poses, frame: Frame, timestamp: float) -> tuple[TrackingResult, float]:
+        """Return the result of `StreamTracker.update`, and the seconds it took.
+
+        Raises TrackingWorkerError and ProcessEndedError.
+        """
         columns = poses.keypoints, poses.keypoint_scores, poses.boxes, poses.scores, poses.keypoints_3d
-        followed: Followed
-        followed, seconds = await self._ask(
-            frame, lambda slot, offset, fresh: Follow(slot, offset, frame.shape, fresh, taken, *columns)
+        result: TrackingResult
+        result, seconds = await self._request(
+            frame, lambda slot, offset, new_frame: Update(slot, offset, frame.shape, new_frame, timestamp, *columns)
         )
-        self.state, self.next_id = followed.state, followed.next_id
-        self._written = None  # the next frame may be an array at the same place
-        return followed, seconds
+        self.state, self.next_id = result.state, result.next_id
+        self._written = None  # the next frame may be in the same array
+        return result, seconds
 
-    def leave(self) -> None:
-        """Follow it no more."""
-        if self._place is not None:
-            self._place.leave()
+    def end(self) -> None:
+        """Stop tracking the stream."""
+        if self._slot is not None:
+            self._slot.release()
 
-    async def _ask(self, frame: Frame, request: Callable[[int, int, bool], Request]) -> tuple[Any, float]:
+    async def _request(self, frame: Frame, make: Callable[[int, int, bool], Request]) -> tuple[Any, float]:
+        """Send the request that `make` returns for a slot, the frame's offset, and whether the frame is a new one."""
         tries = _TRIES
         while True:
             try:
-                place = await self._settled()
-                fresh = self._written is not frame
-                if fresh:
-                    self._offset = place.process.arena.write(place.slot, frame)
+                held = await self._started()
+                new_frame = self._written is not frame
+                if new_frame:
+                    self._offset = held.worker.arena.write(held.slot, frame)
                     self._written = frame
-                return await place.process.ask(request(place.slot, self._offset, fresh))
+                return await held.worker.request(make(held.slot, self._offset, new_frame))
             except ProcessEndedError as error:
-                tries -= error.suspect  # a frame that only waited is not to blame
+                tries -= error.suspect  # a request that only waited behind another is not the cause
                 if not tries:
                     raise
 
-    async def _settled(self) -> StreamPlacement:
-        """The place where this stream is followed, a new one if that is gone."""
-        if self._place is None or not self._place.process.alive:
-            self._place = None
-            place = await self._following.place()
+    async def _started(self) -> WorkerSlot:
+        """Return the stream's slot, after starting the stream in a new one if its process has ended."""
+        if self._slot is None or not self._slot.worker.alive:
+            self._slot = None
+            acquired = await self._workers.acquire_slot()
             try:
-                await place.process.ask(Begin(place.slot, self._skeleton.name, self._hello, self.state))
+                start = StartStream(acquired.slot, self._skeleton.name, self._options, self.state)
+                await acquired.worker.request(start)
             except BaseException:
-                place.leave()
+                acquired.release()
                 raise
-            self._place, self._written = place, None
-        return self._place
+            self._slot, self._written = acquired, None
+        return self._slot

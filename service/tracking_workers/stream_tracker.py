@@ -1,4 +1,4 @@
-"""What one stream follows from frame to frame: people with identities, what they do in zones, smoothed keypoints."""
+"""The tracking of one stream: identities, events at zones and lines, and smoothed keypoints."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from numpy.typing import NDArray
 
 from engines.poses import Floats, Frame, Poses
 from engines.skeletons import Skeleton
-from service.streams.codec import pack, unpack
-from service.streams.protocol import Hello
-from service.streams.state import Memory
 from service.tracking import PoseTracker
 from service.tracking.smoothing import OneEuro
 from service.tracking.zones import ZoneEvent, Zones, ZonesState
+from service.tracking_workers.codec import pack, unpack
+from service.tracking_workers.state import StreamState, TrackingOptions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Followed:
-    """What is known of the N poses of one frame.
+class TrackingResult:
+    """The tracking of the N poses of one frame.
 
-    ids: (N,) int64, -1 for who is nobody yet. keypoints: (N, K, 2) smoothed, None where they are not.
-    velocities: (N, 2) pixels a second, and ages: (N,) seconds since each was first seen; 0 for nobody, and unless the
-    hello asks for extras. unsettled: see `PoseTracker`. next_id: the first id that nobody has had.
-    state: all of it as bytes, for whoever goes on.
+    ids: (N,) int64, -1 for an unconfirmed person. keypoints: (N, K, 2) smoothed, or None without smoothing.
+    velocities: (N, 2) pixels a second. ages: (N,) seconds since the person was first seen. Both are 0 for unconfirmed
+    people, and for everybody unless the options ask for extras. unsettled: see `PoseTracker`.
+    next_id: the first id that has not been assigned. state: the stream's state after this frame, see `codec`.
     """
 
     ids: NDArray[np.int64]
@@ -38,58 +37,62 @@ class Followed:
     state: bytes
 
 
-def beginning(skeleton: Skeleton, hello: Hello) -> Memory:
-    """What is remembered before the first frame."""
-    return Memory(PoseTracker(skeleton).state(), ZonesState(), hello.places)
+def initial_state(skeleton: Skeleton, options: TrackingOptions) -> StreamState:
+    """The state before the first frame."""
+    return StreamState(PoseTracker(skeleton).state(), ZonesState(), options.zones_hash)
 
 
 class StreamTracker:
-    """One stream's tracker, zones and smoothing. state: to go on from.
+    """A stream's tracker, zones and smoothing filter, restored from a packed state.
 
-    Raises StateError for bytes that are no state, and ValueError for one of another skeleton.
+    Raises StateError if the bytes are not a valid state, and ValueError if the state has another skeleton.
     """
 
-    def __init__(self, skeleton: Skeleton, hello: Hello, state: bytes) -> None:
-        self._hello = hello
+    def __init__(self, skeleton: Skeleton, options: TrackingOptions, state: bytes) -> None:
+        self._extras = options.extras
+        self._zones_hash = options.zones_hash
         self._tracker = PoseTracker(skeleton)
-        self._zones = Zones(hello.zones, hello.lines, lost_seconds=self._tracker.config.lost_seconds)
-        self._smoother = OneEuro() if hello.smoothing else None
-        memory = unpack(state)
-        self._tracker.restore(memory.tracker)
-        if memory.places == hello.places:
-            self._zones.restore(memory.zones)
-        if self._smoother is not None and memory.smoothing is not None:
-            self._smoother.restore(memory.smoothing)
+        self._zones = Zones(options.zones, options.lines, lost_seconds=self._tracker.config.lost_seconds)
+        self._smoother = OneEuro() if options.smoothing else None
+        restored = unpack(state)
+        self._tracker.restore(restored.tracker)
+        if restored.zones_hash == self._zones_hash:
+            self._zones.restore(restored.zones)
+        if self._smoother is not None and restored.smoothing is not None:
+            self._smoother.restore(restored.smoothing)
 
-    def expected(self, frame: Frame, taken: float) -> Floats:
-        """(N, 4) boxes of people who are known, best first, in this frame. taken: seconds, never running backwards."""
-        return self._tracker.propose(frame, taken).boxes
+    def propose(self, frame: Frame, timestamp: float) -> Floats:
+        """Return (N, 4) boxes where tracked people are expected in the frame, best first.
 
-    def follow(self, poses: Poses, frame: Frame, taken: float) -> Followed:
-        """What is known of the poses of a frame. taken: seconds, never running backwards."""
-        poses = self._tracker.update(poses, frame, taken)
-        assert poses.ids is not None  # noqa: S101 - an update gives them
-        events = self._zones.update(poses, frame.shape[1], frame.shape[0], taken)
+        timestamp: seconds, never decreasing.
+        """
+        return self._tracker.propose(frame, timestamp).boxes
+
+    def update(self, poses: Poses, frame: Frame, timestamp: float) -> TrackingResult:
+        """Track the poses of the next frame. timestamp: seconds, never decreasing."""
+        poses = self._tracker.update(poses, frame, timestamp)
+        assert poses.ids is not None  # noqa: S101 - an update assigns them
+        events = self._zones.update(poses, frame.shape[1], frame.shape[0], timestamp)
         tracker = self._tracker.state()
-        smoothed, smoothing = None, None
+        keypoints, smoothing = None, None
         if self._smoother is not None:
-            smoothed = self._smoother.smooth(replace(poses, keypoints_3d=None), taken).keypoints
+            keypoints = self._smoother.smooth(replace(poses, keypoints_3d=None), timestamp).keypoints
             smoothing = self._smoother.state()
-        velocities, ages = self._tracks_of(poses.ids)
-        return Followed(
+        velocities, ages = self._velocities_and_ages(poses.ids)
+        return TrackingResult(
             poses.ids,
-            smoothed,
+            keypoints,
             velocities,
             ages,
             events,
             self._tracker.unsettled,
             tracker.next_id,
-            pack(Memory(tracker, self._zones.state(), self._hello.places, smoothing)),
+            pack(StreamState(tracker, self._zones.state(), self._zones_hash, smoothing)),
         )
 
-    def _tracks_of(self, ids: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    def _velocities_and_ages(self, ids: NDArray[np.int64]) -> tuple[Floats, Floats]:
         velocities, ages = np.zeros((len(ids), 2), np.float32), np.zeros(len(ids), np.float32)
-        tracks = {track.id: track for track in self._tracker.tracks} if self._hello.extras else {}
+        tracks = {track.id: track for track in self._tracker.tracks} if self._extras else {}
         for n, number in enumerate(ids.tolist()):
             if (track := tracks.get(number)) is not None:
                 velocities[n], ages[n] = track.velocity, track.age

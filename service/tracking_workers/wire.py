@@ -1,47 +1,47 @@
-"""What goes between the server and a process that follows: requests and replies, each with its length before it."""
+"""The messages between the server and a tracking worker. Each is sent with its length in front."""
 
 from __future__ import annotations
 
-import pickle  # between a process and its own child, over a socket that nobody else has
+import pickle  # between a process and its own child, over a socket that no other process has
 import struct
 from dataclasses import dataclass
 from typing import Any
 
 from engines.poses import Floats
-from service.streams.protocol import Hello
+from service.tracking_workers.state import TrackingOptions
 
 LENGTH = struct.Struct(">I")
 
 
 @dataclass(frozen=True, slots=True)
-class Begin:
-    """Follow a stream. skeleton: its name. state: to go on from."""
+class StartStream:
+    """Start a tracker in a slot. skeleton: its name. state: the packed state to start from."""
 
     slot: int
     skeleton: str
-    hello: Hello
+    options: TrackingOptions
     state: bytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Expect:
-    """Where are the people of the stream in the frame? offset, shape: of the frame, in the arena. taken: seconds."""
+class Propose:
+    """Return where tracked people are expected. offset, shape: of the frame, in the arena. timestamp: seconds."""
 
     slot: int
     offset: int
     shape: tuple[int, ...]
-    taken: float
+    timestamp: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Follow:
-    """Who are these? The columns of Poses. fresh: the frame is another than the last request was about."""
+class Update:
+    """Track the poses of a frame, given as columns of Poses. new_frame: the frame differs from the last request's."""
 
     slot: int
     offset: int
     shape: tuple[int, ...]
-    fresh: bool
-    taken: float
+    new_frame: bool
+    timestamp: float
     keypoints: Floats
     keypoint_scores: Floats
     boxes: Floats
@@ -50,42 +50,42 @@ class Follow:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
-    """Forget a stream."""
+class EndStream:
+    """Discard the tracker of a slot."""
 
     slot: int
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The first that a process says: it has started, and takes requests."""
+    """The first message of a worker: it has started and takes requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A request came to this."""
+    """The result of a request that raised. traceback: the worker's."""
 
-    why: str
+    traceback: str
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """seconds: of work."""
+    """The result of a request. seconds: how long the worker computed."""
 
     number: int
     value: Any
     seconds: float
 
 
-Request = Begin | Expect | Follow | End
+Request = StartStream | Propose | Update | EndStream
 
 
 def encode(message: object) -> bytes:
-    """A message with its length before it."""
+    """Return a message's length and body."""
     body = pickle.dumps(message, protocol=5)
     return LENGTH.pack(len(body)) + body
 
 
 def decode(body: bytes | bytearray | memoryview) -> Any:
-    """The message of a body."""
+    """Return the message of a body."""
     return pickle.loads(body)  # noqa: S301 - see above

@@ -1,4 +1,4 @@
-"""A process that follows streams, as the server sees it."""
+"""A tracking worker as the server sees it: starts the process, sends requests and ends it when it hangs."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from service.tracking_workers.wire import LENGTH, Failed, Ready, Reply, Request,
 log = logging.getLogger(__name__)
 
 _START_S = 120.0
-"""How long a process may take to start: imports from a cold disk, on a busy machine. No frame counts meanwhile."""
+"""How long a process may take to start, importing from a cold disk on a busy machine. Requests are not timed before."""
 
 
 class TrackingWorkerError(RuntimeError):
-    """A defect in following a stream; the message is the traceback of the process."""
+    """Tracking a frame failed because of a defect. The message is the worker's traceback."""
 
 
 class ProcessEndedError(RuntimeError):
-    """The process has ended, or hung and was ended, before it replied.
+    """The process ended, or hung and was killed, before it replied.
 
-    suspect: the request was the one that it worked on, or it never got as far as to take any.
+    suspect: the request may be the cause: the process was working on it, or had not started yet.
     """
 
     def __init__(self, message: str, *, suspect: bool = True) -> None:
@@ -38,11 +38,11 @@ class ProcessEndedError(RuntimeError):
 
 
 class TrackingWorker(asyncio.Protocol):
-    """Asks a process of its own. It belongs to one event loop.
+    """One worker process. Belongs to one event loop.
 
-    slots: streams at most. frame_bytes: of the largest frame. hang_after: seconds that the process may take for one
-    request, once it has started. ended: called once, when the process has ended or was given up.
-    started: whether it got as far as to take requests.
+    slots: the most streams. frame_bytes: size of the largest frame. hang_after: seconds that a started process may take
+    for one request. ended: called once, when the process has ended or was killed. started: the process takes requests.
+    free: the slots without a stream.
     """
 
     def __init__(
@@ -59,22 +59,22 @@ class TrackingWorker(asyncio.Protocol):
         self._process: Process | None = None
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
-        self._settled = asyncio.Event()  # it has started, or ended
-        self._patience: asyncio.TimerHandle | None = None
+        self._started_or_ended = asyncio.Event()
+        self._timeout: asyncio.TimerHandle | None = None
 
     @property
     def pid(self) -> int:
-        """Of the process. It must have been started."""
+        """The process id. The process must have been started."""
         assert self._process is not None  # noqa: S101
         return self._process.pid
 
     @property
     def alive(self) -> bool:
-        """Whether it takes requests, or will once it has started."""
+        """True if the process takes requests, or will once it has started."""
         return self._transport is not None and not self._transport.is_closing()
 
     async def start(self) -> None:
-        """Start the process; it may still import what it needs when this returns. Raises OSError where none can be."""
+        """Start the process, which may still be importing when this returns. Raises OSError if it cannot be started."""
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
         try:
@@ -88,12 +88,15 @@ class TrackingWorker(asyncio.Protocol):
         except BaseException:
             ours.close()
             raise
-        self._patience = loop.call_later(_START_S, self._give_up, _START_S)
+        self._timeout = loop.call_later(_START_S, self._give_up, _START_S)
 
-    async def ask(self, request: Request) -> tuple[Any, float]:
-        """The reply, and the seconds of work in it. Raises FollowingError and ProcessEndedError."""
+    async def request(self, request: Request) -> tuple[Any, float]:
+        """Return the reply, and how many seconds the worker computed.
+
+        Raises TrackingWorkerError and ProcessEndedError.
+        """
         if self.alive:
-            await self._settled.wait()
+            await self._started_or_ended.wait()
         if not self.alive or self._transport is None:
             raise ProcessEndedError("the process has ended")
         self._number += 1
@@ -101,19 +104,19 @@ class TrackingWorker(asyncio.Protocol):
         reply = self._pending[self._number] = asyncio.get_running_loop().create_future()
         self._transport.write(message)
         if len(self._pending) == 1:
-            self._watch()
+            self._restart_timeout()
         answer: Reply = await reply
         if isinstance(answer.value, Failed):
-            raise TrackingWorkerError(answer.value.why)
+            raise TrackingWorkerError(answer.value.traceback)
         return answer.value, answer.seconds
 
-    def tell(self, request: Request) -> None:
-        """Send a request whose reply nobody needs."""
+    def send(self, request: Request) -> None:
+        """Send a request and ignore its reply."""
         if self._transport is not None:
             self._transport.write(encode((0, request)))
 
     def kill(self) -> None:
-        """End the process at once, and all that waits for it."""
+        """Kill the process. Pending requests raise ProcessEndedError."""
         if self._transport is not None:
             self._transport.abort()
         if self._process is not None and self._process.returncode is None:
@@ -121,14 +124,14 @@ class TrackingWorker(asyncio.Protocol):
                 os.kill(self._process.pid, signal.SIGKILL)  # asyncio's kill may reap it behind asyncio's back
 
     async def close(self) -> None:
-        """End the process, and free its memory once it has ended."""
+        """Kill the process, wait for its end and free the arena."""
         self.kill()
         if self._process is not None:
             await self._process.wait()
         self.arena.close()
 
     def data_received(self, data: bytes) -> None:
-        """Part of a message came, or several."""
+        """Handle part of a message, or several messages."""
         self._received += data
         while len(self._received) >= LENGTH.size:
             end = LENGTH.size + LENGTH.unpack_from(self._received)[0]
@@ -138,33 +141,31 @@ class TrackingWorker(asyncio.Protocol):
             del self._received[:end]
             if isinstance(message, Ready):
                 self.started = True
-                self._settled.set()
+                self._started_or_ended.set()
             elif (waiting := self._pending.pop(message.number, None)) is not None and not waiting.done():
                 waiting.set_result(message)
-            self._watch()
+            self._restart_timeout()
 
     def connection_lost(self, _: Exception | None) -> None:
-        """The process has ended, or was given up."""
-        self._settled.set()
+        """Fail pending requests: the process has ended or was killed."""
+        self._started_or_ended.set()
         suspect = True
         for waiting in self._pending.values():
             if not waiting.done():
                 why = "the process has ended, or gave no reply in time"
                 waiting.set_exception(ProcessEndedError(why, suspect=suspect))
-            suspect = False
+            suspect = False  # only the first request was being worked on
         self._pending.clear()
-        self._watch()
+        self._restart_timeout()
         self._ended(self)
 
-    def _watch(self) -> None:
-        """Give the process its time anew, for the request that it works on now. It works on one after the other, so
-        one that waits behind others is not late.
-        """
-        if self._patience is not None:
-            self._patience.cancel()
-        self._patience = None
+    def _restart_timeout(self) -> None:
+        """Time the request that the process works on now. Requests that wait behind it are not timed."""
+        if self._timeout is not None:
+            self._timeout.cancel()
+        self._timeout = None
         if self._pending:
-            self._patience = asyncio.get_running_loop().call_later(self._hang_after, self._give_up, self._hang_after)
+            self._timeout = asyncio.get_running_loop().call_later(self._hang_after, self._give_up, self._hang_after)
 
     def _give_up(self, seconds: float) -> None:
         log.error("process %d, which follows streams, gave no reply for %g s and is killed", self.pid, seconds)

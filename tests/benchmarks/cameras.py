@@ -59,7 +59,7 @@ async def shoot(port: int, pictures: Sequence[bytes], fps: float, until: float, 
         with suppress(ConnectionClosed):
             while due < until:
                 await asyncio.sleep(due - time.monotonic())
-                await opened.show(pictures[camera.sent % len(pictures)], 1e3 * time.monotonic())
+                await opened.send(pictures[camera.sent % len(pictures)], 1e3 * time.monotonic())
                 camera.sent += 1
                 due = max(due + 1 / fps, time.monotonic() - 1)  # a camera that was stopped does not catch up
         await asyncio.sleep(0.5)
@@ -78,7 +78,7 @@ async def shoot_all(port: int, pictures: Sequence[bytes], rates: Sequence[float]
 async def _listen(opened: Stream, camera: Camera, *, aloud: bool = False) -> None:
     with suppress(ConnectionClosed):
         while True:
-            message = await opened.hear()
+            message = await opened.receive()
             now = time.monotonic()
             if message["type"] != "result":
                 camera.wrong.append(message)
@@ -96,7 +96,7 @@ async def _aloud(port: int, fps: float) -> None:
         listening = asyncio.create_task(_listen(opened, Camera(), aloud=True))
         sent = 0
         while not listening.done():
-            await opened.show(pictures[sent % len(pictures)], 1e3 * time.monotonic())
+            await opened.send(pictures[sent % len(pictures)], 1e3 * time.monotonic())
             sent += 1
             await asyncio.sleep(1 / fps)
 

@@ -1,8 +1,8 @@
 """What it saves, and costs, to run the detector less often: python -m tests.benchmarks detect_every [--json FILE]
 
-Needs ../shared/data/posetrack: see `tracking`. Its frames go through a stream's Sight, 25 a second by their timestamps,
-and RTMDet-nano 640 + TinyPose. Between two looks of the detector the estimator sees the boxes that the tracker carries
-along. Processor time is of the whole process; all settings run one after another in it, and in turns.
+Needs ../shared/data/posetrack: see `tracking`. Its frames go through a stream's FrameProcessor, 25 a second by their
+timestamps, and RTMDet-nano 640 + TinyPose. Between two runs of the detector, the estimator gets the boxes that the
+tracker proposes. Processor time is of the whole process; all settings run one after another in it, and in turns.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from service.streams.frame_processor import FrameProcessor
 from service.streams.protocol import Hello
 from tests.benchmarks.report import Row, main
 from tests.benchmarks.tracking import measure, read_truth
-from tests.following import followers
 from tests.shared import SHARED, weights_catalogue
+from tests.tracking_workers import tracking_workers
 
 _FPS = 25.0
 _EVERY_MS = (0, 100, 200, 500, 1000)
@@ -45,11 +45,11 @@ async def watch(serving: Serving, pictures: list[bytes], every: float) -> tuple[
 
     runtime.run = counted  # type: ignore[method-assign, assignment]
     hello = Hello(min_score=_MIN_SCORE, detect_every=every)
-    async with followers() as following, following.stream(serving.default.skeleton, hello) as stream:
+    async with tracking_workers() as workers, workers.stream(serving.default.skeleton, hello.tracking) as stream:
         processor = FrameProcessor(pipeline, stream, hello, InferenceOptions(min_score=_MIN_SCORE))
-        seen = [await processor.see(pictures[0], -1 / _FPS, time.monotonic() + 60)]  # the process starts with the first
+        seen = [await processor.process(pictures[0], -1 / _FPS, time.monotonic() + 60)]  # starts the process
         began = time.process_time()
-        seen = [await processor.see(data, n / _FPS, time.monotonic() + 60) for n, data in enumerate(pictures)]
+        seen = [await processor.process(data, n / _FPS, time.monotonic() + 60) for n, data in enumerate(pictures)]
         took = time.process_time() - began + sum(one.seconds["track"] for one in seen)
     runtime.run = run  # type: ignore[method-assign]
     return [one.poses for one in seen], runs, took

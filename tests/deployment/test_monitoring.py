@@ -77,8 +77,8 @@ async def use(fleet: Fleet, jpeg: bytes) -> None:
         leaving.cancel()
     async with stream(fleet.port, path="/stream?session=camera") as opened:
         for _ in range(4):
-            await opened.show(jpeg)
-        token = (await opened.hear())["token"]
+            await opened.send(jpeg)
+        token = (await opened.receive())["token"]
     async with stream(fleet.port, path="/stream?session=camera", resume=token) as again:
         await again.ask(jpeg)
 

@@ -12,16 +12,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engines.skeletons import COCO_17
-from service.streams.codec import StateError, pack, unpack
-from service.streams.protocol import Hello
-from service.streams.state import Memory
 from service.tracking.zones import Line, Zone
+from service.tracking_workers.codec import StateError, pack, unpack
+from service.tracking_workers.state import StreamState, TrackingOptions
 from service.tracking_workers.stream_tracker import StreamTracker
 from tests.fuzz.budget import fuzz
-from tests.memories import NOW, SOMEBODY, memory, put_together, smoothing, take_apart
 from tests.service.tracking.people import people
+from tests.stream_states import NOW, SOMEBODY, join_state, smoothing, split_state, stream_state
 
-HELLO = Hello(
+OPTIONS = TrackingOptions(
     smoothing=True,
     extras=True,
     zones=(
@@ -31,8 +30,8 @@ HELLO = Hello(
     lines=(Line("middle", (0.5, 0.0), (0.5, 1.0)),),
 )
 FRAMES = [np.random.default_rng(n).integers(0, 256, (96, 128, 3)).astype(np.uint8) for n in range(2)]
-GOOD = pack(replace(memory(3, zones=SOMEBODY), smoothing=smoothing(3), places=HELLO.places))
-VERSION, ABOUT, ARRAYS = take_apart(GOOD)
+GOOD = pack(replace(stream_state(3, zones=SOMEBODY), smoothing=smoothing(3), zones_hash=OPTIONS.zones_hash))
+VERSION, ABOUT, ARRAYS = split_state(GOOD)
 
 numbers = st.one_of(
     st.integers(-(2**63), 2**64 - 1),
@@ -52,7 +51,7 @@ floats = st.one_of(
 )
 
 
-def read(data: bytes) -> Memory | str:
+def read(data: bytes) -> StreamState | str:
     """What a state holds, or why it is none."""
     try:
         return unpack(data)
@@ -66,16 +65,16 @@ def follow_on(data: bytes) -> bool:
     if isinstance(remembered, str):
         assert len(remembered) < 300
         return False
-    if remembered.tracker.skeleton != COCO_17.name or not remembered.fits(HELLO):
+    if remembered.tracker.skeleton != COCO_17.name or not remembered.fits(OPTIONS):
         return False
-    stream_tracker = StreamTracker(COCO_17, HELLO, pack(remembered))
+    stream_tracker = StreamTracker(COCO_17, OPTIONS, pack(remembered))
     now = NOW if np.isnan(remembered.tracker.timestamp) else remembered.tracker.timestamp
     with np.errstate(all="ignore"):
         for n in range(3):
             frame = FRAMES[n % 2]
-            stream_tracker.expected(frame, now + 0.1 * n)
+            stream_tracker.propose(frame, now + 0.1 * n)
             found = people([(40 + n, 50), (90 - n, 50)])
-            followed = stream_tracker.follow(found, frame, now + 0.1 * n)
+            followed = stream_tracker.update(found, frame, now + 0.1 * n)
             assert len(followed.ids) == 2
     return True
 
@@ -111,7 +110,7 @@ def put(value: Any, at: tuple[int, ...], change: Callable[[Any], Any]) -> Any:
 @example((0, 3), 1_000_000)
 @example((0, 1), 2**32 - 1)
 def test_another_value_anywhere_in_the_head(at: tuple[int, ...], value: object) -> None:
-    follow_on(put_together(VERSION, put(ABOUT, at, lambda _: value), ARRAYS))
+    follow_on(join_state(VERSION, put(ABOUT, at, lambda _: value), ARRAYS))
 
 
 @fuzz(100)
@@ -122,7 +121,7 @@ def test_another_form_of_the_head(at: tuple[int, ...], how: str) -> None:
             return [value]
         return value[:-1] if how == "drop" and type(value) is list else value * 2 if type(value) is list else None
 
-    follow_on(put_together(VERSION, put(ABOUT, at, change), ARRAYS))
+    follow_on(join_state(VERSION, put(ABOUT, at, change), ARRAYS))
 
 
 @fuzz(300)
@@ -135,13 +134,13 @@ def test_other_values_in_the_arrays(data: st.DataObject) -> None:
         at = data.draw(st.integers(0, (len(arrays) - size) // 4)) * 4
         whole = data.draw(st.integers(-3, 50)) if kind == "<q" else value
         arrays[at : at + size] = struct.pack(kind, whole)
-    follow_on(put_together(VERSION, ABOUT, bytes(arrays)))
+    follow_on(join_state(VERSION, ABOUT, bytes(arrays)))
 
 
 @fuzz(50)
 @given(st.integers(0, len(ARRAYS)), st.binary(max_size=20))
 def test_arrays_of_another_length(cut: int, more: bytes) -> None:
-    follow_on(put_together(VERSION, ABOUT, ARRAYS[:cut] + more))
+    follow_on(join_state(VERSION, ABOUT, ARRAYS[:cut] + more))
 
 
 @fuzz(50)
@@ -154,6 +153,6 @@ def test_arrays_of_another_length(cut: int, more: bytes) -> None:
 @example("velocities", 1e9)
 @example("drifts", -1e9)
 def test_extremes_that_are_allowed(name: str, value: float) -> None:
-    given = memory(3)
+    given = stream_state(3)
     getattr(given.tracker.tracks, name)[...] = value
     follow_on(pack(given))

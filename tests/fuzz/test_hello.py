@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from service.api.hello import HelloMessage
 from service.media.errors import NotAnImageError
 from service.streams.clock import FrameClock
-from service.streams.closing import CloseCode, StreamError
-from service.streams.protocol import Hello, read_acknowledgement, read_frame
+from service.streams.protocol import CloseCode, Hello, StreamError, read_acknowledgement, read_frame
 from tests.fuzz.budget import fuzz
 
 MEMBERS = tuple(HelloMessage.model_fields)
@@ -115,7 +114,7 @@ def test_time_never_runs_backwards_and_stays_near_the_servers(frames: list[tuple
     clock, now, last = FrameClock(), 1e9, -math.inf
     for stamp, passed in frames:
         now += passed
-        time = clock.place(stamp, now)
+        time = clock.convert(stamp, now)
         assert last <= time <= now
         assert time >= now - 5
         last = time

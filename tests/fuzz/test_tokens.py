@@ -7,8 +7,8 @@ import string
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.streams.state import MOST_IDS
 from service.streams.tokens import Claim, TokenError, Tokens, new_session
+from service.tracking_workers.state import MOST_IDS
 from tests.fuzz.budget import fuzz
 
 TOKENS = Tokens("key", 30, lambda: 1e9)

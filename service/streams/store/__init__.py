@@ -1,1 +1,1 @@
-"""Where streams are kept so that another replica can resume them: in memory or in Redis."""
+"""Stores for the state of streams, so that they can be resumed: in memory, or in Redis for all replicas."""

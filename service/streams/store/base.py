@@ -1,4 +1,4 @@
-"""What is kept of streams for who goes on with them: the contract of a store."""
+"""The contract of a store of stream states."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """A session's state as of its result number `sequence`.
+class StoredState:
+    """A session's state after its result number `sequence`.
 
-    generation: how often the session has changed hands. What an earlier holder says of it counts no more, however late
-    it says so: a server that was stopped for a while must not undo what another has seen since.
-    age: seconds since the frame that the state is as of. Servers' clocks may differ, so no date is kept. Not compared.
+    generation: how often the session has changed hands. States of earlier generations are ignored, however late they
+    arrive: a server that was suspended must not undo what its successor has done. data: packed, see `codec`.
+    age: seconds since the frame that the state belongs to, not compared. There is no date: servers' clocks may differ.
     """
 
     generation: int
@@ -23,12 +23,12 @@ class Kept:
 
     @property
     def order(self) -> tuple[int, int]:
-        """What is newer has more."""
+        """Sorts the states of a session by how new they are."""
         return self.generation, self.sequence
 
 
 class StoreAwayError(Exception):
-    """The store cannot be asked now. reason: what is wrong with it, in words that may be shown and logged."""
+    """The store cannot be reached now. reason: what is wrong with it, safe to show to clients and to log."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"what servers share cannot be reached now: {reason}")
@@ -36,32 +36,45 @@ class StoreAwayError(Exception):
 
 
 Lost = Callable[[str, int], None]
-"""Told of a session, and of the generation up to which its holders have lost it to another server."""
+"""Called with a session that another server has claimed, and the last generation that has lost it."""
 
 
 class Store(Protocol):
-    """Keeps a few kB for each session. shared: whether other servers can go on with what is kept here."""
+    """Keeps a few kB for each session. shared: other servers can resume the sessions."""
 
     shared: bool
 
     async def start(self, lost: Lost) -> None:
-        """Begin to write. Never fails: a store that is away is written to once it is back."""
+        """Start writing. Never fails: a store that is away is written to once it is back."""
 
-    def keep(self, session: str, kept: Kept, seconds: float) -> None:
-        """Keep a state for so long, in place of an older one of the session. Returns at once."""
+    def keep(self, session: str, state: StoredState, seconds: float) -> None:
+        """Store a state for so many seconds, in place of an older one of the session. Returns at once."""
 
-    async def claim(self, session: str, seconds: float) -> Kept | None:
-        """The state, under a generation of its own; earlier holders have lost the session. None where there is none.
+    async def claim(self, session: str, seconds: float) -> StoredState | None:
+        """Return the state under a new generation, so that earlier holders lose the session. None if there is no state.
 
-        seconds: how long it is kept on, where it is. Raises StoreAwayError where it may be kept but not be had, and
-        StateError where what is stored is damaged.
+        seconds: how long the state stays in the store. Raises StoreAwayError if the store cannot be reached, and
+        StateError if the stored data is damaged.
         """
 
     async def reap(self) -> int:
-        """Forget what has expired. Returns how many states are left here."""
+        """Remove expired states. Returns how many are left in this process."""
 
     async def flush(self, seconds: float) -> None:
-        """Return once all is written that was to be kept, or after `seconds`."""
+        """Wait until all states are written, for `seconds` at most."""
 
     async def close(self) -> None:
         """Stop writing."""
+
+
+class StoreObserver:
+    """Is told what a shared store does. The methods do nothing; subclasses override them."""
+
+    def reached(self, up: bool) -> None:
+        """The store was tried. up: it could be reached."""
+
+    def wrote(self, outcome: str, states: int) -> None:
+        """States were `kept`, `refused` because another server holds their session, or `failed` to be written."""
+
+    def waiting(self, states: int) -> None:
+        """The number of states that wait to be written has changed."""

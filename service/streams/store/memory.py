@@ -6,23 +6,23 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from service.streams.store.base import Kept, Lost
+from service.streams.store.base import Lost, StoredState
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    kept: Kept
+    state: StoredState
     since: float
     expires: float
 
-    def now(self, now: float) -> Kept:
-        return replace(self.kept, age=self.kept.age + now - self.since)
+    def aged(self, now: float) -> StoredState:
+        return replace(self.state, age=self.state.age + now - self.since)
 
 
 class MemoryStore:
-    """A Store of at most `most` sessions and `most_bytes` bytes. Beyond that those kept longest ago are forgotten.
+    """A Store of at most `most` sessions and `most_bytes` bytes. When it is full, the oldest states are removed.
 
-    clock: seconds.
+    clock: returns seconds.
     """
 
     shared = False
@@ -33,39 +33,39 @@ class MemoryStore:
         self._most = most
         self._most_bytes = most_bytes
         self._clock = clock
-        self._entries: dict[str, _Entry] = {}  # the oldest first
+        self._entries: dict[str, _Entry] = {}  # oldest first
         self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __iter__(self) -> Iterator[tuple[str, Kept, float]]:
-        """Session, state and the seconds that it has left, the oldest first."""
+    def __iter__(self) -> Iterator[tuple[str, StoredState, float]]:
+        """Iterate over sessions, their states and the seconds until they expire, oldest first."""
         now = self._clock()
-        return ((name, entry.now(now), entry.expires - now) for name, entry in self._entries.items())
+        return ((name, entry.aged(now), entry.expires - now) for name, entry in self._entries.items())
 
     async def start(self, lost: Lost) -> None:
-        """See `Store.start`; nobody else can take a session from here."""
+        """See `Store.start`. No other server can claim a session from here."""
 
-    def keep(self, session: str, kept: Kept, seconds: float) -> None:
-        """See `Store.keep`. A state that is larger than all of the store is not kept."""
+    def keep(self, session: str, state: StoredState, seconds: float) -> None:
+        """See `Store.keep`. A state larger than the store is not kept."""
         older = self._entries.get(session)
-        if older is not None and older.kept.order > kept.order:
+        if older is not None and older.state.order > state.order:
             return
         self.drop(session)
-        if len(kept.data) > self._most_bytes:
+        if len(state.data) > self._most_bytes:
             return
         now = self._clock()
-        self._entries[session] = _Entry(kept, now, now + seconds)
-        self._bytes += len(kept.data)
+        self._entries[session] = _Entry(state, now, now + seconds)
+        self._bytes += len(state.data)
         while len(self._entries) > self._most or self._bytes > self._most_bytes:
             self.drop(next(iter(self._entries)))
 
-    async def claim(self, session: str, seconds: float) -> Kept | None:  # noqa: ARG002 - its holder keeps it again
-        """See `Store.claim`. It is not kept on: the only holder will keep it again."""
-        kept = self.get(session)
+    async def claim(self, session: str, seconds: float) -> StoredState | None:  # noqa: ARG002 - it is removed
+        """See `Store.claim`. The state is removed: its only holder will keep it again."""
+        state = self.get(session)
         self.drop(session)
-        return None if kept is None else replace(kept, generation=kept.generation + 1)
+        return None if state is None else replace(state, generation=state.generation + 1)
 
     async def reap(self) -> int:
         """See `Store.reap`."""
@@ -75,18 +75,18 @@ class MemoryStore:
         return len(self._entries)
 
     async def flush(self, seconds: float) -> None:
-        """See `Store.flush`; what is kept is kept."""
+        """See `Store.flush`. There is nothing to write."""
 
     async def close(self) -> None:
         """See `Store.close`."""
 
-    def get(self, session: str) -> Kept | None:
-        """The state, which stays; None where there is none or it has expired."""
+    def get(self, session: str) -> StoredState | None:
+        """Return a state and keep it. None if there is none or it has expired."""
         entry, now = self._entries.get(session), self._clock()
-        return entry.now(now) if entry is not None and now < entry.expires else None
+        return entry.aged(now) if entry is not None and now < entry.expires else None
 
     def drop(self, session: str) -> None:
-        """Forget a session, if it is known."""
+        """Remove a session, if it is there."""
         entry = self._entries.pop(session, None)
         if entry is not None:
-            self._bytes -= len(entry.kept.data)
+            self._bytes -= len(entry.state.data)

@@ -1,13 +1,13 @@
-"""A store in Redis, which replicas share: what one keeps, any other can go on with.
+"""A store in Redis, shared by replicas: any of them can resume the sessions of the others.
 
-A session is a hash `posewire:session:ID` of generation, sequence, state and date, and expires. Three scripts are all
-that touches Redis, so that holders cannot undo each other's: one keeps a state unless a newer one is there, one hands
-the session over, one checks that Redis takes writes and agrees on the key of the tokens. Redis is no part of a frame's
-way: states wait in memory, the newest of each session, for a task that writes them. While Redis is away they wait on,
-and this server's own streams are resumed from there.
+A session is a hash `posewire:session:ID` of generation, sequence, state and date, which expires. All access is by three
+scripts, see `redis_scripts`, so that holders of a session cannot undo each other's writes. Redis is not needed to
+process a frame: the newest state of each session waits in memory for a task that writes it. While Redis is away, states
+wait on, and this server's own streams can be resumed from them.
 
-Anything may stand in Redis. Damaged data costs the session that it belongs to, and is replaced when that is kept again.
-Servers' clocks may differ, so a state is dated by the clock of Redis, and handed over with its age.
+Nothing in Redis is trusted. Damaged data costs only the session that it belongs to, and is replaced when the session's
+next state is written. Servers' clocks may differ, so states are dated by the clock of Redis, and returned with their
+age.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from service.process.supervisor import Supervisor
-from service.streams.codec import StateError
-from service.streams.store.base import Kept, Lost, StoreAwayError
+from service.streams.store.base import Lost, StoreAwayError, StoredState, StoreObserver
 from service.streams.store.memory import MemoryStore
 from service.streams.store.redis_errors import ERRORS, reason, refuses_all
+from service.streams.store.redis_scripts import CLAIM, KEEP, PROBE
 from service.streams.tokens import Tokens
+from service.tracking_workers.codec import StateError
 
 log = logging.getLogger(__name__)
 
@@ -36,100 +37,23 @@ _PREFIX = "posewire:session:"
 _TOKEN_KEY = "posewire:resume-key"  # noqa: S105 - a name
 _WRITABLE = "posewire:writable"
 _TIMEOUT_S = 1.0
-"""How long Redis may take for a batch of states, and a client that resumes may wait for it."""
+"""How long Redis may take for a batch of states, or for a state that a client resumes."""
 _BATCH, _BATCH_BYTES = 64, 4_000_000
-"""What is written in one go at most: states, and bytes of them; a single larger one all the same."""
+"""The most states in one batch, and their most bytes. A single state may be larger."""
 _LARGEST = 1_000_000
-"""Bytes of a state; 256 people take half of it with smoothing, else a quarter."""
+"""The most bytes of a state. 256 people take half of that with smoothing, a quarter without."""
 _PROBE_S = 5.0
-"""How often Redis is asked for a sign of life."""
+"""How often Redis is probed."""
 _BACKOFF_S = (0.1, 2.0)
-"""The first and the longest pause between two tries while it is away."""
+"""The first and the longest pause between two tries while Redis is away."""
 _CONNECTIONS = 8
-
-_NUMBERS = """
-local function count(text, digits)
-  return text and #text <= digits and text:match('^%d+$') and tonumber(text)
-end
-local function now()
-  local time = redis.call('TIME')
-  return 1000 * tonumber(time[1]) + math.floor(tonumber(time[2]) / 1000)
-end
-local kind = redis.call('TYPE', KEYS[1]).ok
-"""
-"""Begins the scripts. A generation has up to 9 digits, a sequence up to 15: numbers that Lua knows exactly."""
-
-_KEEP = (
-    _NUMBERS
-    + """
-if kind ~= 'hash' and kind ~= 'none' then redis.call('UNLINK', KEYS[1]) end
-local known = redis.call('HMGET', KEYS[1], 'generation', 'sequence')
-local generation, sequence = count(known[1], 9) or -1, count(known[2], 15) or -1
-local mine = tonumber(ARGV[1])
-if generation > mine then return generation end
-if generation < mine or sequence <= tonumber(ARGV[2]) then
-  local dated = string.format('%s:%.0f', ARGV[2], now() - tonumber(ARGV[5]))
-  redis.call('HSET', KEYS[1], 'generation', ARGV[1], 'sequence', ARGV[2], 'state', ARGV[3], 'dated', dated)
-  redis.call('PEXPIRE', KEYS[1], ARGV[4])
-end
-return mine
-"""
-)
-"""Arguments: generation, sequence, state, milliseconds to keep it, its age in milliseconds. Returns the generation that
-holds the session. The date names the sequence: servers of older versions write states without one."""
-
-_CLAIM = (
-    _NUMBERS
-    + """
-if kind == 'none' then return false end
-if kind ~= 'hash' then return 'it is a ' .. kind end
-local known = redis.call('HMGET', KEYS[1], 'generation', 'sequence', 'dated')
-local size = redis.call('HSTRLEN', KEYS[1], 'state')
-if not count(known[1], 9) then return 'its generation is no number' end
-if not count(known[2], 15) then return 'its sequence is no number' end
-if size > tonumber(ARGV[2]) then return 'its state has ' .. size .. ' bytes' end
-local sequence, date = (known[3] or ''):match('^(%d+):(%d+)$')
-local age = sequence == known[2] and count(date, 15) and now() - tonumber(date) or 0
-redis.call('HINCRBY', KEYS[1], 'generation', 1)
-redis.call('PEXPIRE', KEYS[1], ARGV[1])
-return {known[1], known[2], redis.call('HGET', KEYS[1], 'state') or '', age}
-"""
-)
-"""Arguments: milliseconds, the most bytes of a state. Returns generation (of the last holder), sequence, state and its
-age in milliseconds; nil where there is nothing; a string that says how it is damaged. The state stays: if the new
-holder dies before it has kept one of its own, the next can go on from there."""
-
-_PROBE = """
-local value = ARGV[1]
-if redis.call('TYPE', KEYS[1]).ok == 'string' and redis.call('STRLEN', KEYS[1]) == #value then
-  value = redis.call('GET', KEYS[1])
-end
-redis.call('SET', KEYS[1], value)
-if ARGV[2] == 'forget' then redis.call('DEL', KEYS[1]) end
-return value
-"""
-"""Arguments: a value, and whether to `keep` or `forget` it. Returns the value that all servers use: the one that is
-there if it is as long, else the argument. Always writes, as a Redis that only reads is of no use."""
-
-
-class StoreObserver:
-    """What a store tells of itself; does nothing."""
-
-    def reached(self, up: bool) -> None:
-        """Whether the last try to reach it succeeded."""
-
-    def wrote(self, outcome: str, states: int) -> None:
-        """States were `kept`, `refused` as another server holds their session, or `failed` to be written for now."""
-
-    def waiting(self, states: int) -> None:
-        """So many states wait to be written."""
 
 
 class RedisStore:
     """A Store in the Redis at `url`, see `check_url`.
 
-    tokens: whose key all servers of this Redis are to share; None where they were given one. What waits is bounded as
-    a MemoryStore is.
+    tokens: get a key that all servers of this Redis share; None if a key was configured. States that wait to be written
+    are bounded like those of a MemoryStore.
     """
 
     shared = True
@@ -149,7 +73,7 @@ class RedisStore:
             timeout=_TIMEOUT_S,
             socket_timeout=_TIMEOUT_S,
             socket_connect_timeout=_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 1),  # a connection of before Redis was restarted is no outage
+            retry=Retry(NoBackoff(), 1),  # a connection from before a restart of Redis is no outage
         )
         self._redis = Redis.from_pool(pool)
         self._tokens = tokens
@@ -157,40 +81,40 @@ class RedisStore:
         self._waiting = MemoryStore(clock=clock)
         self._work = asyncio.Event()
         self._written = asyncio.Event()
-        self._up: bool | None = None  # not known yet
-        self._why = ""  # it is away
+        self._up: bool | None = None  # unknown at first
+        self._reason = ""  # why Redis is away
         self._pause = _BACKOFF_S[0]
         self._lost: Lost = lambda _session, _generation: None
         self._writer: asyncio.Task[None] | None = None
         self._supervisor = supervisor or Supervisor()
 
     async def start(self, lost: Lost) -> None:
-        """See `Store.start`. Waits a second at most for Redis, and for the key of the tokens that is there."""
+        """See `Store.start`. Waits for the key of the tokens in Redis, for a second at most."""
         self._lost = lost
         await self._visit(probe=True)
         self._writer = self._supervisor.keep("store", self._write)
 
-    def keep(self, session: str, kept: Kept, seconds: float) -> None:
-        """See `Store.keep`. A state of more than a megabyte is not kept."""
-        if len(kept.data) > _LARGEST or seconds <= 0:
+    def keep(self, session: str, state: StoredState, seconds: float) -> None:
+        """See `Store.keep`. A state of more than a megabyte is not stored."""
+        if len(state.data) > _LARGEST or seconds <= 0:
             return
-        self._waiting.keep(session, kept, seconds)
+        self._waiting.keep(session, state, seconds)
         self._observer.waiting(len(self._waiting))
         self._written.clear()
         self._work.set()
 
-    async def claim(self, session: str, seconds: float) -> Kept | None:
-        """See `Store.claim`. While Redis is away, what waits here for it can be claimed."""
+    async def claim(self, session: str, seconds: float) -> StoredState | None:
+        """See `Store.claim`. While Redis is away, states that wait to be written can be claimed."""
         failed: StoreAwayError | StateError | None = None
-        stored: Kept | None = None
+        stored: StoredState | None = None
         try:
-            stored = await self._hand_over(session, seconds)
+            stored = await self._claim(session, seconds)
         except StateError as error:
             failed = error
         except StoreAwayError as error:
             failed = error
             self._reached(error)
-            self._work.set()  # see when it is back
+            self._work.set()  # start trying until it is back
         waiting = self._waiting.get(session)
         self._waiting.drop(session)
         if waiting is not None and (stored is None or waiting.order >= stored.order):
@@ -202,7 +126,7 @@ class RedisStore:
         return None if stored is None else replace(stored, generation=stored.generation + 1)
 
     async def reap(self) -> int:
-        """See `Store.reap`; Redis does it by itself for what is there."""
+        """See `Store.reap`. Redis removes expired sessions by itself."""
         return await self._waiting.reap()
 
     async def flush(self, seconds: float) -> None:
@@ -221,22 +145,22 @@ class RedisStore:
             self._writer = None
         await self._redis.aclose()
 
-    async def _hand_over(self, session: str, seconds: float) -> Kept | None:
-        """What Redis has of a session, as of its last holder, who has lost it with that."""
+    async def _claim(self, session: str, seconds: float) -> StoredState | None:
+        """Take a session from its last holder. Returns the state with the last holder's generation."""
         async with _reaching():
-            known = await self._redis.eval(_CLAIM, 1, _PREFIX + session, _milliseconds(seconds), _LARGEST)
+            known = await self._redis.eval(CLAIM, 1, _PREFIX + session, _milliseconds(seconds), _LARGEST)
         if known is None:
             return None
         match known:
             case [bytes(generation), bytes(sequence), bytes(state), int(age)]:
-                return Kept(int(generation), int(sequence), state, min(max(0.0, age / 1e3), seconds))
-            case bytes(why):
-                raise StateError(f"in Redis, {why.decode(errors='replace')[:100]}")
+                return StoredState(int(generation), int(sequence), state, min(max(0.0, age / 1e3), seconds))
+            case bytes(damage):
+                raise StateError(f"in Redis, {damage.decode(errors='replace')[:100]}")
             case _:
                 raise StoreAwayError(reason(known))
 
     async def _write(self) -> None:
-        """Write what waits, for ever."""
+        """Write waiting states, forever."""
         loop = asyncio.get_running_loop()
         probe_at = loop.time() + _PROBE_S
         while True:
@@ -248,7 +172,7 @@ class RedisStore:
                 self._pause = _BACKOFF_S[0]
             else:
                 self._observer.wrote("failed", len(self._waiting))
-                self._written.set()  # nobody should wait for it
+                self._written.set()  # `flush` should not wait for a Redis that is away
                 await asyncio.sleep(self._pause)
                 self._pause = min(2 * self._pause, _BACKOFF_S[1])
             if due:
@@ -258,7 +182,7 @@ class RedisStore:
                 self._written.set()
 
     async def _visit(self, probe: bool) -> bool:
-        """Write some of what waits. Returns whether Redis can be used."""
+        """Write a batch of waiting states. Returns True if Redis can be used."""
         try:
             if probe:
                 await self._probe()
@@ -271,34 +195,34 @@ class RedisStore:
         return True
 
     def _reached(self, error: StoreAwayError | None) -> None:
-        """Tell once of each outage, of each new reason for it, and of its end."""
-        if error is not None and error.reason != self._why:
+        """Log each outage once, each new reason for it, and its end."""
+        if error is not None and error.reason != self._reason:
             log.warning("Redis is away (%s): streams go on, but only here can they be resumed", error.reason)
         if error is None and self._up is False:
             log.warning("Redis is back")
-        self._up, self._why = error is None, "" if error is None else error.reason
+        self._up, self._reason = error is None, "" if error is None else error.reason
         self._observer.reached(self._up)
 
     async def _save(self) -> None:
-        """Write the states that wait longest, in one go."""
+        """Write the states that have waited longest in one round trip."""
         batch = self._batch()
         async with _reaching(), self._redis.pipeline(transaction=False) as pipeline:
-            for session, kept, seconds in batch:
+            for session, state, seconds in batch:
                 milliseconds = _milliseconds(seconds)
-                numbers = kept.generation, kept.sequence, kept.data, milliseconds, round(1e3 * kept.age)
-                pipeline.eval(_KEEP, 1, _PREFIX + session, *numbers)
+                arguments = state.generation, state.sequence, state.data, milliseconds, round(1e3 * state.age)
+                pipeline.eval(KEEP, 1, _PREFIX + session, *arguments)
             holders = await pipeline.execute(raise_on_error=False)
             for holder in holders:
                 if refuses_all(holder):
                     raise holder
         outcomes = {"kept": 0, "refused": 0, "failed": 0}
-        for (session, kept, _), holder in zip(batch, holders, strict=True):
-            if self._waiting.get(session) in (kept, None):
+        for (session, state, _), holder in zip(batch, holders, strict=True):
+            if self._waiting.get(session) in (state, None):
                 self._waiting.drop(session)
-            if not isinstance(holder, int):  # the fault is this state's: to try again would not help
+            if not isinstance(holder, int):  # Redis refuses this state: trying again would not help
                 outcomes["failed"] += 1
                 log.error("Redis did not take the state of a stream: %s", reason(holder))
-            elif holder > kept.generation:
+            elif holder > state.generation:
                 outcomes["refused"] += 1
                 self._lost(session, holder - 1)
             else:
@@ -307,8 +231,8 @@ class RedisStore:
             self._observer.wrote(outcome, states)
         self._observer.waiting(len(self._waiting))
 
-    def _batch(self) -> list[tuple[str, Kept, float]]:
-        batch: list[tuple[str, Kept, float]] = []
+    def _batch(self) -> list[tuple[str, StoredState, float]]:
+        batch: list[tuple[str, StoredState, float]] = []
         size = 0
         for entry in self._waiting:
             size += len(entry[1].data)
@@ -318,12 +242,12 @@ class RedisStore:
         return batch
 
     async def _probe(self) -> None:
-        """See that Redis takes writes, and that all who use it sign their tokens with one key."""
+        """Check that Redis takes writes, and that all its servers sign tokens with the same key."""
         key, ours, then = (
             (_WRITABLE, b"1", "forget") if self._tokens is None else (_TOKEN_KEY, self._tokens.key, "keep")
         )
         async with _reaching():
-            theirs = await self._redis.eval(_PROBE, 1, key, ours, then)
+            theirs = await self._redis.eval(PROBE, 1, key, ours, then)
         if not isinstance(theirs, bytes) or len(theirs) != len(ours):
             raise StoreAwayError(reason(theirs))
         if self._tokens is not None:
@@ -332,9 +256,9 @@ class RedisStore:
 
 @contextlib.asynccontextmanager
 async def _reaching() -> AsyncIterator[None]:
-    """Turn what goes wrong with Redis into a StoreAwayError.
+    """Convert the errors of redis-py to StoreAwayError.
 
-    What redis-py says is not passed on, in messages or tracebacks: it quotes commands, with keys and states in them.
+    Its messages and tracebacks are not passed on: they quote commands, which contain keys and states.
     """
     try:
         async with asyncio.timeout(_TIMEOUT_S):
@@ -344,7 +268,7 @@ async def _reaching() -> AsyncIterator[None]:
 
 
 def check_url(url: str) -> None:
-    """Raises ValueError for what is no URL of a Redis: redis://HOST:PORT/0, rediss:// or unix://, and known options."""
+    """Raise ValueError unless this is a Redis URL: redis://HOST:PORT/0, rediss:// or unix://, with known options."""
     try:
         BlockingConnectionPool.from_url(url).make_connection()  # type: ignore[no-untyped-call]
     except TypeError as error:

@@ -1,7 +1,7 @@
-"""What is wrong with Redis, in words of our own.
+"""Describes errors of Redis without quoting them.
 
-redis-py quotes commands in its messages, with the keys, states and passwords that are in them. None of that may reach a
-log or a client, so its messages are only searched for the codes that Redis begins its errors with.
+The messages of redis-py quote commands, with the keys, states and passwords in them. None of that may reach a log or a
+client, so messages are only searched for the error codes of Redis.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from redis import exceptions
 
 ERRORS = (exceptions.RedisError, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
-"""What redis-py raises: for a Redis that cannot be reached or refuses, and for replies that are none of a Redis."""
+"""Exceptions of redis-py: Redis cannot be reached, refuses a command, or does not reply as Redis does."""
 
 _CODES = {
     "OOM": "it is out of memory and takes no writes",
@@ -37,19 +37,19 @@ _KINDS: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
     ((exceptions.TimeoutError, TimeoutError), "it did not answer in time"),
     ((exceptions.ConnectionError, OSError, EOFError), "it cannot be connected to, or has closed the connection"),
 )
-"""The first that fits counts: some of these classes are derived from later ones."""
+"""The first match counts: some of these classes are derived from later ones."""
 _CODE = re.compile(rf"(?:^|-)({'|'.join(_CODES)}) ")
-"""Redis 6 puts the code of a command's error inside of the script's."""
+"""Redis 6 puts the error code of a command inside the message of the script."""
 
 
 def reason(error: object) -> str:
-    """What is wrong, in words that may be shown to clients and logged."""
+    """Describe an error, or a reply that should not be one. The text may be logged and shown to clients."""
     unknown = "it refused a command" if isinstance(error, exceptions.RedisError) else "it does not answer as Redis does"
     return _known(error) or unknown
 
 
 def refuses_all(error: object) -> bool:
-    """Whether an error is about Redis as a whole, and not about the data of one command."""
+    """Return True if an error concerns Redis as a whole, and not the data of one command."""
     return isinstance(error, Exception) and bool(_known(error))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.api.hello import HelloMessage
-from service.streams.closing import CloseCode, StreamError
+from service.streams.protocol import CloseCode, StreamError
 
 
 @pytest.mark.parametrize(

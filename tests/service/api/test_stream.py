@@ -28,11 +28,11 @@ def counted(server: ServerProcess, metric: str, **labels: str) -> float:
 
 
 def test_a_stream_is_greeted_and_every_frame_answered(live: ServerProcess, jpeg: bytes) -> None:
-    async def story() -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
+    async def scenario() -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
         async with stream(live.port, model="pair") as opened:
             return opened.welcome, [await opened.ask(jpeg) for _ in range(3)]
 
-    welcome, results = asyncio.run(story())
+    welcome, results = asyncio.run(scenario())
     assert (welcome["model"], welcome["skeleton"], welcome["resumed"], welcome["window"]) == (
         "pair",
         "coco-17",
@@ -51,22 +51,22 @@ def test_a_stream_is_greeted_and_every_frame_answered(live: ServerProcess, jpeg:
 
 
 def test_people_are_those_that_a_still_has(live: ServerProcess, jpeg: bytes) -> None:
-    async def story() -> Mapping[str, Any]:
+    async def scenario() -> Mapping[str, Any]:
         async with stream(live.port, model="pair") as opened:
             return await opened.ask(jpeg)
 
     still = httpx.post(f"{live.url}/pose?model=pair", content=jpeg).json()["people"]
-    live_people = [{k: v for k, v in person.items() if k != "id"} for person in asyncio.run(story())["people"]]
+    live_people = [{k: v for k, v in person.items() if k != "id"} for person in asyncio.run(scenario())["people"]]
     assert live_people == still
 
 
 @pytest.mark.parametrize("chosen", [{"subprotocols": ["posewire.msgpack.v1"]}, {"format": "msgpack"}])
 def test_msgpack_says_the_same_as_json(live: ServerProcess, jpeg: bytes, chosen: dict[str, Any]) -> None:
-    async def story(**options: Any) -> tuple[Mapping[str, Any], str | None]:
+    async def scenario(**options: Any) -> tuple[Mapping[str, Any], str | None]:
         async with stream(live.port, **options) as opened:
             return await opened.ask(jpeg), opened.socket.subprotocol
 
-    (as_json, _), (as_msgpack, subprotocol) = asyncio.run(story()), asyncio.run(story(**chosen))
+    (as_json, _), (as_msgpack, subprotocol) = asyncio.run(scenario()), asyncio.run(scenario(**chosen))
     assert subprotocol == chosen.get("subprotocols", [None])[0]
     assert as_msgpack.keys() == as_json.keys()
     for a, b in zip(as_msgpack["people"], as_json["people"], strict=True):
@@ -75,41 +75,41 @@ def test_msgpack_says_the_same_as_json(live: ServerProcess, jpeg: bytes, chosen:
 
 
 def test_timestamps_come_back_as_they_were(live: ServerProcess, jpeg: bytes) -> None:
-    async def story() -> list[Mapping[str, Any]]:
+    async def scenario() -> list[Mapping[str, Any]]:
         async with stream(live.port, timestamps=True) as opened:
             return [await opened.ask(jpeg, stamp) for stamp in (1e12 + 0.25, 5.0, 5.0)]
 
-    assert [result["timestamp"] for result in asyncio.run(story())] == [1e12 + 0.25, 5.0, 5.0]
+    assert [result["timestamp"] for result in asyncio.run(scenario())] == [1e12 + 0.25, 5.0, 5.0]
 
 
 def test_the_url_may_name_the_model(live: ServerProcess) -> None:
-    async def story() -> str:
+    async def scenario() -> str:
         async with stream(live.port, path="/stream?model=tiny") as opened:
             return str(opened.welcome["model"])
 
-    assert asyncio.run(story()) == "tiny"
+    assert asyncio.run(scenario()) == "tiny"
 
 
 def test_a_hello_chooses_skeleton_score_and_number_of_people(live: ServerProcess, jpeg: bytes) -> None:
-    async def story(**hello: Any) -> list[dict[str, Any]]:
+    async def scenario(**hello: Any) -> list[dict[str, Any]]:
         async with stream(live.port, model="pair", **hello) as opened:
             return list((await opened.ask(jpeg))["people"])
 
-    assert len(asyncio.run(story(max_people=1))) == 1
-    assert asyncio.run(story(min_score=1)) == []
-    assert len(asyncio.run(story(skeleton="coco-17"))[0]["keypoints"]) == 17
+    assert len(asyncio.run(scenario(max_people=1))) == 1
+    assert asyncio.run(scenario(min_score=1)) == []
+    assert len(asyncio.run(scenario(skeleton="coco-17"))[0]["keypoints"]) == 17
 
 
 def test_extras_and_zones_tell_what_tracks_do(live: ServerProcess, jpeg: bytes) -> None:
     square = [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]
     line = {"name": "door", "start": [0.5, 0], "end": [0.5, 1]}
 
-    async def story() -> list[Mapping[str, Any]]:
+    async def scenario() -> list[Mapping[str, Any]]:
         zones = [{"name": "left", "polygon": square}]
         async with stream(live.port, model="pair", extras=True, zones=zones, lines=[line], smoothing=True) as opened:
             return [await opened.ask(jpeg) for _ in range(3)]
 
-    first, *_, last = asyncio.run(story())
+    first, *_, last = asyncio.run(scenario())
     assert first["events"] == [{"kind": "enter", "name": "left", "id": 1}]
     assert last["events"] == []
     for person in last["people"]:
@@ -118,11 +118,11 @@ def test_extras_and_zones_tell_what_tracks_do(live: ServerProcess, jpeg: bytes) 
 
 
 def test_a_bad_frame_gets_its_error_and_the_stream_goes_on(live: ServerProcess, jpeg: bytes) -> None:
-    async def story() -> list[Mapping[str, Any]]:
+    async def scenario() -> list[Mapping[str, Any]]:
         async with stream(live.port) as opened:
             return [await opened.ask(frame) for frame in (jpeg, b"no picture", jpeg[:2000], jpeg)]
 
-    first, stranger, cut, last = asyncio.run(story())
+    first, stranger, cut, last = asyncio.run(scenario())
     assert [m["type"] for m in (first, stranger, cut, last)] == ["result", "error", "error", "result"]
     assert stranger["error"]["type"] == "/problems/not-an-image"
     assert cut["error"]["type"] == "/problems/undecodable-image"
@@ -130,7 +130,7 @@ def test_a_bad_frame_gets_its_error_and_the_stream_goes_on(live: ServerProcess, 
 
 
 def test_five_bad_frames_in_a_row_end_it_four_do_not(live: ServerProcess, jpeg: bytes) -> None:
-    async def story() -> tuple[int, str]:
+    async def scenario() -> tuple[int, str]:
         async with stream(live.port, window=0, acknowledge=False) as opened:
             for frames in (4, 5):
                 assert (await opened.ask(jpeg))["type"] == "result"
@@ -139,7 +139,7 @@ def test_five_bad_frames_in_a_row_end_it_four_do_not(live: ServerProcess, jpeg: 
                     assert answer["type"] == "error"
             return await opened.ending()
 
-    code, reason = asyncio.run(story())
+    code, reason = asyncio.run(scenario())
     assert (code, reason) == (4415, "5 frames in a row failed; each had its error message")
 
 
@@ -148,11 +148,11 @@ def test_frames_may_change_their_size_and_shape_and_type(live: ServerProcess) ->
         ((640, 480), "JPEG"), ((1280, 960), "JPEG"), ((480, 640), "WEBP"), ((320, 240), "PNG")
     )]  # fmt: skip
 
-    async def story() -> list[Mapping[str, Any]]:
+    async def scenario() -> list[Mapping[str, Any]]:
         async with stream(live.port) as opened:
             return [await opened.ask(frame) for frame in frames]
 
-    results = asyncio.run(story())
+    results = asyncio.run(scenario())
     assert [(r["width"], r["height"]) for r in results] == [(640, 480), (1280, 960), (480, 640), (320, 240)]
     assert [[person["id"] for person in r["people"]] for r in results[:2]] == [[1, 2], [1, 2]]  # the same, larger
 
@@ -210,7 +210,7 @@ def test_plain_http_is_told_what_is_here(live: ServerProcess) -> None:
 
 
 def test_metrics_and_the_log_count_streams(live: ServerProcess, jpeg: bytes) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with stream(live.port) as opened:
             assert counted(live, "streams") >= 1
             for frame in (jpeg, b"broken", jpeg):
@@ -218,7 +218,7 @@ def test_metrics_and_the_log_count_streams(live: ServerProcess, jpeg: bytes) -> 
 
     names = ("received", "served", "failed")
     before = [counted(live, "stream_frames_total", outcome=name) for name in names]
-    asyncio.run(story())
+    asyncio.run(scenario())
     after = [counted(live, "stream_frames_total", outcome=name) for name in names]
     assert [b - a for a, b in zip(before, after, strict=True)] == [3, 2, 1]
     assert counted(live, "stream_age_seconds_count") >= 2
@@ -230,11 +230,11 @@ def test_metrics_and_the_log_count_streams(live: ServerProcess, jpeg: bytes) -> 
 
 
 def test_a_websocket_at_another_path_is_told_where_streams_are(live: ServerProcess) -> None:
-    async def story() -> Response:
+    async def scenario() -> Response:
         with pytest.raises(InvalidStatus) as raised:
             await connect(f"ws://127.0.0.1:{live.port}/streams")
         return raised.value.response
 
-    answer = asyncio.run(story())
+    answer = asyncio.run(scenario())
     assert answer.status_code == 404
     assert "there is no websocket at /streams" in json.loads(answer.body)["detail"]

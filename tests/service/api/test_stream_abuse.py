@@ -134,7 +134,7 @@ def endless_crumbs(socket: RawSocket, jpeg: bytes) -> None:
 def test_each_abuse_gets_its_close_code_and_harms_nobody(
     live: ServerProcess, jpeg: bytes, abuse: Abuse, code: int
 ) -> None:
-    async def story() -> int:
+    async def scenario() -> int:
         async with stream(live.port) as bystander:
             await bystander.ask(jpeg)
             got = await asyncio.to_thread(abused)
@@ -148,7 +148,7 @@ def test_each_abuse_gets_its_close_code_and_harms_nobody(
             return socket.until(CLOSE).code
 
     log = len(live.log)
-    assert asyncio.run(story()) == code
+    assert asyncio.run(scenario()) == code
     assert not [line for line in live.log[log:] if '"level":"error"' in line]
 
 
@@ -205,7 +205,7 @@ def pings_within_a_message(socket: RawSocket, jpeg: bytes) -> None:
 def test_a_flood_of_messages_is_read_slowly_and_no_other_stream_is(
     live: ServerProcess, jpeg: bytes, flood: Abuse
 ) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with stream(live.port) as bystander:
             with RawSocket(live.port, source="127.0.0.66") as socket:
                 hello(socket)
@@ -220,7 +220,7 @@ def test_a_flood_of_messages_is_read_slowly_and_no_other_stream_is(
         with suppress(OSError):  # five bad frames in a row end a stream
             flood(socket, jpeg)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_as_many_messages_as_a_camera_sends_are_no_flood(live: ServerProcess, jpeg: bytes) -> None:

@@ -24,7 +24,7 @@ async def film(opened: Stream, picture: bytes, rate: float, seconds: float) -> i
     with contextlib.suppress(ConnectionClosed):
         while (due := began + sent / rate) < began + seconds:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-            await opened.show(picture)
+            await opened.send(picture)
             sent += 1
     return sent
 
@@ -35,21 +35,21 @@ async def watch(opened: Stream, seconds: float) -> list[Message]:
     with contextlib.suppress(TimeoutError, ConnectionClosed):
         async with asyncio.timeout(seconds):
             while True:
-                heard.append(await opened.hear())
+                heard.append(await opened.receive())
     return heard
 
 
 def test_of_a_flood_the_newest_frame_wins(live: ServerProcess, jpeg: bytes) -> None:
-    async def story() -> list[Message]:
+    async def scenario() -> list[Message]:
         heard: list[Message] = []
         async with stream(live.port) as opened:
             for _ in range(60):
-                await opened.show(jpeg)
+                await opened.send(jpeg)
             while not heard or heard[-1]["frame"] < 59:
-                heard.append(await opened.hear())
+                heard.append(await opened.receive())
         return heard
 
-    results = asyncio.run(story())
+    results = asyncio.run(scenario())
     assert len(results) < 60
     assert len(results) + sum(result["dropped"] for result in results) == 60
     frames = [result["frame"] for result in results]
@@ -57,73 +57,73 @@ def test_of_a_flood_the_newest_frame_wins(live: ServerProcess, jpeg: bytes) -> N
 
 
 def test_a_reader_that_falls_behind_is_sent_no_more_than_its_window(live: ServerProcess, jpeg: bytes) -> None:
-    async def story() -> tuple[list[Message], list[Message]]:
+    async def scenario() -> tuple[list[Message], list[Message]]:
         async with stream(live.port, window=3, acknowledge=False) as opened:
             filming = asyncio.create_task(film(opened, jpeg, rate=50, seconds=30))
-            first: list[Message] = [await opened.hear() for _ in range(3)]
+            first: list[Message] = [await opened.receive() for _ in range(3)]
             assert await watch(opened, 0.4) == []
             await opened.acknowledge(first[-1]["frame"])
-            later: list[Message] = [await opened.hear() for _ in range(3)]
+            later: list[Message] = [await opened.receive() for _ in range(3)]
             assert await watch(opened, 0.2) == []
             filming.cancel()
             return first, later
 
-    first, later = asyncio.run(story())
+    first, later = asyncio.run(scenario())
     assert later[0]["frame"] == first[-1]["frame"] + later[0]["dropped"] + 1
     assert later[0]["dropped"] >= 5
     assert later[0]["age_ms"] < 1000  # it is the newest frame that was waiting
 
 
 def test_a_frame_that_waited_long_for_an_acknowledgement_is_stale(live: ServerProcess, jpeg: bytes) -> None:
-    async def story() -> tuple[Message, Message]:
+    async def scenario() -> tuple[Message, Message]:
         async with stream(live.port, window=1, acknowledge=False) as opened:
             await opened.ask(jpeg)
-            await opened.show(jpeg)
+            await opened.send(jpeg)
             await asyncio.sleep(1.05)
             await opened.acknowledge(0)
-            stale = await opened.hear()
+            stale = await opened.receive()
             await opened.acknowledge(1)
             return stale, await opened.ask(jpeg)
 
-    stale, fresh = asyncio.run(story())
+    stale, fresh = asyncio.run(scenario())
     assert (stale["type"], stale["frame"]) == ("error", 1)
     assert stale["error"]["type"] == "/problems/deadline-passed"
     assert fresh["type"] == "result"
 
 
 def test_who_never_acknowledges_is_let_go(live: ServerProcess, jpeg: bytes) -> None:
-    async def story() -> tuple[int, str]:
+    async def scenario() -> tuple[int, str]:
         async with stream(live.port, window=2, acknowledge=False) as opened:
             filming = asyncio.create_task(film(opened, jpeg, rate=10, seconds=5.0))
             ending = await opened.ending()
             filming.cancel()
             return ending
 
-    code, reason = asyncio.run(story())
+    code, reason = asyncio.run(scenario())
     assert code == 4410
     assert 'send {"ack": FRAME}, or window 0' in reason
 
 
 def test_acknowledging_what_was_never_sent_is_an_error(live: ServerProcess) -> None:
-    async def story() -> tuple[int, str]:
+    async def scenario() -> tuple[int, str]:
         async with stream(live.port) as opened:
             await opened.acknowledge(0)
             return await opened.ending()
 
-    assert asyncio.run(story()) == (4400, "frame 0 was acknowledged, but nothing was sent")
+    assert asyncio.run(scenario()) == (4400, "frame 0 was acknowledged, but nothing was sent")
 
 
 def test_silence_ends_a_stream(live: ServerProcess, jpeg: bytes) -> None:
-    async def story() -> tuple[int, str]:
+    async def scenario() -> tuple[int, str]:
         async with stream(live.port) as opened:
             await opened.ask(jpeg)
             return await opened.ending()
 
-    assert asyncio.run(story()) == (4408, "nothing came for 1.2 s")
+    assert asyncio.run(scenario()) == (4408, "nothing came for 1.2 s")
 
 
 def test_acknowledgements_alone_keep_a_stream_open(live: ServerProcess, jpeg: bytes) -> None:
-    async def story() -> Message:
+    async def scenario() -> Message:
         async with stream(live.port) as opened:
             await opened.ask(jpeg)
             for _ in range(4):
@@ -131,7 +131,7 @@ def test_acknowledgements_alone_keep_a_stream_open(live: ServerProcess, jpeg: by
                 await opened.acknowledge(0)
             return await opened.ask(jpeg)
 
-    assert asyncio.run(story())["type"] == "result"
+    assert asyncio.run(scenario())["type"] == "result"
 
 
 def test_a_peer_that_answers_no_pings_is_dead(live: ServerProcess, jpeg: bytes) -> None:
@@ -152,11 +152,11 @@ def test_a_slow_client_is_not_starved_by_a_fast_one(live: ServerProcess, jpeg: b
             watching = asyncio.create_task(watch(opened, 2.0))
             return await film(opened, jpeg, rate, seconds=1.8), await watching
 
-    async def story() -> tuple[int, list[Message]]:
+    async def scenario() -> tuple[int, list[Message]]:
         *_, slow = await asyncio.gather(one(60), one(60), one(5))
         return slow
 
-    sent, heard = asyncio.run(story())
+    sent, heard = asyncio.run(scenario())
     assert len(heard) >= 0.8 * sent
     assert sum(result["dropped"] for result in heard) <= 1
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from service.api.hello import HelloMessage, LineMessage, ZoneMessage
-from service.streams.closing import CloseCode
+from service.streams.protocol import CloseCode
 from tests.browser import browse, needs_chromium
 from tests.pictures import photo
 from tests.servers import ServerProcess
@@ -122,7 +122,7 @@ def test_the_browser_example_runs(named: ServerProcess) -> None:
         return new Set(new Uint32Array(data.buffer)).size;
     })()"""
 
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with browse(url) as opened, asyncio.timeout(30):
             while (await opened.evaluate(drawn)) < 50:
                 assert opened.complaints == []
@@ -130,7 +130,7 @@ def test_the_browser_example_runs(named: ServerProcess) -> None:
             assert await opened.evaluate("document.querySelector('pre').textContent") == ""
 
     with website(page) as url:
-        asyncio.run(story(url))
+        asyncio.run(scenario(url))
     assert frames_served(named) > 0
 
 

@@ -21,9 +21,9 @@ import httpx
 import pytest
 from redis import Redis
 
-from tests.memories import put_together, take_apart
 from tests.redis_servers import RedisProcess
 from tests.servers import ServerProcess
+from tests.stream_states import join_state, split_state
 from tests.streaming import refusal, stream
 from tests.waiting import until, wait_for
 
@@ -62,7 +62,7 @@ def pair(redis: RedisProcess, catalogue: Path) -> Iterator[tuple[ServerProcess, 
 def test_after_kill_9_the_other_replica_goes_on(pair: tuple[ServerProcess, ServerProcess], jpeg: bytes) -> None:
     first, second = pair
 
-    async def story() -> tuple[Message, Message, Message]:
+    async def scenario() -> tuple[Message, Message, Message]:
         async with stream(first.port) as opened:
             before = await opened.ask(jpeg)
             await asyncio.sleep(2 * CHECKPOINT_S)
@@ -70,7 +70,7 @@ def test_after_kill_9_the_other_replica_goes_on(pair: tuple[ServerProcess, Serve
             async with stream(second.port, resume=before["token"]) as resumed:
                 return before, resumed.welcome, await resumed.ask(jpeg)
 
-    before, welcome, after = asyncio.run(story())
+    before, welcome, after = asyncio.run(scenario())
     assert welcome["resumed"] is True
     assert ids(after) == ids(before) == [1, 2]
 
@@ -80,11 +80,11 @@ def test_a_replica_that_wakes_up_has_lost_its_streams_and_changes_nothing(
 ) -> None:
     first, second = pair
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with stream(first.port) as old:
             token = (await old.ask(jpeg))["token"]
             await asyncio.sleep(2 * CHECKPOINT_S)
-            await old.show(jpeg)  # something new to keep, for when it wakes up
+            await old.send(jpeg)  # something new to keep, for when it wakes up
             first.process.send_signal(signal.SIGSTOP)
             async with stream(second.port, resume=token) as new:
                 assert ids(await new.ask(jpeg)) == [1, 2]
@@ -96,7 +96,7 @@ def test_a_replica_that_wakes_up_has_lost_its_streams_and_changes_nothing(
             assert again.welcome["resumed"] is True
             assert ids(await again.ask(jpeg)) == [1, 2]
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert metric(first, "posewire_store_writes_total") > metric(second, "posewire_store_writes_total") > 0
 
 
@@ -105,18 +105,18 @@ def test_at_sigterm_the_token_of_the_farewell_is_good_elsewhere_at_once(
 ) -> None:
     first, second = pair
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with stream(first.port) as old:
             await old.ask(jpeg)
             first.process.send_signal(signal.SIGTERM)
-            farewell = await old.hear()
+            farewell = await old.receive()
             assert farewell["type"] == "go_away"
             async with stream(second.port, resume=farewell["token"]) as new:
                 assert new.welcome["resumed"] is True
                 assert ids(await new.ask(jpeg)) == [1, 2]
                 assert (await old.ending())[0] in (1001, 4409)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert first.process.wait(20) == 0
 
 
@@ -125,7 +125,7 @@ def test_redis_may_go_and_come_back_under_a_stream(
 ) -> None:
     first, second = pair
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with stream(first.port) as opened:
             await opened.ask(jpeg)
             redis.kill()
@@ -143,7 +143,7 @@ def test_redis_may_go_and_come_back_under_a_stream(
                 assert resumed.welcome["resumed"] is True
                 assert ids(await resumed.ask(jpeg)) == [1, 2]
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert sum("Redis is away" in line for line in first.log) == 1
 
 
@@ -160,7 +160,7 @@ def test_any_worker_goes_on_with_a_stream_and_a_killed_one_is_replaced(
     with ServerProcess(*arguments, catalogue=catalogue, environment=environment) as server:
         wait_for(lambda: len(workers(server)) == 2)
 
-        async def story() -> None:
+        async def scenario() -> None:
             token, seen = "", []
             for _ in range(8):  # whichever of the two takes the connection
                 async with stream(server.port, resume=token) as opened:
@@ -178,10 +178,10 @@ def test_any_worker_goes_on_with_a_stream_and_a_killed_one_is_replaced(
             async with stream(server.port, resume=token) as opened:
                 assert ids(await opened.ask(jpeg)) == [1, 2]
                 server.process.send_signal(signal.SIGTERM)
-                assert (await opened.hear())["type"] == "go_away"
+                assert (await opened.receive())["type"] == "go_away"
                 assert (await opened.ending())[0] == 1001
 
-        asyncio.run(story())
+        asyncio.run(scenario())
         assert server.process.wait(20) == 0
 
 
@@ -210,7 +210,7 @@ def test_servers_whose_clocks_differ_go_on_with_each_others_streams(
     zone = {"name": "all", "polygon": [[0, 0], [1, 0], [1, 1], [0, 1]], "dwell_seconds": 10}
     hello: dict[str, Any] = {"extras": True, "smoothing": True, "zones": [zone]}
 
-    async def story() -> None:
+    async def scenario() -> None:
         token, began, ages = "", time.monotonic(), [0.0]
         for seconds in (0, 20, 0, 20):
             async with stream(skewed[seconds].port, resume=token, **hello) as opened:
@@ -231,7 +231,7 @@ def test_servers_whose_clocks_differ_go_on_with_each_others_streams(
         steps = [later - earlier for earlier, later in pairwise(ages[2:])]
         assert min(steps) > 0
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_token_from_too_far_in_the_future_is_refused_with_the_true_reason(
@@ -241,7 +241,7 @@ def test_a_token_from_too_far_in_the_future_is_refused_with_the_true_reason(
     far = ServerProcess("--model", "pair", catalogue=catalogue, environment=environment, module="tests.skewed_server")
     with far:
 
-        async def story() -> tuple[Message, Message]:
+        async def scenario() -> tuple[Message, Message]:
             async with stream(far.port) as opened:
                 theirs = (await opened.ask(jpeg))["token"]
             async with stream(skewed[0].port) as opened:
@@ -249,7 +249,7 @@ def test_a_token_from_too_far_in_the_future_is_refused_with_the_true_reason(
             async with stream(skewed[0].port, resume=theirs) as early, stream(far.port, resume=ours) as late:
                 return early.welcome, late.welcome
 
-        early, late = asyncio.run(story())
+        early, late = asyncio.run(scenario())
     assert re.fullmatch(r"the token is from 7\d\d\d s in the future by this server's clock", early["detail"])
     assert late["detail"] == "the token is older than 120 s by this server's clock"
 
@@ -265,8 +265,8 @@ def test_garbage_in_redis_costs_one_session_and_nobody_loops(
 
     def edit(change: Callable[[list[Any], bytes], tuple[object, bytes]]) -> Callable[[str], object]:
         def act(key: str) -> object:
-            version, about, arrays = take_apart(cast(bytes, client.hget(key, "state")))
-            return client.hset(key, "state", put_together(version, *change(about, arrays)))
+            version, about, arrays = split_state(cast(bytes, client.hget(key, "state")))
+            return client.hset(key, "state", join_state(version, *change(about, arrays)))
 
         return act
 
@@ -291,7 +291,7 @@ def test_garbage_in_redis_costs_one_session_and_nobody_loops(
         edit(lambda about, arrays: (about, b"\xff" * len(arrays))),
     ]
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with stream(first.port) as bystander:
             for damage in damages:
                 async with stream(first.port) as opened:
@@ -306,7 +306,7 @@ def test_garbage_in_redis_costs_one_session_and_nobody_loops(
                     assert ids(await again.ask(jpeg)) == [1, 2]
                 assert ids(await bystander.ask(jpeg)) == [1, 2]
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     client.close()
     for server in pair:
         assert metric(server, "posewire_store_up") == 1
@@ -331,7 +331,7 @@ def test_no_secret_is_in_any_log_or_message(tmp_path: Path, catalogue: Path, jpe
                     await opened.ask(jpeg)
                     await asyncio.sleep(0.3)
 
-            async def story() -> None:
+            async def scenario() -> None:
                 token = ""
                 for harm in (
                     lambda: None,
@@ -352,7 +352,7 @@ def test_no_secret_is_in_any_log_or_message(tmp_path: Path, catalogue: Path, jpe
                 said.append((await refusal(server.port, path=f"/stream?key={SECRET}"))[1])
                 said.append((await refusal(server.port, json.dumps({"key": f"{SECRET}-wrong"})))[1])
 
-            asyncio.run(story())
+            asyncio.run(scenario())
             url = f"{server.url}/pose?key={SECRET}"
             said.append(httpx.post(url, headers={"Authorization": f"Bearer {SECRET}"}, content=b"x").text)
         texts = [*server.log, *said]

@@ -15,7 +15,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from tests.servers import ServerProcess
-from tests.streaming import Stream, knock, refusal, stream
+from tests.streaming import Stream, connected, refusal, stream
 from tests.waiting import wait_for
 
 Message = Mapping[str, Any]
@@ -34,12 +34,12 @@ async def begin(port: int, picture: bytes, **hello: Any) -> Message:
 
 
 def test_a_token_brings_identities_back(live: ServerProcess, jpeg: bytes) -> None:
-    async def story() -> tuple[Message, Message, Message]:
+    async def scenario() -> tuple[Message, Message, Message]:
         before = await begin(live.port, jpeg, zones=LEFT)
         async with stream(live.port, model="pair", zones=LEFT, resume=before["token"], extras=True) as opened:
             return before, opened.welcome, await opened.ask(jpeg)
 
-    before, welcome, after = asyncio.run(story())
+    before, welcome, after = asyncio.run(scenario())
     assert welcome["resumed"] is True
     assert ids(after) == ids(before) == [1, 2]
     assert after["people"][0]["age_s"] > 0
@@ -48,17 +48,17 @@ def test_a_token_brings_identities_back(live: ServerProcess, jpeg: bytes) -> Non
 
 
 def test_a_new_stream_has_identities_of_its_own_and_a_session_of_its_own(live: ServerProcess, jpeg: bytes) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with stream(live.port) as one, stream(live.port) as another:
             assert one.welcome["session"] != another.welcome["session"]
             assert not one.welcome["resumed"]
             assert ids(await one.ask(jpeg)) == ids(await another.ask(jpeg)) == [1, 2]
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_token_that_opens_nothing_begins_a_new_stream_and_says_why(live: ServerProcess, jpeg: bytes) -> None:
-    async def story() -> list[Message]:
+    async def scenario() -> list[Message]:
         good = (await begin(live.port, jpeg))["token"]
         welcomes: list[Message] = []
         for token in (good[:-5] + "xxxxx", "nonsense"):
@@ -66,43 +66,43 @@ def test_a_token_that_opens_nothing_begins_a_new_stream_and_says_why(live: Serve
                 welcomes.append(opened.welcome)
         return welcomes
 
-    for welcome in asyncio.run(story()):
+    for welcome in asyncio.run(scenario()):
         assert (welcome["resumed"], welcome["detail"]) == (False, "the token is not one of this server's")
 
 
 def test_a_session_waits_only_so_long(live: ServerProcess, jpeg: bytes) -> None:
-    async def story() -> Message:
+    async def scenario() -> Message:
         token = (await begin(live.port, jpeg))["token"]
         await asyncio.sleep(1.1)
         async with stream(live.port, model="pair", resume=token) as opened:
             return opened.welcome
 
-    assert asyncio.run(story())["detail"] == "the session is not kept any more"
+    assert asyncio.run(scenario())["detail"] == "the session is not kept any more"
 
 
 def test_a_token_resumes_once(live: ServerProcess, jpeg: bytes) -> None:
-    async def story() -> tuple[Message, Message, tuple[int, str]]:
+    async def scenario() -> tuple[Message, Message, tuple[int, str]]:
         token = (await begin(live.port, jpeg))["token"]
         async with stream(live.port, model="pair", resume=token) as first:
             await first.ask(jpeg)
             async with stream(live.port, model="pair", resume=token) as second:  # a newer connection wins
                 return await second.ask(jpeg), second.welcome, await first.ending()
 
-    result, welcome, ending = asyncio.run(story())
+    result, welcome, ending = asyncio.run(scenario())
     assert welcome["resumed"] is True
     assert ids(result) == [1, 2]
     assert ending == (4409, "another connection has taken this session over")
 
 
 def test_a_connection_that_is_dead_but_not_yet_known_to_be_is_replaced(live: ServerProcess, jpeg: bytes) -> None:
-    async def story() -> tuple[bool, list[int]]:
+    async def scenario() -> tuple[bool, list[int]]:
         async with stream(live.port, model="pair") as lost:
             token = (await lost.ask(jpeg))["token"]
-            await lost.show(jpeg)  # its answer is under way when the network changes
+            await lost.send(jpeg)  # its answer is under way when the network changes
             async with stream(live.port, model="pair", resume=token) as found:
                 return found.welcome["resumed"], ids(await found.ask(jpeg))
 
-    assert asyncio.run(story()) == (True, [1, 2])
+    assert asyncio.run(scenario()) == (True, [1, 2])
 
 
 @pytest.fixture(scope="module")
@@ -114,11 +114,11 @@ def ending(catalogue: Path) -> ServerProcess:
 def test_at_sigterm_streams_are_told_served_on_and_then_closed(ending: ServerProcess, jpeg: bytes) -> None:
     async def last_words(opened: Stream) -> tuple[Message, Message, tuple[int, str]]:
         ending.process.send_signal(signal.SIGTERM)
-        farewell = await opened.hear()
+        farewell = await opened.receive()
         return farewell, await opened.ask(jpeg), await opened.ending()
 
-    async def story() -> tuple[Message, Message, tuple[int, str]]:
-        async with stream(ending.port) as opened, knock(ending.port) as late:
+    async def scenario() -> tuple[Message, Message, tuple[int, str]]:
+        async with stream(ending.port) as opened, connected(ending.port) as late:
             await opened.ask(jpeg)
             words = asyncio.create_task(last_words(opened))
             await asyncio.to_thread(wait_for, lambda: httpx.get(f"{ending.url}/readyz").status_code == 503)
@@ -127,7 +127,7 @@ def test_at_sigterm_streams_are_told_served_on_and_then_closed(ending: ServerPro
             return await words
 
     with ending:
-        farewell, result, end = asyncio.run(story())
+        farewell, result, end = asyncio.run(scenario())
         assert ending.process.wait(10) == 0
     assert (farewell["type"], farewell["closes_in_ms"]) == ("go_away", 500)
     assert farewell["token"]
@@ -143,7 +143,7 @@ async def open_now(port: int, count: int) -> None:
 
 
 def test_there_is_room_for_so_many_streams(catalogue: Path, jpeg: bytes) -> None:
-    async def story(port: int) -> None:
+    async def scenario(port: int) -> None:
         async with stream(port) as first, stream(port) as second:
             token = (await first.ask(jpeg))["token"]
             assert await refusal(port, "{}") == (1013, "2 streams are open, as many as this server takes")
@@ -163,12 +163,12 @@ def test_there_is_room_for_so_many_streams(catalogue: Path, jpeg: bytes) -> None
 
     environment = {"max_streams": 2, "client_share": 1}
     with ServerProcess("--model", "tiny", catalogue=catalogue, environment=environment) as server:
-        asyncio.run(story(server.port))
+        asyncio.run(scenario(server.port))
 
 
 async def attempt(port: int, token: str, done: asyncio.Event) -> int:
     """Resume, and stay until `done` or the end. Returns the close code, 1000 where the client left."""
-    async with knock(port) as socket:
+    async with connected(port) as socket:
         with suppress(ConnectionClosed):  # others may be greeted
             await socket.send(json.dumps({"resume": token}))
         ending = asyncio.create_task(Stream(socket, acknowledge=False).ending())
@@ -177,7 +177,7 @@ async def attempt(port: int, token: str, done: asyncio.Event) -> int:
 
 
 def test_many_resumes_at_once_never_exceed_what_there_is_room_for(catalogue: Path, jpeg: bytes) -> None:
-    async def story(port: int) -> None:
+    async def scenario(port: int) -> None:
         tokens: list[str] = []
         for _ in range(12):
             async with stream(port) as opened:
@@ -198,11 +198,11 @@ def test_many_resumes_at_once_never_exceed_what_there_is_room_for(catalogue: Pat
 
     environment = {"max_streams": 3, "client_share": 1}
     with ServerProcess("--model", "tiny", catalogue=catalogue, environment=environment) as server:
-        asyncio.run(story(server.port))
+        asyncio.run(scenario(server.port))
 
 
 def test_one_client_leaves_room_for_others(catalogue: Path, jpeg: bytes) -> None:
-    async def story(port: int) -> None:
+    async def scenario(port: int) -> None:
         others = {"X-Forwarded-For": "192.0.2.7"}  # from the loopback it is believed
         async with stream(port) as first, stream(port):
             token = (await first.ask(jpeg))["token"]
@@ -213,11 +213,11 @@ def test_one_client_leaves_room_for_others(catalogue: Path, jpeg: bytes) -> None
             async with stream(port, headers=others, resume=token) as moved:  # the client has another address now
                 assert moved.welcome["resumed"] is True
         await open_now(port, 0)
-        async with knock(port), knock(port):
+        async with connected(port), connected(port):
             await asyncio.sleep(0.1)
             assert await refusal(port, "{}") == (1013, "2 connections of this client have not said hello yet")
             async with stream(port, headers=others) as theirs:
                 assert (await theirs.ask(jpeg))["type"] == "result"
 
     with ServerProcess("--model", "tiny", catalogue=catalogue, environment={"max_streams": 4}) as server:
-        asyncio.run(story(server.port))
+        asyncio.run(scenario(server.port))

@@ -1,4 +1,4 @@
-"""Messages of a stream as bytes."""
+"""The messages of a stream as bytes, and close reasons."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import ormsgpack
 import pytest
 
 from service.media.errors import NotAnImageError
-from service.streams.closing import CloseCode, StreamError
-from service.streams.protocol import Hello, embed, encode, read_acknowledgement, read_frame
+from service.streams.protocol import CloseCode, Hello, StreamError, embed, encode, read_acknowledgement, read_frame
 from service.tracking.zones import Line, Zone
+from service.tracking_workers.state import TrackingOptions
 
 
-def test_a_frame_is_the_picture_alone_unless_timestamps_were_announced() -> None:
+def test_a_frame_has_a_timestamp_if_the_hello_announced_them() -> None:
     assert read_frame(b"picture", timestamps=False) == (None, b"picture")
     assert read_frame(struct.pack(">d", 1234.5) + b"picture", timestamps=True) == (1234.5, b"picture")
 
 
 @pytest.mark.parametrize("message", [b"", b"short", struct.pack(">d", float("nan")), struct.pack(">d", float("inf"))])
-def test_a_timestamp_that_is_none_is_the_frames_error(message: bytes) -> None:
+def test_an_invalid_timestamp_is_an_error_of_the_frame(message: bytes) -> None:
     with pytest.raises(NotAnImageError, match="timestamp"):
         read_frame(message, timestamps=True)
 
@@ -39,7 +39,7 @@ def test_other_text_ends_the_stream(text: str) -> None:
     assert refusal.value.code is CloseCode.BAD_MESSAGE
 
 
-def test_both_encodings_say_the_same() -> None:
+def test_both_encodings_have_the_same_content() -> None:
     people = [{"id": np.int64(3), "box": np.array([1.5, 2, 3, 4], np.float32), "score": np.float32(0.5)}]
     for part in (people, embed(people, "json")):
         text = encode({"type": "result", "people": part}, "json")
@@ -54,13 +54,11 @@ def test_both_encodings_say_the_same() -> None:
         assert ormsgpack.unpackb(data) == json.loads(text)
 
 
-def test_zones_have_a_name_by_what_they_are() -> None:
-    square = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0))
-    assert Hello().places == ""
-    here, there = Hello(zones=(Zone("a", square),)), Hello(zones=(Zone("b", square),))
-    assert here.places == Hello(zones=(Zone("a", square),)).places
-    assert len({here.places, there.places, Hello(lines=(Line("a", (0, 0), (1, 1)),)).places}) == 3
+def test_tracking_options_of_a_hello() -> None:
+    zones, lines = (Zone("a", ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0))),), (Line("a", (0, 0), (1, 1)),)
+    hello = Hello(model="tiny", smoothing=True, extras=True, zones=zones, lines=lines)
+    assert hello.tracking == TrackingOptions(smoothing=True, extras=True, zones=zones, lines=lines)
 
 
-def test_a_reason_fits_its_frame() -> None:
+def test_a_reason_fits_a_close_frame() -> None:
     assert len(StreamError(CloseCode.BAD_HELLO, "ä" * 200).reason.encode()) <= 123

@@ -1,4 +1,4 @@
-"""Memory that two processes see, as large as the frames in it."""
+"""Memory that two processes share, as large as the frames in it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 
 from service.tracking_workers.arena import Arena
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="other systems keep what was written")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="other systems do not free the pages")
 
 
 def pages(arena: Arena) -> int:
-    """How many bytes of it are really there."""
+    """Return how many bytes are allocated."""
     return os.fstat(arena.fd).st_blocks * 512
 
 
 def mapped(fd: int) -> int:
-    """How many bytes of this process' addresses show the memory."""
+    """Return how many bytes of the memory this process has mapped."""
     inode = str(os.fstat(fd).st_ino)
     fields = (line.split() for line in Path("/proc/self/maps").read_text().splitlines())
     ranges = (f[0].split("-") for f in fields if f[4] == inode)
@@ -45,7 +45,7 @@ def test_another_process_reads_what_was_written() -> None:
     ours.close()
 
 
-def test_a_frame_that_is_too_large_harms_no_other() -> None:
+def test_a_frame_that_is_too_large_overwrites_no_other() -> None:
     arena = Arena(mmap.PAGESIZE)
     offset = arena.write(1, grey(10, 10, 7))
     with pytest.raises(ValueError, match="does not fit"):
@@ -54,7 +54,7 @@ def test_a_frame_that_is_too_large_harms_no_other() -> None:
     arena.close()
 
 
-def test_frames_that_grow_and_shrink_harm_no_other() -> None:
+def test_frames_that_grow_and_shrink_overwrite_no_other() -> None:
     rng = np.random.default_rng(3)
     arena = Arena(3_000_000)
     theirs = Arena(3_000_000, os.dup(arena.fd))
@@ -78,7 +78,7 @@ def test_frames_that_grow_and_shrink_harm_no_other() -> None:
 
 
 @linux
-def test_it_is_as_large_as_what_is_in_it_however_large_and_many_frames_may_be() -> None:
+def test_memory_is_only_used_for_the_frames_in_it() -> None:
     arena = Arena(75_000_000)
     assert pages(arena) == mapped(arena.fd) == 0
     offset = arena.write(500, np.ones((240, 320, 3), np.uint8))
@@ -96,7 +96,7 @@ def test_it_is_as_large_as_what_is_in_it_however_large_and_many_frames_may_be() 
 
 
 @linux
-def test_a_large_frame_is_given_back_with_the_next_small_one() -> None:
+def test_a_smaller_frame_frees_the_memory_of_a_larger_one() -> None:
     arena = Arena(75_000_000)
     arena.write(0, grey(4000, 4000, 1))
     arena.write(0, grey(10, 10, 1))
@@ -104,7 +104,7 @@ def test_a_large_frame_is_given_back_with_the_next_small_one() -> None:
     arena.close()
 
 
-def test_closing_leaves_nothing_open_though_somebody_still_looks_at_a_frame() -> None:
+def test_closing_leaves_nothing_open_though_a_frame_is_still_referenced() -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     arena = Arena(1000)
     frame = arena.read(arena.write(0, grey(10, 10, 7)), (10, 10, 3))

@@ -1,4 +1,4 @@
-"""Processes that follow streams: started with the first, shared by many, replaced when they end."""
+"""Tracking workers are started when needed, shared by streams, and replaced when they end."""
 
 from __future__ import annotations
 
@@ -18,186 +18,189 @@ import pytest
 
 from engines.poses import Poses
 from engines.skeletons import COCO_17
-from service.streams.protocol import Hello
-from service.tracking_workers import worker as process_module
+from service.tracking_workers import worker as worker_module
 from service.tracking_workers.pool import TrackedStream, TrackingWorkers
+from service.tracking_workers.state import TrackingOptions
 from service.tracking_workers.worker import ProcessEndedError, TrackingWorkerError
-from tests.following import followers
 from tests.service.tracking.people import people
+from tests.tracking_workers import tracking_workers
 from tests.waiting import until, wait_for
 
 FRAME = np.random.default_rng(5).integers(0, 256, (240, 320, 3)).astype(np.uint8)
 NOBODY = Poses.empty(COCO_17)
 
 
-def follow(story: Callable[[TrackingWorkers, TrackedStream], Awaitable[None]], hang_after: float = 30.0) -> None:
-    """A story about one stream."""
+def run_stream(scenario: Callable[[TrackingWorkers, TrackedStream], Awaitable[None]], hang_after: float = 30.0) -> None:
+    """Run a scenario with one stream."""
 
     async def whole() -> None:
-        async with followers(hang_after=hang_after) as following, following.stream(COCO_17, Hello()) as stream:
-            await story(following, stream)
+        async with (
+            tracking_workers(hang_after=hang_after) as workers,
+            workers.stream(COCO_17, TrackingOptions()) as stream,
+        ):
+            await scenario(workers, stream)
 
     asyncio.run(whole())
 
 
-def test_no_process_runs_before_the_first_frame_and_none_after_the_last() -> None:
-    async def story() -> int:
-        async with followers() as following:
-            assert following.processes == []
-            async with following.stream(COCO_17, Hello()) as stream:
-                await stream.follow(NOBODY, FRAME, 1.0)
-                return following.processes[0].pid
+def test_no_process_runs_before_the_first_frame_or_after_the_last() -> None:
+    async def scenario() -> int:
+        async with tracking_workers() as workers:
+            assert workers.processes == []
+            async with workers.stream(COCO_17, TrackingOptions()) as stream:
+                await stream.update(NOBODY, FRAME, 1.0)
+                return workers.processes[0].pid
 
-    pid = asyncio.run(story())
+    pid = asyncio.run(scenario())
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
 
-def test_streams_spread_over_the_processes_and_know_nothing_of_each_other() -> None:
-    async def story() -> None:
+def test_streams_are_spread_over_the_processes_and_do_not_affect_each_other() -> None:
+    async def scenario() -> None:
         async with (
-            followers(processes=2) as following,
-            following.stream(COCO_17, Hello()) as one,
-            following.stream(COCO_17, Hello()) as other,
+            tracking_workers(processes=2) as workers,
+            workers.stream(COCO_17, TrackingOptions()) as one,
+            workers.stream(COCO_17, TrackingOptions()) as other,
         ):
-            await one.follow(people([(80, 120)]), FRAME, 1.0)
-            both, _ = await other.follow(people([(80, 120), (240, 120)]), FRAME, 1.0)
-            first, _ = await one.follow(people([(80, 120)]), FRAME, 1.1)
+            await one.update(people([(80, 120)]), FRAME, 1.0)
+            both, _ = await other.update(people([(80, 120), (240, 120)]), FRAME, 1.0)
+            first, _ = await one.update(people([(80, 120)]), FRAME, 1.1)
             assert (first.ids.tolist(), both.ids.tolist()) == ([1], [1, 2])
-            assert [len(process.free) for process in following.processes] == [3, 3]
+            assert [len(process.free) for process in workers.processes] == [3, 3]
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def open_files() -> int:
-    """How many this process has."""
+    """Return how many files this process has open."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.mark.parametrize("turns", range(1, 8))
 def test_a_stream_that_is_left_while_its_process_starts_leaves_nothing_open(turns: int) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         before = open_files()
-        async with followers() as following, following.stream(COCO_17, Hello()) as stream:
-            asking = asyncio.create_task(stream.follow(NOBODY, FRAME, 1.0))
+        async with tracking_workers() as workers, workers.stream(COCO_17, TrackingOptions()) as stream:
+            asking = asyncio.create_task(stream.update(NOBODY, FRAME, 1.0))
             for _ in range(turns):
                 await asyncio.sleep(0)
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
         await until(lambda: open_files() == before)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_a_place_that_was_left_is_taken_again() -> None:
-    async def story() -> None:
-        async with followers() as following:
+def test_a_released_slot_is_used_again() -> None:
+    async def scenario() -> None:
+        async with tracking_workers() as workers:
             for n in range(20):  # there is room for four at once
-                async with following.stream(COCO_17, Hello()) as stream:
-                    seen, _ = await stream.follow(people([(80, 120)]), FRAME, float(n))
-                    assert seen.ids.tolist() == [1]
-            assert len(following.processes[0].free) == 4
+                async with workers.stream(COCO_17, TrackingOptions()) as stream:
+                    result, _ = await stream.update(people([(80, 120)]), FRAME, float(n))
+                    assert result.ids.tolist() == [1]
+            assert len(workers.processes[0].free) == 4
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_when_a_process_is_killed_another_goes_on_with_the_same_people(caplog: pytest.LogCaptureFixture) -> None:
-    async def story(following: TrackingWorkers, stream: TrackedStream) -> None:
-        await stream.follow(people([(80, 120), (240, 120)]), FRAME, 1.0)
-        os.kill(following.processes[0].pid, signal.SIGKILL)
-        seen, _ = await stream.follow(people([(240, 120), (80, 120)]), FRAME, 1.1)
-        assert seen.ids.tolist() == [2, 1]
+def test_when_a_process_is_killed_another_continues_with_the_same_ids(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(workers: TrackingWorkers, stream: TrackedStream) -> None:
+        await stream.update(people([(80, 120), (240, 120)]), FRAME, 1.0)
+        os.kill(workers.processes[0].pid, signal.SIGKILL)
+        result, _ = await stream.update(people([(240, 120), (80, 120)]), FRAME, 1.1)
+        assert result.ids.tolist() == [2, 1]
 
-    follow(story)
+    run_stream(scenario)
     assert [record.message for record in caplog.records] == ["a process that follows streams has ended and is replaced"]
 
 
-def test_that_is_counted_for_whoever_watches() -> None:
-    async def story() -> int:
+def test_a_replaced_process_is_reported() -> None:
+    async def scenario() -> int:
         replaced: list[None] = []
-        following = TrackingWorkers(
+        workers = TrackingWorkers(
             1, streams=4, frame_bytes=1_000_000, hang_after=30.0, replaced=lambda: replaced.append(None)
         )
-        async with following.stream(COCO_17, Hello()) as stream:
-            await stream.follow(NOBODY, FRAME, 1.0)
-            following.processes[0].kill()
-            await stream.follow(NOBODY, FRAME, 1.1)
-        await following.close()
+        async with workers.stream(COCO_17, TrackingOptions()) as stream:
+            await stream.update(NOBODY, FRAME, 1.0)
+            workers.processes[0].kill()
+            await stream.update(NOBODY, FRAME, 1.1)
+        await workers.close()
         return len(replaced)
 
-    assert asyncio.run(story()) == 1
+    assert asyncio.run(scenario()) == 1
 
 
-def test_between_the_two_requests_of_a_frame_too() -> None:
-    async def story(following: TrackingWorkers, stream: TrackedStream) -> None:
-        await stream.follow(people([(80, 120)]), FRAME, 1.0)
-        boxes, _ = await stream.expected(FRAME, 1.1)
+def test_a_process_killed_between_the_two_requests_of_a_frame_is_replaced() -> None:
+    async def scenario(workers: TrackingWorkers, stream: TrackedStream) -> None:
+        await stream.update(people([(80, 120)]), FRAME, 1.0)
+        boxes, _ = await stream.propose(FRAME, 1.1)
         assert len(boxes) == 1
-        os.kill(following.processes[0].pid, signal.SIGKILL)
-        seen, _ = await stream.follow(people([(80, 120)]), FRAME, 1.1)
-        assert seen.ids.tolist() == [1]
+        os.kill(workers.processes[0].pid, signal.SIGKILL)
+        result, _ = await stream.update(people([(80, 120)]), FRAME, 1.1)
+        assert result.ids.tolist() == [1]
 
-    follow(story)
+    run_stream(scenario)
 
 
 def test_a_process_that_hangs_is_replaced() -> None:
-    async def story(following: TrackingWorkers, stream: TrackedStream) -> None:
-        await stream.follow(people([(80, 120)]), FRAME, 1.0)
-        stopped = following.processes[0].pid
+    async def scenario(workers: TrackingWorkers, stream: TrackedStream) -> None:
+        await stream.update(people([(80, 120)]), FRAME, 1.0)
+        stopped = workers.processes[0].pid
         os.kill(stopped, signal.SIGSTOP)
-        seen, _ = await stream.follow(people([(80, 120)]), FRAME, 1.1)
-        assert seen.ids.tolist() == [1]
-        assert following.processes[0].pid != stopped
+        result, _ = await stream.update(people([(80, 120)]), FRAME, 1.1)
+        assert result.ids.tolist() == [1]
+        assert workers.processes[0].pid != stopped
 
-    follow(story, hang_after=3.0)
+    run_stream(scenario, hang_after=3.0)
 
 
 def test_a_frame_that_ends_every_process_is_given_up() -> None:
-    async def story(following: TrackingWorkers, stream: TrackedStream) -> None:
-        await stream.follow(NOBODY, FRAME, 1.0)
+    async def scenario(workers: TrackingWorkers, stream: TrackedStream) -> None:
+        await stream.update(NOBODY, FRAME, 1.0)
 
         async def end_all() -> None:
             while True:
-                for process in following.processes:
+                for process in workers.processes:
                     process.kill()
                 await asyncio.sleep(0)
 
         killing = asyncio.create_task(end_all())
         with pytest.raises(ProcessEndedError):
-            await stream.follow(NOBODY, FRAME, 1.1)
+            await stream.update(NOBODY, FRAME, 1.1)
         killing.cancel()
-        await stream.follow(NOBODY, FRAME, 1.2)
+        await stream.update(NOBODY, FRAME, 1.2)
 
-    follow(story)
+    run_stream(scenario)
 
 
-def test_a_defect_is_told_and_ends_nothing() -> None:
-    async def story(following: TrackingWorkers, stream: TrackedStream) -> None:
-        await stream.follow(people([(80, 120)]), FRAME, 1.0)
+def test_a_defect_is_raised_and_does_not_end_the_process() -> None:
+    async def scenario(workers: TrackingWorkers, stream: TrackedStream) -> None:
+        await stream.update(people([(80, 120)]), FRAME, 1.0)
         with pytest.raises(TrackingWorkerError, match="time runs forwards"):
-            await stream.follow(people([(80, 120)]), FRAME, 0.5)
-        seen, _ = await stream.follow(people([(80, 120)]), FRAME, 1.1)
-        assert seen.ids.tolist() == [1]
-        assert len(following.processes) == 1
+            await stream.update(people([(80, 120)]), FRAME, 0.5)
+        result, _ = await stream.update(people([(80, 120)]), FRAME, 1.1)
+        assert result.ids.tolist() == [1]
+        assert len(workers.processes) == 1
 
-    follow(story)
+    run_stream(scenario)
 
 
-def test_a_terminal_that_ends_the_server_does_not_end_what_it_still_needs() -> None:
-    async def story(following: TrackingWorkers, stream: TrackedStream) -> None:
-        await stream.follow(NOBODY, FRAME, 1.0)
-        pid = following.processes[0].pid
+def test_signals_of_a_terminal_do_not_end_a_process() -> None:
+    async def scenario(workers: TrackingWorkers, stream: TrackedStream) -> None:
+        await stream.update(NOBODY, FRAME, 1.0)
+        pid = workers.processes[0].pid
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             os.kill(pid, number)
-        await stream.follow(NOBODY, FRAME, 1.1)
-        assert following.processes[0].pid == pid
+        await stream.update(NOBODY, FRAME, 1.1)
+        assert workers.processes[0].pid == pid
 
-    follow(story)
+    run_stream(scenario)
 
 
 @contextlib.contextmanager
 def child(folder: Path, monkeypatch: pytest.MonkeyPatch, before: str) -> Iterator[None]:
-    """Processes that run `before` before they are what they are."""
+    """Make new worker processes run `before` first."""
     script = folder / "python"
     script.write_text(
         f"#!{sys.executable}\n{before}\nimport sys, runpy; del sys.argv[:3]; sys.argv.insert(0, 'child')\n"
@@ -209,164 +212,166 @@ def child(folder: Path, monkeypatch: pytest.MonkeyPatch, before: str) -> Iterato
         yield
 
 
-def test_a_process_may_take_longer_to_start_than_for_a_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story(following: TrackingWorkers, stream: TrackedStream) -> None:
+def test_starting_may_take_longer_than_a_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(workers: TrackingWorkers, stream: TrackedStream) -> None:
         with child(tmp_path, monkeypatch, "import time; time.sleep(1.5)"):
-            await stream.follow(NOBODY, FRAME, 1.0)
-        pid = following.processes[0].pid
-        await stream.follow(NOBODY, FRAME, 1.1)
-        assert following.processes[0].pid == pid
+            await stream.update(NOBODY, FRAME, 1.0)
+        pid = workers.processes[0].pid
+        await stream.update(NOBODY, FRAME, 1.1)
+        assert workers.processes[0].pid == pid
 
-    follow(story, hang_after=0.5)
+    run_stream(scenario, hang_after=0.5)
 
 
-def test_one_that_does_not_start_is_given_up_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process_module, "_START_S", 0.5)
+def test_a_process_that_does_not_start_is_given_up_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "_START_S", 0.5)
 
-    async def story(following: TrackingWorkers, stream: TrackedStream) -> None:
+    async def scenario(workers: TrackingWorkers, stream: TrackedStream) -> None:
         with child(tmp_path, monkeypatch, "import time; time.sleep(600)"), pytest.raises(ProcessEndedError):
-            await stream.follow(NOBODY, FRAME, 1.0)
-        assert following.processes == []
+            await stream.update(NOBODY, FRAME, 1.0)
+        assert workers.processes == []
 
-    follow(story)
+    run_stream(scenario)
 
 
-def test_processes_that_never_start_are_not_started_again_and_again_and_readiness_says_so(
+def test_processes_that_end_at_their_start_are_restarted_with_pauses_and_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     started = tmp_path / "started"
 
-    async def story(following: TrackingWorkers, stream: TrackedStream) -> None:
+    async def scenario(workers: TrackingWorkers, stream: TrackedStream) -> None:
         descriptors = open_files()
         with child(tmp_path, monkeypatch, f"open({str(started)!r}, 'a').write('x'); raise SystemExit(1)"):
             for _ in range(1000):
                 with pytest.raises(ProcessEndedError):
-                    await stream.follow(NOBODY, FRAME, 1.0)
-            assert len(started.read_text()) == 2, "at once, and once more"
+                    await stream.update(NOBODY, FRAME, 1.0)
+            assert len(started.read_text()) == 2, "at once, and one retry"
             await asyncio.sleep(0.6)
-            problems = [following.problem]
+            problems = [workers.problem]
             with pytest.raises(ProcessEndedError):
-                await stream.follow(NOBODY, FRAME, 1.0)
-            problems.append(following.problem)
+                await stream.update(NOBODY, FRAME, 1.0)
+            problems.append(workers.problem)
             assert problems == ["", "3 processes that follow streams have ended at their start"]
         await until(lambda: open_files() == descriptors)
         await asyncio.sleep(1.1)
-        await following.revive()  # no stream asks for one, as balancers send none here
-        await until(lambda: not following.problem)
-        await stream.follow(NOBODY, FRAME, 1.0)
+        await workers.revive()  # a load balancer sends an unready server no streams
+        await until(lambda: not workers.problem)
+        await stream.update(NOBODY, FRAME, 1.0)
 
-    follow(story)
+    run_stream(scenario)
     assert "is started in 1.0 s at the earliest" in caplog.text
 
 
-def test_where_the_system_gives_no_descriptors_nothing_leaks_and_the_next_frame_finds_some() -> None:
-    async def story(following: TrackingWorkers, stream: TrackedStream) -> None:
+def test_without_file_descriptors_nothing_leaks_and_the_next_frame_works() -> None:
+    async def scenario(workers: TrackingWorkers, stream: TrackedStream) -> None:
         before, failed = open_files(), 0
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        for room in range(20):  # for the memory, for one end of the socket, and so on
+        for room in range(20):  # enough for the memory, for one end of the socket, and so on
             resource.setrlimit(resource.RLIMIT_NOFILE, (before + room, hard))
             try:
-                await stream.follow(NOBODY, FRAME, 1.0)
+                await stream.update(NOBODY, FRAME, 1.0)
                 break
             except ProcessEndedError:
                 failed += 1
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-            following._again_at = 0.0  # no pause
+            workers._retry_at = 0.0  # no pause
             await until(lambda: open_files() == before)
         assert failed > 2
-        await stream.follow(NOBODY, FRAME, 1.1)
+        await stream.update(NOBODY, FRAME, 1.1)
 
-    follow(story)
+    run_stream(scenario)
 
 
-def test_descriptors_and_memory_stay_flat_over_failed_frames_and_dying_processes() -> None:
-    async def story() -> None:
-        async with followers() as following, following.stream(COCO_17, Hello()) as stream:
-            await stream.follow(NOBODY, FRAME, 1.0)
+def test_failed_frames_and_killed_processes_leak_no_descriptors() -> None:
+    async def scenario() -> None:
+        async with tracking_workers() as workers, workers.stream(COCO_17, TrackingOptions()) as stream:
+            await stream.update(NOBODY, FRAME, 1.0)
             before, too_large = open_files(), np.zeros((2000, 2001, 3), np.uint8)
             for _ in range(1000):
                 with pytest.raises(ValueError, match="does not fit"):
-                    await stream.follow(NOBODY, too_large, 2.0)
+                    await stream.update(NOBODY, too_large, 2.0)
                 with pytest.raises(TrackingWorkerError, match="time runs forwards"):
-                    await stream.follow(NOBODY, FRAME, 0.5)
+                    await stream.update(NOBODY, FRAME, 0.5)
             gc.collect()
             assert open_files() == before
             for n in range(5):
-                os.kill(following.processes[0].pid, signal.SIGKILL)
-                await stream.follow(NOBODY, FRAME, 3.0 + n)
+                os.kill(workers.processes[0].pid, signal.SIGKILL)
+                await stream.update(NOBODY, FRAME, 3.0 + n)
             await until(lambda: open_files() == before)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_a_stream_whose_beginning_fails_takes_no_place_and_begins_anew_with_the_next_frame() -> None:
-    async def story(following: TrackingWorkers, stream: TrackedStream) -> None:
+def test_a_stream_that_fails_to_start_holds_no_slot_and_starts_with_the_next_frame() -> None:
+    async def scenario(workers: TrackingWorkers, stream: TrackedStream) -> None:
         state, stream.state = stream.state, b"no state"
         for _ in range(10):  # there is room for four
             with pytest.raises(TrackingWorkerError):
-                await stream.follow(NOBODY, FRAME, 1.0)
+                await stream.update(NOBODY, FRAME, 1.0)
         stream.state = state
-        await stream.follow(NOBODY, FRAME, 1.0)
-        assert len(following.processes[0].free) == 3
+        await stream.update(NOBODY, FRAME, 1.0)
+        assert len(workers.processes[0].free) == 3
 
-    follow(story)
+    run_stream(scenario)
 
 
-def test_frames_that_wait_behind_others_are_not_late() -> None:
-    """Each takes the process longer than nothing, and all together longer than one may."""
+def test_frames_that_wait_behind_others_do_not_time_out() -> None:
+    """All frames together take the process longer than the timeout of one."""
     large = np.random.default_rng(1).integers(0, 256, (1000, 1300, 3)).astype(np.uint8)
 
-    async def story() -> None:
-        async with followers(hang_after=0.4) as following, contextlib.AsyncExitStack() as stack:
-            streams = [await stack.enter_async_context(following.stream(COCO_17, Hello(), None)) for _ in range(4)]
-            await streams[0].follow(NOBODY, FRAME, 0.0)
-            [process] = following.processes
+    async def scenario() -> None:
+        async with tracking_workers(hang_after=0.4) as workers, contextlib.AsyncExitStack() as stack:
+            streams = [
+                await stack.enter_async_context(workers.stream(COCO_17, TrackingOptions(), None)) for _ in range(4)
+            ]
+            await streams[0].update(NOBODY, FRAME, 0.0)
+            [process] = workers.processes
             os.kill(process.pid, signal.SIGSTOP)
-            asking = [asyncio.create_task(s.follow(people([(80, 120)]), large, 1.0)) for s in streams]
+            asking = [asyncio.create_task(s.update(people([(80, 120)]), large, 1.0)) for s in streams]
             await asyncio.sleep(0.2)
             os.kill(process.pid, signal.SIGCONT)
             await asyncio.gather(*asking)
-            assert following.processes == [process]
+            assert workers.processes == [process]
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_a_frame_that_hangs_every_process_costs_the_other_streams_no_frame() -> None:
-    """Whatever the process works on is not tried a third time; what waits behind it is, as often as it takes."""
+def test_a_frame_that_hangs_a_process_costs_other_streams_no_frame() -> None:
+    """The request that a process works on is tried twice at most; those that wait behind it as often as needed."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with (
-            followers(hang_after=0.5) as following,
-            following.stream(COCO_17, Hello()) as culprit,
-            following.stream(COCO_17, Hello()) as other,
+            tracking_workers(hang_after=0.5) as workers,
+            workers.stream(COCO_17, TrackingOptions()) as culprit,
+            workers.stream(COCO_17, TrackingOptions()) as other,
         ):
-            await culprit.follow(NOBODY, FRAME, 1.0)
-            await other.follow(NOBODY, FRAME, 1.0)
+            await culprit.update(NOBODY, FRAME, 1.0)
+            await other.update(NOBODY, FRAME, 1.0)
 
-            first = following.processes[0].pid
+            first = workers.processes[0].pid
             os.kill(first, signal.SIGSTOP)
-            hanging = asyncio.create_task(culprit.follow(NOBODY, FRAME, 1.1))
+            hanging = asyncio.create_task(culprit.update(NOBODY, FRAME, 1.1))
             await asyncio.sleep(0)
-            waiting = asyncio.create_task(other.follow(NOBODY, FRAME, 1.1))
+            waiting = asyncio.create_task(other.update(NOBODY, FRAME, 1.1))
             await asyncio.gather(hanging, waiting)
-            assert following.processes[0].pid != first
+            assert workers.processes[0].pid != first
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 _SERVER = """
 import asyncio, sys
 from engines.poses import Poses
 from engines.skeletons import COCO_17
-from service.streams.protocol import Hello
-from tests.following import followers
+from service.tracking_workers.state import TrackingOptions
+from tests.tracking_workers import tracking_workers
 from tests.service.tracking_workers.test_pool import FRAME, NOBODY
 
 async def main():
-    async with followers() as following, following.stream(COCO_17, Hello()) as stream:
-        await stream.follow(NOBODY, FRAME, 1.0)
-        print(following.processes[0].pid, flush=True)
+    async with tracking_workers() as workers, workers.stream(COCO_17, TrackingOptions()) as stream:
+        await stream.update(NOBODY, FRAME, 1.0)
+        print(workers.processes[0].pid, flush=True)
         await asyncio.sleep(600)
 
 asyncio.run(main())
@@ -374,7 +379,7 @@ asyncio.run(main())
 
 
 def runs(pid: int) -> bool:
-    """Whether a process is there and is no zombie."""
+    """Return True if a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -389,6 +394,6 @@ def test_a_server_that_is_killed_leaves_no_process(stopped: bool) -> None:
         pid = int(server.stdout.readline())
         assert runs(pid)
         if stopped:
-            os.kill(pid, signal.SIGSTOP)  # it reads no socket now
+            os.kill(pid, signal.SIGSTOP)  # it cannot notice that its socket is closed
         server.kill()
     wait_for(lambda: not runs(pid))

@@ -1,10 +1,10 @@
-"""The state of streams whose clients have left, in the memory of the process: bounded, and not for ever."""
+"""The memory store is bounded, and its states expire."""
 
 from __future__ import annotations
 
 import asyncio
 
-from service.streams.store.base import Kept
+from service.streams.store.base import StoredState
 from service.streams.store.memory import MemoryStore
 
 
@@ -15,8 +15,8 @@ class Clock:
         return self.now
 
 
-def state(data: bytes, generation: int = 1, sequence: int = 0) -> Kept:
-    return Kept(generation, sequence, data)
+def state(data: bytes, generation: int = 1, sequence: int = 0) -> StoredState:
+    return StoredState(generation, sequence, data)
 
 
 def claim(store: MemoryStore, session: str) -> bytes | None:
@@ -41,10 +41,10 @@ def test_an_older_state_does_not_replace_a_newer_one() -> None:
     assert claim(store, "a") == b"new"
 
 
-def test_a_state_gets_older_while_it_is_kept() -> None:
+def test_a_stored_state_ages() -> None:
     clock = Clock()
     store = MemoryStore(clock=clock)
-    store.keep("a", Kept(1, 0, b"x", age=2.0), 30)
+    store.keep("a", StoredState(1, 0, b"x", age=2.0), 30)
     clock.now = 3.5
     assert [kept.age for _, kept, _ in store] == [5.5]
     kept = asyncio.run(store.claim("a", 30))
@@ -67,7 +67,7 @@ def test_a_state_expires_and_is_reaped() -> None:
     assert claim(store, "long") == b"l"
 
 
-def test_beyond_its_bounds_it_forgets_the_oldest() -> None:
+def test_beyond_its_bounds_the_oldest_states_are_removed() -> None:
     store = MemoryStore(most=3, most_bytes=10)
     for name in "abcd":
         store.keep(name, state(b"xx"), 30)
@@ -76,7 +76,7 @@ def test_beyond_its_bounds_it_forgets_the_oldest() -> None:
     assert [claim(store, name) for name in "cde"] == [None, b"xx", b"7 bytes"]
 
 
-def test_a_state_larger_than_the_store_is_not_kept_and_harms_no_other() -> None:
+def test_a_state_larger_than_the_store_is_not_kept_and_removes_no_other() -> None:
     store = MemoryStore(most_bytes=10)
     store.keep("a", state(b"small"), 30)
     store.keep("b", state(b"much too large"), 30)

@@ -1,4 +1,4 @@
-"""What replicas share, with a real Redis that goes away, hangs, forgets all and comes back."""
+"""The Redis store with a real Redis that goes away, hangs, loses its data and comes back."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from service.streams.codec import StateError
-from service.streams.store.base import Kept, StoreAwayError
-from service.streams.store.redis import RedisStore, StoreObserver, check_url
+from service.streams.store.base import StoreAwayError, StoredState, StoreObserver
+from service.streams.store.redis import RedisStore, check_url
 from service.streams.tokens import Claim, Tokens, new_session
+from service.tracking_workers.codec import StateError
 from tests.redis_servers import RedisProcess
 from tests.waiting import until
 
 
 class Counts(StoreObserver):
-    """What a store has told of itself."""
+    """Counts what a store reports."""
 
     def __init__(self) -> None:
         self.up: bool | None = None
@@ -44,7 +44,7 @@ class Counts(StoreObserver):
 
 
 class Replica(RedisStore):
-    """A server's store, with what it tells. lost: the sessions that others have taken over."""
+    """A server's store and its counts. lost: the sessions that other servers have claimed."""
 
     def __init__(self, url: str, tokens: Tokens | None = None) -> None:
         self.counts = Counts()
@@ -60,7 +60,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
 
 @pytest.fixture
 def mortal(tmp_path: Path) -> Iterator[RedisProcess]:
-    """A Redis of the test's own, to be maltreated."""
+    """A Redis of the test's own, which it may break."""
     with RedisProcess(tmp_path) as running:
         yield running
 
@@ -75,42 +75,42 @@ async def replica(redis: RedisProcess, tokens: Tokens | None = None) -> AsyncIte
         await store.close()
 
 
-def two(redis: RedisProcess, story: Callable[[Replica, Replica], Awaitable[None]]) -> None:
-    """Tell a story of two replicas."""
+def two(redis: RedisProcess, scenario: Callable[[Replica, Replica], Awaitable[None]]) -> None:
+    """Run a scenario with two replicas."""
 
     async def whole() -> None:
         async with replica(redis) as a, replica(redis) as b:
-            await story(a, b)
+            await scenario(a, b)
 
     asyncio.run(whole())
 
 
-def state(data: bytes, generation: int = 1, sequence: int = 0) -> Kept:
-    return Kept(generation, sequence, data)
+def state(data: bytes, generation: int = 1, sequence: int = 0) -> StoredState:
+    return StoredState(generation, sequence, data)
 
 
-def test_what_one_replica_keeps_another_can_claim(redis: RedisProcess) -> None:
-    async def story(a: Replica, b: Replica) -> None:
+def test_a_replica_can_claim_the_states_of_another(redis: RedisProcess) -> None:
+    async def scenario(a: Replica, b: Replica) -> None:
         a.keep("plain", state(b"\x00\xff", sequence=7), 30)
         await a.flush(5)
         assert await b.claim("plain", 30) == state(b"\x00\xff", generation=2, sequence=7)
-        assert await b.claim("nobody's", 30) is None
+        assert await b.claim("unknown", 30) is None
 
-    two(redis, story)
+    two(redis, scenario)
 
 
-def test_a_claimed_state_stays_for_the_next_if_its_holder_dies_at_once(redis: RedisProcess) -> None:
-    async def story(a: Replica, b: Replica) -> None:
+def test_a_claimed_state_can_be_claimed_again_if_its_holder_dies_at_once(redis: RedisProcess) -> None:
+    async def scenario(a: Replica, b: Replica) -> None:
         a.keep("orphan", state(b"x"), 30)
         await a.flush(5)
         assert await b.claim("orphan", 30) == state(b"x", generation=2)
         assert await a.claim("orphan", 30) == state(b"x", generation=3)
 
-    two(redis, story)
+    two(redis, scenario)
 
 
-def test_a_replica_that_was_frozen_cannot_undo_what_another_has_seen_since(redis: RedisProcess) -> None:
-    async def story(frozen: Replica, other: Replica) -> None:
+def test_a_replica_that_was_frozen_cannot_undo_later_writes_of_another(redis: RedisProcess) -> None:
+    async def scenario(frozen: Replica, other: Replica) -> None:
         frozen.keep("fenced", state(b"before", sequence=5), 30)
         await frozen.flush(5)
         claimed = await other.claim("fenced", 30)
@@ -126,11 +126,11 @@ def test_a_replica_that_was_frozen_cannot_undo_what_another_has_seen_since(redis
         assert kept is not None
         assert kept.data == b"since"
 
-    two(redis, story)
+    two(redis, scenario)
 
 
-def test_before_the_new_holder_has_kept_anything_the_old_one_has_lost_already(redis: RedisProcess) -> None:
-    async def story(old: Replica, new: Replica) -> None:
+def test_the_old_holder_loses_a_session_before_the_new_one_stores_a_state(redis: RedisProcess) -> None:
+    async def scenario(old: Replica, new: Replica) -> None:
         old.keep("early", state(b"one"), 30)
         await old.flush(5)
         await new.claim("early", 30)
@@ -138,11 +138,11 @@ def test_before_the_new_holder_has_kept_anything_the_old_one_has_lost_already(re
         await old.flush(5)
         assert old.lost == [("early", 1)]
 
-    two(redis, story)
+    two(redis, scenario)
 
 
-def test_within_a_generation_the_later_result_counts_whatever_comes_last(redis: RedisProcess) -> None:
-    async def story(a: Replica, b: Replica) -> None:
+def test_within_a_generation_the_state_of_the_later_result_is_kept(redis: RedisProcess) -> None:
+    async def scenario(a: Replica, b: Replica) -> None:
         a.keep("late", state(b"newer", sequence=9), 30)
         await a.flush(5)
         b.keep("late", state(b"older", sequence=8), 30)
@@ -151,11 +151,11 @@ def test_within_a_generation_the_later_result_counts_whatever_comes_last(redis: 
         assert kept is not None
         assert kept.data == b"newer"
 
-    two(redis, story)
+    two(redis, scenario)
 
 
-def test_states_expire_in_redis_and_are_written_in_bounds(redis: RedisProcess) -> None:
-    async def story(a: Replica, b: Replica) -> None:
+def test_states_expire_in_redis_and_large_ones_are_not_written(redis: RedisProcess) -> None:
+    async def scenario(a: Replica, b: Replica) -> None:
         a.keep("short", state(b"x"), 0.05)
         a.keep("not at all", state(b"x"), 0)
         a.keep("huge", state(bytes(1_000_001)), 30)
@@ -167,11 +167,11 @@ def test_states_expire_in_redis_and_are_written_in_bounds(redis: RedisProcess) -
             left = [await client.pttl(key) for key in await client.keys("posewire:session:*")]
         assert all(0 < milliseconds <= 30_000 for milliseconds in left)
 
-    two(redis, story)
+    two(redis, scenario)
 
 
-def test_many_sessions_are_written_together_the_newest_of_each(redis: RedisProcess) -> None:
-    async def story(a: Replica, b: Replica) -> None:
+def test_the_newest_states_of_many_sessions_are_written_together(redis: RedisProcess) -> None:
+    async def scenario(a: Replica, b: Replica) -> None:
         for sequence in range(3):
             for n in range(200):
                 a.keep(f"s{n}", state(b"%d" % sequence, sequence=sequence), 30)
@@ -183,13 +183,13 @@ def test_many_sessions_are_written_together_the_newest_of_each(redis: RedisProce
             assert kept is not None
             assert kept.data == b"2"
 
-    two(redis, story)
+    two(redis, scenario)
 
 
-def test_while_redis_is_away_a_server_resumes_its_own_and_tells_once(
+def test_while_redis_is_away_a_server_resumes_its_own_sessions_and_logs_once(
     mortal: RedisProcess, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with replica(mortal) as a, replica(mortal) as b:
             mortal.kill()
             for sequence in range(5):
@@ -204,14 +204,14 @@ def test_while_redis_is_away_a_server_resumes_its_own_and_tells_once(
             assert await b.claim("mine", 30) == state(b"4", generation=3, sequence=4)
 
     with caplog.at_level(logging.INFO):
-        asyncio.run(story())
+        asyncio.run(scenario())
     mine = [record.message for record in caplog.records if record.name.endswith("store.redis")]
     assert sum("Redis is away" in message for message in mine) == 2  # each of the two replicas, once
     assert sum("Redis is back" in message for message in mine) == 2
 
 
-def test_a_redis_that_hangs_holds_up_nobody(mortal: RedisProcess) -> None:
-    async def story() -> None:
+def test_a_redis_that_hangs_delays_no_stream(mortal: RedisProcess) -> None:
+    async def scenario() -> None:
         async with replica(mortal) as store:
             mortal.freeze()
             longest = 0.0
@@ -223,16 +223,16 @@ def test_a_redis_that_hangs_holds_up_nobody(mortal: RedisProcess) -> None:
                 await asyncio.sleep(0.05)
             assert store.counts.up is False
             assert store.counts.most_waiting == 1
-            assert longest < 0.5  # half of what a call would have waited for an answer
+            assert longest < 0.5  # half of the timeout of a call
             mortal.thaw()
             await until(lambda: store.counts.states["kept"] > 0)
             assert await store.claim("s", 30) == state(b"39", generation=2, sequence=39)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_a_server_starts_without_redis_and_finds_it_later(mortal: RedisProcess) -> None:
-    async def story() -> None:
+def test_a_server_starts_without_redis_and_connects_later(mortal: RedisProcess) -> None:
+    async def scenario() -> None:
         mortal.kill()
         async with replica(mortal) as store:
             assert store.counts.up is False
@@ -240,11 +240,11 @@ def test_a_server_starts_without_redis_and_finds_it_later(mortal: RedisProcess) 
             mortal.start()
             await until(lambda: store.counts.states["kept"] == 1)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_replicas_without_a_key_agree_on_one_and_keep_reading_tokens_of_before(mortal: RedisProcess) -> None:
-    async def story() -> None:
+def test_replicas_without_a_key_agree_on_one_and_still_read_older_tokens(mortal: RedisProcess) -> None:
+    async def scenario() -> None:
         first, second = Tokens("", 30), Tokens("", 30)
         claim = Claim(new_session(), 3)
         early = second.make(claim)
@@ -252,34 +252,34 @@ def test_replicas_without_a_key_agree_on_one_and_keep_reading_tokens_of_before(m
             assert second.read(first.make(claim)) == first.read(second.make(claim)) == claim
             assert second.read(early) == claim
             mortal.kill()
-            mortal.start()  # it has forgotten the key, and they have not
+            mortal.start()  # it has lost the key, and they have not
             third = Tokens("", 30)
             await asyncio.sleep(0)
             async with replica(mortal, third):
                 pass
             await until(lambda: third.key in (first.key, second.key))
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_a_key_that_was_given_is_not_put_into_redis(mortal: RedisProcess) -> None:
-    async def story() -> None:
+def test_a_configured_key_is_not_stored_in_redis(mortal: RedisProcess) -> None:
+    async def scenario() -> None:
         async with replica(mortal), Redis.from_url(mortal.url) as client:
             assert await client.keys("*") == []
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_a_redis_that_refuses_is_away_and_the_warning_says_why(
+def test_a_redis_that_refuses_counts_as_away_and_the_warning_says_why(
     mortal: RedisProcess, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with Redis.from_url(mortal.url) as client:
             await client.config_set("requirepass", "secret")
         async with replica(mortal) as store:
             assert store.counts.up is False
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert "not authenticated; check the user and the password in redis_url" in caplog.text
 
 
@@ -310,8 +310,8 @@ GARBAGE: dict[str, Callable[[Redis, str], Awaitable[object]]] = {
 
 
 @pytest.mark.parametrize("what", GARBAGE)
-def test_garbage_costs_its_own_session_until_that_is_kept_again(redis: RedisProcess, what: str) -> None:
-    async def story(a: Replica, b: Replica) -> None:
+def test_garbage_costs_only_its_session_until_the_next_state_is_stored(redis: RedisProcess, what: str) -> None:
+    async def scenario(a: Replica, b: Replica) -> None:
         key = "posewire:session:hurt"
         async with Redis.from_url(redis.url) as client:
             await client.delete(key)
@@ -332,24 +332,24 @@ def test_garbage_costs_its_own_session_until_that_is_kept_again(redis: RedisProc
             assert (await b.claim("well", 30) or state(b"")).data == b"y"
             await client.delete(key, "posewire:session:well")
 
-    two(redis, story)
+    two(redis, scenario)
 
 
-def test_a_state_that_is_missing_is_an_empty_one(redis: RedisProcess) -> None:
-    async def story(a: Replica, b: Replica) -> None:
+def test_a_missing_state_is_empty(redis: RedisProcess) -> None:
+    async def scenario(a: Replica, b: Replica) -> None:
         a.keep("stateless", state(b"x"), 30)
         await a.flush(5)
         async with Redis.from_url(redis.url) as client:
             await client.hdel("posewire:session:stateless", "state")
         assert await b.claim("stateless", 30) == state(b"", generation=2)
 
-    two(redis, story)
+    two(redis, scenario)
 
 
-def test_a_state_that_redis_does_not_take_is_given_up_and_costs_no_other(
+def test_a_state_that_redis_refuses_is_given_up_and_costs_no_other(
     redis: RedisProcess, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def story(a: Replica, _: Replica) -> None:
+    async def scenario(a: Replica, _: Replica) -> None:
         for n in range(70):
             a.keep(f"batch{n}", state(b"x"), 30)
         a.keep("batch7", state(b"x"), 1e30)  # longer than Redis can keep anything
@@ -357,25 +357,25 @@ def test_a_state_that_redis_does_not_take_is_given_up_and_costs_no_other(
         assert a.counts.states == {"kept": 69, "refused": 0, "failed": 1}
         assert a.counts.up is True
 
-    two(redis, story)
+    two(redis, scenario)
     assert "Redis did not take the state of a stream: it refused a command" in caplog.text
 
 
-def test_a_state_is_as_old_as_it_is_whatever_the_clocks_of_servers_say(redis: RedisProcess) -> None:
-    async def story(a: Replica, b: Replica) -> None:
-        a.keep("aged", Kept(1, 0, b"x", age=4.0), 30)
+def test_the_age_of_a_state_does_not_depend_on_the_clocks_of_servers(redis: RedisProcess) -> None:
+    async def scenario(a: Replica, b: Replica) -> None:
+        a.keep("aged", StoredState(1, 0, b"x", age=4.0), 30)
         await a.flush(5)
         await asyncio.sleep(0.3)
         kept = await b.claim("aged", 30)
         assert kept is not None
         assert 4.3 <= kept.age < 6
 
-    two(redis, story)
+    two(redis, scenario)
 
 
 @pytest.mark.parametrize("dated", ["", "x", "7:x", "8:1", "7:-5", "7:" + "9" * 400, "7:99999999999999"])
-def test_a_date_that_is_not_of_this_state_counts_as_now(redis: RedisProcess, dated: str) -> None:
-    async def story(a: Replica, b: Replica) -> None:
+def test_a_state_with_another_states_date_has_age_0(redis: RedisProcess, dated: str) -> None:
+    async def scenario(a: Replica, b: Replica) -> None:
         a.keep("odd", state(b"x", sequence=7), 30)
         await a.flush(5)
         async with Redis.from_url(redis.url) as client:
@@ -385,11 +385,11 @@ def test_a_date_that_is_not_of_this_state_counts_as_now(redis: RedisProcess, dat
         assert kept is not None
         assert kept.age == 0
 
-    two(redis, story)
+    two(redis, scenario)
 
 
-def test_no_state_is_older_than_it_could_be_kept(redis: RedisProcess) -> None:
-    async def story(a: Replica, b: Replica) -> None:
+def test_the_age_of_a_state_is_at_most_the_time_it_is_kept(redis: RedisProcess) -> None:
+    async def scenario(a: Replica, b: Replica) -> None:
         a.keep("old", state(b"x", sequence=7), 30)
         await a.flush(5)
         async with Redis.from_url(redis.url) as client:
@@ -398,11 +398,11 @@ def test_no_state_is_older_than_it_could_be_kept(redis: RedisProcess) -> None:
         assert kept is not None
         assert kept.age == 30
 
-    two(redis, story)
+    two(redis, scenario)
 
 
-def test_a_state_of_an_older_server_is_read_and_one_for_an_older_server_looks_the_same(redis: RedisProcess) -> None:
-    async def story(a: Replica, b: Replica) -> None:
+def test_older_servers_and_this_one_read_each_others_states(redis: RedisProcess) -> None:
+    async def scenario(a: Replica, b: Replica) -> None:
         key = "posewire:session:upgraded"
         async with Redis.from_url(redis.url) as client:
             await client.hset(key, mapping={"generation": "3", "sequence": "9", "state": b"old"})
@@ -416,12 +416,12 @@ def test_a_state_of_an_older_server_is_read_and_one_for_an_older_server_looks_th
         assert kept is not None
         assert kept.age == 0
 
-    two(redis, story)
+    two(redis, scenario)
 
 
 @pytest.mark.parametrize("garbage", ["", "short", "x" * 33, "x" * 1_000_000, ["a", "list"]], ids=lambda g: str(g)[:8])
-def test_garbage_in_place_of_the_key_is_replaced_by_a_key(mortal: RedisProcess, garbage: str | list[str]) -> None:
-    async def story() -> None:
+def test_garbage_in_place_of_the_key_is_replaced(mortal: RedisProcess, garbage: str | list[str]) -> None:
+    async def scenario() -> None:
         async with Redis.from_url(mortal.url) as client:
             if isinstance(garbage, list):
                 await client.rpush("posewire:resume-key", *garbage)
@@ -433,7 +433,7 @@ def test_garbage_in_place_of_the_key_is_replaced_by_a_key(mortal: RedisProcess, 
             assert first.key == second.key
             assert len(first.key) == 32
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 async def _out_of_memory(client: Redis) -> None:
@@ -478,14 +478,14 @@ REFUSALS: dict[str, tuple[Callable[[Redis], Awaitable[None]], str]] = {
 
 @pytest.mark.parametrize("what", REFUSALS)
 @pytest.mark.parametrize("shared_key", [False, True])
-def test_a_redis_that_takes_no_writes_is_away_once_and_no_secret_is_told(
+def test_a_redis_that_takes_no_writes_is_logged_as_away_once_without_secrets(
     mortal: RedisProcess, caplog: pytest.LogCaptureFixture, what: str, shared_key: bool
 ) -> None:
     refuse, why = REFUSALS[what]
     tokens = Tokens("", 30) if shared_key else None
-    said: list[str] = []
+    texts: list[str] = []
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with replica(mortal, tokens) as store, Redis.from_url(mortal.url) as client:
             store.keep("there", state(b"private state"), 30)
             await store.flush(5)
@@ -497,11 +497,11 @@ def test_a_redis_that_takes_no_writes_is_away_once_and_no_secret_is_told(
             assert store.counts.most_waiting == 1
             with pytest.raises(StoreAwayError, match=why) as refusal:
                 await store.claim("there", 30)
-            said.append(str(refusal.value))
-            said.append("".join(traceback.format_exception(refusal.value)))
+            texts.append(str(refusal.value))
+            texts.append("".join(traceback.format_exception(refusal.value)))
 
     with caplog.at_level(logging.DEBUG):
-        asyncio.run(story())
+        asyncio.run(scenario())
     mine = [record.message for record in caplog.records if record.name.endswith("store.redis")]
     assert (
         mine == [f"Redis is away ({message}): streams go on, but only here can they be resumed"]
@@ -509,7 +509,7 @@ def test_a_redis_that_takes_no_writes_is_away_once_and_no_secret_is_told(
         else False
     )
     assert why in mine[0]
-    for text in (caplog.text, *said):
+    for text in (caplog.text, *texts):
         assert "private state" not in text
         if tokens is not None:
             assert str(tokens.key)[2:-1] not in text
@@ -517,7 +517,7 @@ def test_a_redis_that_takes_no_writes_is_away_once_and_no_secret_is_told(
 
 
 def test_a_password_is_in_no_message(mortal: RedisProcess, caplog: pytest.LogCaptureFixture) -> None:
-    async def story() -> str:
+    async def scenario() -> str:
         async with Redis.from_url(mortal.url) as client:
             await client.config_set("requirepass", "right")
         store = Replica(mortal.url.replace("redis://", "redis://:hunter2-wrong@"))
@@ -528,7 +528,7 @@ def test_a_password_is_in_no_message(mortal: RedisProcess, caplog: pytest.LogCap
         return "".join(traceback.format_exception(refusal.value))
 
     with caplog.at_level(logging.DEBUG):
-        trace = asyncio.run(story())
+        trace = asyncio.run(scenario())
     assert "Redis is away (not authenticated" in caplog.text
     for text in (caplog.text, trace):
         assert "hunter2" not in text
@@ -548,7 +548,7 @@ def test_a_password_is_in_no_message(mortal: RedisProcess, caplog: pytest.LogCap
     ],
     ids=range(7),
 )
-def test_what_is_no_redis_is_away(answer: bytes) -> None:
+def test_another_server_in_place_of_redis_counts_as_away(answer: bytes) -> None:
     async def answerer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             while await reader.read(10_000):
@@ -556,7 +556,7 @@ def test_what_is_no_redis_is_away(answer: bytes) -> None:
                 await writer.drain()
         writer.close()
 
-    async def story() -> None:
+    async def scenario() -> None:
         server = await asyncio.start_server(answerer, "127.0.0.1", 0)
         async with server:
             store = Replica(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", Tokens("", 30))
@@ -566,7 +566,7 @@ def test_what_is_no_redis_is_away(answer: bytes) -> None:
                 await store.claim("s", 30)
             await store.close()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize(
@@ -578,12 +578,12 @@ def test_what_is_no_redis_is_away(answer: bytes) -> None:
         ("redis://localhost?colour=red", "an option that is not known"),
     ],
 )
-def test_what_is_no_url_of_a_redis_is_refused_without_showing_its_password(url: str, why: str) -> None:
+def test_other_urls_are_refused_without_showing_their_passwords(url: str, why: str) -> None:
     with pytest.raises(ValueError, match=why) as refusal:
         check_url(url)
     assert "secret" not in str(refusal.value)
 
 
-def test_urls_of_a_redis_are_taken() -> None:
+def test_urls_of_a_redis_are_accepted() -> None:
     for url in ("redis://localhost:6379/0", "rediss://user:secret@redis.example/1", "unix:///run/redis.sock"):
         check_url(url)

@@ -1,14 +1,16 @@
-"""A stream's memory as bytes: versioned, compact, and safe to read whoever wrote them.
+"""Packs the state of a stream into bytes: versioned, compact, and safe to read from untrusted sources.
 
-Layout: `PWTS`, the version (1 byte), CRC-32 of the rest (4 bytes), the length of the next part (4 bytes), a msgpack
-array (the skeleton's name, next id, timestamp, width, height, people, poses a person, keypoints a pose, the places and
-who is in them), then the arrays of TrackState in its order. All numbers are big-endian in the head, little-endian in
-the arrays. 20 people with 17 keypoints and 3 poses each take 19 kB.
+Layout: `PWTS`, the version (1 byte), CRC-32 of everything after the header (4 bytes), the length of the msgpack array
+(4 bytes), the msgpack array, then the arrays of TrackState in the order of its fields. The msgpack array holds
+(skeleton name, next id, timestamp, width, height), (people, poses a person, keypoints a pose), the hash of the zones
+and lines, and the people in zones. Numbers are big-endian in the header and little-endian in the arrays. 20 people with
+17 keypoints and 3 poses each take 19 kB.
 
-Version 2 is of streams with smoothing: the msgpack array ends with how many people are smoothed, the bytes with their
-ids and the arrays of Filtered, 1 kB a person. Servers that know version 1 alone go on with streams that have none.
+Version 2 is used for streams with smoothing. Its msgpack array also holds the number of smoothed people, and their ids
+and the arrays of Filtered follow the other arrays, 1 kB a person. Servers that know only version 1 can continue streams
+without smoothing.
 
-Whatever `unpack` returns can be followed: types, lengths and values are checked, so that no tracker fails on it later.
+`unpack` checks types, lengths and values, so that no tracker fails later on a state that it has returned.
 """
 
 from __future__ import annotations
@@ -24,46 +26,48 @@ import ormsgpack
 from numpy.typing import NDArray
 
 from engines.skeletons import SKELETONS
-from service.streams.state import MOST_IDS, Memory
 from service.tracking import TrackerState, TrackState
 from service.tracking.config import TrackerConfig
 from service.tracking.smoothing import Filtered, SmoothingState
 from service.tracking.state import UNCONFIRMED
 from service.tracking.zones import Presence, Visit, ZonesState
+from service.tracking_workers.state import MOST_IDS, StreamState
 
 _HEAD = struct.Struct(">4sBII")
 _MAGIC, _VERSION, _SMOOTHED = b"PWTS", 1, 2
 _MOST = 10_000
+"""Upper bound of every count that has no tighter one."""
 _MOST_TRACKS = TrackerConfig().max_tracks
 _MOST_HISTORY = 100
 _LONGEST_NAME = 64
 _SIDE = 1_000_000
+"""The largest width or height of a frame, in pixels."""
 _FAR = 1e9
-"""The largest coordinate, in pixels, and the largest speed, in pixels a second. Their squares fit float32."""
+"""The largest coordinate in pixels, and the largest speed in pixels a second. Their squares fit float32."""
 _LATEST = 1e11
-"""Seconds. Beyond it float64 does not tell frames apart."""
+"""The largest time in seconds. Beyond it float64 cannot distinguish successive frames."""
 _LARGE = 1e3
-"""What no score, colour or time out of sight exceeds."""
+"""Upper bound of scores, colours and seconds since a person was last seen."""
 _ROUNDING = 1e-3
-"""How far below 0 a mean of colours may be."""
+"""How far below 0 a mean of colours may be, because of rounding."""
 _COLUMNS = tuple(field.name for field in dataclasses.fields(TrackState))
 _FILTERED = tuple(field.name for field in dataclasses.fields(Filtered))
 
 
 class StateError(ValueError):
-    """Bytes that are no state; the message says what is wrong with them."""
+    """Bytes are not a valid state. The message says what is wrong."""
 
 
-def pack(memory: Memory) -> bytes:
-    """The memory as bytes."""
-    state, smoothing = memory.tracker, memory.smoothing
+def pack(state: StreamState) -> bytes:
+    """Return a state as bytes."""
+    tracker, smoothing = state.tracker, state.smoothing
     about: list[object] = [
-        (state.skeleton, state.next_id, state.timestamp, state.width, state.height),
-        state.tracks.poses.shape[:3],
-        memory.places,
-        [_plain(presence) for presence in memory.zones.present],
+        (tracker.skeleton, tracker.next_id, tracker.timestamp, tracker.width, tracker.height),
+        tracker.tracks.poses.shape[:3],
+        state.zones_hash,
+        [_plain(presence) for presence in state.zones.present],
     ]
-    columns = [getattr(state.tracks, name) for name in _COLUMNS]
+    columns = [getattr(tracker.tracks, name) for name in _COLUMNS]
     version = _VERSION
     if smoothing is not None:
         version = _SMOOTHED
@@ -74,8 +78,8 @@ def pack(memory: Memory) -> bytes:
     return _HEAD.pack(_MAGIC, version, zlib.crc32(body), len(head)) + body
 
 
-def unpack(data: bytes) -> Memory:
-    """The memory again. Raises StateError for other bytes, another version's, and damaged ones."""
+def unpack(data: bytes) -> StreamState:
+    """Return the state. Raises StateError if the bytes are no state, of an unknown version, or damaged."""
     if len(data) < _HEAD.size or not data.startswith(_MAGIC):
         raise StateError("these bytes are no state of a stream")
     _, version, checksum, length = _HEAD.unpack_from(data)
@@ -97,42 +101,43 @@ def unpack(data: bytes) -> Memory:
             raise ValueError("no skeleton has that name and so many keypoints")
         if type(timestamp) is not float or type(about[2]) is not str or len(about[2]) > _LONGEST_NAME:
             raise ValueError("the timestamp is no number, or the places have no name")
-        places, present, smoothed = about[2], _list(about[3], 0, _MOST), about[4:]
+        zones_hash, present, smoothed = about[2], _list(about[3], 0, _MOST), about[4:]
         arrays = _Arrays(body[length:])
         tracks = _tracks(arrays, *shape)
         smoothing = _smoothing(arrays, _whole(smoothed[0], 1, _MOST), keypoints) if smoothed else None
         arrays.end()
         zones = ZonesState(tuple(map(_presence, present)))
-        memory = Memory(TrackerState(skeleton, next_id, timestamp, width, height, tracks), zones, places, smoothing)
-        _check(memory)
-        return memory
+        tracker = TrackerState(skeleton, next_id, timestamp, width, height, tracks)
+        state = StreamState(tracker, zones, zones_hash, smoothing)
+        _check(state)
+        return state
     except ValueError as error:
         raise StateError(f"the state is not what it says: {error}") from error
 
 
 class _Arrays:
-    """Takes arrays off the bytes, one after the other."""
+    """Reads consecutive arrays from bytes."""
 
     def __init__(self, data: memoryview) -> None:
         self._data = data
         self._at = 0
 
     def take(self, dtype: np.dtype[Any], *shape: int) -> NDArray[Any]:
-        """The next array. Raises ValueError where there are not as many bytes."""
+        """Return the next array. Raises ValueError if there are not enough bytes."""
         stored = np.frombuffer(self._data, dtype.newbyteorder("<"), math.prod(shape), self._at)
         self._at += stored.nbytes
         return stored.astype(dtype).reshape(shape)
 
     def end(self) -> None:
-        """Raise ValueError unless all was taken."""
+        """Raise ValueError if there are bytes left."""
         if self._at != len(self._data):
             raise ValueError(f"{len(self._data) - self._at} bytes are left over")
 
 
 def _tracks(arrays: _Arrays, people: int, history: int, keypoints: int) -> TrackState:
-    nobody = TrackState.zeros(0, history, keypoints)  # people's numbers are believed once there are bytes for them
-    likes: list[NDArray[Any]] = [getattr(nobody, name) for name in _COLUMNS]
-    return TrackState(*(arrays.take(like.dtype, people, *like.shape[1:]) for like in likes))
+    empty = TrackState.zeros(0, history, keypoints)  # allocates nothing for a number of people that may be wrong
+    columns: list[NDArray[Any]] = [getattr(empty, name) for name in _COLUMNS]
+    return TrackState(*(arrays.take(column.dtype, people, *column.shape[1:]) for column in columns))
 
 
 def _smoothing(arrays: _Arrays, people: int, keypoints: int) -> SmoothingState:
@@ -170,7 +175,7 @@ def _point(plain: object) -> tuple[float, float]:
 
 
 def _list(value: object, least: int, most: int = 0) -> list[Any]:
-    """A list of `least` values, or up to `most` where that is more."""
+    """Return a list of at least `least` values, and at most `most` or `least`, whichever is more."""
     if type(value) is not list or not least <= len(value) <= max(least, most):
         raise ValueError("a list is missing, or of another length")
     return value
@@ -188,9 +193,9 @@ def _real(value: object, most: float) -> float:
     return value
 
 
-def _check(memory: Memory) -> None:
-    """Raise ValueError for values that no tracker, zones or smoothing can have come to."""
-    tracker, tracks, present, smoothing = memory.tracker, memory.tracker.tracks, memory.zones.present, memory.smoothing
+def _check(state: StreamState) -> None:
+    """Raise ValueError for values that no tracker, zones or smoothing filter can have."""
+    tracker, tracks, present, smoothing = state.tracker, state.tracker.tracks, state.zones.present, state.smoothing
     now = tracker.timestamp
     if math.isnan(now):
         _require(not (len(tracks) or present or smoothing), "there are people, but there was no frame")
@@ -212,7 +217,7 @@ def _check(memory: Memory) -> None:
     if smoothing is not None:
         points = smoothing.points
         _check_ids(smoothing.ids, tracker.next_id)
-        _require(points.time <= now, "times are out of order")  # -inf for who was never seen
+        _require(points.time <= now, "times are out of order")  # -inf for keypoints that were never seen
         for values in (points.raw, points.value, points.speed):
             _require(np.isfinite(values), "smoothed keypoints hold values that are no numbers")
             _require(np.abs(values) <= _FAR, "smoothed keypoints are out of range")
@@ -224,6 +229,6 @@ def _check_ids(ids: NDArray[np.int64], next_id: int) -> None:
 
 
 def _require(good: NDArray[np.bool_] | bool, otherwise: str) -> None:
-    """Raise ValueError unless all is good. Comparisons with NaN are not."""
+    """Raise ValueError unless all conditions hold. Comparisons with NaN do not."""
     if not np.all(good):
         raise ValueError(otherwise)

@@ -1,4 +1,4 @@
-"""What streams may remember, made up."""
+"""Made-up states of streams."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dataclasses import replace
 import numpy as np
 import ormsgpack
 
-from service.streams.codec import pack
-from service.streams.state import Memory
 from service.tracking import TrackerState, TrackState
 from service.tracking.smoothing import Filtered, SmoothingState
 from service.tracking.zones import Presence, Visit, ZonesState
+from service.tracking_workers.codec import pack
+from service.tracking_workers.state import StreamState
 
 NOW = 1e9 + 0.25
 NOBODY = ZonesState()
@@ -28,8 +28,8 @@ SOMEBODY = ZonesState(
 _HEAD = struct.Struct(">4sBII")
 
 
-def memory(people: int = 3, history: int = 3, keypoints: int = 17, zones: ZonesState = NOBODY) -> Memory:
-    """People with the ids 1, 2, ..., all at once; the next has the id 42 at least."""
+def stream_state(people: int = 3, history: int = 3, keypoints: int = 17, zones: ZonesState = NOBODY) -> StreamState:
+    """Return a state with the people 1, 2, ... in it. The next id is at least 42."""
     rng = np.random.default_rng(people)
     tracks = TrackState.zeros(people, history, keypoints)
     for field in dataclasses.fields(tracks):
@@ -40,39 +40,39 @@ def memory(people: int = 3, history: int = 3, keypoints: int = 17, zones: ZonesS
     tracks.born[:] = tracks.seen - rng.uniform(0, 1, people)
     tracks.boxes[:] = np.array([100, 100, 200, 300]) + rng.uniform(0, 50, (people, 4))
     tracks.poses[..., :2] = rng.uniform(100, 300, tracks.poses[..., :2].shape)
-    return Memory(TrackerState("coco-17", max(42, people + 1), NOW, 1280, 720, tracks), zones, "places")
+    return StreamState(TrackerState("coco-17", max(42, people + 1), NOW, 1280, 720, tracks), zones, "places")
 
 
 def smoothing(people: int) -> SmoothingState:
-    """Of people with the ids 1, 2, ...; some of their keypoints were never seen."""
+    """Return the smoothing of the people 1, 2, ... Some of their keypoints were never seen."""
     rng = np.random.default_rng(people)
     raw, value, speed = (rng.normal(500, 200, (people, 17, 2)) for _ in range(3))
     times = rng.choice([NOW - 0.1, -math.inf], (people, 17))
     return SmoothingState(np.arange(1, people + 1), Filtered(raw, value, speed, times))
 
 
-def with_columns(given: Memory, **columns: object) -> Memory:
-    """The same with other values in columns of its tracks."""
-    tracks = given.tracker.tracks.copy()
+def with_columns(state: StreamState, **columns: object) -> StreamState:
+    """Return a copy with other values in columns of its tracks."""
+    tracks = state.tracker.tracks.copy()
     for name, values in columns.items():
         getattr(tracks, name)[...] = values
-    return replace(given, tracker=replace(given.tracker, tracks=tracks))
+    return replace(state, tracker=replace(state.tracker, tracks=tracks))
 
 
-def take_apart(data: bytes) -> tuple[int, list[object], bytes]:
-    """The version, the msgpack array and the bytes of the arrays of a packed memory."""
+def split_state(data: bytes) -> tuple[int, list[object], bytes]:
+    """Return the version, the msgpack array and the bytes of the arrays of a packed state."""
     _, version, _, length = _HEAD.unpack_from(data)
     body = data[_HEAD.size :]
     return version, ormsgpack.unpackb(body[:length]), body[length:]
 
 
-def put_together(version: int, about: object, arrays: bytes) -> bytes:
-    """Bytes with a right checksum, whatever they say."""
+def join_state(version: int, about: object, arrays: bytes) -> bytes:
+    """Return the bytes of a state with a valid checksum. Its content may be invalid."""
     head = ormsgpack.packb(about)
     body = head + arrays
     return _HEAD.pack(b"PWTS", version, zlib.crc32(body), len(head)) + body
 
 
 def packed(people: int = 3) -> bytes:
-    """A memory as bytes."""
-    return pack(memory(people))
+    """Return a packed state."""
+    return pack(stream_state(people))

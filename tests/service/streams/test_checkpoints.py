@@ -1,4 +1,4 @@
-"""What writes the state of streams goes on whatever one turn comes to."""
+"""Checkpoints continue after one of them has failed."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from tests.instant import run
 
 
 class SharedStore(MemoryStore):
-    """As if other servers had it too, so that open streams are kept in it."""
+    """A store that claims to be shared, so that checkpoints are taken."""
 
     shared = True
 
 
-def test_checkpoints_go_on_after_a_turn_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_continue_after_a_failed_one(monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[str] = []
-    turns: list[int] = []
+    rounds: list[int] = []
 
-    async def story() -> None:
+    async def scenario() -> None:
         supervisor = Supervisor(ended.append)
         streams = Streams(
             SharedStore(), Tokens("", 60), most=4, resume_seconds=30, checkpoint_seconds=1, supervisor=supervisor
         )
 
         def take(age: float) -> None:
-            turns.append(1)
-            if len(turns) < 4:
+            rounds.append(1)
+            if len(rounds) < 4:
                 raise MemoryError
 
         monkeypatch.setattr(streams._checkpoints, "take", take)
@@ -40,6 +40,6 @@ def test_checkpoints_go_on_after_a_turn_that_failed(monkeypatch: pytest.MonkeyPa
         await streams.close()
         await supervisor.close()
 
-    run(story())
+    run(scenario())
     assert ended == ["checkpoints"] * 3
-    assert len(turns) > 100
+    assert len(rounds) > 100

@@ -1,0 +1,53 @@
+"""What the tracking of a stream is set up with, and what it remembers from frame to frame."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from service.tracking import TrackerState
+from service.tracking.smoothing import SmoothingState
+from service.tracking.zones import Line, Zone, ZonesState
+
+MOST_IDS = 2**32 - 1
+"""The largest id that a resume token can hold. A stream that has assigned more ids goes on, but cannot be resumed."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackingOptions:
+    """The part of a stream's hello that concerns tracking.
+
+    smoothing: keypoints are smoothed. extras: velocities and ages are reported.
+    """
+
+    smoothing: bool = False
+    extras: bool = False
+    zones: tuple[Zone, ...] = ()
+    lines: tuple[Line, ...] = ()
+
+    @property
+    def zones_hash(self) -> str:
+        """Identifies the zones and lines; empty if there are none."""
+        if not (self.zones or self.lines):
+            return ""
+        return hashlib.sha256(repr((self.zones, self.lines)).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """Everything needed to continue a stream in another process or on another server.
+
+    zones_hash: of the zones and lines that `zones` refers to. smoothing: None if nobody is smoothed.
+    """
+
+    tracker: TrackerState
+    zones: ZonesState
+    zones_hash: str = ""
+    smoothing: SmoothingState | None = None
+
+    def fits(self, options: TrackingOptions) -> bool:
+        """Return False if the state names the zones and lines of `options`, but holds another number of them."""
+        wanted = len(options.zones), len(options.lines)
+        return self.zones_hash != options.zones_hash or all(
+            (len(person.visits), len(person.places)) == wanted for person in self.zones.present
+        )
