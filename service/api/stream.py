@@ -205,7 +205,7 @@ async def _follow(
     server.metrics.streams.began(token=bool(hello.resume), resumed=memory is not None)
     skeleton = native if hello.skeleton == "native" else SKELETONS[hello.skeleton]
     with server.memory.take(client, 0) as frames:
-        async with server.following.stream(native, hello, memory) as followed:
+        async with server.tracking_workers.stream(native, hello, memory) as followed:
             session = Session(
                 channel,
                 hello,
