@@ -1,5 +1,5 @@
-# Posewire: make run, make test. Everything is installed into .venv; nothing else is touched. With another Python beside
-# the first: make test PYTHON=python3.13 VENV=.venv-3.13
+# Everything is installed into .venv; nothing else is changed. To use another Python as well:
+# make test PYTHON=python3.13 VENV=.venv-3.13
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +9,7 @@ UPGRADE ?= --upgrade
 .PHONY: run test extras lint bench setup lock clean help
 .DEFAULT_GOAL := help
 
-help: ## what there is to make
+help: ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 setup: $(VENV)/.run ## install what the server needs into .venv, if anything changed
@@ -30,8 +30,8 @@ lint: $(VENV)/.dev ## style and types
 bench: $(VENV)/.dev ## run the benchmarks that README quotes (ARGS="serving" runs one)
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
-# One lock for every Python from 3.11 on
-lock: $(VENV)/.dev ## choose versions anew, after a change of pyproject.toml (UPGRADE= keeps those that still fit)
+# One lock file for every Python from 3.11 on
+lock: $(VENV)/.dev ## choose versions again, after a change of pyproject.toml (UPGRADE= keeps versions that still fit)
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
 		$(UPGRADE) pyproject.toml -o .lock/run.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
@@ -39,7 +39,7 @@ lock: $(VENV)/.dev ## choose versions anew, after a change of pyproject.toml (UP
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
 		-c .lock/dev.txt --extra torch --extra rtx --extra ray pyproject.toml -o .lock/extras.txt
 
-clean: ## remove .venv, those beside it, and caches
+clean: ## remove all virtual environments and caches
 	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
 
 $(VENV)/bin/python:
@@ -48,7 +48,7 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) || \
 		{ rm -rf $(VENV); echo "python3-venv is missing; install it with: apt-get install python3-venv" >&2; exit 1; }
 
-# Environments of before have python-multipart, whose package `multipart` hides the module of the distribution multipart
+# Old environments have python-multipart, whose package `multipart` hides the module of the distribution multipart
 $(VENV)/.run: .lock/run.txt pyproject.toml | $(VENV)/bin/python
 	@$(BIN)/python -m pip uninstall -q -y --disable-pip-version-check python-multipart 2>/dev/null
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r .lock/run.txt
@@ -59,7 +59,7 @@ $(VENV)/.dev: .lock/dev.txt $(VENV)/.run | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r .lock/dev.txt
 	@touch $@
 
-# Without hashes, and as bounds: PyTorch has many builds of a version, and an index may offer a smaller one than PyPI's
+# Only constraints, without hashes: PyTorch has many builds of a version, and an index may have a smaller one than PyPI
 $(VENV)/.extras: .lock/extras.txt $(VENV)/.dev | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c .lock/extras.txt -e '.[torch,rtx,ray]'
 	@touch $@

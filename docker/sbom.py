@@ -1,7 +1,7 @@
-"""What an image holds, with licences: CycloneDX on standard output, of the environment whose Python runs this.
+"""Print a bill of materials with licences (CycloneDX) of the environment whose Python runs this.
 
-Each installed distribution is a component, with the shared libraries that its wheel bundles and what the wheel's own
-bills of materials (PEP 770) name as parts of it. Debian's packages below are not listed; the image of Python has them.
+Each installed distribution is a component. Its parts are the shared libraries that its wheel bundles, and the entries
+of the wheel's own bills of materials (PEP 770). Debian's packages belong to the Python image and are not listed.
 """
 
 from __future__ import annotations
@@ -67,15 +67,15 @@ _NATIVE: Mapping[str, str] = {
     "libz": "Zlib",
     "libzstd": "BSD-3-Clause OR GPL-2.0-only",
 }
-"""SPDX licences of the libraries that wheels bundle, by a pattern of the file's name. Nothing in a wheel says them."""
+"""SPDX licences of bundled libraries by a pattern of the file name. The wheels do not state them."""
 _VERSION_3 = ("av", re.compile("libav|libsw"))
 """PyAV configures FFmpeg with --enable-version3."""
 _BUNDLED = re.compile(r"(?P<name>lib.+?)(-r\d+)?(-[0-9a-f]{8}([-.][0-9a-f.]{4,})?)?\.so(\.(?P<version>[\w.]+))?$")
 
 
 def bill(installed: Iterable[Distribution]) -> Component:
-    """The CycloneDX document. Raises ValueError for a bundled library whose licence is not known here."""
-    first: dict[str, Distribution] = {}  # of two with one name, Python imports the one that it finds first
+    """Return the CycloneDX document. Raises ValueError for a bundled library whose licence is unknown."""
+    first: dict[str, Distribution] = {}  # if two have the same name, Python imports the first
     for found in installed:
         first.setdefault(_name(found), found)
     components = sorted((_distribution(found) for found in first.values()), key=lambda component: component["purl"])
@@ -120,7 +120,7 @@ def _licences(found: Distribution) -> list[Component]:
 def _parts(found: Distribution) -> Iterator[Component]:
     for file in found.files or ():
         path = Path(str(found.locate_file(file)))
-        if not path.exists():  # the image leaves out what it never opens
+        if not path.exists():  # removed from the image
             continue
         if ".dist-info" in file.parts[0] and file.parent.name == "sboms":
             for part in json.loads(path.read_text("utf-8")).get("components", ()):

@@ -1,4 +1,4 @@
-"""Every setting of the server, from the command line, the environment (POSEWIRE_*) and files, in that order."""
+"""The server's settings, from the command line, the environment (POSEWIRE_*) and files, in order of precedence."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def _split(value: object) -> object:
 def _check_proxies(values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
         if values != ("*",):
-            ip_network(value)  # an address is a network of one; ValueError says what is wrong
+            ip_network(value)  # an address is a network of one; the ValueError says what is wrong
     return values
 
 
 class SettingsError(ValueError):
-    """A file or folder of settings that cannot be used; the message is for the user, and names it."""
+    """A file or folder of settings that cannot be used. The message is for the user, and names it."""
 
 
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Settings(BaseSettings):
-    """Frozen after start. Names in capitals with POSEWIRE_ before them are the environment's; the file is TOML."""
+    """The settings, frozen. Environment variables are the names in capitals after POSEWIRE_; the file is TOML."""
 
     model_config = SettingsConfigDict(env_prefix="POSEWIRE_", frozen=True, extra="forbid", populate_by_name=True)
 
@@ -144,10 +144,11 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - its signature is given
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Command line, environment, the TOML file that POSEWIRE_CONFIG names, and files of the folder that
-        POSEWIRE_SECRETS names: `posewire_resume_key` and the like, as container engines mount secrets.
+        """Return the sources, first the one that takes precedence.
 
-        Raises SettingsError.
+        These are the command line, the environment, the TOML file that POSEWIRE_CONFIG names, and the folder that
+        POSEWIRE_SECRETS names, with files such as `posewire_resume_key`, as container engines mount secrets. Raises
+        SettingsError.
         """
         sources = [init_settings, env_settings]
         if file := os.environ.get("POSEWIRE_CONFIG"):
@@ -160,7 +161,7 @@ class Settings(BaseSettings):
 
 
 def _read(file: Path, known: list[str]) -> dict[str, object]:
-    """The settings in a TOML file, of which pydantic-settings would take none where it does not find the file."""
+    """Read settings from a TOML file. Raises SettingsError, where pydantic-settings would ignore a missing file."""
     try:
         values = tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
@@ -175,7 +176,7 @@ def _read(file: Path, known: list[str]) -> dict[str, object]:
 
 
 def explain(error: ValidationError) -> str:
-    """The first setting that is wrong, where it was set, and how it is wrong, as one line."""
+    """Return one line about the first invalid setting: its name, where it was set, and what is wrong with it."""
     first = error.errors()[0]
     name = str(first["loc"][0]).removeprefix("POSEWIRE_").lower()
     where = ""

@@ -1,4 +1,4 @@
-"""What all clients of a server share, and how much of it one of them may hold."""
+"""Quotas: limits on things that all clients of a server share, with a share for each client."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ _RETRY_S = 1.0
 
 
 class QuotaExceededError(OverloadedError):
-    """No more of it can be had now. reason: `full` where all of it is held, `share` where this client has its part."""
+    """A quota is used up. reason: `full` if all of it is held, `share` if this client holds its share."""
 
 
 class Quota:
-    """An amount of something that clients hold for a while: connections, requests, bytes, streams.
+    """A limited amount of something that clients hold for a while: connections, requests, bytes, streams.
 
-    All of them together hold at most `total`, and no client more than `share` of that: others always find the rest.
-    Nobody waits here: what cannot be had is refused at once. It belongs to one event loop.
+    All clients together hold at most `total`, and one client at most `share` of it, so the rest is left to others.
+    There is no waiting: an amount that is not available is refused at once. Belongs to one event loop.
     """
 
     def __init__(self, what: str, total: int, share: float = 1.0) -> None:
-        """what: a plural, for messages. share: above 0, at most 1; each client may hold at least one."""
+        """what: a plural noun for messages. share: above 0, at most 1. Each client may hold at least one."""
         self.what = what
         self.total = total
         self.most_per_client = max(1, int(total * share))
@@ -30,20 +30,20 @@ class Quota:
         self._by_client: dict[str, int] = {}
 
     def take(self, client: str, amount: int = 1, *, most: int | None = None) -> Lease:
-        """Hold so much for a client until the lease is released. Raises QuotaExceededError.
+        """Hold an amount for a client until the lease is released. Raises QuotaExceededError.
 
-        most: what this client may hold, in place of the usual share.
+        most: the client's limit, in place of the usual share.
         """
         lease = Lease(self, client, self.most_per_client if most is None else most)
         lease.grow(amount)
         return lease
 
     def test(self, client: str, amount: int = 1) -> None:
-        """Raise QuotaExceededError where `take` would; holds nothing."""
+        """Raise QuotaExceededError if `take` would. Holds nothing."""
         self.take(client, amount).release()
 
     def held_by(self, client: str) -> int:
-        """How much a client holds."""
+        """Return the amount that a client holds."""
         return self._by_client.get(client, 0)
 
     def _change(self, client: str, amount: int, most: int) -> None:
@@ -68,7 +68,7 @@ class Quota:
 
 
 class Lease:
-    """What one holder has of a quota. Releasing twice is fine."""
+    """An amount of a quota that a client holds. Can be released twice."""
 
     __slots__ = ("_client", "_most", "_quota", "amount")
 
@@ -80,22 +80,22 @@ class Lease:
 
     @property
     def client(self) -> str:
-        """Who holds it."""
+        """The client that holds it."""
         return self._client
 
     def grow(self, amount: int) -> None:
-        """Hold so much more, or less where it is negative. Raises QuotaExceededError, and holds what it held."""
+        """Hold more, or less for a negative amount. Raises QuotaExceededError and leaves the lease unchanged."""
         self._quota._change(self._client, amount, self._most)
         self.amount += amount
 
     def release(self) -> None:
-        """Give all of it back."""
+        """Give the whole amount back."""
         self.grow(-self.amount)
 
     def pass_to(self, client: str) -> Lease:
         """Return a lease of the same amount for `client` and release this one.
 
-        Raises QuotaExceededError, and changes nothing, where that would be more than the share of `client`.
+        Raises QuotaExceededError, and changes nothing, if that exceeds the share of `client`.
         """
         amount = self.amount
         self.release()

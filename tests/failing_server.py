@@ -14,7 +14,7 @@ import numpy as np
 
 from engines.poses import Poses
 from engines.skeletons import COCO_17
-from service.api import app
+from service.api import app, lifecycle
 from service.batching import Batcher
 from service.cli.main import main
 from service.inference.plan_builder import PlanBuilder
@@ -28,7 +28,7 @@ STEPS = {
     "plans": (PlanBuilder, "start"),
     "store": (MemoryStore, "start"),
     "tasks": (Supervisor, "keep"),
-    "signals": (app, "_draining"),
+    "signals": (lifecycle, "_draining"),
 }
 _trackers: list[TrackingWorkers] = []
 _open = app._open_tracking_workers
@@ -52,16 +52,16 @@ def _fail(*_: Any, **__: Any) -> Any:
 
 
 if __name__ == "__main__":
-    begin = app._begin
+    start = lifecycle._start
 
-    async def begin_with_a_tracker(*arguments: Any) -> None:
+    async def start_with_a_tracker(*arguments: Any) -> None:
         await _track()
-        await begin(*arguments)
+        await start(*arguments)
 
     target, name = STEPS[os.environ["POSEWIRE_TEST_STEP"]]
     with (
         patch.object(app, "_open_tracking_workers", _remember),
-        patch.object(app, "_begin", begin_with_a_tracker),
+        patch.object(lifecycle, "_start", start_with_a_tracker),
         patch.object(target, name, _fail),
     ):
         main()

@@ -1,4 +1,4 @@
-"""What README promises: every setting with its default, and commands that work when pasted."""
+"""README: its commands work when pasted, and its lists of settings and problems are complete."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def server(folder: Path) -> Iterator[ServerProcess]:
 
 
 @pytest.mark.parametrize("command", CURLS)
-def test_every_curl_line_works_when_pasted(command: str, folder: Path, server: ServerProcess) -> None:
+def test_every_curl_command_works_when_pasted(command: str, folder: Path, server: ServerProcess) -> None:
     pasted = command.replace("localhost:8000", f"127.0.0.1:{server.port}").replace("curl ", "curl -sS --fail ", 1)
     done = subprocess.run(["bash", "-c", pasted], cwd=folder, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()

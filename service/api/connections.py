@@ -1,4 +1,4 @@
-"""The connections of a server: how many there may be, and which one gives way when there are too many."""
+"""Limits on the number of connections, and the eviction of idle ones when all are taken."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from service.quota import Lease, Quota, QuotaExceededError
 log = logging.getLogger(__name__)
 
 _RESERVED_FILES = 256
-"""Descriptors for everything but clients: models, Redis, decoders, trackers."""
+"""File descriptors kept for models, Redis, decoders and trackers."""
 _DISCARD_BYTES_PER_S = 10_000_000
-"""Of bodies that have been answered already, on all connections together."""
+"""Rate at which bodies are read and discarded after their response, over all connections."""
 _PROXY_SHARE = 0.9
-"""Of all connections, the part that one trusted proxy may have."""
+"""The part of all connections that one trusted proxy may have."""
 _LOG_EVERY_S = 10.0
-_POLITE_PER_S = 100
-"""Refused connections that are told why, a second. More than these are a flood, and cost the least if they just end."""
+_EXPLANATIONS_PER_S = 100
+"""Refused connections that get a response with the reason, a second. In a flood, the others are just closed."""
 _MESSAGES_PER_S, _MESSAGE_BURST = 2_000, 10_000
-"""Of the websockets of one client together: a thousand frames with an acknowledgement each."""
+"""Messages on all websockets of one client: a thousand frames a second with an acknowledgement each."""
 
 
 class EvictableConnection(Protocol):
-    """A connection that can be given up while no request of it is under way."""
+    """A connection that can be closed while it is idle."""
 
-    def give_up(self) -> None:
-        """Close it at once."""
+    def abort(self) -> None:
+        """Close the connection at once."""
 
 
 class Connections:
-    """Counts connections, each client's within its share.
+    """Counts connections, and keeps each client within its share.
 
-    At the limit, the connection that has been idle longest is closed for a new one: silent connections cannot keep
-    others out, and a health probe always gets through. It belongs to one event loop.
+    At the limit, a new connection replaces the one that has been idle longest, so silent connections cannot keep
+    others out, and a health probe always gets through. Belongs to one event loop.
     """
 
     def __init__(
@@ -54,12 +54,13 @@ class Connections:
         refused: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Make the count.
+        """Set the limits.
 
-        memory: what the messages of websockets take while they arrive; None to bound each alone.
-        head_seconds: how long the head of a request may take, and a connection's first byte. stall_seconds: how long a
-        client may read too little of an answer, or go on sending a body that has been answered. refused: called for
-        each connection that is closed at a limit, with `share`, `full`, `evicted` or a status.
+        share: the part of `total` that one client may have.
+        memory: the quota for websocket messages while they arrive; None if only each message is bounded.
+        head_seconds: timeout of a request's head, and of a connection's first byte.
+        stall_seconds: how long a client may read too little of a response, or go on sending a body after its response.
+        refused: called for each connection that is closed at a limit, with `share`, `full`, `evicted` or a status.
         """
         self.head_seconds = head_seconds
         self.stall_seconds = stall_seconds
@@ -71,13 +72,13 @@ class Connections:
         self.refused = refused
         self._clock = clock
         self.discarding = 0
-        self._polite = Bucket(_POLITE_PER_S, _POLITE_PER_S, clock())
-        self._idle: dict[EvictableConnection, None] = {}  # the one that has been idle longest first
-        self._told_at = -_LOG_EVERY_S
-        self._untold = 0
+        self._explanations = Bucket(_EXPLANATIONS_PER_S, _EXPLANATIONS_PER_S, clock())
+        self._idle: dict[EvictableConnection, None] = {}  # longest idle first
+        self._logged_at = -_LOG_EVERY_S
+        self._unlogged = 0
 
     def open(self, peer: str) -> Lease:
-        """Count a new connection. Raises QuotaExceededError where its client has its share, or all are busy."""
+        """Count a new connection. Raises QuotaExceededError if its client has its share, or all are busy."""
         client = client_of(peer)
         most = self._proxy_most if self._proxies.trusts(peer) else None
         try:
@@ -85,49 +86,52 @@ class Connections:
                 self._evict()
             return self.quota.take(client, most=most)
         except QuotaExceededError as error:
-            self._tell(error.reason, f"a connection of {client} was refused: {error}")
+            self._report(error.reason, f"a connection of {client} was refused: {error}")
             raise
 
     def idle(self, connection: EvictableConnection) -> None:
-        """No request of this connection is under way from now on."""
+        """Mark a connection as idle: no request of it is under way."""
         self._idle[connection] = None
 
     def busy(self, connection: EvictableConnection) -> None:
-        """A request is under way, or the connection has ended."""
+        """Mark a connection as busy or closed: it cannot be evicted."""
         self._idle.pop(connection, None)
 
     def may_explain(self) -> bool:
-        """Whether a refused connection should be told why."""
-        return self._polite.take(1, self._clock())
+        """Return whether to send the next refused connection a response with the reason."""
+        return self._explanations.take(1, self._clock())
 
     def pause_after(self, discarded: int) -> float:
-        """Seconds until a connection whose body has been answered may send more. `discarding` counts these connections.
+        """Return the seconds to wait before more of an answered body is read. `discarding` counts such connections.
 
-        A client should be able to send all of its body, as it may read the answer only then; but reading and throwing
-        away as fast as clients send would leave no time for others.
+        Some clients read the response only after they have sent the whole body, so it has to be read. But to read and
+        discard it as fast as clients send would leave no time for others.
         """
         return discarded * self.discarding / _DISCARD_BYTES_PER_S
 
     def _evict(self) -> None:
         longest = next(iter(self._idle))
         del self._idle[longest]
-        longest.give_up()
-        self._tell("evicted", f"all {self.quota.total} connections are taken: the longest idle one was closed")
+        longest.abort()
+        self._report("evicted", f"all {self.quota.total} connections are taken: the longest idle one was closed")
 
-    def _tell(self, reason: str, what: str) -> None:
-        """Count every one, and log one every few seconds: a flood of connections must not become one of log lines."""
+    def _report(self, reason: str, message: str) -> None:
+        """Count every closed connection, but log only one every few seconds."""
         self.refused(reason)
         now = self._clock()
-        if now - self._told_at < _LOG_EVERY_S:
-            self._untold += 1
+        if now - self._logged_at < _LOG_EVERY_S:
+            self._unlogged += 1
             return
-        more = f"; so were {self._untold} before it" if self._untold else ""
-        log.warning("%s%s", what, more)
-        self._told_at, self._untold = now, 0
+        more = f"; so were {self._unlogged} before it" if self._unlogged else ""
+        log.warning("%s%s", message, more)
+        self._logged_at, self._unlogged = now, 0
 
 
 def most_connections(wanted: int) -> int:
-    """`wanted`, or as many connections as the process can have descriptors for. Raises its own limit for that."""
+    """Return `wanted`, or the number of connections that the process has file descriptors for, if that is less.
+
+    Raises the process's own limit of descriptors as far as the system allows.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted + _RESERVED_FILES:
         soft = wanted + _RESERVED_FILES

@@ -1,6 +1,6 @@
-"""uvicorn's HTTP protocol, with bounds where it has none.
+"""uvicorn's HTTP protocol with limits on everything that a client can send or leave unread.
 
-Written for uvicorn 0.54, whose methods it overrides; pyproject.toml pins that version.
+Overrides methods of uvicorn 0.54; pyproject.toml pins that version.
 """
 
 from __future__ import annotations
@@ -19,52 +19,52 @@ from service.api.problems import MEDIA_TYPE, ApiError
 from service.quota import Lease
 
 _MAX_URL = _MAX_HEADER = 8_000
-"""Bytes of a URL, and of one header; the websockets library reads lines of 8,192."""
+"""Bytes of a URL, and of one header. The websockets library reads lines of up to 8,192 bytes."""
 _MAX_HEAD = 32_768
-"""Bytes of a URL and its headers, and of whatever else stands between two pieces of a body."""
+"""Bytes of a URL and its headers, and of anything else between two pieces of a body."""
 _MAX_HEADERS = 100
 _MAX_PIPELINED = 16
-"""Requests of a connection that wait for the answer to the one before them."""
-_GOODBYE_S = 1.0
-"""How long a refused client has to read why, before its connection is cut."""
+"""Requests on a connection that wait for the response to the request before them."""
+_LINGER_S = 1.0
+"""Seconds for a refused client to read the reason before the connection is aborted."""
 _MANY_CHUNKS, _SMALL_CHUNK = 1_000, 128
-"""From this number of chunks on, the chunks of a body must have this average size: each costs a call."""
+"""A body with more chunks than this must have chunks of at least this average size in bytes: each costs a call."""
 
 
 class _RefusedError(Exception):
-    """Ends the parsing of a request; raised within the parser's callbacks."""
+    """Ends the parsing of a request. Raised in the parser's callbacks."""
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """One HTTP connection. What it keeps, and for how long, is bounded in every state that a client can bring it to."""
+    """An HTTP connection that a client cannot make hold much memory, or stay for long."""
 
     def __init__(self, lease: Lease | None, **options: Any) -> None:
-        """lease: the connection's place, None for one that is refused. options: as uvicorn gives them."""
+        """lease: of the connection's place; None for a connection that will be refused. options: uvicorn's."""
         super().__init__(**options)
         self._owner: Connections = self.app_state["connections"]
         self._lease = lease
         self._timer: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self._problem: ApiError | None = None
-        self._deaf = False  # nothing more that comes is parsed
-        self._ignored = 0
-        self._begun = False  # a request has, whose head is not complete
+        self._ignoring_input = False
+        self._ignored = 0  # bytes since then
+        self._in_head = False  # of a request
         self._head_is_timed = False
-        self._head = 0  # bytes of it
-        self._progress = False  # what came last completed a head or a request, or was part of a body
-        self._stuck = 0  # bytes that came since the last progress
+        self._head_size = 0  # bytes
+        self._progress = False  # the last bytes completed a head or a request, or were part of a body
+        self._stuck = 0  # bytes since the last progress
         self._chunks = self._chunk_bytes = 0
         self._discarding = False
 
     # The connection
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection has ended."""
+        """Called when the connection has ended."""
         self._release()
         super().connection_lost(exc)
 
-    def give_up(self) -> None:
-        """See `Connection.give_up`."""
+    def abort(self) -> None:
+        """See `EvictableConnection.abort`."""
         self._release()
         self.transport.abort()
 
@@ -77,7 +77,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._lease.release()
 
     def _wait(self, seconds: float, then: Callable[[], None] | None) -> None:
-        """Do one thing after some time, in place of what was to be done until now."""
+        """Replace the connection's timeout. then: called after it; None for no timeout."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self.loop.call_later(seconds, then) if then is not None else None
@@ -85,8 +85,8 @@ class BoundedHttp(HttpToolsProtocol):
     # What a client sends
 
     def data_received(self, data: bytes) -> None:
-        """Some bytes of requests."""
-        if self._deaf:
+        """Called with bytes of requests."""
+        if self._ignoring_input:
             self._ignored += len(data)
             if self._ignored > 1_000_000:
                 self.transport.abort()
@@ -99,7 +99,7 @@ class BoundedHttp(HttpToolsProtocol):
             if not self._should_upgrade():
                 self._ignore_upgrade(data[upgrade.args[0] :])
             elif self._is_answering():
-                self.transport.abort()  # the answers before it would be written into the websocket
+                self.transport.abort()  # earlier responses would be written into the websocket
             else:
                 self.handle_websocket_upgrade()
             return
@@ -109,20 +109,20 @@ class BoundedHttp(HttpToolsProtocol):
         self._stuck = 0 if self._progress else self._stuck + len(data)
         if self._stuck > _MAX_HEAD:
             self.refuse(_too_large())
-        elif self._begun and not self._head_is_timed:
+        elif self._in_head and not self._head_is_timed:
             self._head_is_timed = True
             self._wait(self._owner.head_seconds, self._head_is_late)
-        elif self._timer is None and not self._begun and not self._is_answering():
-            self._wait(self._owner.head_seconds, self.give_up)  # blank lines, which may stand before a request
+        elif self._timer is None and not self._in_head and not self._is_answering():
+            self._wait(self._owner.head_seconds, self.abort)  # blank lines, which may precede a request
 
     def _is_answering(self) -> bool:
-        """Whether a request has had no answer, or not come to its end."""
+        """Return whether a request has not been received or answered completely."""
         return self.cycle is not None and (self.cycle.more_body or not self.cycle.response_complete)
 
     def _ignore_upgrade(self, rest: bytes) -> None:
-        """Parse a request again without the upgrade that it offers (RFC 9110, section 7.8: a server may ignore it).
+        """Parse a request again without its Upgrade header, which a server may ignore (RFC 9110, section 7.8).
 
-        The parser takes what follows such a head for another protocol.
+        The parser would take the rest of the request for another protocol.
         """
         lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
         lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
@@ -131,7 +131,7 @@ class BoundedHttp(HttpToolsProtocol):
         self.data_received(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
 
     def handle_websocket_upgrade(self) -> None:
-        """Hand the connection on to the websocket's protocol, its place among the connections too."""
+        """Hand the connection and its lease on to the websocket protocol."""
         self._wait(0, None)
         self._owner.busy(self)
         lease, self._lease = self._lease, None
@@ -141,32 +141,32 @@ class BoundedHttp(HttpToolsProtocol):
             adopt(lease)
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Called by the parser when a request begins."""
         if len(self.pipeline) >= _MAX_PIPELINED:
-            self._deaf = True  # the last that is answered says that the connection closes
+            self._ignoring_input = True  # the last response says that the connection closes
             self.pipeline[0][0].keep_alive = False
             raise _RefusedError
-        self._begun = True
-        self._head = self._chunks = self._chunk_bytes = 0
+        self._in_head = True
+        self._head_size = self._chunks = self._chunk_bytes = 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        """A piece of the URL."""
+        """Called by the parser with a piece of the URL."""
         super().on_url(url)
         if len(self.url) > _MAX_URL:
             self._stop(ApiError("url-too-long", f"the URL has more than {_MAX_URL:,} bytes"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or a trailer."""
+        """Called by the parser with a header or trailer."""
         size = len(name) + len(value)
-        self._head += size
-        if size > _MAX_HEADER or self._head > _MAX_HEAD or len(self.headers) >= _MAX_HEADERS:
+        self._head_size += size
+        if size > _MAX_HEADER or self._head_size > _MAX_HEAD or len(self.headers) >= _MAX_HEADERS:
             self._stop(_too_large())
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The request can be answered."""
-        self._begun = self._head_is_timed = False
+        """Called by the parser when the head is complete, and the request can be handled."""
+        self._in_head = self._head_is_timed = False
         self._progress = True
         if self._timer is not None:
             self._wait(0, None)
@@ -176,13 +176,13 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body."""
+        """Called by the parser with a piece of the body."""
         self._progress = True
         if self.parser.should_upgrade():
             return
         if self._discarding:
             self.flow.pause_reading()
-            self.loop.call_later(self._owner.pause_after(len(body)), self._read_on)
+            self.loop.call_later(self._owner.pause_after(len(body)), self._resume_reading)
             return
         self._chunks += 1
         self._chunk_bytes += len(body)
@@ -191,48 +191,48 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request is here as a whole."""
+        """Called by the parser when the whole request has arrived."""
         self._progress = True
         if self.parser.should_upgrade():
             return
         self._discard(False)
         super().on_message_complete()
-        if self.cycle.response_complete:  # uvicorn forgets such a request
+        if self.cycle.response_complete:  # uvicorn does nothing in this case
             self.cycle.more_body = False
-            self._wait(self.timeout_keep_alive, self.give_up)
+            self._wait(self.timeout_keep_alive, self.abort)
             self._owner.idle(self)
 
-    # What it gets
+    # What a client gets
 
     def on_response_complete(self) -> None:
-        """An answer has been handed to the transport."""
+        """Called when a response has been handed to the transport."""
         super().on_response_complete()
         if self.transport.is_closing() or not self.cycle.response_complete:
             return
         if self.cycle.more_body:
             self._discard(True)
             self._wait(self._owner.stall_seconds, self.transport.close)
-        elif not self._begun:
+        elif not self._in_head:
             self._owner.idle(self)
 
     def _discard(self, value: bool) -> None:
-        """Whether the rest of a body is read only to be thrown away."""
+        """Set whether the rest of a body is read and discarded."""
         if value != self._discarding:
             self._discarding = value
             self._owner.discarding += 1 if value else -1
 
-    def _read_on(self) -> None:
+    def _resume_reading(self) -> None:
         if not self.transport.is_closing():
             self.flow.resume_reading()
 
     def pause_writing(self) -> None:
-        """The client reads more slowly than it is written to; at most two pieces of an answer wait, see `gate`."""
+        """Called when the client reads too slowly. At most two pieces of a response wait, see `middleware`."""
         super().pause_writing()
         self._stop_watching()
         self._unread = self.loop.call_later(self._owner.stall_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """The client has read most of what waited."""
+        """Called when the client has read most of the bytes that waited."""
         super().resume_writing()
         self._stop_watching()
 
@@ -244,7 +244,7 @@ class BoundedHttp(HttpToolsProtocol):
     # Refusals
 
     def _stop(self, problem: ApiError) -> None:
-        """End the parsing, from within one of the parser's callbacks."""
+        """End the parsing. Called in the parser's callbacks."""
         self._problem = problem
         raise _RefusedError
 
@@ -254,10 +254,10 @@ class BoundedHttp(HttpToolsProtocol):
         )
 
     def refuse(self, problem: ApiError) -> None:
-        """Say why, where no answer is under way that it would run into, and close."""
-        if self._deaf or self.transport.is_closing():
-            return  # the answers that are under way come first
-        self._deaf = True
+        """Send a problem document, unless another response is under way, and close the connection."""
+        if self._ignoring_input or self.transport.is_closing():
+            return  # the responses that are under way come first
+        self._ignoring_input = True
         self._owner.refused(str(problem.status))
         self._owner.busy(self)
         if self._is_answering():
@@ -273,10 +273,10 @@ class BoundedHttp(HttpToolsProtocol):
         if problem.retry_after_s is not None:
             head.append("retry-after: 1")
         self.transport.write("\r\n".join(head).encode() + b"\r\n\r\n" + body)
-        # Closing now would reset the connection where more of the request is on its way, and the answer would be lost.
+        # If more of the request is on its way, closing now would reset the connection and lose the response.
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._wait(_GOODBYE_S, self.transport.abort)
+        self._wait(_LINGER_S, self.transport.abort)
 
 
 def _too_large() -> ApiError:

@@ -1,4 +1,4 @@
-"""What the server says of itself: its models, skeletons, health, metrics, and what its problems mean."""
+"""Routes about the server itself: models, skeletons, health, metrics, and the types of problems."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from service.inference.plan_builder import PlanStatus
 
 router = APIRouter()
 
-_PASSED_ON = frozenset({"forwarded", "x-forwarded-for"})
+_PROXY_HEADERS = frozenset({"forwarded", "x-forwarded-for"})
 """Headers that load balancers add."""
 
 Draining = Annotated[int, Query(ge=400, le=599, description="status of the answer while draining")]
@@ -24,8 +24,8 @@ Draining = Annotated[int, Query(ge=400, le=599, description="status of the answe
 
 @router.get("/", include_in_schema=False)
 async def root() -> Response:
-    """For who opens the server's own address in a browser."""
-    return RedirectResponse("docs")  # relative: a proxy may serve all of it below a path of its own
+    """Lead a browser to /docs."""
+    return RedirectResponse("docs")  # relative, as a proxy may serve the API below another path
 
 
 @router.get("/models", summary="The served models, the default first", responses={503: {"model": Problem}})
@@ -59,11 +59,11 @@ async def models(request: Request) -> list[ModelInfo]:
 
 def _plan(status: PlanStatus) -> PlanInfo:
     info = PlanInfo(state=status.state, share=status.share, detail=status.detail)
-    made = status.manifest
-    if made is None:
+    manifest = status.manifest
+    if manifest is None:
         return info
-    gate = [dict(report) for report in made.gate]
-    update = {"asked": made.asked, "precision": made.precision, "built_at": made.built_at, "gate": gate}
+    gate = [dict(report) for report in manifest.gate]
+    update = {"asked": manifest.asked, "precision": manifest.precision, "built_at": manifest.built_at, "gate": gate}
     return info.model_copy(update=update)
 
 
@@ -112,7 +112,7 @@ def metrics(request: Request) -> Response:
 
     Not for clients of a load balancer: a request that one has passed on, as its headers say, gets a 404.
     """
-    if not _PASSED_ON.isdisjoint(request.headers):
+    if not _PROXY_HEADERS.isdisjoint(request.headers):
         raise ApiError("not-found", "each replica has its own metrics; ask it directly, not through a load balancer")
     return Response(ServerState.of(request).metrics.render(), media_type=CONTENT_TYPE_LATEST)
 

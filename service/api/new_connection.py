@@ -1,4 +1,4 @@
-"""A connection before its first byte. Many never send one, so it costs little until then."""
+"""A connection before its first byte. Many never send one, so until then it costs little."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from service.quota import Lease, QuotaExceededError
 
 
 class NewConnection(asyncio.Protocol):
-    """Takes a place among the connections, waits for the first byte, and hands both on to `BoundedHttp`.
+    """Counts the connection, waits for its first byte, and then hands it on to `BoundedHttp`.
 
-    uvicorn's protocol makes a parser and asks the kernel for both addresses, which takes three times as long as
-    accepting a connection: thousands that come at once, and say nothing, would keep everybody else waiting.
+    uvicorn's protocol creates a parser and asks the kernel for both addresses, which takes three times as long as
+    accepting a connection. Thousands of silent connections at once would delay all other clients.
     """
 
     __slots__ = ("_connections", "_lease", "_options", "_owner", "_timer", "_transport")
 
     def __init__(self, **options: Any) -> None:
-        """options: as uvicorn gives them to its own protocols."""
+        """options: those that uvicorn gives to its own protocols."""
         self._options = options
         self._owner: Connections = options["app_state"]["connections"]
         self._connections: set[Any] = options["server_state"].connections
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client has connected, for which there may be no room."""
+        """Called when a client has connected. Refuses it if there is no room."""
         self._transport = transport
         self._lease: Lease | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -36,41 +36,41 @@ class NewConnection(asyncio.Protocol):
         except QuotaExceededError as error:
             if self._owner.may_explain():
                 kind = "rate-limited" if error.reason == "share" else "overloaded"
-                self._hand_on().refuse(ApiError(kind, str(error), retry_after_s=error.retry_after_s))
+                self._switch_to_http().refuse(ApiError(kind, str(error), retry_after_s=error.retry_after_s))
             else:
                 transport.abort()
             return
         self._connections.add(self)
         self._owner.idle(self)
-        self._timer = asyncio.get_running_loop().call_later(self._owner.head_seconds, self.give_up)
+        self._timer = asyncio.get_running_loop().call_later(self._owner.head_seconds, self.abort)
 
     def data_received(self, data: bytes) -> None:
-        """The first bytes of a request."""
+        """Called with the first bytes of a request."""
         lease, self._lease = self._lease, None
-        self._forget()
+        self._release()
         if lease is not None:
-            self._hand_on(lease).data_received(data)
+            self._switch_to_http(lease).data_received(data)
 
     def connection_lost(self, _: Exception | None) -> None:
-        """The client has left without a word."""
-        self._forget()
+        """Called when the client has disconnected without sending anything."""
+        self._release()
 
-    def give_up(self) -> None:
-        """See `Connection.give_up`."""
-        self._forget()
+    def abort(self) -> None:
+        """See `EvictableConnection.abort`."""
+        self._release()
         self._transport.abort()
 
     def shutdown(self) -> None:
-        """The server ends; called by uvicorn."""
-        self.give_up()
+        """Called by uvicorn when the server shuts down."""
+        self.abort()
 
-    def _hand_on(self, lease: Lease | None = None) -> BoundedHttp:
+    def _switch_to_http(self, lease: Lease | None = None) -> BoundedHttp:
         http = BoundedHttp(lease, **self._options)
         self._transport.set_protocol(http)
         http.connection_made(self._transport)
         return http
 
-    def _forget(self) -> None:
+    def _release(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._owner.busy(self)

@@ -1,20 +1,42 @@
-"""The OpenAPI document: what FastAPI derives from the routes, and what all of them have in common."""
+"""The OpenAPI document: what FastAPI derives from the routes, and what it cannot know."""
 
 from __future__ import annotations
 
+import base64
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
+
 from service.api.problems import KINDS, MEDIA_TYPE
+from service.api.uploads import RAW_TYPES
 from service.config import Settings
+from service.media.encode import encode
 
 Document = dict[str, Any]
 
+DESCRIPTION = """
+Find the people in a picture:
+
+    curl --data-binary @photo.jpg http://localhost:8000/pose
+
+Draw them on it:
+
+    curl --data-binary @photo.jpg -H 'Accept: image/jpeg' http://localhost:8000/pose -o drawn.jpg
+
+Send several pictures at once; a broken one does not affect the others:
+
+    curl -F image=@photo.jpg -F image=@other.jpg http://localhost:8000/pose
+
+Errors are problem documents (RFC 9457); `GET` on their `type` says what to do. Live video goes over `WS /stream`, which
+has [a page of its own](docs/stream).
+"""
+
 _COMMON = ("bad-request", "unauthorized", "too-slow", "url-too-long", "rate-limited", "head-too-large", "internal")
-"""Kinds of problems that any request may get, whatever it is for."""
+"""Kinds of problems that any request may get."""
 _UNAVAILABLE = (429, 503)
 _PROBES = ("/livez", "/readyz")
-"""Paths that need no API key and have no rate, see gate.py."""
+"""Paths that need no API key and have no rate limit, see middleware.py."""
 _HEADERS = {
     401: {"WWW-Authenticate": "which scheme the server accepts"},
     **{status: {"Retry-After": "seconds to wait before another try"} for status in _UNAVAILABLE},
@@ -23,14 +45,16 @@ _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "an API key, as `Authorization: Bearer KEY`"},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "an API key"},
 }
+_BYTES = {"type": "string", "format": "binary"}
+_BASE64 = {"type": "string", "format": "byte"}
 
 
 def complete(document: Document, settings: Settings, *, keys: bool) -> Document:
-    """FastAPI's document with what every route has: its problems, their type and headers, limits and API keys.
+    """Add to FastAPI's document what all routes have: problems with their type and headers, limits, and API keys.
 
-    keys: the server asks for API keys.
+    keys: whether the server asks for API keys.
     """
-    document = deepcopy(document)  # parts of it are those of the routes
+    document = deepcopy(document)  # it shares parts with the routes
     for path, item in document["paths"].items():
         for operation in item.values():
             _add_problems(operation, probe=path in _PROBES, keys=keys)
@@ -40,7 +64,7 @@ def complete(document: Document, settings: Settings, *, keys: bool) -> Document:
         document["components"]["securitySchemes"] = _SCHEMES
     for content in document["paths"]["/pose"]["post"]["requestBody"]["content"].values():
         _bound_lists(content["schema"], settings.max_images)
-    for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own, which no answer is
+    for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own error documents, which are not used
         document["components"]["schemas"].pop(name, None)
     return document
 
@@ -52,7 +76,7 @@ def _add_problems(operation: Document, *, probe: bool, keys: bool) -> None:
         if not (status == 401 and (probe or not keys)) and not (status == 429 and probe):
             responses.setdefault(str(status), {"description": KINDS[kind].title})
     for status, response in responses.items():
-        if int(status) >= 400 and "schemas/State" not in str(response):  # how /readyz says that it is not ready
+        if int(status) >= 400 and "schemas/State" not in str(response):  # /readyz answers 503 with a State
             response["content"] = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
             response["headers"] = {
                 name: {"description": text, "schema": {"type": "string"}}
@@ -67,3 +91,42 @@ def _bound_lists(schema: Document, most: int) -> None:
             part |= {"minItems": 1, "maxItems": most}
         else:
             _bound_lists(part, most)
+
+
+def _example() -> dict[str, str]:
+    """Return a JSON body of POST /pose that works: a grey gradient of 32 x 24 pixels without people."""
+    gradient = np.linspace(40, 220, 32, dtype=np.uint8)
+    picture = np.broadcast_to(gradient[None, :, None], (24, 32, 3))
+    return {"image": base64.b64encode(encode(np.ascontiguousarray(picture), "image/png")).decode()}
+
+
+POSE_BODIES: Document = {
+    **{media_type: {"schema": _BYTES} for media_type in RAW_TYPES},
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "required": ["image"],
+            "properties": {"image": {"type": "array", "items": _BYTES}},
+        }
+    },
+    "application/json": {
+        "schema": {
+            "oneOf": [
+                {
+                    "type": "object",
+                    "required": ["image"],
+                    "properties": {"image": {**_BASE64, "minLength": 1}},
+                    "not": {"required": ["images"]},
+                },
+                {
+                    "type": "object",
+                    "required": ["images"],
+                    "properties": {"images": {"type": "array", "items": _BASE64}},
+                    "not": {"required": ["image"]},
+                },
+            ]
+        },
+        "example": _example(),
+    },
+}
+"""The request bodies that POST /pose takes, by media type."""

@@ -1,4 +1,4 @@
-"""Which pages may use this server from a browser, and what its own pages may load."""
+"""Browser security: which sites' pages may open streams, and what the server's own pages may load."""
 
 from __future__ import annotations
 
@@ -15,31 +15,32 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 
-def allows_origin(origin: str, host: str, named: Sequence[str]) -> bool:
-    """Whether a page of this origin may open a stream.
+def allows_origin(origin: str, host: str, allowed: Sequence[str]) -> bool:
+    """Return whether a page of this origin may open a stream.
 
-    Browsers send the Origin of the page with each websocket, whatever other site it is of; other clients send none. A
-    page may where the server itself serves it (its host and port are those of the Host header; the scheme may differ
-    behind a proxy that ends TLS), or where `named` has its origin, or `*`.
+    Browsers send the page's Origin with each websocket handshake, also to other sites; other clients send none. Pages
+    of the server itself are allowed: their host and port are those of the Host header, while the scheme may differ
+    behind a proxy that terminates TLS. Other pages are allowed if their origin, or `*`, is in `allowed`.
     """
-    if not origin or "*" in named or origin in named:
+    if not origin or "*" in allowed or origin in allowed:
         return True
     page = urlsplit(origin)
     try:
-        return bool(page.hostname) and _place(origin) == _place(f"{page.scheme}://{host}")
-    except ValueError:  # a port that is none
+        return bool(page.hostname) and _host_and_port(origin) == _host_and_port(f"{page.scheme}://{host}")
+    except ValueError:  # an invalid port
         return False
 
 
-def _place(url: str) -> tuple[str | None, int | None]:
+def _host_and_port(url: str) -> tuple[str | None, int | None]:
     parts = urlsplit(url)
     return parts.hostname, parts.port or _DEFAULT_PORTS.get(parts.scheme)
 
 
 @lru_cache(16)
 def content_security_policy(page: bytes) -> str:
-    """The Content-Security-Policy of an HTML page of ours: it loads from this server alone, and runs the scripts that
-    stand in it as they are.
+    """Return the Content-Security-Policy of one of the server's HTML pages.
+
+    It may load from this server alone, and run its own inline scripts, which the policy lists by their hashes.
     """
     hashes = [
         f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'"
@@ -60,14 +61,14 @@ def content_security_policy(page: bytes) -> str:
 
 
 class PagePolicy:
-    """ASGI middleware that sends a Content-Security-Policy with each HTML page."""
+    """ASGI middleware that adds a Content-Security-Policy to each HTML page."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
-        head: Message | None = None  # of a page, until its body is there to be hashed
+        head: Message | None = None  # of a page, held back until its body can be hashed
 
         async def send_with_policy(message: Message) -> None:
             nonlocal head

@@ -1,4 +1,4 @@
-"""POST /pose: images in, everybody's pose out."""
+"""POST /pose: finds the people in images."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from starlette.responses import Response
 
 from engines.poses import Poses
 from engines.skeletons import SKELETONS
-from service.api.examples import json_body
-from service.api.images import RAW_TYPES, Upload, read_upload
+from service.api.openapi import POSE_BODIES
 from service.api.problems import ApiError, bad_parameter, problem_of
 from service.api.schemas import Answer, PoseQuery, Problem, ProblemEntry
 from service.api.state import ServerState
+from service.api.uploads import Upload, read_upload
 from service.batching import Priority
 from service.formats.coco import coco_results
 from service.formats.openpose import openpose_document
@@ -34,50 +34,19 @@ from service.quota import Lease
 router = APIRouter()
 Result = TypeVar("Result")
 
-_LOOK_S = 0.02
-"""How long after its request a client may have left before anybody notices."""
+_WATCH_AFTER_S = 0.02
+"""Seconds after which the server begins to watch whether the client has disconnected; most responses are faster."""
 _LONG_QUERY = 256
-"""Bytes; a longer one is not remembered."""
+"""Bytes of a query; longer ones are not cached."""
 _MOST_PARAMETERS = 32
 _PICTURES = ("image/jpeg", "image/png")
-_BYTES = {"type": "string", "format": "binary"}
-_BASE64 = {"type": "string", "format": "byte"}
-_BODIES = {
-    **{media_type: {"schema": _BYTES} for media_type in RAW_TYPES},
-    "multipart/form-data": {
-        "schema": {
-            "type": "object",
-            "required": ["image"],
-            "properties": {"image": {"type": "array", "items": _BYTES}},
-        }
-    },
-    "application/json": {
-        "schema": {
-            "oneOf": [
-                {
-                    "type": "object",
-                    "required": ["image"],
-                    "properties": {"image": {**_BASE64, "minLength": 1}},
-                    "not": {"required": ["images"]},
-                },
-                {
-                    "type": "object",
-                    "required": ["images"],
-                    "properties": {"images": {"type": "array", "items": _BASE64}},
-                    "not": {"required": ["image"]},
-                },
-            ]
-        },
-        "example": json_body(),
-    },
-}
 
 
 @router.post(
     "/pose",
     summary="Everybody in an image, or in several",
     response_class=Response,
-    openapi_extra={"requestBody": {"required": True, "content": _BODIES}},
+    openapi_extra={"requestBody": {"required": True, "content": POSE_BODIES}},
     responses={
         200: {"model": Answer | list[Answer | ProblemEntry], "content": {t: {} for t in _PICTURES}},
         **{status: {"model": Problem} for status in (404, 413, 415, 422, 503, 504)},
@@ -93,38 +62,38 @@ async def pose(request: Request, _: Annotated[PoseQuery, Query()]) -> Response:
 
 
 async def answer(server: ServerState, request: Request) -> Response:
-    """What POST /pose does, without FastAPI. Raises ProblemError and what `problem_of` knows.
+    """Answer POST /pose without FastAPI. Raises ApiError and the errors that `problem_of` knows.
 
-    What it takes of what clients share is held until the answer has left: see `Gate`.
+    The client's quotas are held until the response has been sent, see `RequestMiddleware`.
     """
     arrived = time.monotonic()
     query = read_query(request.scope["query_string"])
     served = server.find_model(query.model)
     deadline = arrived + (query.timeout_ms or server.settings.timeout_ms) / 1000
-    client, held = request.scope["state"]["client"], request.scope["state"]["held"]
-    pixels = held.enter_context(server.memory.take(client, 0))
+    client, resources = request.scope["state"]["client"], request.scope["state"]["resources"]
+    pixels = resources.enter_context(server.memory.take(client, 0))
     options = _options_of(client, query, server, deadline, pixels)
     if server.requests.held:
         served.pipeline.test(options)  # before the body is read
     server.requests.test(client)
-    body = held.enter_context(server.memory.take(client, 0))
+    body = resources.enter_context(server.memory.take(client, 0))
     upload = await read_upload(server, request, body, deadline)
-    held.enter_context(server.requests.take(client))
+    resources.enter_context(server.requests.take(client))
     try:
-        picture = _wanted_picture(request.headers.get("accept", ""))
+        picture = _accepted_picture(request.headers.get("accept", ""))
         if picture and upload.several:
             raise ApiError("bad-parameter", f"{picture} is drawn of one image only; send one, or accept JSON")
-        entry = served.pipeline.admit(options, len(upload.images), data=upload.images, draw=bool(picture))
-        with entry as admitted:
+        admission = served.pipeline.admit(options, len(upload.images), data=upload.images, draw=bool(picture))
+        with admission as admitted:
             work = _answer(server, served, query, admitted, upload, picture, arrived)
-            return await _unless_client_leaves(request, work)
+            return await _cancel_on_disconnect(request, work)
     finally:
         server.answered += 1
 
 
 def read_query(query: bytes) -> PoseQuery:
-    """The parameters in a URL; of one given twice the last counts. Raises ProblemError for wrong ones."""
-    return _read_query(query) if len(query) > _LONG_QUERY else _remember_query(query)
+    """Parse a URL's query. If a parameter is given twice, the last one counts. Raises ApiError for a bad parameter."""
+    return _read_query(query) if len(query) > _LONG_QUERY else _read_query_cached(query)
 
 
 def _read_query(query: bytes) -> PoseQuery:
@@ -138,7 +107,7 @@ def _read_query(query: bytes) -> PoseQuery:
         raise bad_parameter(error.errors()) from error
 
 
-_remember_query = lru_cache(256)(_read_query)
+_read_query_cached = lru_cache(256)(_read_query)
 """Clients send the same few queries again and again."""
 
 
@@ -192,7 +161,7 @@ def _json(content: bytes) -> Response:
 def _entry(
     server: ServerState, served: ServedModel, query: PoseQuery, estimate: Estimate, index: int, arrived: float
 ) -> bytes:
-    """The answer for one image, encoded. Its people are encoded first, so that the timing can say what that took."""
+    """Encode the result for one image. The people are encoded first, so that the timing can include it."""
     started = time.perf_counter()
     poses = estimate.poses
     if query.format == "coco":
@@ -207,25 +176,25 @@ def _entry(
     _count(server, seconds, poses)
     if query.format != "json":
         return content
-    told = {**seconds, "total": time.monotonic() - arrived}
+    timing = {**seconds, "total": time.monotonic() - arrived}
     document: dict[str, Any] = {
         "width": estimate.width,
         "height": estimate.height,
         "model": served.model.name,
         "skeleton": poses.skeleton.name,
         "people": orjson.Fragment(content),
-        "timing_ms": {name: round(1e3 * value, 3) for name, value in told.items()},
+        "timing_ms": {name: round(1e3 * value, 3) for name, value in timing.items()},
     }
     return orjson.dumps(document)
 
 
 def _count(server: ServerState, seconds: Mapping[str, float], poses: Poses) -> None:
-    """Count an image once the answer is on its way, which it is when this task comes to wait for anything."""
+    """Count an image after the response has been handed to the transport, when this task first waits for anything."""
     asyncio.get_running_loop().call_soon(server.metrics.estimated, seconds, len(poses))
 
 
 def _problem(server: ServerState, error: BaseException) -> ApiError:
-    """The problem of one image. Raises the error itself where it is a defect of the server's."""
+    """Return the problem document for an image that failed. Re-raises an error that is a defect of the server."""
     problem = problem_of(error)
     if problem is None:
         raise error
@@ -234,16 +203,15 @@ def _problem(server: ServerState, error: BaseException) -> ApiError:
     return problem
 
 
-def _wanted_picture(accept: str) -> str:
-    """The picture type that the client prefers over JSON, or an empty string."""
+def _accepted_picture(accept: str) -> str:
+    """Return the image type that the client accepts in place of JSON, or an empty string."""
     named = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
     return next((t for t in named if t in _PICTURES), "") if "application/json" not in named else ""
 
 
-async def _unless_client_leaves(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """Await `work`, cancelled when the client closes the connection, so that its items cost no inference.
-
-    Raises ClientDisconnect then. It takes a moment until somebody looks: most answers are there by then.
+async def _cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """Await `work`. If the client disconnects meanwhile, cancel it, which saves its inference, and raise
+    ClientDisconnect. Disconnects are noticed only after `_WATCH_AFTER_S`.
     """
     waiting = asyncio.current_task()
     assert waiting is not None  # noqa: S101 - it runs in a task
@@ -257,15 +225,15 @@ async def _unless_client_leaves(request: Request, work: Coroutine[Any, Any, Resu
         left = True
         waiting.cancel()
 
-    def look() -> None:
+    def start_watching() -> None:
         nonlocal watcher
         watcher = asyncio.create_task(watch())
 
-    timer = asyncio.get_running_loop().call_later(_LOOK_S, look)
+    timer = asyncio.get_running_loop().call_later(_WATCH_AFTER_S, start_watching)
     try:
         return await work
     except asyncio.CancelledError:
-        if left:  # it was the watcher who cancelled
+        if left:  # the watcher cancelled it
             waiting.uncancel()
             raise ClientDisconnect from None
         raise

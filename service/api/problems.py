@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem documents: a stable type, what was wrong, and what to do."""
+"""Errors as RFC 9457 problem documents: a stable type, the reason, and what to do about it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MEDIA_TYPE = "application/problem+json"
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of problem. `help` is what GET on its type answers."""
+    """A kind of problem. `help` is part of the response to GET on its type."""
 
     status: HTTPStatus
     title: str
@@ -100,7 +100,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 
 
 class ApiError(Exception):
-    """Ends a request with a problem document. kind: a key of KINDS. Raises KeyError for any other."""
+    """Ends a request with a problem document. kind: a key of KINDS, else KeyError is raised."""
 
     def __init__(self, kind: str, detail: str, *, retry_after_s: float | None = None, **members: Any) -> None:
         super().__init__(detail)
@@ -112,18 +112,18 @@ class ApiError(Exception):
         self.headers: dict[str, str] = {}
 
     def document(self) -> dict[str, Any]:
-        """The members of the problem document."""
+        """Return the members of the problem document."""
         kind = KINDS[self.kind]
         members = {"type": f"/problems/{self.kind}", "title": kind.title, "status": self.status, "detail": self.detail}
         identity = {"request_id": current} if (current := request_id.get()) else {}
         return members | identity | self.members
 
     def response(self) -> Response:
-        """The answer to the client."""
+        """Return the HTTP response."""
         return Response(orjson.dumps(self.document()), self.status, self._headers())
 
     async def send(self, send: Send) -> None:
-        """The same without a Response in between: under overload this is most of what a server answers."""
+        """Send the response without a Response object, as most responses under overload are errors."""
         body = orjson.dumps(self.document())
         headers = [(name.encode(), value.encode()) for name, value in self._headers().items()]
         headers.append((b"content-length", str(len(body)).encode()))
@@ -141,16 +141,17 @@ class ApiError(Exception):
 
 _MOST_COMPLAINTS = 8
 _LONGEST_COMPLAINT = 200
+"""Characters."""
 
 
 def complaint(error: Mapping[str, Any]) -> str:
-    """What pydantic found wrong with one value, for who does not know pydantic."""
+    """Return a message for one of pydantic's errors that makes sense without knowing pydantic."""
     text = "there is no such name here" if error["type"] == "extra_forbidden" else str(error["msg"])
     return text[:_LONGEST_COMPLAINT]
 
 
 def bad_parameter(errors: Sequence[Any], *, skip: int = 0) -> ApiError:
-    """What pydantic found wrong, as a problem. skip: leading parts of places that mean nothing to a client."""
+    """Return pydantic's errors as one ApiError. skip: leading parts of each location that mean nothing to clients."""
     details = [
         f"{'.'.join(str(part) for part in error['loc'][skip:])[:_LONGEST_COMPLAINT]}: {complaint(error)}"
         for error in errors[:_MOST_COMPLAINTS]
@@ -161,7 +162,7 @@ def bad_parameter(errors: Sequence[Any], *, skip: int = 0) -> ApiError:
 
 
 def problem_of(error: BaseException) -> ApiError | None:
-    """The problem that an error of the inner rooms is to a client, or None for a defect of ours."""
+    """Return the ApiError that stands for an error of another package, or None for a defect of the server."""
     if isinstance(error, ApiError):
         return error
     detail = str(error)

@@ -1,4 +1,4 @@
-"""What goes over the wire, for validation and for /docs. Answers are encoded from arrays; these only describe them."""
+"""Request and response schemas, for validation and for /docs. Responses are encoded from arrays without them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class PoseQuery(BaseModel):
 
 
 class PersonResponse(BaseModel):
-    """One person of an image."""
+    """One person in an image."""
 
     score: float = Field(ge=0, le=1)
     box: tuple[float, float, float, float] = Field(description="x1, y1, x2, y2 in pixels")
@@ -36,7 +36,7 @@ class PersonResponse(BaseModel):
 
 
 class TimingMs(BaseModel):
-    """Where the time went, in milliseconds."""
+    """Milliseconds spent in each part of the work."""
 
     queue: float
     prepare: float
@@ -47,7 +47,7 @@ class TimingMs(BaseModel):
 
 
 class PoseResponse(BaseModel):
-    """Everybody in one image."""
+    """The people in one image."""
 
     width: int
     height: int
@@ -75,14 +75,14 @@ class OpenPosePerson(BaseModel):
 
 
 class OpenPoseDocument(BaseModel):
-    """What OpenPose's --write_json writes of an image, for `format=openpose`."""
+    """The document that OpenPose's --write_json writes for an image, for `format=openpose`."""
 
     version: float
     people: list[OpenPosePerson]
 
 
 Answer = PoseResponse | list[CocoResult] | OpenPoseDocument
-"""The answer for one image, by `format`."""
+"""The response for one image, by `format`."""
 
 
 class Problem(BaseModel):
@@ -96,13 +96,13 @@ class Problem(BaseModel):
 
 
 class ProblemEntry(BaseModel):
-    """Stands in a list of results for an image that failed."""
+    """The entry of an image that failed, in a list of results."""
 
     error: Problem
 
 
 class PlanInfo(BaseModel):
-    """TensorRT's plan of a network. Until it is ready something slower serves, and goes on where it fails."""
+    """The TensorRT plan of a network. Until it is ready, or if it fails, a slower runtime serves."""
 
     state: Literal["building", "ready", "failed"]
     share: float = Field(description="of the building that is done, 0..1")
@@ -141,7 +141,7 @@ class SkeletonInfo(BaseModel):
 
 
 class State(BaseModel):
-    """Answer of /livez and /readyz."""
+    """The response of /livez and /readyz."""
 
     status: Literal["ok", "starting", "draining", "unhealthy"]
     detail: str = ""

@@ -1,4 +1,4 @@
-"""Who a client is and how often it may ask."""
+"""API keys and rate limits."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _MOST_CLIENTS = 10_000
 
 
 def digest(key: str) -> str:
-    """What is stored of an API key: its SHA-256, which suffices for keys that are random and long."""
+    """Return an API key's SHA-256, which is all that is stored. That suffices for long random keys."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKeys:
-    """The accepted keys, as digests. With none, everybody is let in."""
+    """The digests of the accepted keys. Without any, no key is needed."""
 
     digests: tuple[str, ...]
 
     @staticmethod
     def read(digests: tuple[str, ...], file: Path | None) -> ApiKeys:
-        """Digests from the settings and from a file, one a line, `#` begins a comment.
+        """Read digests from the settings and from a file with one digest a line, where `#` begins a comment.
 
-        Raises ValueError for what is no SHA-256 digest, OSError for a file that cannot be read.
+        Raises ValueError if something is not a SHA-256 digest, OSError if the file cannot be read.
         """
         found = {f"number {n}": value for n, value in enumerate(digests, 1)}
         if file is not None:
@@ -40,18 +40,18 @@ class ApiKeys:
                 raise ValueError(f"{file} is no UTF-8 text") from error
             found |= {f"line {n} of {file}": line.partition("#")[0].strip() for n, line in enumerate(lines, 1)}
         for place, value in found.items():
-            if value and (len(value) != 64 or set(value) - set("0123456789abcdef")):  # it may be a key: it is not shown
+            if value and (len(value) != 64 or set(value) - set("0123456789abcdef")):  # may be a key: do not show it
                 raise ValueError(f"{place} is not a SHA-256 digest; `posewire key` makes a key and prints its own")
         return ApiKeys(tuple(filter(None, found.values())))
 
     def admits(self, client: str) -> bool:
-        """Whether a client of this name, as `check` has given it before, would be let in now."""
+        """Return whether the key of a client is still accepted. client: a name that `check` has returned."""
         return not self.digests or client in {_name(known) for known in self.digests}
 
     def check(self, headers: Mapping[str, str]) -> str:
-        """The name under which the bearer of this request counts, empty where keys are not asked for.
+        """Return the client's name by the API key of a request, or an empty string if no key is needed.
 
-        Raises ProblemError for a missing or unknown key.
+        Raises ApiError for a missing or unknown key.
         """
         if not self.digests:
             return ""
@@ -66,12 +66,12 @@ class ApiKeys:
 
 
 def _name(known: str) -> str:
-    """The name of the bearer of a key, by its digest."""
+    """Return the client's name for the digest of its key."""
     return f"key:{known[:12]}"
 
 
 class Bucket:
-    """A token bucket: `rate` a second, `burst` at once. now: seconds, of the clock that `take` gets."""
+    """A token bucket: `rate` tokens a second, at most `burst` at once. now: seconds, of the clock of later calls."""
 
     __slots__ = ("_burst", "_rate", "_then", "tokens")
 
@@ -82,7 +82,7 @@ class Bucket:
         self.tokens = burst
 
     def take(self, amount: float, now: float) -> bool:
-        """Take tokens if there are enough. Returns whether there were."""
+        """Take tokens if there are enough, and return whether there were."""
         self._refill(now)
         if self.tokens < amount:
             return False
@@ -90,7 +90,7 @@ class Bucket:
         return True
 
     def charge(self, amount: float, now: float) -> float:
-        """Take tokens even if there are too few. Returns the seconds until the debt is paid."""
+        """Take tokens even if there are too few. Return the seconds until the balance is no longer negative."""
         self._refill(now)
         self.tokens -= amount
         return max(0.0, -self.tokens / self._rate)
@@ -101,9 +101,9 @@ class Bucket:
 
 
 class RateLimit:
-    """A token bucket for each client: `rate` requests a second, `burst` at once; a rate of 0 limits nobody.
+    """A token bucket for each client: `rate` requests a second, `burst` at once. With a rate of 0, `take` is unlimited.
 
-    Remembers the 10,000 clients that asked last.
+    Keeps the buckets of the 10,000 clients that were seen last.
     """
 
     def __init__(self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -113,7 +113,7 @@ class RateLimit:
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 
     def take(self, client: str, amount: int = 1) -> None:
-        """Take tokens of a client. Raises ProblemError, with the seconds to wait, if there are too few."""
+        """Take tokens of a client. Raises ApiError with the seconds to wait if there are too few."""
         if not self._rate:
             return
         now = self._clock()
@@ -127,7 +127,7 @@ class RateLimit:
             )
 
     def charge(self, client: str, amount: int) -> float:
-        """Take tokens of a client even if there are too few. Returns the seconds until its debt is paid."""
+        """Take tokens of a client even if there are too few, see `Bucket.charge`."""
         now = self._clock()
         return self._bucket(client, now).charge(amount, now)
 

@@ -1,4 +1,4 @@
-"""What the routes share: one object a server, made at start and held by the app."""
+"""The state of a server, which its routes share."""
 
 from __future__ import annotations
 
@@ -24,10 +24,15 @@ from service.tracking_workers.pool import TrackingWorkers
 class ServerState:
     """The parts of a running server.
 
-    connections, requests (of POST /pose, whose body is there), memory (bytes of bodies, pixels, answers): what clients
-    share. parser: one thread for large forms and JSON; it holds the interpreter's lock for most of its time, and more
-    threads would keep the event loop from it. draining: true from SIGTERM on. leave_by: the monotonic time at which the
-    server should have ended then. answered: POST /pose that have ended. refused: requests that got a 429 or 503.
+    connections, requests, memory: quotas that the clients share. `requests` counts POST /pose from the end of the
+        body on, `memory` the bytes of bodies, pixels and responses.
+    parser: one thread for large forms and JSON. Parsing holds the interpreter's lock most of the time, and more
+        threads would keep it from the event loop.
+    serving: the loaded models; None before startup and after shutdown.
+    draining: true from SIGTERM on.
+    shutdown_deadline: the monotonic time by which the server should have ended after SIGTERM.
+    answered: how many POST /pose have ended.
+    refused: how many requests got 429 or 503.
     """
 
     settings: Settings
@@ -42,23 +47,23 @@ class ServerState:
     parser: Executor
     serving: Serving | None = None
     draining: bool = False
-    leave_by: float = inf
+    shutdown_deadline: float = inf
     answered: int = 0
     refused: int = 0
 
     @staticmethod
     def of(request: HTTPConnection) -> ServerState:
-        """The state of the app that serves `request`, or a websocket."""
+        """Return the state of the app that serves a request or websocket."""
         return cast(ServerState, request.app.state.server)
 
     def running(self) -> Serving:
-        """The served models. Raises ProblemError before start and after shutdown."""
+        """Return the served models. Raises ApiError before startup and after shutdown."""
         if self.serving is None:
             raise ApiError("overloaded", "this server is not up; try another", retry_after_s=1.0)
         return self.serving
 
     def find_model(self, name: str | None) -> ServedModel:
-        """The served model of that name, or the default. Raises ProblemError for one that is not served."""
+        """Return the served model of that name, or the default for None. Raises ApiError if it is not served."""
         serving = self.running()
         if name is None:
             return serving.default
@@ -68,10 +73,10 @@ class ServerState:
         return serving.models[name]
 
     def unready(self) -> str:
-        """Why this server should get no requests; empty where it should."""
+        """Return why this server should get no requests, or an empty string if it is ready."""
         if self.draining:
             return "draining"
         if self.serving is None:
             return "starting"
-        sick = [f"{b.name}: {b.health.detail}" for b in self.serving.batchers if not b.health.ok]
-        return "; ".join(filter(None, [*sick, self.tracking_workers.problem]))
+        unhealthy = [f"{b.name}: {b.health.detail}" for b in self.serving.batchers if not b.health.ok]
+        return "; ".join(filter(None, [*unhealthy, self.tracking_workers.problem]))

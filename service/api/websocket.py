@@ -14,7 +14,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
-from service.api.addresses import client_of
+from service.api.addresses import client_of_scope
 from service.api.connections import Connections
 from service.api.security import Bucket
 from service.quota import Lease, QuotaExceededError
@@ -154,7 +154,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         """Count frames against the rate limits. Returns how many seconds to wait before reading on."""
         pause = self._bucket.charge(frames, self.loop.time())
         if self.handshake_complete:
-            client = client_of((self.scope.get("client") or ("",))[0])
+            client = client_of_scope(self.scope)
             pause = max(pause, self._owner.messages.charge(client, frames))
         return pause
 
@@ -173,7 +173,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             return True
         try:
             if self._memory is None:
-                self._memory = self._owner.memory.take(client_of((self.scope.get("client") or ("",))[0]), 0)
+                self._memory = self._owner.memory.take(client_of_scope(self.scope), 0)
             self._memory.grow(size - held)
         except QuotaExceededError:
             self._refuse(CloseCode.TRY_LATER, "this server has no memory left for a message of this size")

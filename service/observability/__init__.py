@@ -1,1 +1,1 @@
-"""What the server says of itself: metrics and logs."""
+"""Metrics and logs."""

@@ -1,4 +1,4 @@
-"""Log lines: JSON for machines or text for people, each with the request that it belongs to."""
+"""Log formats: JSON or text, with the id of the request that a line belongs to."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Literal
 import orjson
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
-"""The id of the request that this task serves, empty outside of requests."""
+"""The id of the request that the current task serves; empty outside requests."""
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, request_id, and whatever `extra` named."""
+    """One JSON object a line: time, level, logger, message, request_id, and the members of `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See logging.Formatter."""
@@ -36,7 +36,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """A line for a terminal."""
+    """Lines for a terminal, without request ids."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
@@ -48,7 +48,7 @@ class TextFormatter(logging.Formatter):
 
 
 def configure(level: str, style: Literal["json", "text"]) -> None:
-    """Send the log to stderr in this style; call it once, at the start of the process."""
+    """Send the log to stderr in this style. Called once, when the process starts."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

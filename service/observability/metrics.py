@@ -1,4 +1,4 @@
-"""Prometheus metrics. Each Metrics has its own registry, so that two servers in one process do not mix."""
+"""Prometheus metrics. Each Metrics has a registry of its own, so two servers in one process stay separate."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from service.batching import BatchObserver
-from service.observability.gpus import GpuMetrics
-from service.observability.networks import NetworkMetrics
-from service.observability.store import StoreMetrics
-from service.observability.streams import StreamMetrics
+from service.observability.networks import GpuMetrics, NetworkMetrics
+from service.observability.streams import StoreMetrics, StreamMetrics
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Metrics(BatchObserver):
-    """What the server counts and times; Batchers report to it directly."""
+    """The server's counters, gauges and histograms. Batchers report to it directly."""
 
     def __init__(self) -> None:
         registry = CollectorRegistry()
@@ -85,7 +83,7 @@ class Metrics(BatchObserver):
             registry=registry,
         )  # fmt: skip
 
-        # Looking children up by their labels takes longer than counting; there are few, and they stay.
+        # To look a child up by its labels takes longer than to count. There are few children, and they stay.
         self._requests_of = cache(self.requests.labels)
         self._request_seconds_of = cache(self.request_seconds.labels)
         self._part_seconds_of = cache(self.part_seconds.labels)
@@ -99,38 +97,38 @@ class Metrics(BatchObserver):
         self.store = StoreMetrics(registry)
 
     def render(self) -> bytes:
-        """All metrics in Prometheus' text format; of all workers where there are several."""
+        """Return all metrics in Prometheus' text format, summed over the workers if there are several."""
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-            everybody = CollectorRegistry()
-            MultiProcessCollector(everybody)  # type: ignore[no-untyped-call]
-            return generate_latest(everybody)
+            all_workers = CollectorRegistry()
+            MultiProcessCollector(all_workers)  # type: ignore[no-untyped-call]
+            return generate_latest(all_workers)
         return generate_latest(self._registry)
 
     def answered(self, route: str, status: int, seconds: float) -> None:
-        """A request got its answer."""
+        """Count a request that has ended. seconds: from its first byte to the last byte of its response."""
         self._requests_of(route, status).inc()
         self._request_seconds_of(route).observe(seconds)
 
     def estimated(self, seconds: Mapping[str, float], people: int) -> None:
-        """An image was estimated. seconds: by part: queue, prepare, infer, decode and serialise."""
+        """Count an image. seconds: of each part: queue, prepare, infer, decode and serialise."""
         for part, value in seconds.items():
             self._part_seconds_of(part).observe(value)
         self.people.inc(people)
 
     def refused(self, reason: str) -> None:
-        """A request was refused before it met a queue."""
+        """Count a request that was refused before it reached a queue."""
         self._rejected.labels("", reason).inc()
 
     def task_ended(self, name: str) -> None:
-        """A background task ended on its own."""
+        """Count a background task that ended on its own."""
         self._task_failures.labels(name).inc()
 
     def connection_refused(self, reason: str) -> None:
-        """A connection was closed at a limit. reason: `share`, `full` or `evicted`, or the status of the answer."""
+        """Count a connection closed at a limit. reason: `share`, `full` or `evicted`, or the status of the response."""
         self._connections_refused.labels(reason).inc()
 
     def refresh(self, ready: bool, depths: Mapping[str, int], connections: int, memory: int) -> None:
-        """Set what is a state and no event. depths: work units that wait, by network. memory: bytes held by clients."""
+        """Set the gauges. depths: waiting work units by network. memory: bytes held for clients."""
         self._ready.set(ready)
         self._connections.set(connections)
         self._memory.set(memory)

@@ -1,4 +1,4 @@
-"""What is counted of live streams."""
+"""Metrics of live streams, and of the store that servers share for them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from service.streams.session import SessionObserver
+from service.streams.store.base import StoreObserver
 
 _AGES = (0.005, 0.01, 0.02, 0.033, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
 class StreamMetrics(SessionObserver):
-    """Sessions report to it directly. part_seconds: where the time of all images went, by part."""
+    """Metrics of streams; sessions report to it directly. part_seconds, people: shared with stills."""
 
     def __init__(self, registry: CollectorRegistry, part_seconds: Histogram, people: Counter) -> None:
         self.open = Gauge("posewire_streams", "Open streams.", registry=registry, multiprocess_mode="livesum")
@@ -57,14 +58,44 @@ class StreamMetrics(SessionObserver):
         self._failed.inc()
 
     def began(self, *, token: bool, resumed: bool) -> None:
-        """A stream began. token: with one. resumed: with the memory of its session."""
+        """Count a stream that began. token: its client sent a resume token. resumed: its session was restored."""
         if token:
             self._resumes.labels(str(resumed).lower()).inc()
 
     def closed(self, code: int) -> None:
-        """A stream ended."""
+        """Count a stream that ended with this close code."""
         self._closes.labels(str(code)).inc()
 
     def tracker_replaced(self) -> None:
-        """A process that tracks people has ended."""
+        """Count a tracking worker that has ended and was replaced."""
         self._tracker_restarts.inc()
+
+
+class StoreMetrics(StoreObserver):
+    """Metrics of a RedisStore, which reports to it directly. The label keeps them out of servers without one."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._up = Gauge(
+            "posewire_store_up", "1 while the store that servers share can be reached.", ["store"], registry=registry,
+            multiprocess_mode="livemin",
+        )  # fmt: skip
+        self._waiting = Gauge(
+            "posewire_store_waiting", "States of streams that wait to be written to the store.", ["store"],
+            registry=registry, multiprocess_mode="livesum",
+        )  # fmt: skip
+        self._writes = Counter(
+            "posewire_store_writes", "States of streams: kept, refused (another server has the stream), or failed to "
+            "be written for now.", ["outcome"], registry=registry,
+        )  # fmt: skip
+
+    def reached(self, up: bool) -> None:
+        """See `StoreObserver.reached`."""
+        self._up.labels("redis").set(up)
+
+    def wrote(self, outcome: str, states: int) -> None:
+        """See `StoreObserver.wrote`."""
+        self._writes.labels(outcome).inc(states)
+
+    def waiting(self, states: int) -> None:
+        """See `StoreObserver.waiting`."""
+        self._waiting.labels("redis").set(states)

@@ -1,1 +1,1 @@
-"""The processes of a server: how they start, are supervised, and end."""
+"""The processes of a server: how they start, are supervised, and end. `run` is the entry point."""

@@ -1,4 +1,4 @@
-"""The memory of a server process: how much it may use, how the C library keeps it, and what lies on huge pages."""
+"""The memory of a server process: its limit, the C library's memory pools, and huge pages."""
 
 from __future__ import annotations
 
@@ -15,26 +15,29 @@ from engines.control_groups import control_groups
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 _LARGE_BYTES = 4 << 20
-"""More than the frames that pipelines usually ask for, which are reused at no cost; larger ones have to be mapped."""
+"""Larger than the frames that most pipelines use. Allocations up to this size are reused at no cost, larger ones are
+mapped each time.
+"""
 
 _MADV_HUGEPAGE, _MADV_COLLAPSE = 14, 25  # mman-common.h
 _KERNEL = Path("/sys/kernel/mm/transparent_hugepage")
 _PROCESS = Path("/proc/self")
 _PRESENT = np.uint64(1 << 63)  # of an entry of /proc/self/pagemap
 _FULL = 0.9
-"""Of a huge page, how much has to be in use already: the rest of it is what moving there adds to the process."""
+"""The part of a huge page that must be in use already. Moving to the huge page adds the rest to the process."""
 
 
 def memory_limit(root: Path = Path("/")) -> int:
-    """The bytes that this process may use together with the others of its container: the smallest limit of its control
-    groups, or the machine's memory where none is smaller. root: where /proc and /sys are.
+    """Return the bytes that the processes of this container may use together.
+
+    The smallest limit of the control groups, or the machine's memory if that is less. root: where /proc and /sys are.
     """
     machine = os.sysconf("SC_PHYS_PAGES") * PAGESIZE
-    return min([machine, *(_granted(group) for group in control_groups("memory", root))])
+    return min([machine, *(_group_limit(group) for group in control_groups("memory", root))])
 
 
-def _granted(group: Path) -> int:
-    """The bytes that one control group grants by itself; more than any machine has where it sets no limit."""
+def _group_limit(group: Path) -> int:
+    """Return the memory limit of one control group in bytes, `sys.maxsize` without one."""
     for name in ("memory.max", "memory.limit_in_bytes"):
         try:
             limit = (group / name).read_text("utf-8").strip()
@@ -45,11 +48,12 @@ def _granted(group: Path) -> int:
 
 
 def bound_pools() -> None:
-    """Let threads share two of the C library's memory pools (glibc), where each would keep what it once needed, and
-    keep large arrays out of them, which then go back to the system at once.
+    """Let all threads share two of glibc's memory pools, and keep large arrays out of them.
 
-    Shared pools save 20 of 330 MB with the default model. Without a fixed threshold glibc would raise its own, up to
-    32 MB, with each large picture that is freed: a server of 175 MB kept 300 after some, and 200 with it.
+    With a pool for each thread, each keeps the most memory that it once needed; two shared pools save 20 of 330 MB
+    with the default model. Arrays outside the pools go back to the system at once. Without a fixed threshold, glibc
+    raises its own, up to 32 MB, whenever a large array is freed: after some large pictures a server of 175 MB kept
+    300 MB, and with the threshold 200 MB.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -59,13 +63,11 @@ def bound_pools() -> None:
 
 
 def use_huge_pages() -> None:
-    """Move this process's memory onto huge pages where they are full, on systems that have some to give: Linux 6.1 and
-    later, where no administrator turned them off.
+    """Move the well-used memory of this process onto huge pages (Linux 6.1 and later, unless they are turned off).
 
-    With each batch a network empties the processor's caches, of addresses too, and in small pages the weights and
-    Python's objects have tens of thousands of those. Looking them up takes longest on virtual machines, and most of a
-    request that comes alone.
-    May be called from any thread at any time; it takes some tenths of a second of one core.
+    Each batch of a network empties the processor's caches, the TLB among them. In small pages, the weights and
+    Python's objects have tens of thousands of addresses to look up again, which is slowest on virtual machines, and
+    delays requests that come alone the most. Thread-safe. Takes some tenths of a second of one core.
     """
     try:
         if "[never]" in (_KERNEL / "enabled").read_text("ascii"):
@@ -82,8 +84,9 @@ def use_huge_pages() -> None:
 
 
 def _full_runs(size: int) -> Iterator[tuple[int, int]]:
-    """Where huge pages of this size could be, or are, full of the process's own data: addresses and lengths in bytes of
-    runs of them, as each call of `madvise` waits for all cores.
+    """Return the address ranges that fill, or could fill, huge pages of this size, as (address, length) in bytes.
+
+    Neighbouring pages are joined, because each call of `madvise` waits for all cores.
     """
     with (_PROCESS / "pagemap").open("rb", buffering=0) as pagemap:
         for line in (_PROCESS / "maps").read_text("utf-8", "replace").splitlines():

@@ -1,4 +1,4 @@
-"""`posewire serve`: the banner, and uvicorn with one process or several."""
+"""`posewire serve`: checks the settings, prints the banner, and runs uvicorn in one process or several."""
 
 from __future__ import annotations
 
@@ -28,27 +28,30 @@ from service.config import Settings
 from service.inference.model_registry import open_serving
 from service.observability import logs
 from service.process.memory import bound_pools
+from service.process.parent import end_with_parent
 from service.process.tls import ServerTls
-from service.process.workers import Application, Workers, end_with_supervisor
+from service.process.workers import Application, Workers
 from service.streams.store.redis import check_url
 
 log = logging.getLogger(__name__)
 
 _KEEP_ALIVE_S = 75
-"""An idle connection's life: longer than a load balancer keeps one, which else may send a request into its end."""
-_HANGS_S = 15
-"""A worker that gives no sign of life for so long is replaced; it gives none while Python starts."""
-_END_S = 60.0
-"""How much longer than that a worker may take to end when its supervisor is gone."""
+"""Lifetime of an idle connection. Load balancers keep idle connections for less time, so that they never send a
+request on a connection that is just being closed.
+"""
+_PING_TIMEOUT_S = 15
+"""A worker that does not answer a ping for this long is replaced."""
+_ORPHAN_S = 60.0
+"""Time beyond `drain_seconds` and `grace_seconds` after which a worker whose supervisor is gone exits."""
 _NAMES, _WHY = "POSEWIRE_CHOSEN_MODELS", "POSEWIRE_CHOSEN_WHY"
 _NO_SETTINGS = {_NAMES, _WHY, "POSEWIRE_CATALOGUE", "POSEWIRE_CONFIG", "POSEWIRE_MODELS", "POSEWIRE_SECRETS"}
 
 
 def run_server(settings: Settings, catalogue: Catalogue, choice: tuple[Sequence[str], str]) -> None:
-    """Serve until SIGTERM or Ctrl-C. choice: the models, fetched already, and why they were chosen."""
+    """Serve until SIGTERM or Ctrl-C. choice: the models, already fetched, and why they were chosen."""
     names, why = choice
     _check(settings)
-    os.environ |= {_NAMES: ",".join(names), _WHY: why}  # how a worker process learns what the first has chosen
+    os.environ |= {_NAMES: ",".join(names), _WHY: why}  # for the worker processes
     with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -58,33 +61,33 @@ def run_server(settings: Settings, catalogue: Catalogue, choice: tuple[Sequence[
                 f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); choose another with --port"
             ) from error
         port = listening.getsockname()[1]
-        _greet(settings, catalogue, names[0], why, port)
+        _print_banner(settings, catalogue, names[0], why, port)
         tls = ServerTls.of(settings)
         config = uvicorn.Config(
             Application(tls),
             factory=True,
             ssl_context_factory=tls.context if tls else None,
             workers=settings.workers,
-            loop="service.process.event_loop:TlsLoop" if tls else "uvloop",
+            loop="service.process.tls:TlsLoop" if tls else "uvloop",
             http="service.api.new_connection:NewConnection",
             ws="service.api.websocket:BoundedWebSocket",
             ws_max_size=int(settings.max_frame_mb * 1e6),
             ws_ping_interval=settings.ping_seconds,
             ws_ping_timeout=settings.ping_seconds,
-            ws_per_message_deflate=False,  # pictures do not shrink, and each connection would keep two windows
+            ws_per_message_deflate=False,  # does not shrink images, and takes two buffers for each connection
             timeout_keep_alive=_KEEP_ALIVE_S,
             forwarded_allow_ips=Proxies(settings.proxies).names(),
             access_log=False,
             log_config=None,
             server_header=False,
-            backlog=16_384,  # or as many as the system allows: a full queue drops those who come for a second
-            timeout_worker_healthcheck=_HANGS_S,
+            backlog=16_384,  # or the system's limit; clients that a full queue drops try again only after a second
+            timeout_worker_healthcheck=_PING_TIMEOUT_S,
             timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
         )
-        for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it has ended in good order
+        for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again after a graceful shutdown
             signal.signal(number, _do_nothing)
         if settings.workers == 1:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the application is there, which reads files then
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the application handles it
             uvicorn.Server(config).run(sockets=[listening])
             return
         logs.configure(settings.log_level, settings.log_format)
@@ -101,11 +104,11 @@ def run_server(settings: Settings, catalogue: Catalogue, choice: tuple[Sequence[
 
 
 def _check(settings: Settings) -> None:
-    """Say before anything starts what else each process would fail at."""
+    """Raise UsageError for a setting at which each process would fail."""
     setting = "redis_url"
     try:
         if url := settings.redis_url.get_secret_value():
-            check_url(url)  # whose errors do not show the password
+            check_url(url)  # its errors do not show the password
         setting = "api_keys_file" if settings.api_keys_file else "api_keys"
         ApiKeys.read(settings.api_keys, settings.api_keys_file)
         setting = "tls_key" if settings.tls_certificate is None else "tls_certificate"
@@ -115,17 +118,17 @@ def _check(settings: Settings) -> None:
 
 
 def _do_nothing(_number: int, _frame: FrameType | None) -> None:
-    """The end was graceful; there is nothing left to interrupt."""
+    """Handle a signal after a graceful shutdown, when there is nothing left to interrupt."""
 
 
 def worker_app(tls: ServerTls | None = None) -> ASGIApp:
-    """The application of this process, with the settings of the environment. tls: whose files SIGHUP reads anew."""
+    """Return the application of this process, with the settings of the environment. tls: reloaded at SIGHUP."""
     settings = Settings()
-    cv2.setNumThreads(1)  # the work is spread over threads already; a second pool would only get in their way
+    cv2.setNumThreads(1)  # the work is already spread over threads; OpenCV's own would compete with them
     bound_pools()
     logs.configure(settings.log_level, settings.log_format)
-    threading.excepthook = _log_end_of_thread
-    end_with_supervisor(settings.drain_seconds + settings.grace_seconds + _END_S)
+    threading.excepthook = _log_thread_error
+    end_with_parent(settings.drain_seconds + settings.grace_seconds + _ORPHAN_S)
     names, why = os.environ[_NAMES].split(","), os.environ[_WHY]
     app = create_app(settings, lambda observer: open_serving(load(), names, settings, observer, why=why), tls)
     if not settings.cors_origins:
@@ -139,14 +142,14 @@ def worker_app(tls: ServerTls | None = None) -> ASGIApp:
     )
 
 
-def _log_end_of_thread(about: threading.ExceptHookArgs) -> None:
-    """What ends a thread that nobody watches belongs into the log, where somebody sees it."""
+def _log_thread_error(about: threading.ExceptHookArgs) -> None:
+    """Log the exception that has ended a thread."""
     if about.exc_value is not None and about.exc_type is not SystemExit:
         name = about.thread.name if about.thread else "?"
         log.error("thread %s has ended with an error", name, exc_info=about.exc_value)
 
 
-def _greet(settings: Settings, catalogue: Catalogue, name: str, why: str, port: int) -> None:
+def _print_banner(settings: Settings, catalogue: Catalogue, name: str, why: str, port: int) -> None:
     model = catalogue[name]
     scheme = "http" if settings.tls_certificate is None else "https"
     host = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
@@ -162,12 +165,12 @@ def _greet(settings: Settings, catalogue: Catalogue, name: str, why: str, port: 
         lines.append("streams    resume only at the worker that had them; with a redis_url at any")
     if changed:
         lines.append("settings   " + ", ".join(f"{key}={value}" for key, value in changed.items()))
-    settable = _NO_SETTINGS | {f"POSEWIRE_{name}".upper() for name in Settings.model_fields}
-    if strange := sorted({name for name in os.environ if name.startswith("POSEWIRE_")} - settable):
-        lines.append(f"ignored    {', '.join(strange)}, as there are no such settings")
+    known = _NO_SETTINGS | {f"POSEWIRE_{name}".upper() for name in Settings.model_fields}
+    if unknown := sorted({name for name in os.environ if name.startswith("POSEWIRE_")} - known):
+        lines.append(f"ignored    {', '.join(unknown)}, as there are no such settings")
     click.echo("\n".join(lines), err=True)
 
 
 def _cores() -> str:
-    usable, there = usable_cores(), len(os.sched_getaffinity(0))
-    return f"{there} cores" if usable == there else f"{usable} of {there} cores, which is this container's quota"
+    usable, present = usable_cores(), len(os.sched_getaffinity(0))
+    return f"{present} cores" if usable == present else f"{usable} of {present} cores, which is this container's quota"

@@ -1,4 +1,4 @@
-"""Background tasks that somebody watches: their end is noticed, logged and counted, and they are started again."""
+"""Supervised background tasks: when one ends, that is logged and counted, and the task is started again."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-_PAUSES_S = (0.1, 10.0)
-"""Before a task that has ended is started again: at first, and at most. Doubled each time that it ends soon again."""
-_LASTING_S = 60.0
-"""A task that ran so long before it ended is started again as if it were the first time."""
+_DELAYS_S = (0.1, 10.0)
+"""The first and the longest delay before a task is started again; doubled each time that it ends soon."""
+_STABLE_S = 60.0
+"""A task that ran this long before it ended is started again after the first delay."""
 
 
 class Supervisor:
     """Owns the background tasks of one event loop.
 
-    ended: called with a task's name each time that one ended on its own, after it was logged. What it raises is logged.
+    ended: called with a task's name each time that one has ended on its own. Its exceptions are logged.
     """
 
     def __init__(self, ended: Callable[[str], None] = lambda _: None) -> None:
@@ -28,18 +28,18 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def keep(
-        self, name: str, work: Callable[[], Coroutine[Any, Any, None]], longest_pause: float = _PAUSES_S[1]
+        self, name: str, work: Callable[[], Coroutine[Any, Any, None]], longest_delay: float = _DELAYS_S[1]
     ) -> asyncio.Task[None]:
-        """Run `work` for ever: whenever it returns or raises, it is called again after a pause. Cancel to end it."""
-        return self._begin(name, self._for_ever(name, work, longest_pause))
+        """Run `work` for ever: when it returns or raises, call it again after a delay. Cancel the task to end it."""
+        return self._start(name, self._repeat(name, work, longest_delay))
 
     def once(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run `work` in the background. What it raises is logged and counted."""
-        return self._begin(name, self._watched(name, work))
+        """Run `work` in the background. Its exceptions are logged and counted."""
+        return self._start(name, self._run_once(name, work))
 
     async def close(self) -> None:
         """Cancel all tasks and wait until they have ended."""
-        while self._tasks:  # one that ends may begin another
+        while self._tasks:  # a task that ends may start another
             tasks = list(self._tasks)
             for task in tasks:
                 task.cancel()
@@ -50,28 +50,28 @@ class Supervisor:
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _begin(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _start(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=f"posewire-{name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _for_ever(self, name: str, work: Callable[[], Coroutine[Any, Any, None]], longest: float) -> None:
-        loop, pause = asyncio.get_running_loop(), _PAUSES_S[0]
+    async def _repeat(self, name: str, work: Callable[[], Coroutine[Any, Any, None]], longest: float) -> None:
+        loop, delay = asyncio.get_running_loop(), _DELAYS_S[0]
         while True:
-            began = loop.time()
+            started = loop.time()
             try:
                 await work()
             except Exception as error:  # noqa: BLE001
                 self._report(name, error)
             else:
                 self._report(name, None)
-            if loop.time() - began >= _LASTING_S:
-                pause = _PAUSES_S[0]
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, longest)
+            if loop.time() - started >= _STABLE_S:
+                delay = _DELAYS_S[0]
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, longest)
 
-    async def _watched(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+    async def _run_once(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
         except Exception as error:  # noqa: BLE001
@@ -86,10 +86,10 @@ class Supervisor:
 
 
 async def attempt(name: str, seconds: float, work: Callable[[], object] | Awaitable[object]) -> None:
-    """Do one step of ending something. What it raises is logged, and so is that it takes longer than so many seconds.
+    """Do one step of a shutdown. Its exceptions are logged, and so is a timeout.
 
-    work: an awaitable, which is cancelled then; or a function that blocks. That runs on a thread of its own, which
-    keeps nothing from ending: a network that hangs must not hold up the others, or the end of the process.
+    work: an awaitable, which is cancelled after so many seconds; or a function that blocks, which runs on a daemon
+    thread: a network that hangs must hold up neither the next step nor the end of the process.
     """
     try:
         async with asyncio.timeout(seconds):

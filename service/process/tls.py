@@ -1,11 +1,18 @@
-"""The server's own TLS: a certificate that can be replaced while connections are open."""
+"""TLS: a certificate that can be replaced while connections are open, and a timeout for handshakes."""
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from pathlib import Path
+from typing import Any, cast
+
+import uvloop
 
 from service.config import Settings
+
+_HANDSHAKE_S = 10.0
+"""Timeout of a handshake, for which uvicorn allows a minute. Nothing counts the connection before it."""
 
 
 class CertificateError(ValueError):
@@ -13,20 +20,20 @@ class CertificateError(ValueError):
 
 
 class ServerTls:
-    """Makes the context of a server's connections from the files that the settings name, and reads them again.
+    """Makes the SSL context for a server's connections from its certificate files, and can reload them.
 
-    An object of it can be pickled before `context` is called, for worker processes.
+    Can be pickled for worker processes until `context` is called.
     """
 
     def __init__(self, certificate: Path, key: Path | None) -> None:
-        """key: None where the file of the certificate has it too."""
+        """key: None if the certificate's file contains it."""
         self._certificate = certificate
         self._key = key
         self._context: ssl.SSLContext | None = None
 
     @staticmethod
     def of(settings: Settings) -> ServerTls | None:
-        """As the settings say; None for a server without TLS. Raises CertificateError."""
+        """Return the TLS of these settings, or None without TLS. Raises CertificateError."""
         if settings.tls_certificate is None:
             if settings.tls_key is not None:
                 raise CertificateError("tls_key needs a certificate; name one with tls_certificate")
@@ -36,18 +43,18 @@ class ServerTls:
         return tls
 
     def context(self, *_: object) -> ssl.SSLContext:
-        """The context for new connections. Raises CertificateError."""
+        """Return the context for new connections. Raises CertificateError."""
         context = _context()
         self._load(context)
         self._context = context
         return context
 
     def reload(self) -> None:
-        """Use what the files hold now for new connections; those that are open stay as they are.
+        """Read the files again, for new connections. Open connections are not affected.
 
-        Raises CertificateError and goes on with the last ones.
+        Raises CertificateError if the files cannot be used, and keeps the old certificate.
         """
-        self._load(_context())  # a key that does not fit would leave the context in use without any
+        self._load(_context())  # a key that does not match would leave the context in use without any
         if self._context is not None:
             self._load(self._context)
 
@@ -78,3 +85,14 @@ def _context() -> ssl.SSLContext:
 
 def _no_passphrase() -> str:
     raise CertificateError("tls_key has a passphrase, which nobody could enter; give a key without one")
+
+
+class TlsLoop(uvloop.Loop):
+    """uvloop, whose servers close connections that do not complete their TLS handshake in time."""
+
+    async def create_server(self, *arguments: Any, **options: Any) -> asyncio.Server:
+        """See `asyncio.loop.create_server`."""
+        if options.get("ssl") is not None:
+            options.setdefault("ssl_handshake_timeout", _HANDSHAKE_S)
+        server = await super().create_server(*arguments, **options)
+        return cast(asyncio.Server, server)  # uvloop's class, which has the same methods

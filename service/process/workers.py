@@ -1,17 +1,15 @@
-"""Several server processes on one port: started, placed on cores of their own, and replaced when they die."""
+"""The supervisor of several server processes on one port: starts them on separate cores, and replaces dead ones."""
 
 from __future__ import annotations
 
 import logging
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
-from multiprocessing import parent_process
 
 from prometheus_client.multiprocess import mark_process_dead
 from starlette.types import ASGIApp
@@ -23,18 +21,18 @@ from service.process.tls import ServerTls
 
 log = logging.getLogger(__name__)
 
-_TURN_S = 0.2
-"""How long a signal may wait while workers are ending."""
-_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
-"""Before a worker that died soon after its start is started again; doubled each time in a row."""
+_POLL_S = 0.2
+"""How often signals are checked while workers are ending."""
+_DELAY_S, _MAX_DELAY_S = 1.0, 30.0
+"""Delay before a worker that died soon after its start is replaced; doubled for each such death in a row."""
 _START_S = 180.0
-"""How long a worker may take to give its first sign of life: imports from a cold disk, on a busy machine."""
-_LASTING_S = 60.0
-"""A worker that ran so long before it died is replaced at once."""
+"""Timeout of a worker's first answer to a ping: imports from a cold disk on a busy machine are slow."""
+_STABLE_S = 60.0
+"""A worker that ran this long before it died is replaced at once."""
 
 
 def core_groups(cores: Sequence[int], workers: int) -> list[set[int]]:
-    """The cores that each of so many workers gets: as even as can be, neighbours together, shared where too few."""
+    """Divide cores evenly among workers, neighbouring cores together. Workers share cores if there are too few."""
     if workers >= len(cores):
         return [{cores[n % len(cores)]} for n in range(workers)]
     bounds = [n * len(cores) // workers for n in range(workers + 1)]
@@ -42,36 +40,38 @@ def core_groups(cores: Sequence[int], workers: int) -> list[set[int]]:
 
 
 @dataclass(slots=True)
-class _Post:
-    """A worker's place. started: when its last process was, monotonic. asked, answered: whether that was asked for a
-    sign of life for the first time, and gave it. due: when the next one may start, once it is dead. deaths: soon after
-    their start, in a row.
+class _WorkerSlot:
+    """The state of one worker and its replacements. Times are monotonic.
+
+    started: when its current process was started. pinged, answered: whether this process was sent its first ping, and
+    answered it. due: when a replacement may start; None while the process lives. deaths: how many processes in a row
+    died soon after their start.
     """
 
     started: float
-    asked: bool = False
+    pinged: bool = False
     answered: bool = False
     due: float | None = None
     deaths: int = 0
 
     def died(self, now: float) -> float:
-        """Note a death. Returns the seconds to pause."""
-        self.deaths = 0 if now - self.started >= _LASTING_S else self.deaths + 1
-        pause = min(_PAUSE_S * 2.0 ** min(self.deaths - 2, 10), _LONGEST_PAUSE_S) if self.deaths > 1 else 0.0
-        self.due = now + pause
-        return pause
+        """Record a death, and return the seconds until a replacement may start."""
+        self.deaths = 0 if now - self.started >= _STABLE_S else self.deaths + 1
+        delay = min(_DELAY_S * 2.0 ** min(self.deaths - 2, 10), _MAX_DELAY_S) if self.deaths > 1 else 0.0
+        self.due = now + delay
+        return delay
 
 
 class Workers(Multiprocess):
-    """uvicorn's supervisor, whose workers do not compete for cores and leave nothing behind.
+    """uvicorn's supervisor, with workers on separate cores, restart delays, and SIGHUP as a reload in each worker.
 
-    failed: whether they have ended because none could start. SIGHUP goes to the workers, which read their files again.
+    failed: whether the server has ended because no worker could start.
     """
 
     failed = False
 
     def run(self) -> None:
-        """Serve until SIGTERM or Ctrl-C, or until no worker can start. Leaves no worker behind, also when it raises."""
+        """Serve until SIGTERM or Ctrl-C, or until no worker can start. Kill the remaining workers in any case."""
         try:
             super().run()
         finally:
@@ -80,78 +80,78 @@ class Workers(Multiprocess):
                     process.process.kill()
 
     def init_processes(self) -> None:
-        """Start them."""
+        """Start the workers."""
         self._groups = core_groups(sorted(os.sched_getaffinity(0)), self.processes_num)
-        self._posts: list[_Post] = []
+        self._slots: list[_WorkerSlot] = []
         self._served = False
         for number in range(self.processes_num):
-            self.processes.append(self._started(number))
-            self._posts.append(_Post(time.monotonic()))
+            self.processes.append(self._start_worker(number))
+            self._slots.append(_WorkerSlot(time.monotonic()))
 
     def keep_subprocess_alive(self) -> None:
-        """Replace those that died or hang. Ends all where the first ones cannot start."""
+        """Replace workers that died or hang. End the server if a worker fails to start before any has served."""
         for number, process in enumerate(self.processes):
             if self.should_exit.is_set():
                 return
-            post = self._posts[number]
-            if post.due is None:
-                if self._lives(process, post):
+            slot = self._slots[number]
+            if slot.due is None:
+                if self._is_responsive(process, slot):
                     continue
-                self._bury(process, post)
-            if post.due is not None and time.monotonic() >= post.due and not self.should_exit.is_set():
-                self._replace(number, post)
+                self._remove(process, slot)
+            if slot.due is not None and time.monotonic() >= slot.due and not self.should_exit.is_set():
+                self._replace(number, slot)
 
     def handle_hup(self) -> None:
-        """Pass the signal on: nobody is restarted, and no connection is lost."""
+        """Pass SIGHUP on to the workers. None is restarted, and no connection is lost."""
         for process in self.processes:
             if process.pid is not None and process.exitcode is None:
                 with suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGHUP)
 
     def handle_ttin(self) -> None:
-        """Start nobody: how many workers there are is a setting."""
+        """Ignore the signal: the number of workers is a setting."""
 
     def handle_ttou(self) -> None:
-        """End nobody."""
+        """Ignore the signal: the number of workers is a setting."""
 
     def terminate_all(self) -> None:
-        """Tell them to end. Who still comes once they take nobody is refused, and need not wait for the slowest."""
+        """Send SIGTERM to the workers, and close the listening sockets, so that late clients are refused at once."""
         super().terminate_all()
         for listening in self.sockets:
             listening.close()
 
     def join_all(self) -> None:
-        """Wait until all have ended. A signal that comes meanwhile is told to them too, and makes them hurry."""
+        """Wait until all workers have ended. Signals that arrive meanwhile are passed on, and end their drain."""
         for process in self.processes:
             while process.exitcode is None:
-                process.process.join(_TURN_S)
+                process.process.join(_POLL_S)
                 if self.signal_queue:
                     self.signal_queue.clear()
                     super().terminate_all()
 
-    def _lives(self, process: Process, post: _Post) -> bool:
-        """Whether a worker gives signs of life. It gives none while Python starts, which may take long."""
-        patience = self.config.timeout_worker_healthcheck
+    def _is_responsive(self, process: Process, slot: _WorkerSlot) -> bool:
+        """Return whether a worker answers pings. A process whose Python is still starting cannot, for `_START_S`."""
+        timeout = self.config.timeout_worker_healthcheck
         if not process.process.is_alive():
             return False
-        if post.answered:
-            self._served = self._served or process.is_ready(patience)
-            return process.ping(patience)
+        if slot.answered:
+            self._served = self._served or process.is_ready(timeout)
+            return process.ping(timeout)
         try:
-            if not post.asked:
+            if not slot.pinged:
                 process.parent_conn.send(b"ping")
-                post.asked = True
+                slot.pinged = True
             if process.parent_conn.poll(0):
                 process.parent_conn.recv()
-                post.answered = True
+                slot.answered = True
         except (OSError, EOFError):
             return False
-        return post.answered or time.monotonic() - post.started < _START_S
+        return slot.answered or time.monotonic() - slot.started < _START_S
 
-    def _bury(self, process: Process, post: _Post) -> None:
+    def _remove(self, process: Process, slot: _WorkerSlot) -> None:
         process.kill()  # it may hang
         process.join()
-        mark_process_dead(process.pid)  # type: ignore[no-untyped-call]  # its gauges would count for ever
+        mark_process_dead(process.pid)  # type: ignore[no-untyped-call]  # else its gauges would count for ever
         if process.exitcode == STARTUP_FAILURE and not self._served:
             log.error(
                 "worker %s could not start; the server ends, as another one would fail in the same way", process.pid
@@ -159,37 +159,37 @@ class Workers(Multiprocess):
             self.failed = True
             self.should_exit.set()
             return
-        pause = post.died(time.monotonic())
-        log.error("worker %s died (status %s); another starts in %.0f s", process.pid, process.exitcode, pause)
+        delay = slot.died(time.monotonic())
+        log.error("worker %s died (status %s); another starts in %.0f s", process.pid, process.exitcode, delay)
 
-    def _replace(self, number: int, post: _Post) -> None:
+    def _replace(self, number: int, slot: _WorkerSlot) -> None:
         try:
-            process = self._started(number)
-        except OSError as error:  # no more processes, memory or descriptors
-            pause = post.died(time.monotonic())
-            log.error("a worker cannot be started (%s); it is tried again in %.0f s", error.strerror, pause)
+            process = self._start_worker(number)
+        except OSError as error:  # no processes, memory or file descriptors left
+            delay = slot.died(time.monotonic())
+            log.error("a worker cannot be started (%s); it is tried again in %.0f s", error.strerror, delay)
             return
         self.processes[number] = process
-        self._posts[number] = _Post(time.monotonic(), deaths=post.deaths)
+        self._slots[number] = _WorkerSlot(time.monotonic(), deaths=slot.deaths)
 
-    def _started(self, number: int) -> Process:
-        """A new worker on its cores, long before it opens a network, which counts what it may use."""
+    def _start_worker(self, number: int) -> Process:
+        """Start a worker on its cores. Networks, which are opened much later, use the cores of their process."""
         process = Process(self.config, self.sockets)
-        with _ignored(signal.SIGHUP):  # which would end a process that does not handle it yet
+        with _ignoring(signal.SIGHUP):  # it would end a process that does not handle it yet
             process.start()
         if process.pid is not None:
             try:
                 os.sched_setaffinity(process.pid, self._groups[number % len(self._groups)])
             except ProcessLookupError:
-                pass  # it has died already, as will be found
-            except OSError as error:  # some containers deny it
+                pass  # it has died already; the next round replaces it
+            except OSError as error:  # some containers deny the call
                 log.warning("worker %s runs on any core: %s", process.pid, error.strerror)
         return process
 
 
 @contextmanager
-def _ignored(number: int) -> Iterator[None]:
-    """A signal that processes which are started meanwhile ignore until they handle it."""
+def _ignoring(number: int) -> Iterator[None]:
+    """Ignore a signal meanwhile. Child processes inherit this, and ignore it until they install a handler."""
     before = signal.signal(number, signal.SIG_IGN)
     try:
         yield
@@ -199,9 +199,9 @@ def _ignored(number: int) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """Makes the application in each process, as uvicorn wants it. tls: of all connections, None for plain HTTP.
+    """uvicorn's application factory. tls: None for plain HTTP.
 
-    A worker unpickles it before it can give a sign of life, so what takes long to import is imported when it is called.
+    Workers unpickle it before they can answer a ping, so slow imports wait until it is called.
     """
 
     tls: ServerTls | None = None
@@ -211,19 +211,3 @@ class Application:
         from service.process.run import worker_app
 
         return worker_app(self.tls)
-
-
-def end_with_supervisor(patience: float) -> None:
-    """In a worker: end when the supervisor is gone, as after SIGTERM; or at once if that takes `patience` seconds."""
-    supervisor = parent_process()
-    if supervisor is None:
-        return
-
-    def watch() -> None:
-        supervisor.join()  # a pipe tells, which the supervisor holds for as long as it lives
-        log.error("the supervisor is gone, and this worker ends")
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(patience)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="posewire-supervisor", daemon=True).start()

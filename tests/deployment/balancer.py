@@ -1,4 +1,4 @@
-"""The real HAProxy with the very docker/haproxy.cfg."""
+"""A real HAProxy that runs docker/haproxy.cfg."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ CONFIGURATION = Path(__file__).parents[2] / "docker" / "haproxy.cfg"
 
 
 class Balancer:
-    """HAProxy on free ports of the loopback. A context manager; `log` holds what it has written so far.
+    """HAProxy on free ports of the loopback. A context manager; `log` holds its output so far.
 
-    It runs as in its image, a master and a worker. All that differs from docker-compose.yml are addresses, which the
-    configuration takes from the environment. The sockets are opened here and handed on (HAProxy's `fd@`), so that no
-    other process can take a port first.
+    It runs as in its image, as a master and a worker. Only the addresses differ from docker-compose.yml, and the
+    configuration takes them from the environment. The sockets are opened here and passed on (HAProxy's `fd@`), so that
+    no other process can take a port first.
     replicas: name and port. dns: address of the name server. environment: further variables.
     """
 
@@ -67,40 +67,40 @@ class Balancer:
 
     @property
     def url(self) -> str:
-        """The front door."""
+        """The address for clients."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def stats_url(self) -> str:
-        """Where its own page and metrics are."""
+        """The address of its statistics page and metrics."""
         return f"http://127.0.0.1:{self.stats_port}"
 
     def servers(self, backend: str = "stills") -> dict[str, dict[str, str]]:
-        """HAProxy's statistics of the replicas that it knows, by their address without the port."""
+        """Return HAProxy's statistics of each known replica, by address without the port."""
         text = httpx.get(f"{self.stats_url}/;csv", timeout=10).text.removeprefix("# ")
         rows = csv.DictReader(text.splitlines())
         mine = (row for row in rows if row["pxname"] == backend and row["addr"])
         return {row["addr"].rpartition(":")[0]: row for row in mine}
 
     def states(self, backend: str = "stills") -> dict[str, str]:
-        """What HAProxy thinks of each replica: `UP`, `DOWN`, `NOLB` (drains); UP or DOWN with a share: on its way."""
+        """Return the state of each replica: `UP`, `DOWN`, `NOLB` (drains). With a fraction, UP or DOWN is changing."""
         return {host: row["status"] for host, row in self.servers(backend).items()}
 
     def totals(self, backend: str) -> dict[str, int]:
-        """How many requests each replica has been given so far."""
+        """Return how many requests each replica has got so far."""
         return {host: int(row["stot"]) for host, row in self.servers(backend).items()}
 
     def failed_checks(self, backend: str) -> int:
-        """How many checks of replicas have failed so far, for which they may have got no requests for a while."""
+        """Return how many checks have failed so far, after which a replica may get no requests for a while."""
         return sum(int(row["chkfail"]) for row in self.servers(backend).values())
 
     def wait_state(self, host: str, state: str) -> None:
-        """Return once HAProxy thinks so of a replica, for stills and for streams."""
+        """Wait until a replica has this state, for stills and for streams."""
         for backend in ("stills", "streams"):
             wait_for(lambda: self.states(backend).get(host) == state)  # noqa: B023 - it is called at once
 
     def command(self, line: str) -> str:
-        """The answer of its runtime API."""
+        """Return the response of its runtime API."""
         with socket.socket(socket.AF_UNIX) as admin:
             admin.connect(self._variables["POSEWIRE_HAPROXY_SOCKET"])
             admin.sendall(f"{line}\n".encode())

@@ -1,4 +1,4 @@
-"""A fleet that is shared by the tests that leave it as it was."""
+"""A fleet shared by the tests that do not change it."""
 
 from __future__ import annotations
 

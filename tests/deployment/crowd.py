@@ -1,4 +1,4 @@
-"""Cameras and clients of stills that know what they should be told, and count what they lose."""
+"""Simulated cameras and clients of stills, which know the correct results and count wrong and lost ones."""
 
 from __future__ import annotations
 
@@ -21,35 +21,36 @@ _HOMES = ((50, 128), (128, 120), (206, 136))
 _REACH, _HEIGHT = 6.0, 90.0  # pixels
 _SCORES = (0.9, 0.85, 0.8)
 ARRIVALS = (2, 0, 1)
-"""The order in which people come. A tracker that knows nobody numbers those in sight by score, which is another."""
-_PATIENCE_S = 30.0
-"""Of all clients: two cores under forty cameras, on which replicas start, may be busy for seconds."""
+"""The order in which people appear. A new tracker would number them by score, which is another order."""
+_TIMEOUT_S = 30.0
+"""Timeout of all clients: with forty cameras and starting replicas, two cores may be busy for seconds."""
 
 
 class Scene:
-    """Three people who sway about their homes, each camera's in their own rhythm."""
+    """Three people who sway about fixed positions, with different periods in each scene."""
 
     def __init__(self, seed: int) -> None:
         rng = np.random.default_rng(seed)
         self._periods, self._phases = rng.uniform(6, 12, (3, 2)), rng.uniform(0, 2 * np.pi, (3, 2))
 
     def places(self, at: float) -> list[tuple[float, float]]:
-        """Where each person's middle is at a time in seconds."""
+        """Return the centre of each person at a time in seconds."""
         sway = _REACH * np.sin(2 * np.pi * at / self._periods + self._phases)
         return [(x + dx, y + dy) for (x, y), (dx, dy) in zip(_HOMES, sway.tolist(), strict=True)]
 
     def picture(self, at: float, who: Sequence[int]) -> bytes:
-        """What a camera sees, of the people who are there."""
+        """Return the picture at a time, with only the people `who`."""
         places = self.places(at)
         return picture([(standing(*places[n], _HEIGHT), _SCORES[n]) for n in who])
 
 
 @dataclass(slots=True)
 class Camera:
-    """A stream of a scene. known: person to id. lost: results that gave somebody another id. gaps: seconds of each.
+    """A stream of a scene.
 
-    silences: seconds between two results.
-    resumed: those of them in which the connection was lost. problem: why it ended too early.
+    known: ids by person. lost: how many results gave a person another id or none. heard, newest: how many results
+    there were, and the timestamp of the last. gaps: seconds of each gap. silences: seconds between two results.
+    resumed: the silences in which the connection was lost. problem: why the stream ended too early.
     """
 
     scene: Scene
@@ -63,7 +64,7 @@ class Camera:
     problem: str = ""
 
     async def run(self, client: AsyncClient, fps: float, phase: float, stop: asyncio.Event) -> None:
-        """Film until told to stop."""
+        """Send frames and check the results until `stop` is set."""
         try:
             async with client.stream() as stream:
                 filming = asyncio.create_task(self._film(stream, fps, phase, stop))
@@ -78,12 +79,12 @@ class Camera:
             while not stop.is_set():
                 await asyncio.sleep(due - time.monotonic())
                 now = time.time()
-                # Each newcomer waits until the one before has a number.
+                # The next person appears when the one before has an id.
                 await stream.send(self.scene.picture(now, ARRIVALS[: len(self.known) + 1]), 1e3 * now)
                 frames += 1
                 due = max(due + 1 / fps, time.monotonic())
         except ClientError:
-            pass  # the listener is told too
+            pass  # `_listen` gets the same error
         finally:
             stream.finish()
 
@@ -111,7 +112,7 @@ class Camera:
 
 
 def identities(scene: Scene, at: float, found: Iterable[tuple[Sequence[float], int]]) -> dict[int, int]:
-    """The id that each person of a scene was given, by where they are at that time. found: boxes and ids."""
+    """Return the id of each person of a scene by position at that time. found: boxes and ids."""
     places = np.array(scene.places(at))
     told: dict[int, int] = {}
     for (left, top, right, bottom), identity in found:
@@ -122,7 +123,7 @@ def identities(scene: Scene, at: float, found: Iterable[tuple[Sequence[float], i
 
 @dataclass(slots=True)
 class Asker:
-    """A client of stills. wrong: answers with other people than are in the picture."""
+    """A client of stills. wrong: how many results have other people than the picture."""
 
     scene: Scene
     answered: int = 0
@@ -131,7 +132,7 @@ class Asker:
     slowest: float = 0.0
 
     async def run(self, client: AsyncClient, rate: float, phase: float, stop: asyncio.Event) -> None:
-        """Ask until told to stop."""
+        """Send pictures until `stop` is set."""
         await asyncio.sleep(phase / rate)
         while not stop.is_set():
             started = time.monotonic()
@@ -148,7 +149,10 @@ class Asker:
 
 
 class Crowd:
-    """All of them at once; an asynchronous context manager, which ends them all. fps, rate: a second, of each."""
+    """Many cameras and clients of stills at once. An asynchronous context manager.
+
+    fps: frames a second of each camera. rate: stills a second of each client.
+    """
 
     def __init__(self, url: str, *, cameras: int = 40, askers: int = 20, fps: float = 2.0, rate: float = 0.5) -> None:
         self.cameras = [Camera(Scene(n)) for n in range(cameras)]
@@ -161,7 +165,7 @@ class Crowd:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            client = await stack.enter_async_context(AsyncClient(self._url, deadline=_PATIENCE_S, patience=_PATIENCE_S))
+            client = await stack.enter_async_context(AsyncClient(self._url, deadline=_TIMEOUT_S, patience=_TIMEOUT_S))
             rng = np.random.default_rng(5)
             for camera, phase in zip(self.cameras, rng.uniform(size=len(self.cameras)).tolist(), strict=True):
                 self._tasks.append(asyncio.create_task(camera.run(client, self._fps, phase, self._stop)))
@@ -185,11 +189,11 @@ class Crowd:
                     raise outcome
 
     async def settle(self) -> None:
-        """Return once every camera knows everybody."""
+        """Wait until every camera has an id for each person."""
         await until(lambda: all(len(camera.known) == 3 or camera.problem for camera in self.cameras))
 
     async def go_on(self) -> None:
-        """Return once every camera has heard of two frames that it takes after now, and every asker had an answer."""
+        """Wait until every camera has results of two new frames, and every client has another response."""
         now = time.time()
         heard = [camera.heard for camera in self.cameras]
         answered = [asker.answered for asker in self.askers]

@@ -1,4 +1,4 @@
-"""What befalls three replicas under load, told to the crowd that uses them: for the tests and the benchmark."""
+"""Failures of three replicas under load, for the tests and the benchmark."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.redis_servers import RedisProcess
 from tests.servers import ServerProcess
 
 _CHECKPOINT_S = 1.0
-"""The default: how old a state may be from which another replica goes on."""
+"""The default age of the state from which another replica resumes a stream."""
 
 
 @contextmanager
 def deployment(folder: Path) -> Iterator[tuple[Fleet, RedisProcess]]:
-    """Three replicas of the model that reads its pictures, HAProxy, and Redis."""
+    """Three replicas with the model of `marked`, HAProxy, and Redis."""
     with RedisProcess(folder) as redis:
         environment = {"redis_url": redis.url, "log_level": "warning"}
         with Fleet(3, "--model", "marked", catalogue=marked_catalogue(folder), environment=environment) as fleet:
@@ -31,7 +31,7 @@ def deployment(folder: Path) -> Iterator[tuple[Fleet, RedisProcess]]:
 
 
 async def deaths(fleet: Fleet) -> Crowd:
-    """One replica is killed, another told to end, and then both are started again."""
+    """Kill one replica, stop another one gracefully, then start both again."""
     async with _settled(fleet) as crowd:
         fleet.replicas[0].process.kill()
         await crowd.go_on()
@@ -44,7 +44,7 @@ async def deaths(fleet: Fleet) -> Crowd:
 
 
 async def rolling_restart(fleet: Fleet) -> Crowd:
-    """Each replica in turn ends and is started again; the next once that gets requests."""
+    """Stop and start each replica in turn, each when the one before gets requests again."""
     async with _settled(fleet) as crowd:
         for replica in list(fleet.replicas):
             await _end(replica)
@@ -54,7 +54,7 @@ async def rolling_restart(fleet: Fleet) -> Crowd:
 
 
 async def redis_gone(fleet: Fleet, redis: RedisProcess) -> Crowd:
-    """Redis is killed and started again, empty; once it has all states again, a replica is killed."""
+    """Kill Redis and start it again, empty. When it has all states again, kill a replica."""
     async with _settled(fleet) as crowd:
         redis.kill()
         await crowd.go_on()
@@ -69,7 +69,7 @@ async def redis_gone(fleet: Fleet, redis: RedisProcess) -> Crowd:
 
 @asynccontextmanager
 async def _settled(fleet: Fleet) -> AsyncIterator[Crowd]:
-    """A crowd that knows everybody, in streams that are kept."""
+    """A crowd whose people all have ids, in streams whose state is stored."""
     await asyncio.to_thread(fleet.mend)
     async with Crowd(fleet.url) as crowd:
         await crowd.settle()
@@ -83,7 +83,7 @@ async def _end(replica: ServerProcess) -> None:
 
 
 async def _written(fleet: Fleet) -> None:
-    """Return once no replica has anything left that Redis does not know."""
+    """Wait until every replica has written all states to Redis."""
     async with httpx.AsyncClient(timeout=10) as client:
         for replica in fleet.replicas:
             text = ""

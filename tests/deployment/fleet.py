@@ -1,4 +1,4 @@
-"""What docker-compose.yml starts, without Docker: replicas on addresses of their own, DNS, and HAProxy."""
+"""The deployment of docker-compose.yml without Docker: replicas on separate addresses, DNS, and HAProxy."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ SHARED_KEY = "known to all replicas of these tests"
 class Fleet:
     """Replicas behind HAProxy, all real processes on the loopback. A context manager.
 
-    Each replica has an address of its own (127.x.y.1 and on) and port 8000, as containers have, and comes back to it
-    when it is started again. arguments, catalogue, environment, module: see `ServerProcess`; all replicas get the same.
-    balancing: further environment of HAProxy. prefixes: of each replica's command, see `ServerProcess`.
+    Each replica has an address of its own (127.x.y.1 and up) and port 8000, as containers do, and keeps it when it is
+    started again. arguments, catalogue, environment, module: see `ServerProcess`; all replicas get the same.
+    balancing: further environment of HAProxy. prefixes: for each replica's command, see `ServerProcess`.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Fleet:
         self._environment = {"resume_key": SHARED_KEY, **(environment or {})}
         self._module = module
         self._prefixes = prefixes
-        self._network = "127.{}.{}".format(*(1 + byte % 254 for byte in os.urandom(2)))  # not that of another run
+        self._network = "127.{}.{}".format(*(1 + byte % 254 for byte in os.urandom(2)))  # different in each run
         self.replicas: list[ServerProcess] = []
         self.names = NameServer()
         self.balancer = Balancer(f"posewire.test:{_PORT}", self.names.address, balancing)
@@ -62,16 +62,16 @@ class Fleet:
 
     @property
     def url(self) -> str:
-        """The front door."""
+        """The load balancer's address."""
         return self.balancer.url
 
     @property
     def port(self) -> int:
-        """The front door's, on 127.0.0.1."""
+        """The load balancer's port on 127.0.0.1."""
         return self.balancer.port
 
     def scale(self, size: int) -> None:
-        """Start or end replicas, the last ones, until there are `size`; as `docker compose up --scale` does."""
+        """Start replicas, or end the last ones, until there are `size`, as `docker compose up --scale` does."""
         leaving = self.replicas[size:]
         self.names.addresses = [replica.host for replica in self.replicas[:size]]
         for replica in leaving:
@@ -87,12 +87,12 @@ class Fleet:
                 self.names.addresses.append(replica.host)
 
     def start(self, number: int) -> None:
-        """Start the replica of this number again, whose process has ended."""
+        """Start the replica of this number again after its process has ended."""
         self.replicas[number].__exit__(None, None, None)
         self.replicas[number] = self._replica(number).__enter__()
 
     def mend(self) -> None:
-        """Start what has ended, let go on what was stopped, and wait until all get requests."""
+        """Start ended replicas, continue stopped ones, and wait until all get requests."""
         for number, replica in enumerate(self.replicas):
             replica.process.send_signal(signal.SIGCONT)
             if replica.process.poll() is not None:
@@ -113,6 +113,6 @@ class Fleet:
 
     def _stop_all(self) -> None:
         for replica in self.replicas:
-            replica.process.send_signal(signal.SIGCONT)  # a test may have ended while it was stopped
+            replica.process.send_signal(signal.SIGCONT)  # a test may have left it stopped
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda replica: replica.__exit__(None, None, None), self.replicas))

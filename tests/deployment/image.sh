@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Run an image's root as a container engine would: read-only, without a network, as its own user, /tmp in memory, and
-# only /models lasting. Prints what the server says of a picture, and the status with which it ends.
+# Run an image's root as a container engine would: read-only, without a network, as its own user, with /tmp in memory
+# and a persistent /models. Prints the server's result for a picture, and its exit status.
 #
 #     unshare --mount --net --pid --fork --kill-child image.sh ROOT MODELS USER PICTURE
 set -euo pipefail

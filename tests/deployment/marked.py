@@ -1,4 +1,4 @@
-"""Pictures that say where their people are, and a network that reads it: truth that goes all the way through a server.
+"""Pictures whose pixels encode people, and a model that decodes them: a ground truth through a whole server.
 
 Pixel (j, n) of a picture is keypoint j of person n: red is x, green is y, blue the score. The graph turns those pixels
 into YOLO-Pose's rows, so that a real runtime finds exactly these people, at the cost of a very light network.
@@ -22,7 +22,7 @@ _PEOPLE, _KEYPOINTS = 8, 17
 
 
 def picture(people: Sequence[tuple[Floats, float]]) -> bytes:
-    """A PNG of `SIZE` pixels that says so. people: (17, 2) keypoints in pixels, and the score; eight at most."""
+    """Return a PNG of `SIZE` pixels that encodes people: (17, 2) keypoints in pixels and a score, at most eight."""
     pixels = np.zeros((SIZE, SIZE, 3), np.uint8)
     for row, (points, score) in enumerate(people):
         pixels[row, :_KEYPOINTS, :2] = points.round().clip(0, SIZE - 1)
@@ -33,7 +33,7 @@ def picture(people: Sequence[tuple[Floats, float]]) -> bytes:
 
 
 def marked_catalogue(folder: Path) -> Path:
-    """A catalogue file in `folder` with the model `marked`, which finds the people of such pictures."""
+    """Return a catalogue file in `folder` with the model `marked`, which decodes such pictures."""
     image = op.parameter([1, 3, SIZE, SIZE], ov.Type.f32, name="image")
     marks = op.slice(image, np.array([0, 0]), np.array([_PEOPLE, _KEYPOINTS]), np.array([1, 1]), np.array([2, 3]))
     marks = op.multiply(op.transpose(marks, np.array([0, 2, 3, 1])), op.constant(np.array([1, 1, 1 / 255], np.float32)))

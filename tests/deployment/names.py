@@ -1,4 +1,4 @@
-"""A name server of one name, as Docker's own is for a service: its A records are whoever serves it now."""
+"""A name server like Docker's for a service, whose A records are the running replicas."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _TTL_S = 1
 
 
 class NameServer:
-    """Answers on a free UDP port of the loopback, from a thread of its own. A context manager.
+    """Serves on a free UDP port of the loopback, in a thread. A context manager.
 
-    Every name that is asked for has the same `addresses`, which may be set at any time.
+    Every name has the same `addresses`, which may be set at any time.
     """
 
     def __init__(self, addresses: Iterable[str] = ()) -> None:
@@ -50,7 +50,7 @@ class NameServer:
 
 
 def answer(query: bytes, addresses: Iterable[str]) -> bytes:
-    """The message that answers a query (RFC 1035, section 4) of one question; without records for any type but A."""
+    """Return the response to a query with one question (RFC 1035, section 4). Only queries for A get records."""
     number, flags, *_ = _HEADER.unpack_from(query)
     end = query.index(b"\0", _HEADER.size) + 5  # the name, its type and class
     question = query[_HEADER.size : end]

@@ -1,4 +1,4 @@
-"""Who gets what: docker/haproxy.cfg in the real HAProxy, before real servers."""
+"""Routing and limits of docker/haproxy.cfg in a real HAProxy, before real servers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_configuration_is_valid_without_a_warning() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_replicas_share_the_stills(fleet: Fleet, jpeg: bytes) -> None:
+def test_stills_are_spread_over_the_replicas(fleet: Fleet, jpeg: bytes) -> None:
     before = fleet.balancer.totals("stills")
     with ThreadPoolExecutor(8) as pool, httpx.Client(base_url=fleet.url, timeout=30) as client:
         statuses = list(pool.map(lambda _: client.post("/pose", content=jpeg).status_code, range(40)))
@@ -42,13 +42,13 @@ def test_replicas_share_the_stills(fleet: Fleet, jpeg: bytes) -> None:
     assert all(total >= before[host] + 10 for host, total in fleet.balancer.totals("stills").items())
 
 
-def test_streams_that_name_no_session_are_spread(fleet: Fleet, jpeg: bytes) -> None:
+def test_streams_without_a_session_are_spread_over_the_replicas(fleet: Fleet, jpeg: bytes) -> None:
     before = fleet.balancer.totals("streams")
     asyncio.run(look(fleet, jpeg, *[""] * 4))
     assert all(total > before[host] for host, total in fleet.balancer.totals("streams").items())
 
 
-def test_a_session_comes_back_to_its_replica_and_resumes_from_its_memory(fleet: Fleet, jpeg: bytes) -> None:
+def test_a_session_returns_to_its_replica_and_resumes_from_memory(fleet: Fleet, jpeg: bytes) -> None:
     async def leave_and_return(session: str) -> bool:
         path = f"/stream?session={session}"
         async with stream(fleet.port, path=path) as opened:
@@ -56,10 +56,10 @@ def test_a_session_comes_back_to_its_replica_and_resumes_from_its_memory(fleet: 
         async with stream(fleet.port, path=path, resume=token) as again:
             return bool(again.welcome["resumed"])
 
-    def all_come_back() -> bool:  # by chance it would be the other one in half of the cases
+    def all_come_back() -> bool:  # by chance half of them would
         return all(asyncio.run(leave_and_return(f"camera{number}")) for number in range(8))
 
-    for _ in range(3):  # once, but where a replica was too busy with other tests to answer HAProxy in time
+    for _ in range(3):  # again if a replica was too busy with other tests to answer a check in time
         wait_for(lambda: set(fleet.balancer.states("streams").values()) == {"UP"})
         failed = fleet.balancer.failed_checks("streams")
         if all_come_back():
@@ -68,7 +68,7 @@ def test_a_session_comes_back_to_its_replica_and_resumes_from_its_memory(fleet: 
     pytest.fail("replicas were never up for long enough")
 
 
-def test_replicas_know_the_client_and_believe_nothing_that_it_says_of_itself(fleet: Fleet, jpeg: bytes) -> None:
+def test_replicas_get_the_address_of_the_client_and_none_of_its_own_headers(fleet: Fleet, jpeg: bytes) -> None:
     claims = {"X-Forwarded-For": "203.0.113.7", "X-Request-ID": "mine"}
     with httpx.Client(transport=httpx.HTTPTransport(local_address="127.99.0.9"), headers=claims) as client:
         answer = client.post(f"{fleet.url}/pose", content=jpeg)
@@ -81,11 +81,11 @@ def test_replicas_know_the_client_and_believe_nothing_that_it_says_of_itself(fle
     assert [json.loads(line)["client"] for line in lines()] == ["127.99.0.9"]
 
 
-def test_every_request_has_an_id_even_before_it_meets_a_replica(fleet: Fleet) -> None:
+def test_every_request_gets_an_id_at_the_load_balancer(fleet: Fleet) -> None:
     assert len(httpx.get(f"{fleet.url}/models").headers["X-Request-ID"]) == 36
 
 
-def test_metrics_are_not_shown_at_the_front_door(fleet: Fleet) -> None:
+def test_metrics_are_not_shown_through_the_load_balancer(fleet: Fleet) -> None:
     answer = httpx.get(f"{fleet.url}/metrics")
     assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found")
 
@@ -95,7 +95,7 @@ def test_haproxy_has_metrics_of_its_own(fleet: Fleet) -> None:
     assert 'haproxy_server_status{proxy="stills",server="replica1",state="UP"} 1' in text
 
 
-def test_an_operator_drains_a_replica_by_its_state(fleet: Fleet, jpeg: bytes) -> None:
+def test_an_operator_can_drain_a_replica_through_the_runtime_api(fleet: Fleet, jpeg: bytes) -> None:
     fleet.balancer.command("set server stills/replica1 state drain")
     try:
         wait_for(lambda: sorted(fleet.balancer.states().values()) == ["DRAIN", "UP"])
@@ -129,7 +129,7 @@ def test_with_a_certificate_there_are_https_and_wss(fleet: Fleet, jpeg: bytes, t
 
 
 @needs("openssl", "openssl")
-def test_a_renewed_certificate_is_taken_at_sighup_and_no_connection_is_lost(
+def test_a_renewed_certificate_is_loaded_at_sighup_and_no_connection_is_lost(
     fleet: Fleet, jpeg: bytes, tmp_path: Path
 ) -> None:
     host = fleet.replicas[0].host
@@ -150,7 +150,7 @@ def test_a_renewed_certificate_is_taken_at_sighup_and_no_connection_is_lost(
             renewed = renew()
             balancer.process.send_signal(signal.SIGHUP)
             await until(lambda: shown() == renewed)
-            assert "people" in await opened.ask(jpeg)  # by the worker before, which finishes what it has
+            assert "people" in await opened.ask(jpeg)  # by the old worker, which finishes its connections
 
     first = renew()
     tls = {"POSEWIRE_TLS_BIND": f"{host}:8443", "POSEWIRE_TLS_CERTIFICATE": str(served)}
@@ -162,7 +162,7 @@ def test_a_renewed_certificate_is_taken_at_sighup_and_no_connection_is_lost(
 
 
 def make_certificate(folder: Path, address: str) -> None:
-    """certificate.pem for an address, signed by itself, and tls.pem with its key too."""
+    """Make a self-signed certificate.pem for an address, and tls.pem with the certificate and its key."""
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     subject = ["-subj", "/CN=posewire", "-addext", f"subjectAltName=IP:{address}", "-days", "1"]
     kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
@@ -173,7 +173,7 @@ def make_certificate(folder: Path, address: str) -> None:
 
 @pytest.fixture
 def alone() -> Iterator[Balancer]:
-    """HAProxy that finds no replica, and lets a client have little."""
+    """HAProxy without replicas, with low limits for a client."""
     limits = {"POSEWIRE_CLIENT_CONNECTIONS": "4", "POSEWIRE_CLIENT_REQUESTS": "5"}
     with NameServer() as names, Balancer("posewire.test:8000", names.address, limits) as balancer:
         yield balancer
@@ -187,13 +187,13 @@ def test_without_a_replica_the_answer_is_a_problem_document(alone: Balancer) -> 
     assert (int(kind.status), kind.title) == (answer.status_code, answer.json()["title"])
 
 
-def test_as_many_replicas_are_found_as_it_is_told() -> None:
+def test_the_number_of_replicas_is_limited_by_the_variable() -> None:
     names = NameServer(f"127.98.0.{n}" for n in range(1, 21))
     with names, Balancer("posewire.test:8000", names.address, {"POSEWIRE_MOST_REPLICAS": "19"}) as balancer:
         wait_for(lambda: len(balancer.servers("stills")) == len(balancer.servers("streams")) == 19)
 
 
-def test_a_client_that_asks_too_often_is_told_so(alone: Balancer) -> None:
+def test_a_client_with_too_many_requests_gets_429(alone: Balancer) -> None:
     answers = [httpx.get(f"{alone.url}/models") for _ in range(7)]
     assert [answer.status_code for answer in answers] == [503] * 5 + [429] * 2
     assert answers[-1].json()["type"] == "/problems/rate-limited"
@@ -206,7 +206,7 @@ def test_a_client_that_opens_too_many_connections_is_cut_off(alone: Balancer) ->
 
 
 def knock(balancer: Balancer, opened: ExitStack) -> bytes:
-    """The first bytes that one more connection is answered with; none where it was cut."""
+    """Return the first bytes of the response on a new connection, none if it was cut."""
     try:
         connection = opened.enter_context(socket.create_connection(("127.0.0.1", balancer.port), timeout=10))
         connection.sendall(b"GET /models HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -215,7 +215,7 @@ def knock(balancer: Balancer, opened: ExitStack) -> bytes:
         return b""
 
 
-def test_the_problems_that_it_names_are_those_of_the_api() -> None:
+def test_its_problem_types_are_those_of_the_api() -> None:
     documents = [json.loads(found) for found in re.findall(r"string '({.*})'", CONFIGURATION.read_text())]
     assert len(documents) >= 7
     for document in documents:
@@ -224,7 +224,7 @@ def test_the_problems_that_it_names_are_those_of_the_api() -> None:
 
 
 async def look(fleet: Fleet, picture: bytes, *sessions: str) -> None:
-    """Open a stream for each session, one after the other, keep all open, and have one frame looked at in each."""
+    """Open a stream for each session, one after the other, and send one frame in each while all stay open."""
     async with AsyncExitStack() as stack:
         for session in sessions:
             path = f"/stream?session={session}" if session else "/stream"

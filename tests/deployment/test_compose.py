@@ -1,4 +1,4 @@
-"""docker-compose.yml and the Dockerfile, as far as they can be judged without an engine that runs them."""
+"""docker-compose.yml and the Dockerfile, checked without a container engine."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ SERVICES: Mapping[str, Mapping[str, Any]] = COMPOSE["services"]
 REPLICAS = ("posewire", "posewire-gpu")
 
 _NO_SETTINGS = {"POSEWIRE_CATALOGUE", "POSEWIRE_CONFIG", "POSEWIRE_MODELS", "POSEWIRE_SECRETS"}
-"""Variables of the server that are read before its settings."""
+"""Variables that the server reads before its settings."""
 
 
 def tool(name: str) -> str:
-    """A program of the environment that runs the tests."""
+    """Return the path of a program in the environment that runs the tests."""
     return str(Path(sys.executable).with_name(name))
 
 
 @pytest.mark.parametrize("path", COMPOSE_FILES, ids=lambda path: path.name)
-def test_it_is_what_the_compose_specification_says(path: Path) -> None:
+def test_the_file_matches_the_compose_specification(path: Path) -> None:
     command = [tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(path)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
@@ -49,7 +49,7 @@ def test_the_dockerfile_is_lint_clean() -> None:
 
 
 @pytest.mark.parametrize("name", REPLICAS)
-def test_replicas_are_given_settings_that_they_have_and_accept(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_settings_of_replicas_exist_and_are_valid(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in [key for key in os.environ if key.startswith("POSEWIRE_")]:
         monkeypatch.delenv(variable)
     given = {key: resolve(str(value)) for key, value in SERVICES[name]["environment"].items()}
@@ -59,20 +59,20 @@ def test_replicas_are_given_settings_that_they_have_and_accept(name: str, monkey
     monkeypatch.delenv("POSEWIRE_SECRETS")  # a folder of the container
     settings = Settings()
     assert settings.redis_url.get_secret_value().startswith("redis://redis:")
-    assert settings.port == 8000  # which the load balancer, Prometheus and the health check expect
+    assert settings.port == 8000  # as the load balancer, Prometheus and the health check expect
 
 
-def test_the_load_balancer_is_given_variables_that_it_reads() -> None:
+def test_the_variables_of_the_load_balancer_are_read_by_it() -> None:
     text = CONFIGURATION.read_text()
     tls = yaml.safe_load(COMPOSE_FILES[1].read_text())["services"]["haproxy"]
     for variable in (*SERVICES["haproxy"]["environment"], *tls["environment"]):
         assert re.search(rf"\${{?{variable}\b", text)
-    for variable, value in SERVICES["haproxy"]["environment"].items():  # the same default here and there
+    for variable, value in SERVICES["haproxy"]["environment"].items():  # the same default in both files
         assert re.search(rf"presetenv {variable} {resolve(value)}\b", text)
     assert tls["environment"]["POSEWIRE_TLS_CERTIFICATE"] == tls["volumes"][0]["target"]
 
 
-def test_one_address_cannot_use_up_what_a_replica_or_the_load_balancer_has() -> None:
+def test_one_address_cannot_use_up_the_capacity_of_a_replica_or_the_load_balancer() -> None:
     text = CONFIGURATION.read_text()
     defaults = {name: int(value) for name, value in re.findall(r"presetenv POSEWIRE_CLIENT_(\w+) (\d+)", text)}
     stills, streams = (int(found) for found in re.findall(r"server-template .* maxconn (\d+)", text))
@@ -84,7 +84,7 @@ def test_one_address_cannot_use_up_what_a_replica_or_the_load_balancer_has() -> 
     assert defaults["CONNECTIONS"] <= int(front[1]) / 4
 
 
-def test_a_replica_has_time_to_drain_and_the_load_balancer_time_to_notice() -> None:
+def test_a_replica_has_time_to_drain_and_the_load_balancer_notices_it() -> None:
     text = CONFIGURATION.read_text()
     for name in REPLICAS:
         environment = SERVICES[name]["environment"]
@@ -95,7 +95,7 @@ def test_a_replica_has_time_to_drain_and_the_load_balancer_time_to_notice() -> N
     assert pings * 2 < seconds(text, "timeout tunnel")
 
 
-def test_a_replica_that_hangs_is_noticed_within_three_intervals() -> None:
+def test_a_hanging_replica_is_detected_within_three_intervals() -> None:
     text = CONFIGURATION.read_text()
     interval, once, again = (seconds(text, name) for name in ("inter", "timeout check", "fastinter"))
     assert "fall 2" in text
@@ -103,7 +103,7 @@ def test_a_replica_that_hangs_is_noticed_within_three_intervals() -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_every_service_can_do_and_use_only_what_it_must(name: str) -> None:
+def test_every_service_has_minimal_rights_and_limited_resources(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"]
     assert service["cap_drop"] == ["ALL"]
@@ -115,7 +115,7 @@ def test_every_service_can_do_and_use_only_what_it_must(name: str) -> None:
     assert "healthcheck" in service or "HEALTHCHECK" in DOCKERFILE.read_text()
 
 
-def test_what_is_mounted_or_named_exists() -> None:
+def test_mounted_and_referenced_files_exist() -> None:
     for service in SERVICES.values():
         for mount in service.get("volumes", ()):
             source = mount.split(":")[0]
@@ -128,7 +128,7 @@ def test_what_is_mounted_or_named_exists() -> None:
 
 
 @needs("redis-server", "redis-server")
-def test_the_store_takes_its_options_and_keeps_nothing(tmp_path: Path) -> None:
+def test_the_store_accepts_its_options_and_writes_nothing_to_disk(tmp_path: Path) -> None:
     [_, *options] = SERVICES["redis"]["command"]
     where = ["--port", "0", "--unixsocket", str(tmp_path / "socket"), "--dir", str(tmp_path)]
     with subprocess.Popen([str(find("redis-server")), *options, *where], stdout=subprocess.DEVNULL) as process:
@@ -141,13 +141,13 @@ def test_the_store_takes_its_options_and_keeps_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_secrets_are_empty_where_they_are_public() -> None:
+def test_the_public_secrets_are_empty() -> None:
     for secret in COMPOSE["secrets"].values():
         lines = (ROOT / resolve(secret["file"])).read_text().splitlines()
         assert all(line.startswith("#") for line in lines)
 
 
-def test_secrets_made_as_the_readme_says_are_never_committed(tmp_path: Path) -> None:
+def test_secrets_made_with_the_commands_of_the_readme_are_never_committed(tmp_path: Path) -> None:
     def git(*arguments: str) -> str:
         command = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org", *arguments]
         return subprocess.run(command, cwd=tmp_path, env=alone, check=True, capture_output=True, text=True).stdout
@@ -173,7 +173,7 @@ def test_secrets_made_as_the_readme_says_are_never_committed(tmp_path: Path) -> 
     assert set(git("ls-files").split()) == committed
 
 
-def test_other_services_are_called_by_names_that_they_have() -> None:
+def test_services_refer_to_each_other_by_existing_names() -> None:
     assert re.search(r"presetenv POSEWIRE_REPLICAS posewire:8000\b", CONFIGURATION.read_text())
     assert "posewire" in SERVICES["posewire-gpu"]["networks"]["replicas"]["aliases"]
     grafana = yaml.safe_load((ROOT / "docker" / "grafana" / "datasource.yml").read_text())
@@ -181,7 +181,7 @@ def test_other_services_are_called_by_names_that_they_have() -> None:
     assert "prometheus" in SERVICES
 
 
-def test_the_image_is_built_from_files_that_are_there_and_not_ignored() -> None:
+def test_the_image_is_built_from_files_that_exist_and_are_not_ignored() -> None:
     let_through = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = list(copies())
     assert len(copied) > 5
@@ -191,18 +191,18 @@ def test_the_image_is_built_from_files_that_are_there_and_not_ignored() -> None:
 
 
 def copies() -> Iterator[str]:
-    """What the Dockerfile copies out of the repository."""
+    """Return the paths that the Dockerfile copies from the repository."""
     for arguments in re.findall(r"^COPY (?!--from)(.*)$", DOCKERFILE.read_text(), re.MULTILINE):
         yield from arguments.split()[:-1]
 
 
 def resolve(value: str) -> str:
-    """A value with the defaults of its variables."""
+    """Return a value with its variables replaced by their defaults."""
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
 
 
 def seconds(configuration: str, name: str) -> float:
-    """A time of HAProxy's configuration."""
+    """Return a time of HAProxy's configuration in seconds."""
     found = re.search(rf"^\s+(?:.*\s)?{name}\s+(\d+)(ms|s|h)\b", configuration, re.MULTILINE)
     assert found is not None
     return float(found[1]) * {"ms": 0.001, "s": 1.0, "h": 3600.0}[found[2]]

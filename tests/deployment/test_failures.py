@@ -1,4 +1,4 @@
-"""Replicas that die, leave, hang and come back, and what their clients notice of it."""
+"""Replicas that die, drain, hang and come back, and the effect on their clients."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _LOST = 0
 
 @pytest.fixture
 def fleet(fleet: Fleet) -> Fleet:
-    """Two replicas, whatever the test before has done to them."""
+    """Two running replicas, restored after the test before."""
     fleet.mend()
     return fleet
 
 
 @contextmanager
 def clients(fleet: Fleet, jpeg: bytes) -> Iterator[Counter[int]]:
-    """Four clients that post one still after the other; the statuses that they get, and _LOST.
+    """Run four clients that post stills in a loop; yields the counts of their statuses, and of `_LOST`.
 
-    A still whose replica is lost gets a 502 if it was the first on its connection. Later ones have their connection
-    closed instead, for HAProxy knows that clients then send a request again by themselves.
+    A still whose replica is lost gets a 502 if it was the first on its connection. On later ones HAProxy closes the
+    connection instead, because clients then repeat the request by themselves.
     """
     statuses: Counter[int] = Counter()
     stop = threading.Event()
@@ -61,16 +61,16 @@ def clients(fleet: Fleet, jpeg: bytes) -> Iterator[Counter[int]]:
 
 
 def await_more(statuses: Counter[int], answers: int = 40) -> None:
-    """Wait for so many good answers more."""
+    """Wait for this many more good responses."""
     before = statuses[200]
     wait_for(lambda: statuses[200] >= before + answers)
 
 
-def test_a_replica_that_leaves_costs_no_still(fleet: Fleet, jpeg: bytes) -> None:
+def test_a_draining_replica_loses_no_still(fleet: Fleet, jpeg: bytes) -> None:
     with clients(fleet, jpeg) as statuses:
         leaving = fleet.replicas[0]
         leaving.process.send_signal(signal.SIGTERM)
-        fleet.balancer.wait_state(leaving.host, "NOLB")  # it gets nothing new, and keeps what it has
+        fleet.balancer.wait_state(leaving.host, "NOLB")  # it gets no new requests, and keeps those that it has
         assert leaving.process.wait(20) == 0
         fleet.balancer.wait_state(leaving.host, "DOWN")
         await_more(statuses)
@@ -79,17 +79,17 @@ def test_a_replica_that_leaves_costs_no_still(fleet: Fleet, jpeg: bytes) -> None
     assert set(statuses) == {200}
 
 
-def test_a_replica_that_is_killed_costs_no_more_than_what_it_had_in_hand(fleet: Fleet, jpeg: bytes) -> None:
+def test_a_killed_replica_loses_only_the_requests_under_way(fleet: Fleet, jpeg: bytes) -> None:
     with clients(fleet, jpeg) as statuses:
         fleet.replicas[0].process.kill()
         await_more(statuses)
         fleet.balancer.wait_state(fleet.replicas[0].host, "DOWN")
         await_more(statuses)
     assert set(statuses) <= {200, _LOST}
-    assert statuses[_LOST] <= 8  # what it had in hand, and what knocked at its door while it died
+    assert statuses[_LOST] <= 8  # the requests under way, and those that arrived while it died
 
 
-def test_a_replica_that_hangs_is_out_of_rotation_until_it_goes_on(fleet: Fleet, jpeg: bytes) -> None:
+def test_a_hanging_replica_gets_no_requests_until_it_continues(fleet: Fleet, jpeg: bytes) -> None:
     hanging = fleet.replicas[0]
     with clients(fleet, jpeg) as statuses:
         hanging.process.send_signal(signal.SIGSTOP)
@@ -100,26 +100,26 @@ def test_a_replica_that_hangs_is_out_of_rotation_until_it_goes_on(fleet: Fleet, 
         before = fleet.balancer.totals("stills")[hanging.host]
         wait_for(lambda: fleet.balancer.totals("stills")[hanging.host] > before)
     assert set(statuses) <= {200, _LOST}
-    assert statuses[_LOST] <= 4  # what it had in hand, from which HAProxy has cut the clients loose
+    assert statuses[_LOST] <= 4  # the requests under way, which HAProxy has ended
 
 
-def test_streams_of_a_replica_that_hangs_are_ended_so_that_they_can_go_on_elsewhere(fleet: Fleet, jpeg: bytes) -> None:
+def test_streams_of_a_hanging_replica_are_ended_so_that_they_can_continue_elsewhere(fleet: Fleet, jpeg: bytes) -> None:
     async def watch() -> None:
         async with stream(fleet.port, path="/stream?session=camera") as opened:
             await opened.ask(jpeg)
             [holder] = [host for host, row in fleet.balancer.servers("streams").items() if row["scur"] == "1"]
             hanging = next(replica for replica in fleet.replicas if replica.host == holder)
             hanging.process.send_signal(signal.SIGSTOP)
-            assert (await opened.ending())[0] == 1006  # nobody was left to say goodbye
+            assert (await opened.ending())[0] == 1006  # without a close frame
         async with stream(fleet.port, path="/stream?session=camera") as again:
             assert "people" in await again.ask(jpeg)
 
     asyncio.run(watch())
 
 
-def test_a_stream_whose_replica_is_killed_begins_again_on_another(fleet: Fleet, jpeg: bytes) -> None:
+def test_a_stream_of_a_killed_replica_starts_again_on_another(fleet: Fleet, jpeg: bytes) -> None:
     async def watch() -> None:
-        for number in range(4):  # wherever they are
+        for number in range(4):  # on any replica
             path = f"/stream?session=camera{number}"
             async with stream(fleet.port, path=path) as opened:
                 assert "people" in await opened.ask(jpeg)
@@ -132,9 +132,7 @@ def test_a_stream_whose_replica_is_killed_begins_again_on_another(fleet: Fleet, 
     asyncio.run(watch())
 
 
-def test_replicas_are_found_by_their_name_when_there_are_more_and_left_when_there_are_fewer(
-    fleet: Fleet, jpeg: bytes
-) -> None:
+def test_new_replicas_are_found_by_dns_and_removed_ones_are_dropped(fleet: Fleet, jpeg: bytes) -> None:
     with clients(fleet, jpeg) as statuses:
         fleet.scale(3)
         newest = fleet.replicas[2].host

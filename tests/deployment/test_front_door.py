@@ -1,4 +1,4 @@
-"""What one client may ask, open and do at the load balancer, and that others are none the worse for it."""
+"""Limits of one client at the load balancer, and that they protect other clients."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tests.waiting import wait_for
 pytestmark = needs_haproxy
 
 PENDING, STREAMS = 3, 2
-"""Of one address, for each replica."""
+"""Limits of one address for each replica."""
 GOOD, BAD = "127.99.0.1", "127.99.0.2"
-"""Two clients."""
+"""The addresses of two clients."""
 _UPGRADE = (
     b"GET /stream HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -32,12 +32,12 @@ _SLOW = (
     b"POST /pose HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 1000000\r\n\r\n\xff\xd8"
     + bytes(9000)
 )
-"""As much of a body as HAProxy waits for before it connects to a replica."""
+"""Enough of a body for HAProxy to connect to a replica."""
 
 
 @pytest.fixture(scope="module")
 def fleet(catalogue: Path) -> Iterator[Fleet]:
-    """Two replicas, and an address that soon has its share."""
+    """Two replicas, with low limits for an address."""
     limits = {
         "POSEWIRE_CLIENT_PENDING": str(PENDING),
         "POSEWIRE_CLIENT_STREAMS": str(STREAMS),
@@ -83,7 +83,7 @@ def fleet(catalogue: Path) -> Iterator[Fleet]:
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
-def test_no_spelling_of_a_path_shows_the_metrics(fleet: Fleet, method: str, target: str) -> None:
+def test_no_spelling_of_the_path_shows_the_metrics(fleet: Fleet, method: str, target: str) -> None:
     status, body = ask(
         fleet, f"{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     )
@@ -100,14 +100,14 @@ def test_replicas_do_not_show_their_metrics_through_any_load_balancer(fleet: Fle
 
 
 @pytest.mark.parametrize("path", ["/stream", "/%73tream", "/str%65am?session=a"])
-def test_a_stream_counts_as_one_however_its_path_is_spelled(fleet: Fleet, path: str) -> None:
+def test_a_stream_counts_as_a_stream_however_its_path_is_spelled(fleet: Fleet, path: str) -> None:
     before = sum(fleet.balancer.totals("streams").values())
     with ExitStack() as opened:
         connect(fleet, BAD, opened).sendall(_UPGRADE.replace(b"/stream", path.encode()))
         wait_for(lambda: sum(fleet.balancer.totals("streams").values()) == before + 1)
 
 
-def test_slow_bodies_of_one_address_leave_room_for_others(fleet: Fleet, jpeg: bytes) -> None:
+def test_slow_bodies_of_one_address_do_not_block_others(fleet: Fleet, jpeg: bytes) -> None:
     most = PENDING * len(fleet.replicas)
     with ExitStack() as opened:
         for _ in range(most):
@@ -119,18 +119,18 @@ def test_slow_bodies_of_one_address_leave_room_for_others(fleet: Fleet, jpeg: by
     assert post(fleet, BAD, jpeg).status_code == 200
 
 
-def test_a_body_that_does_not_begin_to_arrive_reaches_no_replica(fleet: Fleet) -> None:
+def test_a_request_without_a_body_byte_reaches_no_replica(fleet: Fleet) -> None:
     before = sum(fleet.balancer.totals("stills").values())
     with ExitStack() as opened:
         waiting = connect(fleet, BAD, opened)
         waiting.sendall(_SLOW[:-9000])
-        assert httpx.get(f"{fleet.url}/models").status_code == 200  # HAProxy has long seen the headers by now
+        assert httpx.get(f"{fleet.url}/models").status_code == 200  # by now HAProxy has read the headers
         assert sum(fleet.balancer.totals("stills").values()) == before + 1
         waiting.settimeout(15)
         assert waiting.recv(12) == b"HTTP/1.1 408"
 
 
-def test_streams_that_say_nothing_leave_room_for_others(fleet: Fleet, jpeg: bytes) -> None:
+def test_silent_streams_of_one_address_do_not_block_others(fleet: Fleet, jpeg: bytes) -> None:
     async def look() -> None:
         async with stream(fleet.port) as opened:  # from 127.0.0.1
             assert "people" in await opened.ask(jpeg)
@@ -147,7 +147,7 @@ def test_streams_that_say_nothing_leave_room_for_others(fleet: Fleet, jpeg: byte
         asyncio.run(look())
 
 
-def test_where_requests_queue_those_of_a_client_with_few_go_first(fleet: Fleet) -> None:
+def test_queued_requests_of_a_client_with_few_go_first(fleet: Fleet) -> None:
     with ExitStack() as opened, ThreadPoolExecutor(1) as pool:
         for number in (1, 2):
             fleet.balancer.command(f"set maxconn server stills/replica{number} 1")
@@ -155,7 +155,7 @@ def test_where_requests_queue_those_of_a_client_with_few_go_first(fleet: Fleet) 
         slow = [connect(fleet, BAD, opened) for _ in range(6)]
         for connection in slow[:2]:
             connection.sendall(_SLOW)
-        wait_for(lambda: in_use(fleet, "stills") == 2)  # HAProxy may serve connections in another order than they came
+        wait_for(lambda: in_use(fleet, "stills") == 2)  # HAProxy may serve connections out of order
         for connection in slow[2:]:
             connection.sendall(_SLOW)
         wait_for(lambda: queued(fleet) == 4)
@@ -165,7 +165,7 @@ def test_where_requests_queue_those_of_a_client_with_few_go_first(fleet: Fleet) 
         assert answer.result()[0] == 200
 
 
-def test_a_client_that_breaks_off_whatever_it_begins_marks_no_replica_down(fleet: Fleet) -> None:
+def test_aborted_requests_mark_no_replica_down(fleet: Fleet) -> None:
     def downs() -> int:
         backends = ("stills", "streams")
         return sum(int(row["chkdown"]) for name in backends for row in fleet.balancer.servers(name).values())
@@ -190,7 +190,7 @@ def test_a_client_that_breaks_off_whatever_it_begins_marks_no_replica_down(fleet
 
 
 def ask(fleet: Fleet, request: str, host: str = "127.0.0.1") -> tuple[int, bytes]:
-    """Status and all else of the answer to a request that is sent as it is."""
+    """Send a raw request, and return the status and the rest of the response."""
     with socket.create_connection(("127.0.0.1", fleet.port), timeout=20, source_address=(host, 0)) as connection:
         connection.sendall(request.encode("latin-1"))
         with connection.makefile("rb") as answer:
@@ -198,24 +198,24 @@ def ask(fleet: Fleet, request: str, host: str = "127.0.0.1") -> tuple[int, bytes
 
 
 def connect(fleet: Fleet, host: str, opened: ExitStack) -> socket.socket:
-    """A connection to HAProxy from an address of the loopback."""
+    """Open a connection to HAProxy from an address of the loopback."""
     connection = socket.create_connection(("127.0.0.1", fleet.port), timeout=10, source_address=(host, 0))
     return opened.enter_context(connection)
 
 
 def post(fleet: Fleet, host: str, content: bytes) -> httpx.Response:
-    """The answer to an image from an address of the loopback."""
+    """Post an image from an address of the loopback, and return the response."""
     with httpx.Client(transport=httpx.HTTPTransport(local_address=host), timeout=20) as client:
         return client.post(f"{fleet.url}/pose", content=content)
 
 
 def in_use(fleet: Fleet, backend: str) -> int:
-    """Connections that replicas have now."""
+    """Return the number of connections to replicas now."""
     return sum(int(row["scur"]) for row in fleet.balancer.servers(backend).values())
 
 
 def queued(fleet: Fleet) -> int:
-    """Stills that wait for a replica, any or a certain one."""
+    """Return the number of stills that wait for any replica, or for a certain one."""
     lines = fleet.balancer.command("show stat stills 7 -1").splitlines()
     names = lines[0].removeprefix("# ").split(",")
     return sum(int(line.split(",")[names.index("qcur")] or 0) for line in lines[1:] if "BACKEND" in line)

@@ -1,7 +1,7 @@
-"""The image: docker/Dockerfile built by buildah, which needs no engine, and run as an engine would, without a network.
+"""The image: built from docker/Dockerfile by buildah, which needs no daemon, and run as an engine would, offline.
 
-That takes minutes and downloads every dependency, so CI does it and `make test` does not. No registry of images is
-asked: a minimal Debian with its own Python stands in for the official image of Python, the same releases of both.
+That takes minutes and downloads every dependency, so only CI does it. No image registry is used: a minimal Debian with
+its own Python, of the same releases, stands in for the official Python image.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ pytestmark = [
 ]
 
 _BASE_MB = 131
-"""What Docker shows for python:3.11-slim-bookworm; the stand-in is larger."""
+"""The size of python:3.11-slim-bookworm in Docker; the stand-in is larger."""
 _PYTHON = "python3,python3-venv,python3-pip,ca-certificates"
 _PREPARE = "ln -sf python3 /usr/bin/python && rm -f /usr/lib/python3*/EXTERNALLY-MANAGED"
 
 
 @dataclass(frozen=True)
 class Builder:
-    """buildah with its images in a folder of its own."""
+    """buildah with its images in a separate folder."""
 
     folder: Path
 
@@ -48,7 +48,7 @@ class Builder:
         return done.stdout.strip()
 
     def mount(self, image: str) -> Path:
-        """The root of a container of an image."""
+        """Mount a container of an image, and return its root."""
         return Path(self("mount", self("from", "--pull-never", image)))
 
 
@@ -69,7 +69,7 @@ def builder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
 
 @pytest.fixture(scope="module")
 def base(builder: Builder) -> str:
-    """The name of the image that the Dockerfile begins from, made here."""
+    """Make the base image of the Dockerfile, and return its name."""
     [tag] = re.findall(r"^ARG PYTHON=(\S+)$", DOCKERFILE.read_text(), re.MULTILINE)
     archive = builder.folder / "base.tar"
     command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={_PYTHON}", "bookworm", str(archive)]
@@ -101,11 +101,9 @@ def test_it_is_under_700_mb(builder: Builder, base: str, image: Path) -> None:
     assert ours + _BASE_MB < 700
 
 
-def test_it_starts_offline_from_a_root_that_cannot_be_written_and_ends_in_good_order(
-    image: Path, tmp_path: Path
-) -> None:
+def test_it_starts_offline_with_a_read_only_root_and_ends_gracefully(image: Path, tmp_path: Path) -> None:
     [user] = re.findall(r"^USER (\S+)$", DOCKERFILE.read_text(), re.MULTILINE)
-    models = shutil.copytree(image / "models", tmp_path / "models")  # as an engine fills a new volume
+    models = shutil.copytree(image / "models", tmp_path / "models")  # as an engine initialises a new volume
     subprocess.run(["chown", "-R", user, models], check=True)
     script = Path(__file__).with_name("image.sh")
     namespaces = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child"]
@@ -119,7 +117,7 @@ def test_it_starts_offline_from_a_root_that_cannot_be_written_and_ends_in_good_o
     assert int(status) == 0
 
 
-def test_it_says_what_is_in_it_under_which_licences(image: Path) -> None:
+def test_it_contains_a_bill_of_materials_with_licences(image: Path) -> None:
     document = json.loads((image / "opt" / "posewire" / "sbom.json").read_text())
     components = {component["name"]: component for component in document["components"]}
     locked = re.findall(r"^([\w.-]+)==(\S+)", (ROOT / ".lock" / "run.txt").read_text(), re.MULTILINE)
@@ -131,7 +129,7 @@ def test_it_says_what_is_in_it_under_which_licences(image: Path) -> None:
         assert components[re.sub(r"[-_.]+", "-", folder.removesuffix(".libs")).lower()]["components"]
 
 
-def test_only_what_the_image_is_made_of_reaches_the_builder(builder: Builder, tmp_path: Path) -> None:
+def test_only_needed_files_are_in_the_build_context(builder: Builder, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
     builder("bud", "--isolation", "chroot", "--file", str(tmp_path / "Dockerfile"), "--tag", "context", ".")
     root = builder.mount("context")
@@ -147,12 +145,12 @@ def test_only_what_the_image_is_made_of_reaches_the_builder(builder: Builder, tm
     assert [str(path.relative_to(root)) for path in (root / "docker").rglob("*")] == ["docker/sbom.py"]
 
 
-def test_nothing_is_left_to_install_or_compile_with(image: Path) -> None:
+def test_it_has_no_tools_to_install_or_compile(image: Path) -> None:
     assert not list(image.glob("opt/posewire/lib/python*/site-packages/pip"))
     assert not any((image / "usr" / "bin" / name).exists() for name in ("gcc", "cc", "make", "git", "curl"))
 
 
 def megabytes(folder: Path) -> float:
-    """What the files below take."""
+    """Return the size of the files below in megabytes."""
     done = subprocess.run(["du", "--summarize", "--bytes", folder], capture_output=True, text=True, check=True)
     return int(done.stdout.split()[0]) / 1e6

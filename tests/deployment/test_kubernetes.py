@@ -1,4 +1,4 @@
-"""docker/k8s against the schemas of Kubernetes, and its parts against each other."""
+"""docker/k8s: checked against the schemas of Kubernetes, and for consistency."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read(path: Path) -> list[Document]:
 
 
 def resources(folder: str) -> Iterator[Document]:
-    """What a kustomization names, its bases' included."""
+    """Return the resources of a kustomization, including those of its bases."""
     [kustomization] = read(K8S / folder / "kustomization.yaml")
     for name in kustomization["resources"]:
         path = K8S / folder / name
@@ -32,7 +32,7 @@ def resources(folder: str) -> Iterator[Document]:
 
 
 def patched(base: Any, patch: Any) -> Any:
-    """As a strategic merge does it: mappings join, lists of named things join by name, null removes."""
+    """Apply a strategic merge patch: mappings are merged, lists of named entries by name, and null removes."""
     if isinstance(base, dict) and isinstance(patch, dict):
         merged = base | {key: patched(base.get(key), value) for key, value in patch.items()}
         return {key: value for key, value in merged.items() if value is not None}
@@ -43,7 +43,7 @@ def patched(base: Any, patch: Any) -> Any:
 
 
 def gpu() -> list[Document]:
-    """The resources of the overlay."""
+    """Return the resources of the overlay."""
     [kustomization] = read(K8S / "gpu" / "kustomization.yaml")
     patches = [document for entry in kustomization["patches"] for document in read(K8S / "gpu" / entry["path"])]
     by_name = {(document["kind"], document["metadata"]["name"]): document for document in patches}
@@ -64,11 +64,11 @@ def find(kind: str, name: str = "posewire") -> Document:
 @pytest.mark.parametrize(
     "document", [pytest.param(d, id=f"{folder}-{d['kind']}-{d['metadata']['name']}") for folder, d in ALL]
 )
-def test_it_is_what_the_schemas_say(document: Document) -> None:
+def test_resources_match_the_schemas(document: Document) -> None:
     kubernetes_validate.validate(document, VERSION, strict=True)
 
 
-def test_selectors_meet_the_pods_that_they_mean() -> None:
+def test_selectors_match_the_right_pods() -> None:
     pods = find("Deployment")["spec"]["template"]["metadata"]["labels"]
     redis = find("Deployment", "posewire-redis")["spec"]["template"]["metadata"]["labels"]
     assert find("Service")["spec"]["selector"] == pods
@@ -79,7 +79,7 @@ def test_selectors_meet_the_pods_that_they_mean() -> None:
     assert find("NetworkPolicy", "posewire-redis")["spec"]["podSelector"]["matchLabels"] == redis
 
 
-def test_the_autoscaler_alone_says_how_many_and_reads_the_metric_that_the_adapter_makes() -> None:
+def test_only_the_autoscaler_sets_the_number_of_replicas_and_reads_the_metric_of_the_adapter() -> None:
     scaler = find("HorizontalPodAutoscaler")["spec"]
     [adapter] = read(K8S / "adapter.yaml")
     assert "replicas" not in find("Deployment")["spec"]
@@ -87,7 +87,7 @@ def test_the_autoscaler_alone_says_how_many_and_reads_the_metric_that_the_adapte
     assert scaler["metrics"][0]["pods"]["metric"]["name"] == adapter["rules"][0]["name"]["as"]
 
 
-def test_replicas_are_given_settings_that_they_have_and_time_to_drain() -> None:
+def test_the_settings_of_replicas_exist_and_they_have_time_to_drain() -> None:
     spec = find("Deployment")["spec"]["template"]["spec"]
     environment = {entry["name"]: entry["value"] for entry in spec["containers"][0]["env"]}
     assert environment.keys() <= {f"POSEWIRE_{name}".upper() for name in Settings.model_fields} | {"POSEWIRE_SECRETS"}
@@ -98,14 +98,14 @@ def test_replicas_are_given_settings_that_they_have_and_time_to_drain() -> None:
     assert environment["POSEWIRE_REDIS_URL"] == "redis://posewire-redis:6379/0"
 
 
-def test_no_service_puts_settings_of_its_own_into_the_environment() -> None:
-    """Kubernetes tells pods of every Service: of `posewire` by POSEWIRE_PORT=tcp://10.0.0.1:80 among others."""
+def test_no_service_adds_settings_to_the_environment() -> None:
+    """Kubernetes adds variables of every Service to pods: of `posewire`, POSEWIRE_PORT=tcp://10.0.0.1:80 and others."""
     links = {f"{d['metadata']['name'].upper().replace('-', '_')}_PORT" for d in BASE if d["kind"] == "Service"}
     assert links & {f"POSEWIRE_{name}".upper() for name in Settings.model_fields}
     assert find("Deployment")["spec"]["template"]["spec"]["enableServiceLinks"] is False
 
 
-def test_pods_run_the_image_as_it_is_meant() -> None:
+def test_pods_run_the_image_with_minimal_rights() -> None:
     spec = find("Deployment")["spec"]["template"]["spec"]
     [container] = spec["containers"]
     assert (
@@ -119,7 +119,7 @@ def test_pods_run_the_image_as_it_is_meant() -> None:
         assert f"AS {tag}\n" in DOCKERFILE.read_text()
 
 
-def test_redis_is_the_one_of_compose() -> None:
+def test_redis_is_the_same_as_in_compose() -> None:
     [container] = find("Deployment", "posewire-redis")["spec"]["template"]["spec"]["containers"]
     assert (container["image"], container["args"]) == (SERVICES["redis"]["image"], SERVICES["redis"]["command"])
 

@@ -1,4 +1,4 @@
-"""Alerts and the dashboard, asked of a real Prometheus that watches real replicas."""
+"""Alerts and the dashboard, evaluated by a real Prometheus that scrapes real replicas."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ PANELS = [p for p in json.loads((DOCKER / "grafana" / "posewire.json").read_text
 QUERIES = {target["expr"] for panel in PANELS for target in panel["targets"]}
 
 _ELSEWHERE = ("posewire_gpu_", "posewire_store_", "posewire_expired_total")
-"""What only servers with a GPU, or with Redis, have to tell; and what no traffic brings about for sure: admission
-refuses on arrival what would expire later.
+"""Metrics of servers with a GPU or Redis only, and of expired items, which traffic may not cause: admission refuses
+them on arrival.
 """
 _RATE = f"{8 * INTERVAL_S:.0f}s"
 
@@ -61,16 +61,16 @@ def test_each_alert_is_raised_by_its_example_and_not_before() -> None:
 
 @pytest.fixture(scope="module")
 def busy(catalogue: Path, jpeg: bytes) -> Iterator[Fleet]:
-    """Two replicas that are slow, and refuse what they cannot serve soon."""
+    """Two slow replicas with short queues."""
     environment = {"service_ms": 100, "max_queue": 8, "resume_seconds": 30}
     with Fleet(2, "--model", "pair", catalogue=catalogue, environment=environment, module="tests.slow_server") as fleet:
         yield fleet
 
 
 async def use(fleet: Fleet, jpeg: bytes) -> None:
-    """Good stills, broken ones, more than can be served, a client that leaves, and a stream that comes back."""
+    """Send good and broken stills, too many at once, one whose client disconnects, and a stream that resumes."""
     async with httpx.AsyncClient(base_url=fleet.url, timeout=30) as client:
-        await client.post("/pose", content=encoded(photo(1600, 1200))[:-500])  # too large to be decoded at once
+        await client.post("/pose", content=encoded(photo(1600, 1200))[:-500])  # too large to decode in one step
         await asyncio.gather(*(client.post("/pose", content=jpeg) for _ in range(24)))
         leaving = asyncio.create_task(client.post("/pose", content=jpeg))
         await asyncio.sleep(0.05)
@@ -85,7 +85,7 @@ async def use(fleet: Fleet, jpeg: bytes) -> None:
 
 @needs_haproxy
 @needs_prometheus
-def test_every_query_has_an_answer_where_there_was_traffic(busy: Fleet, jpeg: bytes) -> None:
+def test_every_query_has_a_result_after_traffic(busy: Fleet, jpeg: bytes) -> None:
     stats = f"127.0.0.1:{busy.balancer.stats_port}"
     replicas = [f"{replica.host}:{replica.port}" for replica in busy.replicas]
     with Watcher({"posewire": replicas, "haproxy": [stats]}) as watcher:
@@ -104,7 +104,7 @@ def test_every_query_has_an_answer_where_there_was_traffic(busy: Fleet, jpeg: by
             watcher.ask(alert["expr"])
         waits = [float(series["value"][1]) for series in watcher.ask(autoscaler_query())]
         assert len(waits) == len(replicas)
-        assert 0 <= min(waits) < max(waits)  # one of them may have had all the requests of the last minute
+        assert 0 <= min(waits) < max(waits)  # one of them may have got all requests of the last minute
         told = metric_names(*(f"{replica.url}/metrics" for replica in busy.replicas), f"http://{stats}/metrics")
         told |= {"up"}
         for query in (*QUERIES, *(alert["expr"] for alert in ALERTS)):
@@ -112,14 +112,14 @@ def test_every_query_has_an_answer_where_there_was_traffic(busy: Fleet, jpeg: by
 
 
 def autoscaler_query() -> str:
-    """What the adapter asks for on behalf of docker/k8s' autoscaler, for replicas instead of pods."""
+    """Return the query of the adapter for docker/k8s' autoscaler, with replicas instead of pods."""
     [rule] = yaml.safe_load((DOCKER / "k8s" / "adapter.yaml").read_text())["rules"]
     query: str = rule["metricsQuery"]
     return query.replace("<<.GroupBy>>", "instance").replace("<<.LabelMatchers>>", 'job="posewire"')
 
 
 def metric_names(*urls: str) -> set[str]:
-    """All names under which these tell something, or would if there were something to tell."""
+    """Return all names of metrics in these texts, also of those without samples."""
     text = "".join(httpx.get(url, timeout=10).text for url in urls)
     kinds = dict(re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE))
     histograms = [name for name, kind in kinds.items() if kind == "histogram"]
@@ -128,5 +128,5 @@ def metric_names(*urls: str) -> set[str]:
 
 
 def names_in(query: str) -> set[str]:
-    """The metrics that a query reads."""
+    """Return the metrics that a query reads."""
     return set(re.findall(r"\b(?:posewire|haproxy)_\w+|\bup\b", query))

@@ -1,4 +1,4 @@
-"""What the image says that it holds: docker/sbom.py, of the environment that runs the tests."""
+"""The bill of materials that docker/sbom.py prints, for the environment that runs the tests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def document() -> Document:
     return made
 
 
-def test_every_distribution_is_named_with_a_licence(document: Document) -> None:
+def test_every_distribution_is_listed_with_a_licence(document: Document) -> None:
     components = {component["name"]: component for component in document["components"]}
     installed = distributions(path=[sysconfig.get_path("purelib")])  # a test of Ray adds what Ray bundles to sys.path
     expected = {re.sub(r"[-_.]+", "-", found.metadata["Name"]).lower() for found in installed}
@@ -37,7 +37,7 @@ def test_every_distribution_is_named_with_a_licence(document: Document) -> None:
         assert component["purl"] == f"pkg:pypi/{component['name']}@{component['version']}".replace("+", "%2B")
 
 
-def test_what_wheels_bundle_is_named_with_a_licence_of_its_own(document: Document) -> None:
+def test_bundled_libraries_are_listed_with_their_own_licences(document: Document) -> None:
     parts = {
         (component["name"], part["name"]): part["licenses"][0].get("expression")
         for component in document["components"]
@@ -47,29 +47,35 @@ def test_what_wheels_bundle_is_named_with_a_licence_of_its_own(document: Documen
     assert parts["av", "libx264"] == parts["av", "libx265"] == "GPL-2.0-or-later"
     assert parts["av", "libavcodec"] == "LGPL-3.0-or-later"
     assert parts["opencv-python-headless", "libavcodec"] == "LGPL-2.1-or-later"
-    assert ("orjson", "once_cell") in parts  # a Rust crate, of which the wheel's own document tells
-    assert ("pillow", "libimagequant") not in parts  # the same of what is not in this wheel
+    assert ("orjson", "once_cell") in parts  # a Rust crate, from the wheel's own document
+    assert ("pillow", "libimagequant") not in parts  # named by the wheel's document, but not in this wheel
     bundled = sum(
         file.parts[0].endswith(".libs") and ".so" in file.name
         for found in distributions()
         for file in found.files or ()
     )
-    assert sum(name.startswith("lib") for _, name in parts) >= bundled - 5  # two of one name and version are one
+    assert sum(name.startswith("lib") for _, name in parts) >= bundled - 5  # two of one name and version are one part
 
 
 def test_the_image_is_labelled_with_every_copyleft_licence_in_it(document: Document) -> None:
     [label] = re.findall(r'image\.licenses="([^"]*)"', DOCKERFILE.read_text())
-    for name in ("av", "certifi", "opencv-python-headless", "orjson", "pillow"):  # some of what serving needs
+    for name in (
+        "av",
+        "certifi",
+        "opencv-python-headless",
+        "orjson",
+        "pillow",
+    ):  # some of the packages that serving needs
         [component] = [component for component in document["components"] if component["name"] == name]
         for told in (component, *component.get("components", ())):
             for licence in told.get("licenses", ()):
                 expression = licence.get("expression") or licence["license"].get("id", "")
                 if " OR " in expression or " WITH " in expression:
-                    continue  # there is a choice, or an exception for what is linked with it
+                    continue  # there is a choice, or an exception for linking
                 assert set(re.findall(_COPYLEFT.pattern.replace("(", "(?:", 1), expression)) <= set(label.split())
 
 
-def test_a_library_whose_licence_is_not_known_ends_the_build(tmp_path: Path) -> None:
+def test_a_library_with_an_unknown_licence_fails_the_build(tmp_path: Path) -> None:
     (tmp_path / "strange.libs").mkdir()
     (tmp_path / "strange.libs" / "libstrange-0123abcd.so.4").touch()
     folder = tmp_path / "strange-1.0.dist-info"

@@ -1,4 +1,4 @@
-"""The real Prometheus with docker/prometheus.yml."""
+"""A real Prometheus with docker/prometheus.yml."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.waiting import wait_for
 
 DOCKER = Path(__file__).parents[2] / "docker"
 INTERVAL_S = 0.5
-"""Between two looks at everything, where docker/prometheus.yml has 5 s: a test has no time."""
+"""Seconds between two scrapes; docker/prometheus.yml has 5."""
 
 
 class Watcher:
     """Prometheus on a free port of the loopback. A context manager.
 
-    Jobs and rules are those of docker/prometheus.yml, but targets are named, as it knows the system's DNS alone.
-    targets: by job, addresses with port.
+    Jobs and rules are those of docker/prometheus.yml. Targets are given, as it can only use the system's DNS.
+    targets: addresses with port, by job.
     """
 
     def __init__(self, targets: Mapping[str, Sequence[str]]) -> None:
@@ -63,7 +63,7 @@ class Watcher:
         self._folder.cleanup()
 
     def ask(self, query: str) -> list[dict[str, Any]]:
-        """The series that a query gives now. Raises httpx.HTTPStatusError for one that is wrong."""
+        """Return the current series of a query. Raises httpx.HTTPStatusError for an invalid query."""
         answer = httpx.get(f"http://127.0.0.1:{self.port}/api/v1/query", params={"query": query}, timeout=10)
         answer.raise_for_status()
         series: list[dict[str, Any]] = answer.json()["data"]["result"]

@@ -1,4 +1,4 @@
-"""Settings from files: what is there counts, and what cannot be meant is said with the file's name."""
+"""Settings from files and the environment, and the errors that name their source."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from service.config import Settings, SettingsError, explain
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where POSEWIRE_CONFIG points."""
+    """The file that POSEWIRE_CONFIG names."""
     path = tmp_path / "posewire.toml"
     monkeypatch.setenv("POSEWIRE_CONFIG", str(path))
     return path
 
 
-def test_the_environment_goes_before_the_file_and_the_file_before_defaults(
+def test_the_environment_overrides_the_file_and_the_file_overrides_defaults(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file.write_text('port = 1\nburst = 2\nmodel = ["a", "b"]\nproxies = "10.0.0.0/8, ::1"\n')
@@ -37,14 +37,14 @@ def test_the_environment_goes_before_the_file_and_the_file_before_defaults(
         ("[serve]\nport = 1\n", "no setting serve, which"),
     ],
 )
-def test_a_file_that_is_not_there_or_says_nonsense_is_named(file: Path, content: str | None, says: str) -> None:
+def test_a_missing_or_invalid_file_is_named(file: Path, content: str | None, says: str) -> None:
     if content is not None:
         file.write_text(content)
     with pytest.raises(SettingsError, match=says):
         Settings()
 
 
-def test_a_folder_of_secrets_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_folder_of_secrets_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("POSEWIRE_SECRETS", str(tmp_path / "away"))
     with pytest.raises(SettingsError, match="away, which is no folder"):
         Settings()
@@ -59,14 +59,14 @@ def test_a_folder_of_secrets_that_is_not_there_is_named(monkeypatch: pytest.Monk
         ("redis_url = 6379", "setting redis_url in {file}: Input should be a valid string"),
     ],
 )
-def test_a_wrong_value_is_told_with_its_name_and_file(file: Path, content: str, says: str) -> None:
+def test_an_invalid_value_is_reported_with_its_name_and_file(file: Path, content: str, says: str) -> None:
     file.write_text(content)
     with pytest.raises(ValidationError) as raised:
         Settings()
     assert explain(raised.value).startswith(says.format(file=file))
 
 
-def test_a_wrong_value_of_the_environment_is_not_blamed_on_the_file_and_no_secret_is_shown(
+def test_an_invalid_variable_is_not_blamed_on_the_file_and_no_secret_is_shown(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file.write_text("resume_key = 12345\n")

@@ -1,4 +1,4 @@
-"""What all clients share, and how much of it one of them may hold."""
+"""Quotas: the total, the share of a client, and leases."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from service.quota import Quota, QuotaExceededError
 
 
-def test_nobody_gets_more_than_there_is() -> None:
+def test_all_clients_together_hold_at_most_the_total() -> None:
     quota = Quota("requests", total=3)
     leases = [quota.take(client) for client in "abc"]
     with pytest.raises(QuotaExceededError, match=r"3 of 3 requests are taken, 1 more do not fit") as refusal:
@@ -17,7 +17,7 @@ def test_nobody_gets_more_than_there_is() -> None:
     quota.take("d")
 
 
-def test_no_client_gets_more_than_its_share() -> None:
+def test_a_client_holds_at_most_its_share() -> None:
     quota = Quota("connections", total=8, share=0.5)
     quota.take("greedy", 4)
     with pytest.raises(
@@ -28,11 +28,11 @@ def test_no_client_gets_more_than_its_share() -> None:
     quota.take("modest", 4)
 
 
-def test_a_client_may_always_have_one() -> None:
+def test_a_client_may_always_hold_one() -> None:
     Quota("streams", total=1, share=0.1).take("only")
 
 
-def test_a_lease_that_grows_is_refused_as_a_whole_and_keeps_what_it_had() -> None:
+def test_a_lease_that_cannot_grow_keeps_its_amount() -> None:
     quota = Quota("bytes", total=100)
     with quota.take("a", 60) as lease:
         with pytest.raises(QuotaExceededError):
@@ -43,7 +43,7 @@ def test_a_lease_that_grows_is_refused_as_a_whole_and_keeps_what_it_had() -> Non
     assert (quota.held, quota.held_by("a")) == (0, 0)
 
 
-def test_releasing_twice_gives_back_once() -> None:
+def test_releasing_twice_gives_the_amount_back_once() -> None:
     quota = Quota("requests", total=2)
     quota.take("a")
     lease = quota.take("a")

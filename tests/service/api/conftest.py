@@ -1,4 +1,4 @@
-"""A real server process with a little model, shared by the tests of a module."""
+"""Real server processes with tiny models, shared by all tests of this package."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def server(catalogue: Path) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="session")
 def live(catalogue: Path) -> Iterator[ServerProcess]:
-    """A server for streams: each network takes 20 ms for a batch, and patience is short."""
+    """A server for streams: each network takes 20 ms for a batch, and timeouts are short."""
     environment = {"service_ms": 20, "idle_seconds": 1.2, "ping_seconds": 0.5, "resume_seconds": 1, "max_frame_mb": 1}
     models = ("--model", "pair,tiny")
     with ServerProcess(*models, catalogue=catalogue, environment=environment, module="tests.slow_server") as running:

@@ -1,4 +1,4 @@
-"""An HTTP connection by hand, for a client that does what no library would."""
+"""A raw HTTP connection, for requests that no library would send."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Self
 
 
 class RawConnection:
-    """A TCP connection to a server on the loopback. source: the address that it comes from, as another client."""
+    """A TCP connection to a server on the loopback. source: the client's address."""
 
     def __init__(self, port: int, data: bytes = b"", *, source: str = "127.0.0.1", receive_buffer: int = 0) -> None:
         self._socket = socket.socket()
@@ -27,7 +27,7 @@ class RawConnection:
         self._socket.close()
 
     def send(self, data: bytes) -> bool:
-        """Send all of it. False where the server has closed the connection before the end."""
+        """Send all of it. Return False if the server has closed the connection before the end."""
         try:
             self._socket.sendall(data)
         except OSError:
@@ -35,7 +35,7 @@ class RawConnection:
         return True
 
     def status(self) -> int:
-        """The status of the next answer, whose body is skipped; 0 where the connection ends before one."""
+        """Return the status of the next response, 0 if the connection ends before one. The body goes to `body`."""
         if not self._fill(b"\r\n\r\n"):
             return 0
         head, _, self._received = self._received.partition(b"\r\n\r\n")
@@ -47,7 +47,7 @@ class RawConnection:
         return int(lines[0].split()[1])
 
     def ended(self) -> bool:
-        """Wait for the end of the connection. False where it is still open after 20 s."""
+        """Wait for the end of the connection. Return False if it is still open after 20 s."""
         try:
             while self._more():
                 pass

@@ -1,4 +1,4 @@
-"""For schemathesis: bytes that a schema calls valid are images, which no schema can say."""
+"""Hooks that give schemathesis real images for binary fields, which no schema can describe."""
 
 from __future__ import annotations
 

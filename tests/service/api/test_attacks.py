@@ -1,4 +1,4 @@
-"""Each attack for a moment on a real server; `python -m tests.benchmarks attacks` has long ones, and measures them."""
+"""Each attack for a second on a real server. `python -m tests.benchmarks attacks` runs and measures longer ones."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from tests.waiting import wait_for
 
 _SECONDS, _ENDLESS_S = 1.0, 3.0
 _GOOD_ADDRESS = "127.0.0.3"
-_GOOD_PATIENCE_S = 8.0
-"""A good request that takes longer has been shut out; how much slower it may be is for the benchmark."""
+_GOOD_TIMEOUT_S = 8.0
+"""A good request that takes longer counts as shut out. How much slower it gets is measured by the benchmark."""
 _ENVIRONMENT = {"memory_mb": 256}
 _MORE_MEMORY = 500_000_000
-"""The budget, and what the sockets and the processes of decoders take beside it."""
+"""Bytes: the memory budget, and the memory of sockets and decoder processes."""
 
 
 class Target:
-    """A server that is shared by the tests as long as it withstands them. A context manager.
+    """A server that the tests share until one breaks it. A context manager.
 
-    sound: whether the last test has left it as it was; if not, the next one gets a new server.
+    intact: whether the last test has left it as it was; if not, the next test gets a new server.
     """
 
     def __init__(self, catalogue: Path) -> None:
-        self.sound = False
+        self.intact = False
         self._catalogue = catalogue
         self._stack = ExitStack()
 
@@ -46,14 +46,14 @@ class Target:
         self._stack.close()
 
     def deployment(self) -> Deployment:
-        """A server that no attack has broken. It counts as broken until its test says otherwise."""
-        if not self.sound:
+        """Return an intact server. It counts as broken until its test sets `intact`."""
+        if not self.intact:
             self._stack.close()
             new = deployed("direct", "--model", "tiny", catalogue=self._catalogue, environment=_ENVIRONMENT)
             self._deployment = self._stack.enter_context(new)
             for replica in self._deployment.replicas:
-                self._stack.callback(replica.process.kill)  # what an attack has kept busy may not end by itself
-        self.sound = False
+                self._stack.callback(replica.process.kill)  # a server that an attack keeps busy may not end by itself
+        self.intact = False
         return self._deployment
 
 
@@ -64,12 +64,12 @@ def target(catalogue: Path) -> Iterator[Target]:
 
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=lambda attack: attack.name)
-def test_an_attack_harms_nobody_else(target: Target, jpeg: bytes, attack: Attack) -> None:
+def test_an_attack_does_not_affect_other_clients(target: Target, jpeg: bytes, attack: Attack) -> None:
     attacked = target.deployment()
     [server] = attacked.replicas
     new_each_time = httpx.Limits(max_keepalive_connections=0)
     transport = httpx.HTTPTransport(local_address=_GOOD_ADDRESS, limits=new_each_time)
-    with httpx.Client(base_url=server.url, transport=transport, timeout=_GOOD_PATIENCE_S) as client:
+    with httpx.Client(base_url=server.url, transport=transport, timeout=_GOOD_TIMEOUT_S) as client:
         alone = client.post("/pose", content=jpeg).json()["people"]
         before, log = attacked.held(), len(server.log)
         attacker = Attacker(attacked.host, attacked.port, _ENDLESS_S if attack.endless else _SECONDS)
@@ -93,4 +93,4 @@ def test_an_attack_harms_nobody_else(target: Target, jpeg: bytes, attack: Attack
     wait_for(lambda: attacked.held().files <= before.files + FILES)
     wait_for(lambda: attacked.held().threads <= before.threads + THREADS)
     wait_for(lambda: attacked.held().memory <= before.memory + MEMORY)
-    target.sound = True
+    target.intact = True

@@ -1,4 +1,4 @@
-"""How many connections there may be, and which one gives way."""
+"""The number of connections, the share of a client, and the eviction of idle connections."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from service.quota import Lease, QuotaExceededError
 
 
 class Opened:
-    """A connection that remembers whether it was given up."""
+    """A connection that records whether it was aborted."""
 
     def __init__(self, connections: Connections, peer: str) -> None:
-        self.given_up = False
+        self.aborted = False
         self.lease: Lease = connections.open(peer)
         connections.idle(self)
 
-    def give_up(self) -> None:
-        self.given_up = True
+    def abort(self) -> None:
+        self.aborted = True
         self.lease.release()
 
 
@@ -30,16 +30,16 @@ def few(total: int = 4, *, proxies: tuple[str, ...] = ("10.0.0.1",)) -> tuple[Co
     return Connections(total, 0.5, Proxies(proxies), refused=refused.append), refused
 
 
-def test_at_the_limit_the_connection_that_is_idle_longest_gives_way() -> None:
+def test_at_the_limit_the_longest_idle_connection_is_evicted() -> None:
     connections, refused = few()
     first, second, third, fourth = (Opened(connections, f"10.1.0.{n}") for n in range(4))
     connections.busy(first)
     Opened(connections, "10.1.0.9")
-    assert [c.given_up for c in (first, second, third, fourth)] == [False, True, False, False]
+    assert [c.aborted for c in (first, second, third, fourth)] == [False, True, False, False]
     assert refused == ["evicted"]
 
 
-def test_where_all_are_busy_a_new_one_is_refused() -> None:
+def test_if_all_are_busy_a_new_connection_is_refused() -> None:
     connections, refused = few()
     for number in range(4):
         connections.busy(Opened(connections, f"10.1.0.{number}"))
@@ -48,7 +48,7 @@ def test_where_all_are_busy_a_new_one_is_refused() -> None:
     assert refused == ["full"]
 
 
-def test_a_client_has_its_share_and_a_proxy_nearly_all() -> None:
+def test_a_client_is_limited_to_its_share_and_a_proxy_to_nearly_all() -> None:
     connections, refused = few(10)
     for _ in range(5):
         connections.open("10.1.0.7")
@@ -60,7 +60,7 @@ def test_a_client_has_its_share_and_a_proxy_nearly_all() -> None:
         connections.open("10.0.0.1")
 
 
-def test_a_flood_is_counted_one_by_one_and_logged_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+def test_in_a_flood_every_refusal_is_counted_and_few_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
     refused: list[str] = []
     connections = Connections(2, 0.5, Proxies(()), refused=refused.append, clock=lambda: now)
@@ -83,11 +83,11 @@ def test_a_flood_is_counted_one_by_one_and_logged_now_and_then(caplog: pytest.Lo
         ("2001:db8:1:2::9", "2001:db8:1:2::/64"), ("fe80::1%eth0", "fe80::/64"), ("", ""), ("unix", "unix"),
     ],
 )  # fmt: skip
-def test_a_client_is_an_address_or_what_one_customer_has_of_ipv6(host: str, client: str) -> None:
+def test_a_client_is_an_ipv4_address_or_an_ipv6_network(host: str, client: str) -> None:
     assert client_of(host) == client
 
 
-def test_proxies_are_trusted_as_sockets_on_any_address_show_them() -> None:
+def test_proxies_are_recognised_by_ipv4_and_mapped_addresses() -> None:
     proxies = Proxies(("127.0.0.1", "10.0.0.0/8", "::1"))
     for host in ("127.0.0.1", "::ffff:127.0.0.1", "10.9.8.7", "::ffff:10.9.8.7", "::1"):
         assert proxies.trusts(host)
@@ -95,5 +95,5 @@ def test_proxies_are_trusted_as_sockets_on_any_address_show_them() -> None:
         assert not proxies.trusts(host)
     assert Proxies(("*",)).trusts("anything")
     assert Proxies(("*",)).names() == ["*"]
-    networks = [ip_network(name) for name in Proxies(("10.0.0.0/8",)).names()]  # Python 3.13 writes them otherwise
+    networks = [ip_network(name) for name in Proxies(("10.0.0.0/8",)).names()]  # Python 3.13 formats them differently
     assert networks == [ip_network("10.0.0.0/8"), ip_network("::ffff:a00:0/104")]

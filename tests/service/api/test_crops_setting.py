@@ -1,4 +1,4 @@
-"""The setting `crops`: the server answers the same wherever crops are cut out and keypoints read."""
+"""The setting `crops`: results are the same whether crops are made and keypoints read on the host or on a device."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ JPEG = encoded(photo(640, 480))
 
 
 def keypoints(catalogue: Path, crops: str) -> NDArray[np.float64]:
-    """(people, 17, 3) that a server on torch finds behind its detector, by many requests at once."""
+    """Return the people that a server with a detector on torch finds in a batch of images, (people, 17, 3)."""
     with ServerProcess(
         "--model", "pair", catalogue=catalogue, environment={"backend": "torch", "crops": crops}
     ) as server:
@@ -31,16 +31,16 @@ def keypoints(catalogue: Path, crops: str) -> NDArray[np.float64]:
         return np.array([person["keypoints"] for person in first])
 
 
-def test_people_are_the_same_wherever_crops_are_cut_out(tmp_path: Path) -> None:
+def test_host_and_device_crops_give_the_same_people(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs torch: pip install 'posewire[torch]'")
     catalogue = tiny_catalogue(tmp_path)
-    here, there = keypoints(catalogue, "cpu"), keypoints(catalogue, "device")
-    assert here.shape == (2, 17, 3)
-    assert np.abs(there[..., :2] - here[..., :2]).max() < 0.25
-    np.testing.assert_allclose(there[..., 2], here[..., 2], atol=1e-3)
+    on_host, on_device = keypoints(catalogue, "cpu"), keypoints(catalogue, "device")
+    assert on_host.shape == (2, 17, 3)
+    assert np.abs(on_device[..., :2] - on_host[..., :2]).max() < 0.25
+    np.testing.assert_allclose(on_device[..., 2], on_host[..., 2], atol=1e-3)
 
 
-def test_a_backend_without_a_device_says_so_at_once(tmp_path: Path) -> None:
+def test_device_crops_on_a_backend_without_a_device_are_an_error_at_the_start(tmp_path: Path) -> None:
     variables = {key: value for key, value in os.environ.items() if not key.startswith("POSEWIRE_")}
     variables |= {"POSEWIRE_CATALOGUE": str(tiny_catalogue(tmp_path)), "POSEWIRE_CROPS": "device"}
     command = [sys.executable, "-m", "service", "serve", "--model", "tiny", "--port", "0", "--backend", "openvino"]

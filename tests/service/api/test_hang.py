@@ -1,4 +1,4 @@
-"""A network that hangs: /readyz says so within seconds, /livez does not, and all is well again when it returns."""
+"""A network that hangs makes /readyz fail within seconds, but not /livez. When it returns, /readyz recovers."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from service.config import Settings
 from service.inference.model_registry import Serving, open_serving
 
 
-class Stuck:
-    """Stands between a pipeline and its network, and can stop it."""
+class HangingNetwork:
+    """Wraps the network of a pipeline, and can make it hang."""
 
     def __init__(self, serving: Serving) -> None:
         self.go = threading.Event()
@@ -36,61 +36,61 @@ class Stuck:
 
 def test_a_hung_network_makes_the_server_unready_until_it_returns(catalogue: Path, jpeg: bytes) -> None:
     settings = Settings(hang_seconds=0.3, model=("tiny",))
-    stuck: list[Stuck] = []
+    hanging_networks: list[HangingNetwork] = []
 
     def open_models(observer: BatchObserver) -> Serving:
         serving = open_serving(load([catalogue]), ["tiny"], settings, observer)
-        stuck.append(Stuck(serving))
+        hanging_networks.append(HangingNetwork(serving))
         return serving
 
-    async def story() -> None:
+    async def scenario() -> None:
         app = create_app(settings, open_models)
         async with (
             app.app.router.lifespan_context(app.app),
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
         ):
             assert (await client.get("/readyz")).status_code == 200
-            stuck[0].go.clear()
+            hanging_networks[0].go.clear()
             hanging = asyncio.create_task(client.post("/pose?timeout_ms=20000", content=jpeg))
             await until(client, 503)
             unready = (await client.get("/readyz")).json()
             assert unready["status"] == "unhealthy"
             assert "tiny" in unready["detail"]
             assert (await client.get("/livez")).status_code == 200
-            stuck[0].go.set()
+            hanging_networks[0].go.set()
             assert (await hanging).status_code == 200
             await until(client, 200)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_a_request_whose_deadline_passes_meanwhile_gets_504(catalogue: Path, jpeg: bytes) -> None:
+def test_a_request_whose_deadline_passes_while_a_network_hangs_gets_504(catalogue: Path, jpeg: bytes) -> None:
     settings = Settings(model=("tiny",))
-    stuck: list[Stuck] = []
+    hanging_networks: list[HangingNetwork] = []
 
     def open_models(observer: BatchObserver) -> Serving:
         serving = open_serving(load([catalogue]), ["tiny"], settings, observer)
-        stuck.append(Stuck(serving))
+        hanging_networks.append(HangingNetwork(serving))
         return serving
 
-    async def story() -> None:
+    async def scenario() -> None:
         app = create_app(settings, open_models)
         async with (
             app.app.router.lifespan_context(app.app),
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
         ):
-            stuck[0].go.clear()
+            hanging_networks[0].go.clear()
             answer = await client.post("/pose?timeout_ms=200", content=jpeg)
-            stuck[0].go.set()
+            hanging_networks[0].go.set()
             assert answer.status_code == 504
             assert answer.json()["type"] == "/problems/deadline-passed"
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 async def until(client: httpx.AsyncClient, status: int) -> None:
     async with asyncio.timeout(20):
-        while (await client.get("/readyz")).status_code != status:  # noqa: ASYNC110 - it is across HTTP
+        while (await client.get("/readyz")).status_code != status:  # noqa: ASYNC110 - there is no event to wait for across HTTP
             await asyncio.sleep(0.02)
 
 

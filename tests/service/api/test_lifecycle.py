@@ -1,11 +1,10 @@
-"""Health, metrics, start and end of a server."""
+"""The start, the housekeeping and the end of a server."""
 
 from __future__ import annotations
 
-import json
 import re
+import shutil
 import signal
-import socket
 import sys
 import threading
 from pathlib import Path
@@ -13,85 +12,26 @@ from pathlib import Path
 import httpx
 import pytest
 
+from engines.runtimes.base import RuntimeSpec
+from service.api.app import create_app
+from service.config import Settings
+from service.inference.model_registry import Serving
+from service.inference.plan_builder import PlanBuilder
+from tests.failing_server import STEPS
+from tests.graphs import tiny_catalogue
+from tests.instant import run
 from tests.pictures import encoded, photo
 from tests.servers import ServerProcess
-from tests.waiting import wait_for
+from tests.waiting import until, wait_for
 
 
-def test_models_and_skeletons_are_listed(client: httpx.Client) -> None:
-    [model] = client.get("/models").json()
-    assert (model["name"], model["default"], model["licence"], model["skeleton"]) == (
-        "tiny",
-        True,
-        "Apache-2.0",
-        "coco-17",
-    )
-    assert model["max_batch"]["tiny"] > 1
-    assert model["queue"] == {"tiny": 0}
-    by_name = {s["name"]: s for s in client.get("/skeletons").json()}
-    assert len(by_name["coco-17"]["keypoints"]) == 17
-    assert ["left_shoulder", "left_elbow"] in by_name["coco-17"]["limbs"]
-
-
-def test_variables_that_set_nothing_are_named_at_the_start(live: ServerProcess, server: ServerProcess) -> None:
-    """The first has one of its own, of which the real server knows nothing."""
+def test_unknown_variables_are_named_in_the_banner(live: ServerProcess, server: ServerProcess) -> None:
+    """`live` runs with a variable of its own that is no setting."""
     assert "ignored    POSEWIRE_SERVICE_MS, as there are no such settings" in live.log
     assert not any(line.startswith("ignored") for line in server.log)
 
 
-def test_metrics_count_requests_batches_and_failures(client: httpx.Client, jpeg: bytes) -> None:
-    client.post("/pose", content=jpeg)
-    client.post("/pose", content=jpeg[:500])
-    client.post("/pose", content=encoded(photo(), "PNG"))  # decoded by a process, behind a queue
-    text = client.get("/metrics").text
-    for line in (
-        'posewire_requests_total{route="/pose",status="200"}',
-        'posewire_requests_total{route="/pose",status="400"}',
-        'posewire_decode_failures_total{problem="undecodable-image"}',
-        'posewire_part_seconds_bucket{le="0.0005",part="queue"}',
-        'posewire_batch_size_count{network="tiny"}',
-        'posewire_queue_wait_seconds_count{network="decode-process"}',
-        'posewire_queue_depth{network="tiny"}',
-        "posewire_ready 1.0",
-        'network="tiny",precision="',
-        'posewire_precision_fallback{network="tiny"} 0.0',
-    ):
-        assert line in text
-    for name in ("rejected", "cancelled", "worker_restarts", "expired", "failed"):
-        assert f"# TYPE posewire_{name}_total counter" in text
-
-
-def test_the_docs_describe_every_route_and_load_no_stranger_into_the_api(client: httpx.Client) -> None:
-    schema = client.get("/openapi.json").json()
-    assert {"/pose", "/models", "/skeletons", "/livez", "/readyz", "/metrics"} <= set(schema["paths"])
-    body = schema["paths"]["/pose"]["post"]["requestBody"]["content"]
-    assert {"image/jpeg", "multipart/form-data", "application/json"} <= set(body)
-    assert client.get("/docs").status_code == 200
-
-
-def test_every_request_is_a_json_log_line_with_its_id(server: ServerProcess, client: httpx.Client, jpeg: bytes) -> None:
-    client.post("/pose", content=jpeg, headers={"X-Request-ID": "find-me"})
-    wait_for(lambda: any("find-me" in line for line in server.log))
-    line = json.loads(next(line for line in server.log if "find-me" in line))
-    assert (line["message"], line["status"], line["request_id"]) == ("POST /pose 200", 200, "find-me")
-
-
-def test_clients_that_leave_are_no_errors(server: ServerProcess, client: httpx.Client) -> None:
-    def left() -> float:
-        counts = re.findall(r'posewire_requests_total{route="/pose",status="499"} (\S+)', client.get("/metrics").text)
-        return sum(map(float, counts))
-
-    large = encoded(photo(3000, 2000), "PNG")
-    head = f"POST /pose HTTP/1.1\r\nHost: x\r\nContent-Length: {len(large)}\r\n\r\n".encode()
-    before = left()
-    for sent in (head + large, head + large[:1000]):  # while it waits for the answer; while it sends
-        with socket.create_connection(("127.0.0.1", server.port)) as connection:
-            connection.sendall(sent)
-    wait_for(lambda: left() == before + 2)
-    assert [line for line in server.log if '"level":"error"' in line] == []
-
-
-def test_sigterm_drops_readiness_first_answers_what_it_accepted_and_exits(catalogue: Path, jpeg: bytes) -> None:
+def test_sigterm_fails_readyz_first_then_answers_accepted_requests_and_exits(catalogue: Path, jpeg: bytes) -> None:
     environment = {"drain_seconds": 4.0, "grace_seconds": 10}
     with ServerProcess("--model", "tiny", catalogue=catalogue, environment=environment) as server:
         statuses: list[int] = []
@@ -112,30 +52,30 @@ def test_sigterm_drops_readiness_first_answers_what_it_accepted_and_exits(catalo
         assert httpx.get(f"{server.url}/readyz?draining=404").status_code == 404
         assert httpx.get(f"{server.url}/livez").status_code == 200
         before = len(statuses)
-        wait_for(lambda: len(statuses) > before + 4)  # it still serves: the load balancer needs time to notice
-        stop.set()  # it has noticed
+        wait_for(lambda: len(statuses) > before + 4)  # it still serves, as the load balancer needs time to notice
+        stop.set()  # the load balancer has noticed
         for thread in clients:
             thread.join()
         assert server.process.wait(20) == 0
         assert set(statuses) == {200}
 
 
-def test_a_port_that_is_taken_is_one_clear_line(server: ServerProcess, catalogue: Path) -> None:
+def test_a_port_in_use_is_reported_in_one_line(server: ServerProcess, catalogue: Path) -> None:
     taken = ServerProcess("--model", "tiny", "--port", str(server.port), catalogue=catalogue)
     with pytest.raises(RuntimeError, match=r"cannot listen on 127\.0\.0\.1:.*choose another") as failure, taken:
         pass
     assert "Traceback" not in str(failure.value)
 
 
-def test_two_workers_share_one_port_and_one_set_of_metrics(catalogue: Path, jpeg: bytes) -> None:
+def test_two_workers_share_a_port_and_add_up_their_metrics(catalogue: Path, jpeg: bytes) -> None:
     with ServerProcess("--model", "tiny", "--workers", "2", catalogue=catalogue) as server:
         for _ in range(20):
             assert httpx.post(f"{server.url}/pose", content=jpeg).status_code == 200
         assert 'posewire_requests_total{route="/pose",status="200"} 20.0' in httpx.get(f"{server.url}/metrics").text
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="denies a call of Linux")
-def test_where_the_system_denies_lower_priorities_it_serves_all_the_same(catalogue: Path, jpeg: bytes) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="denies a system call of Linux")
+def test_the_server_works_where_the_system_denies_lower_priorities(catalogue: Path, jpeg: bytes) -> None:
     environment = {"denied": "setpriority"}
     with ServerProcess(
         "--model", "tiny", catalogue=catalogue, environment=environment, module="tests.denied_server"
@@ -144,3 +84,72 @@ def test_where_the_system_denies_lower_priorities_it_serves_all_the_same(catalog
         assert httpx.post(f"{server.url}/pose", content=jpeg).status_code == 200
         denials = [line for line in server.log if "lowering it is denied" in line]
         assert len(denials) == 4, "one for each queue: decode, decode-process, draw and tiny"
+
+
+class FailingRuntime:
+    """A runtime that fails to release memory. releases: how often it was asked to."""
+
+    spec = RuntimeSpec((), (), (1,), 1, "cpu", "fp32")
+
+    def __init__(self) -> None:
+        self.releases = 0
+
+    def release(self) -> None:
+        self.releases += 1
+        raise RuntimeError("it is mine")
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def test_housekeeping_goes_on_after_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    runtime = FailingRuntime()
+    serving = Serving({}, (), {"failing": runtime}, {}, PlanBuilder(()))  # type: ignore[dict-item]  # it never runs a batch
+
+    async def scenario() -> None:
+        app = create_app(Settings(), lambda _: serving).app
+        async with app.router.lifespan_context(app):
+            await until(lambda: runtime.releases >= 2)
+
+    run(scenario())
+    assert {str(record.exc_info[1]) for record in caplog.records if record.exc_info} == {"it is mine"}
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def runs(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def started(server: ServerProcess) -> list[int]:
+    """The ids of the processes of a server, from its log."""
+    return [int(pid) for line in server.log for pid in re.findall(r"(?:tracker |server process \[)(\d+)", line)]
+
+
+@linux
+@pytest.mark.parametrize("step", STEPS)
+def test_a_failed_start_ends_all_processes_started_before(step: str, catalogue: Path) -> None:
+    failing = ServerProcess(
+        "--model", "tiny", catalogue=catalogue, environment={"test_step": step}, module="tests.failing_server"
+    )
+    with pytest.raises(RuntimeError, match="the server ended at its start"), failing:
+        pass
+    assert failing.process.returncode not in (0, None)
+    assert any("the server cannot start: no such luck" in line for line in failing.log)
+    assert len(started(failing)) == 2
+    assert not [pid for pid in started(failing) if runs(pid)]
+
+
+@linux
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_model_that_cannot_be_opened_ends_the_server_and_leaves_no_process(workers: int, tmp_path: Path) -> None:
+    catalogue = tiny_catalogue(tmp_path)
+    shutil.copy(catalogue, tmp_path / "tiny.xml")  # not a graph
+    failing = ServerProcess("--model", "tiny", "--workers", str(workers), catalogue=catalogue)
+    with pytest.raises(RuntimeError, match="the server ended at its start"), failing:
+        pass
+    assert failing.process.returncode not in (0, None)
+    assert any("the server cannot start: " in line for line in failing.log)
+    assert started(failing)
+    assert not [pid for pid in started(failing) if runs(pid)]

@@ -1,11 +1,12 @@
-"""The OpenAPI document is what the server does: schemathesis asks it what the document allows, and what it does not.
+"""The OpenAPI document describes the server: schemathesis sends requests that it allows, and others.
 
-A minute of it where CI is set, some seconds else; SCHEMATHESIS_SECONDS names another time.
+That takes a minute if CI is set, and some seconds otherwise; SCHEMATHESIS_SECONDS sets another time.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,12 +25,12 @@ KEY = "known to this test"
 SCHEMATHESIS = shutil.which("schemathesis", path=str(Path(sys.executable).parent))
 
 _ELSEWHERE = ("forbidden-origin", "method-not-allowed", "unauthorized")
-"""Problems of websockets, of methods that the document does not have, and of servers with API keys."""
+"""Problems of websockets, of undocumented methods, and of servers with API keys."""
 _SECONDS = int(os.environ.get("SCHEMATHESIS_SECONDS", "60" if "CI" in os.environ else "8"))
 
 
 @pytest.mark.skipif(SCHEMATHESIS is None, reason="needs schemathesis, which `make test` installs")
-@pytest.mark.parametrize("keys", ["", digest(KEY)], ids=["open to all", "with an API key"])
+@pytest.mark.parametrize("keys", ["", digest(KEY)], ids=["without keys", "with an API key"])
 def test_schemathesis_finds_nothing(catalogue: Path, keys: str, tmp_path: Path) -> None:
     environment = {"api_keys": keys, "log_level": "error"}
     with ServerProcess("--model", "tiny", catalogue=catalogue, environment=environment) as server:
@@ -51,7 +52,7 @@ def test_schemathesis_finds_nothing(catalogue: Path, keys: str, tmp_path: Path) 
         )
         assert done.returncode == 0, done.stdout[done.stdout.find("= FAILURES") :] + done.stderr
         assert server.process.poll() is None
-        assert server.log[6:] == []  # errors alone are logged, and there are none
+        assert server.log[6:] == []  # only errors are logged, and there are none
 
 
 def document(client: httpx.Client) -> dict[str, Any]:
@@ -69,21 +70,57 @@ def test_every_error_is_declared_as_a_problem_document(client: httpx.Client) -> 
                     assert content["schema"] == {"$ref": "#/components/schemas/Problem"}
 
 
-def test_every_kind_of_problem_is_declared_where_images_are_taken(client: httpx.Client) -> None:
+def test_every_kind_of_problem_is_declared_for_pose(client: httpx.Client) -> None:
     declared = document(client)["paths"]["/pose"]["post"]["responses"]
     expected = {kind.status for name, kind in KINDS.items() if name not in _ELSEWHERE}
     assert {int(status) for status in declared} == {200, *expected}
     assert "Retry-After" in declared["503"]["headers"]
 
 
-def test_what_the_document_refers_to_is_in_it(client: httpx.Client) -> None:
+def test_all_references_of_the_document_resolve(client: httpx.Client) -> None:
     text, schemas = client.get("/openapi.json").text, document(client)["components"]["schemas"]
     used = {part.partition('"')[0] for part in text.split("#/components/schemas/")[1:]}
     assert used == set(schemas)
 
 
-def test_limits_of_lists_are_those_of_the_settings(client: httpx.Client) -> None:
+def test_lists_have_the_limits_of_the_settings(client: httpx.Client) -> None:
     body = document(client)["paths"]["/pose"]["post"]["requestBody"]["content"]
     _, images = body["application/json"]["schema"]["oneOf"]
     for array in (images["properties"]["images"], body["multipart/form-data"]["schema"]["properties"]["image"]):
         assert (array["minItems"], array["maxItems"]) == (1, 16)
+
+
+def test_the_docs_page_loads_from_this_server_alone(client: httpx.Client) -> None:
+    page = client.get("/docs").text
+    assets = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(assets) == 3  # script, style, icon
+    for asset in assets:
+        assert asset.startswith("/docs/assets/")
+        assert client.get(asset).status_code == 200
+
+
+def test_the_description_links_to_the_page_about_streams(client: httpx.Client) -> None:
+    [link] = re.findall(r"\]\((.+?)\)", client.get("/openapi.json").json()["info"]["description"])
+    assert client.get(str(client.base_url.join("/docs").join(link))).status_code == 200
+
+
+def test_the_json_example_works_as_it_stands(client: httpx.Client) -> None:
+    operation = client.get("/openapi.json").json()["paths"]["/pose"]["post"]
+    example = operation["requestBody"]["content"]["application/json"]["example"]
+    answer = client.post("/pose", json=example)
+    assert answer.status_code == 200
+    assert (answer.json()["width"], answer.json()["height"]) == (32, 24)
+
+
+def test_every_parameter_is_described(client: httpx.Client) -> None:
+    operation = client.get("/openapi.json").json()["paths"]["/pose"]["post"]
+    named = {parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "query"}
+    assert named == {"model", "min_score", "max_people", "skeleton", "format", "timeout_ms", "priority"}
+
+
+def test_the_document_has_every_route_and_type_of_body(client: httpx.Client) -> None:
+    schema = client.get("/openapi.json").json()
+    assert {"/pose", "/models", "/skeletons", "/livez", "/readyz", "/metrics"} <= set(schema["paths"])
+    body = schema["paths"]["/pose"]["post"]["requestBody"]["content"]
+    assert {"image/jpeg", "multipart/form-data", "application/json"} <= set(body)
+    assert client.get("/docs").status_code == 200

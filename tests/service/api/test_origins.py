@@ -1,4 +1,4 @@
-"""Browsers: which sites' pages may use a server, and what its own pages may load."""
+"""Browser security: which sites' pages may use a server, and what its own pages may load."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ SITE = "https://shop.example"
 
 
 @pytest.mark.parametrize(
-    ("origin", "host", "named", "allowed"),
+    ("origin", "host", "named", "expected"),
     [
-        ("", "a:8000", (), True),  # no browser
+        ("", "a:8000", (), True),  # not a browser
         ("http://a:8000", "a:8000", (), True),
         ("http://A:8000", "a:8000", (), True),
         ("https://a", "a", (), True),
@@ -36,13 +36,13 @@ SITE = "https://shop.example"
         ("null", "a:8000", ("*",), True),
     ],
 )
-def test_a_page_may_where_it_comes_from_the_server_or_is_named(
-    origin: str, host: str, named: tuple[str, ...], allowed: bool
+def test_pages_of_the_server_and_of_allowed_origins_may_open_streams(
+    origin: str, host: str, named: tuple[str, ...], expected: bool
 ) -> None:
-    assert allows_origin(origin, host, named) is allowed
+    assert allows_origin(origin, host, named) is expected
 
 
-def test_a_page_runs_the_scripts_that_stand_in_it_and_no_others() -> None:
+def test_the_policy_allows_the_inline_scripts_of_a_page_by_hash() -> None:
     policy = content_security_policy(b"<html><script>let a = 1;</script><script src='/a.js'></script></html>")
     assert "; script-src 'self' 'sha256-xY6QKfH9PRsQnLz56nj6MBwiK5oHg+im1Jkpdp1x/Ck='; " in policy
 
@@ -54,7 +54,7 @@ def open_to_a_site(catalogue: Path) -> Iterator[ServerProcess]:
 
 
 async def handshake(port: int, origin: str) -> tuple[int, bytes]:
-    """The status and the body of the answer to a browser's handshake."""
+    """Return the status and body of the response to a browser's handshake."""
     try:
         async with connect(f"ws://127.0.0.1:{port}/stream", additional_headers={"Origin": origin} if origin else {}):
             return 101, b""
@@ -90,7 +90,7 @@ def test_named_sites_may_post_images(open_to_a_site: ServerProcess, server: Serv
 @pytest.mark.parametrize(
     "path", ["/livez", "/models", "/docs", "/openapi.json", "/nothing", "/docs/assets/swagger-ui.css"]
 )
-def test_no_browser_guesses_what_an_answer_is(client: httpx.Client, path: str) -> None:
+def test_every_response_forbids_sniffing_and_only_pages_have_a_policy(client: httpx.Client, path: str) -> None:
     answer = client.get(path)
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert ("content-security-policy" in answer.headers) == (path == "/docs")

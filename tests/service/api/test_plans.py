@@ -1,4 +1,4 @@
-"""Plans of a real server: built beside the serving, taken over when ready, found again, and done without on failure."""
+"""TensorRT plans of a real server: built while it serves, taken over when ready, reused, and not needed on failure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _BUILDING_S = 120.0  # at the lowest priority, on a machine that may be busy
 
 
 def server(graph: Path, *arguments: str) -> ServerProcess:
-    """On the model of `graph`, with a cache of its own beside it."""
+    """Return a server with the model of `graph`, and a cache beside it."""
     catalogue = graph.with_name("models.toml")
     catalogue.write_text(CATALOGUE)
     environment = {"test_graph": graph, "models": graph.parent / "cache", "log_format": "text"}
@@ -51,7 +51,7 @@ def ask(running: ServerProcess) -> int:
     return httpx.post(f"{running.url}/pose", params={"min_score": 0}, content=JPEG, timeout=30).status_code
 
 
-def test_the_graph_serves_until_its_plan_is_built_and_the_next_server_starts_with_the_plan(tmp_path: Path) -> None:
+def test_the_graph_serves_until_its_plan_is_built_and_the_next_server_reuses_the_plan(tmp_path: Path) -> None:
     graph = save_heatmap_onnx(tmp_path / "net.onnx")
     with server(graph, "--backend", "tensorrt", "--precision", "fp32") as first:
         before = model(first)
@@ -67,8 +67,8 @@ def test_the_graph_serves_until_its_plan_is_built_and_the_next_server_starts_wit
         built = model(first)
         assert built["plans"]["tiny"]["state"] == "ready", built["plans"]
         answers += [ask(first) for _ in range(5)]
-        assert set(answers) == {200}, "nobody has noticed"
-        assert built["max_batch"] == {"tiny": 2}, "what runs the plan has taken over"
+        assert set(answers) == {200}, "the switch fails no request"
+        assert built["max_batch"] == {"tiny": 2}, "the runtime of the plan has taken over"
         log = "\n".join(first.log)
         assert "the plan of tiny is being built" in log
         assert "the plan of tiny serves from now on" in log
@@ -76,12 +76,12 @@ def test_the_graph_serves_until_its_plan_is_built_and_the_next_server_starts_wit
     assert (made["asked"], made["precision"], made["share"]) == ("fp32", "fp32", 1.0)
 
     with server(graph, "--backend", "auto", "--precision", "fp32") as second:
-        assert model(second)["plans"]["tiny"] == made, "the same plan, at once"
+        assert model(second)["plans"]["tiny"] == made, "the same plan, without building"
         assert ask(second) == 200
         assert "being built" not in "\n".join(second.log)
 
 
-def test_a_plan_that_cannot_be_built_is_done_without(tmp_path: Path) -> None:
+def test_the_server_works_without_a_plan_that_cannot_be_built(tmp_path: Path) -> None:
     def node(operator: str, inputs: str, output: str, **attributes: Any) -> Any:
         return helper.make_node(operator, inputs.split(), [output], name=output, **attributes)
 
@@ -104,7 +104,7 @@ def test_a_plan_that_cannot_be_built_is_done_without(tmp_path: Path) -> None:
         assert ask(running) == 200
 
 
-def test_a_server_that_ends_while_a_plan_is_built_ends_at_once(tmp_path: Path) -> None:
+def test_a_server_that_is_building_a_plan_ends_at_once(tmp_path: Path) -> None:
     graph = save_heatmap_onnx(tmp_path / "net.onnx")
     with server(graph, "--backend", "tensorrt") as running:
         assert model(running)["plans"]["tiny"]["state"] == "building"

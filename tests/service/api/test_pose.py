@@ -1,4 +1,4 @@
-"""POST /pose as a client sees it: every way to send an image, every form of the answer."""
+"""POST /pose: every way to send an image, and every format of the response."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.pictures import encoded, photo
 JPEG = {"Content-Type": "image/jpeg"}
 
 
-def test_a_jpeg_in_and_everybodys_pose_out(client: httpx.Client, jpeg: bytes) -> None:
+def test_a_jpeg_gives_the_poses_of_all_people(client: httpx.Client, jpeg: bytes) -> None:
     answer = client.post("/pose?min_score=0", content=jpeg, headers=JPEG)
     assert answer.status_code == 200
     body = answer.json()
@@ -42,7 +42,7 @@ def test_every_format_gives_the_same_pose(client: httpx.Client, kind: str) -> No
         assert answer.json()["people"] == reference
 
 
-def test_multipart_json_and_raw_say_the_same(client: httpx.Client, jpeg: bytes) -> None:
+def test_multipart_json_and_raw_bodies_give_the_same_result(client: httpx.Client, jpeg: bytes) -> None:
     raw = client.post("/pose?min_score=0", content=jpeg, headers=JPEG).json()
     multipart = client.post("/pose?min_score=0", files={"image": ("a.jpg", jpeg, "image/jpeg")}).json()
     text = base64.b64encode(jpeg).decode()
@@ -51,13 +51,13 @@ def test_multipart_json_and_raw_say_the_same(client: httpx.Client, jpeg: bytes) 
     assert raw["people"] == multipart["people"] == in_json["people"] == data_url["people"]
 
 
-def test_what_curl_calls_a_body_of_unknown_kind_is_looked_at(client: httpx.Client, jpeg: bytes) -> None:
+def test_a_body_with_the_content_type_of_curl_is_recognised_by_its_bytes(client: httpx.Client, jpeg: bytes) -> None:
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     assert client.post("/pose", content=jpeg, headers=headers).status_code == 200
     assert client.post("/pose", content=b"image=3", headers=headers).status_code == 415
 
 
-def test_several_images_give_a_list_in_order_and_a_broken_one_harms_only_itself(
+def test_several_images_give_a_list_in_order_and_a_broken_one_gives_an_error_entry(
     client: httpx.Client, jpeg: bytes
 ) -> None:
     small = encoded(photo(320, 200, seed=1))
@@ -75,7 +75,7 @@ def test_a_list_of_one_gives_a_list_of_one(client: httpx.Client, jpeg: bytes) ->
 
 
 @pytest.mark.parametrize("media_type", ["image/jpeg", "image/png"])
-def test_who_accepts_a_picture_gets_it_with_the_skeletons_drawn(
+def test_accept_with_an_image_type_gives_the_picture_with_skeletons(
     client: httpx.Client, jpeg: bytes, media_type: str
 ) -> None:
     answer = client.post("/pose?min_score=0", content=jpeg, headers={**JPEG, "Accept": media_type})
@@ -95,7 +95,7 @@ def test_coco_and_openpose_formats(client: httpx.Client, jpeg: bytes) -> None:
     assert len(openpose["people"][0]["pose_keypoints_2d"]) == 75
 
 
-def test_a_request_id_comes_back_or_is_made(client: httpx.Client, jpeg: bytes) -> None:
+def test_a_request_id_is_returned_or_generated(client: httpx.Client, jpeg: bytes) -> None:
     assert client.post("/pose", content=jpeg, headers={"X-Request-ID": "mine-7"}).headers["x-request-id"] == "mine-7"
     made = {client.post("/pose", content=jpeg).headers["x-request-id"] for _ in range(2)}
     assert len(made) == 2

@@ -1,4 +1,4 @@
-"""What a client hears when something is wrong: a problem document that says what, and what to do."""
+"""Every error is a problem document with the reason and what to do about it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def problem(answer: httpx.Response, status: int, kind: str) -> dict[str, Any]:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and carries a few bytes of pixels."""
+    """Return a PNG with a size in its header and only a few bytes of pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -44,7 +44,7 @@ def png_header(width: int, height: int) -> bytes:
     )
 
 
-def test_a_truncated_jpeg_is_named_as_such(client: httpx.Client, jpeg: bytes) -> None:
+def test_a_truncated_jpeg_is_reported_as_truncated(client: httpx.Client, jpeg: bytes) -> None:
     document = problem(client.post("/pose", content=jpeg[: len(jpeg) // 2], headers=JPEG), 400, "undecodable-image")
     assert "truncated" in document["detail"]
 
@@ -58,7 +58,9 @@ def test_an_unknown_content_type_is_refused(client: httpx.Client, jpeg: bytes) -
     problem(client.post("/pose", content=jpeg, headers={"Content-Type": "video/mp4"}), 415, "not-an-image")
 
 
-def test_any_type_of_image_is_known_by_its_bytes_not_by_its_name(client: httpx.Client, jpeg: bytes) -> None:
+def test_the_format_of_an_image_is_known_by_its_bytes_not_by_its_content_type(
+    client: httpx.Client, jpeg: bytes
+) -> None:
     assert client.post("/pose", content=jpeg, headers={"Content-Type": "image/jpg"}).status_code == 200
     document = problem(
         client.post("/pose", content=b"<svg>", headers={"Content-Type": "image/svg+xml"}), 415, "not-an-image"
@@ -66,14 +68,14 @@ def test_any_type_of_image_is_known_by_its_bytes_not_by_its_name(client: httpx.C
     assert "JPEG" in document["detail"]
 
 
-def test_a_packed_body_is_refused_for_what_it_is(client: httpx.Client, jpeg: bytes) -> None:
-    packed = {**JPEG, "Content-Encoding": "gzip"}
-    document = problem(client.post("/pose", content=gzip.compress(jpeg), headers=packed), 415, "not-an-image")
+def test_a_compressed_body_is_refused(client: httpx.Client, jpeg: bytes) -> None:
+    compressed = {**JPEG, "Content-Encoding": "gzip"}
+    document = problem(client.post("/pose", content=gzip.compress(jpeg), headers=compressed), 415, "not-an-image")
     assert "Content-Encoding gzip is not accepted" in document["detail"]
     assert client.post("/pose", content=jpeg, headers={**JPEG, "Content-Encoding": "identity"}).status_code == 200
 
 
-def test_an_empty_body_says_so(client: httpx.Client) -> None:
+def test_an_empty_body_is_reported_as_empty(client: httpx.Client) -> None:
     answer = client.post("/pose", content=b"", headers=JPEG)
     assert answer.status_code in (400, 415)
     assert "empty" in answer.json()["detail"]
@@ -92,7 +94,7 @@ def test_too_many_bytes_without_a_declared_length_are_refused(client: httpx.Clie
     problem(client.post("/pose", content=(bytes(1_000_000) for _ in range(40)), headers=JPEG), 413, "too-large")
 
 
-def test_an_unknown_model_is_named_with_the_served_ones(client: httpx.Client, jpeg: bytes) -> None:
+def test_an_unknown_model_is_reported_with_the_served_ones(client: httpx.Client, jpeg: bytes) -> None:
     document = problem(client.post("/pose?model=nobody", content=jpeg, headers=JPEG), 404, "unknown-model")
     assert "tiny" in document["detail"]
 
@@ -148,7 +150,7 @@ def test_a_picture_of_several_images_is_refused(client: httpx.Client, jpeg: byte
     problem(client.post("/pose", files=files, headers={"Accept": "image/png"}), 422, "bad-parameter")
 
 
-def test_a_deadline_that_cannot_be_met_is_refused_or_passed(client: httpx.Client) -> None:
+def test_a_deadline_that_cannot_be_met_gives_503_or_504(client: httpx.Client) -> None:
     large = encoded(photo(4000, 3000))
     answer = client.post("/pose?timeout_ms=1", content=large, headers=JPEG)
     assert answer.status_code in (503, 504)
@@ -162,7 +164,7 @@ def test_unknown_paths_and_methods(client: httpx.Client) -> None:
     assert answer.headers["allow"] == "POST"
 
 
-def test_every_problem_type_can_be_asked_what_it_means(client: httpx.Client) -> None:
+def test_get_on_every_problem_type_explains_it(client: httpx.Client) -> None:
     from service.api.problems import KINDS
 
     for kind in KINDS:

@@ -1,4 +1,4 @@
-"""Hostile input and the end of a server, in short; tests/benchmarks has the long versions."""
+"""Hostile input, overload, and clients that disconnect. tests/benchmarks has longer versions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def counted(server: ServerProcess, metric: str) -> float:
     return sum(float(value) for value in re.findall(rf"^posewire_{metric}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
 
 
-def test_bad_requests_get_what_they_deserve_and_good_ones_do_not_suffer(server: ServerProcess) -> None:
+def test_bad_requests_get_the_right_errors_and_do_not_affect_good_ones(server: ServerProcess) -> None:
     files, log = server.open_files(), len(server.log)
     tally = asyncio.run(bombard(server.port, 300))
     assert [complaint for wrong in tally.wrong.values() for complaint in wrong] == []
@@ -43,12 +43,12 @@ def test_overload_is_refused_and_leaves_nothing_behind(server: ServerProcess) ->
     counts = {status: len(times) for status, times in report.latencies.items()}
     assert counts.keys() <= {200, 503, 504}
     assert counts[200] > 0
-    assert counts[503] > 10 * counts.get(504, 0)  # what cannot be done is said at once
+    assert counts[503] > 10 * counts.get(504, 0)  # requests that cannot be done in time are refused at once
     wait_for(lambda: counted(server, "queue_depth") == 0)
     assert httpx.post(f"{server.url}/pose", content=shot.body).status_code == 200
 
 
-def test_a_refusal_says_when_to_come_back_and_does_not_wait_for_the_body(ending: ServerProcess) -> None:
+def test_a_refusal_has_retry_after_and_does_not_wait_for_the_body(ending: ServerProcess) -> None:
     large = [("image", encoded(photo(3000, 2000)))] * 8
     head = b"POST /pose?timeout_ms=20 HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 9000\r\n\r\n"
     enough = threading.Event()
@@ -57,11 +57,11 @@ def test_a_refusal_says_when_to_come_back_and_does_not_wait_for_the_body(ending:
         while not enough.is_set():
             httpx.post(f"{ending.url}/pose", files=large, timeout=60)
 
-    def ask_in_haste() -> str:
+    def ask_with_a_short_deadline() -> str:
         with socket.create_connection(("127.0.0.1", ending.port), timeout=10) as connection:
             connection.sendall(head)
             received = b""
-            while b"}" not in received:  # head and body may come apart
+            while b"}" not in received:  # head and body may arrive separately
                 received += connection.recv(10_000)
         return received.decode()
 
@@ -69,11 +69,11 @@ def test_a_refusal_says_when_to_come_back_and_does_not_wait_for_the_body(ending:
     for client in clients:
         client.start()
     wait_for(lambda: counted(ending, "queue_depth") > 4)
-    answers = [ask_in_haste() for _ in range(5)]
+    answers = [ask_with_a_short_deadline() for _ in range(5)]
     enough.set()
     for client in clients:
         client.join()
-    # Between two turns of the crowd there may be a moment for everybody: then the body is waited for, in vain.
+    # Between two requests of the crowd there may be capacity; then the server waits for the body in vain.
     refused = [answer for answer in answers if answer.startswith("HTTP/1.1 503")]
     assert len(refused) >= 3
     for answer in refused:
@@ -83,13 +83,13 @@ def test_a_refusal_says_when_to_come_back_and_does_not_wait_for_the_body(ending:
 
 @pytest.fixture
 def ending(catalogue: Path) -> Iterator[ServerProcess]:
-    """A server of two stages that ends soon once it is told to."""
+    """A server with two stages and a short drain and grace time."""
     environment = {"drain_seconds": 0.2, "grace_seconds": 3}
     with ServerProcess("--model", "pair", catalogue=catalogue, environment=environment) as running:
         yield running
 
 
-def test_sigterm_waits_for_slow_requests_and_for_nobody_who_dawdles(ending: ServerProcess) -> None:
+def test_sigterm_waits_for_slow_requests_but_not_for_slow_clients(ending: ServerProcess) -> None:
     large = encoded(photo(3000, 2000))
     files = [("image", large)] * 8
     answers: list[httpx.Response] = []
@@ -107,7 +107,7 @@ def test_sigterm_waits_for_slow_requests_and_for_nobody_who_dawdles(ending: Serv
         clients = [threading.Thread(target=ask) for _ in range(3)]
         for client in clients:
             client.start()
-        wait_for(lambda: counted(ending, "queue_wait_seconds_count") > 3)  # all three are on their way
+        wait_for(lambda: counted(ending, "queue_wait_seconds_count") > 3)  # all three are under way
         ending.process.send_signal(signal.SIGTERM)
         assert ending.process.wait(30) == 0
         for client in clients:
@@ -116,3 +116,18 @@ def test_sigterm_waits_for_slow_requests_and_for_nobody_who_dawdles(ending: Serv
         assert [[len(entry["people"]) for entry in answer.json()] for answer in answers] == [[2] * 8] * 3
         assert silent.recv(100) == b""
         assert half.recv(100).startswith((b"HTTP/1.1 408", b"HTTP/1.1 5"))
+
+
+def test_clients_that_disconnect_are_not_errors(server: ServerProcess, client: httpx.Client) -> None:
+    def disconnected() -> float:
+        counts = re.findall(r'posewire_requests_total{route="/pose",status="499"} (\S+)', client.get("/metrics").text)
+        return sum(map(float, counts))
+
+    large = encoded(photo(3000, 2000), "PNG")
+    head = f"POST /pose HTTP/1.1\r\nHost: x\r\nContent-Length: {len(large)}\r\n\r\n".encode()
+    before = disconnected()
+    for sent in (head + large, head + large[:1000]):  # while it waits for the answer; while it sends
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(sent)
+    wait_for(lambda: disconnected() == before + 2)
+    assert [line for line in server.log if '"level":"error"' in line] == []

@@ -1,4 +1,4 @@
-"""API keys and rates: who is let in, how often, and what is kept of it."""
+"""API keys and rate limits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEY = "a-long-random-key"
 
 
 class Clock:
-    """Time that stands still until a test moves it."""
+    """A clock that stands still until a test moves it."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -24,7 +24,7 @@ class Clock:
         return self.now
 
 
-def test_without_keys_everybody_is_let_in() -> None:
+def test_without_keys_every_request_is_accepted() -> None:
     assert ApiKeys(()).check({}) == ""
 
 
@@ -44,7 +44,7 @@ def test_no_key_or_a_wrong_one_is_refused(headers: dict[str, str]) -> None:
     assert refusal.value.status == 401
 
 
-def test_keys_are_read_from_settings_and_a_file_as_digests_only(tmp_path: Path) -> None:
+def test_digests_are_read_from_settings_and_a_file_and_plain_keys_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text(f"# team vision\n{digest('one')}  # laptop\n\n{digest('two')}\n")
     keys = ApiKeys.read((digest("three"),), file)
@@ -69,7 +69,7 @@ def test_a_client_may_send_its_burst_and_then_its_rate() -> None:
     limit.take("a")
 
 
-def test_a_rate_of_zero_limits_nobody() -> None:
+def test_a_rate_of_zero_is_unlimited() -> None:
     limit = RateLimit(rate=0.0, burst=1)
     for _ in range(100):
         limit.take("a")
@@ -91,7 +91,7 @@ def test_a_server_with_keys_and_a_rate(catalogue: Path, jpeg: bytes) -> None:
         assert not any(KEY in line or digest(KEY) in line for line in server.log)
 
 
-def test_a_debt_is_paid_in_time() -> None:
+def test_a_negative_balance_recovers_with_time() -> None:
     bucket = Bucket(rate=10.0, burst=20.0, now=100.0)
     assert bucket.charge(20, 100.0) == 0.0
     assert bucket.charge(30, 100.0) == 3.0

@@ -1,4 +1,4 @@
-"""Pictures that take long, or much memory, harm nobody but who sent them."""
+"""Images that take long or much memory to decode do not affect other clients."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def server(catalogue: Path) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture
-def doomed(catalogue: Path) -> Iterator[ServerProcess]:
+def fragile(catalogue: Path) -> Iterator[ServerProcess]:
     with ServerProcess("--model", "tiny", catalogue=catalogue) as running:
         yield running
 
@@ -39,20 +39,20 @@ def from_address(server: ServerProcess, address: str) -> httpx.AsyncClient:
 
 
 def decoders(server: ServerProcess) -> list[int]:
-    """The decoder processes of a server."""
+    """Return the ids of a server's decoder processes."""
     children = Path(f"/proc/{server.process.pid}/task").glob("*/children")
     pids = [int(pid) for tasks in children for pid in tasks.read_text().split()]
     return [pid for pid in pids if b"decoder_child" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def busy(pid: int) -> bool:
-    """Whether a process has worked for more than it takes to start."""
+    """Return whether a process has used more processor time than its start takes."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) / os.sysconf("SC_CLK_TCK") > 0.5
 
 
-def test_six_pictures_of_forty_seconds_at_once_are_refused_and_others_are_answered(server: ServerProcess) -> None:
-    async def story() -> tuple[list[int], list[int], list[int]]:
+def test_six_images_of_forty_seconds_are_refused_and_other_clients_are_answered(server: ServerProcess) -> None:
+    async def scenario() -> tuple[list[int], list[int], list[int]]:
         good: list[int] = []
         probes: list[int] = []
         async with from_address(server, "127.0.0.2") as attacker, from_address(server, "127.0.0.1") as other:
@@ -64,45 +64,45 @@ def test_six_pictures_of_forty_seconds_at_once_are_refused_and_others_are_answer
                         probes.append((await other.get(probe)).status_code)  # noqa: PERF401 - each before the next
             return [(await task).status_code for task in slow], good, probes
 
-    slow, good, probes = asyncio.run(story())
+    slow, good, probes = asyncio.run(scenario())
     assert set(slow) <= {400, 429, 503, 504}
     assert set(good) == {200}
     assert set(probes) == {200}
     assert len(decoders(server)) <= 2
 
 
-def test_a_decoder_that_is_killed_costs_one_answer(doomed: ServerProcess) -> None:
-    async def story() -> tuple[int, int]:
-        async with from_address(doomed, "127.0.0.1") as client:
+def test_a_killed_decoder_fails_one_request(fragile: ServerProcess) -> None:
+    async def scenario() -> tuple[int, int]:
+        async with from_address(fragile, "127.0.0.1") as client:
             request = asyncio.create_task(client.post("/pose?timeout_ms=60000", content=slow_tiff()))
-            await until(lambda: any(busy(pid) for pid in decoders(doomed)))
-            [pid] = [pid for pid in decoders(doomed) if busy(pid)]
+            await until(lambda: any(busy(pid) for pid in decoders(fragile)))
+            [pid] = [pid for pid in decoders(fragile) if busy(pid)]
             os.kill(pid, signal.SIGKILL)
             return (await request).status_code, (await client.post("/pose", content=GOOD[1])).status_code
 
-    assert asyncio.run(story()) == (503, 200)
+    assert asyncio.run(scenario()) == (503, 200)
 
 
-def test_no_decoder_is_left_when_the_server_is_killed(doomed: ServerProcess) -> None:
-    async def story() -> list[int]:
-        async with from_address(doomed, "127.0.0.1") as one, from_address(doomed, "127.0.0.2") as other:
+def test_decoders_end_when_the_server_is_killed(fragile: ServerProcess) -> None:
+    async def scenario() -> list[int]:
+        async with from_address(fragile, "127.0.0.1") as one, from_address(fragile, "127.0.0.2") as other:
             request = asyncio.create_task(one.post("/pose?timeout_ms=60000", content=slow_tiff()))
-            await until(lambda: any(busy(pid) for pid in decoders(doomed)))
+            await until(lambda: any(busy(pid) for pid in decoders(fragile)))
             assert (await other.post("/pose?timeout_ms=60000", content=GOOD[1])).status_code == 200
-            pids = decoders(doomed)
-            doomed.process.kill()
+            pids = decoders(fragile)
+            fragile.process.kill()
             await asyncio.gather(request, return_exceptions=True)
             return pids
 
-    pids = asyncio.run(story())
-    doomed.process.wait()
+    pids = asyncio.run(scenario())
+    fragile.process.wait()
     assert len(pids) == 2
     for pid in pids:
         wait_for(lambda pid=pid: not Path(f"/proc/{pid}").exists(), 5)  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_a_picture_as_an_answer_needs_memory_for_all_of_its_pixels(server: ServerProcess, kind: str) -> None:
+def test_a_drawn_picture_needs_memory_for_all_of_its_pixels(server: ServerProcess, kind: str) -> None:
     accept = {"Accept": "image/png"}
     large, small = encoded(photo(2500, 2000), kind), encoded(photo(640, 480), kind)
     for _ in range(3):
@@ -114,7 +114,7 @@ def test_a_picture_as_an_answer_needs_memory_for_all_of_its_pixels(server: Serve
     assert httpx.post(f"{server.url}/pose?timeout_ms=60000", content=large, timeout=90).status_code == 200
 
 
-def test_a_drawn_picture_is_late_like_any_other_answer(server: ServerProcess) -> None:
+def test_a_drawn_picture_has_a_deadline_like_any_other_response(server: ServerProcess) -> None:
     answer = httpx.post(
         f"{server.url}/pose?timeout_ms=1", content=encoded(photo(1200, 900)), headers={"Accept": "image/png"}
     )

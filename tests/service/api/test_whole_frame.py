@@ -1,4 +1,4 @@
-"""Every kind of model that finds everybody in one look is served, from its catalogue entry to the answer."""
+"""Every family of one-stage and bottom-up models, from its catalogue entry to the response."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PEOPLE = [standing(180, 230, 380), standing(460, 240, 360)]
 
 
 class Kind(NamedTuple):
-    """A family, the size of its input, and what its graph says."""
+    """A family, the size of its input, and the outputs of its graph."""
 
     family: str
     role: str
@@ -33,7 +33,7 @@ class Kind(NamedTuple):
 
 
 def kinds() -> list[Kind]:
-    """Graphs that show a frame at half its size, and see PEOPLE in it."""
+    """Return graphs whose input is a frame at half its size, and whose outputs are PEOPLE in it."""
     halves = [person * np.float32(0.5) for person in PEOPLE]
     upright = [person + np.array([0, 40], np.float32) for person in halves]  # the frame in the middle of a square input
     return [
@@ -54,7 +54,7 @@ def kinds() -> list[Kind]:
 
 
 def entry(kind: Kind) -> str:
-    """Its catalogue entry."""
+    """Return its catalogue entry."""
     width, height = kind.size
     return f"""
 [models.{kind.family}]
@@ -84,7 +84,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 
 @pytest.mark.parametrize("family", [kind.family for kind in kinds()])
-def test_everybody_is_where_the_network_says(served: httpx.Client, family: str) -> None:
+def test_people_are_where_the_network_puts_them(served: httpx.Client, family: str) -> None:
     answer = served.post(f"/pose?model={family}", content=encoded(photo(*FRAME)))
     assert answer.status_code == 200, answer.text
     body = answer.json()
@@ -116,16 +116,16 @@ def test_a_large_image_is_decoded_no_larger_than_the_network_needs(served: httpx
     np.testing.assert_allclose(noses, [4 * person[0] for person in PEOPLE], atol=4)
 
 
-def test_the_model_says_what_it_is(served: httpx.Client) -> None:
+def test_a_one_stage_model_is_listed_without_a_detector(served: httpx.Client) -> None:
     models = {model["name"]: model for model in served.get("/models").json()}
     assert models["rtmo"]["detector"] is None
     assert list(models["rtmo"]["queue"]) == ["rtmo"]
 
 
-def test_a_stream_keeps_the_identities_of_everybody(served: httpx.Client) -> None:
-    async def story() -> list[list[int]]:
+def test_a_stream_keeps_the_identities_of_all_people(served: httpx.Client) -> None:
+    async def scenario() -> list[list[int]]:
         async with stream(served.base_url.port or 0, model="personlab", detect_every=500) as opened:
             results = [await opened.ask(encoded(photo(*FRAME))) for _ in range(3)]
             return [[person["id"] for person in result["people"]] for result in results]
 
-    assert asyncio.run(story()) == [[1, 2]] * 3
+    assert asyncio.run(scenario()) == [[1, 2]] * 3

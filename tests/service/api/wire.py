@@ -1,4 +1,4 @@
-"""A websocket by hand (RFC 6455), for a client that does what no library would."""
+"""A raw websocket (RFC 6455), for frames that no library would send."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _HEAD = "\r\n".join(
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A frame from the server. opcode: 1 text, 2 binary, 8 close, 9 ping, 10 pong; 8 too where the connection ended."""
+    """A frame from the server. opcode: 1 text, 2 binary, 8 close, 9 ping, 10 pong; 8 also if the connection ended."""
 
     opcode: int
     data: bytes = b""
 
     @property
     def code(self) -> int:
-        """Of a close frame; 1006 where the connection ended without one."""
+        """The code of a close frame, 1006 if the connection ended without one."""
         return int(struct.unpack(">H", self.data[:2])[0]) if self.data else 1006
 
 
 class RawSocket:
-    """A connection after its handshake. texts: all that was received as text."""
+    """A connection after its handshake. texts: all text messages that were received."""
 
     def __init__(self, port: int, path: str = "/stream", *, source: str = "127.0.0.1", receive_buffer: int = 0) -> None:
         self.texts: list[str] = []
@@ -62,11 +62,11 @@ class RawSocket:
         return self._socket.fileno()
 
     def send_text(self, text: str) -> None:
-        """A whole text message."""
+        """Send a whole text message."""
         self.send(1, text.encode())
 
     def send(self, opcode: int, data: bytes, *, last: bool = True, masked: bool = True, length: int = -1) -> None:
-        """A frame. length: what it says it has, where that is not the truth."""
+        """Send a frame. length: the length in its header, if that is not the length of `data`."""
         size = len(data) if length < 0 else length
         head = bytes([opcode | (0x80 if last else 0)])
         mark = 0x80 if masked else 0
@@ -84,11 +84,11 @@ class RawSocket:
         self.send_bytes(head + data)
 
     def send_bytes(self, data: bytes) -> None:
-        """Whatever it is."""
+        """Send bytes as they are."""
         self._socket.sendall(data)
 
     def receive(self) -> Frame:
-        """The next frame; the server does not split messages."""
+        """Receive the next frame. The server does not fragment messages."""
         try:
             head = self._read(2)
             size = head[1] & 0x7F
@@ -102,7 +102,7 @@ class RawSocket:
         return frame
 
     def until(self, opcode: int) -> Frame:
-        """The next frame of that kind, or the end."""
+        """Receive frames until one has this opcode, or the connection ends."""
         while (frame := self.receive()).opcode not in (opcode, 8):
             pass
         return frame

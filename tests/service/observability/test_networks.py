@@ -1,4 +1,4 @@
-"""What the metrics say of networks: on what each runs now, and whether that is what was asked for."""
+"""Metrics of networks: the device and precision of each, and whether it fell back to another precision."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.stories import serve
 SPEC = RuntimeSpec((), (), batch_sizes=(1,), concurrency=1, device="CPU", precision="fp32")
 
 
-def test_a_network_that_moves_is_shown_where_it_runs_now() -> None:
+def test_only_the_current_device_and_precision_of_a_network_are_set() -> None:
     registry = CollectorRegistry()
     metrics = NetworkMetrics(registry)
     metrics.refresh("pose", SPEC, fallback=False)

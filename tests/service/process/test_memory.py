@@ -1,4 +1,4 @@
-"""How much memory there is to use, and what of it lies on huge pages."""
+"""The memory limit of a process, and huge pages."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ SIZE = 32 << 20
 
 @pytest.fixture
 def memory() -> NDArray[np.uint8]:
-    """So many bytes of the process's own, none of them touched yet."""
+    """SIZE bytes of private memory, none of them touched yet."""
     use_huge_pages()
     if not re.search(r"^AnonHugePages: +[1-9]", Path("/proc/self/smaps_rollup").read_text("ascii"), re.MULTILINE):
         pytest.skip("this kernel moves nothing onto huge pages (Linux 6.1 and later do)")
     mapped = mmap.mmap(-1, SIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    mapped.madvise(mmap.MADV_NOHUGEPAGE)  # else the kernel may use some from the start
+    mapped.madvise(mmap.MADV_NOHUGEPAGE)  # else the kernel may use huge pages from the start
     return np.frombuffer(mapped, np.uint8)
 
 
 def kilobytes(what: str, memory: NDArray[np.uint8]) -> int:
-    """A line of the kernel's about the mappings that hold `memory`, summed."""
+    """Return a value of /proc/self/smaps, summed over the mappings of `memory`."""
     found = 0
     start = memory.ctypes.data
     for entry in re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text("utf-8", "replace")):
@@ -39,7 +39,7 @@ def kilobytes(what: str, memory: NDArray[np.uint8]) -> int:
     return found
 
 
-def test_memory_full_of_data_moves_and_stays_as_it_is(memory: NDArray[np.uint8]) -> None:
+def test_full_memory_moves_onto_huge_pages_with_its_content(memory: NDArray[np.uint8]) -> None:
     memory[:] = np.arange(SIZE, dtype=np.uint32).view(np.uint8)[:SIZE]
     before = memory.copy()
     assert kilobytes("AnonHugePages", memory) == 0
@@ -48,8 +48,8 @@ def test_memory_full_of_data_moves_and_stays_as_it_is(memory: NDArray[np.uint8])
     np.testing.assert_array_equal(memory, before)
 
 
-def test_memory_that_is_hardly_used_is_left_alone(memory: NDArray[np.uint8]) -> None:
-    """Half of it may be what a thread's stack or a pool of the C library has reserved."""
+def test_sparsely_used_memory_does_not_move(memory: NDArray[np.uint8]) -> None:
+    """Thread stacks and memory pools reserve more than they use."""
     memory[:: 2 * mmap.PAGESIZE] = 1
     before = kilobytes("Rss", memory)
     use_huge_pages()
@@ -58,7 +58,7 @@ def test_memory_that_is_hardly_used_is_left_alone(memory: NDArray[np.uint8]) -> 
 
 
 def groups(root: Path, lines: str, limits: dict[str, str]) -> Path:
-    """A machine on which this process is in these control groups, whose files hold these limits."""
+    """Make the files of a machine where this process is in these control groups with these limits."""
     (root / "proc/self").mkdir(parents=True)
     (root / "proc/self/cgroup").write_text(lines)
     for name, limit in limits.items():
@@ -76,11 +76,11 @@ def groups(root: Path, lines: str, limits: dict[str, str]) -> Path:
         ("4:memory:/box\n", {"memory/memory.limit_in_bytes": f"{1 << 62}", "memory/box/memory.limit_in_bytes": "1000"}),
     ],
 )  # fmt: skip
-def test_the_smallest_limit_of_all_groups_around_counts(lines: str, limits: dict[str, str], tmp_path: Path) -> None:
+def test_the_smallest_limit_of_all_enclosing_groups_counts(lines: str, limits: dict[str, str], tmp_path: Path) -> None:
     assert memory_limit(groups(tmp_path, lines, limits)) == 1000
 
 
-def test_without_a_limit_there_is_the_machine(tmp_path: Path) -> None:
+def test_without_a_limit_it_is_the_memory_of_the_machine(tmp_path: Path) -> None:
     machine = memory_limit(tmp_path)
     assert machine > 1_000_000_000
     assert memory_limit(groups(tmp_path, "0::/\n", {"memory.max": "max"})) == machine

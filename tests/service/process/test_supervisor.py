@@ -1,4 +1,4 @@
-"""Background tasks: their end is logged and counted, and they begin anew; steps of an end wait for no other one."""
+"""Background tasks are logged, counted and restarted when they end; steps of a shutdown do not block each other."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tests.denied import no_threads
 from tests.instant import run
 
 
-def test_a_task_that_ends_is_started_again_after_ever_longer_pauses(caplog: pytest.LogCaptureFixture) -> None:
-    begun: list[float] = []
+def test_a_task_that_ends_is_started_again_after_growing_delays(caplog: pytest.LogCaptureFixture) -> None:
+    starts: list[float] = []
     metrics = Metrics()
 
-    async def story() -> None:
+    async def scenario() -> None:
         loop = asyncio.get_running_loop()
         supervisor = Supervisor(metrics.task_ended)
 
         async def work() -> None:
-            begun.append(loop.time())
-            if len(begun) % 2:
+            starts.append(loop.time())
+            if len(starts) % 2:
                 raise ZeroDivisionError
 
         task = supervisor.keep("writer", work)
@@ -33,22 +33,22 @@ def test_a_task_that_ends_is_started_again_after_ever_longer_pauses(caplog: pyte
         await supervisor.close()
         assert task.cancelled()
 
-    run(story())
-    pauses = [round(after - before, 1) for before, after in pairwise(begun)]
-    assert pauses[:8] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4]
-    assert f'posewire_task_failures_total{{task="writer"}} {len(begun)}.0' in metrics.render().decode()
+    run(scenario())
+    delays = [round(after - before, 1) for before, after in pairwise(starts)]
+    assert delays[:8] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4]
+    assert f'posewire_task_failures_total{{task="writer"}} {len(starts)}.0' in metrics.render().decode()
     assert "the background task writer has ended with an error" in caplog.text
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_one_that_lasted_is_started_again_soon() -> None:
-    begun: list[float] = []
+def test_a_task_that_ran_long_is_started_again_soon() -> None:
+    starts: list[float] = []
 
-    async def story() -> None:
+    async def scenario() -> None:
         loop = asyncio.get_running_loop()
 
         async def work() -> None:
-            begun.append(loop.time())
+            starts.append(loop.time())
             await asyncio.sleep(100)
 
         supervisor = Supervisor()
@@ -56,48 +56,48 @@ def test_one_that_lasted_is_started_again_soon() -> None:
         await asyncio.sleep(350)
         await supervisor.close()
 
-    run(story())
-    assert [round(start, 1) for start in begun] == [0.0, 100.1, 200.2, 300.3]
+    run(scenario())
+    assert [round(start, 1) for start in starts] == [0.0, 100.1, 200.2, 300.3]
 
 
-def test_what_cannot_be_counted_is_supervised_all_the_same() -> None:
+def test_a_task_is_supervised_even_if_its_end_cannot_be_counted() -> None:
     def count(name: str) -> None:
         raise OSError("the disk is full")
 
-    begun: list[int] = []
+    starts: list[int] = []
 
     async def work() -> None:
-        begun.append(1)
+        starts.append(1)
 
-    async def story() -> None:
+    async def scenario() -> None:
         supervisor = Supervisor(count)
         supervisor.keep("writer", work)
         await asyncio.sleep(5)
         await supervisor.close()
 
-    run(story())
-    assert len(begun) > 3
+    run(scenario())
+    assert len(starts) > 3
 
 
-def test_a_task_that_runs_once_is_counted_where_it_fails(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failed_task_that_runs_once_is_counted(caplog: pytest.LogCaptureFixture) -> None:
     ended: list[str] = []
 
     async def fail() -> None:
         raise ValueError("nobody awaits this")
 
-    async def story() -> None:
+    async def scenario() -> None:
         supervisor = Supervisor(ended.append)
         supervisor.once("good", asyncio.sleep(1))
         supervisor.once("bad", fail())
         await supervisor.wait()
 
-    run(story())
+    run(scenario())
     assert ended == ["bad"]
     assert "nobody awaits this" in caplog.text
 
 
-def test_closing_ends_tasks_that_others_begin_at_their_end() -> None:
-    async def story() -> None:
+def test_closing_ends_tasks_that_other_tasks_start_at_their_end() -> None:
+    async def scenario() -> None:
         supervisor, tasks = Supervisor(), list[asyncio.Task[None]]()
 
         async def work() -> None:
@@ -111,7 +111,7 @@ def test_closing_ends_tasks_that_others_begin_at_their_end() -> None:
         await supervisor.close()
         assert [task.cancelled() for task in tasks] == [True]
 
-    run(story())
+    run(scenario())
 
 
 def test_a_step_that_fails_or_hangs_does_not_keep_the_next_from_being_done(caplog: pytest.LogCaptureFixture) -> None:
@@ -123,7 +123,7 @@ def test_a_step_that_fails_or_hangs_does_not_keep_the_next_from_being_done(caplo
     async def fail_later() -> None:
         raise RuntimeError("the store is gone")
 
-    async def story() -> None:
+    async def scenario() -> None:
         done: list[int] = []
         await attempt("closing a", 10, fail)
         await attempt("closing b", 10, fail_later())
@@ -134,7 +134,7 @@ def test_a_step_that_fails_or_hangs_does_not_keep_the_next_from_being_done(caplo
         await attempt("closing f", 10, lambda: done.append(1))
         assert done == [1]
 
-    asyncio.run(story())  # which would wait for threads of a pool
+    asyncio.run(scenario())  # which would wait for threads of a pool
     assert any(thread.name == "posewire-closing c" for thread in threading.enumerate()), "nobody waited for it"
     go.set()
     for message in ("closing a failed", "closing b failed", "closing e failed"):

@@ -1,4 +1,4 @@
-"""Several workers: where they run, what they count together, and how they end."""
+"""Several workers: their cores, their metrics, replacements, and shutdown."""
 
 from __future__ import annotations
 
@@ -30,36 +30,34 @@ from tests.waiting import wait_for
         ([7], 1, [{7}]),
     ],
 )
-def test_workers_share_cores_only_where_there_are_too_few(
-    cores: list[int], workers: int, groups: list[set[int]]
-) -> None:
+def test_workers_share_cores_only_if_there_are_too_few(cores: list[int], workers: int, groups: list[set[int]]) -> None:
     assert core_groups(cores, workers) == groups
 
 
 def serve(folder: Path, drain: float = 5.0) -> ServerProcess:
-    """Two workers."""
+    """Return a server with two workers."""
     environment = {"drain_seconds": drain, "grace_seconds": 10}
     arguments = ("--model", "tiny", "--workers", "2")
     return ServerProcess(*arguments, catalogue=tiny_catalogue(folder), environment=environment)
 
 
 def started(server: ServerProcess) -> list[int]:
-    """The process ids of all workers so far."""
+    """Return the process ids of all workers so far."""
     return [int(pid) for line in server.log for pid in re.findall(r"Started server process \[(\d+)\]", line)]
 
 
 def ready(server: ServerProcess) -> int:
-    """How many workers have got ready so far."""
+    """Return how many workers have become ready so far."""
     return sum("Application startup complete" in line for line in server.log)
 
 
 def value(server: ServerProcess, name: str) -> float:
-    """A metric, of all workers together."""
+    """Return a metric, summed over all workers."""
     [found] = re.findall(rf"^{re.escape(name)} (\S+)$", httpx.get(f"{server.url}/metrics").text, re.MULTILINE)
     return float(found)
 
 
-def test_a_killed_worker_is_replaced_on_its_cores_and_its_streams_do_not_count_for_ever(tmp_path: Path) -> None:
+def test_a_killed_worker_is_replaced_on_its_cores_and_its_gauges_are_dropped(tmp_path: Path) -> None:
     picture = encoded(photo())
     with serve(tmp_path) as server:
         wait_for(lambda: ready(server) == 2, 120)
@@ -69,23 +67,23 @@ def test_a_killed_worker_is_replaced_on_its_cores_and_its_streams_do_not_count_f
         cores = [os.sched_getaffinity(pid) for pid in before]
         assert set.union(*cores) == os.sched_getaffinity(0)
 
-        async def story() -> None:
+        async def scenario() -> None:
             async with stream(server.port) as opened:
                 await opened.ask(picture)
                 assert value(server, "posewire_streams") == 1
-                for pid in before:  # one of them has it
+                for pid in before:  # one of them has the stream
                     os.kill(pid, signal.SIGKILL)
                 await opened.ending()
 
-        asyncio.run(story())
+        asyncio.run(scenario())
         wait_for(lambda: ready(server) == 4, 120)
         assert value(server, "posewire_streams") == 0
-        assert value(server, 'posewire_requests_total{route="/pose",status="200"}') == 10  # what was, stays
+        assert value(server, 'posewire_requests_total{route="/pose",status="200"}') == 10  # counters stay
         after = [os.sched_getaffinity(pid) for pid in started(server)[2:]]
         assert sorted(map(sorted, after)) == sorted(map(sorted, cores))
 
 
-def test_sigterm_to_the_parent_drains_all_workers_and_loses_no_still(tmp_path: Path) -> None:
+def test_sigterm_to_the_supervisor_drains_all_workers_and_loses_no_still(tmp_path: Path) -> None:
     picture = encoded(photo())
     with serve(tmp_path) as server:
         wait_for(lambda: ready(server) == 2, 120)
@@ -113,7 +111,7 @@ def test_sigterm_to_the_parent_drains_all_workers_and_loses_no_still(tmp_path: P
 
 
 def runs(pid: int) -> bool:
-    """Whether a process is there and is no zombie."""
+    """Return whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -121,41 +119,41 @@ def runs(pid: int) -> bool:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process has started."""
+    """Return the child processes of a process."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def test_a_killed_supervisor_takes_its_workers_and_their_trackers_with_it(tmp_path: Path) -> None:
+def test_workers_and_their_trackers_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
     picture = encoded(photo())
     with serve(tmp_path) as server:
         wait_for(lambda: ready(server) == 2, 120)
         processes = started(server)
 
-        async def story() -> None:
+        async def scenario() -> None:
             async with stream(server.port) as opened:
                 await opened.ask(picture)
                 processes.extend(child for pid in tuple(processes) for child in children(pid))
                 assert len(processes) == 3
                 server.process.kill()
                 code, _ = await opened.ending()
-                assert code in (1001, 1012), "the stream's client is told to go elsewhere, as after SIGTERM"
+                assert code in (1001, 1012), "the client is sent elsewhere, as after SIGTERM"
 
-        asyncio.run(story())
+        asyncio.run(scenario())
         wait_for(lambda: not any(map(runs, processes)))
     assert sum("the supervisor is gone" in line for line in server.log) == 2
 
 
-def test_workers_that_die_again_and_again_are_started_after_ever_longer_pauses(tmp_path: Path) -> None:
+def test_workers_that_die_repeatedly_are_replaced_after_growing_delays(tmp_path: Path) -> None:
     with serve(tmp_path) as server:
         wait_for(lambda: ready(server) == 2, 120)
         for turn in range(2, 5):
             os.kill(started(server)[-1], signal.SIGKILL)
             wait_for(lambda: len(started(server)) == turn + 1, 120)  # noqa: B023
-        pauses = [line.split("another starts in ")[1][:3] for line in server.log if "another starts in" in line]
-        assert pauses in (["0 s", "1 s", "2 s"], ["0 s", "0 s", "1 s"]), "of one worker, or of both"
+        delays = [line.split("another starts in ")[1][:3] for line in server.log if "another starts in" in line]
+        assert delays in (["0 s", "1 s", "2 s"], ["0 s", "0 s", "1 s"]), "of one worker, or of both"
 
 
-def test_where_the_system_denies_the_choice_of_cores_workers_run_on_any(tmp_path: Path) -> None:
+def test_workers_run_on_any_core_if_the_system_denies_the_choice(tmp_path: Path) -> None:
     environment = {"denied": "sched_setaffinity"}
     arguments = ("--model", "tiny", "--workers", "2")
     catalogue = tiny_catalogue(tmp_path)
@@ -167,7 +165,7 @@ def test_where_the_system_denies_the_choice_of_cores_workers_run_on_any(tmp_path
         assert httpx.get(f"{server.url}/readyz").status_code == 200
 
 
-def test_a_second_sigterm_ends_the_wait(tmp_path: Path) -> None:
+def test_a_second_sigterm_ends_the_drain(tmp_path: Path) -> None:
     with serve(tmp_path, drain=600) as server:
         wait_for(lambda: ready(server) == 2, 120)
         server.process.send_signal(signal.SIGTERM)

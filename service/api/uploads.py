@@ -1,4 +1,4 @@
-"""The images in a request's body: raw, multipart, or base64 in JSON."""
+"""Reading the images from a request's body: raw, multipart, or base64 in JSON."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ from service.quota import Lease
 
 RAW_TYPES = ("image/jpeg", "image/png", "image/webp", "image/bmp", "image/tiff")
 
-_UNTOLD = ("", "application/octet-stream", "application/x-www-form-urlencoded")
-"""Types of bodies whose client did not say what they are; the last is what `curl --data-binary` sends."""
+_UNSPECIFIED_TYPES = ("", "application/octet-stream", "application/x-www-form-urlencoded")
+"""Content-Types that do not say what a body is; `curl --data-binary` sends the last."""
 _PLAIN = ("", "identity")
-"""Content-Encodings of a body that is as it is. What others unpack to has no bound, and pictures gain nothing."""
+"""Accepted Content-Encodings. Others may decompress to any size, and do not make images smaller."""
 _SMALL = 100_000
-"""Bytes of a form or of JSON that are parsed on the event loop, in less than a millisecond."""
+"""Bytes of a form or JSON that are parsed on the event loop, in less than a millisecond."""
 _PIECE = 1 << 16
 _MOST_VALUES = 1_000
-"""Of a JSON body, which has some 20; parsing takes time for each."""
+"""Values of a JSON body. Each takes time to parse; bodies that make sense have some 20."""
 _COPIES = {"multipart/form-data": 2, "application/json": 3}
-"""How many times its size a body takes while it is parsed."""
+"""The memory that a body takes while it is parsed, as a multiple of its size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """The encoded images of a request. several: the client sent a list and gets one back."""
+    """The encoded images of a request. several: the client sent a list, and gets a list of results."""
 
     images: Sequence[bytes]
     several: bool
 
 
 async def read_upload(server: ServerState, request: Request, lease: Lease, deadline: float) -> Upload:
-    """The images of a request, whose bytes `lease` holds from then on. deadline: monotonic seconds.
+    """Read the images of a request. lease: grows to the memory that they take. deadline: monotonic seconds.
 
-    Raises ProblemError for a body that holds none, or too many, is too large, comes too slowly, or cannot be parsed;
-    QuotaExceededError where it does not fit into memory, before it is read; and ClientDisconnect.
+    Raises ApiError if the body has no image or too many, is too large, arrives too slowly, or cannot be parsed;
+    QuotaExceededError if it does not fit into memory, before it is read; and ClientDisconnect.
     """
     settings = server.settings
-    if (packed := request.headers.get("content-encoding", "").strip().lower()) not in _PLAIN:
-        raise ApiError("not-an-image", f"Content-Encoding {packed[:50]} is not accepted; send the body as it is")
+    if (encoding := request.headers.get("content-encoding", "").strip().lower()) not in _PLAIN:
+        raise ApiError("not-an-image", f"Content-Encoding {encoding[:50]} is not accepted; send the body as it is")
     content_type = request.headers.get("content-type", "")
     media_type = content_type.partition(";")[0].strip().lower()
     parse: Callable[[bytes], Upload] | None
@@ -57,7 +57,7 @@ async def read_upload(server: ServerState, request: Request, lease: Lease, deadl
         parse = lambda body: _from_multipart(content_type, body, settings)  # noqa: E731 - a choice of three
     elif media_type == "application/json":
         parse = _from_json
-    elif media_type in _UNTOLD or media_type.startswith("image/"):  # of which kind, its first bytes tell
+    elif media_type in _UNSPECIFIED_TYPES or media_type.startswith("image/"):  # the first bytes tell the format
         parse = None
     else:
         raise ApiError(
@@ -84,10 +84,7 @@ async def read_upload(server: ServerState, request: Request, lease: Lease, deadl
 
 
 async def _read_body(request: Request, settings: Settings, lease: Lease, deadline: float, copies: int) -> bytes:
-    """The whole body, refused as soon as it is known to be too large or too slow.
-
-    copies: how many times its size it will take.
-    """
+    """Read the whole body, and fail as soon as it proves too large or too slow. copies: see `_COPIES`."""
     limit = int(settings.max_body_mb * 1e6)
     too_large = ApiError("too-large", f"the body is larger than the {settings.max_body_mb:g} MB allowed here")
     declared = request.headers.get("content-length", "")
@@ -101,9 +98,9 @@ async def _read_body(request: Request, settings: Settings, lease: Lease, deadlin
     size = 0
     more = True
     try:
-        async with asyncio.timeout(min(grace, deadline - started)) as patience:
-            patience_ends = patience.when() or 0.0
-            while more:  # as `request.stream` does, without its generator: this stands before every answer
+        async with asyncio.timeout(min(grace, deadline - started)) as timeout:
+            first_end = timeout.when() or 0.0
+            while more:  # like `request.stream`, without the cost of its generator
                 message = await request.receive()
                 if message["type"] == "http.disconnect":
                     raise ClientDisconnect
@@ -116,7 +113,7 @@ async def _read_body(request: Request, settings: Settings, lease: Lease, deadlin
                 chunks.append(chunk)
                 if more := message.get("more_body", False):
                     left = min(grace + size / rate, deadline - started) - min(grace, deadline - started)
-                    patience.reschedule(patience_ends + left)
+                    timeout.reschedule(first_end + left)
     except TimeoutError as error:
         if deadline - started <= grace + size / rate:
             raise ApiError("deadline-passed", "the request's body did not arrive within its deadline") from error
@@ -131,19 +128,19 @@ async def _read_body(request: Request, settings: Settings, lease: Lease, deadlin
 def _from_multipart(content_type: str, body: bytes, settings: Settings) -> Upload:
     boundary = parse_options_header(content_type)[1].get("boundary", "")
     images: list[bytes] = []
-    wanted = False
+    is_image = False
     pieces: list[bytes] = []
     try:
         with PushMultipartParser(boundary, max_segment_count=4 * settings.max_images + 64) as parser:
             for at in range(0, len(body), _PIECE):
                 for event in parser.parse(body[at : at + _PIECE]):
                     if isinstance(event, MultipartSegment):
-                        wanted = event.name == "image" and event.filename is not None
+                        is_image = event.name == "image" and event.filename is not None
                         pieces = []
                     elif event is None:
-                        if wanted:
+                        if is_image:
                             images.append(b"".join(pieces))
-                    elif wanted:
+                    elif is_image:
                         pieces.append(bytes(event))
     except ParserLimitReached as error:
         raise ApiError("bad-request", "the multipart body has too many parts, or too large headers") from error
@@ -170,7 +167,7 @@ def _from_json(body: bytes) -> Upload:
 
 
 def _check_json(body: bytes) -> None:
-    """Raise ProblemError for more values than any good body has, however they are nested, before they are parsed."""
+    """Raise ApiError if a body has too many values, however they are nested. Counts without parsing."""
     values = 0
     for at in range(0, len(body), _PIECE):
         piece = body[at : at + _PIECE]
@@ -184,7 +181,7 @@ def _from_base64(value: object) -> bytes:
         raise ApiError("bad-parameter", f"an image in JSON is a base64 string, not {type(value).__name__}")
     if value.startswith(("http:", "https:", "file:", "ftp:")):
         raise ApiError("bad-parameter", "this server fetches no URLs; send the image itself, base64-encoded")
-    if value.startswith("data:"):  # as a browser's canvas gives it
+    if value.startswith("data:"):  # from a browser's canvas
         value = value[value.find(",", 0, 200) + 1 :]
     try:
         return b"".join(_decoded(value))
@@ -195,7 +192,7 @@ def _from_base64(value: object) -> bytes:
 
 
 def _decoded(value: str) -> Iterator[bytes]:
-    """Piece by piece, between which the event loop gets the interpreter's lock. Pieces are multiples of 4 letters."""
+    """Decode in pieces of a multiple of 4 letters. Between them the event loop gets the interpreter's lock."""
     for at in range(0, len(value), _PIECE):
         piece = base64.b64decode(value[at : at + _PIECE], validate=True)
         if len(piece) < _PIECE // 4 * 3 and at + _PIECE < len(value):

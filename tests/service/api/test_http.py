@@ -1,4 +1,4 @@
-"""HTTP that no library would send: each connection is bounded in time, in bytes and in requests."""
+"""Limits of each HTTP connection in time, bytes and requests, tested with HTTP that no library would send."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ POST = b"POST /pose?timeout_ms=60000 HTTP/1.1\r\nHost: x\r\nContent-Type: image/
 
 
 @pytest.fixture(scope="module")
-def hasty(catalogue: Path) -> Iterator[ServerProcess]:
-    """A server that waits for nobody longer than a second, and has room for 40 connections."""
+def impatient(catalogue: Path) -> Iterator[ServerProcess]:
+    """A server with timeouts of at most a second, and room for 40 connections."""
     environment = {"head_seconds": 1, "stall_seconds": 0.5, "max_connections": 40, "max_requests": 8, "memory_mb": 40}
     with ServerProcess("--model", "tiny", catalogue=catalogue, environment=environment) as running:
         yield running
@@ -35,7 +35,7 @@ Crowd = Callable[..., list[RawConnection]]
 
 @pytest.fixture
 def crowd() -> Iterator[Crowd]:
-    """Opens so many connections, which are closed at the end of the test."""
+    """Return a function that opens many connections, which are closed at the end of the test."""
     with ExitStack() as stack:
         yield lambda port, count, data=b"", source="127.0.0.1": [
             stack.enter_context(RawConnection(port, data, source=source)) for _ in range(count)
@@ -54,7 +54,7 @@ def crowd() -> Iterator[Crowd]:
         (GET + b"A" * 40_000 + b": b\r\n\r\n", 431),
     ],
 )
-def test_long_heads_are_refused_with_a_reason(server: ServerProcess, head: bytes, status: int) -> None:
+def test_a_long_head_is_refused_with_a_reason(server: ServerProcess, head: bytes, status: int) -> None:
     with RawConnection(server.port, head) as connection:
         assert connection.status() == status
         assert b"/problems/" in connection.body
@@ -90,7 +90,7 @@ def test_long_heads_are_refused_with_a_reason(server: ServerProcess, head: bytes
         "tls",
     ],
 )
-def test_endless_heads_are_cut_off_and_take_no_memory(server: ServerProcess, beginning: bytes, piece: bytes) -> None:
+def test_an_endless_head_is_cut_off_and_takes_no_memory(server: ServerProcess, beginning: bytes, piece: bytes) -> None:
     before = server.memory_mb()
     with RawConnection(server.port, beginning) as connection:
         sent = 0
@@ -101,7 +101,7 @@ def test_endless_heads_are_cut_off_and_take_no_memory(server: ServerProcess, beg
     assert httpx.get(f"{server.url}/livez").status_code == 200
 
 
-def test_a_request_in_pieces_as_slow_networks_send_it_is_answered(server: ServerProcess, jpeg: bytes) -> None:
+def test_a_request_in_small_pieces_is_answered(server: ServerProcess, jpeg: bytes) -> None:
     request = POST + b"Content-Length: %d\r\n\r\n" % len(jpeg) + jpeg
     with RawConnection(server.port) as connection:
         for at in range(0, len(request), 97):
@@ -109,13 +109,13 @@ def test_a_request_in_pieces_as_slow_networks_send_it_is_answered(server: Server
         assert connection.status() == 200
 
 
-def test_chunks_as_libraries_send_them_are_a_body(server: ServerProcess, jpeg: bytes) -> None:
+def test_a_chunked_body_is_accepted(server: ServerProcess, jpeg: bytes) -> None:
     chunks = [jpeg[at : at + 1_000] for at in range(0, len(jpeg), 1_000)]
     answer = httpx.post(f"{server.url}/pose", content=iter(chunks))
     assert answer.status_code == 200
 
 
-def test_a_client_that_reads_only_after_sending_learns_why_its_body_was_refused(server: ServerProcess) -> None:
+def test_a_client_that_reads_only_after_sending_gets_the_response(server: ServerProcess) -> None:
     with ThreadPoolExecutor(4) as pool:
         answers = pool.map(lambda path: httpx.post(f"{server.url}{path}", content=bytes(10_000_000)), ["/models"] * 4)
         assert [answer.status_code for answer in answers] == [405] * 4
@@ -124,12 +124,14 @@ def test_a_client_that_reads_only_after_sending_learns_why_its_body_was_refused(
 # Pipelining
 
 
-def test_requests_in_a_row_are_answered_in_a_row(server: ServerProcess) -> None:
+def test_pipelined_requests_are_answered_in_order(server: ServerProcess) -> None:
     with RawConnection(server.port, (GET + b"\r\n") * 12) as connection:
         assert [connection.status() for _ in range(12)] == [200] * 12
 
 
-def test_of_too_many_requests_at_once_the_first_are_answered_and_the_connection_closes(server: ServerProcess) -> None:
+def test_with_too_many_pipelined_requests_the_first_are_answered_and_the_connection_closes(
+    server: ServerProcess,
+) -> None:
     with RawConnection(server.port, (GET + b"\r\n") * 500) as connection:
         statuses = [connection.status() for _ in range(500)]
     answered = statuses.count(200)
@@ -138,7 +140,7 @@ def test_of_too_many_requests_at_once_the_first_are_answered_and_the_connection_
 
 
 @pytest.mark.parametrize("reads", [True, False])
-def test_a_flood_of_requests_takes_no_memory(server: ServerProcess, reads: bool) -> None:
+def test_a_flood_of_pipelined_requests_takes_no_memory(server: ServerProcess, reads: bool) -> None:
     before = server.memory_mb()
     for _ in range(10):
         with RawConnection(server.port) as connection:
@@ -167,8 +169,8 @@ def test_a_flood_of_requests_takes_no_memory(server: ServerProcess, reads: bool)
     ],
 )
 @pytest.mark.parametrize("drip", [b"", b"\n"], ids=["silent", "dripping"])
-def test_what_never_ends_is_ended(hasty: ServerProcess, sent: bytes, status: int, drip: bytes) -> None:
-    with RawConnection(hasty.port, sent) as connection:
+def test_an_incomplete_request_is_ended(impatient: ServerProcess, sent: bytes, status: int, drip: bytes) -> None:
+    with RawConnection(impatient.port, sent) as connection:
         if drip:
             for _ in range(8):
                 time.sleep(0.2)
@@ -177,70 +179,72 @@ def test_what_never_ends_is_ended(hasty: ServerProcess, sent: bytes, status: int
         assert connection.ended()
 
 
-def test_an_upload_slower_than_allowed_ends_long_before_its_deadline(hasty: ServerProcess) -> None:
-    with RawConnection(hasty.port, POST + b"Content-Length: 1000000\r\n\r\n") as connection:
+def test_a_slow_upload_is_ended_before_its_deadline(impatient: ServerProcess) -> None:
+    with RawConnection(impatient.port, POST + b"Content-Length: 1000000\r\n\r\n") as connection:
         while connection.send(b"a" * 500):
             time.sleep(0.1)
         assert connection.status() in (408, 0)
 
 
-def test_a_client_that_reads_nothing_of_a_large_answer_is_cut_off(hasty: ServerProcess) -> None:
+def test_a_client_that_does_not_read_a_large_response_is_cut_off(impatient: ServerProcess) -> None:
     request = b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
-    with RawConnection(hasty.port, request * 4, receive_buffer=4096) as connection:
+    with RawConnection(impatient.port, request * 4, receive_buffer=4096) as connection:
         time.sleep(3)
         assert connection.ended()
-    wait_for(lambda: counted(hasty, "connections") <= 1)
+    wait_for(lambda: counted(impatient, "connections") <= 1)
 
 
 # Connections
 
 
-def test_silent_connections_give_way_to_those_that_come(hasty: ServerProcess, crowd: Crowd) -> None:
-    silent = crowd(hasty.port, 36)  # all that a trusted proxy may have
-    silent += crowd(hasty.port, 4, source="127.0.0.98")
+def test_silent_connections_are_evicted_for_new_ones(impatient: ServerProcess, crowd: Crowd) -> None:
+    silent = crowd(impatient.port, 36)  # the most that a trusted proxy may have
+    silent += crowd(impatient.port, 4, source="127.0.0.98")
     for number in range(2, 30):
-        with RawConnection(hasty.port, GET + b"\r\n", source=f"127.0.0.{number}") as connection:
+        with RawConnection(impatient.port, GET + b"\r\n", source=f"127.0.0.{number}") as connection:
             assert connection.status() == 200
     assert all(connection.ended() for connection in silent)
-    assert any("the longest idle one was closed" in line for line in hasty.log)
+    assert any("the longest idle one was closed" in line for line in impatient.log)
 
 
-def test_one_address_has_no_more_than_its_share(hasty: ServerProcess, crowd: Crowd) -> None:
-    mine = crowd(hasty.port, 25, source="127.0.0.99")
+def test_one_address_is_limited_to_its_share(impatient: ServerProcess, crowd: Crowd) -> None:
+    mine = crowd(impatient.port, 25, source="127.0.0.99")
     assert [connection.status() for connection in mine[20:]] == [429] * 5
-    with RawConnection(hasty.port, GET + b"\r\n", source="127.0.0.98") as other:
+    with RawConnection(impatient.port, GET + b"\r\n", source="127.0.0.98") as other:
         assert other.status() == 200
-    assert counted(hasty, "connections_refused_total") >= 5
+    assert counted(impatient, "connections_refused_total") >= 5
 
 
-def test_bodies_that_do_not_come_hold_no_place_of_a_request(hasty: ServerProcess, jpeg: bytes, crowd: Crowd) -> None:
-    crowd(hasty.port, 16, POST + b"Content-Length: 1000\r\n\r\n\xff\xd8", source="127.0.0.99")
-    assert httpx.post(f"{hasty.url}/pose", content=jpeg).status_code == 200
+def test_incomplete_bodies_do_not_count_as_requests_under_way(
+    impatient: ServerProcess, jpeg: bytes, crowd: Crowd
+) -> None:
+    crowd(impatient.port, 16, POST + b"Content-Length: 1000\r\n\r\n\xff\xd8", source="127.0.0.99")
+    assert httpx.post(f"{impatient.url}/pose", content=jpeg).status_code == 200
 
 
-def test_bodies_of_one_client_take_no_more_memory_than_its_share(
-    hasty: ServerProcess, jpeg: bytes, crowd: Crowd
+def test_bodies_of_one_client_are_limited_to_its_share_of_memory(
+    impatient: ServerProcess, jpeg: bytes, crowd: Crowd
 ) -> None:
     large = POST + b"Content-Length: 15000000\r\n\r\n\xff\xd8"
-    crowd(hasty.port, 1, large, source="127.0.0.99")
+    crowd(impatient.port, 1, large, source="127.0.0.99")
     time.sleep(0.2)
-    with RawConnection(hasty.port, large, source="127.0.0.99") as second:
+    with RawConnection(impatient.port, large, source="127.0.0.99") as second:
         assert second.status() == 429
-    assert httpx.post(f"{hasty.url}/pose", content=jpeg).status_code == 200
+    assert httpx.post(f"{impatient.url}/pose", content=jpeg).status_code == 200
 
 
 # Upgrades
 
 
 @pytest.mark.parametrize("upgrade", [b"h2c", b"h2c, websocket", b"TLS/1.0", b"foo"])
-def test_an_upgrade_that_is_not_taken_is_ignored(server: ServerProcess, jpeg: bytes, upgrade: bytes) -> None:
+def test_an_unsupported_upgrade_is_ignored(server: ServerProcess, jpeg: bytes, upgrade: bytes) -> None:
     offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: %b\r\nHTTP2-Settings: AAMAAABk\r\n" % upgrade
     request = POST + offer + b"Content-Length: %d\r\n\r\n" % len(jpeg) + jpeg
     with RawConnection(server.port, request * 2 + GET + b"\r\n") as connection:
         assert [connection.status() for _ in range(3)] == [200] * 3
 
 
-def test_an_offer_to_upgrade_before_a_body_in_chunks_is_ignored(server: ServerProcess, jpeg: bytes) -> None:
+def test_an_unsupported_upgrade_before_a_chunked_body_is_ignored(server: ServerProcess, jpeg: bytes) -> None:
     request = POST + b"Connection: upgrade\r\nUpgrade: h2c\r\nTransfer-Encoding: chunked\r\n\r\n"
     with RawConnection(server.port, request) as connection:
         for at in range(0, len(jpeg), 5_000):
@@ -250,7 +254,7 @@ def test_an_offer_to_upgrade_before_a_body_in_chunks_is_ignored(server: ServerPr
         assert connection.status() == 200
 
 
-def test_a_websocket_behind_a_request_that_is_under_way_is_refused(server: ServerProcess, jpeg: bytes) -> None:
+def test_a_pipelined_websocket_handshake_is_refused(server: ServerProcess, jpeg: bytes) -> None:
     upgrade = b"GET /stream HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     upgrade += b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     with RawConnection(server.port, POST + b"Content-Length: %d\r\n\r\n" % len(jpeg) + jpeg + upgrade) as connection:
@@ -259,7 +263,7 @@ def test_a_websocket_behind_a_request_that_is_under_way_is_refused(server: Serve
 
 
 @pytest.mark.parametrize("header", [b"X-A: " + b"a" * 20_000, b"Sec-WebSocket-Protocol: " + b"a," * 8_000])
-def test_a_handshake_with_a_long_header_is_refused(server: ServerProcess, header: bytes) -> None:
+def test_a_websocket_handshake_with_a_long_header_is_refused(server: ServerProcess, header: bytes) -> None:
     upgrade = b"GET /stream HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" + header
     upgrade += b"\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     errors = len([line for line in server.log if "Traceback" in line])
@@ -269,19 +273,21 @@ def test_a_handshake_with_a_long_header_is_refused(server: ServerProcess, header
     assert len([line for line in server.log if "Traceback" in line]) == errors
 
 
-def test_half_sent_frames_of_one_client_take_no_more_memory_than_its_share(hasty: ServerProcess, jpeg: bytes) -> None:
-    """Five frames of 7.9 MB that lack their last byte are more than 20 MB."""
+def test_half_sent_frames_of_one_client_are_limited_to_its_share_of_memory(
+    impatient: ServerProcess, jpeg: bytes
+) -> None:
+    """Five frames of 7.9 MB without their last byte exceed a share of 20 MB."""
     with ExitStack() as stack:
-        sockets = [stack.enter_context(RawSocket(hasty.port)) for _ in range(5)]
+        sockets = [stack.enter_context(RawSocket(impatient.port)) for _ in range(5)]
         for socket in sockets:
             socket.send_text("{}")
             socket.until(1)
         for socket in sockets:
-            with suppress(OSError):  # the server closes those that there is no room for while they send
+            with suppress(OSError):  # the server closes sockets that there is no room for while they send
                 socket.send(2, bytes(7_900_000), length=7_900_001)
         wait_for(lambda: len(select(sockets, [], [], 0)[0]) >= 3)
         codes = {socket.until(8).code for socket in select(sockets, [], [], 0)[0]}
         assert 1013 in codes
         assert codes <= {1013, 1006}
-        assert httpx.post(f"{hasty.url}/pose", content=jpeg).status_code in (200, 429)
-    assert httpx.post(f"{hasty.url}/pose", content=jpeg).status_code == 200
+        assert httpx.post(f"{impatient.url}/pose", content=jpeg).status_code in (200, 429)
+    assert httpx.post(f"{impatient.url}/pose", content=jpeg).status_code == 200

@@ -1,4 +1,4 @@
-"""Bodies that cost more to parse than to send: each is refused before it is parsed, and the event loop goes on."""
+"""Hostile bodies of POST /pose, which are refused before they cost more to parse than to send, and large good ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def form(content: bytes) -> bytes:
     ],
     ids=["numbers", "strings", "nested lists", "nested objects", "commas in a string", "commas"],
 )
-def test_json_of_millions_of_values_is_not_parsed(client: httpx.Client, body: bytes) -> None:
+def test_json_with_too_many_values_is_refused_without_parsing(client: httpx.Client, body: bytes) -> None:
     answer = client.post("/pose", content=body, headers=JSON)
     assert answer.status_code == 400
     assert answer.json()["detail"] == "the JSON body has more than 1000 values"
@@ -51,15 +51,15 @@ def test_json_of_millions_of_values_is_not_parsed(client: httpx.Client, body: by
         (b'{"images": [[], {}]}', "a base64 string, not list"),
     ],
 )
-def test_json_that_is_wrong_gets_a_short_reason(client: httpx.Client, body: bytes, detail: str) -> None:
+def test_invalid_json_gets_a_short_reason(client: httpx.Client, body: bytes, detail: str) -> None:
     answer = client.post("/pose", content=body, headers=JSON)
     assert answer.status_code in (400, 422)
     assert detail in answer.json()["detail"]
     assert len(answer.content) < 1000
 
 
-def test_large_pictures_in_json_come_out_as_they_were(client: httpx.Client, jpeg: bytes) -> None:
-    padded = jpeg + os.urandom(300_001)  # which a decoder ignores
+def test_large_images_in_json_are_decoded_unchanged(client: httpx.Client, jpeg: bytes) -> None:
+    padded = jpeg + os.urandom(300_001)  # decoders ignore it
     text = base64.b64encode(padded).decode()
     for given in (text, f"data:image/jpeg;base64,{text}"):
         assert (
@@ -82,7 +82,7 @@ def test_large_pictures_in_json_come_out_as_they_were(client: httpx.Client, jpeg
     ],
     ids=["parts", "line breaks", "near boundaries", "headers", "long header", "cut off", "preamble", "empty"],
 )
-def test_forms_that_are_wrong_are_refused(client: httpx.Client, body: bytes, status: int) -> None:
+def test_invalid_forms_are_refused(client: httpx.Client, body: bytes, status: int) -> None:
     answer = client.post("/pose", content=body, headers=FORM)
     assert answer.status_code == status
     assert len(answer.content) < 1000
@@ -96,7 +96,7 @@ def test_a_form_needs_a_boundary(client: httpx.Client, jpeg: bytes, content_type
     assert client.post("/pose", content=form(jpeg), headers={"Content-Type": content_type}).status_code == 400
 
 
-def test_a_form_of_a_large_picture_is_read(client: httpx.Client, jpeg: bytes) -> None:
+def test_a_form_with_several_large_parts_is_read(client: httpx.Client, jpeg: bytes) -> None:
     files = [("image", jpeg), ("note", b"x" * 300_000), ("image", jpeg)]
     first, second = client.post("/pose?min_score=0", files=files).json()
     assert first["people"] == second["people"] == client.post("/pose?min_score=0", content=jpeg).json()["people"]
@@ -105,13 +105,13 @@ def test_a_form_of_a_large_picture_is_read(client: httpx.Client, jpeg: bytes) ->
 @pytest.mark.parametrize(
     "query", ["&".join(f"{n}=1" for n in range(40)), "&".join(f"a{n}" for n in range(20)), "model=" + "x" * 7_000]
 )
-def test_wrong_queries_get_a_short_reason(client: httpx.Client, query: str) -> None:
+def test_invalid_queries_get_a_short_reason(client: httpx.Client, query: str) -> None:
     answer = client.post(f"/pose?{query}", content=b"x")
     assert answer.status_code in (404, 422)
     assert len(answer.content) < 3_000
 
 
-def test_a_body_without_a_length_is_bounded_as_it_comes(client: httpx.Client) -> None:
+def test_a_body_without_a_length_is_limited_while_it_arrives(client: httpx.Client) -> None:
     def pieces() -> Iterator[bytes]:
         for _ in range(40):
             yield bytes(1_000_000)
@@ -119,5 +119,5 @@ def test_a_body_without_a_length_is_bounded_as_it_comes(client: httpx.Client) ->
     try:
         status = client.post("/pose", content=pieces()).status_code
     except httpx.TransportError:
-        status = 413  # the connection was closed while it still sent
+        status = 413  # the connection was closed while the client was sending
     assert status == 413
