@@ -6,7 +6,7 @@ import base64
 
 import numpy as np
 
-from service.media.encode import encode
+from service.media.pixels import encode
 
 DESCRIPTION = """
 Find the people in a picture:

@@ -18,7 +18,7 @@ from service.inference.admission import PipelineAdmission, Work
 from service.inference.decode_stage import Decoder
 from service.inference.stage import InferenceOptions, Stage, Timing
 from service.media.decode import DecodedImage
-from service.media.kinds import IMAGES
+from service.media.image_files import IMAGES
 
 _DETAIL = 3
 """How many times its detector's input a frame should measure along one side, for the sake of the crops."""

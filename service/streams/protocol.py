@@ -13,7 +13,7 @@ from typing import Any, Literal
 import orjson
 import ormsgpack
 
-from service.media.errors import NotAnImageError
+from service.media.image_files import NotAnImageError
 from service.streams.closing import CloseCode, StreamError
 from service.tracking.zones import Line, Zone
 

@@ -15,8 +15,8 @@ from service.config import Settings
 from service.inference.model_registry import image_limits, open_serving
 from service.inference.stage import InferenceOptions
 from service.inference.top_down import Estimate
-from service.media.errors import ImageError, ImageTooLargeError, NotAnImageError, UndecodableImageError
-from service.media.video import VideoError
+from service.media.image_files import ImageError, ImageTooLargeError, NotAnImageError, UndecodableImageError
+from service.media.video_reader import VideoError
 from service.offline.bulk.errors import BulkError, FailedError, UnreadableError, unexpected
 from service.offline.bulk.listing import Kind, SourceFile
 from service.offline.bulk.manifest import GROUP, BulkOptions, agree, cannot_write

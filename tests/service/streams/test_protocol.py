@@ -9,7 +9,7 @@ import numpy as np
 import ormsgpack
 import pytest
 
-from service.media.errors import NotAnImageError
+from service.media.image_files import NotAnImageError
 from service.streams.closing import CloseCode, StreamError
 from service.streams.protocol import Hello, embed, encode, read_acknowledgement, read_frame
 from service.tracking.zones import Line, Zone
