@@ -11,7 +11,7 @@ import numpy as np
 from service.api.problems import KINDS, MEDIA_TYPE
 from service.api.uploads import RAW_TYPES
 from service.config import Settings
-from service.media.encode import encode
+from service.media.pixels import encode
 
 Document = dict[str, Any]
 

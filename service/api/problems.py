@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Send
 
 from service.batching import ClosedError, DeadlineExceededError, OverloadedError
-from service.media.errors import ImageError, ImageTooLargeError, NotAnImageError
+from service.media.image_files import ImageError, ImageTooLargeError, NotAnImageError
 from service.observability.logs import request_id
 from service.quota import QuotaExceededError
 

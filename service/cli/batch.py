@@ -1,4 +1,4 @@
-"""`posewire batch`: whole archives of images and videos."""
+"""`posewire batch`: find the people in whole archives of images and videos."""
 
 from __future__ import annotations
 
@@ -51,20 +51,18 @@ def batch(
     from service.offline.bulk.errors import BulkError
     from service.offline.bulk.manifest import BulkOptions
     from service.offline.bulk.worker import BulkJob
-    from service.offline.bulk.worker_pool import BulkWorkerPool
+    from service.offline.bulk.worker_pool import BulkWorkerPool, LocalWorkerPool
 
     catalogue = load()
     [name], why = choose(catalogue, (model,))
     if why:
         click.echo(why, err=True)
 
-    def hire(job: BulkJob) -> BulkWorkerPool:
+    def open_pool(job: BulkJob) -> BulkWorkerPool:
         if ray:
             from service.offline.bulk.ray_pool import RayWorkerPool
 
             return RayWorkerPool(job, workers, gpus)
-        from service.offline.bulk.local_pool import LocalWorkerPool
-
         return LocalWorkerPool(job, workers or usable_cores())
 
     options = BulkOptions(style, min_score, max_people, shard, BulkOptions.settings_of(Settings()))
@@ -75,7 +73,7 @@ def batch(
             catalogue,
             name,
             options,
-            hire=hire,
+            open_pool=open_pool,
             retry_failed=retry_failed,
             say=lambda text: click.echo(text, nl=False, err=True),
             terminal=sys.stderr.isatty(),

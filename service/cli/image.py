@@ -70,7 +70,7 @@ def image(
 @click.option("--concurrency", type=click.IntRange(1), default=8, show_default=True)
 def bench(file: Path, model: str, seconds: float, concurrency: int) -> None:
     """Measure this machine: images a second and latency of image FILE, alone and CONCURRENCY at once."""
-    from service.media.errors import ImageError
+    from service.media.image_files import ImageError
     from service.offline.images import measure
 
     catalogue = load()

@@ -37,7 +37,7 @@ def video(
     smooth: bool,
 ) -> None:
     """Track the people in the video IN; after a crash or Ctrl-C the same command goes on from there."""
-    from service.media.video import VideoError, VideoReader
+    from service.media.video_reader import VideoError, VideoReader
     from service.offline.journal import JournalError
     from service.offline.video_tracking import VideoOptions
     from service.offline.videos import VideoTask, process_video

@@ -15,14 +15,12 @@ from engines.poses import Frame, Poses
 from service.batching import Batcher, DeadlineExceededError, OverloadedError
 from service.inference.stage import InferenceOptions, Timing
 from service.media.decode import DecodedImage, ImageLimits, recognise
-from service.media.decoded import reduced
 from service.media.decoder_pool import DecoderPool
 from service.media.decoder_process import Bounds, DecoderEndedError, DecoderProcess
-from service.media.encode import encode
-from service.media.errors import ImageError
+from service.media.draw import draw
+from service.media.image_files import IMAGES, ImageError
 from service.media.jpeg import JpegFile, UnusualJpegError
-from service.media.kinds import IMAGES
-from service.media.overlay import draw
+from service.media.pixels import encode, reduced
 from service.quota import Lease
 
 _GRACE_S = 0.25

@@ -15,7 +15,7 @@ from service.inference.admission import PipelineAdmission, Work
 from service.inference.decode_stage import DecodeStage
 from service.inference.stage import InferenceOptions, Stage, Timing
 from service.media.decode import DecodedImage
-from service.media.kinds import IMAGES
+from service.media.image_files import IMAGES
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,22 @@
-"""From the bytes that a client sent to an RGB image, limits first."""
+"""Decoding image files to RGB. Limits are checked before anything is decoded."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-from service.media.decoded import DecodedImage
 from service.media.decoder_pool import DecoderPool
 from service.media.decoder_process import Bounds
-from service.media.errors import ImageError, ImageTooLargeError, NotAnImageError, UndecodableImageError
+from service.media.image_files import (
+    IMAGES,
+    ImageError,
+    ImageLimits,
+    ImageTooLargeError,
+    NotAnImageError,
+    UndecodableImageError,
+    kind_of,
+)
 from service.media.jpeg import JpegFile, UnusualJpegError
-from service.media.kinds import IMAGES, kind_of
-from service.media.limits import ImageLimits
+from service.media.pixels import DecodedImage
 
 __all__ = [
     "DecodedImage",
@@ -27,10 +33,10 @@ __all__ = [
 def recognise(
     data: bytes | memoryview, limits: ImageLimits, accepted: Collection[str] = IMAGES
 ) -> tuple[str, JpegFile | None]:
-    """The kind of an image, and its header where it is a JPEG that may be decoded in this process.
+    """Tell the kind of an image by its bytes. Also return the header of a JPEG that may be decoded in this process.
 
-    That takes a bounded time and little memory; all else is for a decoder process. The types are told by the bytes.
-    Takes at most some 2 ms, whatever the bytes are. Raises ImageError as `decode` does.
+    Decoding such a JPEG takes a bounded time and little memory; other images need a decoder process.
+    Takes at most about 2 ms, whatever the bytes are. Raises ImageError as `decode` does.
     """
     limits.check_bytes(len(data))
     kind = kind_of(data, accepted)
@@ -47,14 +53,15 @@ def decode(
 ) -> DecodedImage:
     """Decode an image.
 
-    needs: the (width, height) that the picture is to be fitted into; it comes at 1/2, 1/4 or 1/8 of its size while that
-    still fills it along one side. None: every pixel, as exact as for the eye.
-    pool: decodes what is not a light JPEG; without one, a process is started for this picture, which takes 0.1 s.
-    Raises ImageTooLargeError from the header alone, before memory is taken, or where decoding takes more than the
-    pool's bounds; NotAnImageError for other types; UndecodableImageError for an empty, truncated or corrupt file.
-    Never returns a part of a picture. Raises DecoderEndedError and MemoryError where the image is not to blame.
+    needs: the (width, height) into which the image will be fitted. The image is decoded at 1/2, 1/4 or 1/8 of its size
+    if that still fills `needs` along one side. None: full size, at the highest quality.
+    pool: decodes images that are not light JPEGs. Without a pool, a process is started for this image, which takes
+    0.1 s.
+    Raises ImageTooLargeError from the header alone, before memory is allocated, or if decoding exceeds the pool's
+    bounds; NotAnImageError for other types; UndecodableImageError for an empty, truncated or corrupt file. Never
+    returns a partial image. Raises DecoderEndedError and MemoryError if the image is not to blame.
 
-    May be called from many threads at once; the decoders let go of the interpreter lock.
+    Thread-safe; the decoders release the interpreter lock.
     """
     kind, file = recognise(data, limits)
     if file is not None:

@@ -1,4 +1,4 @@
-"""The decoder processes of a program: started as pictures need them, and used again."""
+"""The pool of decoder processes. Processes start when images need them and are reused."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from service.media.decoded import DecodedImage
 from service.media.decoder_process import Bounds, DecoderEndedError, DecoderProcess, Reserve
-from service.media.limits import ImageLimits
+from service.media.image_files import ImageLimits
+from service.media.pixels import DecodedImage
 
 log = logging.getLogger(__name__)
 
 
 class DecoderPool:
-    """At most `size` processes. May be used from any thread; a context manager."""
+    """At most `size` decoder processes. Thread-safe; a context manager."""
 
     def __init__(self, size: int, bounds: Bounds) -> None:
         self.size = size
         self.bounds = bounds
-        self._room = threading.BoundedSemaphore(size)
+        self._limiter = threading.BoundedSemaphore(size)
         self._lock = threading.Lock()
         self._idle: list[DecoderProcess] = []
         self._busy: set[DecoderProcess] = set()
@@ -29,7 +29,7 @@ class DecoderPool:
 
     @property
     def pids(self) -> list[int]:
-        """Of the processes there are."""
+        """The ids of the current processes."""
         with self._lock:
             return [process.pid for process in (*self._idle, *self._busy)]
 
@@ -43,13 +43,13 @@ class DecoderPool:
         reserve: Reserve | None = None,
         given_to: Callable[[DecoderProcess | None], None] = lambda _: None,
     ) -> DecodedImage:
-        """See `DecoderProcess.decode`; waits where all processes are busy.
+        """As `DecoderProcess.decode`. Waits while all processes are busy.
 
-        given_to: called with the process before it gets the picture, for callers that may want to kill it, and with
-        None before another picture may get it.
-        Also raises DecoderEndedError where no process can be started, or the pool is closed.
+        given_to: called with the process before it gets the image, so that the caller can kill it, and with None before
+        the process can get another image.
+        Also raises DecoderEndedError if no process can be started or the pool is closed.
         """
-        with self._room:
+        with self._limiter:
             process = self._take()
             try:
                 given_to(process)
@@ -62,14 +62,14 @@ class DecoderPool:
                 self._put(process)
 
     def trim(self) -> None:
-        """End the processes that decode nothing; the next pictures start new ones."""
+        """End the idle processes. The next images start new ones."""
         with self._lock:
             idle, self._idle = self._idle, []
         for process in idle:
             process.close()
 
     def close(self) -> None:
-        """End all processes; pictures under way fail with DecoderEndedError, and later ones."""
+        """End all processes. Current and later calls of `decode` raise DecoderEndedError."""
         with self._lock:
             self._closed = True
             for process in self._busy:

@@ -1,4 +1,4 @@
-"""A process that decodes pictures, as the server sees it."""
+"""The server's side of a decoder process."""
 
 from __future__ import annotations
 
@@ -15,28 +15,33 @@ from typing import Any
 
 import numpy as np
 
-from service.media.decoded import DecodedImage
-from service.media.errors import ImageError, ImageTooLargeError, NotAnImageError, UndecodableImageError
-from service.media.limits import ImageLimits
-from service.media.wire import fill, receive_document, send_document
+from service.media.decoder_wire import fill, receive_document, send_document
+from service.media.image_files import (
+    ImageError,
+    ImageLimits,
+    ImageTooLargeError,
+    NotAnImageError,
+    UndecodableImageError,
+)
+from service.media.pixels import DecodedImage
 
 _ERRORS = {kind.__name__: kind for kind in (ImageTooLargeError, NotAnImageError, UndecodableImageError)}
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
 _GO, _NO = b"+", b"-"
 
-# One pool of memory, which goes back to the system when a picture is done; no threads of numpy's.
+# One malloc arena, which returns memory to the system after each image, and no threads of numpy.
 _ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "1048576", "OPENBLAS_NUM_THREADS": "1"}
 
 Reserve = Callable[[int], None]
 
 
 class DecoderEndedError(RuntimeError):
-    """A decoder process has ended, or gave no answer and was ended, for no fault of the picture."""
+    """A decoder process ended, or gave no answer and was killed, and the image is not to blame."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What one picture may take. memory: bytes of the process. cpu_seconds, wall_seconds: for each picture."""
+    """Resource limits of decoding. memory: bytes of the process. cpu_seconds, wall_seconds: per image."""
 
     memory: int = 512_000_000
     cpu_seconds: int = 5
@@ -44,21 +49,21 @@ class Bounds:
 
 
 class DecoderProcess:
-    """A child process that decodes one picture at a time. Blocks; `kill` may be called from other threads."""
+    """A child process that decodes one image at a time. Methods block; other threads may call `kill`."""
 
     def __init__(self, bounds: Bounds) -> None:
-        """Start the process; it may still import what it needs when this returns. Raises OSError where none can be."""
+        """Start the process, which may still be importing modules on return. Raises OSError if it cannot start."""
         self._bounds = bounds
         self._connection, theirs = socket.socketpair()
         try:
             with theirs:
                 number = theirs.fileno()
                 arguments = map(str, (number, bounds.memory, bounds.cpu_seconds))
-                self._process = subprocess.Popen(  # noqa: S603 - a module of ours
+                self._process = subprocess.Popen(  # noqa: S603 - runs a module of this package
                     (sys.executable, "-m", "service.media.decoder_child", *arguments),
-                    stdin=subprocess.PIPE,  # nothing is written: it closes with this process
+                    stdin=subprocess.PIPE,  # never written to: it closes when this process ends
                     stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,  # libtiff writes a line for each fault that it finds
+                    stderr=subprocess.DEVNULL,  # libtiff writes a line for each error
                     pass_fds=(number,),
                     env=_environment(os.environ),
                 )
@@ -68,12 +73,12 @@ class DecoderProcess:
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """The process id."""
         return self._process.pid
 
     @property
     def alive(self) -> bool:
-        """Whether it can decode."""
+        """True if the process can decode."""
         return self._connection.fileno() >= 0 and self._process.poll() is None
 
     def decode(
@@ -84,10 +89,10 @@ class DecoderProcess:
         needs: tuple[int, int] | None,
         reserve: Reserve | None = None,
     ) -> DecodedImage:
-        """Decode a picture. kind: of the file, one of kinds.IMAGES.
+        """Decode an image. kind: one of image_files.IMAGES.
 
-        reserve: called with the bytes of the pixels before these are decoded; what it raises is raised.
-        Raises ImageError, also where the picture takes more than the bounds, and DecoderEndedError.
+        reserve: called with the size of the pixels in bytes before they are decoded. Its exceptions are passed on.
+        Raises ImageError, also if decoding exceeds the bounds, and DecoderEndedError.
         """
         stop = time.monotonic() + self._bounds.wall_seconds
         request = {"kind": kind, "bytes": len(data), "needs": needs}
@@ -111,15 +116,15 @@ class DecoderProcess:
         except (ValueError, KeyError, TypeError) as error:
             if isinstance(error, ImageError):
                 raise
-            self.kill()  # it says what makes no sense, so that nothing of it is to be trusted
+            self.kill()  # its reply is invalid, so nothing that it sends can be trusted
             raise self._ended(kind, late=False) from error
 
     def kill(self) -> None:
-        """End the process at once; a `decode` under way raises DecoderEndedError."""
+        """End the process at once. A concurrent `decode` raises DecoderEndedError."""
         self._process.kill()
 
     def close(self) -> None:
-        """End the process and free what it had."""
+        """End the process and free its resources."""
         self._connection.close()
         self._process.kill()
         with contextlib.suppress(OSError):
@@ -168,5 +173,5 @@ def _name(number: int) -> str:
 
 
 def _environment(inherited: Mapping[str, str]) -> dict[str, str]:
-    """What the process is to know: no keys and passwords, which settings may be."""
+    """The environment of the process, without settings, because these may hold keys and passwords."""
     return {name: value for name, value in inherited.items() if not name.startswith("POSEWIRE_")} | _ENVIRONMENT

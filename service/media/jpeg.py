@@ -1,4 +1,4 @@
-"""JPEG, by libjpeg-turbo."""
+"""Decoding JPEG with libjpeg-turbo."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from typing import cast
 import simplejpeg
 
 from engines.poses import Frame
-from service.media.decoded import DecodedImage, reduced
-from service.media.errors import ImageError, UndecodableImageError, corrupt, truncated
-from service.media.exif import read_orientation
-from service.media.limits import ImageLimits, possible_scales
-from service.media.orientation import is_sideways, upright
+from service.media.image_files import (
+    ImageError,
+    ImageLimits,
+    UndecodableImageError,
+    corrupt,
+    possible_scales,
+    read_orientation,
+    truncated,
+)
+from service.media.pixels import DecodedImage, is_sideways, reduced, upright
 
 _SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _USUAL = frozenset({0xC0, 0xC1, 0xC2})  # Huffman-coded: baseline, extended and progressive
@@ -25,30 +30,30 @@ _MARKER = re.compile(rb"\xff[^\x00\xff]")
 _SCAN_MARKER = re.compile(rb"\xff\xda")
 _END_MARKER = re.compile(rb"\xff\xd9")
 
-# Encoders write a few dozen segments and at most some 20 scans. Each costs work that the size of the picture does not
-# bound: a scan of a few bytes makes the decoder visit every block.
+# Encoders write a few dozen segments and at most about 20 scans. The image's size does not bound the work for them:
+# a scan of a few bytes makes the decoder visit every block.
 _MAX_SEGMENTS = 1024
 _MAX_SCANS = 50
 _MAX_BLOCKS = 4
-"""Of EXIF metadata; the first that gives an orientation counts."""
+"""Blocks of EXIF metadata that are read. The first with an orientation is used."""
 _MAX_STRAY_BYTES = 1 << 16
-"""Between segments, in all. Webcams write some hundred; the search for the next marker has to end."""
+"""Bytes between segments, in total. Webcams write a few hundred. The search for the next marker must end."""
 
 _QUICK_BYTES, _QUICK_PIXELS = 500_000, 1_000_000
 _LIGHT_PIXELS = 4_000_000
-"""Of a picture in several scans: libjpeg keeps all coefficients of it, 6 bytes a pixel, and visits them in each."""
+"""Limit for an image in several scans: libjpeg keeps all coefficients, 6 bytes a pixel, and visits them per scan."""
 
 
 class UnusualJpegError(ImageError):
-    """A JPEG that TurboJPEG does not take; Pillow's libjpeg may."""
+    """TurboJPEG does not support this JPEG. Pillow's libjpeg may."""
 
 
 @dataclass(frozen=True, slots=True)
 class JpegFile:
     """A JPEG file whose segments before the first scan have been read.
 
-    width, height: in pixels, as stored: before any turn that the metadata asks for. light: decoding takes little
-    memory beside the pixels, and a bounded time. strays: where bytes lie between segments, (start, stop).
+    width, height: pixels as stored, before the orientation is applied. scan: offset of the first scan. light: decoding
+    takes little memory beside the pixels, and a bounded time. strays: the (start, stop) of bytes between segments.
     """
 
     data: bytes | memoryview
@@ -62,9 +67,9 @@ class JpegFile:
 
     @staticmethod
     def read(data: bytes | memoryview, limits: ImageLimits) -> JpegFile:
-        """Read the header; takes at most some 2 ms, whatever the bytes are.
+        """Read the header. Takes at most about 2 ms, whatever the bytes are.
 
-        Raises UndecodableImageError where the header is cut off or makes no sense, and as Limits.check_size.
+        Raises UndecodableImageError if the header is truncated or invalid, and as `ImageLimits.check_size`.
         """
         try:
             file = _read(data)
@@ -75,21 +80,21 @@ class JpegFile:
 
     @property
     def quick(self) -> bool:
-        """Whether decoding takes at most some 2 ms of one core, or 10 for a hostile file."""
+        """True if decoding takes at most about 2 ms of one core, or 10 ms for a hostile file."""
         small = len(self.data) <= _QUICK_BYTES and self.width * self.height <= _QUICK_PIXELS
         return small and self.light and not self.has_many_scans
 
     def peak_bytes(self, needs: tuple[int, int] | None) -> int:
-        """Upper bound of the memory that the pixels take while `decode` works."""
+        """Upper bound of the memory for pixels during `decode`."""
         scale = self._scale(needs)
         pixels = -(-self.width // scale) * -(-self.height // scale)
         return 3 * pixels * (1 if self.orientation == 1 else 2)
 
     def decode(self, needs: tuple[int, int] | None) -> DecodedImage:
-        """Decode all of it, reduced as far as `needs` (width, height) allows. needs: None for every pixel.
+        """Decode the image, reduced as far as `needs` (width, height) allows. needs: None for full size.
 
-        Sizes are reduced by 2, 4 or 8 in the DCT. The array is new.
-        Raises UndecodableImageError where anything is missing or wrong, and UnusualJpegError.
+        The DCT reduces sizes by 2, 4 or 8. Returns a new array.
+        Raises UndecodableImageError if any data is missing or damaged, and UnusualJpegError.
         """
         if self.has_many_scans:
             self._check_scans()
@@ -106,10 +111,10 @@ class JpegFile:
             )
 
     def _scale(self, needs: tuple[int, int] | None) -> int:
-        """By how much to shrink the picture in the DCT.
+        """The factor by which to reduce the image in the DCT.
 
-        One that is turned must divide evenly, so that a point's place stays `scale` times its coordinates also where
-        the last column becomes the first.
+        The sides of a rotated image must be divisible by it. Then coordinates times `scale` are correct also if the
+        last column becomes the first.
         """
         wanted = (needs[1], needs[0]) if needs is not None and is_sideways(self.orientation) else needs
         scales = possible_scales(self.width, self.height, wanted)
@@ -118,23 +123,23 @@ class JpegFile:
     def _pixels(self, scale: int, *, exact: bool) -> Frame:
         """Decode into a new array.
 
-        exact: interpolate the colours between their samples, to look at. Networks do not mind (TinyPose on COCO has an
-        AP of 0.676 either way), and it takes 9 % of the time. The fast DCT would take another 9 %, but is a little off
-        everywhere, brightness included: AP 0.674.
+        exact: interpolate colours between their samples, for images that people see. Networks give the same results
+        without it (TinyPose on COCO: AP 0.676), and it takes 9 % of the time. The fast DCT would save another 9 %, but
+        changes all values slightly, brightness included: AP 0.674.
         """
         data = self._without_strays()
         try:
-            # Strict: what libjpeg calls a warning (a missing end, a broken block) is an error here.
+            # strict: warnings of libjpeg (a missing end, a damaged block) are errors.
             return self._decode(data, scale, exact=exact, strict=True)
         except ValueError as error:
             reason = str(error)
         if "extraneous" in reason and _END_MARKER.search(self.data, self.scan):
-            # Bytes behind a scan. They cannot be told from a part of it without decoding, so leave that to libjpeg.
+            # Bytes after a scan. Only libjpeg can tell them from the scan itself, by decoding.
             try:
                 return self._decode(data, scale, exact=exact, strict=False)
             except ValueError as error:
                 reason = str(error)
-        raise self._complaint(reason)
+        raise self._refusal(reason)
 
     def _decode(self, data: bytes | memoryview, scale: int, *, exact: bool, strict: bool) -> Frame:
         pixels = simplejpeg.decode_jpeg(
@@ -156,7 +161,7 @@ class JpegFile:
             starts.append(stop)
         return b"".join(view[start:stop] for start, stop in zip(starts, [*stops, len(view)], strict=True))
 
-    def _complaint(self, reason: str) -> ImageError:
+    def _refusal(self, reason: str) -> ImageError:
         if "subsampling" in reason:
             return UnusualJpegError("its chroma sampling is unusual")
         if "remature end" in reason:
@@ -167,20 +172,20 @@ class JpegFile:
 
 
 def _read(data: bytes | memoryview) -> JpegFile:
-    """Walk over the segments up to the first scan."""
+    """Read the segments up to the first scan."""
     size: tuple[int, int, int, int] | None = None
     orientation, blocks = None, 0
     strays: list[tuple[int, int]] = []
-    marker, at, patience = 0, 2, _MAX_STRAY_BYTES
+    marker, at, strays_left = 0, 2, _MAX_STRAY_BYTES
     for _ in range(_MAX_SEGMENTS):
-        found = _MARKER.search(data, at, at + patience + 2)
+        found = _MARKER.search(data, at, at + strays_left + 2)
         if found is None:
-            if at + patience < len(data):
-                raise corrupt("JPEG", f"there is no marker in the {patience:,} bytes from byte {at:,} on")
+            if at + strays_left < len(data):
+                raise corrupt("JPEG", f"there is no marker in the {strays_left:,} bytes from byte {at:,} on")
             raise IndexError("no marker ends the file")
         if found.start() > at:
             strays.append((at, found.start()))
-            patience -= found.start() - at
+            strays_left -= found.start() - at
         at = found.end()
         marker = data[at - 1]
         if marker == _END:

@@ -1,6 +1,6 @@
-"""Whatever is not a usual JPEG, decoded by Pillow: in a process of its own only, as its bytes may be hostile.
+"""Decoding images with Pillow: all kinds but usual JPEGs. Runs only in decoder processes, as bytes may be hostile.
 
-This module needs Pillow and nothing else that is large, so that the process is small and starts quickly.
+This module imports Pillow and nothing else that is large, so that these processes are small and start quickly.
 """
 
 from __future__ import annotations
@@ -12,20 +12,27 @@ from typing import Any
 
 from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
-from service.media.errors import ImageError, ImageTooLargeError, UndecodableImageError, corrupt, truncated
-from service.media.exif import read_orientation
-from service.media.limits import ImageLimits, possible_scales
+from service.media.image_files import (
+    ImageError,
+    ImageLimits,
+    ImageTooLargeError,
+    UndecodableImageError,
+    corrupt,
+    possible_scales,
+    read_orientation,
+    truncated,
+)
 
 BACKGROUND = (255, 255, 255)
-"""What shows through transparent pixels: white, as on a web page."""
+"""The colour behind transparent pixels: white, as on a web page."""
 
-# Texts and profiles that unpack to more are left out; no picture needs them.
+# Texts and profiles that unpack to more bytes are left out; decoding does not need them.
 PngImagePlugin.MAX_TEXT_CHUNK = 4096
 
 _WEBP_BYTES_PER_PIXEL = 16
-"""libwebp's decoder of animations, which Pillow uses for all, keeps two canvases beside Pillow's two copies."""
+"""Pillow decodes every WebP with libwebp's animation decoder, which keeps two canvases; Pillow adds two copies."""
 _BAND_PIXELS = 1 << 20
-"""Pixels are converted so many at a time, so that no step copies the whole picture."""
+"""Pixels are converted in bands of this size, so that no step copies the whole image."""
 
 _DIRECT_MODES = frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr"})
 _ALPHA_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
@@ -34,14 +41,14 @@ _ALPHA_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 _BITS, _PHOTOMETRIC, _SAMPLES, _ROWS, _PLANAR, _TILE_WIDTH, _TILE_HEIGHT = 258, 262, 277, 278, 284, 322, 323
 _STRIPS, _TILES = (273, 279), (324, 325)  # the tags of their offsets and of their byte counts
 _COMPRESSIONS = frozenset({"raw", "tiff_lzw", "jpeg", "tiff_adobe_deflate", "tiff_deflate", "packbits", "zstd"})
-"""Fax is left out: libtiff makes a picture of whatever it is given."""
+"""Without fax compression: libtiff decodes any bytes as fax."""
 
 
 @dataclass(frozen=True, slots=True)
 class PillowFile:
-    """A file of which Pillow has read the header.
+    """An image file whose header Pillow has read.
 
-    width, height: upright. memory: bytes that the process may take. scale: by which the picture will be reduced.
+    width, height: of the upright image at full size. scale: the factor by which `decode` reduces the image.
     """
 
     kind: str
@@ -53,37 +60,39 @@ class PillowFile:
 
     @staticmethod
     def read(kind: str, data: bytes, limits: ImageLimits, needs: tuple[int, int] | None, memory: int) -> PillowFile:
-        """Read the header. kind: one of kinds.IMAGES; no other decoder is tried. Raises ImageError."""
+        """Read the header. kind: one of image_files.IMAGES; no other decoder is tried. memory: limit of the process in
+        bytes. Raises ImageError.
+        """
         most = min(limits.max_pixels, memory // _WEBP_BYTES_PER_PIXEL)
         try:
-            # The canvas of a WebP is allocated here. Pillow refuses what has more than twice as many pixels.
+            # This allocates the canvas of a WebP. Pillow refuses images with more than twice this number of pixels.
             Image.MAX_IMAGE_PIXELS = -(-most // 2) if kind == "WebP" else None
             image = _open(kind, data)
             sideways = kind != "TIFF" and _orientation(image) >= 5
-        except Exception as error:  # noqa: BLE001 - Pillow parses in Python, and nearly anything can come out
-            raise _complaint(kind, data, error, most) from None
+        except Exception as error:  # noqa: BLE001 - Pillow parses in Python and can raise anything
+            raise _refusal(kind, data, error, most) from None
         width, height = reversed(image.size) if sideways else image.size
         limits.check_size(width, height)
         return PillowFile(kind, data, image, width, height, next(possible_scales(width, height, needs)))
 
     def decode(self) -> Image.Image:
-        """The first page as RGB: upright, reduced, transparent parts on BACKGROUND. Raises ImageError."""
+        """Decode the first page as RGB: upright, reduced, on BACKGROUND where transparent. Raises ImageError."""
         try:
             if self.kind == "TIFF":
                 _check_tiff(self.image, len(self.data))
             elif self.kind == "PNG":
-                # Pillow looks at no checksum of the pixels when it decodes. A file that was verified is of no more use.
+                # Pillow does not check the checksums of pixels when it decodes, and a verified file cannot be decoded.
                 _open("PNG", self.data).verify()
-                # The first frame of an animation is the whole picture, whatever a damaged animation says.
+                # The first frame of an animation is the whole image, also if the animation's chunks are damaged.
                 self.image.tile = [tile._replace(extents=(0, 0, *self.image.size)) for tile in self.image.tile]
             self.image.load()
             return _finished(self.kind, self.image, self.scale)
         except Exception as error:  # noqa: BLE001 - see above
-            raise _complaint(self.kind, self.data, error, self.width * self.height) from None
+            raise _refusal(self.kind, self.data, error, self.width * self.height) from None
 
 
 def _open(kind: str, data: bytes) -> ImageFile.ImageFile:
-    # Damaged texts and profiles of a PNG are left out, as by libpng. Pixels have to be whole.
+    # Damaged texts and profiles of a PNG are left out, as by libpng. Pixels must be complete.
     ImageFile.LOAD_TRUNCATED_IMAGES = True
     try:
         with warnings.catch_warnings():
@@ -93,8 +102,8 @@ def _open(kind: str, data: bytes) -> ImageFile.ImageFile:
         ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 
-def _complaint(kind: str, data: bytes, error: Exception, pixels: int) -> ImageError:
-    """What to tell the client: in words of our own."""
+def _refusal(kind: str, data: bytes, error: Exception, pixels: int) -> ImageError:
+    """The error for the client, in our own words."""
     reason = str(error).lower()
     if isinstance(error, ImageError):
         return error
@@ -131,7 +140,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _check_tiff(image: ImageFile.ImageFile, size: int) -> None:
-    """Raise UndecodableImageError for what Pillow or libtiff would make a wrong picture of."""
+    """Raise UndecodableImageError for files that Pillow or libtiff would decode to wrong pixels."""
     tags: Any = image.tag_v2  # type: ignore[attr-defined]
     compression = image.info.get("compression")
     if compression not in _COMPRESSIONS:
@@ -157,11 +166,11 @@ def _check_tiff(image: ImageFile.ImageFile, size: int) -> None:
 
 
 def _finished(kind: str, image: ImageFile.ImageFile, scale: int) -> Image.Image:
-    """The loaded picture as RGB, reduced and turned."""
-    # Pillow turns a TIFF itself. A PNG may have its metadata behind its pixels.
+    """The loaded image as RGB, reduced and upright."""
+    # Pillow rotates a TIFF itself. A PNG can have its metadata after its pixels.
     orientation = 1 if kind == "TIFF" else _orientation(image)
     across, down = max(1, image.width // scale), max(1, image.height // scale)
-    # What does not fill a pixel is left out at the far edges of the upright picture.
+    # Rows and columns that do not fill a pixel are left out at the right and bottom of the upright image.
     left = max(0, image.width - across * scale) if orientation in (2, 3, 7, 8) else 0
     top = max(0, image.height - down * scale) if orientation in (3, 4, 6, 7) else 0
     right, bottom = min(image.width, left + across * scale), min(image.height, top + down * scale)
@@ -189,14 +198,14 @@ _TURNS = {
 
 
 class _Converter:
-    """Turns parts of an image into RGB."""
+    """Converts parts of an image to RGB."""
 
     def __init__(self, kind: str, image: ImageFile.ImageFile) -> None:
-        """Raises UndecodableImageError where the pixels have no known range of values."""
+        """Raises UndecodableImageError if the pixels have no known range of values."""
         self._alpha = image.mode in _ALPHA_MODES or image.has_transparency_data
         self._levels: list[int] | None = None
         if image.mode.startswith("I;16"):
-            self._alpha = False  # the transparent colour of a 16-bit PNG, which OpenCV ignores, too
+            self._alpha = False  # ignores the transparent colour of a 16-bit PNG, as OpenCV does
             self._levels = _levels(image)
         elif image.mode not in _DIRECT_MODES | _ALPHA_MODES:
             raise UndecodableImageError(
@@ -206,7 +215,7 @@ class _Converter:
         elif image.mode == "RGB" and max(_colour(image.info.get("transparency"))) > 255:
             self._alpha = False
         elif kind == "BMP" and self._alpha:
-            # Most programs leave the fourth byte unused, at 0.
+            # Most programs leave the fourth byte unused and 0.
             self._alpha = image.getchannel("A").getextrema() != (0, 0)
 
     def __call__(self, part: Image.Image) -> Image.Image:
@@ -229,7 +238,7 @@ def _colour(transparency: object) -> tuple[int, ...]:
 
 
 def _levels(image: ImageFile.ImageFile) -> list[int]:
-    """For every value of up to 16 bits, the one of 8 bits."""
+    """The 8-bit value for every value of up to 16 bits."""
     tags: Any = getattr(image, "tag_v2", {})
     bits = tags.get(_BITS, (16,))[0]
     levels = [min(value >> (bits - 8), 255) for value in range(1 << 16)]

@@ -1,4 +1,4 @@
-"""The sound of one file on its way into another."""
+"""Copying sound tracks from one media file to another."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ import av
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 
-from service.media.media import MediaFile, fraction
+from service.media.media_file import MediaFile, fraction
 
 _HERTZ = 48_000
-"""Of sound that is encoded anew; Opus knows few others."""
+"""Sample rate of re-encoded sound. Opus supports few others."""
 _OVERLAP_S = Fraction(1, 10)
-"""Sound that begins this much before the end of what precedes it is moved; with a longer overlap it is left out."""
+"""Sound that overlaps the preceding sound by less than this is moved; with a longer overlap it is left out."""
 _TRIAL_PACKETS = 5000
-"""How far into a file to look for a packet of its sound."""
+"""Packets of a file that are searched for a packet of its sound."""
 
 
 class Sound:
-    """Copies the sound tracks of `source`, up to a time at a time.
+    """Copies the sound tracks of `source` to `target`, step by step.
 
-    Tracks that the target's format cannot hold are encoded anew with `codec`. What cannot be passed on is left out,
-    and `notes` says so. start: the time on the clock of `source` that becomes 0 in the target.
-    Frames and headers are written by the target, whose errors of writing (OSError) are passed on.
+    Tracks that the target's format cannot hold are re-encoded with `codec`. Sound that cannot be copied is left out,
+    with a message in `notes`. start: the time on the clock of `source` that becomes 0 in the target.
+    Raises OSError if the target cannot be written.
     """
 
     def __init__(self, source: MediaFile, target: OutputContainer, codec: str, start: Fraction) -> None:
@@ -48,18 +48,18 @@ class Sound:
         self._next = next(self._packets, None)
 
     def copy(self, until: Fraction | None) -> None:
-        """Pass on what is heard up to `until`, in seconds on the target's clock; everything for None."""
+        """Copy the sound up to `until`, in seconds on the target's clock. None copies the rest."""
         while (packet := self._next) is not None:
             if until is not None and packet.pts is not None and packet.pts * packet.time_base > until:
                 return
-            self._pass(packet.stream.index, packet)
+            self._copy_packet(packet.stream.index, packet)
             self._next = next(self._packets, None)
         if until is None:
             for index in tuple(self._tracks):
-                self._pass(index, None)
+                self._copy_packet(index, None)
 
     def _demux(self, source: MediaFile) -> Iterator[av.Packet[AudioStream]]:
-        """The packets of the tracks, on the target's clock."""
+        """Yield the packets of the tracks, with times on the target's clock."""
         if not self._tracks:
             return
         try:
@@ -70,10 +70,10 @@ class Sound:
                     packet.pts = None if packet.pts is None else packet.pts - shift
                     packet.dts = None if packet.dts is None else packet.dts - shift
                     yield cast("av.Packet[AudioStream]", packet)
-        except (av.FFmpegError, OSError):  # the end of a broken file, of which VideoReader tells
+        except (av.FFmpegError, OSError):  # the end of a damaged file, which VideoReader reports
             return
 
-    def _pass(self, index: int, packet: av.Packet[AudioStream] | None) -> None:
+    def _copy_packet(self, index: int, packet: av.Packet[AudioStream] | None) -> None:
         if (track := self._tracks.get(index)) is None:
             return
         try:
@@ -81,13 +81,13 @@ class Sound:
         except OSError:
             raise
         except (av.FFmpegError, ValueError):
-            # Writing the packet failed for what it holds: the picture and the other tracks can do without.
+            # The packet itself cannot be written. Drop its track and keep the video and the other tracks.
             del self._tracks[index]
             self.notes.append("the rest of a damaged sound track was left out")
 
 
 def _takes(container: str, source: Path, index: int) -> bool:
-    """Whether a container can hold the sound as it is: some refuse it only in what they write last, so try it."""
+    """True if a container can hold the sound unchanged. Tested by writing, as some refuse it only at the end."""
     trial = av.open(io.BytesIO(), "w", format=container)
     try:
         with MediaFile(source) as again:
@@ -112,7 +112,7 @@ def _encoder(target: OutputContainer, stream: AudioStream, codec: str) -> AudioS
 
 @dataclass(slots=True)
 class _Copied:
-    """A track whose packets are passed on as they are, with decoding times that grow."""
+    """A track whose packets are copied unchanged, with growing decoding times."""
 
     stream: AudioStream
     _raw: int | None = None
@@ -120,7 +120,7 @@ class _Copied:
     _duration: int = 0
 
     def packets(self, packet: av.Packet[AudioStream] | None) -> list[av.Packet[AudioStream]]:
-        """The packet on its way to the target; none where it overlaps with the one before."""
+        """Return the packet for the target, or no packet if it overlaps with the one before."""
         if packet is None or packet.dts is None:
             return []
         raw = packet.dts
@@ -135,14 +135,14 @@ class _Copied:
 
 @dataclass(slots=True)
 class _Encoded:
-    """A track that is decoded, and encoded anew."""
+    """A track that is decoded and re-encoded."""
 
     stream: AudioStream
     _resampler: av.AudioResampler | None = None
     _end: Fraction = Fraction(-1)
 
     def packets(self, packet: av.Packet[AudioStream] | None) -> list[av.Packet[AudioStream]]:
-        """What a packet becomes; for None, what the encoder still has."""
+        """Return the re-encoded packets. None: the packets that the encoder still holds."""
         if packet is None:
             frames = self._resampled(None)
             return [*chain.from_iterable(self.stream.encode(frame) for frame in frames), *self.stream.encode(None)]
@@ -152,13 +152,13 @@ class _Encoded:
             return []
         made = []
         for frame in decoded:
-            if self._place(frame):
+            if self._set_time(frame):
                 for piece in self._resampled(frame):
                     made += self.stream.encode(piece)
         return made
 
-    def _place(self, frame: av.AudioFrame) -> bool:
-        """Give a frame a time that is not before the end of the one ahead of it; False where it has to be left out."""
+    def _set_time(self, frame: av.AudioFrame) -> bool:
+        """Set a frame's time so that it does not overlap the frame before. Returns False if it must be left out."""
         if not frame.sample_rate or not frame.samples:
             return False
         tick = fraction(frame.time_base)
@@ -173,7 +173,7 @@ class _Encoded:
         return True
 
     def _resampled(self, frame: av.AudioFrame | None) -> list[av.AudioFrame]:
-        """In the encoder's format; files may change theirs on the way."""
+        """Convert a frame to the encoder's format. A file's own format can change midway."""
         if self._resampler is None:
             if frame is None:
                 return []

@@ -1,4 +1,4 @@
-"""The clock of a video file, rebased where it jumps, and the times of its frames."""
+"""Correcting timestamps: the clock of a media file, rebased where it jumps, and the times of its frames."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ JUMP_S = 10
 ERROR_S = 30 * 3600
 """`dts_error_threshold` of the ffmpeg program: a larger step is an error in any format."""
 _BACK_S = Fraction(1, 10)
-"""How far a decoding time may lie before the one ahead of it."""
+"""How far a decoding time may be before the preceding one."""
 _NEAR_S = Fraction(1, 10)
-"""A clock that comes back this close to where it was expected has not jumped for good."""
+"""A clock that returns this close to the expected time has not jumped permanently."""
 
 
 class Pace:
-    """The usual step between the times of a stream: the median of the latest few, whatever the file says."""
+    """The usual step between the times of a stream: the median of the latest few steps."""
 
     def __init__(self) -> None:
         self._steps: deque[Fraction | int] = deque(maxlen=5)
 
     def note(self, step: Fraction | int) -> None:
-        """Take in a step of a clock that ran on as it should."""
+        """Add a step of a clock that did not jump."""
         self._steps.append(step)
 
     def step(self, otherwise: N) -> N:
-        """The usual step; what the file says until there was one."""
+        """The usual step, or `otherwise` before the first step."""
         return cast("N", sorted(self._steps)[len(self._steps) // 2]) if self._steps else otherwise
 
 
@@ -40,8 +40,8 @@ class Pace:
 class _Clock:
     """The decoding times of one stream, in seconds.
 
-    last: of the packet before. next: when the following packet is due; None where it may come at any time.
-    own: added to this stream's times alone. left: when it would be due if the packet before had come in time.
+    last: time of the last packet. next: when the following packet is due; None if it may come at any time.
+    own: offset of this stream alone. left: when the next packet would be due if the last had not been late.
     """
 
     last: Fraction = Fraction(0)
@@ -61,15 +61,15 @@ class _Clock:
 
 @dataclass(slots=True)
 class Timeline:
-    """Gives what must be added to the timestamps of each packet for the file's clock to run on steadily.
+    """Computes the offset to add to the timestamps of each packet so that the file's clock runs steadily.
 
-    Follows `ts_discontinuity_detect` of the ffmpeg program (fftools/ffmpeg_demux.c), with these differences. The
-    video leads: where the clock jumps, its frames follow each other without a gap, and the sound keeps its distance
-    from them. A clock that runs backwards is rebased in every format, so that joined files of any format play on. A
-    clock that returns after a single wrong timestamp gets its former offset back.
+    Follows `ts_discontinuity_detect` of the ffmpeg program (fftools/ffmpeg_demux.c), with three differences. The video
+    leads: if the clock jumps, frames follow each other without a gap, and the sound keeps its distance from them. A
+    clock that runs backwards is rebased in every format, so that concatenated files of any format play on. A clock that
+    returns after a single wrong timestamp gets its former offset back.
 
-    jumps: whether the clock of this format may jump (AVFMT_TS_DISCONT). own: of sound streams whose clock is not the
-    video's, the seconds to add, by the index of the stream.
+    jumps: True if the clock of this format may jump (AVFMT_TS_DISCONT). own: for sound streams with a clock of their
+    own, the seconds to add, by stream index.
     """
 
     jumps: bool
@@ -81,7 +81,7 @@ class Timeline:
     _pending: bool = False
 
     def video(self, dts: Fraction, duration: Fraction) -> Fraction:
-        """The seconds to add to the timestamps of a packet of the video."""
+        """Return the seconds to add to the timestamps of a packet of the video."""
         clock = self._video
         if clock.next is not None and (self._pending or self._broken(clock, dts + self._offset)):
             self._rebase(clock.next, dts)
@@ -92,7 +92,7 @@ class Timeline:
         return self._offset
 
     def sound(self, index: int, dts: Fraction, duration: Fraction) -> Fraction:
-        """The seconds to add to the timestamps of a packet of a sound stream."""
+        """Return the seconds to add to the timestamps of a packet of a sound stream."""
         clock = self._sounds.setdefault(index, _Clock(own=self.own.get(index, Fraction(0))))
         time = dts + self._offset + clock.own
         if clock.next is None:
@@ -101,7 +101,7 @@ class Timeline:
                 clock.own += self._video.last - time
         elif self._broken(clock, time):
             self._rebase(clock.next, dts + clock.own)
-            self._pending = True  # if the file's clock has jumped, the video's next packet says by how much
+            self._pending = True  # the video's next packet tells whether the file's clock has jumped, and by how much
         clock.advance(dts + self._offset + clock.own, duration)
         return self._offset + clock.own
 
@@ -115,7 +115,7 @@ class Timeline:
         return time - clock.next > _NEAR_S and self._former != self._offset and abs(formerly - clock.next) < _NEAR_S
 
     def _rebase(self, due: Fraction, dts: Fraction) -> None:
-        """Make a packet of `dts` come when one is due."""
+        """Set the offset so that a packet with `dts` comes at `due`."""
         if abs(dts + self._former - due) < _NEAR_S and self._former != self._offset:
             self._offset = self._former
         else:
@@ -124,10 +124,10 @@ class Timeline:
 
 @dataclass(slots=True)
 class Guess:
-    """The presentation time of frames as they leave the decoder, from whichever timestamps are sound.
+    """Computes the presentation time of decoded frames from the timestamps that are valid.
 
-    As `guess_correct_pts` of libavcodec, but for frames without any pts. A decoder hands a frame out when a later
-    packet comes in, by whose dts such frames are known, so all of them are too late by the same time.
+    As `guess_correct_pts` of libavcodec, except for frames without any pts. A decoder returns a frame when a later
+    packet arrives and gives it that packet's dts, so all such frames are late by the same time.
     first: the dts of the first packet, if it has one.
     """
 
@@ -139,7 +139,7 @@ class Guess:
     _last_dts: int | None = None
 
     def time(self, pts: int | None, dts: int | None) -> int | None:
-        """Of a frame with these timestamps; None where it has none that can be used."""
+        """Return the time of a frame with these timestamps, or None if neither can be used."""
         if self._lag is None:
             self._lag = dts - self.first if pts is None and dts is not None and self.first is not None else 0
         if dts is not None:
@@ -157,10 +157,10 @@ class Guess:
 
 
 def steady(frames: Iterable[tuple[T, int | None, int]]) -> Iterator[tuple[T, int]]:
-    """Give each frame a time that is later than the one before, in ticks.
+    """Give each frame a time in ticks that is later than the frame before.
 
-    frames: each with its time, if it has one, and its duration. A time that does not lie between those of the frame
-    before and the frame after is replaced by when the frame was due.
+    frames: each frame with its time, or None, and its duration. A time that is not between those of the neighbouring
+    frames is replaced by the time at which the frame was due.
     """
     waiting = iter(frames)
     ahead = next(waiting, None)
@@ -183,5 +183,5 @@ def steady(frames: Iterable[tuple[T, int | None, int]]) -> Iterator[tuple[T, int
 def _wrong(time: int, last: int, due: int, after: int | None, step: int) -> bool:
     if time <= last:
         return True
-    back = after is not None and last < after < time  # one of the two is wrong: the one further from when it was due
+    back = after is not None and last < after < time  # one of the two is wrong: the one further from its due time
     return back and abs(after - due - step) < abs(time - due)  # type: ignore[operator]

@@ -25,7 +25,7 @@ from service.formats.people import people_list
 from service.formats.table import csv_table
 from service.inference.model_registry import image_limits, open_serving
 from service.inference.stage import InferenceOptions
-from service.media.errors import ImageError
+from service.media.image_files import ImageError
 
 _CONCURRENCY, _DRAWING_CONCURRENCY = 16, 4
 """Images processed at once: enough to fill every batch, few enough for memory. Drawing needs the whole pixels."""

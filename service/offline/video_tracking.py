@@ -21,7 +21,7 @@ from engines.poses import Detections, Poses
 from service.batching import Priority
 from service.inference.model_registry import ServedModel
 from service.inference.stage import InferenceOptions
-from service.media.video import VideoError, VideoFrame, VideoReader
+from service.media.video_reader import VideoError, VideoFrame, VideoReader
 from service.offline.journal import Journal, JournalError
 from service.offline.video_journal import JournaledFrame, pack, unpack
 from service.tracking import PoseTracker

@@ -23,10 +23,9 @@ from service import __version__
 from service.config import Settings
 from service.formats.frames import POSES_SUFFIXES, FramesFile
 from service.inference.model_registry import ServedModel, open_serving
-from service.media.overlay import draw
-from service.media.trails import Trails
-from service.media.video import VideoError, VideoFrame, VideoInfo, VideoReader
-from service.media.video_out import VIDEO_SUFFIXES, VideoWriter
+from service.media.draw import Trails, draw
+from service.media.video_reader import VideoError, VideoFrame, VideoInfo, VideoReader
+from service.media.video_writer import VIDEO_SUFFIXES, VideoWriter
 from service.offline.journal import Journal
 from service.offline.video_journal import fingerprint
 from service.offline.video_tracking import ConcurrentVideoTracker, VideoOptions

@@ -12,7 +12,7 @@ from engines.poses import Detections, Floats, Frame, Poses
 from engines.skeletons import SKELETONS
 from service.inference.pipeline import Pipeline
 from service.inference.stage import InferenceOptions
-from service.media.kinds import FRAMES
+from service.media.image_files import FRAMES
 from service.streams.protocol import Hello
 from service.tracking.config import TrackerConfig
 from service.tracking.zones import ZoneEvent

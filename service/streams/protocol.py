@@ -16,7 +16,7 @@ from typing import Any, Literal
 import orjson
 import ormsgpack
 
-from service.media.errors import NotAnImageError
+from service.media.image_files import NotAnImageError
 from service.tracking.zones import Line, Zone
 from service.tracking_workers.state import TrackingOptions
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from service.batching import ClosedError, DeadlineExceededError, OverloadedError
 from service.formats.people import people_list
-from service.media.errors import ImageError
+from service.media.image_files import ImageError
 from service.quota import Lease, QuotaExceededError
 from service.streams.clock import FrameClock
 from service.streams.flow_control import ConcurrencyLimiter, Mailbox, QueuedFrame, Window

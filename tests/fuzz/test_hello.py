@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.api.hello import HelloMessage
-from service.media.errors import NotAnImageError
+from service.media.image_files import NotAnImageError
 from service.streams.clock import FrameClock
 from service.streams.protocol import CloseCode, Hello, StreamError, read_acknowledgement, read_frame
 from tests.fuzz.budget import fuzz

@@ -1,1 +1,1 @@
-"""What `posewire batch` does: whole archives of images and videos, in shards, on many processes or machines."""
+"""The work of `posewire batch`: whole archives of images and videos, in shards, on many processes or machines."""

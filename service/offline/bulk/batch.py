@@ -1,4 +1,4 @@
-"""A whole batch from its source to its results; the same call goes on where an earlier one was ended."""
+"""A whole batch, from its source to its results. The same call continues an interrupted batch."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from engines.files import shown
 from service.offline.bulk.errors import BulkError
 from service.offline.bulk.listing import LeftOut, list_source
 from service.offline.bulk.manifest import BulkOptions, claimed, manifest
-from service.offline.bulk.progress import BulkProgress
-from service.offline.bulk.scheduler import ShardScheduler
+from service.offline.bulk.scheduler import BulkProgress, ShardScheduler
 from service.offline.bulk.shards import Failure, Shard, Summary, cut_into_shards, digest_of
 from service.offline.bulk.worker import BulkJob
 from service.offline.bulk.worker_pool import BulkWorkerPool
@@ -22,7 +21,7 @@ from service.offline.bulk.writing import FAILED, merge
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What became of a batch. earlier: how many of the shards an earlier run had done."""
+    """The outcome of a batch. earlier: number of shards that an earlier run had done."""
 
     folder: Path
     images: int
@@ -34,7 +33,7 @@ class Done:
     failures: tuple[Failure, ...]
 
     def summary(self) -> str:
-        """Lines for the user."""
+        """The outcome as text for the user."""
         parts = [f"{self.images} images, {self.videos} videos ({self.frames} frames)"]
         if self.left_out.files:
             parts.append(f"{self.left_out.files} other files left out")
@@ -56,15 +55,15 @@ def do_batch(
     model: str,
     options: BulkOptions,
     *,
-    hire: Callable[[BulkJob], BulkWorkerPool],
+    open_pool: Callable[[BulkJob], BulkWorkerPool],
     say: Callable[[str], None],
     terminal: bool,
     retry_failed: bool = False,
 ) -> Done:
-    """Find the people in everything that `source` holds and write them to `folder`.
+    """Find the people in all images and videos of `source` and write the results to `folder`.
 
-    hire: makes the crew, where there is anything to do. retry_failed: do again each shard with a file that an earlier
-    run could not do, for want of memory or on a disk that was away. Raises BulkError.
+    open_pool: starts the workers; called only if a shard is missing. say: shows text to the user. retry_failed: repeat
+    shards with files that failed in an earlier run, for example because memory ran out. Raises BulkError.
     """
     listing = list_source(source, folder)
     with claimed(folder, manifest(listing, catalogue, model, options)):
@@ -74,7 +73,7 @@ def do_batch(
         missing = [shard for shard in shards if _summary(shard, folder, options) is None]
         if missing:
             progress = BulkProgress(folder, len(shards), len(shards) - len(missing), say, terminal)
-            pool = hire(BulkJob(listing.kind, listing.root, Path(os.path.realpath(folder)), model, options))
+            pool = open_pool(BulkJob(listing.kind, listing.root, Path(os.path.realpath(folder)), model, options))
             try:
                 ShardScheduler(folder, pool, progress).work(missing)
             finally:
@@ -91,7 +90,7 @@ def do_batch(
 
 
 def _summary(shard: Shard, folder: Path, options: BulkOptions) -> Summary | None:
-    """What became of a shard; None where it is not done, or its files are not what they were when it was."""
+    """The summary of a shard; None if the shard is not done, or its result has changed since."""
     summary = Summary.read(shard.done(folder))
     if summary is None or digest_of(shard.result(folder, options.style)) != summary.sha256:
         return None
@@ -110,11 +109,11 @@ def _forget_failed(shards: Sequence[Shard], folder: Path, options: BulkOptions) 
         summary = Summary.read(shard.done(folder))
         if summary is not None and summary.failures:
             shard.done(folder).unlink()
-            shard.result(folder, options.style).unlink(missing_ok=True)  # a part of a video may be there
+            shard.result(folder, options.style).unlink(missing_ok=True)  # a damaged video has a partial result
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed processes left half-written, now that nothing is under way."""
+    """Remove incomplete files of killed processes. Called when no worker is running."""
     for pattern in ("*.part", "videos/*.part", "parts/*.part", "parts/*.at", "parts/*.scratch", "parts/*.journal"):
         for path in folder.glob(pattern):
             path.unlink()

@@ -1,4 +1,4 @@
-"""What stops a whole batch; what is wrong with one file never does."""
+"""Errors of a batch. Only BulkError stops it; problems of single files are listed in its results."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ _log = logging.getLogger(__name__)
 
 
 class BulkError(Exception):
-    """A batch that cannot be done; the message is for the user."""
+    """The batch cannot be done. The message is for the user."""
 
 
 class UnreadableError(Exception):
-    """An entry of the source that cannot be read; the message is for the list of failed files."""
+    """A file of the source cannot be read. The message is for the list of failed files."""
 
 
 class FailedError(Exception):
-    """An entry that was read but could not be done; the message is for the list of failed files."""
+    """A file was read but could not be processed. The message is for the list of failed files."""
 
 
 def unexpected(name: str, error: Exception) -> str:
-    """Why `name` could not be done, where a library fails in a way that nobody expected. What it says is printed."""
+    """Log an unexpected error of a library, and return a message for the list of failed files."""
     _log.error("%s: %s: %s", name, type(error).__name__, error)
     return f"an unexpected {type(error).__name__}; posewire batch has printed what it says"

@@ -1,4 +1,4 @@
-"""What there is to do: the images and videos of a folder, an archive or a list, in an order that stays."""
+"""Listing the images and videos of a folder, an archive or a text file, in a stable order."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from service.offline.bulk.zips import read_directory
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 VIDEOS = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp"})
 NOWHERE = ""
-"""Where an entry is that cannot be found: a folder that cannot be read, or what an archive has lost."""
+"""The `at` of entries that cannot be located: a folder that cannot be read, or the lost part of an archive."""
 
 Kind = Literal["folder", "list", "zip", "tar"]
 
 _MOST_INFLATION = 100
-"""Videos are compressed already: one that a zip holds at a hundredth of its size is a trap."""
+"""Largest compression ratio of a video in a zip. Videos are compressed already; higher ratios are zip bombs."""
 _LONGEST_LIST = 1 << 30
 _START_BYTES = 4096
 _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 _OTHER_ARCHIVES = (b"7z\xbc\xaf\x27\x1c", b"Rar!")
 _UNSOUND_TAR = (tarfile.TarError, ValueError, OverflowError, MemoryError, RecursionError, IndexError, EOFError)
-"""What tarfile raises at a header that it cannot read."""
+"""Exceptions of tarfile for headers that it cannot read."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file of the source. number: its place in the listing. name: what results call it, see `engines.files.shown`.
+    """A file of the source. number: index in the listing. name: its name in results, see `engines.files.shown`.
 
-    at: where the source has it: a path, a place in the zip's directory, or the offset of its bytes in the tar.
-    size: bytes. stamp: tells that a file has changed: its time of change in ns, or the CRC-32 of a zip's member.
-    image_id: its number in COCO's results. problem: why it cannot be read, where the listing already shows that.
+    at: location in the source: a path, an index in the zip's directory, or the offset of its bytes in the tar.
+    size: bytes. stamp: detects changes: modification time in ns, or the CRC-32 of a zip's member.
+    image_id: its number in COCO results. problem: why it cannot be read, if the listing already shows that.
     """
 
     number: int
@@ -55,13 +55,13 @@ class SourceFile:
 
     @property
     def video(self) -> bool:
-        """Whether it is a video; any other is an image."""
+        """True for a video, False for an image."""
         return _suffix(self.name) in VIDEOS
 
 
 @dataclass(slots=True)
 class LeftOut:
-    """How many files were neither images nor videos, or hidden, and how many folders were links."""
+    """Number of files that are hidden or neither images nor videos, and of folders that are links."""
 
     files: int = 0
     folders: int = 0
@@ -69,7 +69,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All there is to do, and what is not done."""
+    """All files to process, and the number of those left out."""
 
     kind: Kind
     root: Path
@@ -78,7 +78,7 @@ class Listing:
 
     @property
     def sha256(self) -> str:
-        """Differs where any file has another name, place, size or time."""
+        """A digest that changes with any file's name, location, size or time."""
         digest = hashlib.sha256()
         for entry in self.entries:
             digest.update(repr(astuple(entry)).encode("utf-8", "backslashreplace"))
@@ -86,9 +86,9 @@ class Listing:
 
 
 def list_source(source: Path, apart: Path) -> Listing:
-    """The files of a folder and all below it, of a .zip or .tar, or those that a text file names, one a line.
+    """List the files of a folder and its subfolders, of a .zip or .tar, or those that a text file names, one per line.
 
-    apart: the folder of results, of which nothing is taken. Raises BulkError for anything else and where nothing is.
+    apart: the folder of results, which is skipped. Raises BulkError for other sources and if there are no files.
     """
     left_out = LeftOut()
     try:
@@ -116,7 +116,7 @@ def _kind(source: Path) -> Kind:
         raise BulkError(f"{name} is a pipe or a device; write the list of files to a file")
     with source.open("rb") as file:
         start = file.read(_START_BYTES)
-    # A tar may end with a zip that it holds, so tars are told first.
+    # A tar can end with a zip that it contains, so test for tars first.
     if suffix == ".tar" or start[257:262] == b"ustar" or _is_tar_header(start[: tarfile.BLOCKSIZE]):
         return "tar"
     if suffix == ".zip" or start.startswith(b"PK\x03\x04") or zipfile.is_zipfile(source):
@@ -134,7 +134,7 @@ def _kind(source: Path) -> Kind:
 
 
 def _is_tar_header(block: bytes) -> bool:
-    """Whether a block's checksum is that of a tar's header: the oldest tars have no other mark."""
+    """True if a block has the checksum of a tar header. The oldest tars have no other signature."""
     try:
         tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except _UNSOUND_TAR:
@@ -143,7 +143,7 @@ def _is_tar_header(block: bytes) -> bool:
 
 
 def _folder(root: Path, apart: Path, left_out: LeftOut) -> Iterator[SourceFile]:
-    """In the order of their paths; hidden files, and folders that are links, are left out."""
+    """List a folder in the order of paths, without hidden files and linked folders."""
     away = os.path.realpath(apart)
     closed: list[SourceFile] = []
 
@@ -174,8 +174,8 @@ def _folder(root: Path, apart: Path, left_out: LeftOut) -> Iterator[SourceFile]:
 
 
 def _list(source: Path, _: Path, __: LeftOut) -> Iterator[SourceFile]:
-    """All that it names, whatever that is. Names need not be UTF-8; blanks around one are dropped, unless only the
-    name with them is there.
+    """List all files that a text file names, of any type. Names need not be UTF-8. Blanks around a name are dropped
+    unless the file exists only under the name with blanks.
     """
     try:
         text = without_mark(read_small(source, _LONGEST_LIST))
@@ -197,7 +197,7 @@ def _file(path: Path, name: str) -> SourceFile:
         status = path.stat()
     except OSError as error:
         return SourceFile(0, shown(name), name, 0, 0, problem=f"cannot be read: {error.strerror}")
-    except ValueError:  # a byte of 0 in the name
+    except ValueError:  # the name has a byte of 0
         return _lost(shown(name), "cannot be the name of a file")
     problem = "" if stat.S_ISREG(status.st_mode) else "is not a file"
     return SourceFile(0, shown(name), name, status.st_size, status.st_mtime_ns, problem=problem)
@@ -257,31 +257,31 @@ def _open_tar(source: Path) -> tarfile.TarFile:
 
 
 def _next_member(archive: tarfile.TarFile) -> tarfile.TarInfo | None:
-    """None at the end, be it the right one or not."""
+    """The next member; None at the end and at a damaged header."""
     try:
         info = archive.next()
     except (*_UNSOUND_TAR, OSError):
         return None
-    archive.members.clear()  # type: ignore[attr-defined]  # it would keep all that it has seen
+    archive.members.clear()  # type: ignore[attr-defined]  # tarfile would keep all members in memory
     return info
 
 
 def _ends(archive: Path, offset: int) -> bool:
-    """Whether a tar has the mark of its end there."""
+    """True if a tar has its end-of-archive block at this offset."""
     with archive.open("rb") as file:
         file.seek(offset)
         return file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
 
 
 def _stray(name: str) -> str:
-    """What is wrong with a member's name. Nothing is ever written under it, but whoever reads the results might."""
+    """The problem with a member's name, or "". Nothing is written under it here, but users of results may do so."""
     inside = PurePosixPath(name.replace("\\", "/"))
     return "has a name that leads out of the archive" if inside.is_absolute() or ".." in inside.parts else ""
 
 
 def _is_wanted(name: str) -> bool:
-    """Whether a file is an image or a video by its name. macOS puts a file `._x` of its own beside each `x`, in
-    archives under `__MACOSX`.
+    """True if a name is that of an image or a video. macOS adds a file `._x` for each `x`, in archives under
+    `__MACOSX`; these are skipped.
     """
     path = PurePosixPath(name)
     return _suffix(name) in IMAGES | VIDEOS and "__MACOSX" not in path.parts and not path.name.startswith("._")
@@ -292,7 +292,7 @@ def _suffix(name: str) -> str:
 
 
 def _with_ids(entries: tuple[SourceFile, ...]) -> tuple[SourceFile, ...]:
-    """Images named by numbers, each by its own, as COCO's are, keep them; otherwise all are counted."""
+    """Set the image ids: the numbers in the names if all images have different ones, as in COCO; otherwise indices."""
     images = [entry for entry in entries if not entry.video and entry.at != NOWHERE]
     ids = image_ids([PurePosixPath(entry.name).stem for entry in images], [entry.number for entry in images])
     by_number = {entry.number: image_id for entry, image_id in zip(images, ids, strict=True)}

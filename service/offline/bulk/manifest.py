@@ -1,4 +1,4 @@
-"""What a folder of results is of, so that nobody mixes the results of two batches in it."""
+"""The manifest of a folder of results, which prevents mixing the results of different batches."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from service.offline.bulk.listing import Listing
 from service.offline.bulk.shards import Style, published
 
 GROUP = 16
-"""Images, or frames, that go through the networks in step: enough to fill every batch, few enough for memory."""
+"""Images or frames that pass the networks in lockstep: enough to fill every batch, few enough for memory."""
 _NAME = "manifest.json"
 _NETWORKS = "networks.json"
 _SETTINGS = ("backend", "precision", "crops", "max_body_mb", "max_pixels_m")
@@ -33,7 +33,7 @@ _LONGEST_FILE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class BulkOptions:
-    """What the results depend on beside source and model. shard: images in each shard. settings: the server's own."""
+    """Options that the results depend on. shard: images per shard. settings: the relevant settings of the server."""
 
     style: Style = "json"
     min_score: float = 0.3
@@ -43,12 +43,12 @@ class BulkOptions:
 
     @staticmethod
     def settings_of(settings: Settings) -> dict[str, object]:
-        """Those settings on which results depend."""
+        """Return the settings that the results depend on."""
         return {name: getattr(settings, name) for name in _SETTINGS}
 
 
 def manifest(listing: Listing, catalogue: Catalogue, model: str, options: BulkOptions) -> dict[str, Any]:
-    """All that the results depend on, as plain JSON."""
+    """Everything that the results depend on, as plain JSON."""
     videos = sum(entry.video for entry in listing.entries)
     source = {
         "kind": listing.kind,
@@ -74,9 +74,9 @@ def manifest(listing: Listing, catalogue: Catalogue, model: str, options: BulkOp
 
 @contextmanager
 def claimed(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
-    """The folder of results, made or found as an earlier run of the same batch left it, and for this process alone.
+    """Create or reopen the folder of results of a batch, and lock it for this process.
 
-    Raises BulkError where it is another batch's, something else, or in use.
+    Raises BulkError if the folder belongs to another batch, has other files, or is in use.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -98,21 +98,21 @@ def claimed(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
 
 
 def cannot_write(error: OSError, folder: Path) -> str:
-    """What could not be written in the folder of results."""
+    """The message for the user if the folder of results cannot be written."""
     return f"cannot write {shown(error.filename or folder)}: {error.strerror or 'the file system refuses'}"
 
 
 def agree(folder: Path, networks: Mapping[str, Runtime]) -> None:
-    """Hold all workers to what the first of them ran the networks with: "auto" is not the same on every machine, nor
-    before and after a plan was built.
+    """Ensure that all workers run the networks in the same way as the first worker did. The setting "auto" can have
+    different meanings on different machines, and before and after a plan is built.
 
-    Raises BulkError where this one would compute in another way.
+    Raises BulkError if this worker would run them differently.
     """
     said = {name: [type(one).__name__, one.spec.precision, one.spec.max_batch] for name, one in networks.items()}
     part = folder / f"{_NETWORKS}.{os.getpid()}.part"
     part.write_text(json.dumps(said) + "\n", "utf-8")
     try:
-        os.link(part, folder / _NETWORKS)  # unlike a rename it fails where another worker was faster
+        os.link(part, folder / _NETWORKS)  # unlike a rename, this fails if another worker was faster
     except FileExistsError:
         before = _read(folder / _NETWORKS)
         if before != said:
@@ -125,7 +125,7 @@ def agree(folder: Path, networks: Mapping[str, Runtime]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The object in a JSON file that an earlier run wrote. Raises BulkError where it is damaged, and OSError."""
+    """Read the object in a JSON file of an earlier run. Raises BulkError if it is damaged, and OSError."""
     try:
         found = json.loads(read_small(path, _LONGEST_FILE))
     except (ValueError, RecursionError):
@@ -163,7 +163,7 @@ def _flat(table: Mapping[str, Any], inside: str = "") -> Iterator[tuple[str, obj
 
 
 def _sha256(model: Model) -> str:
-    """Of all files of a fetched model and of how it is used. Raises BulkError."""
+    """A digest of a fetched model's files and of its options in the catalogue. Raises BulkError."""
     first = model.fetch()
     inner = Path(model.files[0].path)
     folder = first.parents[len(inner.parts) - 1]

@@ -1,8 +1,8 @@
-"""Workers as actors of a Ray cluster.
+"""The worker pool on a Ray cluster. Workers are actors.
 
-Plain actors, not ray.data: a shard is published by its worker and never comes back as data, a task that is run again
-must leave out what killed its worker, and what is done must be known after a crash of everything. ray.data runs a
-failed block again as it was, and knows nothing of it in the next run.
+It uses plain actors, not ray.data: workers publish the results of shards themselves and never return them, a repeated
+task must leave out the file that killed its worker, and finished work must be known after a crash. ray.data repeats a
+failed block unchanged, and keeps no state between runs.
 """
 
 from __future__ import annotations
@@ -19,46 +19,46 @@ from service.offline.bulk.shards import Summary
 from service.offline.bulk.worker import BulkJob, ShardWorker, Task
 from service.offline.bulk.worker_pool import Broken, BulkWorkerPool, Lost, Outcome
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when ray is imported: nothing is sent anywhere
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when ray is imported; disables telemetry
 try:
     import ray
     from ray.exceptions import RayActorError, RayError, RayTaskError
 except ModuleNotFoundError as error:
     raise BulkError("--ray needs Ray: pip install 'posewire[ray]'") from error
 
-_KNOCK_S = 5.0
+_CONNECT_S = 5.0
 _STORE_BYTES = 100 << 20
-"""Memory for objects in a cluster of our own: tasks and summaries are small."""
+"""Memory for objects in a local cluster: tasks and summaries are small."""
 
 
 class RayWorkerPool(BulkWorkerPool):
-    """Actors on the cluster that RAY_ADDRESS names, or else on one that lives on this machine while they do.
+    """Actors on the cluster that RAY_ADDRESS names, or else on a local cluster that ends with the pool.
 
-    size: None takes all of the cluster's cores. gpus: the part of a GPU that each actor takes, on top of one core.
+    size: number of actors; None for one per core of the cluster. gpus: share of a GPU per actor, beside its core.
     """
 
     def __init__(self, job: BulkJob, size: int | None, gpus: float) -> None:
-        """Raises BulkError where there is no such cluster, or nothing in it for an actor."""
+        """Raises BulkError if there is no such cluster, or no room in it for an actor."""
         self._job = job
         self._gpus = gpus
         self._actors: dict[int, Any] = {}
         self._tasks: dict[Any, int] = {}
         address = os.environ.get("RAY_ADDRESS", "local")
-        _knock(address)
+        _check_reachable(address)
         cores = size or usable_cores()
         own: dict[str, Any] = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
         try:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **(own if address == "local" else {}))
         except (ConnectionError, RuntimeError, ValueError, RayError) as error:
             raise BulkError(f"the Ray cluster at {address} lets nobody in (see RAY_AUTH_MODE): {error}") from error
-        there = cast("Callable[[], dict[str, float]]", ray.cluster_resources)()  # which has no types
+        there = cast("Callable[[], dict[str, float]]", ray.cluster_resources)()  # untyped in ray
         room = int(there.get("CPU", 0))
         if gpus:
             room = min(room, int(there.get("GPU", 0) / gpus))
         if not room:
             ray.shutdown()
             raise BulkError(f"the Ray cluster has no room for a worker of 1 core and {gpus:g} GPU")
-        self.size = min(size or room, room)  # an actor more would wait for its turn, and its shard with it
+        self.size = min(size or room, room)  # an additional actor, and its shard, would wait
 
     def give(self, worker: int, task: Task) -> None:
         if worker not in self._actors:
@@ -69,12 +69,12 @@ class RayWorkerPool(BulkWorkerPool):
 
     def wait(self, seconds: float) -> Mapping[int, Outcome]:
         ready, _ = ray.wait(list(self._tasks), num_returns=1, timeout=seconds)
-        return {self._tasks[task]: self._hear(task) for task in ready}
+        return {self._tasks[task]: self._outcome(task) for task in ready}
 
     def close(self) -> None:
         ray.shutdown()
 
-    def _hear(self, task: Any) -> Outcome:
+    def _outcome(self, task: Any) -> Outcome:
         worker = self._tasks.pop(task)
         try:
             summary: Summary = ray.get(task)
@@ -89,19 +89,19 @@ class RayWorkerPool(BulkWorkerPool):
         return summary
 
 
-def _knock(address: str) -> None:
-    """Raises BulkError where nobody listens, which Ray would find out after minutes."""
+def _check_reachable(address: str) -> None:
+    """Raises BulkError if nothing listens at the address. Ray itself would report that after minutes."""
     host, _, port = address.rpartition(":")
     if not host or "/" in address or not port.isdecimal():
         return
     try:
-        socket.create_connection((host, int(port)), _KNOCK_S).close()
+        socket.create_connection((host, int(port)), _CONNECT_S).close()
     except OSError as error:
         raise BulkError(f"there is no Ray cluster at {address}, which RAY_ADDRESS names: {error}") from error
 
 
 class _Actor:
-    """A worker that opens its model with its first task, so that it can say what is wrong with it."""
+    """The actor. It opens its model with the first task, so that errors are returned as the task's outcome."""
 
     def __init__(self, job: BulkJob, settings: Mapping[str, str]) -> None:
         os.environ.update(settings)

@@ -1,54 +1,43 @@
-"""Hands shards to a crew, and finds out which file is to blame where workers die."""
+"""Distributing shards to workers, finding the files that kill workers, and showing the progress."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from service.offline.bulk.errors import BulkError
 from service.offline.bulk.shards import Mark, Shard, Summary
 from service.offline.bulk.worker import Task
 from service.offline.bulk.worker_pool import Broken, BulkWorkerPool, Lost
 
-_LOOK_S = 0.25
-"""How often whoever watches is told."""
+_POLL_S = 0.25
+"""Interval of progress updates."""
 _MOST_EARLY_DEATHS = 3
 _MOST_DEATHS = 2
-"""A file at which so many workers have died, the last time alone, is left out."""
-_MOST_IN_COMPANY = 4
-"""Files that kill workers together, though none does alone, are left out after so many deaths."""
-
-
-class Watcher(Protocol):
-    """Told how it goes."""
-
-    def working(self, under_way: Sequence[Shard]) -> None:
-        """Called several times a second."""
-
-    def finished(self, shard: Shard, summary: Summary) -> None:
-        """A shard is done."""
-
-    def lost(self, shard: Shard, how: str) -> None:
-        """A worker died at a shard, which will be done again."""
+"""Workers that may die at a file, the last time while they process it alone, before it is left out."""
+_MOST_GROUP_DEATHS = 4
+"""Workers that may die at a group of files of which none kills a worker alone, before the group is left out."""
+_BAR = 24
+_LONGEST_NAME = 32
+_MOST_BARS = 16
 
 
 class ShardScheduler:
-    """Has the shards done. folder: of the results."""
+    """Runs shards on a worker pool. folder: the folder of results."""
 
-    def __init__(self, folder: Path, pool: BulkWorkerPool, watcher: Watcher) -> None:
+    def __init__(self, folder: Path, pool: BulkWorkerPool, progress: BulkProgress) -> None:
         self._folder = folder
         self._pool = pool
-        self._watcher = watcher
+        self._progress = progress
 
     def work(self, shards: Sequence[Shard]) -> None:
-        """Videos first, the largest at the very first, so that nobody waits for one at the end.
+        """Process all shards: first the videos, largest first, so that no large one is left for the end.
 
-        Raises BulkError where workers cannot work at all.
+        Raises BulkError if the workers cannot work at all.
         """
-        waiting = deque(Case(shard) for shard in sorted(shards, key=_haste))
+        waiting = deque(Case(shard) for shard in sorted(shards, key=_order))
         busy: dict[int, Case] = {}
         while waiting or busy:
             for worker in range(self._pool.size):
@@ -56,27 +45,27 @@ class ShardScheduler:
                     case = busy[worker] = waiting.popleft()
                     case.shard.mark(self._folder).unlink(missing_ok=True)
                     self._pool.give(worker, case.task())
-            self._watcher.working([case.shard for case in busy.values()])
-            for worker, outcome in self._pool.wait(_LOOK_S).items():
+            self._progress.working([case.shard for case in busy.values()])
+            for worker, outcome in self._pool.wait(_POLL_S).items():
                 case = busy.pop(worker)
                 match outcome:
                     case Summary():
-                        self._watcher.finished(case.shard, outcome)
+                        self._progress.finished(case.shard, outcome)
                     case Broken():
                         raise BulkError(outcome.why)
                     case Lost():
-                        self._watcher.lost(case.shard, outcome.how)
+                        self._progress.lost(case.shard, outcome.how)
                         case.learn(Mark.read(case.shard.mark(self._folder)), outcome.how)
                         waiting.appendleft(case)
 
 
-def _haste(shard: Shard) -> tuple[bool, int, int]:
+def _order(shard: Shard) -> tuple[bool, int, int]:
     return not shard.video, -sum(entry.size for entry in shard.entries) if shard.video else 0, shard.number
 
 
 @dataclass(slots=True)
 class Case:
-    """A shard and what is known of the deaths at it."""
+    """A shard, and the deaths of workers at it. without: entries to leave out."""
 
     shard: Shard
     early: int = 0
@@ -84,11 +73,11 @@ class Case:
     without: set[int] = field(default_factory=set)
 
     def task(self) -> Task:
-        """What to do of it: files at which a worker died are tried alone first."""
+        """The next task. Files at which a worker died are first tried alone."""
         return Task(self.shard, frozenset(self.without), frozenset(self.deaths) - self.without)
 
     def learn(self, mark: Mark | None, how: str) -> None:
-        """A worker died at `mark`. Raises BulkError where that happens again and again before there is any."""
+        """Record that a worker died at `mark`. Raises BulkError if workers repeatedly die before their first mark."""
         if mark is None or not mark.at:
             self.early += 1
             if self.early == _MOST_EARLY_DEATHS:
@@ -97,5 +86,63 @@ class Case:
         self.early = 0
         self.deaths.update(mark.at)
         alone = len(mark.at) == 1 and self.deaths[mark.at[0]] >= _MOST_DEATHS
-        if alone or min(self.deaths[number] for number in mark.at) >= _MOST_IN_COMPANY:
+        if alone or min(self.deaths[number] for number in mark.at) >= _MOST_GROUP_DEATHS:
             self.without.update(mark.at)
+
+
+@dataclass(slots=True)
+class BulkProgress:
+    """Shows the progress: bars on a terminal, otherwise a line per shard. done: number of finished shards.
+
+    folder: the folder of results. shards: number of all shards. say: writes to the user. terminal: draw bars.
+    """
+
+    folder: Path
+    shards: int
+    done: int
+    say: Callable[[str], None]
+    terminal: bool
+    _drawn: int = field(default=0, init=False)
+
+    def working(self, under_way: Sequence[Shard]) -> None:
+        """Redraw the bars of the current shards. Called several times a second."""
+        if not self.terminal:
+            return
+        lines = [bar(shard, Mark.read(shard.mark(self.folder))) for shard in under_way[:_MOST_BARS]]
+        self._clear()
+        self.say("".join(f"{line}\x1b[K\n" for line in [*lines, f"{self.done} of {self.shards} shards"]))
+        self._drawn = len(lines) + 1
+
+    def finished(self, shard: Shard, summary: Summary) -> None:
+        """Report that a shard is done."""
+        self.done += 1
+        what = f"{summary.frames} frames" if shard.video else f"{summary.images} images"
+        failed = f", {len(summary.failures)} failed" if summary.failures else ""
+        self._line(f"{self.done} of {self.shards}: {shard.name}: {what}, {summary.people} people{failed}")
+
+    def lost(self, shard: Shard, how: str) -> None:
+        """Report that a worker died at a shard, which will be done again."""
+        self._line(f"a worker died at {shard.name} ({how}); another one does it again")
+
+    def end(self) -> None:
+        """Remove the bars."""
+        self._clear()
+
+    def _line(self, text: str) -> None:
+        self._clear()
+        self.say(text + "\n")
+
+    def _clear(self) -> None:
+        if self._drawn:
+            self.say(f"\x1b[{self._drawn}A\x1b[J")
+            self._drawn = 0
+
+
+def bar(shard: Shard, mark: Mark | None) -> str:
+    """A line with a bar that shows how much of a shard is done."""
+    name = shard.name[-_LONGEST_NAME:]
+    if mark is None:
+        return f"{name:<{_LONGEST_NAME}} begins"
+    share = min(1.0, mark.done / mark.of) if mark.of else 0.0
+    filled = round(share * _BAR)
+    return f"{name:<{_LONGEST_NAME}} [{'#' * filled}{'-' * (_BAR - filled)}] {mark.done}/{mark.of or '?'}"

@@ -1,11 +1,11 @@
-"""The pieces in which a batch is done, and the files that they leave.
+"""Shards, the units of work of a batch, and their files:
 
-DST/parts/NAME.jsonl (or .csv)   what a shard of images found, under this name once all of it is there
-DST/videos/NAME.json (or .csv)   the same of a video
-DST/parts/NAME.done              the shard is done: its Summary, as JSON
-DST/parts/NAME.at                what a worker is about to do, so that whoever finds it dead knows
-DST/parts/NAME.journal           what the networks saw in a video that is not done
-DST/parts/NAME.scratch           a video's copy out of an archive, while it is used
+DST/parts/NAME.jsonl (or .csv)   the results of a shard of images; gets this name when it is complete
+DST/videos/NAME.json (or .csv)   the results of a video, likewise
+DST/parts/NAME.done              the Summary of a finished shard, as JSON
+DST/parts/NAME.at                the Mark: what a worker is about to do, read if it dies
+DST/parts/NAME.journal           the estimates of an unfinished video
+DST/parts/NAME.scratch           a temporary copy of a video in an archive
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ Style = Literal["json", "coco", "csv"]
 
 _SUFFIXES = {"json": ".jsonl", "coco": ".jsonl", "csv": ".csv"}
 _LONGEST_NAME = 160
-"""Bytes; with what is put before and behind it, file systems allow 255."""
+"""Bytes. With prefix and suffix, a name stays within the 255 bytes that file systems allow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A file that was not done. path: as the listing names it. problem: a word. why: a sentence."""
+    """A file that failed. path: its name in the listing. problem: a word. why: a sentence."""
 
     path: str
     problem: str
@@ -43,9 +43,9 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What became of a shard. images, frames: that were looked at. people: found in images; identities in a video.
+    """The outcome of a shard. images, frames: number processed. people: found in images, or identities in a video.
 
-    sha256: of its result; empty where it has none, as a video that failed.
+    sha256: digest of the result; "" if there is none, as for a video that failed.
     """
 
     images: int = 0
@@ -56,65 +56,65 @@ class Summary:
 
     @staticmethod
     def read(path: Path) -> Summary | None:
-        """As `publish_summary` wrote it; None where there is none, or it is damaged. Raises OSError."""
+        """Read what `publish_summary` wrote; None if it is missing or damaged. Raises OSError."""
         return _read(path, Summary)
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Images that lie side by side in the listing, or one video. number: among those of its kind."""
+    """Consecutive images of the listing, or one video. number: index among the shards of its kind."""
 
     number: int
     entries: tuple[SourceFile, ...]
 
     @property
     def video(self) -> bool:
-        """Whether it is a video."""
+        """True for a video, False for images."""
         return self.entries[0].video
 
     @property
     def name(self) -> str:
-        """What its files are called: nothing that a source could choose leads out of DST."""
+        """The stem of its files' names. Names in the source cannot make it lead out of DST."""
         if not self.video:
             return f"images-{self.number:05d}"
         stem = re.sub(r"[^\w.-]", "_", PurePosixPath(self.entries[0].name).name).encode()[-_LONGEST_NAME:]
         return f"{self.number:05d}-{stem.decode('utf-8', 'ignore')}"
 
     def result(self, folder: Path, style: Style) -> Path:
-        """Where its result goes."""
+        """The path of its result."""
         if self.video:
             return folder / "videos" / (self.name + (".csv" if style == "csv" else ".json"))
         return folder / "parts" / (self.name + _SUFFIXES[style])
 
     def done(self, folder: Path) -> Path:
-        """The file that says that it is done."""
+        """The path of its summary, which exists when it is done."""
         return folder / "parts" / f"{self.name}.done"
 
     def journal(self, folder: Path) -> Path:
-        """Where a video's journal is until it is done."""
+        """The path of a video's journal, which exists until the shard is done."""
         return folder / "parts" / f"{self.name}.journal"
 
     def scratch(self, folder: Path) -> Path:
-        """Where a video out of an archive is while it is used."""
+        """The path of a temporary copy of a video in an archive."""
         return folder / "parts" / f"{self.name}.scratch"
 
     def mark(self, folder: Path) -> Path:
-        """Where the worker says what it is about to do."""
+        """The path of the worker's mark."""
         return folder / "parts" / f"{self.name}.at"
 
 
 def cut_into_shards(entries: Sequence[SourceFile], images_each: int) -> list[Shard]:
-    """All shards: every so many images in their order, and each video for itself."""
+    """Divide the entries into shards of `images_each` images, in order, and one shard per video."""
     images = [entry for entry in entries if not entry.video]
     videos = [entry for entry in entries if entry.video]
-    pieces = [tuple(images[start : start + images_each]) for start in range(0, len(images), images_each)]
-    shards = [Shard(n, piece) for n, piece in enumerate(pieces)]
+    groups = [tuple(images[start : start + images_each]) for start in range(0, len(images), images_each)]
+    shards = [Shard(n, group) for n, group in enumerate(groups)]
     return shards + [Shard(n, (video,)) for n, video in enumerate(videos)]
 
 
 @contextmanager
 def published(path: Path) -> Iterator[Path]:
-    """A file to write that takes its name when all of it is on the disk, and never appears after an error."""
+    """Yield a temporary path. Its file is renamed to `path` once it is on disk, and removed after an error."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         yield part
@@ -126,7 +126,7 @@ def published(path: Path) -> Iterator[Path]:
 
 
 def digest_of(path: Path) -> str:
-    """The SHA-256 of a file in hex, "" where there is none. Raises OSError."""
+    """The SHA-256 of a file in hex; "" if there is no file. Raises OSError."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -135,33 +135,33 @@ def digest_of(path: Path) -> str:
 
 
 def publish_summary(summary: Summary, path: Path) -> None:
-    """Say that a shard is done."""
+    """Write a shard's summary, which marks it as done."""
     with published(path) as part:
         part.write_text(json.dumps(asdict(summary)) + "\n", "utf-8")
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What a worker is about to do. at: the numbers of the entries. done: of the shard's steps; all of them is `of`."""
+    """What a worker is about to do. at: numbers of the entries. done: finished steps of the shard, out of `of`."""
 
     at: tuple[int, ...]
     done: int
     of: int
 
     def write(self, path: Path) -> None:
-        """So that it outlives the process, if not the machine."""
+        """Write the mark. It survives a crash of the process, but not of the machine."""
         part = path.with_name(path.name + ".part")
         part.write_text(json.dumps(asdict(self)), "utf-8")
         part.replace(path)
 
     @staticmethod
     def read(path: Path) -> Mark | None:
-        """The last one; None where there is none, or it is damaged. Raises OSError."""
+        """Read the last mark; None if it is missing or damaged. Raises OSError."""
         return _read(path, Mark)
 
 
 def _read(path: Path, kind: type[T]) -> T | None:
-    """The JSON of a `kind` that this module wrote, all of its keys; None where there is none, or it is damaged."""
+    """Read a JSON object of type `kind` with exactly its keys; None if it is missing or damaged."""
     try:
         content = path.read_bytes()
         read = TypeAdapter(kind).validate_json(content, strict=True)

@@ -1,4 +1,4 @@
-"""The bytes of a source's entries; archives are read where they are and never unpacked as a whole."""
+"""Reading the files of a source. Archives are read in place and never unpacked as a whole."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ _PIECE = 1 << 20
 
 
 class Source(ABC):
-    """Where entries are read. May be used from several threads at once."""
+    """Reads the files of a folder, a list or an archive. Thread-safe."""
 
     @abstractmethod
     def read(self, entry: SourceFile, most: int) -> bytes:
-        """All of an entry, or `most` + 1 bytes of a larger one. Raises UnreadableError."""
+        """Read an entry, or `most` + 1 bytes of a larger one. Raises UnreadableError."""
 
     @abstractmethod
     def file(self, entry: SourceFile, scratch: Path) -> AbstractContextManager[Path]:
-        """The entry as a file: its own, or a copy at `scratch` for as long as it is used.
+        """Give an entry as a file: its own, or a temporary copy at `scratch`. A context manager.
 
-        Raises UnreadableError, and OSError where the copy cannot be written.
+        Raises UnreadableError, and OSError if the copy cannot be written.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the archive."""
+        """Close the archive."""
 
 
 def open_source(kind: Kind, root: Path) -> Source:
-    """Raises UnreadableError where the archive cannot be opened, BulkError where it is no whole zip."""
+    """Open a source. Raises UnreadableError if the archive cannot be opened, BulkError if a zip is incomplete."""
     with _readable():
         if kind == "zip":
             return _Zip(root)
@@ -46,7 +46,7 @@ def open_source(kind: Kind, root: Path) -> Source:
 
 
 class _Files(Source):
-    """Files of their own, under `root` unless their path is absolute."""
+    """Plain files, under `root` unless their path is absolute."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -61,7 +61,7 @@ class _Files(Source):
         return nullcontext(self._root / str(entry.at))
 
     def _open(self, entry: SourceFile) -> BinaryIO:
-        """It may be gone by now, or be another file or a pipe."""
+        """Open an entry, which may have been removed or replaced since it was listed."""
         file = open_regular(self._root / str(entry.at))
         if (size := os.fstat(file.fileno()).st_size) != entry.size:
             file.close()
@@ -69,7 +69,7 @@ class _Files(Source):
         return file
 
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """Do nothing: no file is kept open."""
 
 
 class _Readable(Protocol):
@@ -77,7 +77,7 @@ class _Readable(Protocol):
 
 
 class _Archive(Source):
-    """Members of an archive. A video is copied to disk while it is used, as decoders need to go back and forth."""
+    """Members of an archive. Videos are copied to disk while they are used, because decoders need to seek."""
 
     def read(self, entry: SourceFile, most: int) -> bytes:
         with _readable(), self._open(entry) as member:
@@ -106,11 +106,11 @@ class _Archive(Source):
 
     @abstractmethod
     def _open(self, entry: SourceFile) -> AbstractContextManager[_Readable]:
-        """The bytes of a member."""
+        """Open a member."""
 
 
 class _Zip(_Archive):
-    """The declared size bounds what is unpacked of a member; a larger one fails its checksum."""
+    """At most the declared size of a member is unpacked. A larger member then fails its checksum."""
 
     def __init__(self, root: Path) -> None:
         self._file = root.open("rb")
@@ -138,13 +138,13 @@ class _Tar(_Archive):
 
 @contextmanager
 def _readable() -> Iterator[None]:
-    """Says why something could not be read."""
+    """Turn errors of reading into UnreadableError."""
     try:
         yield
     except NotAFileError as error:
         raise UnreadableError("is not a file any more") from error
     except OSError as error:
-        why = error.strerror or "its compressed data is damaged"  # as bz2 says it
+        why = error.strerror or "its compressed data is damaged"  # bz2 raises OSError without strerror
         raise UnreadableError(f"cannot be read: {why}") from error
     except UNSOUND_ZIP as error:
         raise UnreadableError(

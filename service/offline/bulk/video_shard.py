@@ -13,7 +13,7 @@ import ormsgpack
 from engines.files import shown
 from service.batching import run_in_lockstep
 from service.inference.model_registry import ServedModel
-from service.media.video import VideoError, VideoFrame, VideoReader
+from service.media.video_reader import VideoError, VideoFrame, VideoReader
 from service.offline.bulk.errors import FailedError, unexpected
 from service.offline.bulk.manifest import GROUP
 from service.offline.bulk.shards import Style

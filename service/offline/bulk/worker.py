@@ -1,4 +1,4 @@
-"""Does shards, one after the other, with models of its own: in a local process, or in an actor of Ray."""
+"""The worker of a batch. It processes shards one after the other, in a local process or in a Ray actor."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from service.config import Settings
 from service.inference.model_registry import image_limits, open_serving
 from service.inference.pipeline import Estimate
 from service.inference.stage import InferenceOptions
-from service.media.errors import ImageError, ImageTooLargeError, NotAnImageError, UndecodableImageError
-from service.media.video import VideoError
+from service.media.image_files import ImageError, ImageTooLargeError, NotAnImageError, UndecodableImageError
+from service.media.video_reader import VideoError
 from service.offline.bulk.errors import BulkError, FailedError, UnreadableError, unexpected
 from service.offline.bulk.listing import Kind, SourceFile
 from service.offline.bulk.manifest import GROUP, BulkOptions, agree, cannot_write
@@ -27,7 +27,7 @@ from service.offline.bulk.writing import image_lines
 from service.offline.journal import DamagedJournalError, JournalError
 from service.offline.video_tracking import VideoOptions
 
-_KINDS: Sequence[tuple[type[BaseException], str]] = (
+_PROBLEMS: Sequence[tuple[type[BaseException], str]] = (
     (UnreadableError, "unreadable"),
     (ImageTooLargeError, "too-large"),
     (NotAnImageError, "not-an-image"),
@@ -40,7 +40,7 @@ _KINDS: Sequence[tuple[type[BaseException], str]] = (
 
 @dataclass(frozen=True, slots=True)
 class BulkJob:
-    """What all shards have in common. kind, root: of the source. folder: of the results."""
+    """What all shards have in common. kind, root: of the source. folder: the folder of results."""
 
     kind: Kind
     root: Path
@@ -51,8 +51,8 @@ class BulkJob:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A shard to do. without: numbers of the entries that have killed workers. alone: of those that were there when one
-    died, to be tried each for itself first, which shows whose fault it was.
+    """A shard to process. without: numbers of entries that killed workers. alone: numbers of entries that a worker was
+    processing when it died. These are first tried one by one, to find the one that kills workers.
     """
 
     shard: Shard
@@ -61,15 +61,15 @@ class Task:
 
 
 class ShardWorker:
-    """Opens source and model, for as long as the process lives. Not for several threads.
+    """Keeps source and model open for as long as the process lives. Not thread-safe.
 
-    Raises BulkError where either cannot be opened.
+    Raises BulkError if either cannot be opened.
     """
 
     def __init__(self, job: BulkJob) -> None:
         self._job = job
         options = job.options
-        settings = Settings(**dict(options.settings))  # type: ignore[arg-type]  # they were a Settings' own
+        settings = Settings(**dict(options.settings))  # type: ignore[arg-type]  # they come from a Settings object
         try:
             self._source = open_source(job.kind, job.root)
             self._serving = open_serving(load(), [job.model], settings, repeatable=True)
@@ -82,14 +82,14 @@ class ShardWorker:
         with _writing(job.folder):
             agree(job.folder, self._serving.runtimes)
         self._most_bytes = image_limits(settings).max_bytes
-        self._ask = InferenceOptions(
+        self._inference_options = InferenceOptions(
             priority=Priority.BULK, min_score=options.min_score, max_people=options.max_people, admitted=True
         )
         self._runner = asyncio.Runner()
         self._runner.run(self._serving.start())
 
     def do(self, task: Task) -> Summary:
-        """Do a shard, publish its result and then its summary. Raises BulkError where that cannot be written."""
+        """Process a shard, then publish its result and its summary. Raises BulkError if these cannot be written."""
         shard, folder = task.shard, self._job.folder
         with _writing(folder):
             shard.result(folder, self._job.options.style).unlink(missing_ok=True)
@@ -125,7 +125,7 @@ class ShardWorker:
 
     async def _estimate(self, entry: SourceFile) -> Estimate:
         data = self._source.read(entry, self._most_bytes)
-        return await self._serving.default.pipeline.image(data, self._ask)
+        return await self._serving.default.pipeline.image(data, self._inference_options)
 
     async def _video(self, task: Task) -> Summary:
         shard, folder = task.shard, self._job.folder
@@ -162,13 +162,13 @@ class ShardWorker:
 
 
 def _renamed(text: str, path: Path, entry: SourceFile) -> str:
-    """What was said of the file at `path`, said of the entry."""
+    """Replace the path of the file in a message by the entry's name."""
     return text.replace(str(path), entry.name).replace(shown(path), entry.name)
 
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Says what could not be written."""
+    """Turn errors of writing into BulkError."""
     try:
         yield
     except OSError as error:
@@ -178,7 +178,7 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 def _known_failure(entry: SourceFile, task: Task) -> Failure | None:
-    """What is wrong with an entry before it is looked at."""
+    """The failure of an entry that is known before it is processed."""
     if entry.problem:
         return Failure(entry.name, "unreadable", entry.problem)
     if entry.number in task.without:
@@ -187,10 +187,10 @@ def _known_failure(entry: SourceFile, task: Task) -> Failure | None:
 
 
 def _failure(entry: SourceFile, error: BaseException | None) -> Failure:
-    """What went wrong with it. Raises what is no fault of the entry: that the process shall stop, for one."""
+    """Convert an error to a failure. Raises errors that are not the entry's fault, such as KeyboardInterrupt."""
     if not isinstance(error, Exception):
         raise error or AssertionError(f"{entry.name} has no outcome")
-    for kind, problem in _KINDS:
+    for kind, problem in _PROBLEMS:
         if isinstance(error, kind):
             return Failure(entry.name, problem, str(error))
     return Failure(entry.name, "failed", unexpected(entry.name, error))

@@ -1,4 +1,4 @@
-"""The results as files: of a shard, and of all shards together. Nothing in them depends on how it went."""
+"""Writing results: of a shard, and of all shards together. They do not depend on interruptions of the batch."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ IMAGE_IDS = "image_ids.csv"
 _ALL_IMAGES = {"json": "images.jsonl", "coco": "images.json", "csv": "images.csv"}
 
 
-def image_lines(entry: SourceFile, found: Estimate, style: Style) -> str:
-    """The lines of one image. json: one object. coco: a result for each person. csv: a row for each keypoint."""
+def image_lines(entry: SourceFile, estimate: Estimate, style: Style) -> str:
+    """The lines of one image. json: one object. coco: one result per person. csv: one row per keypoint."""
     if style == "csv":
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows((entry.name, *row) for row in keypoint_lines(found.poses))
+        csv.writer(text, lineterminator="\n").writerows((entry.name, *row) for row in keypoint_lines(estimate.poses))
         return text.getvalue()
     if style == "coco":
-        return "".join(_line(person) for person in coco_results(found.poses, entry.image_id))
-    return _line(image_document(entry.name, found.width, found.height, found.poses))
+        return "".join(_line(person) for person in coco_results(estimate.poses, entry.image_id))
+    return _line(image_document(entry.name, estimate.width, estimate.height, estimate.poses))
 
 
 class PosesFile(Protocol):
-    """A file of a video's poses."""
+    """An open file of a video's poses."""
 
     def write(self, number: int, seconds: float, poses: Poses) -> None:
-        """Add a frame."""
+        """Append a frame."""
 
 
 def open_poses(path: Path, style: Style, about: dict[str, object]) -> AbstractContextManager[PosesFile]:
-    """json, csv: as `posewire video --poses` writes them. coco: a list of results, whose image_id is the frame's."""
+    """Open a file of poses. json, csv: as `posewire video --poses`. coco: results with the frame number as image_id."""
     if style == "coco":
         return _coco_frames(path)
     return FramesFile(path, f".{style}", about)
@@ -71,7 +71,7 @@ def _coco_frames(path: Path) -> Iterator[PosesFile]:
 
 
 class _List:
-    """A JSON list with an item a line."""
+    """Writes a JSON list with one item per line."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -86,9 +86,9 @@ class _List:
 
 
 def merge(folder: Path, shards: Sequence[Shard], style: Style, failures: Iterable[Failure]) -> None:
-    """All images' results as one file, the failed files as another, and the digests of every result.
+    """Write the results of all images to one file, the failed files to another, and the digests of all results.
 
-    coco: image_ids.csv says which image has which number.
+    coco: image_ids.csv maps image ids to names.
     """
     results = [shard.result(folder, style) for shard in shards if shard.video]
     images = [shard for shard in shards if not shard.video]

@@ -1,6 +1,6 @@
-"""A zip's directory, read record by record, so that an odd one costs that member alone.
+"""Reading a zip's directory record by record, so that an invalid record affects only its member.
 
-`zipfile` refuses a whole archive for one name that is not UTF-8, one damaged extra field or one future version. Only
+`zipfile` refuses a whole archive for one name that is not UTF-8, one damaged extra field or one unknown version. Only
 its reader of a member's bytes is used here.
 """
 
@@ -25,7 +25,7 @@ _RECORD = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
 _LONGEST_COMMENT = 0xFFFF
 _ELSEWHERE = 0xFFFFFFFF
-"""Stands where a number did not fit and is in the extra field for ZIP64."""
+"""The value of a field whose number did not fit and is in the ZIP64 extra field."""
 _ZIP64, _UNICODE_PATH = 0x0001, 0x7075
 _ENCRYPTED, _UTF8 = 0x1, 0x800
 _METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA})
@@ -34,8 +34,8 @@ _OTHER_METHODS = {9: "Deflate64", 93: "Zstandard", 95: "XZ", 98: "PPMd", 99: "AE
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """What the directory says of a member. name: see `engines.files.shown`. packed, size: bytes in the archive and
-    unpacked. offset: of its local header. problem: why it cannot be read, where the directory shows that.
+    """A member according to the directory. name: see `engines.files.shown`. packed, size: bytes in the archive, and
+    unpacked. offset: position of its local header. problem: why it cannot be read, if the directory shows that.
     """
 
     name: str
@@ -50,14 +50,14 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """The members in their order. expected: how many there should be."""
+    """The members, in order. expected: number of members that the archive declares."""
 
     members: list[Member] = field(default_factory=list)
     expected: int = 0
 
 
 def read_directory(file: BinaryIO) -> Directory:
-    """The directory of a zip, as far as it can be read. Raises BulkError for a file without one, and OSError."""
+    """Read a zip's directory as far as possible. Raises BulkError for a file without one, and OSError."""
     length = file.seek(0, os.SEEK_END)
     tail_at = max(0, length - _END.size - _LONGEST_COMMENT)
     file.seek(tail_at)
@@ -74,7 +74,7 @@ def read_directory(file: BinaryIO) -> Directory:
         raise BulkError(f"{shown(file.name)} is one part of a zip in several; join them with zip -s 0 IN --out OUT")
     if (large := _read_end_64(file, end)) is not None:
         end, count, size, start = large
-    # Bytes may have been put before the archive, as self-extracting ones have them: offsets are then too small.
+    # Offsets are too small if bytes were put before the archive, as in self-extracting ones.
     shift = end - size - start
     if shift < 0 or not _is_record(file, end - size):
         shift = 0
@@ -83,8 +83,8 @@ def read_directory(file: BinaryIO) -> Directory:
 
 
 def open_member(handle: int, member: Member) -> zipfile.ZipExtFile:
-    """The bytes of a member of the open archive `handle`; reading them checks their checksum. Raises
-    UnreadableError where no member begins there.
+    """Open a member of the archive with the file descriptor `handle`. Reading verifies the checksum. Raises
+    UnreadableError if there is no member at its offset.
     """
     header = os.pread(handle, _LOCAL.size, member.offset) if member.offset < 1 << 62 else b""
     if len(header) < _LOCAL.size or not header.startswith(b"PK\x03\x04"):
@@ -98,7 +98,7 @@ def open_member(handle: int, member: Member) -> zipfile.ZipExtFile:
 
 
 class Stretch:
-    """So many bytes of an open file from `start` on. Several threads may read several stretches of one file."""
+    """`size` bytes of an open file from `start` on. Threads may read different stretches of one file at once."""
 
     def __init__(self, handle: int, start: int, size: int) -> None:
         self._handle = handle
@@ -106,14 +106,14 @@ class Stretch:
         self._end = start + size
 
     def read(self, size: int) -> bytes:
-        """The next bytes, at most `size`."""
+        """Read at most `size` bytes."""
         data = os.pread(self._handle, min(size, self._end - self._at), self._at)
         self._at += len(data)
         return data
 
 
 def _find_end(tail: bytes) -> int | None:
-    """Where the record that ends a zip is in its last bytes."""
+    """The position of the end-of-directory record in the last bytes of a zip."""
     at = len(tail)
     while (at := tail.rfind(b"PK\x05\x06", 0, at)) >= 0:
         if at + _END.size <= len(tail) and at + _END.size + _END.unpack_from(tail, at)[-1] <= len(tail):
@@ -122,7 +122,7 @@ def _find_end(tail: bytes) -> int | None:
 
 
 def _read_end_64(file: BinaryIO, end: int) -> tuple[int, int, int, int] | None:
-    """The end of the directory, the number of its records, its size and its start, where the archive is ZIP64."""
+    """The directory's end, number of records, size and start in a ZIP64 archive; None in others."""
     at = end - _LOCATOR.size - _END_64.size
     if at < 0:
         return None
@@ -136,7 +136,7 @@ def _read_end_64(file: BinaryIO, end: int) -> tuple[int, int, int, int] | None:
 
 def _is_record(file: BinaryIO, at: int) -> bool:
     file.seek(at)
-    return file.read(4) in (b"PK\x01\x02", b"PK\x05\x06", b"PK\x06\x06")  # the latter two of an empty archive
+    return file.read(4) in (b"PK\x01\x02", b"PK\x05\x06", b"PK\x06\x06")  # the latter two in an empty archive
 
 
 def _records(directory: bytes, shift: int) -> list[Member]:
@@ -176,7 +176,7 @@ def _member(record: tuple[int, ...], raw: bytes, extra: bytes, shift: int) -> Me
 
 
 def _extras(extra: bytes) -> Mapping[int, bytes]:
-    """The extra fields by their kind. What is damaged is left out: hardly any matters."""
+    """The extra fields by kind. Damaged ones are left out, as few of them matter."""
     found: dict[int, bytes] = {}
     while len(extra) >= 4:
         kind, length = struct.unpack_from("<HH", extra)
@@ -186,9 +186,7 @@ def _extras(extra: bytes) -> Mapping[int, bytes]:
 
 
 def _name(raw: bytes, flags: int, extras: Mapping[int, bytes]) -> str:
-    """In Unicode where the archive has it so, or where it is UTF-8 without saying so; else in CP437, as the format
-    has it.
-    """
+    """Decode a name: Unicode if the archive has it or the bytes are UTF-8, otherwise CP437, the format's default."""
     unicode = extras.get(_UNICODE_PATH, b"")
     if unicode[:1] == b"\x01" and unicode[1:5] == struct.pack("<L", zlib.crc32(raw)):
         return shown(unicode[5:])

@@ -20,7 +20,7 @@ from service.inference.stage import InferenceOptions
 from service.media.decode import ImageLimits, NotAnImageError, UndecodableImageError
 from service.media.decoder_pool import DecoderPool
 from service.media.decoder_process import Bounds
-from service.media.kinds import FRAMES
+from service.media.image_files import FRAMES
 from service.quota import Quota, QuotaExceededError
 from tests.pictures import encoded, photo
 from tests.service.media.files import slow_tiff, unusual_jpeg

@@ -21,7 +21,7 @@ from service.inference.model_registry import Serving, open_serving
 from service.inference.pipeline import estimate_all
 from service.inference.stage import InferenceOptions
 from service.media.decode import ImageLimits, decode
-from service.media.errors import UndecodableImageError
+from service.media.image_files import UndecodableImageError
 from tests.pictures import encoded, photo
 from tests.stories import run, serve
 from tests.waiting import until

@@ -166,12 +166,12 @@ def test_a_process_knows_no_secrets_and_gives_way(monkeypatch: pytest.MonkeyPatc
 
 STARTER = """
 import sys, threading
-from service.media.decode import Limits
+from service.media.decode import ImageLimits
 from service.media.decoder_pool import DecoderPool
 from service.media.decoder_process import Bounds
 data = sys.stdin.buffer.read()
 tell = lambda process: print(process.pid, flush=True)
-DecoderPool(1, Bounds(cpu_seconds=60)).decode("TIFF", data, Limits(), None, given_to=tell)
+DecoderPool(1, Bounds(cpu_seconds=60)).decode("TIFF", data, ImageLimits(), None, given_to=tell)
 """
 
 

@@ -9,8 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from service.media.video import VideoReader
-from service.media.video_out import VideoWriter
+from service.media.video_reader import VideoReader
+from service.media.video_writer import VideoWriter
 from tests.service.media.videos import HERTZ, join, make_video, picture, shift_clock
 from tests.shared import SHARED, needs_shared
 

@@ -16,7 +16,7 @@ from engines.poses import Frame, Poses
 from engines.skeletons import BLAZEPOSE_33, COCO_17
 from service.config import Settings
 from service.inference.model_registry import open_serving
-from service.media.video import VideoError, VideoFrame, VideoReader
+from service.media.video_reader import VideoError, VideoFrame, VideoReader
 from service.offline.journal import Journal
 from service.offline.video_journal import JournaledFrame, fingerprint, pack, unpack
 from service.offline.video_tracking import ConcurrentVideoTracker, VideoOptions

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from service.cli.main import main
-from service.media.video import VideoReader
+from service.media.video_reader import VideoReader
 from tests.graphs import tiny_catalogue
 from tests.service.media.videos import make_frames, make_song, make_video
 from tests.shared import SHARED, needs_shared, weights_catalogue

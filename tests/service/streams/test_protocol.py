@@ -9,7 +9,7 @@ import numpy as np
 import ormsgpack
 import pytest
 
-from service.media.errors import NotAnImageError
+from service.media.image_files import NotAnImageError
 from service.streams.protocol import CloseCode, Hello, StreamError, embed, encode, read_acknowledgement, read_frame
 from service.tracking.zones import Line, Zone
 from service.tracking_workers.state import TrackingOptions

@@ -48,15 +48,15 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(source: Path, folder: Path) -> tuple[Done, list[str]]:
-    crews: list[OneHere] = []
+    pools: list[OneHere] = []
 
-    def hire(job: BulkJob) -> OneHere:
-        crews.append(OneHere(job))
-        return crews[-1]
+    def open_pool(job: BulkJob) -> OneHere:
+        pools.append(OneHere(job))
+        return pools[-1]
 
     options = BulkOptions(min_score=0.0, shard=2, settings=BulkOptions.settings_of(Settings()))
-    done = do_batch(source, folder, load(), "tiny", options, hire=hire, say=lambda _: None, terminal=False)
-    return done, [name for pool in crews for name in pool.done]
+    done = do_batch(source, folder, load(), "tiny", options, open_pool=open_pool, say=lambda _: None, terminal=False)
+    return done, [name for pool in pools for name in pool.done]
 
 
 def test_what_was_damaged_is_done_again_to_the_same_results(

@@ -50,11 +50,11 @@ def test_failed_files_are_tried_again_and_the_results_are_those_of_an_undisturbe
     for n in range(4):
         (source / f"{n}.jpg").write_bytes(encoded(photo(64, 48, seed=n)))
     options = BulkOptions(min_score=0.0, shard=2, settings=BulkOptions.settings_of(Settings()))
-    crews: list[OneHere] = []
+    pools: list[OneHere] = []
 
-    def hire(job: BulkJob) -> OneHere:
-        crews.append(OneHere(job))
-        return crews[-1]
+    def open_pool(job: BulkJob) -> OneHere:
+        pools.append(OneHere(job))
+        return pools[-1]
 
     def run(name: str, *, retry_failed: bool = False) -> Done:
         return do_batch(
@@ -63,7 +63,7 @@ def test_failed_files_are_tried_again_and_the_results_are_those_of_an_undisturbe
             load(),
             "tiny",
             options,
-            hire=hire,
+            open_pool=open_pool,
             say=lambda _: None,
             terminal=False,
             retry_failed=retry_failed,
@@ -81,8 +81,8 @@ def test_failed_files_are_tried_again_and_the_results_are_those_of_an_undisturbe
     assert [failure.path for failure in run("disturbed").failures] == ["3.jpg"]
     put(whole)
     assert len(run("disturbed").failures) == 1
-    assert len(crews) == 2  # there was nothing to do
+    assert len(pools) == 2  # there was nothing to do
     done = run("disturbed", retry_failed=True)
-    assert (done.failures, done.earlier, crews[-1].done) == ((), 1, ["images-00001"])
+    assert (done.failures, done.earlier, pools[-1].done) == ((), 1, ["images-00001"])
     assert failed(tmp_path / "disturbed") == {}
     assert results(tmp_path / "disturbed") == results(tmp_path / "undisturbed")

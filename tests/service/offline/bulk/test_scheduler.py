@@ -8,8 +8,7 @@ import pytest
 
 from service.offline.bulk.errors import BulkError
 from service.offline.bulk.listing import SourceFile
-from service.offline.bulk.progress import BulkProgress, bar
-from service.offline.bulk.scheduler import Case
+from service.offline.bulk.scheduler import BulkProgress, Case, bar
 from service.offline.bulk.shards import Failure, Mark, Shard, Summary, cut_into_shards
 
 

@@ -10,8 +10,8 @@ import av
 import numpy as np
 import pytest
 
-from service.media.video import VideoError, VideoFrame, VideoReader
-from service.media.video_out import VIDEO_SUFFIXES, VideoWriter
+from service.media.video_reader import VideoError, VideoFrame, VideoReader
+from service.media.video_writer import VIDEO_SUFFIXES, VideoWriter
 from tests.service.media.videos import make_frames, make_video, set_display_matrix, shade, shift_clock
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.media.media import MediaFile
-from service.media.video import VideoError, VideoReader
+from service.media.media_file import MediaFile
+from service.media.video_reader import VideoError, VideoReader
 from tests.service.media.videos import join, make_frames, make_video, picture, shade, shift_clock
 from tests.shared import SHARED, needs_shared
 

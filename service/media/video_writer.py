@@ -1,4 +1,4 @@
-"""Writing a video file with the sound of another."""
+"""Writing a video file, with the sound of another file."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import av
 import numpy as np
 
 from engines.poses import Frame
-from service.media.media import MediaFile, VideoError
+from service.media.media_file import MediaFile, VideoError
 from service.media.sound import Sound
-from service.media.video import VideoInfo
+from service.media.video_reader import VideoInfo
 
 _BT709, _LIMITED = 1, 1
-"""The colours that every player assumes."""
+"""The colour space that every player assumes."""
 _FINEST = Fraction(1, 90_000)
-"""Of the ticks that are written; some containers and encoders know none much finer."""
+"""The finest ticks that are written. Some containers and encoders do not support much finer ones."""
 
 
-class _Kind(NamedTuple):
+class _FileType(NamedTuple):
     container: str
     codec: str
     sound: str
@@ -32,24 +32,24 @@ class _Kind(NamedTuple):
 
 _H264 = {"crf": "20", "preset": "veryfast"}
 _VP9 = {"crf": "32", "b": "0", "deadline": "realtime", "cpu-used": "7", "row-mt": "1"}
-_KINDS = {
-    ".mp4": _Kind("mp4", "libx264", "aac", _H264),
-    ".m4v": _Kind("mp4", "libx264", "aac", _H264),
-    ".mov": _Kind("mov", "libx264", "aac", _H264),
-    ".mkv": _Kind("matroska", "libx264", "aac", _H264),
-    ".webm": _Kind("webm", "libvpx-vp9", "libopus", _VP9),
+_FILE_TYPES = {
+    ".mp4": _FileType("mp4", "libx264", "aac", _H264),
+    ".m4v": _FileType("mp4", "libx264", "aac", _H264),
+    ".mov": _FileType("mov", "libx264", "aac", _H264),
+    ".mkv": _FileType("matroska", "libx264", "aac", _H264),
+    ".webm": _FileType("webm", "libvpx-vp9", "libopus", _VP9),
 }
 _STEPS_OF_31_BITS = ("mp4", "mov")
-VIDEO_SUFFIXES = tuple(_KINDS)
+VIDEO_SUFFIXES = tuple(_FILE_TYPES)
 
 
 class VideoWriter:
-    """Writes frames with the times that they had, and the sound of `source`, to `path`. A context manager.
+    """Writes frames at their original times, with the sound of `source`, to `path`. A context manager.
 
-    info: of the video that the frames are of. suffix: which kind of file, among VIDEO_SUFFIXES. The file's clock
-    begins at 0. A last odd row or column of pixels is left out, as the codecs want even sizes; the only one is doubled.
-    Sound that this kind of file cannot hold as it is, is encoded anew; `notes` says which sound is left out.
-    Raises VideoError where something cannot be written.
+    info: describes the source video. suffix: the type of file, one of VIDEO_SUFFIXES. The file's clock begins at 0.
+    Codecs need even sizes, so a last odd row or column of pixels is left out; a single one is doubled.
+    Sound that this type of file cannot hold is re-encoded. notes: messages about sound that was left out.
+    Raises VideoError if something cannot be written.
     """
 
     def __init__(self, path: Path, suffix: str, info: VideoInfo, source: Path) -> None:
@@ -57,14 +57,14 @@ class VideoWriter:
         self._info = info
         self._tick = max(info.tick, _FINEST)
         self._last = -1
-        kind = _KINDS[suffix.lower()]
+        kind = _FILE_TYPES[suffix.lower()]
         flags = {"movflags": "faststart"} if kind.container in _STEPS_OF_31_BITS else {}
         with ExitStack() as opened:
             self._source = opened.enter_context(MediaFile(source))
-            if kind.container in _STEPS_OF_31_BITS:  # a file can have one step that is as long as all of it
+            if kind.container in _STEPS_OF_31_BITS:  # one step between frames can be as long as the file
                 length = Fraction(self._source.file.duration or 0, av.time_base)
                 self._tick *= max(1, ceil(length / self._tick / (1 << 31)))
-            # The prefix keeps FFmpeg from taking the part of a name before a colon for a protocol.
+            # Without the prefix, FFmpeg would take a part of the name before a colon for a protocol.
             self._output = av.open(f"file:{path}", "w", format=kind.container, options=flags)
             opened.callback(self._give_up)
             width, height = (max(2, size - size % 2) for size in (info.width, info.height))
@@ -92,7 +92,7 @@ class VideoWriter:
 
     @property
     def notes(self) -> list[str]:
-        """What was left out, for the user."""
+        """What was left out, as messages for the user."""
         return self._sound.notes
 
     def __enter__(self) -> Self:
@@ -109,7 +109,7 @@ class VideoWriter:
             self._give_up()
 
     def write(self, pixels: Frame, pts: int) -> None:
-        """Add a frame. pts: in ticks of the info, more than that of the frame before."""
+        """Write a frame. pts: time in ticks of the info, later than the frame before."""
         time = pts * self._info.tick - self._info.start
         self._last = max(self._last + 1, round(time / self._tick))
         frame = av.VideoFrame.from_ndarray(self._fitted(pixels), "rgb24")
@@ -136,7 +136,7 @@ class VideoWriter:
             raise self._failed(error) from error
 
     def _give_up(self) -> None:
-        with suppress(av.FFmpegError, OSError):  # what is left behind after an error is of no use anyway
+        with suppress(av.FFmpegError, OSError):  # after an error the file is useless anyway
             self._output.close()
 
     def _failed(self, error: Exception) -> VideoError:

@@ -1,4 +1,4 @@
-"""The frames of a video file, upright, each with its time."""
+"""Reading a video file: its frames, upright, each with its time."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from av.sidedata.sidedata import SideData, Type
 from av.video.stream import VideoStream
 
 from engines.poses import Frame
-from service.media.media import MediaFile, VideoError, fraction
+from service.media.media_file import MediaFile, VideoError, fraction
 from service.media.timeline import JUMP_S, Guess, steady
 
 __all__ = ["VideoError", "VideoFrame", "VideoInfo", "VideoReader"]
 
 _HD_HEIGHT = 720
-"""From this height on, a video that does not name its colour matrix is taken to have BT.709's, as players do."""
+"""From this height on, videos without a colour matrix are assumed to use BT.709, as players do."""
 _UNNAMED = 2
 _TIMED = ("mp4", "matroska", "avi", "flv")
-"""Containers whose header tells how long the video is."""
+"""Containers whose header has the length of the video."""
 _SHORT_S = 0.5
-"""A video that ends so much earlier than its header says has been cut off."""
+"""A video that ends this much before the length in its header is truncated."""
 
 
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
     """A video as it is displayed.
 
-    rate: frames a second on average. frames: about how many there are, None where the file does not tell.
-    tick: seconds that one unit of `VideoFrame.pts` takes. pixel_aspect: width of a pixel by its height.
-    start: seconds on the clock of `VideoFrame.pts` where the file begins.
+    rate: average frames per second. frames: approximate number of frames; None if unknown.
+    tick: length of one unit of `VideoFrame.pts` in seconds. pixel_aspect: width of a pixel divided by its height.
+    start: seconds on the clock of `VideoFrame.pts` at which the file begins.
     """
 
     width: int
@@ -51,7 +51,7 @@ class VideoInfo:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VideoFrame:
-    """A frame of a video. pts: its time in ticks, on a clock without jumps. seconds: since the file's beginning."""
+    """A frame of a video. pts: time in ticks, on a clock without jumps. seconds: since the beginning of the file."""
 
     number: int
     pixels: Frame
@@ -60,12 +60,11 @@ class VideoFrame:
 
 
 class VideoReader:
-    """Reads the video of a file, once. A context manager.
+    """Reads the frames of a video file, once. A context manager.
 
-    Rotation and mirroring that the file asks for are applied; all frames have the first one's size, and each is later
-    than the one before, whatever the file's clock does. After the last, `problem` says what was wrong with the file,
-    if anything was.
-    Raises VideoError for a file that is no video, and for one without a single frame.
+    Applies the file's rotation and mirroring. All frames have the size of the first, and times always grow, whatever
+    the file's clock does. problem: after the last frame, a message if the file is damaged; otherwise "".
+    Raises VideoError if the file is not a video or has no frame that can be decoded.
     """
 
     def __init__(self, path: Path) -> None:
@@ -79,7 +78,7 @@ class VideoReader:
         self._media = MediaFile(path)
         try:
             rate, tick = self._media.rate, self._media.tick
-            self._finer = max(1, ceil(rate * tick))  # some clocks are too coarse to tell the frames apart
+            self._finer = max(1, ceil(rate * tick))  # some clocks are too coarse for their frame rate
             self._tick = tick / self._finer
             self._step = max(1, round(1 / (rate * self._tick)))
             self._frames = steady(self._timed())
@@ -103,7 +102,7 @@ class VideoReader:
         self._media.close()
 
     def __iter__(self) -> Iterator[VideoFrame]:
-        """The frames in the order of their times; blocks for some milliseconds each."""
+        """Yield the frames in the order of their times. Blocks for a few milliseconds per frame."""
         number = 0
         timed, self._first = self._first, None
         while timed is not None:
@@ -123,12 +122,12 @@ class VideoReader:
         if self._upright.transposed:
             width, height, aspect = height, width, 1 / aspect
         start, time = self._media.start, pts * self._tick
-        if not 0 <= time - start <= self._media.far:
+        if not 0 <= time - start <= self._media.error_seconds:
             start = time
         return VideoInfo(width, height, self._media.rate, frames, self._tick, aspect, start)
 
     def _timed(self) -> Iterator[tuple[av.VideoFrame, int | None, int]]:
-        """The frames, each with its time, if it has one, and its duration in ticks."""
+        """Yield each frame with its time, or None, and its duration in ticks."""
         for frame in self._decode():
             time = self._guess.time(frame.pts, frame.dts)
             duration = frame.duration * self._finer
@@ -137,7 +136,7 @@ class VideoReader:
             yield frame, None if time is None else time * self._finer, duration
 
     def _decode(self) -> Iterator[av.VideoFrame]:
-        """The frames; notes in `problem` what of the file could not be read."""
+        """Yield the decoded frames. Sets `problem` if a part of the file could not be read."""
         first = True
         broken = ""
         try:
@@ -156,7 +155,7 @@ class VideoReader:
         self.problem = broken or self._verdict()
 
     def _frames_of(self, packet: av.Packet[VideoStream] | None) -> list[av.VideoFrame]:
-        """The frames that a packet completes; those that the decoder still has for None."""
+        """Return the frames that a packet completes. None: the frames that the decoder still holds."""
         try:
             return self._media.video.codec_context.decode(packet)
         except av.FFmpegError:
@@ -183,7 +182,7 @@ class VideoReader:
         return f"{self._path} is not whole: {' and '.join(problems)}" if problems else ""
 
     def _pixels(self, frame: av.VideoFrame) -> Frame:
-        """Full-range RGB in the first frame's size."""
+        """Convert a frame to full-range RGB in the first frame's size."""
         matrix = "ITU709" if frame.colorspace == _UNNAMED and frame.height >= _HD_HEIGHT else None
         width, height = self._size
         rgb = frame.reformat(width, height, "rgb24", src_colorspace=matrix, dst_color_range="JPEG")
@@ -191,13 +190,13 @@ class VideoReader:
 
 
 def _ends_within_a_packet(container: str, size: int) -> bool:
-    """Whether a transport stream was cut off; its packets are of one size, which depends on what made it."""
+    """True if a transport stream was truncated. Its packets have one size, which depends on its encoder."""
     return container == "mpegts" and all(size % packet for packet in (188, 192, 204))
 
 
 @dataclass(frozen=True, slots=True)
 class _Upright:
-    """How stored pixels become displayed ones: exchange the axes, then mirror them."""
+    """The transform from stored to displayed pixels: swap the axes, then mirror them."""
 
     transposed: bool = False
     mirror_x: bool = False
@@ -205,9 +204,9 @@ class _Upright:
 
     @staticmethod
     def of(frame: av.VideoFrame) -> _Upright:
-        """As the frame's display matrix says (libavutil/display.h): (x, y) goes to (a x + c y, b x + d y).
+        """Read a frame's display matrix (libavutil/display.h), which maps (x, y) to (a x + c y, b x + d y).
 
-        Of matrices that are no quarter turn, what is nearest to one.
+        Other rotations are rounded to the nearest quarter turn.
         """
         try:
             matrix = cast("Mapping[Type, SideData]", frame.side_data)[Type.DISPLAYMATRIX]
@@ -218,7 +217,7 @@ class _Upright:
         return _Upright(transposed, (c if transposed else a) < 0, (b if transposed else d) < 0)
 
     def turn(self, pixels: Frame) -> Frame:
-        """The picture upright; contiguous."""
+        """Return the frame upright and contiguous."""
         if self.transposed:
             pixels = pixels.transpose(1, 0, 2)
         if self.mirror_x:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.media.video import VideoError, VideoReader
+from service.media.video_reader import VideoError, VideoReader
 from tests.service.media.videos import make_song, make_video, set_display_matrix, shade
 from tests.shared import SHARED, needs_shared
 

@@ -1,4 +1,4 @@
-"""How the server and a decoder process talk over their socket: a JSON document with its length before it."""
+"""Messages between the server and a decoder process: JSON documents, each preceded by its length."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def send_document(connection: socket.socket, **members: Any) -> None:
 
 
 def receive_document(connection: socket.socket) -> dict[str, Any]:
-    """The next document. Raises EOFError where the other side is gone, ValueError for what is none, and OSError."""
+    """Receive a document. Raises EOFError if the other side is gone, ValueError for an invalid one, and OSError."""
     (length,) = _LENGTH.unpack(receive(connection, _LENGTH.size))
     if length > _MAX_DOCUMENT:
         raise ValueError(f"a document of {length} bytes")
@@ -27,14 +27,14 @@ def receive_document(connection: socket.socket) -> dict[str, Any]:
 
 
 def receive(connection: socket.socket, size: int) -> bytearray:
-    """The next `size` bytes. Raises EOFError where the other side is gone, and OSError."""
+    """Receive `size` bytes. Raises EOFError if the other side is gone, and OSError."""
     buffer = bytearray(size)
     fill(connection, memoryview(buffer))
     return buffer
 
 
 def fill(connection: socket.socket, view: memoryview) -> None:
-    """Receive as many bytes as `view` has. Raises EOFError where the other side is gone, and OSError."""
+    """Receive bytes until `view` is full. Raises EOFError if the other side is gone, and OSError."""
     while len(view):
         if not (size := connection.recv_into(view)):
             raise EOFError("the other side is gone")

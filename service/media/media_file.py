@@ -1,4 +1,4 @@
-"""A media file opened for reading: its packets, told apart by stream, on a clock that does not jump."""
+"""A media file opened for reading: the packets of its streams, with timestamps on a clock that does not jump."""
 
 from __future__ import annotations
 
@@ -20,49 +20,49 @@ from service.media.timeline import ERROR_S, JUMP_S, Timeline
 
 _USUAL_RATE = Fraction(25)
 _MAX_RATE = 1000
-"""A file that names a higher rate means the ticks of its clock."""
+"""Files that declare a higher rate declare their clock's ticks."""
 _MAX_PIXELS = 1 << 27
-"""Of a frame; twice those of 16K video. A small file can name a size that takes all of the memory."""
+"""Limit of a frame: twice that of 16K video. A small file can declare a size that takes all memory."""
 _MAX_TICKS = 1 << 62
-"""Timestamps beyond this are errors, and would overflow when they are rebased."""
+"""Larger timestamps are errors, and would overflow when they are rebased."""
 _BUFFER_BYTES = 1 << 18
 _NO_PROTOCOL = "none"
-"""A playlist in the place of a video must not open other files or addresses."""
+"""A playlist given as a video must not open other files or addresses."""
 _ANY_TEXT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
-"""Titles and names in a file need not be UTF-8. PyAV 19 always reads them, and has no such argument any more."""
+"""Titles and names in a file need not be UTF-8. PyAV 19 always accepts that and has no such argument."""
 
 
 class VideoError(Exception):
-    """A video that cannot be read or written; the message is for the user."""
+    """The video cannot be read or written. The message is for the user."""
 
 
 class Ratio(Protocol):
-    """What PyAV gives as times and rates: a Fraction up to version 18, a type of its own from 19 on."""
+    """PyAV's type of times and rates: a Fraction up to version 18, its own type from 19 on."""
 
     @property
     def numerator(self) -> int:
-        """The upper part."""
+        """The numerator."""
 
     @property
     def denominator(self) -> int:
-        """The lower part."""
+        """The denominator."""
 
 
 def fraction(ratio: Ratio | None) -> Fraction | None:
-    """The same number as a Fraction; None where it is unknown, which PyAV gives as None or 0."""
+    """Convert to a Fraction. None if it is unknown, which PyAV gives as None or 0."""
     if ratio is None or ratio.numerator <= 0 or ratio.denominator <= 0:
         return None
     return Fraction(ratio.numerator, ratio.denominator)
 
 
 class MediaFile:
-    """The video and the sound of a file. A context manager.
+    """The video stream and the sound streams of a file. A context manager.
 
-    video: the stream to show. sounds: those that can be decoded. unknown: how many others there are.
-    tick: seconds that one unit of the video's timestamps takes. rate: frames a second on average.
-    size: of the file in bytes. start: seconds on the file's clock where it begins. end: the latest time that was read,
+    video: the stream to decode. sounds: the sound streams that can be decoded. unknown: number of other sound streams.
+    tick: length of one unit of the video's timestamps in seconds. rate: average frames per second.
+    size: bytes of the file. start: seconds on the file's clock at which it begins. end: the latest time that was read,
     rebased or not.
-    Raises VideoError for a file that is no video or that has no video that can be decoded.
+    Raises VideoError if the file is not a video, or has no video stream that can be decoded.
     """
 
     def __init__(self, path: Path) -> None:
@@ -76,7 +76,7 @@ class MediaFile:
             self._bytes.close()
             raise VideoError(f"{path} cannot be read as a video: {error.strerror or error}") from error
         try:
-            self.file.flags &= ~av.container.Flags.gen_pts.value  # it makes wrong ones for AVI files with B-frames
+            self.file.flags &= ~av.container.Flags.gen_pts.value  # wrong in AVI files with B-frames
             self.video = self._find_video()
             streams = self.file.streams.audio
             self.sounds = [s for s in streams if s.codec_context is not None and s.codec_context.sample_rate]
@@ -103,19 +103,19 @@ class MediaFile:
         self._bytes.close()
 
     def packets(self) -> Iterator[av.Packet[VideoStream | AudioStream]]:
-        """The packets of the video and of all sounds in the file's order, with timestamps on one steady clock.
+        """Yield the packets of the video and of all sounds in the file's order, with timestamps on one steady clock.
 
-        Raises av.FFmpegError or OSError where the file is damaged so that what follows cannot be read.
+        Raises av.FFmpegError or OSError if the rest of the file cannot be read.
         """
         timeline = Timeline(self._jumps, self._own_clocks())
         for packet in self.file.demux([self.video, *self.sounds]):
-            if packet.size:  # an empty one would end its decoder; PyAV gives one for each stream at the end
+            if packet.size:  # an empty packet ends its decoder; PyAV gives one per stream at the end
                 self._rebase(packet, timeline)
                 yield cast("av.Packet[VideoStream | AudioStream]", packet)
 
     @property
-    def far(self) -> int:
-        """How many seconds apart times of this format must be for one of them to be wrong."""
+    def error_seconds(self) -> int:
+        """If two times of this format differ by more than these seconds, one of them is wrong."""
         return JUMP_S if self._jumps else ERROR_S
 
     @property
@@ -132,7 +132,7 @@ class MediaFile:
                 offset = timeline.video(dts * tick, length * tick or 1 / self.rate)
             else:
                 offset = timeline.sound(packet.stream.index, dts * tick, length * tick)
-            if pts is not None and abs(pts - dts) * tick > self.far:
+            if pts is not None and abs(pts - dts) * tick > self.error_seconds:
                 pts = None
             shift = round(offset / tick)
             dts += shift
@@ -142,7 +142,7 @@ class MediaFile:
         packet.dts, packet.pts = dts, pts
 
     def _find_video(self) -> VideoStream:
-        """The stream that the ffmpeg program would take: no cover, the default one or else the largest."""
+        """The stream that the ffmpeg program would choose: no cover image; the default stream, or else the largest."""
         cover = av.stream.Disposition.attached_pic
         videos = [s for s in self.file.streams.video if not s.disposition & cover]
         able = [s for s in videos if s.codec_context is not None]
@@ -150,7 +150,7 @@ class MediaFile:
             best: VideoStream = max(able, key=_preference)
             if best.width * best.height > _MAX_PIXELS:
                 raise VideoError(f"{self.path} has frames of {best.width} x {best.height} pixels, which is too large")
-            best.thread_type = "SLICE"  # with threads for frames, an error at the end takes good frames with it
+            best.thread_type = "SLICE"  # with frame threads, an error at the end loses good frames
             best.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
             return best
         if videos:
@@ -163,7 +163,7 @@ class MediaFile:
         return next((rate for rate in rates if rate is not None and rate <= _MAX_RATE), _USUAL_RATE)
 
     def _own_clocks(self) -> dict[int, Fraction]:
-        """Where clocks may jump, sounds that begin at quite another time than the video follow a clock of their own."""
+        """Offsets of sounds with their own clock. In formats whose clock may jump, these start far from the video."""
         start = _start_of(self.video)
         if not self._jumps or start is None:
             return {}
@@ -171,16 +171,16 @@ class MediaFile:
         return {index: seconds for index, seconds in away.items() if abs(seconds) > JUMP_S}
 
     def _start(self) -> Fraction:
-        """When the first stream begins, unless that is so far from the video's beginning that it must be an error."""
+        """When the first stream begins. Streams that begin too far from the video are ignored as errors."""
         start = _start_of(self.video)
         if start is None:
             return Fraction(0)
         begins = (_start_of(sound) for sound in self.sounds)
-        return min([start, *(begin for begin in begins if begin is not None and start - begin <= self.far)])
+        return min([start, *(begin for begin in begins if begin is not None and start - begin <= self.error_seconds)])
 
 
 def _open(path: Path) -> io.FileIO:
-    """As bytes, so that nothing in the name means anything to FFmpeg but its suffix, by which it knows some formats."""
+    """Open the file as bytes. FFmpeg then sees only the name's suffix, by which it recognises some formats."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):

@@ -1,16 +1,20 @@
-"""Pictures are turned the way their EXIF orientation asks for."""
+"""Images are turned upright by their EXIF orientation, and encoded as the client requested."""
 
 from __future__ import annotations
 
+import io
 import struct
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from service.media.exif import read_orientation
+from service.media.image_files import read_orientation
+from service.media.pixels import MEDIA_TYPES, encode
 from tests.pictures import encoded
-from tests.service.media.files import LIMITS, decode, rgb, smooth
+from tests.service.media.files import LIMITS, decode, picture, rgb, smooth
+
+PIXELS = np.asarray(picture())
 
 every_orientation = pytest.mark.parametrize("orientation", range(1, 9))
 
@@ -95,3 +99,19 @@ def test_metadata_that_says_nothing_sensible_turns_nothing(block: bytes) -> None
     plain = smooth(48, 32)
     decoded = decode(encoded(plain, "JPEG", exif=b"Exif\0\0" + block), LIMITS)
     assert (decoded.width, decoded.height) == (48, 32)
+
+
+@pytest.mark.parametrize("media_type", MEDIA_TYPES)
+def test_the_file_is_of_its_type_and_shows_the_pixels(media_type: str) -> None:
+    image = Image.open(io.BytesIO(encode(PIXELS, media_type)))
+    assert image.get_format_mimetype() == media_type
+    assert np.abs(rgb(image) - PIXELS).mean() < (0.001 if media_type == "image/png" else 4)
+
+
+def test_quality_is_size() -> None:
+    assert len(encode(PIXELS, "image/jpeg", quality=50)) < len(encode(PIXELS, "image/jpeg", quality=95))
+
+
+def test_other_types_are_refused() -> None:
+    with pytest.raises(ValueError, match="cannot write 'image/gif', only image/jpeg and image/png"):
+        encode(PIXELS, "image/gif")
