@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from engines.poses import Frame, Poses
@@ -60,13 +59,18 @@ class _JpegJob:
 
 @dataclass(slots=True, eq=False)
 class _ProcessJob:
-    """A picture for a decoder process. reserve: raises if there is no memory for so many bytes of pixels."""
+    """A picture for a decoder process. lease: counts the memory of its pixels, on `loop`, the event loop.
+
+    timeout: seconds that the event loop may take to count it. abandoned: the lease may have been released.
+    """
 
     kind: str
     data: bytes
     needs: tuple[int, int]
     whole: bool
-    reserve: Callable[[_ProcessJob, int], None]
+    lease: Lease | None
+    loop: asyncio.AbstractEventLoop
+    timeout: float
     abandoned: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _process: DecoderProcess | None = None
@@ -81,6 +85,25 @@ class _ProcessJob:
         with self._lock:
             if self._process is not None:
                 self._process.kill()
+
+    def reserve(self, size: int) -> None:
+        """Count so many bytes of pixels; called on the thread that waits for the process.
+
+        Raises QuotaExceededError if there is no memory for them.
+        """
+        if self.lease is not None:
+            counted: Future[None] = Future()
+            self.loop.call_soon_threadsafe(self._count, size, counted)
+            counted.result(self.timeout)
+
+    def _count(self, size: int, counted: Future[None]) -> None:
+        try:
+            if not self.abandoned:
+                _grow(self.lease, _PICTURE_COPIES * size if self.whole else size)
+        except OverloadedError as refusal:
+            counted.set_exception(refusal)
+        else:
+            counted.set_result(None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -194,26 +217,7 @@ class DecodeStage:
         self, kind: str, data: bytes, needs: tuple[int, int], options: InferenceOptions, *, whole: bool
     ) -> tuple[DecodedImage, Timing]:
         loop = asyncio.get_running_loop()
-
-        def reserve(job: _ProcessJob, size: int) -> None:
-            """Count memory in the lease, on the event loop; called on the thread that waits for the process."""
-            if options.lease is None:
-                return
-            done: Future[None] = Future()
-
-            def on_loop() -> None:
-                try:
-                    if not job.abandoned:  # otherwise the lease has been released
-                        _grow(options.lease, _PICTURE_COPIES * size if whole else size)
-                except OverloadedError as refusal:
-                    done.set_exception(refusal)
-                else:
-                    done.set_result(None)
-
-            loop.call_soon_threadsafe(on_loop)
-            done.result(self.pool.bounds.wall_seconds)
-
-        job = _ProcessJob(kind, data, needs, whole, reserve)
+        job = _ProcessJob(kind, data, needs, whole, options.lease, loop, self.pool.bounds.wall_seconds)
         release = await self._acquire_slot(options)
 
         def end() -> None:
@@ -271,8 +275,7 @@ class DecodeStage:
 
     def _decode_in_process(self, job: _ProcessJob) -> DecodedImage:
         needs = None if job.whole else job.needs
-        reserve = partial(job.reserve, job)
-        image = self.pool.decode(job.kind, job.data, self._limits, needs, reserve=reserve, given_to=job.given_to)
+        image = self.pool.decode(job.kind, job.data, self._limits, needs, reserve=job.reserve, given_to=job.given_to)
         return _with_whole(image, job.needs) if job.whole else image
 
 
@@ -295,7 +298,7 @@ def _grow(lease: Lease | None, size: int) -> int:
 
 
 async def _submit(batcher: Batcher[Any, Any], job: object, options: InferenceOptions) -> tuple[Any, Timing]:
-    served = await batcher.submit(
+    result = await batcher.submit(
         job,
         priority=options.priority,
         client=options.client,
@@ -303,4 +306,4 @@ async def _submit(batcher: Batcher[Any, Any], job: object, options: InferenceOpt
         admitted=options.admitted,
         reservation=options.reservations.get(batcher.name),
     )
-    return served.value, Timing(queue=served.queued_s, prepare=served.ran_s)
+    return result.value, Timing(queue=result.queued_s, prepare=result.ran_s)

@@ -264,7 +264,7 @@ class ModelRegistry:
         return TopDown(self._decoder, estimator, estimate, detector, detect, admission=admission)
 
     def _open_queue(self, run: Callable[[Sequence[Any]], Sequence[Any]], name: str, **options: Any) -> AnyBatcher:
-        """A Batcher with the server's settings, where `options` do not say otherwise."""
+        """A Batcher with the server's settings; `options` override them."""
         defaults: dict[str, Any] = {
             "max_delay": self._settings.max_delay_ms / 1000,
             "max_queue": self._settings.max_queue,
