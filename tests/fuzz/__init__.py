@@ -1,1 +1,1 @@
-"""Fuzzers: seconds in `make test`, and as long as POSEWIRE_FUZZ_SECONDS says for each of them."""
+"""Fuzz tests. Each runs for seconds in `make test`, and for POSEWIRE_FUZZ_SECONDS if that is set."""

@@ -1,4 +1,4 @@
-"""How long a fuzzer runs."""
+"""How long a fuzz test runs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _Test = TypeVar("_Test", bound=Callable[..., None])
 
 
 def fuzz(examples: int = 100) -> Callable[[_Test], _Test]:
-    """Decorate a hypothesis test, above `@given`: it runs `examples` examples.
+    """Decorate a hypothesis test, above `@given`, to run `examples` examples.
 
-    Where POSEWIRE_FUZZ_SECONDS is set, the test starts again with new examples until so many seconds have passed.
+    If POSEWIRE_FUZZ_SECONDS is set, the test is repeated with new examples for that many seconds.
     """
 
     def decorate(test: _Test) -> _Test:

@@ -1,4 +1,4 @@
-"""Whatever bytes stand in Redis: they are refused as a state, or a stream can go on from them."""
+"""Arbitrary bytes are either refused as a state, or a stream can continue from them."""
 
 from __future__ import annotations
 
@@ -52,52 +52,52 @@ floats = st.one_of(
 
 
 def read(data: bytes) -> StreamState | str:
-    """What a state holds, or why it is none."""
+    """Return a state, or why the bytes are not one."""
     try:
         return unpack(data)
     except StateError as error:
         return str(error)
 
 
-def follow_on(data: bytes) -> bool:
-    """Whether a state is good; if so, goes on from it for three frames as the server does."""
-    remembered = read(data)
-    if isinstance(remembered, str):
-        assert len(remembered) < 300
+def check(data: bytes) -> bool:
+    """Return True if a state is valid, after tracking three frames from it as the server does."""
+    state = read(data)
+    if isinstance(state, str):
+        assert len(state) < 300
         return False
-    if remembered.tracker.skeleton != COCO_17.name or not remembered.fits(OPTIONS):
+    if state.tracker.skeleton != COCO_17.name or not state.fits(OPTIONS):
         return False
-    stream_tracker = StreamTracker(COCO_17, OPTIONS, pack(remembered))
-    now = NOW if np.isnan(remembered.tracker.timestamp) else remembered.tracker.timestamp
+    stream_tracker = StreamTracker(COCO_17, OPTIONS, pack(state))
+    now = NOW if np.isnan(state.tracker.timestamp) else state.tracker.timestamp
     with np.errstate(all="ignore"):
         for n in range(3):
             frame = FRAMES[n % 2]
             stream_tracker.propose(frame, now + 0.1 * n)
             found = people([(40 + n, 50), (90 - n, 50)])
-            followed = stream_tracker.update(found, frame, now + 0.1 * n)
-            assert len(followed.ids) == 2
+            tracked = stream_tracker.update(found, frame, now + 0.1 * n)
+            assert len(tracked.ids) == 2
     return True
 
 
-def test_a_good_state_is_followed() -> None:
-    assert follow_on(GOOD)
+def test_a_valid_state_is_used() -> None:
+    assert check(GOOD)
 
 
 @fuzz(100)
 @given(st.binary(max_size=400))
 def test_foreign_bytes(data: bytes) -> None:
-    follow_on(data)
-    follow_on(b"PWTS" + data)
+    check(data)
+    check(b"PWTS" + data)
 
 
 def places(value: Any, at: tuple[int, ...] = ()) -> list[tuple[int, ...]]:
-    """Where something stands in nested lists."""
+    """Return the index paths of all values in nested lists."""
     inner = [place for n, part in enumerate(value) for place in places(part, (*at, n))] if type(value) is list else []
     return [at, *inner]
 
 
 def put(value: Any, at: tuple[int, ...], change: Callable[[Any], Any]) -> Any:
-    """The same with something else at a place."""
+    """Return a copy with one value changed."""
     if not at:
         return change(value)
     return [put(part, at[1:], change) if n == at[0] else part for n, part in enumerate(value)]
@@ -110,7 +110,7 @@ def put(value: Any, at: tuple[int, ...], change: Callable[[Any], Any]) -> Any:
 @example((0, 3), 1_000_000)
 @example((0, 1), 2**32 - 1)
 def test_another_value_anywhere_in_the_head(at: tuple[int, ...], value: object) -> None:
-    follow_on(join_state(VERSION, put(ABOUT, at, lambda _: value), ARRAYS))
+    check(join_state(VERSION, put(ABOUT, at, lambda _: value), ARRAYS))
 
 
 @fuzz(100)
@@ -121,7 +121,7 @@ def test_another_form_of_the_head(at: tuple[int, ...], how: str) -> None:
             return [value]
         return value[:-1] if how == "drop" and type(value) is list else value * 2 if type(value) is list else None
 
-    follow_on(join_state(VERSION, put(ABOUT, at, change), ARRAYS))
+    check(join_state(VERSION, put(ABOUT, at, change), ARRAYS))
 
 
 @fuzz(300)
@@ -134,13 +134,13 @@ def test_other_values_in_the_arrays(data: st.DataObject) -> None:
         at = data.draw(st.integers(0, (len(arrays) - size) // 4)) * 4
         whole = data.draw(st.integers(-3, 50)) if kind == "<q" else value
         arrays[at : at + size] = struct.pack(kind, whole)
-    follow_on(join_state(VERSION, ABOUT, bytes(arrays)))
+    check(join_state(VERSION, ABOUT, bytes(arrays)))
 
 
 @fuzz(50)
 @given(st.integers(0, len(ARRAYS)), st.binary(max_size=20))
 def test_arrays_of_another_length(cut: int, more: bytes) -> None:
-    follow_on(join_state(VERSION, ABOUT, ARRAYS[:cut] + more))
+    check(join_state(VERSION, ABOUT, ARRAYS[:cut] + more))
 
 
 @fuzz(50)
@@ -152,7 +152,7 @@ def test_arrays_of_another_length(cut: int, more: bytes) -> None:
 @example("poses", -1e9)
 @example("velocities", 1e9)
 @example("drifts", -1e9)
-def test_extremes_that_are_allowed(name: str, value: float) -> None:
+def test_extreme_values_that_are_allowed(name: str, value: float) -> None:
     given = stream_state(3)
     getattr(given.tracker.tracks, name)[...] = value
-    follow_on(pack(given))
+    check(pack(given))

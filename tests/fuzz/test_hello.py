@@ -1,4 +1,4 @@
-"""Whatever a client of a stream says: it is understood, or refused with a code and a reason that fits a close frame."""
+"""Any message of a stream's client is accepted, or refused with a code and a reason that fits a close frame."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ lines = st.lists(st.fixed_dictionaries({"name": name, "start": point, "end": poi
 
 
 def answer(message: str | bytes) -> Hello | StreamError:
-    """What the server makes of a first message."""
+    """Return the hello of a first message, or the error."""
     try:
         return HelloMessage.read(message).checked()
     except StreamError as error:
@@ -110,7 +110,7 @@ def test_any_frame(message: bytes, timestamps: bool) -> None:
 
 @fuzz(200)
 @given(st.lists(st.tuples(st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False)), st.floats(0, 100))))
-def test_time_never_runs_backwards_and_stays_near_the_servers(frames: list[tuple[float | None, float]]) -> None:
+def test_time_never_decreases_and_stays_near_the_servers(frames: list[tuple[float | None, float]]) -> None:
     clock, now, last = FrameClock(), 1e9, -math.inf
     for stamp, passed in frames:
         now += passed

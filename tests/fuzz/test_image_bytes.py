@@ -1,6 +1,6 @@
-"""Spoilt pictures of all kinds go through a real decoder process: each gets an answer, and the process goes on.
+"""Corrupted images go through a real decoder process: each gets an answer, and the process survives.
 
-Some seconds by default; POSEWIRE_FUZZ_SECONDS=600 for longer. A failure names the seed that repeats it.
+Runs for some seconds, or for POSEWIRE_FUZZ_SECONDS. A failure names the seed that reproduces it.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def pool() -> Iterator[DecoderPool]:
         yield opened
 
 
-def spoilt(rng: Random, sources: list[bytes]) -> bytes:
-    """A file with bytes changed, removed, repeated or taken from another file, most of them near its beginning."""
+def corrupted(rng: Random, sources: list[bytes]) -> bytes:
+    """Return a file with bytes changed, removed, repeated or taken from another file, mostly near its beginning."""
     data = bytearray(rng.choice(sources))
     for _ in range(rng.randint(1, 12)):
         at = int(len(data) * rng.random() ** rng.choice((1, 3)))
@@ -71,13 +71,13 @@ def check(image: DecodedImage) -> None:
     assert 0 <= rows - max(1, image.height // image.scale) <= 1
 
 
-def test_every_spoilt_picture_gets_an_answer_and_good_ones_are_decoded_afterwards(pool: DecoderPool) -> None:
+def test_every_corrupted_image_gets_an_answer_and_valid_ones_are_decoded_afterwards(pool: DecoderPool) -> None:
     rng = Random(SEED)  # noqa: S311 - it has to be reproducible
     sources = [data for data, _, _ in files().values()] + list(FILES.values())
     outcomes = {"picture": 0, "error": 0}
     stop = time.monotonic() + SECONDS
     while time.monotonic() < stop or sum(outcomes.values()) < 50:
-        data = spoilt(rng, sources) if rng.random() < 0.7 else rng.choice(MAKERS)(rng)
+        data = corrupted(rng, sources) if rng.random() < 0.7 else rng.choice(MAKERS)(rng)
         needs = rng.choice((None, NEEDS))
         try:
             check(decode(data, LIMITS, needs=needs, pool=pool))
@@ -93,7 +93,7 @@ def test_every_spoilt_picture_gets_an_answer_and_good_ones_are_decoded_afterward
 
 
 def hostile_headers(rng: Random) -> bytes:
-    """The beginning of a JPEG of 500 kB whose segments are as costly to read as they can be."""
+    """Return the beginning of a JPEG of 500 kB whose segments are as costly to parse as possible."""
     parts = [b"\xff\xd8\xff\xfe\0\2"]
     size = 0
     while size < 490_000:

@@ -1,6 +1,6 @@
-"""Whatever bytes a user's file has, its reader gives a result or its own error, in bounded time and memory.
+"""Readers of users' files return a result or raise their own error for any bytes, in bounded time and memory.
 
-POSEWIRE_FUZZ_SECONDS: about how long each of these tests may take.
+POSEWIRE_FUZZ_SECONDS: about how long each test runs.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ from tests.service.offline.bulk.archives import make_tar, make_zip
 
 _SECONDS = int(os.environ.get("POSEWIRE_FUZZ_SECONDS", "1"))
 _MOST_MEMORY = 512 << 20
-"""Bytes more than before that a reader may take, for files of some kilobytes."""
+"""Additional bytes that a reader may allocate for files of some kilobytes."""
 
 Read = Callable[[Path], object]
 FUZZ = settings(max_examples=60 * _SECONDS, deadline=None, suppress_health_check=list(HealthCheck))
 PLACES = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=4)), max_size=4)
-"""Bytes that are written over others, each at a place from 0 to 1 of the file."""
+"""Bytes to overwrite, each with its position as a fraction of the file."""
 
 
 @contextmanager
 def bounded() -> Iterator[None]:
-    """Lets what is read take only so much more memory."""
+    """Limit how much more memory may be allocated."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + _MOST_MEMORY, before[1]))
@@ -96,7 +96,7 @@ def test_archives(kind: str, tmp_path: Path) -> None:
     @given(places=PLACES, cut=st.sampled_from([1.0, 1.0, 0.9, 0.5, 0.1]), ends=st.booleans())
     @example(places=[], cut=1.0, ends=False)
     def fuzz(places: list[tuple[float, bytes]], cut: float, ends: bool) -> None:
-        if ends:  # directories of zips are at their end
+        if ends:  # the directory of a zip is at its end
             places = [(1 - (1 - place) / 3, put) for place, put in places]
         path.write_bytes(mutated(whole, places, cut))
         with suppress(BulkError), bounded():
@@ -134,7 +134,7 @@ TRUTH, RESULTS = plain(coco_annotations(SEQUENCE)), plain(coco_results(two_peopl
 
 
 def evaluated(*, truth: bool) -> Read:
-    """Measures the file as the truth, or as the results."""
+    """Return a reader that evaluates the file as the ground truth, or as the results."""
 
     def measure(path: Path) -> object:
         other = path.with_name("other.json")
@@ -168,7 +168,7 @@ def test_poses(name: str, tmp_path: Path) -> None:
     @example(places=[], words=[])
     def fuzz(places: list[tuple[float, bytes]], words: list[tuple[float, bytes]]) -> None:
         content = mutated(whole, places, 1.0)
-        for place, word in words:  # in the place of a value or a cell
+        for place, word in words:  # replaces a value or a cell
             parts: list[Any] = content.split(b",")
             parts[int(place * len(parts))] = word
             content = b",".join(parts)

@@ -1,4 +1,4 @@
-"""The first message of a stream, where it is not what it should be."""
+"""Invalid hellos are refused with a reason."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from service.streams.protocol import CloseCode, StreamError
     ],
     ids=range(16),
 )
-def test_what_is_wrong_is_said_in_the_close_reason(message: str, reason: str) -> None:
+def test_the_close_reason_describes_the_error(message: str, reason: str) -> None:
     with pytest.raises(StreamError) as refusal:
         HelloMessage.read(message)
     assert refusal.value.code is CloseCode.BAD_HELLO

@@ -1,4 +1,4 @@
-"""WS /stream between a client and a real server: what is said, and what is answered."""
+"""WS /stream between a client and a real server: hellos, frames and their answers."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.waiting import wait_for
 
 
 def counted(server: ServerProcess, metric: str, **labels: str) -> float:
-    """The sum of a metric over the labels that are not given."""
+    """Return the sum of a metric over the labels that are not given."""
     text = httpx.get(f"{server.url}/metrics").text
     lines = re.findall(rf"^posewire_{metric}(\{{.*\}})? (\S+)$", text, re.MULTILINE)
     return sum(float(value) for names, value in lines if all(f'{k}="{v}"' in names for k, v in labels.items()))
 
 
-def test_a_stream_is_greeted_and_every_frame_answered(live: ServerProcess, jpeg: bytes) -> None:
+def test_a_stream_gets_a_welcome_and_every_frame_a_result(live: ServerProcess, jpeg: bytes) -> None:
     async def scenario() -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
         async with stream(live.port, model="pair") as opened:
             return opened.welcome, [await opened.ask(jpeg) for _ in range(3)]
@@ -50,18 +50,18 @@ def test_a_stream_is_greeted_and_every_frame_answered(live: ServerProcess, jpeg:
     assert all(result["token"] for result in results)
 
 
-def test_people_are_those_that_a_still_has(live: ServerProcess, jpeg: bytes) -> None:
+def test_a_frame_has_the_same_people_as_a_still_image(live: ServerProcess, jpeg: bytes) -> None:
     async def scenario() -> Mapping[str, Any]:
         async with stream(live.port, model="pair") as opened:
             return await opened.ask(jpeg)
 
     still = httpx.post(f"{live.url}/pose?model=pair", content=jpeg).json()["people"]
-    live_people = [{k: v for k, v in person.items() if k != "id"} for person in asyncio.run(scenario())["people"]]
-    assert live_people == still
+    frame_people = [{k: v for k, v in person.items() if k != "id"} for person in asyncio.run(scenario())["people"]]
+    assert frame_people == still
 
 
 @pytest.mark.parametrize("chosen", [{"subprotocols": ["posewire.msgpack.v1"]}, {"format": "msgpack"}])
-def test_msgpack_says_the_same_as_json(live: ServerProcess, jpeg: bytes, chosen: dict[str, Any]) -> None:
+def test_msgpack_has_the_same_content_as_json(live: ServerProcess, jpeg: bytes, chosen: dict[str, Any]) -> None:
     async def scenario(**options: Any) -> tuple[Mapping[str, Any], str | None]:
         async with stream(live.port, **options) as opened:
             return await opened.ask(jpeg), opened.socket.subprotocol
@@ -74,7 +74,7 @@ def test_msgpack_says_the_same_as_json(live: ServerProcess, jpeg: bytes, chosen:
         assert a["box"] == pytest.approx(b["box"])
 
 
-def test_timestamps_come_back_as_they_were(live: ServerProcess, jpeg: bytes) -> None:
+def test_results_repeat_the_timestamps(live: ServerProcess, jpeg: bytes) -> None:
     async def scenario() -> list[Mapping[str, Any]]:
         async with stream(live.port, timestamps=True) as opened:
             return [await opened.ask(jpeg, stamp) for stamp in (1e12 + 0.25, 5.0, 5.0)]
@@ -100,7 +100,7 @@ def test_a_hello_chooses_skeleton_score_and_number_of_people(live: ServerProcess
     assert len(asyncio.run(scenario(skeleton="coco-17"))[0]["keypoints"]) == 17
 
 
-def test_extras_and_zones_tell_what_tracks_do(live: ServerProcess, jpeg: bytes) -> None:
+def test_extras_and_zones_add_velocities_ages_and_events(live: ServerProcess, jpeg: bytes) -> None:
     square = [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]
     line = {"name": "door", "start": [0.5, 0], "end": [0.5, 1]}
 
@@ -117,7 +117,7 @@ def test_extras_and_zones_tell_what_tracks_do(live: ServerProcess, jpeg: bytes) 
         assert len(person["velocity"]) == 2
 
 
-def test_a_bad_frame_gets_its_error_and_the_stream_goes_on(live: ServerProcess, jpeg: bytes) -> None:
+def test_a_bad_frame_gets_an_error_and_the_stream_continues(live: ServerProcess, jpeg: bytes) -> None:
     async def scenario() -> list[Mapping[str, Any]]:
         async with stream(live.port) as opened:
             return [await opened.ask(frame) for frame in (jpeg, b"no picture", jpeg[:2000], jpeg)]
@@ -129,7 +129,7 @@ def test_a_bad_frame_gets_its_error_and_the_stream_goes_on(live: ServerProcess, 
     assert [person["id"] for person in last["people"]] == [person["id"] for person in first["people"]]
 
 
-def test_five_bad_frames_in_a_row_end_it_four_do_not(live: ServerProcess, jpeg: bytes) -> None:
+def test_five_bad_frames_in_a_row_end_a_stream_and_four_do_not(live: ServerProcess, jpeg: bytes) -> None:
     async def scenario() -> tuple[int, str]:
         async with stream(live.port, window=0, acknowledge=False) as opened:
             for frames in (4, 5):
@@ -143,7 +143,7 @@ def test_five_bad_frames_in_a_row_end_it_four_do_not(live: ServerProcess, jpeg: 
     assert (code, reason) == (4415, "5 frames in a row failed; each had its error message")
 
 
-def test_frames_may_change_their_size_and_shape_and_type(live: ServerProcess) -> None:
+def test_frames_may_change_their_size_shape_and_format(live: ServerProcess) -> None:
     frames = [encoded(photo(*size), kind) for size, kind in (
         ((640, 480), "JPEG"), ((1280, 960), "JPEG"), ((480, 640), "WEBP"), ((320, 240), "PNG")
     )]  # fmt: skip
@@ -173,7 +173,7 @@ def test_frames_may_change_their_size_and_shape_and_type(live: ServerProcess) ->
         (b"{}", 4400, "the first message is the hello"),
     ],
 )
-def test_a_hello_that_is_wrong_is_told_so(live: ServerProcess, hello: str | bytes, code: int, reason: str) -> None:
+def test_an_invalid_hello_is_refused(live: ServerProcess, hello: str | bytes, code: int, reason: str) -> None:
     assert_refused(asyncio.run(refusal(live.port, hello)), code, reason)
 
 
@@ -192,7 +192,7 @@ def test_a_hello_that_is_wrong_is_told_so(live: ServerProcess, hello: str | byte
         ),
     ],
 )  # fmt: skip
-def test_a_handshake_that_contradicts_is_told_so(
+def test_a_contradictory_handshake_is_refused_with_a_reason(
     live: ServerProcess, options: dict[str, Any], code: int, reason: str
 ) -> None:
     assert_refused(asyncio.run(refusal(live.port, **options)), code, reason)
@@ -203,7 +203,7 @@ def assert_refused(ending: tuple[int, str], code: int, reason: str) -> None:
     assert ending[1].startswith(reason[:123])
 
 
-def test_plain_http_is_told_what_is_here(live: ServerProcess) -> None:
+def test_plain_http_gets_an_explanation(live: ServerProcess) -> None:
     answer = httpx.get(f"{live.url}/stream")
     assert answer.status_code == 400
     assert "this is a websocket" in answer.json()["detail"]
@@ -229,7 +229,7 @@ def test_metrics_and_the_log_count_streams(live: ServerProcess, jpeg: bytes) -> 
     assert line["request_id"]
 
 
-def test_a_websocket_at_another_path_is_told_where_streams_are(live: ServerProcess) -> None:
+def test_a_websocket_at_another_path_is_referred_to_the_documentation(live: ServerProcess) -> None:
     async def scenario() -> Response:
         with pytest.raises(InvalidStatus) as raised:
             await connect(f"ws://127.0.0.1:{live.port}/streams")

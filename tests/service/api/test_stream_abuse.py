@@ -1,4 +1,4 @@
-"""Bytes that no websocket library would send: each gets its close code, and none harms another stream."""
+"""Abuse of the websocket protocol gets the right close code and does not affect other streams."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.streaming import stream
 CLOSE, TEXT, BINARY, PING, PONG, CONTINUED = 8, 1, 2, 9, 10, 0
 
 
-def test_a_frame_in_fragments_with_pings_between_is_a_frame(live: ServerProcess, jpeg: bytes) -> None:
+def test_a_frame_may_be_fragmented_with_pings_in_between(live: ServerProcess, jpeg: bytes) -> None:
     with RawSocket(live.port) as socket:
         socket.send(TEXT, b'{"min_', last=False)
         socket.send(PING, b"are you there")
@@ -115,7 +115,7 @@ def close_of_one_byte(socket: RawSocket, jpeg: bytes) -> None:
 
 
 def endless_crumbs(socket: RawSocket, jpeg: bytes) -> None:
-    """A message of empty fragments has no size, but each takes memory."""
+    """Empty fragments have no size, but each takes memory."""
     hello(socket)
     socket.send(BINARY, b"x", last=False)
     socket.send_bytes(b"\0\x80\0\0\0\0" * 5000)
@@ -131,7 +131,7 @@ def endless_crumbs(socket: RawSocket, jpeg: bytes) -> None:
         (endless_crumbs, 1009),
     ],
 )  # fmt: skip
-def test_each_abuse_gets_its_close_code_and_harms_nobody(
+def test_each_abuse_gets_its_close_code_and_affects_no_other_stream(
     live: ServerProcess, jpeg: bytes, abuse: Abuse, code: int
 ) -> None:
     async def scenario() -> int:
@@ -143,7 +143,7 @@ def test_each_abuse_gets_its_close_code_and_harms_nobody(
 
     def abused() -> int:
         with RawSocket(live.port) as socket:
-            with suppress(ConnectionError):  # refused while it still sent
+            with suppress(ConnectionError):  # refused while it was still sending
                 abuse(socket, jpeg)
             return socket.until(CLOSE).code
 
@@ -152,10 +152,10 @@ def test_each_abuse_gets_its_close_code_and_harms_nobody(
     assert not [line for line in live.log[log:] if '"level":"error"' in line]
 
 
-def test_who_pings_and_never_reads_costs_no_memory(live: ServerProcess) -> None:
-    """Every ping has a pong of the same size; whoever does not take them must not make the server keep them."""
+def test_a_client_that_pings_and_never_reads_costs_no_memory(live: ServerProcess) -> None:
+    """Every ping is answered by a pong of the same size. The server must not buffer them without limit."""
 
-    def ping_for_ever(socket: RawSocket) -> None:
+    def ping_forever(socket: RawSocket) -> None:
         while True:
             socket.send_bytes(20_000 * (b"\x89\xfd\0\0\0\0" + bytes(125)))
 
@@ -163,7 +163,7 @@ def test_who_pings_and_never_reads_costs_no_memory(live: ServerProcess) -> None:
     with RawSocket(live.port, receive_buffer=4096) as socket:
         hello(socket)
         with pytest.raises(ConnectionError):
-            ping_for_ever(socket)
+            ping_forever(socket)
     assert live.memory_mb() - before < 10
 
 
@@ -202,7 +202,7 @@ def pings_within_a_message(socket: RawSocket, jpeg: bytes) -> None:
 
 
 @pytest.mark.parametrize("flood", [small_messages, acknowledgements, pings, pongs, pings_within_a_message])
-def test_a_flood_of_messages_is_read_slowly_and_no_other_stream_is(
+def test_a_flood_of_messages_is_slowed_down_and_other_streams_are_not(
     live: ServerProcess, jpeg: bytes, flood: Abuse
 ) -> None:
     async def scenario() -> None:
@@ -223,7 +223,7 @@ def test_a_flood_of_messages_is_read_slowly_and_no_other_stream_is(
     asyncio.run(scenario())
 
 
-def test_as_many_messages_as_a_camera_sends_are_no_flood(live: ServerProcess, jpeg: bytes) -> None:
+def test_the_message_rate_of_a_camera_is_not_slowed_down(live: ServerProcess, jpeg: bytes) -> None:
     with RawSocket(live.port) as socket:
         hello(socket)
         for number in range(200):

@@ -1,6 +1,6 @@
-"""Many cameras at once, and cameras that are stopped, in short; tests/benchmarks/streams.py has the long versions.
+"""Short versions of tests/benchmarks/streams.py: many cameras at once, and cameras that are stopped for a while.
 
-How old frames may get depends on the machine and on who else uses it, and is the benchmark's to judge.
+The age of frames depends on the machine and its load, so only the benchmark checks it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ def broken(rows: list[Row]) -> list[Row]:
     return [row for row in rows if not row.get("holds", True) and row["goal"] not in _NEEDS_A_QUIET_MACHINE]
 
 
-def test_every_camera_of_a_crowd_has_its_share(tmp_path: Path) -> None:
+def test_every_camera_of_a_crowd_gets_its_share(tmp_path: Path) -> None:
     assert broken(crowd(Crowd(cameras=10, service_ms=20, seconds=3), tmp_path)) == []
 
 
-def test_cameras_that_were_stopped_find_the_present(tmp_path: Path) -> None:
+def test_cameras_that_were_stopped_continue_with_new_frames(tmp_path: Path) -> None:
     assert broken(stopped(Stop(cameras=2, seconds=2), tmp_path)) == []

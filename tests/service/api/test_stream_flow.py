@@ -1,4 +1,4 @@
-"""Flow control of streams, on real sockets: floods, clients that read late or not at all, silence, dead peers."""
+"""Flow control of streams on real sockets: floods, clients that read late or not at all, silence and dead peers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def film(opened: Stream, picture: bytes, rate: float, seconds: float) -> i
 
 
 async def watch(opened: Stream, seconds: float) -> list[Message]:
-    """What is heard for so long."""
+    """Return the messages that arrive within `seconds`."""
     heard: list[Message] = []
     with contextlib.suppress(TimeoutError, ConnectionClosed):
         async with asyncio.timeout(seconds):
@@ -39,7 +39,7 @@ async def watch(opened: Stream, seconds: float) -> list[Message]:
     return heard
 
 
-def test_of_a_flood_the_newest_frame_wins(live: ServerProcess, jpeg: bytes) -> None:
+def test_in_a_flood_the_newest_frame_is_processed(live: ServerProcess, jpeg: bytes) -> None:
     async def scenario() -> list[Message]:
         heard: list[Message] = []
         async with stream(live.port) as opened:
@@ -56,7 +56,7 @@ def test_of_a_flood_the_newest_frame_wins(live: ServerProcess, jpeg: bytes) -> N
     assert frames == sorted(set(frames))
 
 
-def test_a_reader_that_falls_behind_is_sent_no_more_than_its_window(live: ServerProcess, jpeg: bytes) -> None:
+def test_a_client_that_falls_behind_gets_no_more_results_than_its_window(live: ServerProcess, jpeg: bytes) -> None:
     async def scenario() -> tuple[list[Message], list[Message]]:
         async with stream(live.port, window=3, acknowledge=False) as opened:
             filming = asyncio.create_task(film(opened, jpeg, rate=50, seconds=30))
@@ -71,7 +71,7 @@ def test_a_reader_that_falls_behind_is_sent_no_more_than_its_window(live: Server
     first, later = asyncio.run(scenario())
     assert later[0]["frame"] == first[-1]["frame"] + later[0]["dropped"] + 1
     assert later[0]["dropped"] >= 5
-    assert later[0]["age_ms"] < 1000  # it is the newest frame that was waiting
+    assert later[0]["age_ms"] < 1000  # the newest frame was waiting
 
 
 def test_a_frame_that_waited_long_for_an_acknowledgement_is_stale(live: ServerProcess, jpeg: bytes) -> None:
@@ -91,7 +91,7 @@ def test_a_frame_that_waited_long_for_an_acknowledgement_is_stale(live: ServerPr
     assert fresh["type"] == "result"
 
 
-def test_who_never_acknowledges_is_let_go(live: ServerProcess, jpeg: bytes) -> None:
+def test_a_client_that_never_acknowledges_is_disconnected(live: ServerProcess, jpeg: bytes) -> None:
     async def scenario() -> tuple[int, str]:
         async with stream(live.port, window=2, acknowledge=False) as opened:
             filming = asyncio.create_task(film(opened, jpeg, rate=10, seconds=5.0))
@@ -134,8 +134,8 @@ def test_acknowledgements_alone_keep_a_stream_open(live: ServerProcess, jpeg: by
     assert asyncio.run(scenario())["type"] == "result"
 
 
-def test_a_peer_that_answers_no_pings_is_dead(live: ServerProcess, jpeg: bytes) -> None:
-    """A half-open connection: frames that were on their way still come in, but nobody answers."""
+def test_a_client_that_does_not_answer_pings_is_disconnected(live: ServerProcess, jpeg: bytes) -> None:
+    """As on a half-open connection: frames that were on their way still arrive, but no pongs."""
     with RawSocket(live.port) as socket:
         socket.send_text('{"window": 0}')
         socket.send(2, jpeg)
@@ -145,7 +145,7 @@ def test_a_peer_that_answers_no_pings_is_dead(live: ServerProcess, jpeg: bytes) 
 
 
 def test_a_slow_client_is_not_starved_by_a_fast_one(live: ServerProcess, jpeg: bytes) -> None:
-    """The network serves 50 frames a second at most; one client alone could fill it."""
+    """The network processes at most 50 frames a second, less than one client sends."""
 
     async def one(rate: float) -> tuple[int, list[Message]]:
         async with stream(live.port, model="tiny") as opened:
@@ -161,6 +161,6 @@ def test_a_slow_client_is_not_starved_by_a_fast_one(live: ServerProcess, jpeg: b
     assert sum(result["dropped"] for result in heard) <= 1
 
 
-def test_a_hello_that_does_not_come_is_not_waited_for(live: ServerProcess) -> None:
+def test_a_client_without_a_hello_is_disconnected(live: ServerProcess) -> None:
     code, reason = asyncio.run(refusal(live.port))
     assert (code, reason) == (4408, "no hello came within 1.2 s")

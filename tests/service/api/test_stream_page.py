@@ -1,4 +1,4 @@
-"""The protocol's page: it is complete, and its examples are run as they stand."""
+"""The description of the protocol is complete, and its examples run unchanged."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PAGE = (Path(__file__).parents[3] / "service/api/stream.md").read_text()
 
 
 def example(language: str) -> str:
-    """The only code on the page in that language."""
+    """Return the only code block in a language."""
     [code] = re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     return str(code)
 
@@ -38,7 +38,7 @@ def test_examples_are_short(language: str) -> None:
 
 
 @pytest.mark.parametrize("name", HelloMessage.model_fields)
-def test_every_member_of_the_hello_is_there_with_its_default(name: str) -> None:
+def test_every_member_of_the_hello_is_documented_with_its_default(name: str) -> None:
     default = HelloMessage.model_fields[name].default
     row = next(line for line in PAGE.splitlines() if re.match(rf"\| (`\w+`, )*`{name}`", line))
     if isinstance(default, bool):
@@ -47,16 +47,16 @@ def test_every_member_of_the_hello_is_there_with_its_default(name: str) -> None:
         assert f"| {default} |" in row
 
 
-def test_every_member_of_zones_and_lines_is_there() -> None:
+def test_every_member_of_zones_and_lines_is_documented() -> None:
     assert all(f'"{name}"' in PAGE for model in (ZoneMessage, LineMessage) for name in model.model_fields)
 
 
 @pytest.mark.parametrize("code", CloseCode)
-def test_every_close_code_is_explained(code: CloseCode) -> None:
+def test_every_close_code_is_documented(code: CloseCode) -> None:
     assert f"\n| {code.value} | " in PAGE
 
 
-def test_the_server_shows_the_page(live: ServerProcess) -> None:
+def test_the_server_serves_the_page(live: ServerProcess) -> None:
     answer = httpx.get(f"{live.url}/docs/stream")
     assert answer.text == PAGE
     assert answer.headers["content-type"].startswith("text/plain")
@@ -76,12 +76,12 @@ def test_the_python_example_runs(live: ServerProcess, tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[0] == "model: pair"
     assert lines[1].startswith("frame 0: person 1 at [")
-    assert len(lines) >= 2 * 2  # the first frame and the last; a busy machine passes over those between
+    assert len(lines) >= 2 * 2  # the first frame and the last; a busy machine may drop those between
 
 
 @contextmanager
 def website(page: str) -> Iterator[str]:
-    """The URL of a page on the loopback, where browsers give out cameras."""
+    """Serve a page on localhost, where browsers allow access to cameras. Yields its URL."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -91,7 +91,7 @@ def website(page: str) -> Iterator[str]:
             self.wfile.write(page.encode())
 
         def log_message(self, *_: object) -> None:
-            """Quiet."""
+            """Log nothing."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -104,8 +104,8 @@ def website(page: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def named(catalogue: Path) -> Iterator[ServerProcess]:
-    """A server that lets pages of other sites open streams, as the page says."""
+def cross_origin(catalogue: Path) -> Iterator[ServerProcess]:
+    """A server that allows pages of other origins to open streams."""
     environment = {"service_ms": 20, "cors_origins": "*"}
     models = ("--model", "pair,tiny")
     with ServerProcess(*models, catalogue=catalogue, environment=environment, module="tests.slow_server") as running:
@@ -113,8 +113,8 @@ def named(catalogue: Path) -> Iterator[ServerProcess]:
 
 
 @needs_chromium
-def test_the_browser_example_runs(named: ServerProcess) -> None:
-    page = example("html").replace("localhost:8000", f"127.0.0.1:{named.port}")
+def test_the_browser_example_runs(cross_origin: ServerProcess) -> None:
+    page = example("html").replace("localhost:8000", f"127.0.0.1:{cross_origin.port}")
     drawn = """(() => {
         const canvas = document.querySelector("canvas");
         if (!canvas) return 0;
@@ -131,7 +131,7 @@ def test_the_browser_example_runs(named: ServerProcess) -> None:
 
     with website(page) as url:
         asyncio.run(scenario(url))
-    assert frames_served(named) > 0
+    assert frames_served(cross_origin) > 0
 
 
 def frames_served(server: ServerProcess) -> float:

@@ -1,4 +1,4 @@
-"""Streams that go on at another server: killed, frozen, left in good order, or one of several workers."""
+"""Streams are resumed on another server after a kill, a freeze or a graceful shutdown, and by other workers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def ids(result: Message) -> list[int]:
 
 
 def metric(server: ServerProcess, name: str) -> float:
-    """The sum of a metric, over its labels."""
+    """Return the sum of a metric over its labels."""
     found = re.findall(rf"^{name}(?:{{.*}})? (\S+)$", httpx.get(f"{server.url}/metrics").text, re.MULTILINE)
     return sum(map(float, found))
 
@@ -59,7 +59,7 @@ def pair(redis: RedisProcess, catalogue: Path) -> Iterator[tuple[ServerProcess, 
         yield first, second
 
 
-def test_after_kill_9_the_other_replica_goes_on(pair: tuple[ServerProcess, ServerProcess], jpeg: bytes) -> None:
+def test_after_kill_9_another_replica_resumes(pair: tuple[ServerProcess, ServerProcess], jpeg: bytes) -> None:
     first, second = pair
 
     async def scenario() -> tuple[Message, Message, Message]:
@@ -75,7 +75,7 @@ def test_after_kill_9_the_other_replica_goes_on(pair: tuple[ServerProcess, Serve
     assert ids(after) == ids(before) == [1, 2]
 
 
-def test_a_replica_that_wakes_up_has_lost_its_streams_and_changes_nothing(
+def test_a_replica_that_was_frozen_loses_its_streams_and_changes_nothing(
     pair: tuple[ServerProcess, ServerProcess], jpeg: bytes
 ) -> None:
     first, second = pair
@@ -84,7 +84,7 @@ def test_a_replica_that_wakes_up_has_lost_its_streams_and_changes_nothing(
         async with stream(first.port) as old:
             token = (await old.ask(jpeg))["token"]
             await asyncio.sleep(2 * CHECKPOINT_S)
-            await old.send(jpeg)  # something new to keep, for when it wakes up
+            await old.send(jpeg)  # a new state, to be stored when it is thawed
             first.process.send_signal(signal.SIGSTOP)
             async with stream(second.port, resume=token) as new:
                 assert ids(await new.ask(jpeg)) == [1, 2]
@@ -100,7 +100,7 @@ def test_a_replica_that_wakes_up_has_lost_its_streams_and_changes_nothing(
     assert metric(first, "posewire_store_writes_total") > metric(second, "posewire_store_writes_total") > 0
 
 
-def test_at_sigterm_the_token_of_the_farewell_is_good_elsewhere_at_once(
+def test_the_token_of_go_away_is_valid_on_another_server_at_once(
     pair: tuple[ServerProcess, ServerProcess], jpeg: bytes
 ) -> None:
     first, second = pair
@@ -109,9 +109,9 @@ def test_at_sigterm_the_token_of_the_farewell_is_good_elsewhere_at_once(
         async with stream(first.port) as old:
             await old.ask(jpeg)
             first.process.send_signal(signal.SIGTERM)
-            farewell = await old.receive()
-            assert farewell["type"] == "go_away"
-            async with stream(second.port, resume=farewell["token"]) as new:
+            go_away = await old.receive()
+            assert go_away["type"] == "go_away"
+            async with stream(second.port, resume=go_away["token"]) as new:
                 assert new.welcome["resumed"] is True
                 assert ids(await new.ask(jpeg)) == [1, 2]
                 assert (await old.ending())[0] in (1001, 4409)
@@ -120,7 +120,7 @@ def test_at_sigterm_the_token_of_the_farewell_is_good_elsewhere_at_once(
     assert first.process.wait(20) == 0
 
 
-def test_redis_may_go_and_come_back_under_a_stream(
+def test_redis_may_go_away_and_come_back_during_a_stream(
     pair: tuple[ServerProcess, ServerProcess], redis: RedisProcess, jpeg: bytes
 ) -> None:
     first, second = pair
@@ -148,11 +148,11 @@ def test_redis_may_go_and_come_back_under_a_stream(
 
 
 def workers(server: ServerProcess) -> set[int]:
-    """The process ids of all workers that were ever ready."""
+    """Return the process ids of all workers that have ever been ready."""
     return {int(pid) for line in server.log for pid in re.findall(r"Started server process \[(\d+)\]", line)}
 
 
-def test_any_worker_goes_on_with_a_stream_and_a_killed_one_is_replaced(
+def test_any_worker_resumes_a_stream_and_a_killed_one_is_replaced(
     redis: RedisProcess, catalogue: Path, jpeg: bytes
 ) -> None:
     environment = {"redis_url": redis.url, "checkpoint_ms": 100, "drain_seconds": 0.5}
@@ -162,7 +162,7 @@ def test_any_worker_goes_on_with_a_stream_and_a_killed_one_is_replaced(
 
         async def scenario() -> None:
             token, seen = "", []
-            for _ in range(8):  # whichever of the two takes the connection
+            for _ in range(8):  # either worker may accept the connection
                 async with stream(server.port, resume=token) as opened:
                     assert opened.welcome["resumed"] is bool(token)
                     seen.append(ids(await opened.ask(jpeg)))
@@ -187,7 +187,7 @@ def test_any_worker_goes_on_with_a_stream_and_a_killed_one_is_replaced(
 
 @pytest.fixture
 def skewed(redis: RedisProcess, catalogue: Path) -> Iterator[dict[int, ServerProcess]]:
-    """Replicas by how many seconds their clocks are ahead."""
+    """Replicas by the number of seconds that their clocks are ahead."""
     shared = {"redis_url": redis.url, "checkpoint_ms": round(1e3 * CHECKPOINT_S), "drain_seconds": 0.5}
     with ExitStack() as stack:
         yield {
@@ -203,10 +203,8 @@ def skewed(redis: RedisProcess, catalogue: Path) -> Iterator[dict[int, ServerPro
         }
 
 
-def test_servers_whose_clocks_differ_go_on_with_each_others_streams(
-    skewed: dict[int, ServerProcess], jpeg: bytes
-) -> None:
-    """Back and forth, each stream for a moment: people get as much older as time has passed."""
+def test_servers_whose_clocks_differ_resume_each_others_streams(skewed: dict[int, ServerProcess], jpeg: bytes) -> None:
+    """A stream moves between servers, and the ages of people grow by the time that has passed."""
     zone = {"name": "all", "polygon": [[0, 0], [1, 0], [1, 1], [0, 1]], "dwell_seconds": 10}
     hello: dict[str, Any] = {"extras": True, "smoothing": True, "zones": [zone]}
 
@@ -220,21 +218,21 @@ def test_servers_whose_clocks_differ_go_on_with_each_others_streams(
                     result = await opened.ask(jpeg)
                     assert ids(result) == [1, 2]
                     kinds = [event["kind"] for event in result["events"]]
-                    assert kinds == ([] if token or n else ["enter", "enter"])  # nobody dwells for ten seconds
+                    assert kinds == ([] if token or n else ["enter", "enter"])  # dwelling takes ten seconds
                     ages.append(result["people"][0]["age_s"])
                     assert ages[-1] <= time.monotonic() - began
                     await asyncio.sleep(0.1)
                 token = result["token"]
             await asyncio.sleep(2 * CHECKPOINT_S)
         assert ages == sorted(ages)
-        assert ages[-1] >= 3 * 2 * CHECKPOINT_S  # the gaps count as well
+        assert ages[-1] >= 3 * 2 * CHECKPOINT_S  # the gaps are included
         steps = [later - earlier for earlier, later in pairwise(ages[2:])]
         assert min(steps) > 0
 
     asyncio.run(scenario())
 
 
-def test_a_token_from_too_far_in_the_future_is_refused_with_the_true_reason(
+def test_a_token_from_too_far_in_the_future_is_refused_with_that_reason(
     redis: RedisProcess, catalogue: Path, skewed: dict[int, ServerProcess], jpeg: bytes
 ) -> None:
     environment = {"redis_url": redis.url, "skew_s": 7200}
@@ -257,7 +255,7 @@ def test_a_token_from_too_far_in_the_future_is_refused_with_the_true_reason(
 SECRET = "hunter2-of-the-test"  # noqa: S105 - it is what the logs are searched for
 
 
-def test_garbage_in_redis_costs_one_session_and_nobody_loops(
+def test_garbage_in_redis_costs_only_its_session(
     pair: tuple[ServerProcess, ServerProcess], redis: RedisProcess, jpeg: bytes
 ) -> None:
     first, second = pair
@@ -297,7 +295,7 @@ def test_garbage_in_redis_costs_one_session_and_nobody_loops(
                 async with stream(first.port) as opened:
                     token = (await opened.ask(jpeg))["token"]
                     key = f"posewire:session:{opened.welcome['session']}"
-                await asyncio.sleep(CHECKPOINT_S)  # what is kept at its end would replace the damage
+                await asyncio.sleep(CHECKPOINT_S)  # the state stored at its end would replace the damage
                 await until(lambda: metric(first, "posewire_store_waiting") == 0)
                 await asyncio.to_thread(damage, key)
                 async with stream(second.port, resume=token) as again:
@@ -313,10 +311,10 @@ def test_garbage_in_redis_costs_one_session_and_nobody_loops(
         assert not any("Redis is away" in line or "Traceback" in line for line in server.log)
 
 
-def test_no_secret_is_in_any_log_or_message(tmp_path: Path, catalogue: Path, jpeg: bytes) -> None:
-    """Whatever goes wrong with Redis, at the most talkative level."""
+def test_no_secret_is_logged_or_sent(tmp_path: Path, catalogue: Path, jpeg: bytes) -> None:
+    """Neither at log level debug nor after any failure of Redis."""
     digest = hashlib.sha256(SECRET.encode()).hexdigest()
-    said: list[str] = []
+    answers: list[str] = []
     with RedisProcess(tmp_path) as redis, Redis(port=redis.port) as client:
         client.config_set("requirepass", SECRET)
         client.auth(SECRET)
@@ -327,7 +325,7 @@ def test_no_secret_is_in_any_log_or_message(tmp_path: Path, catalogue: Path, jpe
 
             async def resume(token: str) -> None:
                 async with stream(server.port, headers={"X-API-Key": SECRET}, resume=token) as opened:
-                    said.append(json.dumps(opened.welcome))
+                    answers.append(json.dumps(opened.welcome))
                     await opened.ask(jpeg)
                     await asyncio.sleep(0.3)
 
@@ -345,17 +343,17 @@ def test_no_secret_is_in_any_log_or_message(tmp_path: Path, catalogue: Path, jpe
                 ):
                     harm()
                     async with stream(server.port, key=SECRET, resume=token) as opened:
-                        said.append(json.dumps(opened.welcome))
+                        answers.append(json.dumps(opened.welcome))
                         token = (await opened.ask(jpeg))["token"]
                         await asyncio.sleep(0.3)
-                said.append((await refusal(server.port, json.dumps({"key": SECRET, "colour": 1})))[1])
-                said.append((await refusal(server.port, path=f"/stream?key={SECRET}"))[1])
-                said.append((await refusal(server.port, json.dumps({"key": f"{SECRET}-wrong"})))[1])
+                answers.append((await refusal(server.port, json.dumps({"key": SECRET, "colour": 1})))[1])
+                answers.append((await refusal(server.port, path=f"/stream?key={SECRET}"))[1])
+                answers.append((await refusal(server.port, json.dumps({"key": f"{SECRET}-wrong"})))[1])
 
             asyncio.run(scenario())
             url = f"{server.url}/pose?key={SECRET}"
-            said.append(httpx.post(url, headers={"Authorization": f"Bearer {SECRET}"}, content=b"x").text)
-        texts = [*server.log, *said]
+            answers.append(httpx.post(url, headers={"Authorization": f"Bearer {SECRET}"}, content=b"x").text)
+        texts = [*server.log, *answers]
     assert any("it is out of memory" in text for text in texts)
     assert any("it is a replica" in text for text in texts)
     for form in (SECRET, key.hex(), repr(key)[2:-1], repr(key)[2:12], base64.b64encode(key).decode()):

@@ -1,4 +1,4 @@
-"""Streams that go on: after a broken connection, in place of an older one, and when a server goes down."""
+"""Streams are resumed after a broken connection and in place of an older one, and end when a server goes down."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def ids(result: Message) -> list[int]:
 
 
 async def begin(port: int, picture: bytes, **hello: Any) -> Message:
-    """The second result of a stream that then ends."""
+    """Return the second result of a stream that then ends."""
     async with stream(port, model="pair", **hello) as opened:
         await opened.ask(picture)
         return await opened.ask(picture)
 
 
-def test_a_token_brings_identities_back(live: ServerProcess, jpeg: bytes) -> None:
+def test_a_token_resumes_ids(live: ServerProcess, jpeg: bytes) -> None:
     async def scenario() -> tuple[Message, Message, Message]:
         before = await begin(live.port, jpeg, zones=LEFT)
         async with stream(live.port, model="pair", zones=LEFT, resume=before["token"], extras=True) as opened:
@@ -43,11 +43,11 @@ def test_a_token_brings_identities_back(live: ServerProcess, jpeg: bytes) -> Non
     assert welcome["resumed"] is True
     assert ids(after) == ids(before) == [1, 2]
     assert after["people"][0]["age_s"] > 0
-    assert after["frame"] == 0  # the connection's, as its client counts
-    assert after["events"] == []  # whoever was in the zone is there still
+    assert after["frame"] == 0  # counted by connection
+    assert after["events"] == []  # the people are still in the zone
 
 
-def test_a_new_stream_has_identities_of_its_own_and_a_session_of_its_own(live: ServerProcess, jpeg: bytes) -> None:
+def test_a_new_stream_has_its_own_ids_and_session(live: ServerProcess, jpeg: bytes) -> None:
     async def scenario() -> None:
         async with stream(live.port) as one, stream(live.port) as another:
             assert one.welcome["session"] != another.welcome["session"]
@@ -57,7 +57,7 @@ def test_a_new_stream_has_identities_of_its_own_and_a_session_of_its_own(live: S
     asyncio.run(scenario())
 
 
-def test_a_token_that_opens_nothing_begins_a_new_stream_and_says_why(live: ServerProcess, jpeg: bytes) -> None:
+def test_an_invalid_token_begins_a_new_stream_with_a_reason(live: ServerProcess, jpeg: bytes) -> None:
     async def scenario() -> list[Message]:
         good = (await begin(live.port, jpeg))["token"]
         welcomes: list[Message] = []
@@ -70,7 +70,7 @@ def test_a_token_that_opens_nothing_begins_a_new_stream_and_says_why(live: Serve
         assert (welcome["resumed"], welcome["detail"]) == (False, "the token is not one of this server's")
 
 
-def test_a_session_waits_only_so_long(live: ServerProcess, jpeg: bytes) -> None:
+def test_a_session_expires(live: ServerProcess, jpeg: bytes) -> None:
     async def scenario() -> Message:
         token = (await begin(live.port, jpeg))["token"]
         await asyncio.sleep(1.1)
@@ -80,12 +80,12 @@ def test_a_session_waits_only_so_long(live: ServerProcess, jpeg: bytes) -> None:
     assert asyncio.run(scenario())["detail"] == "the session is not kept any more"
 
 
-def test_a_token_resumes_once(live: ServerProcess, jpeg: bytes) -> None:
+def test_the_newest_connection_of_a_session_wins(live: ServerProcess, jpeg: bytes) -> None:
     async def scenario() -> tuple[Message, Message, tuple[int, str]]:
         token = (await begin(live.port, jpeg))["token"]
         async with stream(live.port, model="pair", resume=token) as first:
             await first.ask(jpeg)
-            async with stream(live.port, model="pair", resume=token) as second:  # a newer connection wins
+            async with stream(live.port, model="pair", resume=token) as second:
                 return await second.ask(jpeg), second.welcome, await first.ending()
 
     result, welcome, ending = asyncio.run(scenario())
@@ -94,11 +94,11 @@ def test_a_token_resumes_once(live: ServerProcess, jpeg: bytes) -> None:
     assert ending == (4409, "another connection has taken this session over")
 
 
-def test_a_connection_that_is_dead_but_not_yet_known_to_be_is_replaced(live: ServerProcess, jpeg: bytes) -> None:
+def test_a_connection_that_is_not_yet_known_to_be_dead_is_replaced(live: ServerProcess, jpeg: bytes) -> None:
     async def scenario() -> tuple[bool, list[int]]:
         async with stream(live.port, model="pair") as lost:
             token = (await lost.ask(jpeg))["token"]
-            await lost.send(jpeg)  # its answer is under way when the network changes
+            await lost.send(jpeg)  # its result is under way when the network changes
             async with stream(live.port, model="pair", resume=token) as found:
                 return found.welcome["resumed"], ids(await found.ask(jpeg))
 
@@ -111,43 +111,43 @@ def ending(catalogue: Path) -> ServerProcess:
     return ServerProcess("--model", "pair", catalogue=catalogue, environment=environment)
 
 
-def test_at_sigterm_streams_are_told_served_on_and_then_closed(ending: ServerProcess, jpeg: bytes) -> None:
-    async def last_words(opened: Stream) -> tuple[Message, Message, tuple[int, str]]:
+def test_at_sigterm_streams_get_go_away_and_are_served_until_closed(ending: ServerProcess, jpeg: bytes) -> None:
+    async def end_of_stream(opened: Stream) -> tuple[Message, Message, tuple[int, str]]:
         ending.process.send_signal(signal.SIGTERM)
-        farewell = await opened.receive()
-        return farewell, await opened.ask(jpeg), await opened.ending()
+        go_away = await opened.receive()
+        return go_away, await opened.ask(jpeg), await opened.ending()
 
     async def scenario() -> tuple[Message, Message, tuple[int, str]]:
         async with stream(ending.port) as opened, connected(ending.port) as late:
             await opened.ask(jpeg)
-            words = asyncio.create_task(last_words(opened))
+            ending_task = asyncio.create_task(end_of_stream(opened))
             await asyncio.to_thread(wait_for, lambda: httpx.get(f"{ending.url}/readyz").status_code == 503)
-            await late.send("{}")  # a stream that would begin now
+            await late.send("{}")  # a new stream
             assert await Stream(late, acknowledge=False).ending() == (1013, "this server is going down")
-            return await words
+            return await ending_task
 
     with ending:
-        farewell, result, end = asyncio.run(scenario())
+        go_away, result, end = asyncio.run(scenario())
         assert ending.process.wait(10) == 0
-    assert (farewell["type"], farewell["closes_in_ms"]) == ("go_away", 500)
-    assert farewell["token"]
+    assert (go_away["type"], go_away["closes_in_ms"]) == ("go_away", 500)
+    assert go_away["token"]
     assert result["type"] == "result"
     assert end == (1001, "this server is going down; connect again with the last token")
     assert json.loads(next(line for line in ending.log if '"WS /stream 1001"' in line))["status"] == 1001
 
 
 async def open_now(port: int, count: int) -> None:
-    """Return once the server has noticed who has left."""
+    """Wait until the server has noticed that only `count` streams are open."""
     metrics = f"http://127.0.0.1:{port}/metrics"
     await asyncio.to_thread(wait_for, lambda: f"posewire_streams {count}.0" in httpx.get(metrics).text)
 
 
-def test_there_is_room_for_so_many_streams(catalogue: Path, jpeg: bytes) -> None:
+def test_the_number_of_streams_is_limited(catalogue: Path, jpeg: bytes) -> None:
     async def scenario(port: int) -> None:
         async with stream(port) as first, stream(port) as second:
             token = (await first.ask(jpeg))["token"]
             assert await refusal(port, "{}") == (1013, "2 streams are open, as many as this server takes")
-            async with stream(port, resume=token) as again:  # takes the first one's place
+            async with stream(port, resume=token) as again:  # takes the slot of the first
                 assert again.welcome["resumed"] is True
                 assert (await second.ask(jpeg))["type"] == "result"
         await open_now(port, 0)
@@ -158,7 +158,7 @@ def test_there_is_room_for_so_many_streams(catalogue: Path, jpeg: bytes) -> None
             async with stream(port):
                 assert (await refusal(port, json.dumps({"resume": token})))[0] == 1013
             await open_now(port, 1)
-            async with stream(port, resume=token) as again:  # to be refused has cost it nothing
+            async with stream(port, resume=token) as again:  # the refusal has cost nothing
                 assert again.welcome["resumed"] is True
 
     environment = {"max_streams": 2, "client_share": 1}
@@ -167,16 +167,16 @@ def test_there_is_room_for_so_many_streams(catalogue: Path, jpeg: bytes) -> None
 
 
 async def attempt(port: int, token: str, done: asyncio.Event) -> int:
-    """Resume, and stay until `done` or the end. Returns the close code, 1000 where the client left."""
+    """Resume a stream until `done` or its end. Returns the close code, 1000 if this client has closed it."""
     async with connected(port) as socket:
-        with suppress(ConnectionClosed):  # others may be greeted
+        with suppress(ConnectionClosed):  # it may be refused before
             await socket.send(json.dumps({"resume": token}))
         ending = asyncio.create_task(Stream(socket, acknowledge=False).ending())
         await asyncio.wait([ending, asyncio.create_task(done.wait())], return_when=asyncio.FIRST_COMPLETED)
         return (await ending)[0] if ending.done() else 1000
 
 
-def test_many_resumes_at_once_never_exceed_what_there_is_room_for(catalogue: Path, jpeg: bytes) -> None:
+def test_many_resumes_at_once_never_exceed_the_limit(catalogue: Path, jpeg: bytes) -> None:
     async def scenario(port: int) -> None:
         tokens: list[str] = []
         for _ in range(12):
@@ -203,14 +203,14 @@ def test_many_resumes_at_once_never_exceed_what_there_is_room_for(catalogue: Pat
 
 def test_one_client_leaves_room_for_others(catalogue: Path, jpeg: bytes) -> None:
     async def scenario(port: int) -> None:
-        others = {"X-Forwarded-For": "192.0.2.7"}  # from the loopback it is believed
+        others = {"X-Forwarded-For": "192.0.2.7"}  # trusted from localhost
         async with stream(port) as first, stream(port):
             token = (await first.ask(jpeg))["token"]
             reason = "2 streams of this client (address or API key) are open, as many as one client may have"
             assert await refusal(port, "{}") == (1013, reason)
             async with stream(port, headers=others) as theirs:
                 assert (await theirs.ask(jpeg))["type"] == "result"
-            async with stream(port, headers=others, resume=token) as moved:  # the client has another address now
+            async with stream(port, headers=others, resume=token) as moved:  # from another address
                 assert moved.welcome["resumed"] is True
         await open_now(port, 0)
         async with connected(port), connected(port):

@@ -1,4 +1,4 @@
-"""API keys and rates hold for streams too; keys never stand in URLs."""
+"""API keys and rate limits apply to streams. Keys are not accepted in URLs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def guarded(catalogue: Path) -> Iterator[ServerProcess]:
         yield running
 
 
-def test_keys_and_rates_hold_for_streams(guarded: ServerProcess, jpeg: bytes) -> None:
+def test_keys_and_rate_limits_apply_to_streams(guarded: ServerProcess, jpeg: bytes) -> None:
     async def welcomed(**options: Any) -> bool:
         async with stream(guarded.port, **options) as opened:
             return bool((await opened.ask(jpeg))["people"])
