@@ -45,20 +45,18 @@ class Settings(BaseSettings):
 
     host: str = Field("0.0.0.0", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
-    workers: int = Field(
-        1, ge=1, le=64, description="server processes on cores of their own; each loads its own models"
-    )
+    workers: int = Field(1, ge=1, le=64, description="server processes on separate cores; each loads its own models")
     model: CommaList = Field(
         ("auto",),
         min_length=1,
         validation_alias=AliasChoices("model", "POSEWIRE_MODEL"),
-        description="models to serve, the first answers by default; auto takes the best that can be had",
+        description="models to serve, the first is the default; auto takes the best available",
     )
     backend: Literal["auto", "openvino", "torch", "tensorrt"] = Field(
-        "auto", description="what runs networks; auto: on a GPU TensorRT, or else torch, and OpenVINO without one"
+        "auto", description="runtime of the networks; auto: TensorRT or else torch on a GPU, OpenVINO on a CPU"
     )
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
-        "auto", description="arithmetic of the networks; fp16 and int8 on GPUs alone"
+        "auto", description="precision of the networks; fp16 and int8 on GPUs only"
     )
     devices: CommaList = Field(
         ("auto",),
@@ -66,56 +64,57 @@ class Settings(BaseSettings):
         description="GPUs that share the work of each network, such as cuda:0,cuda:1; auto: all there are",
     )
     crops: Literal["auto", "cpu", "device"] = Field(
-        "auto", description="where crops are cut out: the cpu, the networks' device; auto: there if it is a GPU"
+        "auto",
+        description="where crops are made: on the cpu or the networks' device; auto: on the device if it is a GPU",
     )
 
     max_body_mb: float = Field(32.0, gt=0, description="largest request body, megabytes")
     head_seconds: float = Field(
-        10.0, gt=0, description="how long the head of a request may take, and the first byte of a connection"
+        10.0, gt=0, description="timeout of a request's head, and of the first byte of a connection"
     )
     stall_seconds: float = Field(
-        5.0, gt=0, description="how long a body may lag behind the slowest rate, and an answer wait to be read"
+        5.0, gt=0, description="how long a body may lag behind the slowest rate, and a response wait to be read"
     )
-    min_kb_per_second: float = Field(
-        10.0, gt=0, description="slowest rate at which the body of a request may come, kilobytes a second"
-    )
+    min_kb_per_second: float = Field(10.0, gt=0, description="slowest rate of a request's body, kilobytes a second")
     max_pixels_m: float = Field(25.0, gt=0, description="largest image, million pixels")
     max_images: int = Field(16, ge=1, description="most images in one request")
     max_people: int = Field(50, ge=1, description="most people estimated in one image")
     max_connections: int = Field(2048, ge=1, description="most connections at once, of HTTP and streams together")
-    max_requests: int = Field(128, ge=1, description="most requests at once whose images are being worked on")
+    max_requests: int = Field(128, ge=1, description="most requests at once whose images are being processed")
     memory_mb: int = Field(
         0,
         ge=0,
-        description="megabytes for bodies, pixels and answers of all clients together; "
+        description="megabytes for bodies, pixels and responses of all clients together; "
         "0 is a quarter of the container's or machine's memory",
     )
     client_share: float = Field(
-        0.5, gt=0, le=1, description="the most that one client (address or API key) may have of what all share"
+        0.5, gt=0, le=1, description="the part of all shared limits that one client (address or API key) may use"
     )
-    max_queue: int = Field(1024, ge=1, description="most work units that wait for one network")
-    max_delay_ms: float = Field(0.0, ge=0, description="how long a batch may wait for company; 0 never waits")
-    timeout_ms: int = Field(10_000, ge=1, description="a request's deadline where it names none")
+    max_queue: int = Field(1024, ge=1, description="most work units that may wait for one network")
+    max_delay_ms: float = Field(0.0, ge=0, description="how long a batch may wait for more items; 0 never waits")
+    timeout_ms: int = Field(10_000, ge=1, description="default deadline of a request")
 
     max_streams: int = Field(256, ge=1, description="most live streams at once")
     trackers: int = Field(
-        0, ge=0, le=64, description="most processes that track the people of streams; 0 is one for four cores"
+        0, ge=0, le=64, description="most processes for the trackers of streams; 0 is one for four cores"
     )
     max_frame_mb: float = Field(8.0, gt=0, description="largest frame of a stream, megabytes")
-    idle_seconds: float = Field(60.0, gt=0, description="a stream that sends or reads nothing for so long is ended")
-    ping_seconds: float = Field(20.0, gt=0, description="time between pings of a stream, and to answer one")
-    resume_seconds: int = Field(30, ge=0, description="how long a stream's identities wait for its client to come back")
+    idle_seconds: float = Field(60.0, gt=0, description="a stream that sends or reads nothing for this long is ended")
+    ping_seconds: float = Field(20.0, gt=0, description="time between two pings of a stream, and timeout of the answer")
+    resume_seconds: int = Field(
+        30, ge=0, description="how long a stream's identities are kept for its client to reconnect"
+    )
     resume_key: SecretStr = Field(
         SecretStr(""), description="signs resume tokens; by default a new one at each start, or the one in Redis"
     )
     redis_url: SecretStr = Field(
         SecretStr(""),
-        description="where servers share what streams remember, as redis://HOST:6379/0; empty is memory",
+        description="where servers share the state of streams, as redis://HOST:6379/0; empty keeps it in memory",
     )
-    checkpoint_ms: int = Field(1000, ge=50, description="how old a running stream's state in Redis may be")
+    checkpoint_ms: int = Field(1000, ge=50, description="greatest age of a running stream's state in Redis")
 
     proxies: Annotated[CommaList, AfterValidator(_check_proxies)] = Field(
-        ("127.0.0.1", "::1"), description="load balancers whose X-Forwarded-For is believed: addresses, networks or `*`"
+        ("127.0.0.1", "::1"), description="load balancers whose X-Forwarded-For is trusted: addresses, networks or `*`"
     )
     cors_origins: CommaList = Field(
         (),
@@ -123,8 +122,10 @@ class Settings(BaseSettings):
     )
     api_keys: CommaList = Field((), description="SHA-256 digests of accepted keys, as `posewire key` prints them")
     api_keys_file: Path | None = Field(None, description="file of such digests, one a line")
-    tls_certificate: Path | None = Field(None, description="PEM file of the server's certificate; with it, HTTPS alone")
-    tls_key: Path | None = Field(None, description="PEM file of its key, where that is not in the same file")
+    tls_certificate: Path | None = Field(
+        None, description="PEM file of the server's certificate; with it, only HTTPS is served"
+    )
+    tls_key: Path | None = Field(None, description="PEM file of its key, if it is not in the same file")
     rate: float = Field(0.0, ge=0, description="requests a second allowed to each client; 0 is no limit")
     burst: int = Field(20, ge=1, description="requests a client may send at once before `rate` counts")
 

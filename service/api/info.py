@@ -30,7 +30,7 @@ async def root() -> Response:
 
 @router.get("/models", summary="The served models, the default first", responses={503: {"model": Problem}})
 async def models(request: Request) -> list[ModelInfo]:
-    """What is served, from whom, under which licence, and how full its queues are."""
+    """The served models with their licences, devices, queues and plans."""
     serving = ServerState.of(request).running()
     depth = {batcher.name: batcher.stats.waiting_units for batcher in serving.batchers}
     return [
@@ -69,7 +69,7 @@ def _plan(status: PlanStatus) -> PlanInfo:
 
 @router.get("/skeletons", summary="The keypoint sets by name")
 async def skeletons() -> list[SkeletonInfo]:
-    """Keypoint names in the order of the answers, the limbs that join them, and their OKS sigmas."""
+    """The keypoints in the order of the results, the limbs that connect them, and their OKS sigmas."""
     return [
         SkeletonInfo(
             name=s.name,
@@ -83,7 +83,7 @@ async def skeletons() -> list[SkeletonInfo]:
 
 @router.get("/livez", summary="Whether the process lives")
 async def livez() -> State:
-    """200 as long as the event loop turns; a hung network does not change it."""
+    """200 as long as the event loop runs, even if a network hangs."""
     return State(status="ok")
 
 
@@ -91,10 +91,10 @@ async def livez() -> State:
     "/readyz", summary="Whether to send requests here", responses={404: {"model": State}, 503: {"model": State}}
 )
 async def readyz(request: Request, draining: Draining = 503) -> Response:
-    """503 while starting, while draining after SIGTERM, and while a network hangs.
+    """503 while the server starts, while it drains after SIGTERM, and while a network hangs.
 
-    `draining=404` tells the second from the others, for load balancers that send what drains nothing new but let it
-    finish, and cut off what fails (HAProxy's `disable-on-404`).
+    `draining=404` distinguishes draining from the others. Load balancers can then let a draining server finish, without
+    new requests, and cut off a failing one (HAProxy's `disable-on-404`).
     """
     server = ServerState.of(request)
     reason = server.unready()
@@ -108,9 +108,9 @@ async def readyz(request: Request, draining: Draining = 503) -> Response:
     "/metrics", summary="Prometheus metrics", response_class=PlainTextResponse, responses={404: {"model": Problem}}
 )
 def metrics(request: Request) -> Response:
-    """Counts and histograms in Prometheus' text format.
+    """Counters, gauges and histograms in Prometheus' text format.
 
-    Not for clients of a load balancer: a request that one has passed on, as its headers say, gets a 404.
+    Requests that a load balancer has forwarded, by their headers, get a 404.
     """
     if not _PROXY_HEADERS.isdisjoint(request.headers):
         raise ApiError("not-found", "each replica has its own metrics; ask it directly, not through a load balancer")

@@ -15,13 +15,13 @@ class PoseQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str | None = Field(None, description="a model that GET /models lists; the first of them by default")
+    model: str | None = Field(None, description="a model that GET /models lists; by default the first")
     min_score: float = Field(0.3, ge=0, le=1, description="people with a lower score are left out")
     max_people: int | None = Field(None, ge=1, le=1000, description="at most this many people, best first")
     skeleton: Skeletons = Field("native", description="the model's own keypoints, or COCO's 17")
     format: Formats = Field("json", description="json: Posewire's own; coco: COCO results; openpose: BODY_25")
     timeout_ms: int | None = Field(None, ge=1, le=120_000, description="deadline, milliseconds from arrival")
-    priority: Literal["still", "bulk"] = Field("still", description="bulk gives way to everybody else")
+    priority: Literal["still", "bulk"] = Field("still", description="bulk gives way to all other requests")
 
 
 class PersonResponse(BaseModel):
@@ -70,7 +70,7 @@ class CocoResult(BaseModel):
 class OpenPosePerson(BaseModel):
     """One person of an OpenPose document. The lists beside `pose_keypoints_2d` are empty."""
 
-    person_id: tuple[int] = Field(description="-1: nobody is tracked in single images")
+    person_id: tuple[int] = Field(description="-1, as people in single images are not tracked")
     pose_keypoints_2d: list[float] = Field(min_length=75, max_length=75, description="x1, y1, score1, ... of BODY_25")
 
 
@@ -88,7 +88,7 @@ Answer = PoseResponse | list[CocoResult] | OpenPoseDocument
 class Problem(BaseModel):
     """RFC 9457 problem document."""
 
-    type: str = Field(description="stable; GET it for what it means", examples=["/problems/undecodable-image"])
+    type: str = Field(description="stable; GET on it explains the problem", examples=["/problems/undecodable-image"])
     title: str
     status: int
     detail: str
@@ -105,10 +105,10 @@ class PlanInfo(BaseModel):
     """The TensorRT plan of a network. Until it is ready, or if it fails, a slower runtime serves."""
 
     state: Literal["building", "ready", "failed"]
-    share: float = Field(description="of the building that is done, 0..1")
-    detail: str = Field(description="what is being done, or why it failed")
-    asked: str | None = Field(None, description="the precision that was asked for")
-    precision: str | None = Field(None, description="the one that the accuracy gate let pass")
+    share: float = Field(description="part of the build that is done, 0..1")
+    detail: str = Field(description="the current step, or why the build failed")
+    asked: str | None = Field(None, description="the requested precision")
+    precision: str | None = Field(None, description="the precision that passed the accuracy gate")
     built_at: str | None = None
     gate: list[dict[str, Any]] = Field([], description="what the accuracy gate measured against fp32")
 
@@ -119,7 +119,7 @@ class ModelInfo(BaseModel):
     name: str
     title: str
     default: bool
-    why: str = Field(description="how the default was chosen, where nobody named it")
+    why: str = Field(description="how the default was chosen, if no model was named")
     skeleton: str
     detector: str | None
     licence: str
@@ -128,7 +128,7 @@ class ModelInfo(BaseModel):
     precision: str
     max_batch: dict[str, int] = Field(description="largest batch of each network")
     queue: dict[str, int] = Field(description="work units that wait for each network")
-    plans: dict[str, PlanInfo] = Field({}, description="of each network that TensorRT runs, or is to run")
+    plans: dict[str, PlanInfo] = Field({}, description="plan of each network that TensorRT runs or will run")
 
 
 class SkeletonInfo(BaseModel):

@@ -1,1 +1,1 @@
-"""The processes of a server: how they start, are supervised, and end. `run` is the entry point."""
+"""The processes of a server: how they start, are supervised, and end; their memory and TLS."""

@@ -22,7 +22,7 @@ from service.process.tls import ServerTls
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.2
-"""How often signals are checked while workers are ending."""
+"""Seconds between two checks for signals while workers are ending."""
 _DELAY_S, _MAX_DELAY_S = 1.0, 30.0
 """Delay before a worker that died soon after its start is replaced; doubled for each such death in a row."""
 _START_S = 180.0

@@ -16,7 +16,7 @@ from tests.benchmarks.attacks.attacker import Attacker
 from tests.benchmarks.attacks.deployments import Deployment, deployed
 from tests.benchmarks.attacks.listing import ATTACKS, Attack
 from tests.benchmarks.attacks.measure import FILES, MEMORY, THREADS, Peak
-from tests.service.api.wire import RawSocket
+from tests.service.api.raw import RawSocket
 from tests.waiting import wait_for
 
 _SECONDS, _ENDLESS_S = 1.0, 3.0

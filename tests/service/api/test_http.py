@@ -13,9 +13,8 @@ import httpx
 import pytest
 
 from tests.servers import ServerProcess
-from tests.service.api.raw import RawConnection
+from tests.service.api.raw import RawConnection, RawSocket
 from tests.service.api.test_robustness import counted
-from tests.service.api.wire import RawSocket
 from tests.waiting import wait_for
 
 GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n"

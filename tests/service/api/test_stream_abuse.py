@@ -11,7 +11,7 @@ import pytest
 
 from tests.pictures import encoded, photo
 from tests.servers import ServerProcess
-from tests.service.api.wire import RawSocket
+from tests.service.api.raw import RawSocket
 from tests.streaming import stream
 
 CLOSE, TEXT, BINARY, PING, PONG, CONTINUED = 8, 1, 2, 9, 10, 0

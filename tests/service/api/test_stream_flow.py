@@ -11,7 +11,7 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 
 from tests.servers import ServerProcess
-from tests.service.api.wire import RawSocket
+from tests.service.api.raw import RawSocket
 from tests.streaming import Stream, refusal, stream
 
 Message = Mapping[str, Any]

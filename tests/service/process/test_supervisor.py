@@ -114,7 +114,7 @@ def test_closing_ends_tasks_that_other_tasks_start_at_their_end() -> None:
     run(scenario())
 
 
-def test_a_step_that_fails_or_hangs_does_not_keep_the_next_from_being_done(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failed_or_hanging_step_does_not_block_the_next(caplog: pytest.LogCaptureFixture) -> None:
     go = threading.Event()
 
     def fail() -> None:

@@ -51,7 +51,7 @@ def test_with_a_certificate_plain_http_gets_no_answer(catalogue: Path, tmp_path:
         ("key alone", "tls_key needs a certificate"),
     ],
 )
-def test_files_that_cannot_be_used_are_one_clear_line(
+def test_unusable_certificates_are_reported_in_one_line(
     fault: str, complaint: str, catalogue: Path, tmp_path: Path
 ) -> None:
     certificate, key = certificates.make(tmp_path, "one")
