@@ -84,7 +84,7 @@ def main() -> None:
 def serve(**options: Any) -> None:
     """Serve POST /pose and WS /stream until SIGTERM or Ctrl-C."""
     from service.inference.backends import check_backend
-    from service.process.run import (
+    from service.server import (
         run_server,  # the server's packages take a second to import; other commands do without
     )
 

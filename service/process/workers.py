@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,6 +16,7 @@ from multiprocessing import parent_process
 from prometheus_client.multiprocess import mark_process_dead
 from starlette.types import ASGIApp
 from uvicorn.config import STARTUP_FAILURE
+from uvicorn.importer import import_from_string
 from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
@@ -204,13 +205,14 @@ class Application:
     A worker unpickles it before it can give a sign of life, so what takes long to import is imported when it is called.
     """
 
+    factory: str
+    """The function that makes the application, as "module:name"; it is called with `tls`."""
     tls: ServerTls | None = None
 
     def __call__(self) -> ASGIApp:
-        """See `service.process.run.worker_app`."""
-        from service.process.run import worker_app
-
-        return worker_app(self.tls)
+        """Import the factory and call it."""
+        factory: Callable[[ServerTls | None], ASGIApp] = import_from_string(self.factory)
+        return factory(self.tls)
 
 
 def end_with_supervisor(patience: float) -> None:
