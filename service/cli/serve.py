@@ -24,7 +24,7 @@ from service.config import Settings
 def serve(**options: Any) -> None:
     """Serve POST /pose and WS /stream until SIGTERM or Ctrl-C."""
     from service.inference.backends import check_backend
-    from service.process.run import run_server  # slow to import, so only this command pays for it
+    from service.server import run_server  # slow to import, so only this command pays for it
 
     for name, value in options.items():
         if value is not None:  # worker processes read their settings from the environment too

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,6 +14,7 @@ from itertools import pairwise
 from prometheus_client.multiprocess import mark_process_dead
 from starlette.types import ASGIApp
 from uvicorn.config import STARTUP_FAILURE
+from uvicorn.importer import import_from_string
 from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
@@ -204,10 +205,11 @@ class Application:
     Workers unpickle it before they can answer a ping, so slow imports wait until it is called.
     """
 
+    factory: str
+    """The function that makes the application, as "module:name"; it is called with `tls`."""
     tls: ServerTls | None = None
 
     def __call__(self) -> ASGIApp:
-        """See `service.process.run.worker_app`."""
-        from service.process.run import worker_app
-
-        return worker_app(self.tls)
+        """Import the factory and call it."""
+        factory: Callable[[ServerTls | None], ASGIApp] = import_from_string(self.factory)
+        return factory(self.tls)

@@ -21,7 +21,7 @@ def test_building_without_torch_says_what_to_install(tmp_path: Path, monkeypatch
 
 def test_the_server_and_its_runtimes_do_not_import_torch() -> None:
     program = (
-        "import sys, service.cli.main, service.process.run, service.api.app, engines.families;"
+        "import sys, service.cli.main, service.server, service.api.app, engines.families;"
         "import engines.runtimes.openvino.runtime;"
         "assert not {'torch', 'onnx', 'safetensors'} & set(sys.modules)"
     )

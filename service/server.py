@@ -64,7 +64,7 @@ def run_server(settings: Settings, catalogue: Catalogue, choice: tuple[Sequence[
         _print_banner(settings, catalogue, names[0], why, port)
         tls = ServerTls.of(settings)
         config = uvicorn.Config(
-            Application(tls),
+            Application("service.server:worker_app", tls),
             factory=True,
             ssl_context_factory=tls.context if tls else None,
             workers=settings.workers,
