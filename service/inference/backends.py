@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
@@ -150,13 +151,8 @@ class RuntimeOpener:
 
     def tasks(self, take_over: Callable[[str, PlanFile], None]) -> list[PlanTask]:
         """The plans to build. take_over: called with the model's name and its plan."""
-
-        def task(name: str) -> PlanTask:
-            return PlanTask(
-                name, self._plan_precision(), _MAX_BATCH, self.statuses[name], lambda plan: take_over(name, plan)
-            )
-
-        return [task(model.name) for model in self.missing]
+        precision, names = self._plan_precision(), [model.name for model in self.missing]
+        return [PlanTask(n, precision, _MAX_BATCH, self.statuses[n], partial(take_over, n)) for n in names]
 
     def open_plan(self, plan: PlanFile, outputs: tuple[str, ...] | None) -> Runtime:
         """A runtime that runs the plan. Raises ValueError or RuntimeError if it does not run here."""

@@ -161,7 +161,12 @@ class ModelRegistry:
     """
 
     def __init__(
-        self, catalogue: Catalogue, settings: Settings, observer: BatchObserver | None = None, *, repeatable: bool
+        self,
+        catalogue: Catalogue,
+        settings: Settings,
+        observer: BatchObserver | None = None,
+        *,
+        repeatable: bool = False,
     ) -> None:
         """repeatable: compute on one core, and let groups run in lockstep, for results that are the same to the last
         bit each time. Raises NoTensorRTError if that is to run the networks and cannot.

@@ -1,4 +1,4 @@
-"""Switching the runtime of a network while it serves: nothing is lost, and batches fit the new runtime."""
+"""Loading models, and switching the runtime of a network while it serves: nothing is lost, and batches fit it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from typing import cast
 import numpy as np
 import pytest
 
+from engines.catalogue.models import load
 from engines.crops.views import CpuView
 from engines.poses import Poses
 from engines.runtimes import Runtime, RuntimeClosedError, open_runtime
-from service.inference.model_registry import replace_runtime
+from service.config import Settings
+from service.inference.model_registry import ModelRegistry, replace_runtime
 from service.inference.stage import InferenceOptions
 from tests.graphs import tiny_catalogue
 from tests.pictures import encoded, photo
@@ -23,6 +25,19 @@ from tests.waiting import until
 
 JPEG = encoded(photo(96, 128))
 OPTIONS = InferenceOptions(min_score=0.0, admitted=True)
+
+
+def test_models_are_loaded_one_at_a_time(tmp_path: Path) -> None:
+    catalogue = load([tiny_catalogue(tmp_path)])
+    registry = ModelRegistry(catalogue, Settings())
+    registry.load([catalogue["tiny"]], why="it is small")
+    registry.load([catalogue["pair"]])
+    registry.load([catalogue["pair"]])  # opens nothing twice
+    serving = registry.serving()
+    assert [(name, model.why) for name, model in serving.models.items()] == [("tiny", "it is small"), ("pair", "")]
+    assert list(serving.runtimes) == ["tiny", "pair-detector", "pair"]
+    assert [batcher.name for batcher in serving.batchers][3:] == list(serving.runtimes)
+    assert len(run(serving, serving.models["pair"].pipeline.image(JPEG, OPTIONS)).poses) > 0
 
 
 @pytest.mark.parametrize("largest", [1, 8], ids=["to smaller batches", "to larger batches"])
