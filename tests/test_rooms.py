@@ -29,11 +29,6 @@ FLOW = (
 )
 """Every folder and file directly inside a package. A room may only import rooms before it."""
 
-AGAINST_THE_FLOW: dict[tuple[str, str], str] = {
-    ("service.tracking_workers", "service.streams"): "the state of a stream and its codec still lie in streams",
-}
-"""Imports (from, to) that are known to go against the flow, each with the reason."""
-
 SHARED_CLASS_NAMES: dict[str, str] = {}
 """Public class names that are known to be defined more than once, each with the reason."""
 
@@ -79,7 +74,7 @@ NEEDS = {
 def sources() -> dict[str, ast.Module]:
     """The syntax tree of every file of the packages, by path."""
     paths = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
-    return {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in paths}
+    return {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text("utf-8")) for path in paths}
 
 
 @cache
@@ -140,15 +135,13 @@ def test_every_room_has_a_place_in_the_flow() -> None:
 def test_rooms_import_only_rooms_before_them() -> None:
     place = {room: n for n, room in enumerate(FLOW)}
     against = {edge: files for edge, files in room_imports().items() if place[edge[0]] < place[edge[1]]}
-    assert {edge: files for edge, files in against.items() if edge not in AGAINST_THE_FLOW} == {}
-    assert set(AGAINST_THE_FLOW) - set(against) == set(), "this exception is no longer needed: remove it"
+    assert against == {}
 
 
 def test_rooms_do_not_import_each_other() -> None:
     graph: dict[str, set[str]] = defaultdict(set)
     for importer, imported in room_imports():
-        if (importer, imported) not in AGAINST_THE_FLOW:
-            graph[importer].add(imported)
+        graph[importer].add(imported)
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
