@@ -29,9 +29,6 @@ FLOW = (
 )
 """Every folder and file directly inside a package. A room may only import rooms before it."""
 
-SHARED_CLASS_NAMES: dict[str, str] = {}
-"""Public class names that are known to be defined more than once, each with the reason."""
-
 ALLOWED = {
     # decoding of pixels, networks, databases and the server's interfaces
     "av": ("service/media/",),
@@ -156,8 +153,7 @@ def test_a_public_class_name_is_defined_once() -> None:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 found[node.name].append(path)
     twice = {name: paths for name, paths in found.items() if len(paths) > 1}
-    assert {name: paths for name, paths in twice.items() if name not in SHARED_CLASS_NAMES} == {}
-    assert set(SHARED_CLASS_NAMES) - set(twice) == set(), "this exception is no longer needed: remove it"
+    assert twice == {}
 
 
 @pytest.mark.parametrize("package", ALLOWED)
