@@ -25,7 +25,7 @@ class Stream:
         self._acknowledge = acknowledge
 
     async def send(self, picture: bytes, timestamp: float | None = None) -> None:
-        """Send a frame. timestamp: milliseconds, where the hello announced them."""
+        """Send a frame. timestamp: milliseconds, if the hello announced timestamps."""
         await self.socket.send(picture if timestamp is None else struct.pack(">d", timestamp) + picture)
 
     async def receive(self) -> Message:

@@ -15,7 +15,7 @@ from service.tracking.zones import Line, Zone, Zones
 _LONGEST = 64_000
 """Characters of a hello."""
 _LONGEST_MEMBER = 50
-"""Characters of a member's name in a close reason, so that there is room for what is wrong with it."""
+"""Characters of a member's name in a close reason, so that there is room for the error."""
 _MOST_ZONES = 32
 """The most zones, and the most lines."""
 

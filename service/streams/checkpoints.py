@@ -21,7 +21,7 @@ _DRAINING_S = 0.05
 class OpenStream:
     """A stream for as long as its connection lasts.
 
-    generation: see `StoredState`. client: whose stream it is. ended: set when the stream has ended and its state is
+    generation: see `StoredState`. client: address or API key. ended: set when the stream has ended and its state is
     saved. saved: the state of the last checkpoint, at the time `saved_at`.
     """
 
@@ -33,7 +33,7 @@ class OpenStream:
     saved_at: float = -math.inf
 
     def state(self) -> StoredState:
-        """Return what to save of the stream now."""
+        """Return the stream's state for the store."""
         return StoredState(self.generation, self.session.sequence, self.session.state, self.session.age)
 
 

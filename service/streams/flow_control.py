@@ -1,4 +1,4 @@
-"""Keeps the results of streams fresh: what waits is the newest frame, and only as much is under way as can be served.
+"""Flow control of streams: results stay fresh, because newer frames replace older ones instead of queueing behind them.
 
 `Mailbox` holds the newest frame of one stream. `Window` bounds the results that its client has not acknowledged.
 `ConcurrencyLimiter` bounds how many frames of all streams of a pipeline are processed at once.

@@ -52,7 +52,7 @@ class Channel(Protocol):
 
 
 class SessionObserver:
-    """Is told of a session's frames. The methods do nothing; subclasses override them."""
+    """Is called for the frames of a session. The methods do nothing; subclasses override them."""
 
     def received(self, replaced: int) -> None:
         """A frame arrived. replaced: how many waiting frames it replaced, 0 or 1."""
@@ -158,7 +158,7 @@ class Session:
             self._end.set_exception(StreamError(code, reason))
 
     async def go_away(self, seconds: float) -> None:
-        """Tell the client that the server will end the stream in so many seconds."""
+        """Tell the client that the server will end the stream in `seconds`."""
         await self._send({"type": "go_away", "closes_in_ms": round(1e3 * seconds), "token": self._current_token()})
 
     async def _receive(self) -> None:

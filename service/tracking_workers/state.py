@@ -1,4 +1,4 @@
-"""What the tracking of a stream is set up with, and what it remembers from frame to frame."""
+"""The tracking options of a stream, and its state between frames."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from service.tracking.smoothing import SmoothingState
 from service.tracking.zones import Line, Zone, ZonesState
 
 MOST_IDS = 2**32 - 1
-"""The largest id that a resume token can hold. A stream that has assigned more ids goes on, but cannot be resumed."""
+"""The largest id that a resume token can hold. A stream that has assigned more ids continues, but cannot be resumed."""
 
 
 @dataclass(frozen=True, slots=True)

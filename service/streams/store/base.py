@@ -28,7 +28,7 @@ class StoredState:
 
 
 class StoreAwayError(Exception):
-    """The store cannot be reached now. reason: what is wrong with it, safe to show to clients and to log."""
+    """The store cannot be reached now. reason: may be shown to clients and logged."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"what servers share cannot be reached now: {reason}")
@@ -48,7 +48,7 @@ class Store(Protocol):
         """Start writing. Never fails: a store that is away is written to once it is back."""
 
     def keep(self, session: str, state: StoredState, seconds: float) -> None:
-        """Store a state for so many seconds, in place of an older one of the session. Returns at once."""
+        """Store a state for `seconds`, in place of an older one of the session. Returns at once."""
 
     async def claim(self, session: str, seconds: float) -> StoredState | None:
         """Return the state under a new generation, so that earlier holders lose the session. None if there is no state.
@@ -68,7 +68,7 @@ class Store(Protocol):
 
 
 class StoreObserver:
-    """Is told what a shared store does. The methods do nothing; subclasses override them."""
+    """Is called when a shared store is reached or written to. The methods do nothing; subclasses override them."""
 
     def reached(self, up: bool) -> None:
         """The store was tried. up: it could be reached."""

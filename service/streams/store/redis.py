@@ -91,8 +91,8 @@ class RedisStore:
     async def start(self, lost: Lost) -> None:
         """See `Store.start`. Waits for the key of the tokens in Redis, for a second at most."""
         self._lost = lost
-        await self._visit(probe=True)
-        self._writer = self._supervisor.keep("store", self._write)
+        await self._write_batch(probe=True)
+        self._writer = self._supervisor.keep("store", self._keep_writing)
 
     def keep(self, session: str, state: StoredState, seconds: float) -> None:
         """See `Store.keep`. A state of more than a megabyte is not stored."""
@@ -147,7 +147,7 @@ class RedisStore:
 
     async def _claim(self, session: str, seconds: float) -> StoredState | None:
         """Take a session from its last holder. Returns the state with the last holder's generation."""
-        async with _reaching():
+        async with _converted_errors():
             known = await self._redis.eval(CLAIM, 1, _PREFIX + session, _milliseconds(seconds), _LARGEST)
         if known is None:
             return None
@@ -159,7 +159,7 @@ class RedisStore:
             case _:
                 raise StoreAwayError(reason(known))
 
-    async def _write(self) -> None:
+    async def _keep_writing(self) -> None:
         """Write waiting states, forever."""
         loop = asyncio.get_running_loop()
         probe_at = loop.time() + _PROBE_S
@@ -168,7 +168,7 @@ class RedisStore:
                 async with asyncio.timeout_at(probe_at):
                     await self._work.wait()
             due = not self._up or loop.time() >= probe_at
-            if await self._visit(probe=due):
+            if await self._write_batch(probe=due):
                 self._pause = _BACKOFF_S[0]
             else:
                 self._observer.wrote("failed", len(self._waiting))
@@ -181,13 +181,13 @@ class RedisStore:
                 self._work.clear()
                 self._written.set()
 
-    async def _visit(self, probe: bool) -> bool:
+    async def _write_batch(self, probe: bool) -> bool:
         """Write a batch of waiting states. Returns True if Redis can be used."""
         try:
             if probe:
                 await self._probe()
             if len(self._waiting):
-                await self._save()
+                await self._send_batch()
         except StoreAwayError as error:
             self._reached(error)
             return False
@@ -195,7 +195,7 @@ class RedisStore:
         return True
 
     def _reached(self, error: StoreAwayError | None) -> None:
-        """Log each outage once, each new reason for it, and its end."""
+        """Report whether Redis could be reached. Logs each outage once, each new reason for it, and its end."""
         if error is not None and error.reason != self._reason:
             log.warning("Redis is away (%s): streams go on, but only here can they be resumed", error.reason)
         if error is None and self._up is False:
@@ -203,10 +203,10 @@ class RedisStore:
         self._up, self._reason = error is None, "" if error is None else error.reason
         self._observer.reached(self._up)
 
-    async def _save(self) -> None:
-        """Write the states that have waited longest in one round trip."""
-        batch = self._batch()
-        async with _reaching(), self._redis.pipeline(transaction=False) as pipeline:
+    async def _send_batch(self) -> None:
+        """Write the states that have waited longest, all in one round trip."""
+        batch = self._next_batch()
+        async with _converted_errors(), self._redis.pipeline(transaction=False) as pipeline:
             for session, state, seconds in batch:
                 milliseconds = _milliseconds(seconds)
                 arguments = state.generation, state.sequence, state.data, milliseconds, round(1e3 * state.age)
@@ -231,7 +231,7 @@ class RedisStore:
             self._observer.wrote(outcome, states)
         self._observer.waiting(len(self._waiting))
 
-    def _batch(self) -> list[tuple[str, StoredState, float]]:
+    def _next_batch(self) -> list[tuple[str, StoredState, float]]:
         batch: list[tuple[str, StoredState, float]] = []
         size = 0
         for entry in self._waiting:
@@ -246,7 +246,7 @@ class RedisStore:
         key, ours, then = (
             (_WRITABLE, b"1", "forget") if self._tokens is None else (_TOKEN_KEY, self._tokens.key, "keep")
         )
-        async with _reaching():
+        async with _converted_errors():
             theirs = await self._redis.eval(PROBE, 1, key, ours, then)
         if not isinstance(theirs, bytes) or len(theirs) != len(ours):
             raise StoreAwayError(reason(theirs))
@@ -255,7 +255,7 @@ class RedisStore:
 
 
 @contextlib.asynccontextmanager
-async def _reaching() -> AsyncIterator[None]:
+async def _converted_errors() -> AsyncIterator[None]:
     """Convert the errors of redis-py to StoreAwayError.
 
     Its messages and tracebacks are not passed on: they quote commands, which contain keys and states.
