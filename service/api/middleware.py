@@ -19,14 +19,12 @@ from starlette.types import Message, Receive, Scope, Send
 from service.api.addresses import client_of_scope, peer_of
 from service.api.origins import allows_origin
 from service.api.problems import ApiError, problem_of
-from service.api.security import RateLimit
+from service.api.security import PROBES, RateLimit
 from service.api.state import ServerState
 from service.observability.logs import request_id
 
 log = logging.getLogger(__name__)
 
-_PROBES = frozenset({"/livez", "/readyz"})
-"""Paths that need no API key and count towards no rate limit."""
 _REFUSALS = (429, 503)
 _ROUTES = frozenset({"/pose", "/models", "/skeletons", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json"})
 """Paths that are labels of metrics. All others are counted as "other", so that clients cannot add labels."""
@@ -140,7 +138,7 @@ class RequestMiddleware:
             refused = status in _REFUSALS
             self._state.refused += refused
             # Under overload most requests are refused, and a log line would cost more than the refusal.
-            level = logging.DEBUG if refused or path in _PROBES else logging.INFO
+            level = logging.DEBUG if refused or path in PROBES else logging.INFO
             if log.isEnabledFor(level):
                 extra = {"status": status, "ms": round(seconds * 1e3, 1), "client": peer_of(scope)}
                 log.log(level, "%s %s %d", method, path, status, extra=extra)
@@ -160,7 +158,7 @@ class RequestMiddleware:
 
     def _authenticate(self, scope: Scope) -> str:
         """Return the client's name, its API key's or its address. Raises ApiError for a bad key or too high a rate."""
-        if scope["path"] in _PROBES:
+        if scope["path"] in PROBES:
             return ""
         client = self._state.keys.check(Headers(scope=scope)) or client_of_scope(scope)
         self._state.rate_limit.take(client)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from service.api.problems import KINDS, MEDIA_TYPE
+from service.api.security import PROBES
 from service.api.uploads import RAW_TYPES
 from service.config import Settings
 from service.media.pixels import encode
@@ -35,8 +36,6 @@ has [a page of its own](docs/stream).
 _COMMON = ("bad-request", "unauthorized", "too-slow", "url-too-long", "rate-limited", "head-too-large", "internal")
 """Kinds of problems that any request may get."""
 _UNAVAILABLE = (429, 503)
-_PROBES = ("/livez", "/readyz")
-"""Paths that need no API key and have no rate limit, see middleware.py."""
 _HEADERS = {
     401: {"WWW-Authenticate": "which scheme the server accepts"},
     **{status: {"Retry-After": "seconds to wait before another try"} for status in _UNAVAILABLE},
@@ -57,8 +56,8 @@ def complete(document: Document, settings: Settings, *, keys: bool) -> Document:
     document = deepcopy(document)  # it shares parts with the routes
     for path, item in document["paths"].items():
         for operation in item.values():
-            _add_problems(operation, probe=path in _PROBES, keys=keys)
-            if keys and path not in _PROBES:
+            _add_problems(operation, probe=path in PROBES, keys=keys)
+            if keys and path not in PROBES:
                 operation["security"] = [{name: []} for name in _SCHEMES]
     if keys:
         document["components"]["securitySchemes"] = _SCHEMES

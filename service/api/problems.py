@@ -102,13 +102,12 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 class ApiError(Exception):
     """Ends a request with a problem document. kind: a key of KINDS, else KeyError is raised."""
 
-    def __init__(self, kind: str, detail: str, *, retry_after_s: float | None = None, **members: Any) -> None:
+    def __init__(self, kind: str, detail: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(detail)
         self.kind = kind
         self.status = int(KINDS[kind].status)
         self.detail = detail
         self.retry_after_s = retry_after_s
-        self.members = members
         self.headers: dict[str, str] = {}
 
     def document(self) -> dict[str, Any]:
@@ -116,7 +115,7 @@ class ApiError(Exception):
         kind = KINDS[self.kind]
         members = {"type": f"/problems/{self.kind}", "title": kind.title, "status": self.status, "detail": self.detail}
         identity = {"request_id": current} if (current := request_id.get()) else {}
-        return members | identity | self.members
+        return members | identity
 
     def response(self) -> Response:
         """Return the HTTP response."""

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from service.api.problems import ApiError
 
+PROBES = frozenset({"/livez", "/readyz"})
+"""Paths that need no API key and count towards no rate limit."""
 _MOST_CLIENTS = 10_000
 
 
