@@ -1,4 +1,4 @@
-"""The runtimes that the contract holds, and why some of them cannot be tried on a machine."""
+"""The runtimes that the contract tests cover, and what each needs from a machine."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.contract.network import PIXELS, save_ir, save_onnx_graph
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """lacking: what a machine lacks to run it, "" if nothing."""
+    """missing: what this machine lacks to run it, "" if nothing."""
 
     name: str
-    lacking: Callable[[], str]
+    missing: Callable[[], str]
     open_file: Callable[..., Runtime]
 
     def open(
@@ -30,9 +30,9 @@ class Backend:
         outputs: Sequence[str] | None = None,
         max_batch: int | None = None,
     ) -> Runtime:
-        """The tiny network in this runtime, in fp32. Skips the test where the machine lacks something."""
-        if lacking := self.lacking():
-            pytest.skip(f"{self.name} needs {lacking}")
+        """Open the tiny network in this runtime, in fp32. Skips the test if the machine lacks something."""
+        if missing := self.missing():
+            pytest.skip(f"{self.name} needs {missing}")
         return self.open_file(folder, pixels=pixels, outputs=outputs, max_batch=max_batch)
 
 
@@ -68,8 +68,8 @@ def _torch() -> str:
 
 
 def _torch_with_gpu() -> str:
-    if lacking := _torch():
-        return lacking
+    if missing := _torch():
+        return missing
     import torch
 
     return "" if torch.cuda.is_available() else "an NVIDIA GPU and a torch that is built with CUDA"

@@ -1,4 +1,4 @@
-"""Every test of the contract runs with every runtime that this machine can run."""
+"""Fixtures that run every contract test with every runtime that this machine supports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 @pytest.fixture(scope="session")
 def runtime(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
-    """One that takes pixels and is shared by tests that do not close it."""
+    """A shared runtime that takes pixels, for tests that do not close it."""
     opened = backend.open(tmp_path_factory.mktemp("contract"))
     yield opened
     opened.close()
@@ -27,7 +27,7 @@ def runtime(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture
 def opened(backend: Backend, tmp_path: Path) -> Iterator[Callable[..., Runtime]]:
-    """Opens runtimes of the test's own, and closes them."""
+    """A function that opens runtimes for one test; they are closed after it."""
     with ExitStack() as stack:
 
         def open_one(**options: object) -> Runtime:

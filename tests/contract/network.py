@@ -1,4 +1,4 @@
-"""A tiny network with two outputs, as a file of each kind that runtimes open, and in numpy: what is right."""
+"""A tiny network with two outputs, as a file in each format that runtimes open, and in numpy as the reference."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Floats = NDArray[np.float32]
 
 
 def crops(count: int, seed: int = 0) -> NDArray[np.uint8]:
-    """Noise in the form of crops: (n, 64, 48, 3) uint8."""
+    """Random crops: (n, 64, 48, 3) uint8."""
     return np.random.default_rng(seed).integers(0, 255, (count, HEIGHT, WIDTH, 3), np.uint8)
 
 
 def normalised(images: NDArray[np.uint8], pixels: PixelInput = PIXELS) -> Floats:
-    """What the network itself takes: (n, 3, 64, 48) float32."""
+    """The input of the network itself: (n, 3, 64, 48) float32."""
     ordered = images[..., ::-1] if pixels.order == "bgr" else images
     centred = ordered.astype(np.float32) - np.array(pixels.mean, np.float32)
     return np.ascontiguousarray((centred / np.array(pixels.std, np.float32)).transpose(0, 3, 1, 2))
@@ -39,7 +39,7 @@ def expected(batch: Floats) -> dict[str, Floats]:
 
 
 def save_ir(path: Path) -> Path:
-    """The network as OpenVINO IR, with a free batch."""
+    """Save the network as OpenVINO IR, with a dynamic batch dimension."""
     first, second = _weights()
 
     def conv(x: ov.Node, weights: Floats) -> ov.Node:
@@ -55,7 +55,7 @@ def save_ir(path: Path) -> Path:
 
 
 def save_onnx_graph(path: Path) -> Path:
-    """The network as ONNX, with a free batch. Needs the package onnx."""
+    """Save the network as ONNX, with a dynamic batch dimension. Needs the package onnx."""
     from onnx import helper
 
     from tests.engines.build.onnx_graphs import save_onnx
@@ -81,7 +81,7 @@ def _weights() -> tuple[Floats, Floats]:
 
 
 def _strided(x: Floats, weights: Floats) -> Floats:
-    """A 3x3 convolution of stride 2 with a border of zeros."""
+    """A 3x3 convolution of stride 2 with zero padding."""
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1))), (3, 3), (2, 3))
     summed: Floats = np.einsum("nchwyx,kcyx->nkhw", windows[:, :, ::2, ::2], weights, optimize=True)
     return summed

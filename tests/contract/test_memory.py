@@ -1,4 +1,4 @@
-"""A server runs for months: a batch leaves nothing behind."""
+"""Runtimes do not leak memory, because servers run for months."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def test_memory_stays_flat_over_many_runs(runtime: Runtime) -> None:
     batches = [crops(n) for n in range(1, runtime.spec.max_batch + 1)]
 
     def run(times: int) -> int:
-        """How many bytes came out."""
+        """Return the size of all outputs in bytes."""
         outputs = (runtime.run({INPUT: batches[n % len(batches)]}) for n in range(times))
         return sum(array.nbytes for given in outputs for array in given.values())
 
     run(RUNS)
-    kept = []  # in each round; what pools keep of one, they use in the next, while a leak goes on
+    growth = []  # per round; memory kept by pools is reused in the next round, while a leak continues
     for _ in range(ROUNDS):
         before = _resident()
         returned = run(RUNS)
-        kept.append(_resident() - before)
-    assert min(kept) < returned / 4, f"of {returned} bytes that came out of each round, {kept} are still here"
+        growth.append(_resident() - before)
+    assert min(growth) < returned / 4, f"of {returned} bytes that came out of each round, {growth} are still here"

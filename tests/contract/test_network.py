@@ -1,4 +1,4 @@
-"""The tiny network itself: the same in every form that a runtime opens."""
+"""The tiny network is the same in every file format."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.contract.network import INPUT, crops, expected, normalised, save_ir, 
 
 
 @pytest.mark.parametrize("form", ["xml", "onnx"])
-def test_a_file_holds_what_numpy_computes(form: str, tmp_path: Path) -> None:
+def test_a_file_computes_the_same_as_numpy(form: str, tmp_path: Path) -> None:
     if form == "onnx":
         pytest.importorskip("onnx", reason="needs onnx: pip install 'posewire[torch]'")
     save = save_onnx_graph if form == "onnx" else save_ir

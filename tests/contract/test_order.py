@@ -1,4 +1,4 @@
-"""What is on the device already: work is queued behind what makes the inputs, and before what reads the outputs."""
+"""Tensors on the device: a batch runs after the work that computes its inputs and before any that reads its outputs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def tensors(runtime: Runtime) -> TensorRuntime:
     return runtime
 
 
-def test_tensors_of_the_device_give_what_arrays_give(tensors: TensorRuntime) -> None:
+def test_tensors_give_the_same_outputs_as_arrays(tensors: TensorRuntime) -> None:
     import torch
 
     for count in (1, 3, tensors.spec.max_batch):
@@ -30,8 +30,8 @@ def test_tensors_of_the_device_give_what_arrays_give(tensors: TensorRuntime) -> 
         np.testing.assert_allclose(got[HEATMAPS].cpu().numpy(), expected(normalised(batch))[HEATMAPS], atol=NEAR)
 
 
-def test_inputs_that_are_still_being_made_are_waited_for(tensors: TensorRuntime) -> None:
-    """On a stream of its own behind much other work, as a GPU does it; on the CPU everything is in order anyway."""
+def test_a_batch_waits_for_inputs_that_are_still_being_computed(tensors: TensorRuntime) -> None:
+    """The inputs are computed on another stream behind other work; on the CPU everything runs in order anyway."""
     import torch
 
     batches = [crops(2, seed) for seed in range(6)]
@@ -43,9 +43,9 @@ def test_inputs_that_are_still_being_made_are_waited_for(tensors: TensorRuntime)
             given = torch.from_numpy(batch).to(tensors.device)
             for _ in range(20):
                 work = work @ work / 512
-            late = (given * work[0, 0]).to(torch.uint8)  # times one, once that has been computed
+            late = (given * work[0, 0]).to(torch.uint8)  # times one, which is computed late
             kept.append(tensors.run_tensors({INPUT: late})[HEATMAPS] * 1)
-            del given, late  # whose memory the next turn takes
+            del given, late  # the next iteration reuses their memory
         if stream is not None:
             stream.synchronize()
     for got, batch in zip(kept, batches, strict=True):

@@ -1,4 +1,4 @@
-"""What does not fit is refused with what would, and the runtime goes on."""
+"""Invalid feeds are refused with a message that says what fits, and the runtime keeps working."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ from tests.contract.network import INPUT, crops
         ({INPUT: crops(100)}, r"a batch has 1\.\."),
     ],
 )
-def test_feeds_that_do_not_fit(runtime: Runtime, feeds: dict[str, NDArray[np.uint8]], complaint: str) -> None:
+def test_invalid_feeds_are_refused(runtime: Runtime, feeds: dict[str, NDArray[np.uint8]], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         runtime.run(feeds)
     assert len(runtime.run({INPUT: crops(1)})["heatmaps"]) == 1
 
 
-def test_outputs_that_the_graph_does_not_have(opened: Callable[..., Runtime]) -> None:
-    with pytest.raises((ValueError, RuntimeError), match="no output boxes; it has heatmaps, means"):  # as it is built
+def test_outputs_that_the_graph_does_not_have_are_refused(opened: Callable[..., Runtime]) -> None:
+    with pytest.raises(
+        (ValueError, RuntimeError), match="no output boxes; it has heatmaps, means"
+    ):  # raised while it is built
         opened(outputs=("boxes",))

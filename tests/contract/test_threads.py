@@ -1,4 +1,4 @@
-"""Many threads at once: each gets its own results, in whatever order batches run and copies overlap."""
+"""Many threads at once: each gets its own results, however batches and copies overlap."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_interleaved_calls_of_all_sizes_are_never_mixed(runtime: Runtime) -> Non
         np.testing.assert_allclose(got[index % THREADS][index // THREADS], right, atol=NEAR)
 
 
-def test_a_refused_call_beside_good_ones_leaves_them_alone(runtime: Runtime) -> None:
+def test_a_refused_call_does_not_affect_concurrent_calls(runtime: Runtime) -> None:
     batch = crops(2)
     want = expected(normalised(batch))[HEATMAPS]
 
@@ -50,7 +50,7 @@ def test_a_refused_call_beside_good_ones_leaves_them_alone(runtime: Runtime) -> 
                 np.testing.assert_allclose(got, want, atol=NEAR)
 
 
-def test_runtimes_open_side_by_side(backend: Backend, tmp_path: Path) -> None:
+def test_runtimes_can_be_opened_concurrently(backend: Backend, tmp_path: Path) -> None:
     folders = [tmp_path / str(n) for n in range(3)]
     for folder in folders:
         folder.mkdir()
@@ -63,8 +63,8 @@ def test_runtimes_open_side_by_side(backend: Backend, tmp_path: Path) -> None:
         runtime.close()
 
 
-def test_one_opens_and_closes_while_another_works(runtime: Runtime, opened: Callable[..., Runtime]) -> None:
-    """As a plan does that takes over: neither disturbs the other on the device."""
+def test_a_runtime_opens_and_closes_while_another_runs(runtime: Runtime, opened: Callable[..., Runtime]) -> None:
+    """As when a new plan replaces a runtime: neither disturbs the other on the device."""
     batch = crops(2)
     want = expected(normalised(batch))[HEATMAPS]
     done = threading.Event()
@@ -112,7 +112,7 @@ def test_closing_waits_for_calls_under_way_and_refuses_later_ones(opened: Callab
         np.testing.assert_allclose(result, want, atol=NEAR)
 
 
-def test_closing_twice_is_fine_and_a_closed_runtime_says_so(opened: Callable[..., Runtime]) -> None:
+def test_closing_twice_is_allowed_and_a_closed_runtime_raises(opened: Callable[..., Runtime]) -> None:
     runtime = opened(max_batch=1)
     runtime.close()
     runtime.close()

@@ -1,4 +1,4 @@
-"""Cores that a container may use: as its files say it, and as the kernel does."""
+"""The cores that a container may use, with simulated and with real control groups."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GROUPS = Path("/sys/fs/cgroup")
 
 
 def machine(root: Path, groups: str, files: dict[str, str]) -> Path:
-    """A root with that /proc/self/cgroup and files under /sys/fs/cgroup."""
+    """A root folder with this /proc/self/cgroup and these files under /sys/fs/cgroup."""
     (root / "proc/self").mkdir(parents=True)
     (root / "proc/self/cgroup").write_text(groups)
     for name, content in files.items():
@@ -48,7 +48,7 @@ def machine(root: Path, groups: str, files: dict[str, str]) -> Path:
         pytest.param("2:cpuset:/\n", {"cpu.max": "100000 100000\n"}, inf, id="other controllers alone"),
     ],
 )
-def test_the_least_quota_around_a_process_counts(
+def test_the_lowest_quota_of_all_parent_groups_applies(
     tmp_path: Path, groups: str, files: dict[str, str], cpus: float
 ) -> None:
     assert cpu_quota(machine(tmp_path, groups, files)) == cpus
@@ -58,14 +58,14 @@ def test_without_control_groups_there_is_no_quota(tmp_path: Path) -> None:
     assert cpu_quota(tmp_path) == inf
 
 
-def test_all_cores_of_the_mask_are_used_where_no_quota_is_less() -> None:
+def test_without_a_lower_quota_all_cores_of_the_mask_are_used() -> None:
     assert 1 <= usable_cores() <= len(os.sched_getaffinity(0))
     assert usable_cores(sharers=10**6) == (1 if cpu_quota() < inf else usable_cores())
 
 
 @pytest.fixture
 def group() -> Iterator[Path]:
-    """A real control group that grants one CPU and a quarter."""
+    """A real control group with a quota of 1.25 CPUs."""
     v2 = (GROUPS / "cgroup.controllers").exists()
     made = (GROUPS if v2 else GROUPS / "cpu") / f"posewire-test-{os.getpid()}"
     try:
@@ -82,7 +82,7 @@ def group() -> Iterator[Path]:
         made.rmdir()
 
 
-def test_a_real_quota_is_found(group: Path) -> None:
+def test_a_real_quota_is_read(group: Path) -> None:
     script = "from engines.cores import *; print(cpu_quota(), usable_cores(), usable_cores(2))"
     enter = 'echo $$ > "$1"/cgroup.procs && exec "$2" -c "$3"'
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Names and files as users have them."""
+"""Unusual file names and files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from engines.files import NotAFileError, open_at_once, open_regular, read_small,
         (b"", ""),
     ],
 )
-def test_a_name_is_shown_in_one_line_of_utf_8(name: bytes, text: str) -> None:
+def test_a_name_is_shown_as_one_line_of_utf_8(name: bytes, text: str) -> None:
     assert shown(name) == text
     assert shown(Path(os.fsdecode(name)) if name else "") == text
 
@@ -37,11 +37,11 @@ def test_every_name_can_be_restored(name: bytes) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
-def test_texts_with_a_byte_order_mark_are_read(encoding: str) -> None:
+def test_byte_order_marks_are_removed(encoding: str) -> None:
     assert without_mark("kölle\r\n".encode(encoding)) == "kölle\r\n".encode()
 
 
-def test_a_pipe_that_nobody_writes_to_is_empty_and_no_file(tmp_path: Path) -> None:
+def test_a_pipe_without_a_writer_reads_as_empty_and_is_not_a_regular_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with open_at_once(tmp_path / "pipe") as pipe:
         assert pipe.read() == b""
@@ -50,7 +50,7 @@ def test_a_pipe_that_nobody_writes_to_is_empty_and_no_file(tmp_path: Path) -> No
             open_regular(path)
 
 
-def test_what_is_larger_than_it_may_be_is_refused(tmp_path: Path) -> None:
+def test_a_file_larger_than_the_limit_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"four")
     assert read_small(tmp_path / "a", 4) == b"four"
     for path in (tmp_path / "a", Path("/dev/zero")):

@@ -1,4 +1,4 @@
-"""Skeletons: what each is made of, and how one becomes another."""
+"""The definitions of skeletons, and conversion between them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from engines.skeletons import COCO_17, MPII_16, POSETRACK_15, SKELETONS, Skeleto
 
 
 @pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=list(SKELETONS))
-def test_keypoints_have_a_mirror_image_a_sigma_and_a_limb(skeleton: Skeleton) -> None:
+def test_every_keypoint_has_a_sigma_a_limb_and_a_mirrored_keypoint(skeleton: Skeleton) -> None:
     left = [name for name in skeleton.keypoints if name.startswith("left_")]
     assert [(skeleton.keypoints[a], skeleton.keypoints[b]) for a, b in skeleton.pairs] == [
         (name, name.replace("left_", "right_")) for name in left
@@ -20,12 +20,12 @@ def test_keypoints_have_a_mirror_image_a_sigma_and_a_limb(skeleton: Skeleton) ->
     assert {end for limb in skeleton.limbs for end in limb} == set(range(len(skeleton)))
 
 
-def test_mpiis_joints_are_where_its_annotations_have_them() -> None:
+def test_mpii_keypoints_have_the_order_of_its_annotations() -> None:
     assert MPII_16.keypoints[6:10] == ("pelvis", "thorax", "upper_neck", "head_top")
     assert MPII_16.pairs == ((3, 2), (4, 1), (5, 0), (13, 12), (14, 11), (15, 10))
 
 
-def test_mpii_becomes_coco_without_a_face() -> None:
+def test_mpii_converts_to_coco_without_a_face() -> None:
     points = np.arange(32, dtype=np.float32).reshape(1, 16, 2)
     new, scores = convert_keypoints(points, np.ones((1, 16), np.float32), MPII_16, COCO_17)
     here = [name in MPII_16.keypoints for name in COCO_17.keypoints]
@@ -36,7 +36,7 @@ def test_mpii_becomes_coco_without_a_face() -> None:
             np.testing.assert_array_equal(new[0, row], points[0, MPII_16.keypoints.index(name)])
 
 
-def test_a_neck_by_another_name_is_taken_before_the_middle_of_the_shoulders() -> None:
+def test_a_keypoint_of_another_name_is_preferred_to_a_midpoint() -> None:
     points = np.arange(32, dtype=np.float32).reshape(1, 16, 2)
     new, _ = convert_keypoints(points, np.ones((1, 16), np.float32), MPII_16, POSETRACK_15)
     head_bottom = POSETRACK_15.keypoints.index("head_bottom")

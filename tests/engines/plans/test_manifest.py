@@ -1,4 +1,4 @@
-"""A manifest says what a plan is; a plan that is not what it says is not read."""
+"""Manifests of plans, and plans that do not match them."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def saved(folder: Path, manifest: Manifest = MANIFEST) -> Path:
 
 
 @pytest.mark.parametrize("manifest", [MANIFEST, replace(MANIFEST, pixels=None, evaluation_images=None, gate=())])
-def test_a_manifest_comes_back_as_it_was(tmp_path: Path, manifest: Manifest) -> None:
+def test_a_manifest_survives_a_round_trip(tmp_path: Path, manifest: Manifest) -> None:
     plan = PlanFile.open(saved(tmp_path, manifest))
     assert plan.manifest == manifest
     assert plan.read() == PLAN
 
 
-def test_a_damaged_plan_is_not_read(tmp_path: Path) -> None:
+def test_a_damaged_plan_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path)
     path.write_bytes(PLAN[:-1])
     with pytest.raises(PlanError, match=r"tiny\.plan: damaged"):
@@ -60,21 +60,21 @@ def test_a_damaged_plan_is_not_read(tmp_path: Path) -> None:
     ["", "{", "[]", "null", "{}", json.dumps(json.loads(MANIFEST.dump()) | {"batch_sizes": 3}), "\udcff"],
     ids=["empty", "cut off", "a list", "null", "no keys", "wrong type", "no text"],
 )
-def test_a_damaged_manifest_is_named(tmp_path: Path, text: str) -> None:
+def test_a_damaged_manifest_is_refused_by_name(tmp_path: Path, text: str) -> None:
     path = saved(tmp_path)
     manifest_path(path).write_text(text, errors="surrogateescape")
     with pytest.raises(PlanError, match=r"tiny\.json: .*(damaged|cannot be read)"):
         PlanFile.open(path)
 
 
-def test_a_manifest_of_another_format_is_not_guessed_at(tmp_path: Path) -> None:
+def test_a_manifest_of_another_format_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path)
     manifest_path(path).write_text(json.dumps(json.loads(MANIFEST.dump()) | {"format": 99}))
     with pytest.raises(PlanError, match="not of format 1"):
         PlanFile.open(path)
 
 
-def test_a_plan_or_manifest_that_is_missing_is_named(tmp_path: Path) -> None:
+def test_a_missing_plan_or_manifest_is_refused_by_name(tmp_path: Path) -> None:
     path = saved(tmp_path)
     manifest_path(path).unlink()
     with pytest.raises(PlanError, match=r"tiny\.json: cannot be read"):

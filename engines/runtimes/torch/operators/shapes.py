@@ -183,8 +183,10 @@ def _pad(node: GraphNode) -> Function:
             return F.pad(x, sizes, value=value)
         while sizes and sizes[-2:] == [0, 0]:
             sizes = sizes[:-2]
-        lacking = len(sizes) // 2 + 2 - x.dim()  # torch requires batch and channel dimensions before the padded ones
-        padded = F.pad(x[(None,) * max(lacking, 0)], sizes, mode=_PADDING[mode]) if sizes else x
+        missing_dims = (
+            len(sizes) // 2 + 2 - x.dim()
+        )  # torch requires batch and channel dimensions before the padded ones
+        padded = F.pad(x[(None,) * max(missing_dims, 0)], sizes, mode=_PADDING[mode]) if sizes else x
         return padded.reshape(padded.shape[padded.dim() - x.dim() :])
 
     return pad

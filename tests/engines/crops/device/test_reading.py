@@ -1,4 +1,4 @@
-"""Readings on the device give what `engines.ops.reading` gives."""
+"""Decoding on the device gives the same as `engines.ops.reading`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ READINGS += [HeatmapReading(192, 256, "quarter", 1 / 255, COCO_17.pairs, shift) 
 
 
 def heatmaps(n: int, seed: int = 0) -> Floats:
-    """(n, 17, 64, 48) maps of one spot each, some over the edge, on noise."""
+    """(n, 17, 64, 48) maps with noise and one Gaussian peak each, some outside the map."""
     rng = np.random.default_rng(seed)
     x, y = rng.uniform(-2, 50, (2, n, 17, 1, 1))
     rows, columns = np.mgrid[:64, :48]
@@ -36,9 +36,9 @@ def heatmaps(n: int, seed: int = 0) -> Floats:
 
 @pytest.fixture(params=["cpu", "cuda"])
 def both(request: pytest.FixtureRequest) -> Both:
-    """(places, scores) as numpy reads them, and as torch does on its device."""
+    """A function that returns (positions, scores) decoded by numpy and by torch on a device."""
     if request.param == "cuda" and not torch.cuda.is_available():
-        pytest.skip("needs a GPU of NVIDIA's")
+        pytest.skip("needs an NVIDIA GPU")
 
     def read_both(reading: Reading, outputs: dict[str, Floats]) -> tuple[list[Floats], list[Floats]]:
         there = {name: torch.from_numpy(output).to(request.param) for name, output in outputs.items()}
@@ -48,7 +48,7 @@ def both(request: pytest.FixtureRequest) -> Both:
 
 
 @pytest.mark.parametrize("reading", READINGS, ids=str)
-def test_heatmaps_are_read_as_numpy_reads_them(both: Both, reading: HeatmapReading) -> None:
+def test_heatmaps_are_decoded_as_by_numpy(both: Both, reading: HeatmapReading) -> None:
     outputs = {"heatmaps": heatmaps(8), "heatmaps" + MIRRORED: heatmaps(8, seed=1)}
     here, there = both(reading, outputs)
     np.testing.assert_allclose(there[0], here[0], atol=1e-3)
@@ -56,7 +56,7 @@ def test_heatmaps_are_read_as_numpy_reads_them(both: Both, reading: HeatmapReadi
     assert there[0].dtype == there[1].dtype == np.float32
 
 
-def test_simcc_is_read_as_numpy_reads_it(both: Both) -> None:
+def test_simcc_is_decoded_as_by_numpy(both: Both) -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(0, 1, (8, 17, 384)), rng.normal(0, 1, (8, 17, 512))
     x[0, 0] -= 10  # nothing above 0: no such keypoint
@@ -69,20 +69,20 @@ def test_simcc_is_read_as_numpy_reads_it(both: Both) -> None:
 
 @pytest.mark.parametrize("garbage", GARBAGE)
 @pytest.mark.parametrize("reading", READINGS, ids=str)
-def test_garbage_is_read_without_an_error(both: Both, reading: HeatmapReading, garbage: float) -> None:
+def test_invalid_values_are_decoded_without_an_error(both: Both, reading: HeatmapReading, garbage: float) -> None:
     maps = np.full((2, 17, 64, 48), garbage, np.float32)
     here, there = both(reading, {"heatmaps": maps, "heatmaps" + MIRRORED: maps})
     np.testing.assert_array_equal(there[1], here[1])
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
-def test_garbage_of_simcc_is_read_without_an_error(both: Both, garbage: float) -> None:
+def test_invalid_values_of_simcc_are_decoded_without_an_error(both: Both, garbage: float) -> None:
     bins = np.full((2, 17, 384), garbage, np.float32)
     here, there = both(SimCCReading(), {"simcc_x": bins, "simcc_y": bins})
     np.testing.assert_array_equal(there[0], here[0])
 
 
-def test_outputs_in_half_precision_are_read_too() -> None:
+def test_half_precision_outputs_are_decoded() -> None:
     maps = torch.from_numpy(heatmaps(2)).to(torch.bfloat16)
     places, scores = read(READINGS[0], {"heatmaps": maps})
     here, _ = READINGS[0].read({"heatmaps": maps.float().numpy()})

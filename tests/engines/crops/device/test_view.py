@@ -1,4 +1,4 @@
-"""A view that prepares and reads on the device gives the keypoints of one that does so on the CPU."""
+"""A view on the device gives the same keypoints as one on the CPU."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ BATCH = [FRAMES[0], FRAMES[1], FRAMES[0]]
 
 @pytest.fixture(scope="module", params=["cpu", "cuda"])
 def runtime(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Runtime:
-    """In fp32, as the other side of comparisons is."""
+    """A torch runtime in fp32, like the runtime that it is compared with."""
     if request.param == "cuda" and not torch.cuda.is_available():
-        pytest.skip("needs a GPU of NVIDIA's")
+        pytest.skip("needs an NVIDIA GPU")
     path = save_keypoint_graph(tmp_path_factory.mktemp("graph") / "tiny.xml", height=64, width=48)
     return open_runtime(path, "torch", device=request.param, precision="fp32", pixels=PIXELS, max_batch=4)
 
@@ -57,27 +57,27 @@ def assert_within_a_quarter_pixel(there: Poses, here: Poses) -> None:
 
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("refinement", ["quarter", "dark", "blurred"])
-def test_keypoints_read_on_the_device_are_the_same(runtime: Runtime, refinement: str, flip: bool) -> None:
+def test_keypoints_decoded_on_the_device_are_the_same(runtime: Runtime, refinement: str, flip: bool) -> None:
     family = Heatmap(PIXELS, COCO_17, refinement=refinement, flip=flip)
     here = CpuView(runtime, PIXELS, flip=flip)
     there = Views("device").open(runtime, PIXELS, flip=flip, reading=family.reading)
     assert_within_a_quarter_pixel(poses(family, there, BATCH, REGIONS), poses(family, here, BATCH, REGIONS))
 
 
-def test_no_more_than_keypoints_comes_back(runtime: Runtime) -> None:
+def test_only_keypoints_are_copied_back(runtime: Runtime) -> None:
     view = Views("device").open(runtime, PIXELS, reading=Heatmap(PIXELS, COCO_17).reading)
     outputs = view(BATCH, REGIONS).outputs
     assert {name: output.shape for name, output in outputs.items()} == {"places": (3, 17, 2), "scores": (3, 17)}
 
 
-def test_without_a_reading_the_outputs_come_back_whole(runtime: Runtime) -> None:
+def test_without_a_reading_whole_outputs_are_copied_back(runtime: Runtime) -> None:
     here, there = CpuView(runtime, PIXELS), Views("device").open(runtime, PIXELS)
     expected, given = here(BATCH, REGIONS), there(BATCH, REGIONS)
     np.testing.assert_allclose(given.outputs["heatmaps"], expected.outputs["heatmaps"], atol=1e-6)
     assert given.preparing > 0
 
 
-def test_threads_share_a_view(runtime: Runtime) -> None:
+def test_threads_can_share_a_view(runtime: Runtime) -> None:
     view = Views("device").open(runtime, PIXELS)
     expected = [view([frame], [region]).outputs["heatmaps"] for frame, region in zip(BATCH, REGIONS, strict=True)]
     with ThreadPoolExecutor(8) as pool:
@@ -86,7 +86,7 @@ def test_threads_share_a_view(runtime: Runtime) -> None:
             np.testing.assert_array_equal(done.result().outputs["heatmaps"], expected[n % 3])
 
 
-def test_where_crops_are_cut_out(runtime: Runtime, tmp_path: Path) -> None:
+def test_the_device_for_crops_can_be_chosen(runtime: Runtime, tmp_path: Path) -> None:
     path = save_keypoint_graph(tmp_path / "tiny.xml", height=64, width=48)
     openvino = open_runtime(path, "openvino", pixels=PIXELS, max_batch=1)
     on_cpu = "cuda" not in runtime.spec.device
@@ -101,16 +101,16 @@ def test_where_crops_are_cut_out(runtime: Runtime, tmp_path: Path) -> None:
 
 @needs_shared
 @pytest.mark.parametrize("name", ["simplepose", "tinypose"])
-def test_real_people_are_within_a_quarter_of_a_pixel(name: str, tmp_path: Path) -> None:
+def test_keypoints_of_real_people_are_within_a_quarter_pixel(name: str, tmp_path: Path) -> None:
     model = load([weights_catalogue(tmp_path)])[name]
     estimator = open_estimator(model)
     assert isinstance(estimator, Reads)
     pixels = estimator.pixels
     frames, regions = [], []
     for frame, people in annotated(3):
-        looks = [align(region, frame.shape[1], frame.shape[0], pixels) for region in estimator.regions(people)]
-        frames += [frame] * len(looks)
-        regions += looks
+        aligned = [align(region, frame.shape[1], frame.shape[0], pixels) for region in estimator.regions(people)]
+        frames += [frame] * len(aligned)
+        regions += aligned
     runtime = open_runtime(
         model.fetch(), "torch", device="cpu", precision="fp32", pixels=pixels, outputs=estimator.outputs, max_batch=2
     )
@@ -122,7 +122,7 @@ def test_real_people_are_within_a_quarter_of_a_pixel(name: str, tmp_path: Path) 
 
 
 def annotated(count: int) -> list[tuple[Frame, Detections]]:
-    """COCO images with their people, the first two of each."""
+    """COCO images with the first two people of each."""
     content = json.loads((SHARED / "data/coco/person_keypoints.json").read_text())
     found = []
     for image in content["images"][:count]:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from engines.runtimes import open_runtime
-from engines.runtimes.lifecycle import SharedCores
 from engines.runtimes.openvino import batch_graphs
 from engines.runtimes.openvino.compiled import CompiledGraph
 from tests.graphs import save_folding_graph, save_keypoint_graph
@@ -90,14 +89,6 @@ def test_batches_run_in_pieces_while_there_is_no_memory_for_a_larger_graph(
         wait_for(lambda: bool(runtime.run(feeds)) and len(graphs.cut(2)) == 1)
     assert failures == []
     assert caplog.text.count("the graph for batches of 2 cannot be compiled") == 2
-
-
-def test_shared_cores_say_which_call_is_alone() -> None:
-    shared = SharedCores()
-    with shared as first, shared as second:
-        assert (first, second) == (True, False)
-    with shared as again:
-        assert again
 
 
 def test_unknown_precisions_devices_and_backends_are_named(graph: Path) -> None:
