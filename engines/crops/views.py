@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from engines.ops.affine import crop
 from engines.ops.flip import MIRRORED
-from engines.ops.reading import Reading
+from engines.ops.keypoint_decoding import KeypointDecoder
 from engines.poses import Frame, Region
 from engines.runtimes.base import PixelInput, Runtime
 from engines.runtimes.multi_device import SpreadRuntime
@@ -99,11 +99,13 @@ class Views:
         self._where = where
         self._frames: dict[torch.device, DeviceFrames] = {}
 
-    def open(self, runtime: Runtime, pixels: PixelInput, *, flip: bool = False, reading: Reading | None = None) -> View:
+    def open(
+        self, runtime: Runtime, pixels: PixelInput, *, flip: bool = False, reading: KeypointDecoder | None = None
+    ) -> View:
         """A view of the network behind `runtime`, which was opened with `pixels`.
 
         flip: the outputs for the mirror images are needed. reading: all that is wanted of the outputs; a device sends
-        no more than that back, see `engines.ops.reading.already_read`.
+        no more than that back, see `engines.ops.keypoint_decoding.decoded_on_device`.
         Raises ValueError where crops are to be cut out on a device that takes none.
         """
         if isinstance(runtime, SpreadRuntime):

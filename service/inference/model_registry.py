@@ -16,12 +16,12 @@ from engines.crops.views import View, Views
 from engines.families import (
     Detector,
     Estimator,
-    Flips,
+    HasFlipTest,
+    HasKeypointDecoder,
     OneStageModel,
-    Reads,
     open_detector,
     open_estimator,
-    open_finder,
+    open_one_stage_model,
 )
 from engines.files import shown
 from engines.plans.flavour import NoTensorRTError
@@ -146,7 +146,7 @@ def open_serving(
     models = [servable(catalogue[name]) for name in dict.fromkeys(names)]
     detectors = {m.detector: open_detector(catalogue[m.detector]) for m in models if m.detector is not None}
     estimators = {m.name: open_estimator(m) for m in models if m.role == "estimator"}
-    finders = {m.name: open_finder(m) for m in models if m.role != "estimator"}
+    finders = {m.name: open_one_stage_model(m) for m in models if m.role != "estimator"}
     roles: dict[str, Detector | Estimator | OneStageModel] = {**detectors, **estimators, **finders}
     for name in roles:
         catalogue[name].fetch(progress=progress)
@@ -181,8 +181,8 @@ def open_serving(
 
     def look(name: str, runtime: Runtime) -> View:
         role = roles[name]
-        flip = isinstance(role, Flips) and role.flip
-        reading = role.reading if isinstance(role, Reads) else None
+        flip = isinstance(role, HasFlipTest) and role.flip
+        reading = role.keypoint_decoder if isinstance(role, HasKeypointDecoder) else None
         return views.open(runtime, role.pixels, flip=flip, reading=reading)
 
     def stage(

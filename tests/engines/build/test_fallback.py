@@ -13,8 +13,8 @@ pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX: pip install 'pos
 
 from engines.build.accuracy_gate.evaluation_images import EvaluationImages
 from engines.build.compile import build_plan
+from engines.families.crop_decoder import CropResult
 from engines.families.heatmap import Heatmap
-from engines.families.reading import Found
 from engines.plans.flavour import TENSORRT_RTX, Flavour, find_flavour
 from engines.plans.lookup import PlanBuildError, PlanOrder
 from engines.plans.manifest import PlanFile
@@ -32,7 +32,7 @@ def rtx() -> Flavour:
     return find_flavour(None, [TENSORRT_RTX])
 
 
-def read(outputs: Arrays) -> Sequence[Found]:
+def read(outputs: Arrays) -> Sequence[CropResult]:
     """Seventeen keypoints of each image."""
     [maps] = outputs.values()  # OpenVINO may call it by another of its names
     poses = Heatmap(PIXELS, COCO_17).decode({"maps": maps}, [Region(12, 16, 24, 32)] * len(maps))

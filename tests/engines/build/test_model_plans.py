@@ -48,7 +48,7 @@ def test_a_network_of_the_papers_becomes_a_plan(
     with torch.device("meta"):
         network = build_network(name)
     graph = tmp_path / f"{name}.onnx"
-    served = published.answering(fill(network, gain=0.5))
+    served = published.served(fill(network, gain=0.5))
     export_onnx(served, graph, height=height, width=width, outputs=published.outputs)
 
     rtx = find_flavour(None, [TENSORRT_RTX])

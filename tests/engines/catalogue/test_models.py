@@ -21,7 +21,7 @@ from engines.catalogue.models import (
     PypiSource,
     UnknownModelError,
 )
-from engines.families import DETECTORS, ESTIMATORS, FINDERS
+from engines.families import DETECTORS, ESTIMATORS, ONE_STAGE_MODELS
 from engines.runtimes.base import PixelInput
 from tests.shared import SHARED, needs_shared
 
@@ -105,7 +105,7 @@ def test_every_promised_model_has_a_row_with_publisher_licence_and_accuracy(name
     assert (model.licence, model.commercial, model.accuracy) == ROWS[name]
     assert model.publisher
     assert isinstance(model.source, PypiSource) or model.source.origin.rpartition(" ")[2].startswith("https://")
-    families = DETECTORS if model.role == "detector" else ESTIMATORS if model.role == "estimator" else FINDERS
+    families = DETECTORS if model.role == "detector" else ESTIMATORS if model.role == "estimator" else ONE_STAGE_MODELS
     assert model.family in families
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from engines.families import DETECTORS, FINDERS
+from engines.families import DETECTORS, ONE_STAGE_MODELS
 from engines.families.associative_embedding import AssociativeEmbedding
 from engines.families.base import Detector, OneStageModel
 from engines.families.detections import BoxDetector, KeypointDetector
@@ -90,7 +90,7 @@ def answer(case: Case, outputs: Outputs) -> tuple[int, Floats]:
 
 
 def test_every_family_of_whole_frames_is_here() -> None:
-    assert {*FINDERS, *DETECTORS} - {"blazepose_detector"} == {*CASES} - {"keypoint_detections"}
+    assert {*ONE_STAGE_MODELS, *DETECTORS} - {"blazepose_detector"} == {*CASES} - {"keypoint_detections"}
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from engines.catalogue.models import load
-from engines.families import open_finder
+from engines.families import open_one_stage_model
 from engines.families.personlab import PersonLab
 from engines.ops.affine import crop
 from engines.ops.oks import oks
@@ -110,7 +110,7 @@ def test_only_the_skeleton_of_the_tree_and_numbers_in_range_are_taken() -> None:
 @needs_shared
 def test_posenet_finds_the_people_of_a_photograph(tmp_path: Path) -> None:
     model = load([weights_catalogue(tmp_path)])["posenet"]
-    family = open_finder(model)
+    family = open_one_stage_model(model)
     runtime = open_runtime(model.fetch(), precision="fp32", pixels=family.pixels, outputs=family.outputs, max_batch=1)
     frame = np.asarray(Image.open(SHARED / "data/coco/000000214753.jpg").convert("RGB"))
     region = family.region(frame.shape[1], frame.shape[0])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engines.families.simcc import SimCC
-from engines.ops.reading import decode_simcc
+from engines.ops.keypoint_decoding import decode_simcc
 from engines.poses import Detections
 from engines.runtimes.base import PixelInput
 from engines.skeletons import COCO_17

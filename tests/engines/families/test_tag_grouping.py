@@ -1,4 +1,4 @@
-"""Grouping by tags, to the numbers of HigherHRNet's authors' code where they are there, and by drawn scenes."""
+"""GroupingOptions by tags, to the numbers of HigherHRNet's authors' code where they are there, and by drawn scenes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.families.tag_grouping import Grouping, adjust, candidates, match, refine
+from engines.families.tag_grouping import GroupingOptions, adjust, candidates, match, refine
 from engines.poses import Floats, Region, to_frame
 from tests.shared import SHARED, needs_shared
 
@@ -41,16 +41,16 @@ def test_keypoints_of_like_tags_are_one_person() -> None:
         {0: (10, 10, 0.9, 1.0), 1: (12, 20, 0.8, 1.2), 2: (14, 30, 0.7, 0.9)},
         {0: (40, 10, 0.6, 5.0), 1: (22, 20, 0.9, 5.1), 2: (44, 30, 0.5, 4.9)},  # its second is nearer to the other
     )
-    people = match(candidates(heatmaps, tags, Grouping()), [0, 1, 2], Grouping())
+    people = match(candidates(heatmaps, tags, GroupingOptions()), [0, 1, 2], GroupingOptions())
     assert people[..., :2].astype(int).tolist() == [[[10, 10], [12, 20], [14, 30]], [[40, 10], [22, 20], [44, 30]]]
     np.testing.assert_allclose(people[0, :, 2], [0.9, 0.8, 0.7], atol=1e-6)
 
 
 def test_a_tag_that_is_nobodys_begins_a_person() -> None:
     heatmaps, tags = scene({0: (10, 10, 0.9, 1.0)}, {1: (30, 20, 0.8, 3.0)})
-    people = match(candidates(heatmaps, tags, Grouping()), [0, 1, 2], Grouping())
+    people = match(candidates(heatmaps, tags, GroupingOptions()), [0, 1, 2], GroupingOptions())
     assert (people[..., 2] > 0).tolist() == [[True, False, False], [False, True, False]]
-    full = Grouping(max_people=1, full_is_full=True)
+    full = GroupingOptions(max_people=1, full_is_full=True)
     assert len(match(candidates(heatmaps, tags, full), [0, 1, 2], full)) == 1
 
 
@@ -58,7 +58,7 @@ def test_what_is_faint_is_found_where_its_tag_is() -> None:
     heatmaps, tags = scene(
         {0: (10, 10, 0.9, 1.0), 1: (12, 20, 0.05, 1.0)}, {0: (40, 10, 0.9, 5.0), 1: (42, 20, 0.9, 5.0)}
     )
-    people = match(candidates(heatmaps, tags, Grouping()), [0, 1, 2], Grouping())
+    people = match(candidates(heatmaps, tags, GroupingOptions()), [0, 1, 2], GroupingOptions())
     assert people[0, 1, 2] == 0
     found = refine(adjust(people, heatmaps), heatmaps, tags)
     np.testing.assert_allclose(found[0, 1, :2], (12.5, 20.5), atol=0.3)
@@ -68,7 +68,7 @@ def test_what_is_faint_is_found_where_its_tag_is() -> None:
 
 def test_nobody_is_no_people() -> None:
     heatmaps, tags = scene()
-    people = match(candidates(heatmaps, tags, Grouping()), [0, 1, 2], Grouping())
+    people = match(candidates(heatmaps, tags, GroupingOptions()), [0, 1, 2], GroupingOptions())
     assert refine(adjust(people, heatmaps), heatmaps, tags).shape == (0, 3, 4)
 
 
@@ -81,7 +81,7 @@ def test_people_are_those_of_the_authors_code(name: str) -> None:
     for variant, parameters in index["variants"].items():
         if not parameters["assignment_unique"]:
             continue
-        how = Grouping(**{NAMES[key]: value for key, value in parameters.items() if key in NAMES})
+        how = GroupingOptions(**{NAMES[key]: value for key, value in parameters.items() if key in NAMES})
         people = match(candidates(heatmaps, tags, how), index["joint_order"], how)
         expected = golden[f"{variant}_people"]
         assert people.shape == expected.shape, variant

@@ -17,8 +17,8 @@ from onnx.reference import ReferenceEvaluator
 from engines.build.accuracy_gate.gate import GateReport, Run, choose, compare
 from engines.build.precision.convert import Precision, convert
 from engines.catalogue.models import load
+from engines.families.crop_decoder import LOW_SCORE, CropDecoder, CropResult, crop_decoder
 from engines.families.heatmap import Heatmap
-from engines.families.reading import FAINT, Found, Read, reader
 from engines.families.rtmdet import RTMDet
 from engines.families.rtmo import RTMO
 from engines.poses import Region
@@ -32,7 +32,7 @@ WHOLE = Region(12, 16, 24, 32)
 BATCHES = [{"images": spots()[:2]}, {"images": spots()[2:]}]
 
 
-def read_spots(outputs: Arrays) -> Sequence[Found]:
+def read_spots(outputs: Arrays) -> Sequence[CropResult]:
     """Seventeen keypoints of each image."""
     family = Heatmap(PixelInput(32, 24), COCO_17)
     poses = family.decode({"maps": outputs["maps"]}, [WHOLE] * len(outputs["maps"]))
@@ -109,14 +109,14 @@ def detector(rows: Floats) -> Run:
     }
 
 
-def judged(want: Run, have: Run, read: Read, *, dense: bool = False) -> GateReport:
+def judged(want: Run, have: Run, read: CropDecoder, *, dense: bool = False) -> GateReport:
     """Of a bf16 candidate on two images."""
     return compare(want, have, [{"images": images(2)}], read, "bf16", dense=dense)
 
 
-def read_boxes(outputs: Arrays) -> Sequence[Found]:
+def read_boxes(outputs: Arrays) -> Sequence[CropResult]:
     """A detector's people."""
-    return RTMDet(PixelInput(160, 160), min_score=FAINT).decode(
+    return RTMDet(PixelInput(160, 160), min_score=LOW_SCORE).decode(
         outputs, [Region(80, 80, 160, 160)] * len(outputs["dets"])
     )
 
@@ -143,7 +143,7 @@ def test_a_detectors_boxes_are_found_again(spoil: Callable[[Floats], Floats], sa
 def test_people_in_a_frame_are_matched_before_their_keypoints_are_compared() -> None:
     people = [standing(100, 150, 200), standing(300, 200, 200)]
 
-    def read(outputs: Arrays) -> Sequence[Found]:
+    def read(outputs: Arrays) -> Sequence[CropResult]:
         return RTMO(PixelInput(416, 416), COCO_17).decode(outputs, [Region(208, 208, 416, 416)] * 2)
 
     def finder(*seen: Floats) -> Run:
@@ -173,7 +173,7 @@ def test_without_crops_there_is_nothing_to_say() -> None:
 
 def test_every_model_of_the_catalogue_can_be_read() -> None:
     for model in load([]).models():
-        assert callable(reader(model))
+        assert callable(crop_decoder(model))
 
 
 def test_a_box_at_the_edge_of_what_counts_is_not_lost_by_rounding() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("onnxscript", reason="needs onnx and onnxscript: pip install 'posewire[torch]'")
 
-from engines.build.accuracy_gate.crops import as_inputs, crops_of_images, drawn_crops
+from engines.build.accuracy_gate.evaluation_images import as_inputs, crops_of_images, drawn_crops
 from engines.build.accuracy_gate.images import CalibrationError, images_digest
 from engines.catalogue.models import load
 from engines.runtimes.base import PixelInput

@@ -17,9 +17,9 @@ pytest.importorskip("torch", reason="needs torch: pip install 'posewire[torch]'"
 import torch
 from torch import Tensor, nn
 
-from engines.build.checkpoint.built import Order
-from engines.build.checkpoint.convert import BuildError, build_checkpoint
-from engines.build.checkpoint.published import PUBLISHED, Answer, size_in
+from engines.build.checkpoint.build import BuildError, build_checkpoint
+from engines.build.checkpoint.built import BuildRequest
+from engines.build.checkpoint.published import PUBLISHED, FinalHeatmaps, size_in
 from engines.catalogue.models import CheckpointSource, load
 from engines.networks import NETWORKS, build_network
 from engines.plans.gpu import find_gpu
@@ -113,14 +113,14 @@ def test_what_cannot_be_built_is_one_line_that_says_why(arguments: tuple[str, ..
 def test_a_skeleton_of_other_keypoints_is_refused(tmp_path: Path) -> None:
     checkpoint = empty_checkpoint(tmp_path / "empty.pth", "simple-baseline-r50", 15)
     with pytest.raises(BuildError, match="15 keypoints: coco-17 does not fit; of 15 keypoints there is posetrack-15"):
-        build_checkpoint(Order("simple-baseline-r50", checkpoint, "mine", skeleton="coco-17"), tmp_path)
+        build_checkpoint(BuildRequest("simple-baseline-r50", checkpoint, "mine", skeleton="coco-17"), tmp_path)
 
 
 def test_a_catalogue_file_of_the_users_own_is_not_overwritten(tmp_path: Path) -> None:
     checkpoint = empty_checkpoint(tmp_path / "empty.pth", "simple-baseline-r50", 17)
     (tmp_path / "mine.toml").write_text("[models.other]\n")
     with pytest.raises(BuildError, match=r"mine\.toml is not a file that was built; choose another name or folder"):
-        build_checkpoint(Order("simple-baseline-r50", checkpoint, "mine"), tmp_path)
+        build_checkpoint(BuildRequest("simple-baseline-r50", checkpoint, "mine"), tmp_path)
     assert (tmp_path / "mine.toml").read_text() == "[models.other]\n"
 
 
@@ -135,14 +135,14 @@ def test_the_catalogues_rows_say_what_building_makes(name: str) -> None:
 
 def test_sixteen_keypoints_are_mpiis(tmp_path: Path) -> None:
     checkpoint = empty_checkpoint(tmp_path / "empty.pth", "simple-baseline-r50", 16)
-    built = build_checkpoint(Order("simple-baseline-r50", checkpoint, "mine", size=(64, 64)), tmp_path)
+    built = build_checkpoint(BuildRequest("simple-baseline-r50", checkpoint, "mine", size=(64, 64)), tmp_path)
     assert built.skeleton == "mpii-16"
     assert load([built.catalogue])["mine"].skeleton == "mpii-16"
 
 
 def test_options_of_the_family_are_written_down(tmp_path: Path) -> None:
     checkpoint = empty_checkpoint(tmp_path / "empty.pth", "cpn-r50", 17)
-    built = build_checkpoint(Order("cpn-r50", checkpoint, "mine", size=(64, 64)), tmp_path)
+    built = build_checkpoint(BuildRequest("cpn-r50", checkpoint, "mine", size=(64, 64)), tmp_path)
     assert load([built.catalogue])["mine"].options == {"refinement": "blurred"}
 
 
@@ -176,5 +176,5 @@ def test_of_several_outputs_the_last_is_the_answer() -> None:
             return images, 255 * images
 
     images = torch.ones(2, 3, 4, 4)
-    torch.testing.assert_close(Answer(Stacks())(images), 2 * images)
-    torch.testing.assert_close(Answer(Pyramid(), peak=255.0)(images), images)
+    torch.testing.assert_close(FinalHeatmaps(Stacks())(images), 2 * images)
+    torch.testing.assert_close(FinalHeatmaps(Pyramid(), peak=255.0)(images), images)

@@ -13,8 +13,8 @@ from PIL import Image
 
 pytest.importorskip("onnxscript", reason="needs onnx and onnxscript: pip install 'posewire[torch]'")
 
+from engines.build.int8_model import build_int8
 from engines.build.precision.convert import PrecisionError
-from engines.build.precision.int8 import build_int8
 from engines.catalogue.models import load
 from engines.runtimes import open_runtime
 from service.cli.main import main
