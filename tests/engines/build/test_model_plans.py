@@ -1,4 +1,4 @@
-"""Plans of real architectures and published graphs, by the real TensorRT-RTX."""
+"""Plans of real architectures and published graphs, built with the real TensorRT-RTX."""
 
 from __future__ import annotations
 
