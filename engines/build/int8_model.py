@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from engines.build.accuracy_gate.evaluation_images import as_inputs, crops_of_images
+from engines.build.accuracy_gate.evaluation_images import as_inputs, crops_of_images, has_dense_outputs
 from engines.build.accuracy_gate.gate import GateReport, compare
 from engines.build.checkpoint.built import entry_text, is_users_own
 from engines.build.precision.convert import PrecisionError, convert
@@ -56,8 +56,9 @@ def build_int8(model: Model, catalogue: Mapping[str, Model], images: Path, folde
         with closing(expected), closing(given):
             [port] = expected.spec.inputs
             batches = [{port.name: crop[None]} for crop in crops[1::2]]
-            dense = model.role not in ("detector", "one-stage")
-            report = compare(expected.run, given.run, batches, crop_decoder(model), "int8", dense=dense)
+            report = compare(
+                expected.run, given.run, batches, crop_decoder(model), "int8", dense=has_dense_outputs(model)
+            )
         if not report.passed:
             raise PrecisionError(f"{model.name} is not good enough in int8: {report}; serve it as it is")
         graph = draft.replace(folder / draft.name)

@@ -214,7 +214,7 @@ def _read_tensors(path: Path) -> Any:
     """The content of a torch file. Raises CheckpointError unless it is tensors, plain values and types in `_BESIDE`."""
     name = shown(path)
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_stand_ins()):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_placeholders()):
             warnings.simplefilter("ignore")  # about pickle protocols; torch refuses files that it cannot read
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -226,13 +226,13 @@ def _read_tensors(path: Path) -> Any:
         ) from error
 
 
-def _stand_ins() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
+def _placeholders() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
     beside = [(_Placeholder, f"{module}.{name}") for module, names in _BESIDE.items() for name in names.split()]
     return [*beside, (_DictPlaceholder, "collections.defaultdict"), (_ListPlaceholder, "collections.deque")]
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:
-    """The dictionary of tensors in what a training script saved."""
+    """The dictionary of tensors in the content of a training script's file."""
     while isinstance(content, Mapping):
         holder = next((content[key] for key in _HOLDERS if isinstance(content.get(key), Mapping)), None)
         if holder is None:

@@ -13,11 +13,13 @@ from engines.ops.nms import iou
 from engines.poses import Floats, Poses
 from engines.runtimes.base import Arrays
 
-SURE = 0.3
+FOUND = 0.3
 """The score from which a keypoint or box counts as found: the server's default threshold. If one network scores it at
-least SURE and the other at least LOW_SCORE, only its score has changed."""
+least FOUND and the other at least LOW_SCORE, only its score has changed."""
 FAR = 0.02
 """A share of a crop's longer side: 5 pixels of 256, more than a cell of a heatmap with a stride of 4."""
+
+Indices = NDArray[np.intp]
 
 _SAME = 0.5  # the lowest IoU of boxes around one person
 _PADDING = 1.25  # the side of a crop relative to that of the person in it
@@ -43,7 +45,7 @@ class Tally:
 
     def figures(self) -> dict[str, float]:
         """The figures by the names of `engines.build.accuracy_gate.gate.GateLimits`, except `outputs`."""
-        sure = max(self.compared, 1)
+        found = max(self.compared, 1)
         distances, scores = (
             np.concatenate([*parts, np.zeros(0, np.float32)]) for parts in (self._distances, self._scores)
         )
@@ -51,23 +53,15 @@ class Tally:
         return {
             "distance": float(distances.sum() / both),
             "far": self._far / both,
-            "lost": self._lost / sure,
-            "gained": self._gained / sure,
+            "lost": self._lost / found,
+            "gained": self._gained / found,
             "score": float(scores.sum() / both),
         }
 
     def _add_boxes(self, expected: CropResult, given: CropResult) -> None:
         rows, columns, overlap = _same(expected.boxes, given.boxes)
-        sure, too = expected.scores >= SURE, given.scores >= SURE
-        want, have = expected.scores[rows], given.scores[columns]
-        met = sure[rows] & (have >= LOW_SCORE)
-        self.compared += int(sure.sum())
-        self._lost += int(sure.sum() - met.sum())
-        self._gained += int(too.sum() - (too[columns] & (want >= LOW_SCORE)).sum())
-        moved = (
-            1 - overlap[met]
-        ) / 4  # moving each of the four edges by a small share of the box costs that share of IoU
-        self._met(moved, want[met] - have[met])
+        # Moving each of the four edges by a small share of the box lowers the IoU by four times that share.
+        self._add_matches(expected.scores, given.scores, rows, columns, (1 - overlap) / 4)
 
     def _add_poses(self, expected: Poses, given: Poses) -> None:
         if len(expected) == len(given) == 1:  # from an estimator: one person in a crop, who may have no keypoints
@@ -76,19 +70,23 @@ class Tally:
         else:
             rows, columns, _ = _same(expected.boxes, given.boxes)
             scale = _longer(expected.boxes[rows]) * _PADDING
-        sure, too = expected.keypoint_scores >= SURE, given.keypoint_scores >= SURE
-        want, have = expected.keypoint_scores[rows], given.keypoint_scores[columns]
-        met = sure[rows] & (have >= LOW_SCORE)
-        self.compared += int(sure.sum())
-        self._lost += int(sure.sum() - met.sum())
-        self._gained += int(too.sum() - (too[columns] & (want >= LOW_SCORE)).sum())
         apart = np.hypot(*(expected.keypoints[rows] - given.keypoints[columns]).transpose(2, 0, 1))
-        self._met((apart / np.maximum(scale, 1)[:, None])[met], (want - have)[met])
+        shifts = apart / np.maximum(scale, 1)[:, None]
+        self._add_matches(expected.keypoint_scores, given.keypoint_scores, rows, columns, shifts)
 
-    def _met(self, shares: NDArray[np.floating[Any]], scores: Floats) -> None:
-        self._distances.append(shares.astype(np.float32))
-        self._far += int((shares > FAR).sum())
-        self._scores.append(np.abs(scores))
+    def _add_matches(
+        self, expected: Floats, given: Floats, rows: Indices, columns: Indices, shifts: NDArray[np.floating[Any]]
+    ) -> None:
+        """Add the scores of boxes or keypoints. rows, columns: the matches. shifts: their relative distances."""
+        found, found_too = expected >= FOUND, given >= FOUND
+        want, have = expected[rows], given[columns]
+        matched = found[rows] & (have >= LOW_SCORE)
+        self.compared += int(found.sum())
+        self._lost += int(found.sum() - matched.sum())
+        self._gained += int(found_too.sum() - (found_too[columns] & (want >= LOW_SCORE)).sum())
+        self._distances.append(shifts[matched].astype(np.float32))
+        self._far += int((shifts[matched] > FAR).sum())
+        self._scores.append(np.abs((want - have)[matched]))
 
 
 def finite(outputs: Arrays) -> bool:
@@ -113,7 +111,7 @@ def relative_difference(expected: Arrays, given: Arrays, *, ordered: bool) -> fl
     return largest
 
 
-def _same(want: Floats, have: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
+def _same(want: Floats, have: Floats) -> tuple[Indices, Indices, Floats]:
     """The indices of boxes around the same people, and their overlap."""
     overlap = iou(want, have)
     rows, columns = best_assignment(overlap)

@@ -46,11 +46,16 @@ def evaluation_images_for(model: Model, catalogue: Mapping[str, Model], images: 
 
     Raises CalibrationError and FetchError.
     """
-    dense = model.role not in ("detector", "one-stage")  # these give lists of candidates, whose order means nothing
+    decode, dense = crop_decoder(model), has_dense_outputs(model)
     if images is None:
-        return EvaluationImages(drawn_crops(model.input), crop_decoder(model), dense)
+        return EvaluationImages(drawn_crops(model.input), decode, dense)
     crops = crops_of_images(images, model, catalogue)
-    return EvaluationImages(crops, crop_decoder(model), dense, images_digest(images, model, catalogue))
+    return EvaluationImages(crops, decode, dense, images_digest(images, model, catalogue))
+
+
+def has_dense_outputs(model: Model) -> bool:
+    """Whether its outputs are maps and vectors, and not lists of candidates, whose order means nothing."""
+    return model.role not in ("detector", "one-stage")
 
 
 def crops_of_images(folder: Path, model: Model, catalogue: Mapping[str, Model], limit: int = 64) -> Crops:

@@ -45,9 +45,7 @@ def _keep_outputs(graph: GraphProto, names: Sequence[str]) -> None:
     if missing := [name for name in names if name not in have]:
         raise ValueError(f"the graph has no output {', '.join(missing)}; it has {', '.join(have)}")
     del graph.output[:]
-    graph.output.extend(
-        value for name, value in have.items() if name in names
-    )  # in the graph's order, as OpenVINO gives them
+    graph.output.extend(value for name, value in have.items() if name in names)  # in the graph's order, as in OpenVINO
     prune(graph, names)
 
 
