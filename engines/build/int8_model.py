@@ -49,8 +49,8 @@ def build_int8(model: Model, catalogue: Mapping[str, Model], images: Path, folde
     if len(crops) < _FEWEST:
         raise PrecisionError(f"{images} gives {len(crops)} crops; int8 takes at least {_FEWEST}, better 100")
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".int8-") as place:
-        draft = Path(place) / f"{name}.onnx"
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".int8-") as draft_folder:
+        draft = Path(draft_folder) / f"{name}.onnx"
         done = convert(source, draft, "int8", calibration=as_inputs(source, crops[::2], model.input))
         expected, given = (open_runtime(path, precision="fp32", pixels=model.input) for path in (source, draft))
         with closing(expected), closing(given):

@@ -80,13 +80,13 @@ def votes(fields: Fields) -> Floats:
     Each cell's probability is distributed bilinearly to the four cells around the target of its short offset.
     """
     shape = fields.heatmaps.shape
-    place = [
+    position = [
         np.arange(shape[axis], dtype=np.float32).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
         + fields.short[:, :, axis] / np.float32(fields.stride)
         for axis in (0, 1)
     ]
-    first = [np.floor(side).astype(np.intp) for side in place]
-    part = [side - cell for side, cell in zip(place, first, strict=True)]
+    first = [np.floor(side).astype(np.intp) for side in position]
+    part = [side - cell for side, cell in zip(position, first, strict=True)]
     kinds = np.arange(shape[2])
     total = np.zeros(fields.heatmaps.size)
     for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):

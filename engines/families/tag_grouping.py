@@ -125,16 +125,16 @@ def _search(heatmap: Floats, tags: Floats, means: Floats) -> Indices:
     """
     flat = tags.reshape(len(heatmap), -1)
     strong = np.flatnonzero(heatmap > _STRONG)
-    places = np.zeros(len(means), np.intp)
+    cells = np.zeros(len(means), np.intp)
     weak = np.ones(len(means), bool)
     if len(strong):
         values = heatmap[strong] - np.rint(_distances(flat[strong], means))
         best = values.argmax(axis=1)
-        places = strong[best]
+        cells = strong[best]
         weak = values[np.arange(len(means)), best] <= _STRONG
     for n in np.flatnonzero(weak):
-        places[n] = np.argmax(heatmap - np.rint(_distances(flat, means[n : n + 1])[0]))
-    return places
+        cells[n] = np.argmax(heatmap - np.rint(_distances(flat, means[n : n + 1])[0]))
+    return cells
 
 
 def _distances(tags: Floats, means: Floats) -> Floats:

@@ -66,13 +66,13 @@ def _best_people(boxes: str, scores: str) -> list[NodeProto]:
         node("Shape", ["cut/scores"], ["cut/shape"], name="cut/shape"),
         node("Gather", ["cut/shape", "cut/one"], ["cut/there"], axis=0, name="cut/there"),
         node("Min", ["cut/there", "cut/most"], ["cut/k"], name="cut/k"),
-        node("TopK", ["cut/scores", "cut/k"], ["cut/best", "cut/places"], axis=1, name="cut/best"),
-        node("Unsqueeze", ["cut/places", "cut/last"], ["cut/rows"], name="cut/rows"),
+        node("TopK", ["cut/scores", "cut/k"], ["cut/best", "cut/positions"], axis=1, name="cut/best"),
+        node("Unsqueeze", ["cut/positions", "cut/last"], ["cut/rows"], name="cut/rows"),
         node("Expand", ["cut/rows", "cut/corners"], ["cut/four"], name="cut/four"),
         node("GatherElements", [boxes, "cut/four"], ["cut/boxes"], axis=1, name="cut/boxes"),
         node("Unsqueeze", ["cut/best", "cut/last"], ["cut/column"], name="cut/column"),
         node("Concat", ["cut/boxes", "cut/column"], ["dets"], axis=2, name="cut/dets"),
-        node("Mul", ["cut/places", "cut/zero"], ["labels"], name="cut/labels"),
+        node("Mul", ["cut/positions", "cut/zero"], ["labels"], name="cut/labels"),
     ]
 
 

@@ -187,12 +187,12 @@ class _Writer:
         nodes: dict[int, list[NodeProto]] = {}
         done: set[str] = set()
         for target in targets:
-            twin = NodeProto()
-            twin.CopyFrom(target.node)
-            twin.name += _SHADOW
-            twin.output[0] += _SHADOW
-            nodes[target.number] = [target.node, *self._quantised(copy, twin, target, done)]
-            copy.graph.output.append(helper.make_empty_tensor_value_info(twin.output[0]))
+            rounded = NodeProto()
+            rounded.CopyFrom(target.node)
+            rounded.name += _SHADOW
+            rounded.output[0] += _SHADOW
+            nodes[target.number] = [target.node, *self._quantised(copy, rounded, target, done)]
+            copy.graph.output.append(helper.make_empty_tensor_value_info(rounded.output[0]))
         _splice(copy, nodes)
         return copy
 

@@ -56,7 +56,7 @@ def test_a_manifest_describes_its_plan(tmp_path: Path, order: PlanOrder, rtx: Fl
     assert manifest.asked == manifest.precision == "fp32"
     assert manifest.seconds > 0
     for part in ("net", manifest.onnx_sha256[:8], "fp32", "b4", rtx.version, "sm80-and-later", manifest.key):
-        assert part in plan.path.name, "the name holds what invalidates the plan"
+        assert part in plan.path.name, "the name contains everything that invalidates the plan"
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
     assert sorted(path.suffix for path in (tmp_path / "plans").iterdir()) == [".json", ".lock", ".plan"]

@@ -66,14 +66,14 @@ def test_a_graph_that_fails_in_fp16_and_bf16_is_built_in_fp32(tmp_path: Path, rt
         ("bf16", False),
     ]
     assert all(report["failures"] for report in plan.manifest.gate)
-    assert "-fp16-" in plan.path.name, "who asks for fp16 again finds what was decided"
+    assert "-fp16-" in plan.path.name, "the next order for fp16 finds it"
 
 
 def test_other_images_are_judged_again(tmp_path: Path, rtx: Flavour) -> None:
     order = PlanOrder(save_network(tmp_path / "sound.onnx", constants=spot_finder()), "fp16", 1, PIXELS)
     first = build_plan(order, tmp_path, rtx, evaluation_images=evaluation_images())
     assert build_plan(order, tmp_path, rtx, evaluation_images=evaluation_images()) == first
-    assert build_plan(order, tmp_path, rtx) == first, "a server, which has no images, takes what is there"
+    assert build_plan(order, tmp_path, rtx) == first, "a server without images uses the existing plan"
     assert build_plan(order, tmp_path, rtx, evaluation_images=evaluation_images(None)) == first
     second = build_plan(order, tmp_path, rtx, evaluation_images=evaluation_images("others"))
     assert second.manifest.evaluation_images == "others"

@@ -65,15 +65,17 @@ def test_a_checkpoint_becomes_a_model_that_post_pose_serves(tmp_path: Path) -> N
 
     if find_gpu() is None:
         assert "\nno plan is built: there is no GPU here, and CPUs run the graph as it is" in done.stdout
-        twin = posewire(*build, "--precision", "int8", folder=tmp_path)
-        assert "int8 takes its scales from real images" in twin.stderr, "the model is there; its twin is asked for"
+        int8 = posewire(*build, "--precision", "int8", folder=tmp_path)
+        assert "int8 takes its scales from real images" in int8.stderr, (
+            "the model exists; its int8 version is requested"
+        )
 
     catalogue.write_text(catalogue.read_text().replace('"unknown"', '"MIT"'))
     again = run_frugally(*build, folder=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "mine.onnx: already built of pose_resnet_50_96x64.pth.tar" in again.stdout
     assert again.stdout.splitlines()[-1] == done.stdout.splitlines()[-1], "how to serve it"
-    assert load([catalogue])["mine"].licence == "MIT", "what its user says of it stays"
+    assert load([catalogue])["mine"].licence == "MIT", "the user's edit is kept"
 
     with ServerProcess("--model", "mine", catalogue=catalogue) as server:
         answer = httpx.post(

@@ -35,9 +35,9 @@ def built(tmp_path: Path) -> BuildRequest:
 def test_a_built_request_is_found_again(tmp_path: Path, built: BuildRequest) -> None:
     assert is_built(built, tmp_path)
     os.utime(built.checkpoint, (0, 0))
-    assert is_built(built, tmp_path), "a checkpoint is told by its content"
+    assert is_built(built, tmp_path), "a checkpoint is identified by its content"
     built.catalogue(tmp_path).write_text(f"{FIRST_WORDS} simple-baseline-r50`, licence MIT.")
-    assert is_built(built, tmp_path), "its catalogue file is for users to complete"
+    assert is_built(built, tmp_path), "users may edit its catalogue file"
 
 
 @pytest.mark.parametrize(

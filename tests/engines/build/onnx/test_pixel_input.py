@@ -52,7 +52,7 @@ def test_unused_outputs_are_removed_with_their_nodes(tmp_path: Path) -> None:
     kept = prepare(graph, outputs=["heatmaps"])
     assert [value.name for value in kept.graph.output] == ["heatmaps"]
     assert "mean" not in [node.name for node in kept.graph.node]
-    assert len(graph.graph.output) == 2, "the graph given stays as it was"
+    assert len(graph.graph.output) == 2, "the original graph is unchanged"
     onnx.checker.check_model(kept, full_check=True)
 
     with pytest.raises(ValueError, match="has no output poses; it has heatmaps, means"):
