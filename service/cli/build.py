@@ -36,7 +36,7 @@ class _Size(click.ParamType[tuple[int, int]]):
         return int(found[1]), int(found[2])
 
 
-@click.command(short_help="Make a model out of a checkpoint, a plan or an int8 one of a model.")
+@click.command(short_help="Build a model from a checkpoint, or a plan or int8 version of a model.")
 @click.argument("model", metavar="ARCHITECTURE | MODEL")
 @click.option(
     "--checkpoint",
@@ -44,12 +44,12 @@ class _Size(click.ParamType[tuple[int, int]]):
     help="The authors' file (.pth, .pth.tar, .safetensors); MODEL is then its architecture.",
 )
 @click.option(
-    "--size", type=_Size(), help="Input of the network.  [default: what the file's name says, or the paper's]"
+    "--size", type=_Size(), help="Size of the network's input.  [default: as in the file's name, or the paper's]"
 )
-@click.option("--name", help="What to call the model.  [default: ARCHITECTURE]")
-@click.option("--skeleton", help="What the keypoints are.  [default: by number, coco-17 or mpii-16]")
+@click.option("--name", help="Name of the model.  [default: ARCHITECTURE]")
+@click.option("--skeleton", help="Skeleton of the keypoints.  [default: coco-17 or mpii-16, by their number]")
 @click.option(
-    "--detector", default="rtmdet-nano", show_default=True, help="Who finds people; none: look at whole frames."
+    "--detector", default="rtmdet-nano", show_default=True, help="Model that finds the people; none: take whole frames."
 )
 @click.option(
     "--for",
@@ -60,14 +60,16 @@ class _Size(click.ParamType[tuple[int, int]]):
 @click.option(
     "--precision",
     type=click.Choice(["fp16", "bf16", "int8", "fp32"]),
-    help="Of a plan; where it finds other people than fp32, the next is built.  [default: fp16]",
+    help="Precision of a plan; if it finds other people than fp32, the next one is built.  [default: fp16]",
 )
-@click.option("--max-batch", type=click.IntRange(1, 1024), default=32, show_default=True, help="Of a plan.")
+@click.option(
+    "--max-batch", type=click.IntRange(1, 1024), default=32, show_default=True, help="Largest batch of a plan."
+)
 @click.option("--lean", is_flag=True, help="A plan for TensorRT's lean runtime, for servers with posewire[lean].")
 @click.option(
     "--images",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of some dozens of images such as will come, for the scales of int8 and to judge plans by.",
+    help="Folder of a few dozen typical images, to calibrate int8 and to judge plans.",
 )
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), default=Path(), help="Folder.  [default: this one]"
@@ -86,12 +88,12 @@ def build(
     images: Path | None,
     out: Path,
 ) -> None:
-    """Make TensorRT plans of a MODEL of the catalogue and of its detector, for this machine's GPU; or, with --precision
-    int8 --for cpu, a model for the CPU, held to what it gives in fp32.
+    """Build TensorRT plans of a MODEL of the catalogue and of its detector for this machine's GPU; or, with --precision
+    int8 --for cpu, an int8 model for the CPU, compared with fp32.
 
-    With --checkpoint: turn a checkpoint of ARCHITECTURE into an ONNX graph and a catalogue file, proved to give what
-    torch gives, and then do the same with that model. Where there is no GPU to build a plan for, the graph is
-    all, unless --for or --precision asks for more.
+    With --checkpoint: turn a checkpoint of ARCHITECTURE into an ONNX graph and a catalogue file, compare the graph with
+    torch, and then do the same with that model. Without a GPU, only the graph is built unless --for or --precision is
+    given.
 
     ARCHITECTURE: simple-baseline-r50, simple-baseline-r101, simple-baseline-r152, hrnet-w32, hrnet-w48,
     higherhrnet-w32, higherhrnet-w48, hourglass-8 or cpn-r50.
