@@ -1,1 +1,1 @@
-"""Makes the files that runtimes open: ONNX graphs out of checkpoints. Needs posewire[torch]."""
+"""Builds the files that runtimes open: ONNX graphs, int8 models and TensorRT plans. Needs posewire[torch]."""

@@ -1,9 +1,9 @@
-"""Builds one plan in a process of its own, for a server that goes on serving.
+"""Builds one plan in a separate process, while a server keeps serving.
 
     python -m engines.build MODEL PRECISION MAX_BATCH
 
-What becomes of it goes to stdout, a JSON object a line: {"share", "phase"} while it is built, at last {"plan"} or
-{"error"}. When stdin ends, whoever ordered is gone, and so is this.
+Reports on stdout, one JSON object per line: {"share", "phase"} during the build, finally {"plan"} or {"error"}.
+Exits when stdin is closed, because its parent process has then ended.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
-from engines.build.accuracy_gate.evaluation_images import evidence_for
+from engines.build.accuracy_gate.evaluation_images import evaluation_images_for
 from engines.build.compile import build_plan
-from engines.build.models import order_for, plan_runner, plans_folder
+from engines.build.model_plans import order_for, plan_runner, plans_folder
 from engines.catalogue.models import CatalogueError, FetchError, load
 from engines.plans.flavour import NoTensorRTError, find_flavour
 from engines.plans.gpu import find_gpu
@@ -33,12 +33,12 @@ def main(name: str, precision: str, max_batch: str) -> int:
     """Build the plan of the catalogue's model `name`. Returns the exit status."""
     threading.Thread(target=_leave_with_parent, name="posewire-parent", daemon=True).start()
     with suppress(OSError):  # some containers deny it
-        os.nice(_NICENESS)  # those who serve meanwhile come first
+        os.nice(_NICENESS)  # the server comes first
     try:
         catalogue = load()
         model = catalogue[name]
         order = order_for(model, cast("Precision", precision), int(max_batch))
-        evaluation_images = evidence_for(model, catalogue)
+        evaluation_images = evaluation_images_for(model, catalogue)
         flavour = find_flavour(find_gpu())
         plan = build_plan(
             order,
@@ -66,7 +66,7 @@ def _say(**said: object) -> None:
 
 def _leave_with_parent() -> None:
     sys.stdin.read()
-    os._exit(1)  # TensorRT holds the main thread; what is left behind is cleared up by the next builder
+    os._exit(1)  # TensorRT blocks the main thread; the next builder removes the files left behind
 
 
 if __name__ == "__main__":

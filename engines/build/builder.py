@@ -1,4 +1,4 @@
-"""ONNX to a plan: parse, one optimisation profile per rung, build. Strongly typed: the types are the graph's own."""
+"""Compiles an ONNX graph to a TensorRT engine with one optimisation profile per batch size, strongly typed."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from engines.plans.timing_cache import keep_timings, take_timings
 from engines.runtimes.lifecycle import gpu_setup
 
 Progress = Callable[[float, str], None]
-"""Called with the share done, 0..1, and what is being done; from any thread."""
+"""Called from any thread with the share of the build that is done, 0..1, and the name of the current phase."""
 
 
 class EngineBuilder:
-    """A graph that TensorRT has read. inputs, outputs: per item, -1 where a side varies.
+    """A graph that TensorRT has parsed. inputs, outputs: shapes per item, -1 where a side varies.
 
-    onnx: the graph; its batch is free and its other input sides are fixed. Raises PlanBuildError for one that
-    TensorRT does not take.
+    onnx: the serialised graph, with a free batch and otherwise fixed input sides. Raises PlanBuildError if TensorRT
+    does not support it.
     """
 
     def __init__(self, flavour: Flavour, onnx: bytes) -> None:
         trt = flavour.trt
         self._flavour = flavour
         self._log = _log(trt)
-        with gpu_setup(flavour.name != TENSORRT_RTX):  # it opens the GPU
+        with gpu_setup(flavour.name != TENSORRT_RTX):  # others open the GPU
             self._builder = trt.Builder(self._log)
         self._network = self._builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         self._parser = trt.OnnxParser(self._network, self._log)  # holds the weights until the engine is built
@@ -46,10 +46,10 @@ class EngineBuilder:
                 raise PlanBuildError(f"input {spec.name} is (n, {sides}); a plan is for one size, which pixels say")
 
     def build(self, batch_sizes: Sequence[int], timings: Path, progress: Progress | None = None) -> bytes:
-        """The serialised engine for batches of `rungs`: optimisation profile i is for batches of rungs[i] and no other.
+        """The serialised engine. Optimisation profile i is for batches of exactly `batch_sizes[i]`.
 
-        Runtimes run whole rungs alone, kernels chosen for the very batch are the fastest, and weights are shared; one
-        profile for 1..32 would have its kernels chosen for 32.
+        Runtimes run these batch sizes only, kernels chosen for one batch size are the fastest, and profiles share the
+        weights; the kernels of a single profile for 1..32 would be chosen for 32.
         timings: the file of TensorRT's timing cache. Raises PlanBuildError.
         """
         trt, log = self._flavour.trt, self._log
@@ -61,7 +61,9 @@ class EngineBuilder:
                 shape = (batch_size, *spec.shape)
                 profile.set_shape(spec.name, shape, shape, shape)
             config.add_optimization_profile(profile)
-        timed = self._flavour.name != TENSORRT_RTX  # it times nothing here, and keeps a cache as it runs
+        timed = (
+            self._flavour.name != TENSORRT_RTX
+        )  # RTX times nothing during a build, and keeps its own cache at run time
         if timed:
             take_timings(config, timings)
         monitor = None if progress is None else _monitor(trt, progress)
@@ -81,10 +83,10 @@ class EngineBuilder:
 
 
 def set_flags(config: Any, flavour: Flavour) -> None:
-    """Set the flags of a builder configuration that plans of this flavour are built with."""
+    """Set the flags of the builder configuration for plans of this flavour."""
     trt = flavour.trt
-    config.clear_flag(trt.BuilderFlag.TF32)  # what is fp32 in the graph is so because less would not do
-    if flavour.name == TENSORRT_LEAN:  # with no more than that has, and without a copy of it in every plan
+    config.clear_flag(trt.BuilderFlag.TF32)  # nodes are in fp32 only where less precision would not do
+    if flavour.name == TENSORRT_LEAN:  # only features of the lean runtime, and no copy of it in every plan
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
         config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)
 
@@ -111,7 +113,7 @@ def _describe(trt: Any, tensor: Any) -> TensorSpec:
 
 def _log(trt: Any) -> Any:
     class Log(trt.ILogger):
-        """Keeps the errors: the first of a failed build says why, the others what failed in consequence."""
+        """Keeps the errors: the first one of a failed build is its cause, the others are consequences."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -126,7 +128,7 @@ def _log(trt: Any) -> Any:
 
 def _monitor(trt: Any, progress: Progress) -> Any:
     class Monitor(trt.IProgressMonitor):
-        """Phases within phases, each a number of steps, to one share. TensorRT calls from threads of its own."""
+        """Combines nested phases, each a number of steps, into one share. TensorRT calls it from its own threads."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -160,14 +162,14 @@ def _monitor(trt: Any, progress: Progress) -> Any:
 
 @dataclass(slots=True)
 class _Phase:
-    """A phase of a build. done: steps that are complete."""
+    """A phase of a build. done: the number of completed steps."""
 
     parent: _Phase | None
     steps: int
     done: int = 0
 
     def share(self) -> float:
-        """How much of the whole build is complete when this phase is where it is, 0..1."""
+        """The completed share of the whole build according to this phase, 0..1."""
         inner = min(self.done / self.steps, 1.0)
         phase = self
         while (parent := phase.parent) is not None:

@@ -1,4 +1,4 @@
-"""ONNX to a TensorRT plan in a folder of plans: found there if it fits, or else built, once, whoever asks."""
+"""Finds the TensorRT plan for an order in a folder of plans, or builds it there, once for all processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from engines.build.accuracy_gate.attempts import NotJudgedError, Workshop
+from engines.build.accuracy_gate.candidates import CandidateGraphs, NotJudgedError
 from engines.build.accuracy_gate.evaluation_images import EvaluationImages
 from engines.build.accuracy_gate.gate import GateReport, choose
 from engines.build.builder import EngineBuilder, Progress
@@ -45,12 +45,12 @@ def build_plan(
     progress: Progress | None = None,
     waiting: Callable[[], None] | None = None,
 ) -> PlanFile:
-    """The plan of this order: from `cache_dir`, or built into it, where it then appears whole or not at all.
+    """The plan for this order: found in `cache_dir`, or built and written there atomically.
 
-    evidence: what int8 is calibrated on and every precision judged by; without it there is no judging. A plan that is
-    there is taken as it is, unless it was judged by other images than those of the evidence.
-    run: opens a plan where there is a GPU, so that the plan itself is judged, and not the graph that it is made of.
-    waiting: called if another process is building it; its plan is then the one returned. Raises PlanBuildError.
+    evaluation_images: for the calibration of int8 and the accuracy gate; None skips the gate. An existing plan is
+    reused unless it was judged on other images.
+    run: opens a plan on a GPU, so that the plan itself is judged; if None, the graph it is built from is judged.
+    waiting: called while another process builds the same plan, which is then returned. Raises PlanBuildError.
     """
     key = order.key(flavour)
     path = order.path(cache_dir, key)
@@ -59,7 +59,7 @@ def build_plan(
         found = find_plan(order, cache_dir, flavour, None if evaluation_images is None else evaluation_images.digest)
         if found is not None:
             return found
-        for stale in cache_dir.glob(f".{path.stem}-*"):  # of a builder that was killed: only the lock's holder writes
+        for stale in cache_dir.glob(f".{path.stem}-*"):  # left by a killed builder: only the holder of the lock writes
             stale.unlink()
         built = _build(order, key, path, flavour, evaluation_images, run, progress)
         return _publish(path, *built)
@@ -81,10 +81,10 @@ def _build(
         )
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="posewire-build-") as folder:
-        workshop = Workshop(order, Path(folder))
+        candidates = CandidateGraphs(order, Path(folder))
 
         def build(precision: Precision) -> _Built:
-            graph = workshop.graph(precision, evaluation_images)
+            graph = candidates.graph(precision, evaluation_images)
             engine = EngineBuilder(flavour, graph.read_bytes())
             batch_sizes = key.batch_sizes if _batches(graph) else (1,)
             plan = engine.build(batch_sizes, path.parent / f"{key.flavour}{key.version}-{key.gpu}.timings", progress)
@@ -108,10 +108,10 @@ def _build(
             return _Built(plan, manifest)
 
         if run is None or evaluation_images is None or order.pixels is None:
-            precision, reports = _choose(workshop, order, evaluation_images)
+            precision, reports = _choose(candidates, order, evaluation_images)
             built = build(precision)
         else:
-            judge = _plan_judge(workshop, evaluation_images, order.pixels, run, Path(folder))
+            judge = _plan_judge(candidates, evaluation_images, order.pixels, run, Path(folder))
             built, reports = choose(order.precision, build, judge)
     seconds = round(time.monotonic() - started, 3)
     gate = tuple(json.loads(report.to_json()) for report in reports)
@@ -119,7 +119,7 @@ def _build(
 
 
 def _plan_judge(
-    workshop: Workshop,
+    candidates: CandidateGraphs,
     evaluation_images: EvaluationImages,
     pixels: PixelInput,
     run: Callable[[Path], Runtime],
@@ -133,28 +133,28 @@ def _plan_judge(
         except (RuntimeError, ValueError) as error:
             raise PlanBuildError(f"the plan does not run here: {error}") from error
         with closing(runtime):
-            return workshop.compare(precision, runtime, evaluation_images, pixels)
+            return candidates.compare(precision, runtime, evaluation_images, pixels)
 
     return judge
 
 
 def _choose(
-    workshop: Workshop, order: PlanOrder, evaluation_images: EvaluationImages | None
+    candidates: CandidateGraphs, order: PlanOrder, evaluation_images: EvaluationImages | None
 ) -> tuple[Precision, Sequence[GateReport]]:
-    """The precision asked for, or the first after it that the gate lets pass, and what the gate said of each.
+    """The requested precision, or the first fallback that passes the gate, and the gate's reports.
 
-    What nothing here computes as TensorRT will is taken unjudged, and has no report.
+    A graph that no runtime here computes as TensorRT will is accepted without judgement and without a report.
     """
     pixels = order.pixels
     if evaluation_images is None or pixels is None:
         return order.precision, ()
 
     def build(precision: Precision) -> Precision:
-        workshop.graph(precision, evaluation_images)
+        candidates.graph(precision, evaluation_images)
         return precision
 
     def judge(precision: Precision, _: Precision) -> GateReport:
-        return workshop.judge(precision, evaluation_images, pixels)
+        return candidates.judge(precision, evaluation_images, pixels)
 
     try:
         return choose(order.precision, build, judge)
@@ -164,9 +164,10 @@ def _choose(
 
 
 def _batches(graph: Path) -> bool:
-    """Whether the items of a batch come out as they do alone: many graphs take a batch and mix its items.
+    """Whether the graph computes the items of a batch independently: many graphs take a batch and mix its items.
 
-    OpenVINO tells, as TensorRT could only on a GPU. A graph that only TensorRT runs gets a plan for one.
+    OpenVINO is used for the test, because TensorRT needs a GPU. Plans of graphs that only TensorRT runs are for
+    batches of one.
     """
     try:
         runtime = open_runtime(graph, precision="fp32", max_batch=2)
@@ -177,7 +178,7 @@ def _batches(graph: Path) -> bool:
 
 
 def _publish(path: Path, plan: bytes, manifest: Manifest) -> PlanFile:
-    """The plan first: a plan without its manifest is none."""
+    """Write the plan, then its manifest: a plan without a manifest is ignored."""
     manifest_path(path).unlink(missing_ok=True)
     write_atomically(path, plan)
     write_atomically(manifest_path(path), manifest.dump().encode())

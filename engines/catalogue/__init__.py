@@ -1,4 +1,4 @@
-"""The models that can be named, and how their files are fetched."""
+"""The catalogue of models, and the download of their files."""
 
 from engines.catalogue.models import Catalogue, Choice, UnknownModelError, load
 from engines.catalogue.schema import Model

@@ -1,4 +1,4 @@
-"""The models that can be named: those of models.toml, and those of the user's own catalogue files."""
+"""The catalogue: the models of models.toml and of the user's own catalogue files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ BUILT_IN = Path(__file__).with_name("models.toml")
 
 
 class UnknownModelError(KeyError):
-    """No model has this name; the message gives the names that come closest."""
+    """No model has this name; the message gives the closest names."""
 
     def __init__(self, name: str, known: Collection[str]) -> None:
         close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
@@ -51,19 +51,19 @@ class UnknownModelError(KeyError):
         super().__init__(f"no model is called {name!r}; {hint}")
 
     def __str__(self) -> str:
-        return str(self.args[0])  # KeyError would put the sentence in quotes
+        return str(self.args[0])  # KeyError would quote the sentence
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The model to use where nobody named one, and why it is this one, in a sentence."""
+    """The model to use by default, and the reason in a sentence."""
 
     model: Model
     why: str
 
 
 class Catalogue(Mapping[str, Model]):
-    """Models by name. A name that it does not have raises UnknownModelError."""
+    """Models by name. Unknown names raise UnknownModelError."""
 
     def __init__(self, models: Mapping[str, Model], defaults: Sequence[str]) -> None:
         self._models = dict(models)
@@ -86,17 +86,17 @@ class Catalogue(Mapping[str, Model]):
         return list(self._models.values())
 
     def parts(self, name: str) -> tuple[Model, ...]:
-        """All that it takes to run `name`: the model itself and, if it has one, its detector."""
+        """The models needed to run `name`: the model itself and, if it has one, its detector."""
         model = self[name]
         return (model,) if model.detector is None else (model, self[model.detector])
 
     def choose_default(self, *, connect_timeout: float = 3.0, progress: DownloadProgress | None = None) -> Choice:
-        """The first of `defaults` that is here, or else the first that can be fetched, with its detector.
+        """The first of `defaults` that is cached, or else the first that can be fetched, with its detector.
 
-        Where one is here the network is not touched; a better one is a user's to fetch. Models whose licence does
-        not allow commercial use are never chosen.
-        connect_timeout: seconds within which each publisher's machine must take the connection.
-        Raises FetchError, with the reason for each, where none is here and none can be fetched.
+        If one is cached, the network is not used; users fetch a better one themselves. Models whose licence does not
+        allow commercial use are never chosen.
+        connect_timeout: seconds within which each publisher's server must accept the connection.
+        Raises FetchError, with the reason for each model, if none is cached and none can be fetched.
         """
         candidates = [name for name in self.defaults if all(part.commercial for part in self.parts(name))]
         for name in candidates:
@@ -118,9 +118,9 @@ class Catalogue(Mapping[str, Model]):
 def load(extra: Sequence[Path] | None = None, cache: Path | None = None) -> Catalogue:
     """Read the built-in catalogue and the files `extra`, whose entries replace earlier ones of the same name.
 
-    extra: by default those that POSEWIRE_CATALOGUE names (separated like PATH).
+    extra: by default the files in POSEWIRE_CATALOGUE (separated like PATH).
     cache: the folder for fetched files; by default POSEWIRE_MODELS, or `posewire/models` in the user's cache folder.
-    Raises CatalogueError where a file cannot be read or says what it may not.
+    Raises CatalogueError if a file cannot be read or is invalid.
     """
     if extra is None:
         named = os.environ.get("POSEWIRE_CATALOGUE", "").split(os.pathsep)
@@ -167,7 +167,7 @@ def _check_known(name: str, known: Collection[str], where: str) -> None:
 
 
 def _sharing(model: Model, models: Collection[Model]) -> Model:
-    """The model, told what others need of its source: one download then serves them all."""
+    """The model with `also` set to the files that others need from its source, so that one download serves them all."""
     others = {file: None for other in models if other.source == model.source for file in other.files}
     return replace(model, also=tuple(file for file in others if file not in model.files))
 

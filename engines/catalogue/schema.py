@@ -1,4 +1,4 @@
-"""Catalogue files: their TOML tables, checked and turned into Models.
+"""Catalogue files: their TOML tables, validated and turned into Models.
 
 defaults = ["NAME", ...]              # best first; optional
 
@@ -7,7 +7,7 @@ title = "..."                         # default: NAME
 role = "estimator"                    # or detector, one-stage, bottom-up
 family = "..."                        # the code that prepares its input and decodes its output
 skeleton = "coco-17"                  # not for detectors
-detector = "NAME"                     # for estimators; one without it looks at the whole frame
+detector = "NAME"                     # for estimators; without one they take whole frames
 licence = "Apache-2.0"                # default: "unknown"
 commercial = true                     # whether the licence allows commercial use; default: false
 publisher = "..."                     # optional
@@ -17,7 +17,7 @@ source = { kind = "pypi", package, version, python, platform }    # a wheel; the
        | { kind = "https", url }      # a zip with the files (the end of a member's path is enough), or the file, or,
                                       # where the URL ends in a slash, the folder of files with a URL each
        | { kind = "file", path }      # a folder or a file, relative to the catalogue file; used in place
-       | { kind = "checkpoint", architecture, url, file }   # what a user gets there for `posewire build`
+       | { kind = "checkpoint", architecture, url, file }   # weights to download by hand for `posewire build`
 files = [{ path, sha256 }, ...]       # sha256 is optional; no `files` for a file itself and for checkpoints
 input = { width, height, order = "rgb" | "bgr", mean = [r, g, b], std = [r, g, b], pad = 0..255 | "edge" }
 options = { ... }                     # settings of the family; optional
@@ -61,11 +61,11 @@ class Model:
     """A catalogue entry.
 
     skeleton: the keypoints it gives, None for a detector. detector: the model that finds the people for it, or None.
-    commercial: whether its licence allows commercial use. bf16: whether that is exact enough for it.
+    commercial: whether its licence allows commercial use. bf16: whether bf16 is exact enough for it.
     accuracy: the published figure with its data set, or "".
-    files: the first is the one that a runtime opens; none where it is to be built.
+    files: the first is the one that a runtime opens; empty for a model that has to be built.
     options: settings of its family, read only (lists are tuples).
-    declared_in: its catalogue file. cache: where fetched files go. also: what other entries need of the same source.
+    declared_in: its catalogue file. cache: the folder for fetched files. also: other entries' files of the same source.
     """
 
     name: str
@@ -93,12 +93,12 @@ class Model:
         return fetching.is_cached(self.cache, self.source, self.files)
 
     def fetch(self, progress: DownloadProgress | None = None, *, connect_timeout: float = 3.0) -> Path:
-        """Make sure that its files are here and sound; returns the path of the one that a runtime opens.
+        """Make sure that its files are here and intact; returns the path of the one that a runtime opens.
 
-        Files whose sha256 the catalogue does not know are trusted when they first come, and held ever after to the
-        digest that they had then (kept in `<file>.lock.json` beside the file).
-        connect_timeout: seconds within which the publisher's machine must take the connection.
-        Raises FetchError, in a plain sentence, where a file cannot be had or is not the one expected.
+        Files without a sha256 in the catalogue are trusted on their first download, and verified against the digest of
+        that download from then on (kept in `<file>.lock.json` beside the file).
+        connect_timeout: seconds within which the publisher's server must accept the connection.
+        Raises FetchError, in a plain sentence, if a file cannot be fetched or is not the one expected.
         """
         return fetching.fetch(
             self.cache, self.source, self.files, also=self.also, progress=progress, connect_timeout=connect_timeout
@@ -107,7 +107,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """What one catalogue file says. defaults: None where it does not mention them."""
+    """The content of one catalogue file. defaults: None if it does not have them."""
 
     models: Mapping[str, Model]
     defaults: tuple[str, ...] | None
@@ -233,7 +233,7 @@ def _pixel_input(table: Table) -> PixelInput:
 
 
 def _frozen_table(table: Mapping[str, object]) -> Mapping[str, object]:
-    """The table as one that nobody can change, all the way down: an entry is shared by all who look it up."""
+    """The table made read-only at every level: all callers share an entry."""
     return MappingProxyType({key: _frozen(value) for key, value in table.items()})
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from engines.inputs import PixelInput
 from engines.ops.affine import crop
 from engines.ops.flip import MIRRORED
-from engines.ops.reading import Reading
+from engines.ops.keypoint_decoding import KeypointDecoder
 from engines.poses import Frame, Region
 from engines.runtimes.base import Runtime
 from engines.runtimes.multi_device import MultiDeviceRuntime
@@ -101,12 +101,14 @@ class Views:
         self._where = where
         self._frames: dict[torch.device, DeviceFrames] = {}
 
-    def open(self, runtime: Runtime, pixels: PixelInput, *, flip: bool = False, reading: Reading | None = None) -> View:
-        """Open a view of the network in `runtime`, which was opened with `pixels`.
+    def open(
+        self, runtime: Runtime, pixels: PixelInput, *, flip: bool = False, reading: KeypointDecoder | None = None
+    ) -> View:
+        """A view of the network behind `runtime`, which was opened with `pixels`.
 
-        flip: also run mirrored crops. reading: if given, a device view decodes the outputs on the device and returns
-        only the result, see `engines.ops.reading.already_read`.
-        Raises ValueError if crops are to be cut out on a device that does not support it.
+        flip: the outputs for the mirror images are needed. reading: all that is wanted of the outputs; a device sends
+        no more than that back, see `engines.ops.keypoint_decoding.decoded_on_device`.
+        Raises ValueError where crops are to be cut out on a device that takes none.
         """
         if isinstance(runtime, MultiDeviceRuntime):
             each = [self.open(one, pixels, flip=flip, reading=reading) for one in runtime.runtimes]

@@ -1,4 +1,4 @@
-"""The families: the code that knows a kind of model, by the name that the catalogue uses."""
+"""The families: the code for each kind of model, by its name in the catalogue."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from engines.catalogue.models import CatalogueError, Model
 from engines.families.associative_embedding import AssociativeEmbedding
-from engines.families.base import Detector, Estimator, Flips, OneStageModel, Reads
+from engines.families.base import Detector, Estimator, HasFlipTest, HasKeypointDecoder, OneStageModel
 from engines.families.blazepose import BlazePose
 from engines.families.blazepose_detector import BlazePoseDetector
 from engines.families.detections import BoxDetector, KeypointDetector
@@ -26,15 +26,15 @@ from engines.skeletons import SKELETONS, Skeleton
 __all__ = [
     "DETECTORS",
     "ESTIMATORS",
-    "FINDERS",
+    "ONE_STAGE_MODELS",
     "Detector",
     "Estimator",
-    "Flips",
+    "HasFlipTest",
+    "HasKeypointDecoder",
     "OneStageModel",
-    "Reads",
     "open_detector",
     "open_estimator",
-    "open_finder",
+    "open_one_stage_model",
 ]
 
 Role = TypeVar("Role")
@@ -45,7 +45,7 @@ DETECTORS: Mapping[str, Callable[..., Detector]] = MappingProxyType(
 ESTIMATORS: Mapping[str, Callable[..., Estimator]] = MappingProxyType(
     {"blazepose": BlazePose, "heatmap": Heatmap, "simcc": SimCC}
 )
-FINDERS: Mapping[str, Callable[..., OneStageModel]] = MappingProxyType(
+ONE_STAGE_MODELS: Mapping[str, Callable[..., OneStageModel]] = MappingProxyType(
     {
         "associative_embedding": AssociativeEmbedding,
         "detections": KeypointDetector,
@@ -59,18 +59,18 @@ FINDERS: Mapping[str, Callable[..., OneStageModel]] = MappingProxyType(
 
 
 def open_detector(model: Model) -> Detector:
-    """The detector that a catalogue entry describes. Raises CatalogueError where it cannot be one."""
+    """The detector of a catalogue entry. Raises CatalogueError if the family or its options are wrong."""
     return _build(model, DETECTORS, model.input)
 
 
 def open_estimator(model: Model) -> Estimator:
-    """The estimator that a catalogue entry describes. Raises CatalogueError where it cannot be one."""
+    """The estimator of a catalogue entry. Raises CatalogueError if the family, skeleton or options are wrong."""
     return _build(model, ESTIMATORS, model.input, _skeleton(model))
 
 
-def open_finder(model: Model) -> OneStageModel:
-    """The bottom-up or one-stage model that a catalogue entry describes. Raises CatalogueError where it cannot be."""
-    return _build(model, FINDERS, model.input, _skeleton(model))
+def open_one_stage_model(model: Model) -> OneStageModel:
+    """The bottom-up or one-stage model of a catalogue entry. Raises CatalogueError like `open_estimator`."""
+    return _build(model, ONE_STAGE_MODELS, model.input, _skeleton(model))
 
 
 def _skeleton(model: Model) -> Skeleton:
@@ -84,5 +84,5 @@ def _build(model: Model, families: Mapping[str, Callable[..., Role]], *arguments
         raise CatalogueError(f"{model.name}: family {model.family!r} is not one of {', '.join(families)}")
     try:
         return families[model.family](*arguments, **model.options)
-    except (TypeError, ValueError) as error:  # an option that the family does not have, or a value out of its range
+    except (TypeError, ValueError) as error:  # unknown options, or values out of their range
         raise CatalogueError(f"{model.name}: the options do not fit family {model.family}: {error}") from error

@@ -1,4 +1,4 @@
-"""HigherHRNet: heatmaps at two resolutions, and a tag at each pixel that tells people apart (Cheng et al., 2020).
+"""HigherHRNet: heatmaps at two resolutions, and tags that tell people apart (Cheng et al., 2020).
 
 The heatmaps are averaged (section 3.3, "heatmap aggregation"), the peaks grouped by their tags: see `tag_grouping`.
 """
@@ -11,21 +11,21 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from engines.families.tag_grouping import Grouping, adjust, candidates, match, refine
-from engines.families.whole_frame import WholeFrameFamily, in_the_middle, people_in_frame
+from engines.families.tag_grouping import GroupingOptions, adjust, candidates, match, refine
+from engines.families.whole_frame import WholeFrameFamily, missing_at_mean, people_in_frame
 from engines.inputs import Arrays, PixelInput
 from engines.ops.flip import MIRRORED, unmirrored
 from engines.poses import Floats, Poses, Region
 from engines.skeletons import COCO_17, Skeleton
 
 _MAX_TAG = 1e4
-_MAX_HEAT = 10.0  # the network aims at 1; outputs beyond these are a broken graph's
-# Head and trunk before arms and legs: what moves little leads those who are to be found to their place.
+_MAX_HEAT = 10.0  # the network aims at 1; values above these come from a broken graph
+# Head and trunk before arms and legs: the keypoints that move least are grouped first.
 _COCO_ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)
 
 
 class Maps(NamedTuple):
-    """heatmaps: (K, H, W). tags: (K, H, W, T), one or two to a keypoint."""
+    """heatmaps: (K, H, W). tags: (K, H, W, T), one or two per keypoint."""
 
     heatmaps: Floats
     tags: Floats
@@ -36,8 +36,8 @@ def aggregate(
 ) -> Maps:
     """One image's outputs at the higher resolution.
 
-    low: (2K, h, w) heatmaps and tags; high: (K, H, W) heatmaps. mirrored: the same for the mirrored image, whose
-    heatmaps are averaged with these and whose tags come beside them. pairs: keypoints that a mirror exchanges.
+    low: (2K, h, w) heatmaps and tags; high: (K, H, W) heatmaps. mirrored: the same for the mirror image; its heatmaps
+    are averaged with these, its tags are added as a second value. pairs: the (left, right) keypoints to swap in it.
     """
     maps = _aggregate(low, high)
     if mirrored is None:
@@ -55,18 +55,18 @@ def _aggregate(low: Floats, high: Floats) -> Maps:
 
 
 def resize(maps: Floats, height: int, width: int) -> Floats:
-    """(K, h, w) maps at another size, bilinearly; the pixels' edges stay where they are."""
+    """(K, h, w) maps resized bilinearly, with the outer edges of pixels aligned."""
     size = (width, height)
     return np.stack([cv2.resize(np.ascontiguousarray(m), size, interpolation=cv2.INTER_LINEAR) for m in maps])
 
 
 class AssociativeEmbedding(WholeFrameFamily):
-    """Outputs `low` (n, 2K, h, w), heatmaps and then a tag map for each, and `high` (n, K, H, W), heatmaps.
+    """Outputs `low` (n, 2K, h, w), K heatmaps and then K tag maps, and `high` (n, K, H, W), heatmaps.
 
-    low, high: their names in the graph. project: look for peaks at the input's own resolution, as the authors' tests
-    do, in place of the outputs': several times the work. flip: the network sees each frame and its mirror image, at
-    twice the cost; the heatmaps are averaged, the tags stand side by side. refine: look for what a person misses.
-    order: in which keypoints are grouped. The rest: see `Grouping`.
+    low, high: their names in the graph. project: find peaks at the input's resolution instead of the outputs', as the
+    authors' tests do, at several times the cost. flip: run each frame and its mirror image, at twice the cost, with
+    averaged heatmaps and both tags. refine: search for a person's missing keypoints.
+    order: the order in which keypoints are grouped. The other options: see `GroupingOptions`.
     Raises ValueError for an order that does not name each keypoint once.
     """
 
@@ -94,12 +94,12 @@ class AssociativeEmbedding(WholeFrameFamily):
         self.flip = flip
         self._project = project
         self._refine = refine
-        self._grouping = Grouping(max_people=max_people, min_score=min_score, max_distance=max_distance)
+        self._grouping = GroupingOptions(max_people=max_people, min_score=min_score, max_distance=max_distance)
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
         """See `OneStageModel.decode`.
 
-        The score of a person is the mean score of its keypoints; a missing one counts as 0.
+        The score of a person is the mean score of all keypoints; missing ones count as 0.
         """
         sides = [[np.asarray(outputs[name], np.float32) for name in self.outputs]]
         if self.flip:
@@ -122,9 +122,9 @@ class AssociativeEmbedding(WholeFrameFamily):
         height, width = maps.heatmaps.shape[-2:]
         points = people[..., :2] * np.array([self.pixels.width / width, self.pixels.height / height], np.float32)
         found = people[..., 2].clip(min=0)
-        return people_in_frame(in_the_middle(points, found), found, scores, region, self.pixels, self.skeleton)
+        return people_in_frame(missing_at_mean(points, found), found, scores, region, self.pixels, self.skeleton)
 
     def _sane(self, low: Floats, high: Floats) -> bool:
         k = len(self.skeleton)
         heat, tags = max(np.abs(low[:k]).max(), np.abs(high).max()), np.abs(low[k:]).max()
-        return bool(heat < _MAX_HEAT and tags < _MAX_TAG)  # NaN is not below anything
+        return bool(heat < _MAX_HEAT and tags < _MAX_TAG)  # false for NaN

@@ -1,4 +1,4 @@
-"""The roles a family plays: what a pipeline asks of the code that knows a kind of model.
+"""The roles of families: the interfaces between a pipeline and the code for a kind of model.
 
 A family is pure: arrays and regions in, detections or poses out. It never runs its network itself, so that a Batcher
 can gather the regions of many frames and many clients into one batch.
@@ -10,34 +10,34 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from engines.inputs import Arrays, PixelInput
-from engines.ops.reading import Reading
+from engines.ops.keypoint_decoding import KeypointDecoder
 from engines.poses import Detections, Poses, Region
 from engines.skeletons import Skeleton
 
 
 class Family(Protocol):
-    """What every role has."""
+    """The properties of every role."""
 
     @property
     def pixels(self) -> PixelInput:
-        """What its network takes."""
+        """The input of its network."""
 
     @property
     def outputs(self) -> tuple[str, ...] | None:
-        """The graph's outputs that `decode` reads (others are cut off before compiling), or None for all."""
+        """The graph's outputs that `decode` takes, or None for all. Others are cut off before compiling."""
 
 
 class Detector(Family, Protocol):
     """Finds people: regions of a frame in, detections out."""
 
     def regions(self, width: int, height: int) -> list[Region]:
-        """The regions of a frame of `width` x `height` that it wants to see: the whole, or the whole and tiles."""
+        """The regions to crop from a frame of `width` x `height`: the whole frame, or the whole frame and tiles."""
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Detections]:
-        """Detections in frame pixels, one entry per region of the batch. Garbage in the outputs gives nobody."""
+        """Detections in frame pixels, one entry per region of the batch. Garbage in the outputs is dropped."""
 
     def merge(self, parts: Sequence[Detections], regions: Sequence[Region]) -> Detections:
-        """Join what the `regions` of one frame gave, a part each, into one set without duplicates, best first."""
+        """Merge the detections of one frame, one part per region, without duplicates, best first."""
 
 
 class Estimator(Family, Protocol):
@@ -45,51 +45,49 @@ class Estimator(Family, Protocol):
 
     @property
     def skeleton(self) -> Skeleton:
-        """The keypoints it gives."""
+        """The keypoints of its poses."""
 
     def regions(self, people: Detections) -> list[Region]:
-        """The region to look at for each detected person."""
+        """The region to crop for each detected person."""
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> Poses:
         """One pose per region of the batch, in frame pixels."""
 
     def merge(self, poses: Poses, people: Detections) -> Poses:
-        """Weigh the poses of one frame with the detections they come from, row by row; drop nobodies and duplicates."""
+        """Weight the poses of one frame by their detections, row by row, and drop false detections and duplicates."""
 
 
 @runtime_checkable
 class OneStageModel(Family, Protocol):
-    """Finds everybody and their keypoints in one look at the whole frame: the bottom-up and one-stage models."""
+    """Finds all people and their keypoints in one pass over the whole frame: bottom-up and one-stage models."""
 
     @property
     def skeleton(self) -> Skeleton:
-        """The keypoints it gives."""
+        """The keypoints of its poses."""
 
     def region(self, width: int, height: int) -> Region:
-        """The region that shows a whole frame of `width` x `height`."""
+        """The region that contains the whole frame of `width` x `height`."""
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
-        """Everybody in frame pixels, best first, one entry per region of the batch. Garbage in the outputs gives
-        nobody.
-        """
+        """Poses in frame pixels, best first, one entry per region of the batch. Garbage in the outputs is dropped."""
 
 
 @runtime_checkable
-class Reads(Protocol):
-    """An estimator that needs no more of its network's outputs than a place and a score for each keypoint.
+class HasKeypointDecoder(Protocol):
+    """An estimator that needs only a position and a score for each keypoint from its network's outputs.
 
-    Its `decode` takes these too, see `engines.ops.reading.already_read`.
+    A device can compute these; `decode` takes them instead of the outputs.
     """
 
     @property
-    def reading(self) -> Reading:
-        """How they are read off the outputs."""
+    def keypoint_decoder(self) -> KeypointDecoder:
+        """Describes how to compute them from the outputs."""
 
 
 @runtime_checkable
-class Flips(Protocol):
-    """A family that can read what its network says of the mirror image, too: the flip test of many papers."""
+class HasFlipTest(Protocol):
+    """A family that supports the flip test of many papers, which averages over each crop and its mirror image."""
 
     @property
     def flip(self) -> bool:
-        """Whether `decode` needs each output twice, the second of the mirror images, its name ending in MIRRORED."""
+        """Whether `decode` also needs each output for the mirror images, with MIRRORED appended to its name."""

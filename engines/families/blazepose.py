@@ -1,7 +1,7 @@
 """BlazePose: 33 keypoints of a person in the frame and in metres (Bazarevsky et al., 2020).
 
-Facts about the graph are from MediaPipe's description of it (google-ai-edge/mediapipe: modules/pose_landmark/
-pose_landmark_by_roi_cpu.pbtxt, tensors_to_pose_landmarks_and_segmentation.pbtxt and the calculators that they name).
+The graph's properties are from MediaPipe's description of it (google-ai-edge/mediapipe: modules/pose_landmark/
+pose_landmark_by_roi_cpu.pbtxt, tensors_to_pose_landmarks_and_segmentation.pbtxt and the calculators named there).
 """
 
 from __future__ import annotations
@@ -21,23 +21,28 @@ from engines.ops.oks import oks
 from engines.poses import Detections, Floats, Poses, Region, to_frame
 from engines.skeletons import BLAZEPOSE_33, Skeleton
 
-_LANDMARKS = 39  # the keypoints and 6 helpers, of which MediaPipe takes 2 to place the next frame's region
+_LANDMARKS = 39  # 33 keypoints and 6 auxiliary ones; MediaPipe uses 2 of these for the next frame's region
 _WINDOW = 7  # heatmap cells
 _MIN_PEAK = 0.5
 _SAME_PERSON = 0.5  # OKS
-_PART_OF = 0.8  # of a box; a tile may show a part of somebody as if it were a whole person
+_PART_OF = 0.8  # share of a box; a tile may show a part of a person that is taken for a whole one
 _MARGIN = 0.05  # of the longer side of a box around keypoints: skull, hands and clothes (measured on COCO's boxes)
-_MAX_REACH = 8.0  # input sizes; a keypoint that is further out comes from a broken graph
+_MAX_REACH = 8.0  # input sizes; keypoints further out come from a broken graph
 
 
 class BlazePose:
     """Outputs: landmarks `Identity`, presence `Identity_1`, heatmaps `Identity_3`, landmarks in metres `Identity_4`.
 
-    min_presence: people of whose presence the network is less sure are dropped, 0..1.
+    min_presence: people with a lower presence are dropped, 0..1.
     Raises ValueError for another skeleton than BlazePose's.
     """
 
-    outputs = ("Identity", "Identity_1", "Identity_3", "Identity_4")  # Identity_2, a mask, takes a quarter of the time
+    outputs = (
+        "Identity",
+        "Identity_1",
+        "Identity_3",
+        "Identity_4",
+    )  # without Identity_2, a mask, which takes a quarter of the time
 
     def __init__(self, pixels: PixelInput, skeleton: Skeleton = BLAZEPOSE_33, *, min_presence: float = 0.5) -> None:
         if skeleton != BLAZEPOSE_33:
@@ -47,7 +52,7 @@ class BlazePose:
         self.min_presence = min_presence
 
     def regions(self, people: Detections) -> list[Region]:
-        """See `Estimator.regions`: squares around bodies, turned upright where the detector gives alignment points."""
+        """See `Estimator.regions`: squares around bodies, rotated upright if the detector gives alignment points."""
         if people.anchors is None:
             return person_regions(people, self.pixels.width, self.pixels.height)
         centre = people.anchors[:, BODY_CENTRE].astype(float)
@@ -60,7 +65,7 @@ class BlazePose:
         ]
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> Poses:
-        """See `Estimator.decode`. A pose scores its presence, or 0 where that is too low or an output is garbage."""
+        """See `Estimator.decode`. A pose's score is its presence, or 0 if that is too low or an output is garbage."""
         landmarks = _landmarks(outputs["Identity"])
         metres = _landmarks(outputs["Identity_4"])
         presence = np.asarray(outputs["Identity_1"], np.float32)[:, 0]
@@ -75,11 +80,13 @@ class BlazePose:
         visible, inside = sigmoid(landmarks[..., 3]), sigmoid(landmarks[..., 4])
         return Poses(
             keypoints=keypoints,
-            keypoint_scores=np.minimum(visible, inside),  # the two are trained apart, but what is out cannot be seen
+            keypoint_scores=np.minimum(
+                visible, inside
+            ),  # they are trained separately, but a keypoint outside the frame is not visible
             boxes=_boxes(keypoints, inside),
             scores=np.where(sane, presence, 0),
             skeleton=self.skeleton,
-            keypoints_3d=_turn(metres, regions),
+            keypoints_3d=_rotated(metres, regions),
         )
 
     def merge(self, poses: Poses, people: Detections) -> Poses:
@@ -87,7 +94,7 @@ class BlazePose:
         poses = replace(poses, scores=poses.scores * people.scores)
         poses = poses.select(poses.scores > 0)
         if len(poses) < 2:
-            return poses  # nobody to compare with, as before a webcam
+            return poses  # no duplicates possible
         areas = np.prod(poses.boxes[:, 2:] - poses.boxes[:, :2], axis=1)
         alike = oks(poses.keypoints, poses.keypoints, areas, self.skeleton.sigmas, poses.keypoint_scores)
         poses = poses.select(group(alike, poses.scores, _SAME_PERSON)[0])
@@ -95,10 +102,10 @@ class BlazePose:
 
 
 def refine(points: Floats, heatmaps: Floats) -> Floats:
-    """Move keypoints to the weighted middle of their heatmap around them, where that is sure enough.
+    """Move keypoints to the weighted mean of the heatmap around them, if its maximum is high enough.
 
     After MediaPipe's refine_landmarks_from_heatmap_calculator.
-    points: (n, K, 2) x, y as parts of the input's size. heatmaps: (n, H, W, K or more) logits. Returns new points.
+    points: (n, K, 2) x, y in 0..1 of the input. heatmaps: (n, H, W, K or more) logits. Returns new points.
     """
     n, k = points.shape[:2]
     size = np.array(heatmaps.shape[2:0:-1], np.float32)
@@ -120,13 +127,13 @@ def refine(points: Floats, heatmaps: Floats) -> Floats:
 
 
 def _landmarks(flat: NDArray[np.generic]) -> Floats:
-    """The (n, 33, values) keypoints of (n, 39 x values) landmarks; the helpers come last."""
+    """The (n, 33, values) keypoints of (n, 39 x values) landmarks; the auxiliary ones come last."""
     values = np.asarray(flat, np.float32)
     return values.reshape(len(values), _LANDMARKS, values.shape[1] // _LANDMARKS)[:, : len(BLAZEPOSE_33)]
 
 
-def _turn(metres: Floats, regions: Sequence[Region]) -> Floats:
-    """Landmarks in the axes of their regions to those of the frame."""
+def _rotated(metres: Floats, regions: Sequence[Region]) -> Floats:
+    """Rotate landmarks from the axes of their regions to those of the frame."""
     angles = np.array([region.rotation for region in regions], np.float32)[:, None]
     cos, sin = np.cos(angles), np.sin(angles)
     x, y, z = np.moveaxis(metres, -1, 0)
@@ -134,7 +141,7 @@ def _turn(metres: Floats, regions: Sequence[Region]) -> Floats:
 
 
 def _boxes(keypoints: Floats, inside: Floats) -> Floats:
-    """Around the keypoints that are likely inside of the frame, or around all where none is, with a margin."""
+    """Boxes around the keypoints that are likely inside the frame, or around all if none is, with a margin."""
     counted = inside >= 0.5
     counted |= ~counted.any(axis=1, keepdims=True)
     low = np.where(counted[..., None], keypoints, np.inf).min(axis=1)

@@ -1,7 +1,7 @@
-"""The detector of BlazePose: it finds faces and guesses the bodies below them (Bazarevsky et al., 2020, section 2.2).
+"""BlazePose's detector: finds faces and predicts the bodies below them (Bazarevsky et al., 2020, section 2.2).
 
-Facts about the graph are from MediaPipe's description of it (google-ai-edge/mediapipe: modules/pose_detection/
-pose_detection_cpu.pbtxt and the calculators that it names).
+The graph's properties are from MediaPipe's description of it (google-ai-edge/mediapipe: modules/pose_detection/
+pose_detection_cpu.pbtxt and the calculators named there).
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ BODY_CENTRE, BODY_TOP = 0, 1
 _GRIDS = ((8, 2), (16, 2), (32, 6))  # (stride, boxes per cell); the graph's three layers of stride 32 interleave
 _SAME_FACE = 0.3  # IoU
 _SAME_BODY = 0.5  # similarity of the alignment points, see `merge`
-_ALIGNMENT_SIGMAS = np.full(4, 0.1, np.float32)  # they wander by this part of the body's radius or so between tiles
-_MAX_CANDIDATES = 256  # bounds the work that a strange image can cause; a crowd gives some dozens
+_ALIGNMENT_SIGMAS = np.full(4, 0.1, np.float32)  # about their variation between tiles, relative to the body's radius
+_MAX_CANDIDATES = 256  # bounds the work for unusual images; a crowd gives a few dozen
 _MAX_BODY = 2.5  # tile sides
-_MAX_REACH = 4.0  # input sizes; a body that is further from its cell is none
-_NOBODY = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 4, 2), np.float32))
+_MAX_REACH = 4.0  # input sizes; bodies further from their cell are dropped
+_NO_PEOPLE = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 4, 2), np.float32))
 
 
 class BlazePoseDetector:
     """Outputs, per cell of three grids: a face box, four alignment points, and a logit.
 
-    tiles: look also at tiles of the frame, for people who are small in it: for each number, that many along the longer
-    side, and as many rows as it takes. overlap: how much of a tile its neighbour shares at least, 0..1.
+    tiles: also search tiles of the frame, for small people: for each number, that many tiles along the longer side, and
+    as many rows as needed. overlap: the lowest share of a tile that overlaps with its neighbour, 0..1.
     min_score: detections under it are dropped, 0..1.
     Raises ValueError for numbers out of their range.
     """
@@ -58,23 +58,22 @@ class BlazePoseDetector:
         self.min_score = min_score
 
     def regions(self, width: int, height: int) -> list[Region]:
-        """See `Detector.regions`: the whole frame in the middle of the input, then the tiles row by row."""
+        """See `Detector.regions`: the whole frame, centred in the input, then the tiles row by row."""
         whole = letterbox(width, height, self.pixels.width, self.pixels.height, centred=True)
         return [whole, *(tile for n in self.tiles for tile in self._tiles(whole, n, width, height))]
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Detections]:
-        """See `Detector.decode`. The boxes are the squares around whole bodies; they may reach out of the region."""
+        """See `Detector.decode`. The boxes are squares around whole bodies and may extend beyond the region."""
         raw = np.asarray(outputs["Identity"], np.float32)
         scores = sigmoid(np.asarray(outputs["Identity_1"], np.float32)[..., 0])
         return [self._people(*item) for item in zip(raw, scores, regions, strict=True)]
 
     def merge(self, parts: Sequence[Detections], regions: Sequence[Region]) -> Detections:
-        """See `Detector.merge`. A tile's guess at a body that is much larger than the tile is dropped, as the frame or
-        a larger tile shows more of it.
+        """See `Detector.merge`. A body that is much larger than its tile is dropped, because the frame or a larger tile
+        shows more of it.
 
-        The same person is where the alignment points agree, measured as OKS measures poses.
-
-        Boxes would not do: those of neighbours overlap, and a tile that cuts a person guesses another extent.
+        Duplicates are found by the OKS of their alignment points, not by the IoU of their boxes: boxes of neighbours
+        overlap, and a tile that cuts off a part of a person predicts another extent.
         """
         small = [_smaller_than(part, _MAX_BODY * tile.width) for part, tile in zip(parts[1:], regions[1:], strict=True)]
         parts = [parts[0], *small]
@@ -97,9 +96,9 @@ class BlazePoseDetector:
         width, height = self.pixels.width, self.pixels.height
         reach = _MAX_REACH * max(width, height)
         found = np.flatnonzero(scores >= self.min_score)
-        found = found[(np.abs(raw[found]) < reach).all(axis=1)]  # nor NaN, nor inf
+        found = found[(np.abs(raw[found]) < reach).all(axis=1)]  # false for NaN and infinity
         if not len(found):
-            return _NOBODY  # as in most tiles: the rest takes its time for nobody, too
+            return _NO_PEOPLE  # as in most tiles; the rest would take its time without any people
         found = found[np.argsort(-scores[found], kind="stable")][:_MAX_CANDIDATES]
         centres, half = cell_centres(width, height)[found], raw[found, 2:4] / 2
         faces = np.concatenate([raw[found, :2] - half, raw[found, :2] + half], axis=1) + np.tile(centres, 2)
@@ -108,15 +107,15 @@ class BlazePoseDetector:
         best, means = weighted_nms(faces, scores[found], points, _SAME_FACE)
         anchors = to_frame(means.reshape(-1, 4, 2), [region] * len(best), width, height)
         boxes = _around(anchors)
-        real = boxes[:, 2] - boxes[:, 0] >= 1.0  # where the two alignment points are one, there is no body
+        real = boxes[:, 2] - boxes[:, 0] >= 1.0  # no body if the two alignment points coincide
         return Detections(boxes, scores[found][best], anchors).select(real)
 
 
 @lru_cache(maxsize=8)
 def cell_centres(width: int, height: int) -> NDArray[np.float32]:
-    """The points in input pixels that the graph's boxes are relative to, (boxes, 2) x, y in the order of its outputs.
+    """The points in input pixels that the graph's boxes are relative to: (boxes, 2) x, y in the order of its outputs.
 
-    The anchors of SSD (Liu et al., 2016, section 2.2), of which this network uses no sizes.
+    The anchors of SSD (Liu et al., 2016, section 2.2), whose sizes this network does not use.
     """
     grids = []
     for stride, boxes in _GRIDS:
@@ -128,7 +127,7 @@ def cell_centres(width: int, height: int) -> NDArray[np.float32]:
 
 
 def _centres(length: int, tile: float, overlap: float) -> list[float]:
-    """Where tiles are centred along a side: evenly from edge to edge, or one in the middle where that covers it."""
+    """The centres of tiles along a side: evenly from edge to edge, or one in the middle if that covers the side."""
     count = ceil(round((length - tile * overlap) / (tile * (1 - overlap)), 6))  # rounded: 2.0000000001 is not 3
     if count <= 1:
         return [length / 2]

@@ -27,13 +27,13 @@ _FORMATS = ("xyxy", "yxyx", "cxcywh")
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """Where a graph has what, and in which form. The defaults are those of torchvision.
+class BoxOutputs:
+    """The names and form of a graph's outputs. The defaults are those of torchvision.
 
-    boxes, scores, labels: names of outputs; without scores they are the fifth column of the boxes, without labels
-    all are people. form: of a box, "xyxy", "yxyx" or "cxcywh" (centre and size). relative: boxes (and keypoints) are
-    parts of the input, not its pixels. person: the label of people. min_score: what is under it is dropped, 0..1.
-    overlap: boxes of a larger IoU are of one person, for graphs that leave that to their users.
+    boxes, scores, labels: names of outputs. Without scores, the boxes have them as a fifth column; without labels, all
+    boxes are people. form: of a box: "xyxy", "yxyx" or "cxcywh" (centre and size). relative: boxes and keypoints are in
+    0..1 of the input instead of pixels. person: the label of people. min_score: boxes below it are dropped, 0..1.
+    overlap: boxes with a larger IoU are the same person, for graphs without suppression.
     """
 
     boxes: str = "boxes"
@@ -51,15 +51,15 @@ class Reading:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The outputs that are read."""
+        """The names of all outputs in use."""
         return tuple(name for name in (self.boxes, self.scores, self.labels) if name)
 
     def size(self, pixels: PixelInput) -> Floats:
-        """What a position is multiplied by."""
+        """The factors (x, y) from the graph's coordinates to input pixels."""
         return np.array([pixels.width, pixels.height] if self.relative else [1, 1], np.float32)
 
     def people(self, outputs: Arrays, batch: int, pixels: PixelInput) -> list[tuple[Floats, Floats, Any]]:
-        """Of each image the (k, 4) boxes of people in input pixels, their (k,) scores, and which rows those are."""
+        """For each image, the (k, 4) boxes of people in input pixels, their (k,) scores and rows in the outputs."""
         boxes = per_image(outputs[self.boxes], batch, 3)
         scores = boxes[..., 4] if self.scores is None else per_image(outputs[self.scores], batch, 2)
         labels = None if self.labels is None else per_image(outputs[self.labels], batch, 2)
@@ -78,7 +78,7 @@ class Reading:
 
 
 def per_image(values: Any, batch: int, dimensions: int) -> Floats:
-    """`values` with the batch first: a graph for one image may leave it out. Raises ValueError where neither fits."""
+    """`values` with the batch first, which a graph for one image may omit. Raises ValueError for other shapes."""
     array = np.asarray(values, np.float32)
     if array.ndim == dimensions - 1 and batch == 1:
         array = array[None]
@@ -88,16 +88,16 @@ def per_image(values: Any, batch: int, dimensions: int) -> Floats:
 
 
 class BoxDetector(WholeFrameDetector):
-    """The boxes of people, as a detector for top-down models. Options: those of `Reading`."""
+    """The boxes of people, as a detector for top-down models. Options: see `BoxOutputs`."""
 
-    def __init__(self, pixels: PixelInput, **reading: Any) -> None:
+    def __init__(self, pixels: PixelInput, **options: Any) -> None:
         super().__init__(pixels)
-        self._reading = Reading(**reading)
-        self.outputs = self._reading.names
+        self._boxes = BoxOutputs(**options)
+        self.outputs = self._boxes.names
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Detections]:
         """See `Detector.decode`."""
-        found = self._reading.people(outputs, len(regions), self.pixels)
+        found = self._boxes.people(outputs, len(regions), self.pixels)
         return [
             detections_in_frame(boxes, scores, region, self.pixels)
             for (boxes, scores, _), region in zip(found, regions, strict=True)
@@ -105,11 +105,11 @@ class BoxDetector(WholeFrameDetector):
 
 
 class KeypointDetector(WholeFrameFamily):
-    """People with their keypoints from one graph, as Keypoint R-CNN gives them.
+    """People with their keypoints from one graph, as in Keypoint R-CNN.
 
-    keypoints: the name of the output (n, k, K, 2 or 3) x, y (or y, x, as the boxes). keypoint_scores: that of
-    (n, k, K), or None where they are the third value of each keypoint. logits: whether those need the sigmoid, as
-    torchvision's do. The other options: see `Reading`.
+    keypoints: the name of the output (n, k, K, 2 or 3) x, y (y, x if the boxes are). keypoint_scores: the name of the
+    output (n, k, K), or None if they are the third value of each keypoint. logits: whether the scores need the sigmoid,
+    as torchvision's do. The other options: see `BoxOutputs`.
     """
 
     def __init__(
@@ -120,14 +120,14 @@ class KeypointDetector(WholeFrameFamily):
         keypoints: str = "keypoints",
         keypoint_scores: str | None = "keypoints_scores",
         logits: bool = True,
-        **reading: Any,
+        **options: Any,
     ) -> None:
-        self._reading = Reading(**reading)
+        self._boxes = BoxOutputs(**options)
         super().__init__(pixels, skeleton)
         self._keypoints = keypoints
         self._scores = keypoint_scores
         self._logits = logits
-        self.outputs = (*self._reading.names, keypoints, *((keypoint_scores,) if keypoint_scores else ()))
+        self.outputs = (*self._boxes.names, keypoints, *((keypoint_scores,) if keypoint_scores else ()))
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
         """See `OneStageModel.decode`."""
@@ -135,9 +135,9 @@ class KeypointDetector(WholeFrameFamily):
         points = per_image(outputs[self._keypoints], batch, 4)
         scores = points[..., 2] if self._scores is None else per_image(outputs[self._scores], batch, 3)
         scores = sigmoid(scores).astype(np.float32) if self._logits else scores
-        points = points[..., 1::-1] if self._reading.form == "yxyx" else points[..., :2]
-        points = points * self._reading.size(self.pixels)
+        points = points[..., 1::-1] if self._boxes.form == "yxyx" else points[..., :2]
+        points = points * self._boxes.size(self.pixels)
         return [
             people_in_frame(points[n][rows], scores[n][rows], sure, regions[n], self.pixels, self.skeleton, boxes)
-            for n, (boxes, sure, rows) in enumerate(self._reading.people(outputs, batch, self.pixels))
+            for n, (boxes, sure, rows) in enumerate(self._boxes.people(outputs, batch, self.pixels))
         ]

@@ -1,4 +1,4 @@
-"""Part affinity fields: which keypoints are the ends of one limb, and which limbs are of one person.
+"""Part affinity fields: matches keypoints into limbs, and limbs into people.
 
 Cao, Simon, Wei, Sheikh, "Realtime Multi-Person 2D Pose Estimation using Part Affinity Fields", 2017: sections 2.3
 (the line integral, equation 10) and 2.4 (the bipartite matching, equations 12 to 14).
@@ -15,19 +15,19 @@ from engines.ops.assignment import best_assignment
 from engines.poses import Floats
 
 _SAMPLES = 10  # along a limb
-_ALONG = 0.05  # a field that points along the limb less than this does not speak for it
-_MOST = 0.8  # of the samples have to speak for it
-_LONG = 0.5  # of the field's height; a longer limb is worth less
+_ALONG = 0.05  # the lowest component of the field along the limb for a sample to support it
+_MOST = 0.8  # share of the samples that must support a limb
+_LONG = 0.5  # of the field's height; longer limbs get a penalty
 
 Person = dict[int, int]
-"""The candidate that is each of somebody's keypoints."""
+"""The index of the candidate for each keypoint of a person."""
 
 
 def peaks(heatmaps: Floats, least: float, most: int) -> list[Floats]:
-    """The peaks of each of (H, W, K) heatmaps that exceed `least`, (m, 3) x, y and score, the best `most`, best first.
+    """The best `most` peaks above `least` of each of (H, W, K) heatmaps: (m, 3) x, y and score, best first.
 
-    A peak is the highest of the 3 x 3 cells around, where they are not all the same; x and y are those of the maximum
-    of the parabolas through it and its neighbours.
+    A peak is the highest of its 3 x 3 neighbourhood, unless all are equal; x and y are at the maximum of the parabolas
+    through it and its neighbours.
     """
     highest = cv2.dilate(heatmaps, np.ones((3, 3), np.uint8)).reshape(heatmaps.shape)
     cell = np.flatnonzero(heatmaps > least)
@@ -46,17 +46,17 @@ def peaks(heatmaps: Floats, least: float, most: int) -> list[Floats]:
 
 
 def _vertex(before: Floats, here: Floats, after: Floats) -> Floats:
-    """Where the parabola through values at -1, 0 and 1, of which the middle is the highest, has its maximum."""
+    """The position of the maximum of the parabola through values at -1, 0 and 1, whose middle is the highest."""
     bend = 2 * here - before - after
     vertex: Floats = 0.5 * np.divide(after - before, bend, out=np.zeros_like(bend), where=bend > 0)
     return vertex
 
 
 def limb_scores(field: Floats, starts: Floats, ends: Floats) -> Floats:
-    """How much a field speaks for a limb between each of (m, 2) starts and (n, 2) ends, x, y in its cells: (m, n).
+    """The support of a field for a limb between each of (m, 2) starts and (n, 2) ends, x, y in its cells: (m, n).
 
-    field: (H, W, 2) x, y. The mean of its component along the limb, less what the limb is too long; 0 where too few
-    places along the limb speak for it.
+    field: (H, W, 2) x, y. The score is the mean of its component along the limb, minus a penalty for long limbs; 0 if
+    too few samples along the limb support it.
     """
     if not len(starts) or not len(ends):
         return np.zeros((len(starts), len(ends)), np.float32)
@@ -65,9 +65,9 @@ def limb_scores(field: Floats, starts: Floats, ends: Floats) -> Floats:
     steps = np.linspace(0, 1, _SAMPLES, dtype=np.float32)
     xs, ys = (starts[:, axis, None, None] + way[..., None] * steps for axis, way in ((0, dx), (1, dy)))
     rows = (len(starts), len(ends) * _SAMPLES)
-    seen = cv2.remap(field, xs.reshape(rows), ys.reshape(rows), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    seen = seen.reshape(*length.shape, _SAMPLES, 2)
-    along = seen[..., 0] * (dx / length)[..., None] + seen[..., 1] * (dy / length)[..., None]
+    sampled = cv2.remap(field, xs.reshape(rows), ys.reshape(rows), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    sampled = sampled.reshape(*length.shape, _SAMPLES, 2)
+    along = sampled[..., 0] * (dx / length)[..., None] + sampled[..., 1] * (dy / length)[..., None]
     score = along.mean(axis=-1) + np.minimum(_LONG * len(field) / length - 1, 0)
     agreed = (along > _ALONG).mean(axis=-1) >= _MOST
     scores: Floats = np.where(agreed & (score > 0), score, 0).astype(np.float32)
@@ -75,7 +75,7 @@ def limb_scores(field: Floats, starts: Floats, ends: Floats) -> Floats:
 
 
 def matches(scores: Floats) -> list[tuple[int, int]]:
-    """The pairs, each end in one only, with the highest sum of (m, n) scores; best first, none of score 0."""
+    """The one-to-one pairs with the highest sum of (m, n) scores, without scores of 0, best first."""
     rows, columns = np.flatnonzero(scores.any(axis=1)), np.flatnonzero(scores.any(axis=0))
     start, end = best_assignment(scores[np.ix_(rows, columns)])
     start, end = rows[start], columns[end]
@@ -85,9 +85,9 @@ def matches(scores: Floats) -> list[tuple[int, int]]:
 
 
 def assemble(limbs: Sequence[tuple[int, int]], pairs: Sequence[Sequence[tuple[int, int]]]) -> list[Person]:
-    """People, from the pairs of candidates that each of `limbs` joins, limbs before what only confirms them.
+    """People, from the pairs of candidates of each of `limbs`; redundant limbs come last.
 
-    Two parts of people that a limb joins become one, unless both have the same keypoint already.
+    A limb between two partial people merges them, unless they have a keypoint in common.
     """
     owner: dict[tuple[int, int], Person] = {}
     for (first, second), joined in zip(limbs, pairs, strict=True):

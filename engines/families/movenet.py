@@ -17,9 +17,9 @@ _BOX = 3 * len(COCO_17)
 
 
 class MoveNet(WholeFrameFamily):
-    """The only output (n, 6, 56): y, x, score of 17 keypoints, then y1, x1, y2, x2, score, as parts of the input.
+    """The only output (n, 6, 56): y, x, score of 17 keypoints, then y1, x1, y2, x2, score, in 0..1 of the input.
 
-    min_score: people under it are dropped, 0..1. overlap: boxes of a larger IoU are of one person.
+    min_score: people under it are dropped, 0..1. overlap: boxes with a larger IoU are the same person.
     Raises ValueError for another skeleton than COCO's.
     """
 

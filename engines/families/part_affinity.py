@@ -1,4 +1,4 @@
-"""OpenPose and its like: heatmaps, and fields that point along limbs (Cao et al., 2017); see `limb_matching`."""
+"""OpenPose and similar networks: heatmaps, and fields along limbs (Cao et al., 2017); see `limb_matching`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 
 from engines.families.limb_matching import assemble, limb_scores, matches, peaks
-from engines.families.whole_frame import WholeFrameFamily, in_the_middle, people_in_frame
+from engines.families.whole_frame import WholeFrameFamily, missing_at_mean, people_in_frame
 from engines.inputs import Arrays, PixelInput
 from engines.poses import Floats, Poses, Region
 from engines.skeletons import COCO_17, Skeleton
 
-# What the channels mean: the keypoints of OpenPose's COCO model, the limbs, and the channel of each limb's field (x,
-# then y). The last two limbs only confirm what the others join.
+# The meaning of the channels: the keypoints of OpenPose's COCO model, the limbs, and the channel of each limb's field
+# (x, then y). The last two limbs are redundant.
 _KEYPOINTS = (
     "nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
     "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye", "left_eye",
@@ -27,16 +27,16 @@ _LIMBS = (
 _CHANNELS = (12, 20, 14, 16, 22, 24, 0, 2, 4, 6, 8, 10, 28, 30, 34, 32, 36, 18, 26)
 _ORDER = [_KEYPOINTS.index(name) for name in COCO_17.keypoints]
 _HALF = np.float32(0.5)
-_MAX_HEAT, _MAX_FIELD = 10.0, 100.0  # the network aims at 1; outputs beyond these are a broken graph's
+_MAX_HEAT, _MAX_FIELD = 10.0, 100.0  # the network aims at 1; values above these come from a broken graph
 
 
 class PartAffinity(WholeFrameFamily):
     """Two outputs: heatmaps (n, 18 or 19, H, W), the last of 19 the background, and fields (n, 38, H, W).
 
     heatmaps, fields: their names in the graph, by default those of Open Model Zoo's human-pose-estimation-0001.
-    upsample: peaks are looked for in heatmaps so many times larger. min_score: of a keypoint, 0..1. min_keypoints:
-    people of fewer are dropped. max_people: bounds the candidates for each keypoint. The neck joins people and is not
-    told of.
+    upsample: peaks are searched for in heatmaps enlarged by this factor. min_score: of a keypoint, 0..1. min_keypoints:
+    people with fewer are dropped. max_people: bounds the candidates for each keypoint. The neck is only used to join
+    limbs; poses do not contain it.
     Raises ValueError for another skeleton than COCO's.
     """
 
@@ -66,16 +66,16 @@ class PartAffinity(WholeFrameFamily):
         self._max_people = max_people
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
-        """See `OneStageModel.decode`. A person's score is the mean of its keypoints', missing ones 0."""
+        """See `OneStageModel.decode`. A person's score is the mean score of all keypoints; missing ones count as 0."""
         heatmaps, fields = (np.asarray(outputs[name], np.float32) for name in self.outputs)
         return [self._people(*item) for item in zip(heatmaps[:, : len(_KEYPOINTS)], fields, regions, strict=True)]
 
     def _people(self, heatmaps: Floats, fields: Floats, region: Region) -> Poses:
-        if not (np.abs(heatmaps).max() < _MAX_HEAT and np.abs(fields).max() < _MAX_FIELD):  # NaN is not below anything
+        if not (np.abs(heatmaps).max() < _MAX_HEAT and np.abs(fields).max() < _MAX_FIELD):  # false for NaN
             return Poses.empty(self.skeleton)
         found = self._candidates(heatmaps)
         pairs = [
-            matches(limb_scores(_together(fields, channel), found[first][:, :2], found[second][:, :2]))
+            matches(limb_scores(_field(fields, channel), found[first][:, :2], found[second][:, :2]))
             for (first, second), channel in zip(_LIMBS, _CHANNELS, strict=True)
         ]
         people = [person for person in assemble(_LIMBS, pairs) if len(person) >= self._min_keypoints]
@@ -83,15 +83,15 @@ class PartAffinity(WholeFrameFamily):
         for keypoint, rows in enumerate(found):
             whose = [n for n, person in enumerate(people) if keypoint in person]
             keypoints[whose, keypoint] = rows[[people[n][keypoint] for n in whose]]
-        # A cell's value belongs to the middle of the pixels that it stands for.
+        # A cell's value belongs to the centre of the pixels it covers.
         height, width = heatmaps.shape[1:]
         stride = np.array([self.pixels.width / width, self.pixels.height / height], np.float32)
         points, scores = (keypoints[:, _ORDER, :2] + _HALF) * stride - _HALF, keypoints[:, _ORDER, 2]
-        points = in_the_middle(points, scores)
+        points = missing_at_mean(points, scores)
         return people_in_frame(points, scores, scores.mean(axis=1), region, self.pixels, self.skeleton)
 
     def _candidates(self, heatmaps: Floats) -> list[Floats]:
-        """For each of the (K, H, W) heatmaps the (m, 3) x, y in its cells, to fractions of them, and score."""
+        """For each of the (K, H, W) heatmaps, (m, 3) x, y in fractional cells and score."""
         height, width = heatmaps.shape[1:]
         maps = np.ascontiguousarray(np.moveaxis(heatmaps, 0, -1))
         large = cv2.resize(maps, (width * self._upsample, height * self._upsample), interpolation=cv2.INTER_CUBIC)
@@ -101,6 +101,6 @@ class PartAffinity(WholeFrameFamily):
         return found
 
 
-def _together(fields: Floats, channel: int) -> Floats:
-    """The (H, W, 2) field that begins at a channel."""
+def _field(fields: Floats, channel: int) -> Floats:
+    """The (H, W, 2) field at a channel and the next."""
     return np.ascontiguousarray(np.moveaxis(fields[channel : channel + 2], 0, -1))

@@ -1,8 +1,8 @@
-"""PersonLab: keypoints joined into people by offsets that the network gives (Papandreou et al., 2018), as in PoseNet.
+"""PersonLab: joins keypoints into people by predicted offsets (Papandreou et al., 2018), as in PoseNet.
 
-Around a keypoint the heatmap is sure, and short-range offsets point to it: cells vote for where it is (section 3.1).
-A keypoint with many votes begins a person; mid-range offsets lead from it along the body's tree to all others, and
-short-range offsets set each right (section 3.2).
+Heatmaps are high in a disk around each keypoint, and short-range offsets point to it: cells vote for its position
+(section 3.1). A keypoint with many votes is the seed of a person; mid-range offsets lead from it along the body's tree
+to all others, and short-range offsets refine each position (section 3.2).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from engines.skeletons import COCO_17, Skeleton
 
 Indices = NDArray[np.intp]
 
-# The tree that the offsets follow, child by child of its root, the nose, in the order of the graph's channels.
+# The edges of the tree of offsets from its root, the nose, in the order of the graph's channels.
 _TREE = (
     "nose-left_eye left_eye-left_ear nose-right_eye right_eye-right_ear "
     "nose-left_shoulder left_shoulder-left_elbow left_elbow-left_wrist "
@@ -32,13 +32,13 @@ _TREE = (
 )
 _EDGES = [tuple(COCO_17.keypoints.index(end) for end in edge.split("-")) for edge in _TREE.split()]
 _REFINEMENTS = 2  # of a keypoint by short-range offsets; the paper's "recurrent offset refinement"
-_DISK = 32  # pixels around a keypoint in which the heatmaps are trained to be sure
-_MAX_BEGINNINGS = 512  # bounds the work that a strange image can cause
+_DISK = 32  # radius in pixels around a keypoint in which the heatmaps are trained to be 1
+_MAX_SEEDS = 512  # bounds the work for unusual images
 
 
-def _ways() -> Indices:
-    """For each keypoint to begin at, the (from, to, edge, backwards) steps that lead to all others: (17, 16, 4)."""
-    ways = []
+def _paths() -> Indices:
+    """For each keypoint as a seed, the (from, to, edge, backwards) steps to all others: (17, 16, 4)."""
+    paths = []
     for start in range(len(COCO_17)):
         reached, steps = [start], []
         for here in reached:
@@ -47,16 +47,16 @@ def _ways() -> Indices:
                     if source == here and target not in reached:
                         reached.append(target)
                         steps.append((source, target, edge, backwards))
-        ways.append(steps)
-    return np.array(ways, np.intp)
+        paths.append(steps)
+    return np.array(paths, np.intp)
 
 
-_WAYS = _ways()
+_PATHS = _paths()
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """What the network says of one image, on a grid of H x W cells.
+    """The network's outputs for one image, on a grid of H x W cells.
 
     heatmaps: (H, W, K) probabilities. short: (H, W, 2, K) y, x from a cell to its keypoint. mid: (H, W, 2, 2, E) along
     the tree's edges, first forwards then backwards, y, x. Offsets are in input pixels. stride: of the cells.
@@ -75,18 +75,18 @@ class Fields:
 
 
 def votes(fields: Fields) -> Floats:
-    """How much of the disk around a keypoint says that it is in a cell: (H, W, K), 0..1 (equation 1).
+    """The share of the disk around a keypoint that votes for each cell: (H, W, K), 0..1 (equation 1).
 
-    Each cell's probability goes, in bilinear parts, to the four cells around where its short offset points.
+    Each cell's probability is distributed bilinearly to the four cells around the target of its short offset.
     """
     shape = fields.heatmaps.shape
-    place = [
+    position = [
         np.arange(shape[axis], dtype=np.float32).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
         + fields.short[:, :, axis] / np.float32(fields.stride)
         for axis in (0, 1)
     ]
-    first = [np.floor(side).astype(np.intp) for side in place]
-    part = [side - cell for side, cell in zip(place, first, strict=True)]
+    first = [np.floor(side).astype(np.intp) for side in position]
+    part = [side - cell for side, cell in zip(position, first, strict=True)]
     kinds = np.arange(shape[2])
     total = np.zeros(fields.heatmaps.size)
     for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
@@ -99,58 +99,60 @@ def votes(fields: Fields) -> Floats:
     return (total / disk).clip(0, 1).astype(np.float32).reshape(shape)
 
 
-def beginnings(scores: Floats, least: float) -> tuple[Indices, Indices, Indices]:
-    """The cells and keypoints at which people may begin: peaks above `least`, best first.
+def seeds(scores: Floats, least: float) -> tuple[Indices, Indices, Indices]:
+    """The cells and keypoints from which people are grown: peaks above `least`, best first.
 
-    Rows, columns and keypoints, each (C,), of (H, W, K) scores. A peak is the highest of the 3 x 3 cells around, where
-    they are not all the same.
+    Returns rows, columns and keypoints, each (C,), for (H, W, K) scores. A peak is the highest of its 3 x 3
+    neighbourhood, unless all are equal.
     """
     around = np.ones((3, 3), np.uint8)
     highest, lowest = (change(scores, around).reshape(scores.shape) for change in (cv2.dilate, cv2.erode))
     rows, columns, kinds = np.nonzero((scores >= highest) & (scores > lowest) & (scores > least))
-    order = np.argsort(-scores[rows, columns, kinds], kind="stable")[:_MAX_BEGINNINGS]
+    order = np.argsort(-scores[rows, columns, kinds], kind="stable")[:_MAX_SEEDS]
     return rows[order], columns[order], kinds[order]
 
 
-def follow(fields: Fields, rows: Indices, columns: Indices, kinds: Indices) -> tuple[Floats, Floats]:
-    """Everybody's keypoints, (C, K, 2) y, x in input pixels and (C, K) scores, from the places where they begin."""
-    everybody = np.arange(len(rows))
+def grow(fields: Fields, rows: Indices, columns: Indices, kinds: Indices) -> tuple[Floats, Floats]:
+    """All keypoints of the people grown from seeds: (C, K, 2) y, x in input pixels and (C, K) scores."""
+    people = np.arange(len(rows))
     points = np.zeros((len(rows), len(COCO_17), 2), np.float32)
     scores = np.zeros(points.shape[:2], np.float32)
     start = np.stack([rows, columns], axis=-1).astype(np.float32) * np.float32(fields.stride)
-    points[everybody, kinds] = start + fields.short[rows, columns, :, kinds]
-    scores[everybody, kinds] = fields.heatmaps[rows, columns, kinds]
-    for source, target, edge, backwards in np.moveaxis(_WAYS[kinds], 0, -1):
-        here = points[everybody, source]
+    points[people, kinds] = start + fields.short[rows, columns, :, kinds]
+    scores[people, kinds] = fields.heatmaps[rows, columns, kinds]
+    for source, target, edge, backwards in np.moveaxis(_PATHS[kinds], 0, -1):
+        here = points[people, source]
         y, x = fields.nearest(here)
         there = here + fields.mid[y, x, backwards, :, edge]
         for _ in range(_REFINEMENTS):
             y, x = fields.nearest(there)
             there = np.stack([y, x], axis=-1) * np.float32(fields.stride) + fields.short[y, x, :, target]
-        points[everybody, target] = there
-        scores[everybody, target] = fields.heatmaps[(*fields.nearest(there), target)]
+        points[people, target] = there
+        scores[people, target] = fields.heatmaps[(*fields.nearest(there), target)]
     return points, scores
 
 
 def suppress(points: Floats, scores: Floats, kinds: Indices, radius: float) -> tuple[Indices, Floats]:
-    """Who stays, best first, and with which score: greedily, a person whose first keypoint another one has is the same.
+    """The indices of the people that remain, best first, and their scores.
 
-    points: (C, K, 2) in the order of their beginnings' scores; scores: (C, K); kinds: (C,) where they begin. Two
-    keypoints are one within `radius`. A person's score is the mean of those keypoints' that nobody better has
-    (section 3.2, "soft" suppression).
+    Greedy: a person is a duplicate if its seed is also a keypoint of a better person.
+
+    points: (C, K, 2) in the order of their seeds' scores; scores: (C, K); kinds: (C,) the keypoints of the seeds.
+    Keypoints within `radius` are the same. A person's score is the mean score of its keypoints, with 0 for those that a
+    better person also has (section 3.2, "soft" suppression).
     """
-    everybody = np.arange(len(points))
+    people = np.arange(len(points))
     alive = np.ones(len(points), bool)
     taken = np.zeros(scores.shape, bool)
     stays, totals = [], []
-    for person in everybody:
+    for person in people:
         if not alive[person]:
             continue
         stays.append(person)
         totals.append(float(np.where(taken[person], 0, scores[person]).mean()))
         near = np.square(points - points[person]).sum(axis=-1) <= radius * radius
         taken |= near
-        alive &= ~near[everybody, kinds]
+        alive &= ~near[people, kinds]
     return np.array(stays, np.intp), np.array(totals, np.float32)
 
 
@@ -158,9 +160,9 @@ class PersonLab(WholeFrameFamily):
     """Three outputs on a grid that covers the input from its first pixel to its last: heatmaps (n, H, W, 17), short
     offsets (n, H, W, 34) y then x, and mid offsets (n, H, W, 64) forwards y, x, backwards y, x.
 
-    heatmaps, short_offsets, mid_offsets: their names in the graph. quantised: for an output that is of whole numbers,
-    the scale and the zero point that make it real. logits: whether heatmaps need the sigmoid.
-    min_score: of the votes where people may begin, 0..1. radius: of what is one keypoint, in input pixels.
+    heatmaps, short_offsets, mid_offsets: their names in the graph. quantised: the scale and zero point of each output
+    of integers. logits: whether heatmaps need the sigmoid. min_score: of the votes for a seed, 0..1. radius: keypoints
+    within this distance are the same, in input pixels.
     Raises ValueError for another skeleton than COCO's, and numbers out of their range.
     """
 
@@ -214,9 +216,9 @@ class PersonLab(WholeFrameFamily):
         return (values - np.float32(zero)) * np.float32(scale)
 
     def _people(self, fields: Fields, region: Region) -> Poses:
-        rows, columns, kinds = beginnings(votes(fields), self._min_score)
+        rows, columns, kinds = seeds(votes(fields), self._min_score)
         if not len(rows):
             return Poses.empty(self.skeleton)
-        points, scores = follow(fields, rows, columns, kinds)
+        points, scores = grow(fields, rows, columns, kinds)
         stays, totals = suppress(points, scores, kinds, self._radius)
         return people_in_frame(points[stays][..., ::-1], scores[stays], totals, region, self.pixels, self.skeleton)

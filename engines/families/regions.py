@@ -1,15 +1,15 @@
-"""The regions of a frame that networks are shown."""
+"""The regions of a frame to crop for networks."""
 
 from __future__ import annotations
 
 from engines.poses import Detections, Region
 
 PADDING = 1.25
-"""How much larger than the person the region is (Simple Baselines, section 4.1; every top-down model since)."""
+"""The size of the region relative to the person (Simple Baselines, section 4.1; every top-down model since)."""
 
 
 def letterbox(frame_width: int, frame_height: int, width: int, height: int, *, centred: bool = False) -> Region:
-    """The smallest region of the input's shape that holds the whole frame, at its top left or centred on it."""
+    """The smallest region with the input's aspect that contains the whole frame, at its top left or centred on it."""
     scale = max(frame_width / width, frame_height / height)
     region_width, region_height = width * scale, height * scale
     if centred:
@@ -18,7 +18,7 @@ def letterbox(frame_width: int, frame_height: int, width: int, height: int, *, c
 
 
 def person_regions(people: Detections, width: int, height: int, padding: float = PADDING) -> list[Region]:
-    """The boxes of `people`, widened to the shape of a network's input (width : height) and padded on all sides."""
+    """The boxes of `people`, extended to the aspect of a network's input (width : height) and padded on all sides."""
     x1, y1, x2, y2 = people.boxes.T.astype(float)
     aspect = width / height
     widths = (x2 - x1).clip(min=(y2 - y1) * aspect).clip(min=1.0) * padding

@@ -1,6 +1,6 @@
 """RTMDet, an anchor-free one-stage detector (Lyu et al., 2022), as MMDeploy exports it.
 
-Its graph suppresses by itself, and a second time changes nothing; plans have the candidates from before that.
+Its graph suppresses duplicates itself, and doing it again changes nothing; plans give the candidates before that.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PERSON = 0
 class RTMDet(WholeFrameDetector):
     """Outputs `dets` (n, k, 5) x1, y1, x2, y2, score in input pixels and `labels` (n, k), padded with -1.
 
-    min_score: detections under it are dropped, 0..1. overlap: boxes of a larger IoU are of one person.
+    min_score: detections under it are dropped, 0..1. overlap: boxes with a larger IoU are the same person.
     """
 
     outputs = ("dets", "labels")

@@ -1,4 +1,4 @@
-"""RTMO, a one-stage model: boxes and keypoints of everybody at once (Lu et al., 2024), as MMDeploy exports it."""
+"""RTMO, a one-stage model with boxes and keypoints of all people (Lu et al., 2024), as MMDeploy exports it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from engines.skeletons import Skeleton
 class RTMO(WholeFrameFamily):
     """Outputs `dets` (n, k, 5) x1, y1, x2, y2, score and `keypoints` (n, k, K, 3) x, y, score, in input pixels.
 
-    min_score: people under it are dropped, 0..1. overlap: boxes of a larger IoU are of one person; the graph itself
-    has suppressed duplicates, by a loose bound.
+    min_score: people under it are dropped, 0..1. overlap: boxes with a larger IoU are the same person; the graph itself
+    suppresses duplicates with a loose threshold.
     """
 
     outputs = ("dets", "keypoints")

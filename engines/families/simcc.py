@@ -1,10 +1,10 @@
-"""Top-down estimators that classify x and y apart: SimCC (Li et al., 2022) and RTMPose (Jiang et al., 2023)."""
+"""Top-down estimators that classify x and y separately: SimCC (Li et al., 2022), RTMPose (Jiang et al., 2023)."""
 
 from __future__ import annotations
 
 from engines.families.top_down import TopDownFamily
 from engines.inputs import PixelInput
-from engines.ops.reading import SIMCC_OUTPUTS, SimCCReading
+from engines.ops.keypoint_decoding import SIMCC_OUTPUTS, SimCCDecoder
 from engines.skeletons import Skeleton
 
 
@@ -17,4 +17,4 @@ class SimCC(TopDownFamily):
     outputs = SIMCC_OUTPUTS
 
     def __init__(self, pixels: PixelInput, skeleton: Skeleton, *, split: float = 2.0) -> None:
-        super().__init__(pixels, skeleton, SimCCReading(split))
+        super().__init__(pixels, skeleton, SimCCDecoder(split))

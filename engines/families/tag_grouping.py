@@ -1,6 +1,6 @@
-"""Associative embedding: keypoints of the same tag are one person (Newell, Huang, Deng, 2017, sections 3.2 and 3.3).
+"""Associative embedding: groups keypoints with similar tags (Newell, Huang, Deng, 2017, sections 3.2 and 3.3).
 
-With what HigherHRNet (Cheng et al., 2020) does to it: the search for what is missing, by heatmap and tag.
+Includes the search for missing keypoints by heatmap and tag from HigherHRNet (Cheng et al., 2020).
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from engines.poses import Floats
 Indices = NDArray[np.intp]
 
 _STRONG = 0.05
-"""A missing keypoint is first looked for where heatmaps exceed this, which is nearly always where it is."""
+"""Missing keypoints are first searched for in cells above this, where nearly all of them are."""
 
 
 @dataclass(frozen=True, slots=True)
-class Grouping:
-    """How keypoints become people.
+class GroupingOptions:
+    """Options for grouping keypoints into people.
 
-    max_people: as many keypoints of a kind are looked at, and as many people are offered them. min_score: of a
-    keypoint to begin with, 0..1. max_distance: between a keypoint's tag and the mean of its person's. window: cells
-    in which a keypoint is the highest. by_score: among keypoints whose tags are equally near (rounded), the surer one
-    has the choice. full_is_full: once there are max_people, nobody else may come up.
+    max_people: the highest number of candidates per keypoint, and of people they are matched with. min_score: the
+    lowest score of a candidate, 0..1. max_distance: the largest distance between a keypoint's tag and the mean tag of
+    its person. window: a candidate is the maximum of a square of this many cells. by_score: among candidates with
+    equal (rounded) distances, those with higher scores are matched first. full_is_full: with max_people reached, no
+    more people are added.
     """
 
     max_people: int = 30
@@ -39,35 +40,35 @@ class Grouping:
     full_is_full: bool = False
 
 
-def candidates(heatmaps: Floats, tags: Floats, how: Grouping) -> list[Floats]:
-    """For each of K keypoints its (m, 3 + T) x, y, score and tag, best first; of (K, H, W) and (K, H, W, T)."""
-    around = np.ones((how.window, how.window), np.uint8)
+def candidates(heatmaps: Floats, tags: Floats, options: GroupingOptions) -> list[Floats]:
+    """For each of K keypoints, (m, 3 + T) x, y, score, tag, best first; from (K, H, W) and (K, H, W, T)."""
+    around = np.ones((options.window, options.window), np.uint8)
     found = []
     for heatmap, tag in zip(heatmaps, tags, strict=True):
-        cells = np.flatnonzero(heatmap > how.min_score)  # few, which makes what follows cheap
+        cells = np.flatnonzero(heatmap > options.min_score)  # few cells, which makes the following steps cheap
         cells = cells[heatmap.ravel()[cells] == cv2.dilate(heatmap, around).ravel()[cells]]
-        cells = cells[np.argsort(-heatmap.ravel()[cells], kind="stable")][: how.max_people]
+        cells = cells[np.argsort(-heatmap.ravel()[cells], kind="stable")][: options.max_people]
         y, x = np.divmod(cells, heatmap.shape[1])
         found.append(np.column_stack([x, y, heatmap[y, x], tag[y, x]]).astype(np.float32))
     return found
 
 
-def match(found: Sequence[Floats], order: Sequence[int], how: Grouping) -> Floats:
-    """People (P, K, 3 + T), in the order in which they came up, from `candidates`; what is missing is all 0.
+def match(found: Sequence[Floats], order: Sequence[int], options: GroupingOptions) -> Floats:
+    """People (P, K, 3 + T), in the order in which they were found, from `candidates`; missing keypoints are all 0.
 
-    Keypoint after keypoint, in `order`, the candidates are assigned to the people whose mean tags are nearest, at the
-    least cost for all together; a candidate that is far from its person begins another.
+    For each keypoint in `order`, candidates are assigned to people by the distance to their mean tags, at the lowest
+    total cost. A candidate that is too far from its person begins a new one.
     """
-    most = sum(len(rows) for rows in found)  # people: each candidate one of its own
+    most = sum(len(rows) for rows in found)  # people, if each candidate begins one
     people = np.zeros((most, len(found), found[0].shape[1]), np.float32)
     sums, counts = np.zeros((most, found[0].shape[1] - 3)), np.zeros((most, 1))
     known = 0
     for keypoint in order:
         rows = found[keypoint]
-        offered = min(known, how.max_people)
-        if not len(rows) or (how.full_is_full and offered == how.max_people):
+        offered = min(known, options.max_people)
+        if not len(rows) or (options.full_is_full and offered == options.max_people):
             continue
-        owner = _owners(rows, sums[:offered] / counts[:offered], how)
+        owner = _owners(rows, sums[:offered] / counts[:offered], options)
         new = np.flatnonzero(owner < 0)
         owner[new] = known + np.arange(len(new))
         known += len(new)
@@ -77,19 +78,19 @@ def match(found: Sequence[Floats], order: Sequence[int], how: Grouping) -> Float
     return people[:known]
 
 
-def _owners(rows: Floats, means: NDArray[np.float64], how: Grouping) -> Indices:
-    """For each of (m, 3 + T) candidates the person it belongs to, or -1. means: (P, T) the people's tags."""
+def _owners(rows: Floats, means: NDArray[np.float64], options: GroupingOptions) -> Indices:
+    """The index of the person for each of (m, 3 + T) candidates, or -1. means: (P, T) mean tags of the people."""
     distance = np.linalg.norm(rows[:, None, 3:].astype(np.float64) - means, axis=-1)
-    cost = np.rint(distance) * 100 - rows[:, 2:3] if how.by_score else distance
+    cost = np.rint(distance) * 100 - rows[:, 2:3] if options.by_score else distance
     chosen, person = best_assignment(-cost)
-    near = distance[chosen, person] < how.max_distance
+    near = distance[chosen, person] < options.max_distance
     owner = np.full(len(rows), -1, np.intp)
     owner[chosen[near]] = person[near]
     return owner
 
 
 def adjust(people: Floats, heatmaps: Floats) -> Floats:
-    """Move each keypoint to the middle of its cell and a quarter of a cell on towards the higher neighbours."""
+    """Move each keypoint to the middle of its cell, then a quarter of a cell towards the higher neighbours."""
     person, keypoint = np.nonzero(people[..., 2] > 0)
     x, y = people[person, keypoint, :2].astype(np.intp).T
     moved = people.copy()
@@ -98,7 +99,7 @@ def adjust(people: Floats, heatmaps: Floats) -> Floats:
 
 
 def refine(people: Floats, heatmaps: Floats, tags: Floats) -> Floats:
-    """Look for what people miss: at the highest of heatmap less rounded distance to the mean of their tags."""
+    """Add missing keypoints: at the maximum of the heatmap minus the rounded distance to the person's mean tag."""
     has = people[..., 2] > 0
     person, keypoint = np.nonzero(has)
     x, y = people[person, keypoint, :2].astype(np.intp).T
@@ -117,22 +118,23 @@ def refine(people: Floats, heatmaps: Floats, tags: Floats) -> Floats:
 
 
 def _search(heatmap: Floats, tags: Floats, means: Floats) -> Indices:
-    """Where, as an index of (H * W) cells, each of (m, T) tags is best placed: where heatmap less distance is highest.
+    """The indices of the (H * W) cells where heatmap minus distance is highest, for each of (m, T) mean tags.
 
-    No cell under _STRONG can be better than one that reaches it, so that those are searched only where none does.
+    If a cell's result is above _STRONG, cells whose heatmap is below that cannot exceed it, so they are searched only
+    if no result is.
     """
     flat = tags.reshape(len(heatmap), -1)
     strong = np.flatnonzero(heatmap > _STRONG)
-    places = np.zeros(len(means), np.intp)
+    cells = np.zeros(len(means), np.intp)
     weak = np.ones(len(means), bool)
     if len(strong):
         values = heatmap[strong] - np.rint(_distances(flat[strong], means))
         best = values.argmax(axis=1)
-        places = strong[best]
+        cells = strong[best]
         weak = values[np.arange(len(means)), best] <= _STRONG
     for n in np.flatnonzero(weak):
-        places[n] = np.argmax(heatmap - np.rint(_distances(flat, means[n : n + 1])[0]))
-    return places
+        cells[n] = np.argmax(heatmap - np.rint(_distances(flat, means[n : n + 1])[0]))
+    return cells
 
 
 def _distances(tags: Floats, means: Floats) -> Floats:
@@ -147,7 +149,7 @@ def _distances(tags: Floats, means: Floats) -> Floats:
 
 
 def _quarter(heatmaps: Floats, keypoint: Indices, x: Indices, y: Indices) -> Floats:
-    """The middles of cells, moved by a quarter of a cell to the higher side (to the first of equals)."""
+    """The centres of cells, moved by a quarter of a cell to the higher side (to the left or top if equal)."""
     height, width = heatmaps.shape[-2:]
     right = heatmaps[keypoint, y, np.minimum(x + 1, width - 1)] > heatmaps[keypoint, y, np.maximum(x - 1, 0)]
     below = heatmaps[keypoint, np.minimum(y + 1, height - 1), x] > heatmaps[keypoint, np.maximum(y - 1, 0), x]

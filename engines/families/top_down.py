@@ -1,4 +1,4 @@
-"""What estimators of one person per region share, once their family has read keypoints in input pixels."""
+"""The base of top-down estimators: from keypoints in input pixels to poses in the frame."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import numpy as np
 
 from engines.families.regions import person_regions
 from engines.inputs import Arrays, PixelInput
-from engines.ops.reading import Reading, already_read
+from engines.ops.keypoint_decoding import KeypointDecoder, decoded_on_device
 from engines.poses import Detections, Floats, Poses, Region, to_frame
 from engines.skeletons import Skeleton
 
 CONFIDENT = 0.2
-"""Keypoints scored above it make up a person's score, as in Simple Baselines' evaluation (in_vis_thre)."""
+"""A person's score is the mean score of the keypoints above this, as in Simple Baselines' evaluation (in_vis_thre)."""
 
 _MAX_SCORE = 10.0
-"""Networks aim at 1 and may go beyond; what is beyond this comes from a broken graph."""
+"""Networks aim at 1 and may exceed it; scores above this come from a broken graph."""
 
 
 class TopDownFamily:
-    """An estimator whose answer for a crop is a place and a score for each keypoint: see `Estimator` and `Reads`."""
+    """An estimator with a position and a score for each keypoint: see `Estimator` and `HasKeypointDecoder`."""
 
     outputs: tuple[str, ...] | None = None
 
-    def __init__(self, pixels: PixelInput, skeleton: Skeleton, reading: Reading) -> None:
+    def __init__(self, pixels: PixelInput, skeleton: Skeleton, keypoint_decoder: KeypointDecoder) -> None:
         self.pixels = pixels
         self.skeleton = skeleton
-        self.reading = reading
+        self.keypoint_decoder = keypoint_decoder
 
     def regions(self, people: Detections) -> list[Region]:
         """See `Estimator.regions`."""
@@ -36,12 +36,12 @@ class TopDownFamily:
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> Poses:
         """See `Estimator.decode`."""
-        points, scores = already_read(outputs) or self.reading.read(outputs)
+        points, scores = decoded_on_device(outputs) or self.keypoint_decoder.decode(outputs)
         return poses_from_input(points, scores, regions, self.pixels, self.skeleton)
 
     def merge(self, poses: Poses, people: Detections) -> Poses:
         """See `Estimator.merge`."""
-        return weighed(poses, people)
+        return weighted(poses, people)
 
 
 def poses_from_input(
@@ -49,10 +49,10 @@ def poses_from_input(
 ) -> Poses:
     """Poses in frame pixels from (n, K, 2) points in input pixels and their (n, K) scores.
 
-    Scores are clipped to 0..1; a keypoint that is garbage gets score 0 at its region's centre. The person's score
-    is the mean of its confident keypoints' scores, its box the region.
+    Scores are clipped to 0..1; garbage keypoints get score 0 at the centre of their region. A person's score is the
+    mean score of its confident keypoints, its box is the region.
     """
-    sane = np.isfinite(points).all(axis=-1) & (np.abs(scores) < _MAX_SCORE)  # nor NaN, nor inf
+    sane = np.isfinite(points).all(axis=-1) & (np.abs(scores) < _MAX_SCORE)  # false for NaN and infinity
     middle = np.array([pixels.width / 2, pixels.height / 2], np.float32)
     points = np.where(sane[..., None], points, middle)
     scores = np.where(sane, scores, 0.0).clip(0.0, 1.0).astype(np.float32)
@@ -64,10 +64,10 @@ def poses_from_input(
     return Poses(keypoints, scores, boxes, person.astype(np.float32), skeleton)
 
 
-def weighed(poses: Poses, people: Detections) -> Poses:
-    """The poses with the detector's boxes, which are tighter than regions, and both networks' confidence as score.
+def weighted(poses: Poses, people: Detections) -> Poses:
+    """The poses with the detector's boxes, which are tighter than regions, and the product of both networks' scores.
 
-    Who has no confident keypoint is nobody. The detector has suppressed duplicates already.
+    Poses without a confident keypoint are dropped. The detector has already suppressed duplicates.
     """
     poses = replace(poses, boxes=people.boxes, scores=poses.scores * people.scores)
     return poses.select(poses.scores > 0)

@@ -1,4 +1,4 @@
-"""What families that see everybody in one look share, once they have read people in input pixels."""
+"""The base of families that take the whole frame: from people in input pixels to poses or boxes in the frame."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from engines.ops.nms import nms
 from engines.poses import Detections, Floats, Poses, Region, to_frame
 from engines.skeletons import Skeleton
 
-_MAX_REACH = 8.0  # input sizes; what is further out comes from a broken graph
-_COUNTED = 0.2  # keypoints of lower scores do not widen a person's box, unless there are no others
-_MAX_BOXES = 512  # bounds the work that a strange image can cause; suppression compares each with each
+_MAX_REACH = 8.0  # input sizes; points further out come from a broken graph
+_COUNTED = 0.2  # keypoints with lower scores do not extend a person's box, unless there are no others
+_MAX_BOXES = 512  # bounds the work for unusual images; suppression compares all pairs
 _ENDLESS = 1e6  # pixels
-_MAX_SCORE = 1.5  # a probability, rounded however badly
+_MAX_SCORE = 1.5  # a probability, with rounding errors
 _MARGIN = 0.05  # of the longer side of a box around keypoints: skull, hands and clothes
 
 Indices = NDArray[np.intp]
 
 
 class WholeFrameFamily:
-    """A `OneStageModel` without its decoding: its network sees the whole frame at the top left of the input."""
+    """A `OneStageModel` without `decode`. Its input shows the whole frame at the top left."""
 
     def __init__(self, pixels: PixelInput, skeleton: Skeleton) -> None:
         self.pixels = pixels
@@ -36,7 +36,7 @@ class WholeFrameFamily:
 
 
 class WholeFrameDetector:
-    """A `Detector` without its decoding: its network sees the whole frame at the top left of the input."""
+    """A `Detector` without `decode`. Its input shows the whole frame at the top left."""
 
     def __init__(self, pixels: PixelInput) -> None:
         self.pixels = pixels
@@ -61,9 +61,9 @@ def people_in_frame(
 ) -> Poses:
     """The poses of one region in frame pixels, best first.
 
-    points: (N, K, 2) and boxes: (N, 4) x1, y1, x2, y2 in input pixels; without boxes they are put around the keypoints.
-    keypoint_scores: (N, K), scores: (N,); clipped to 0..1. People with numbers that are none, or far out, are dropped,
-    and so is a person of score 0.
+    points: (N, K, 2) and boxes: (N, 4) x1, y1, x2, y2 in input pixels; None: boxes are computed from the keypoints.
+    keypoint_scores: (N, K), scores: (N,); clipped to 0..1. People with non-finite or far-out coordinates or a score of
+    0 are dropped.
     """
     if not len(scores):
         return Poses.empty(skeleton)
@@ -88,7 +88,7 @@ def people_in_frame(
 
 
 def boxes_around(points: Floats, keypoint_scores: Floats) -> Floats:
-    """Boxes (N, 4) around the keypoints that are seen, or around all where none is, with a margin."""
+    """Boxes (N, 4) around the visible keypoints, or around all if none is visible, with a margin."""
     counted = keypoint_scores >= _COUNTED
     counted |= ~counted.any(axis=1, keepdims=True)
     low = np.where(counted[..., None], points, np.inf).min(axis=1)
@@ -98,16 +98,17 @@ def boxes_around(points: Floats, keypoint_scores: Floats) -> Floats:
         return np.concatenate([low - margin, high + margin], axis=1).astype(np.float32)
 
 
-def in_the_middle(points: Floats, scores: Floats) -> Floats:
-    """(N, K, 2) points, with those that were not found (score 0) in the middle of the person's others."""
+def missing_at_mean(points: Floats, scores: Floats) -> Floats:
+    """(N, K, 2) points, with missing ones (score 0) moved to the mean of the person's others."""
     seen = (scores > 0)[..., None]
     middle = (points * seen).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
     return np.where(seen, points, middle[:, None]).astype(np.float32)
 
 
 def best_boxes(boxes: Floats, scores: Floats, least: float, overlap: float) -> Indices:
-    """Which of (N, 4) boxes x1, y1, x2, y2 stay, best first: of those of score `least` no two with an IoU above
-    `overlap`. Boxes and scores that are garbage go.
+    """The indices of the (N, 4) boxes x1, y1, x2, y2 that remain, best first.
+
+    Boxes with scores under `least`, garbage, and boxes whose IoU with a better one exceeds `overlap` are dropped.
     """
     good = np.flatnonzero((scores >= least) & (scores <= _MAX_SCORE) & (np.abs(boxes) < _ENDLESS).all(axis=1))
     good = good[np.argsort(-scores[good], kind="stable")][:_MAX_BOXES]

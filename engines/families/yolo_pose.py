@@ -1,4 +1,4 @@
-"""YOLO-Pose: an object detector whose every box brings keypoints (Maji et al., 2022), in the layouts of its exports."""
+"""YOLO-Pose: an object detector with keypoints for every box (Maji et al., 2022), in the layouts of its exports."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class YOLOPose(WholeFrameFamily):
     "rows": (n, A, 6 + 3K) centre x, y, width, height, objectness, class score, keypoints (YOLOv5 and YOLOv7),
     "end-to-end": (n, k, 6 + 3K) x1, y1, x2, y2, score, class, keypoints, duplicates suppressed (YOLO26).
 
-    min_score: people under it are dropped, 0..1. overlap: boxes of a larger IoU are of one person.
+    min_score: people under it are dropped, 0..1. overlap: boxes with a larger IoU are the same person.
     Raises ValueError for an unknown layout.
     """
 
@@ -45,7 +45,7 @@ class YOLOPose(WholeFrameFamily):
         self._overlap = overlap
 
     def region(self, width: int, height: int) -> Region:
-        """See `OneStageModel.region`: the whole frame in the middle of the input."""
+        """See `OneStageModel.region`: the whole frame, centred in the input."""
         return letterbox(width, height, self.pixels.width, self.pixels.height, centred=True)
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
@@ -55,9 +55,9 @@ class YOLOPose(WholeFrameFamily):
 
     def _people(self, raw: Floats, region: Region) -> Poses:
         rows = raw.T if self._layout == "columns" else raw
-        with np.errstate(over="ignore", invalid="ignore"):  # garbage, which nobody will be
+        with np.errstate(over="ignore", invalid="ignore"):  # garbage, which is dropped later
             scores = rows[:, 4] * rows[:, 5] if self._layout == "rows" else rows[:, 4]
-        likely = np.flatnonzero(scores >= self._min_score)  # of thousands some dozens
+        likely = np.flatnonzero(scores >= self._min_score)  # a few dozen of thousands
         rows, scores = rows[likely], scores[likely]
         boxes = rows[:, :4] if self._layout == "end-to-end" else corners(rows[:, :4])
         best = best_boxes(boxes, scores, self._min_score, self._overlap)

@@ -1,6 +1,6 @@
-"""YOLOX, an anchor-free detector (Ge et al., 2021), whose export leaves the boxes to be decoded.
+"""YOLOX, an anchor-free detector (Ge et al., 2021), exported with undecoded boxes.
 
-An export with suppression in the graph has RTMDet's outputs, and is read by its family.
+Exports with suppression in the graph have RTMDet's outputs and use its family.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _STRIDES = (8, 16, 32)
 
 @lru_cache(maxsize=8)
 def grid(width: int, height: int) -> Floats:
-    """Of each of the A anchor points x, y and stride, all in cells of its own stride but the last: (A, 3)."""
+    """The A anchor points: (A, 3) x, y in cells of their own stride, and stride in input pixels."""
     layers = []
     for stride in _STRIDES:
         y, x = np.mgrid[0 : height // stride, 0 : width // stride]
@@ -33,7 +33,7 @@ def decode_yolox(raw: Floats, width: int, height: int) -> Floats:
     """Boxes (..., A, 4) centre x, y, width, height in input pixels, from the first four of (..., A, 4 or more)."""
     points = grid(width, height)
     stride = points[:, 2:]
-    with np.errstate(over="ignore", invalid="ignore"):  # garbage, which nobody will be
+    with np.errstate(over="ignore", invalid="ignore"):  # garbage, which is dropped later
         boxes: Floats = np.concatenate([(raw[..., :2] + points[:, :2]) * stride, np.exp(raw[..., 2:4]) * stride], -1)
     return boxes
 
@@ -41,8 +41,8 @@ def decode_yolox(raw: Floats, width: int, height: int) -> Floats:
 class YOLOX(WholeFrameDetector):
     """The first output (n, A, 5 + classes): box, objectness and class scores at each point of three grids.
 
-    person: the number of the class. min_score: detections under it are dropped, 0..1. overlap: boxes of a larger IoU
-    are of one person. Raises ValueError for an input whose sides are not multiples of 32.
+    person: the index of the class. min_score: detections under it are dropped, 0..1. overlap: boxes with a larger IoU
+    are the same person. Raises ValueError for an input whose sides are not multiples of 32.
     """
 
     outputs = None

@@ -1,4 +1,4 @@
-"""The papers' networks as torch modules, to load published checkpoints into and to export. Needs posewire[torch]."""
+"""The papers' networks as torch modules, for published checkpoints and their export. Needs posewire[torch]."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ NETWORKS: Mapping[str, Callable[[int], nn.Module]] = MappingProxyType(
         "cpn-r50": partial(CPN, 50),
     }
 )
-"""The architectures by name: the number of keypoints in, a module with random weights out."""
+"""By name, a function from the number of keypoints to a module with random weights."""
 
 
 def build_network(name: str, num_keypoints: int | None = None) -> nn.Module:
     """A network with random weights: (n, 3, h, w) float32 images in, one tensor or a tuple of them out.
 
-    num_keypoints: None takes as many as the published checkpoints have: COCO's 17, or MPII's 16 for the hourglass.
-    The keys and shapes of its state_dict are then those of the checkpoints.
+    num_keypoints: None takes the number of the published checkpoints: COCO's 17, or MPII's 16 for the hourglass.
+    The keys and shapes of the state_dict then equal those of the checkpoints.
     Raises ValueError for a name that is not in NETWORKS and for fewer than one keypoint.
     """
     if name not in NETWORKS:

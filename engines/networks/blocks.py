@@ -7,7 +7,7 @@ from torch.nn.functional import relu
 
 
 def conv_bn(inputs: int, outputs: int, size: int = 1, stride: int = 1) -> nn.Sequential:
-    """A convolution that keeps the image's size (over `stride`), then its batch norm."""
+    """A convolution that keeps the image's size (divided by `stride`), then a batch norm."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False),
         nn.BatchNorm2d(outputs),
@@ -15,7 +15,7 @@ def conv_bn(inputs: int, outputs: int, size: int = 1, stride: int = 1) -> nn.Seq
 
 
 def doubling_deconv(inputs: int, outputs: int) -> list[nn.Module]:
-    """The layers of a transposed convolution that doubles the image, as Simple Baselines' head stacks them."""
+    """The layers of a transposed convolution that doubles the image, as in Simple Baselines' head."""
     return [
         nn.ConvTranspose2d(inputs, outputs, kernel_size=4, stride=2, padding=1, bias=False),
         nn.BatchNorm2d(outputs),
@@ -24,7 +24,7 @@ def doubling_deconv(inputs: int, outputs: int) -> list[nn.Module]:
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside the identity (He et al., Deep Residual Learning, 2016, figure 5 left)."""
+    """Two 3x3 convolutions with an identity shortcut (He et al., Deep Residual Learning, 2016, figure 5 left)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -38,10 +38,10 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions beside the identity, or beside a projection where shapes differ (figure 5 right).
+    """1x1, 3x3 and 1x1 convolutions with an identity shortcut, or a projection if shapes differ (figure 5 right).
 
-    width: channels inside. The stride is the 3x3 convolution's, as in torchvision's ResNets, which the papers' start
-    from. project: whether there is a projection; None: where it is needed.
+    width: inner channels. The 3x3 convolution has the stride, as in torchvision's ResNets, from which the papers start.
+    project: whether the shortcut is a projection; None: only if needed.
     """
 
     def __init__(self, inputs: int, width: int, outputs: int, stride: int = 1, project: bool | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Loads the files that the papers' authors published, and others with the same weights, into the networks."""
+"""Loads the authors' checkpoints, and others with the same weights, into the networks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ from engines.networks import NETWORKS, build_network
 State = Mapping[str, Tensor]
 """The parameters and running statistics of a network by their names."""
 
-_HOLDERS = ("state_dict", "model_state_dict", "model", "network", "net")  # where training scripts keep the weights
+_HOLDERS = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "network",
+    "net",
+)  # the keys under which training scripts save the weights
 _WRAPPERS = ("module.", "model.", "_orig_mod.")  # prefixes of DataParallel, the hourglass' trainer and torch.compile
 _SHOWN = 3
 _MOST_NUMBERS = 1 << 30
@@ -44,31 +50,31 @@ _BESIDE: Mapping[str, str] = {
     "_codecs": "encode",
     "builtins": "bytes bytearray complex set frozenset slice range list dict tuple int float str bool",
 }
-"""What training scripts keep beside the weights: losses and epochs as numpy's numbers, options, times and paths."""
+"""Types that training scripts save beside the weights: losses and epochs as numpy numbers, options, times, paths."""
 _UNREADABLE = (
     *(RuntimeError, EOFError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError),
     *(struct.error, RecursionError, MemoryError),
 )
-"""What torch's readers raise at a file that is damaged."""
+"""The exceptions that torch's readers raise for damaged files."""
 
 
 class CheckpointError(ValueError):
-    """A file that cannot be read as weights, or whose weights are not the network's."""
+    """The file cannot be read as weights, or its weights do not fit the network."""
 
 
 def load_network(name: str, path: Path, num_keypoints: int | None = None) -> nn.Module:
     """The network `name` with the weights in the file at `path`, in float32 and ready for inference.
 
-    num_keypoints: None takes as many as the file has.
-    Raises CheckpointError, saying which weights are missing, too many or of another shape and what the file fits
-    instead, and as `build_network` and `read_state` do.
+    num_keypoints: None takes the number in the file.
+    Raises CheckpointError, which names missing weights, extra weights, weights of other shapes and the network that the
+    file fits instead, and the errors of `build_network` and `read_state`.
     """
     state = read_state(path)
     if num_keypoints is None:
         num_keypoints = keypoints_in(name, state)
-    network = _hollow(name, num_keypoints)
+    network = _meta_network(name, num_keypoints)
     counters = {key: torch.tensor(0) for key in network.state_dict() if key.endswith(".num_batches_tracked")}
-    complete = counters | state  # files of torch before 0.4.1 lack the counters, and inference does not read them
+    complete = counters | state  # torch before 0.4.1 did not save the counters, and inference does not use them
     if differences := _differences(network.state_dict(), complete):
         raise CheckpointError(f"{shown(path)} does not fit {name}: {'; '.join(differences)}. {_advice(name, state)}")
     network.load_state_dict(complete, assign=True)
@@ -76,12 +82,12 @@ def load_network(name: str, path: Path, num_keypoints: int | None = None) -> nn.
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The weights in a safetensors file or in a torch file, old or new.
+    """The weights in a safetensors file or a torch file of the old or new format.
 
-    Unwraps nested dictionaries (`{"state_dict": ...}`) and the prefixes that wrappers put before every name. Nothing
-    is unpickled: torch's own reader of tensors refuses all else, but for the values that training scripts keep beside
-    the weights, in whose place stands nothing. Floating point comes in float32.
-    Raises CheckpointError where the file is absent, damaged, or holds anything else.
+    Unwraps nested dictionaries (`{"state_dict": ...}`) and the prefixes that wrappers add to every name. No code is
+    run: torch's weights-only reader refuses anything but tensors, except for the values that training scripts save
+    beside the weights, which are replaced by placeholders. Floating-point weights are converted to float32.
+    Raises CheckpointError if the file is missing, damaged, or contains anything else.
     """
     name = shown(path)
     try:
@@ -90,7 +96,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             _check_name(file, path.name)
             if start.startswith(b"PK\x03\x04"):
                 _check_sums(file, name)
-        # A safetensors file starts with the length of a JSON object, and that object.
+        # A safetensors file starts with the length of a JSON object and that object.
         content = safetensors.torch.load_file(path) if start[8:] == b"{" else _read_tensors(path)
     except OSError as error:
         raise CheckpointError(f"cannot read {name}: {error.strerror}") from error
@@ -110,7 +116,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _check_sums(file: BufferedReader, name: str) -> None:
-    """Torch reads what it is given. Raises CheckpointError where a member of the archive does not fit its checksum."""
+    """Raise CheckpointError if a member of the archive does not match its checksum, which torch does not verify."""
     try:
         with zipfile.ZipFile(file) as archive:
             wrong = archive.testzip()
@@ -121,8 +127,9 @@ def _check_sums(file: BufferedReader, name: str) -> None:
 
 
 def _check_name(file: BufferedReader, name: str) -> None:
-    """Authors write the beginning of a file's SHA-256 into its name, as torch.hub does; the oldest files have no other
-    checksum. Raises CheckpointError where it is another one.
+    """Raise CheckpointError if the file name contains another SHA-256 prefix than the file has.
+
+    Authors add this prefix as torch.hub does; files in the oldest format have no other checksum.
     """
     said = re.search(r"-([0-9a-f]{8,64})(?:_\d{8})?\.(?:pt|pth|pth\.tar|safetensors)$", name)
     if said is not None:
@@ -136,8 +143,8 @@ def _check_name(file: BufferedReader, name: str) -> None:
 
 
 def _check_numbers(state: State, name: str) -> None:
-    """Raises CheckpointError for what no network is made of: tensors without numbers of their own in memory, more of
-    them than any network has, and numbers that are not finite, as damage makes them.
+    """Raise CheckpointError for tensors that are not plain, for more numbers than any network has, and for numbers that
+    are not finite, which are a sign of damage.
     """
     for key, tensor in state.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.device.type != "cpu":
@@ -150,8 +157,8 @@ def _check_numbers(state: State, name: str) -> None:
 
 
 def keypoints_in(name: str, state: State) -> int:
-    """The number of keypoints of a checkpoint of network `name`; 17 where it does not tell."""
-    few, more = (_hollow(name, count).state_dict() for count in (17, 18))
+    """The number of keypoints of a checkpoint of network `name`; 17 if it cannot be determined."""
+    few, more = (_meta_network(name, count).state_dict() for count in (17, 18))
     for key, tensor in few.items():
         for side, (a, b) in enumerate(zip(tensor.shape, more[key].shape, strict=True)):
             if a != b and key in state and len(state[key].shape) > side:
@@ -162,10 +169,10 @@ def keypoints_in(name: str, state: State) -> int:
 
 
 def nearest_network(state: State) -> tuple[str, int, float]:
-    """The network that most of a checkpoint's weights fit, its number of keypoints, and the share that fits, 0..1."""
+    """The network that fits most of a checkpoint's weights, its number of keypoints, and the share that fits, 0..1."""
 
     def share(name: str, count: int) -> float:
-        wanted = _hollow(name, count).state_dict()
+        wanted = _meta_network(name, count).state_dict()
         fitting = sum(key in state and state[key].shape == tensor.shape for key, tensor in wanted.items())
         return fitting / len(wanted.keys() | state.keys())
 
@@ -174,41 +181,41 @@ def nearest_network(state: State) -> tuple[str, int, float]:
     return best, count, share(best, count)
 
 
-class _Nothing:
-    """Stands for a value beside the weights: whatever a file wants to make it of, it is dropped."""
+class _Placeholder:
+    """Replaces a value beside the weights and drops its content."""
 
     def __init__(self, *_: object, **__: object) -> None:
-        """Take what there is."""
+        """Ignore all arguments."""
 
     def __new__(cls, *_: object, **__: object) -> Self:
         return super().__new__(cls)
 
     def __setstate__(self, _: object) -> None:
-        """Take what there is."""
+        """Ignore all arguments."""
 
 
-class _Table(_Nothing):
-    """Stands for a kind of dictionary."""
+class _DictPlaceholder(_Placeholder):
+    """Replaces a subclass of dict."""
 
     def __new__(cls, *_: object, **__: object) -> Any:
-        """A dictionary, which a file can fill."""
+        """A dict that the file can fill."""
         return {}
 
 
-class _List(_Nothing):
-    """Stands for a kind of list."""
+class _ListPlaceholder(_Placeholder):
+    """Replaces a container like a list."""
 
     def __new__(cls, *_: object, **__: object) -> Any:
-        """A list, which a file can fill."""
+        """A list that the file can fill."""
         return []
 
 
 def _read_tensors(path: Path) -> Any:
-    """What a torch file holds. Raises CheckpointError where that is more than tensors, plain values, and `_BESIDE`."""
+    """The content of a torch file. Raises CheckpointError unless it is tensors, plain values and types in `_BESIDE`."""
     name = shown(path)
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_stand_ins()):
-            warnings.simplefilter("ignore")  # of protocols of pickle; what torch cannot read it refuses
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_placeholders()):
+            warnings.simplefilter("ignore")  # about pickle protocols; torch refuses files that it cannot read
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
@@ -219,13 +226,13 @@ def _read_tensors(path: Path) -> Any:
         ) from error
 
 
-def _stand_ins() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    beside = [(_Nothing, f"{module}.{name}") for module, names in _BESIDE.items() for name in names.split()]
-    return [*beside, (_Table, "collections.defaultdict"), (_List, "collections.deque")]
+def _placeholders() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
+    beside = [(_Placeholder, f"{module}.{name}") for module, names in _BESIDE.items() for name in names.split()]
+    return [*beside, (_DictPlaceholder, "collections.defaultdict"), (_ListPlaceholder, "collections.deque")]
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:
-    """The dictionary of tensors in what a training script saved."""
+    """The dictionary of tensors in the content of a training script's file."""
     while isinstance(content, Mapping):
         holder = next((content[key] for key in _HOLDERS if isinstance(content.get(key), Mapping)), None)
         if holder is None:
@@ -240,8 +247,8 @@ def _without_wrappers(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
-def _hollow(name: str, num_keypoints: int) -> nn.Module:
-    """A network without numbers: its names and shapes in no time."""
+def _meta_network(name: str, num_keypoints: int) -> nn.Module:
+    """A network on the meta device: names and shapes without data."""
     with torch.device("meta"):
         return build_network(name, num_keypoints)
 

@@ -27,7 +27,7 @@ class CPN(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """(n, 3, h, w), sides a multiple of 32, to five heatmaps (n, K, h / 4, w / 4).
 
-        GlobalNet's four from coarse to fine, then RefineNet's, which is the network's answer.
+        GlobalNet's four from coarse to fine, then RefineNet's, which is the final result.
         """
         pyramid, predictions = self.global_net(self.resnet(images))
         return (*predictions, self.refine_net(pyramid))
@@ -35,17 +35,19 @@ class CPN(nn.Module):
 
 class _Backbone(ResNet):
     def forward(self, images: Tensor) -> list[Tensor]:
-        """What the stages give, coarse to fine."""
+        """The features of the stages, coarse to fine."""
         return list(reversed(self.features(images)))
 
 
 class _GlobalNet(nn.Module):
-    """Section 3.1: each level is its stage's features plus the enlarged coarser level."""
+    """Section 3.1: each level is its stage's features plus the upsampled coarser level."""
 
     def __init__(self, num_keypoints: int) -> None:
         super().__init__()
         self.laterals = nn.ModuleList(nn.Sequential(*conv_bn(c, _WIDTH), nn.ReLU()) for c in reversed(CHANNELS))
-        self.upsamples = nn.ModuleList(nn.Sequential(_enlarge(2), *conv_bn(_WIDTH, _WIDTH)) for _ in range(_LEVELS - 1))
+        self.upsamples = nn.ModuleList(
+            nn.Sequential(_upsample(2), *conv_bn(_WIDTH, _WIDTH)) for _ in range(_LEVELS - 1)
+        )
         self.predict = nn.ModuleList(_predictor(num_keypoints, 2 ** (_LEVELS - 1 - n)) for n in range(_LEVELS))
 
     def forward(self, stages: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
@@ -57,13 +59,13 @@ class _GlobalNet(nn.Module):
 
 
 class _RefineNet(nn.Module):
-    """Section 3.2: coarse levels pass more bottlenecks; all are enlarged to the finest and joined."""
+    """Section 3.2: coarser levels pass more bottlenecks; all are upsampled to the finest level and concatenated."""
 
     def __init__(self, num_keypoints: int) -> None:
         super().__init__()
         depths = range(_LEVELS - 1, -1, -1)
         self.cascade = nn.ModuleList(
-            nn.Sequential(*(_bottleneck(_WIDTH) for _ in range(depth)), _enlarge(2**depth)) for depth in depths
+            nn.Sequential(*(_bottleneck(_WIDTH) for _ in range(depth)), _upsample(2**depth)) for depth in depths
         )
         self.final_predict = nn.Sequential(_bottleneck(_LEVELS * _WIDTH), *conv_bn(_WIDTH, num_keypoints, 3))
 
@@ -75,12 +77,12 @@ class _RefineNet(nn.Module):
 
 def _predictor(num_keypoints: int, factor: int) -> nn.Sequential:
     to_keypoints, norm = conv_bn(_WIDTH, num_keypoints, 3)
-    return nn.Sequential(*conv_bn(_WIDTH, _WIDTH), nn.ReLU(), to_keypoints, _enlarge(factor), norm)
+    return nn.Sequential(*conv_bn(_WIDTH, _WIDTH), nn.ReLU(), to_keypoints, _upsample(factor), norm)
 
 
 def _bottleneck(inputs: int) -> Bottleneck:
     return Bottleneck(inputs, _WIDTH // 2, _WIDTH, project=True)
 
 
-def _enlarge(factor: int) -> nn.Upsample:
+def _upsample(factor: int) -> nn.Upsample:
     return nn.Upsample(scale_factor=factor, mode="bilinear", align_corners=True)

@@ -11,7 +11,7 @@ _LEVELS = 4
 
 
 class StackedHourglass(nn.Module):
-    """Hourglasses in a row, each of which sees what the one before it predicted (section 3.2).
+    """A series of hourglasses; each gets the predictions of the one before it (section 3.2).
 
     Parameters are named as in the authors' PyTorch checkpoint; its images are RGB in 0..1, not normalised.
     """
@@ -46,7 +46,7 @@ class StackedHourglass(nn.Module):
 
 
 class _Hourglass(nn.Module):
-    """Down to half the size and up again beside a branch that stays, around a smaller one of the same (figure 3)."""
+    """Downsamples, runs a smaller hourglass, upsamples, and adds a branch at full size (figure 3)."""
 
     def __init__(self, levels: int) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class _Hourglass(nn.Module):
 class _Residual(nn.Module):
     """A bottleneck with norms before the convolutions (He et al., Identity Mappings, 2016).
 
-    The checkpoint has a projection for every block; only those that change the number of channels use theirs.
+    The checkpoint has a projection for every block; only blocks that change the number of channels use it.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -88,7 +88,7 @@ class _Residual(nn.Module):
 
 
 class _Conv(nn.Module):
-    """A convolution with bias that keeps the image's size (over `stride`), with norm and ReLU where asked for."""
+    """A convolution with bias that keeps the image's size (divided by `stride`), optionally with norm and ReLU."""
 
     def __init__(self, inputs: int, outputs: int, size: int = 1, stride: int = 1, norm: bool = False) -> None:
         super().__init__()

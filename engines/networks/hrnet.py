@@ -13,7 +13,7 @@ from engines.networks.blocks import BasicBlock, Bottleneck, conv_bn
 class HRNetBackbone(nn.Module):
     """Branches at 1/4, 1/8, 1/16 and 1/32 of the input, with width, 2, 4 and 8 times width channels (section 3).
 
-    A stage adds a branch; its modules run all branches side by side and let each take from all others.
+    Each stage adds a branch; its modules run all branches in parallel and exchange features between them.
     """
 
     def __init__(self, width: int) -> None:
@@ -53,16 +53,16 @@ class HRNet(HRNetBackbone):
 
 
 class Exchange(nn.Module):
-    """Four residual blocks on each branch, then every branch becomes the sum of all, brought to its size (figure 3).
+    """Four residual blocks on each branch, then every branch becomes the sum of all, resized to it (figure 3).
 
-    outputs: how many branches come out, the finest first; None for all.
+    outputs: the number of branches that are returned, the finest first; None for all.
     """
 
     def __init__(self, channels: Sequence[int], outputs: int | None = None) -> None:
         super().__init__()
         self.branches = nn.ModuleList(nn.Sequential(*(BasicBlock(c) for _ in range(4))) for c in channels)
         self.fuse_layers = nn.ModuleList(
-            _Sum(_bring(channels, source, target) for source in range(len(channels)))
+            _Sum(_resized(channels, source, target) for source in range(len(channels)))
             for target in range(outputs or len(channels))
         )
 
@@ -73,29 +73,29 @@ class Exchange(nn.Module):
 
 
 class _Sum(nn.ModuleList):
-    """One branch of the result, as the sum of what its modules make of each branch."""
+    """One output branch: the sum of all input branches, each resized by its module."""
 
     def forward(self, branches: list[Tensor]) -> Tensor:
-        """One (n, c, h, w) per branch, finest first; to that of the result."""
-        total, *others = (bring(x) for bring, x in zip(self, branches, strict=True))
+        """One (n, c, h, w) per branch, finest first; to the output branch."""
+        total, *others = (resize(x) for resize, x in zip(self, branches, strict=True))
         for other in others:
             total = total + other
         return total
 
 
-def _bring(channels: Sequence[int], source: int, target: int) -> nn.Module:
-    """What turns branch `source` into the size and channels of branch `target`."""
+def _resized(channels: Sequence[int], source: int, target: int) -> nn.Module:
+    """A module from the size and channels of branch `source` to those of branch `target`."""
     if source == target:
         return nn.Identity()
     if source > target:
-        enlarge = nn.Upsample(scale_factor=2 ** (source - target), mode="nearest")
-        return nn.Sequential(*conv_bn(channels[source], channels[target]), enlarge)
+        upsample = nn.Upsample(scale_factor=2 ** (source - target), mode="nearest")
+        return nn.Sequential(*conv_bn(channels[source], channels[target]), upsample)
     halve = [_halve(channels[source], channels[source]) for _ in range(target - source - 1)]
     return nn.Sequential(*halve, conv_bn(channels[source], channels[target], 3, stride=2))
 
 
 def _transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
-    """What leads into a stage, a module per branch of it; the one that is new comes from the coarsest before."""
+    """The modules before a stage, one per branch; the new branch is computed from the coarsest one."""
     layers = nn.ModuleList()
     for index, channels in enumerate(after):
         if index >= len(before):

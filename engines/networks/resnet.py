@@ -10,7 +10,7 @@ from engines.networks.blocks import Bottleneck, conv_bn
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 """Blocks per stage by depth (table 1)."""
 CHANNELS = (256, 512, 1024, 2048)
-"""What each stage gives."""
+"""Output channels per stage."""
 
 
 class ResNet(nn.Module):
@@ -26,7 +26,7 @@ class ResNet(nn.Module):
         self.layer4 = _stage(CHANNELS[2], CHANNELS[3], fourth, stride=2)
 
     def features(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(n, 3, h, w) to what the stages give: 1/4, 1/8, 1/16 and 1/32 of the size, with `CHANNELS` channels."""
+        """(n, 3, h, w) to the features of the stages: 1/4, 1/8, 1/16 and 1/32 of the size, with `CHANNELS` channels."""
         stem = max_pool2d(relu(self.bn1(self.conv1(images))), kernel_size=3, stride=2, padding=1)
         c2 = self.layer1(stem)
         c3 = self.layer2(c2)

@@ -9,9 +9,9 @@ from engines.networks.resnet import CHANNELS, ResNet
 
 
 class SimpleBaseline(ResNet):
-    """A ResNet whose last stage three transposed convolutions enlarge to a quarter of the input.
+    """A ResNet with three transposed convolutions that upsample its last stage to a quarter of the input.
 
-    Parameters are named as in the authors' checkpoints (pose_resnet_50_256x192.pth and its like).
+    Parameters are named as in the authors' checkpoints (such as pose_resnet_50_256x192.pth).
     """
 
     def __init__(self, depth: int, num_keypoints: int) -> None:

@@ -1,8 +1,8 @@
-"""Cutting regions out of a frame at the size that a network takes.
+"""Crops regions of a frame to the size of a network's input.
 
-A position is an index: input pixel j of a region shows the frame at `left + j * region.width / input width`. That is
-what `Region.to_input` says, what the published top-down models were trained with, and what maps their heatmaps' peaks
-back to the frame. Resizing libraries count from the pixels' edges instead, half a pixel off; `align` allows for it.
+A position is an index: input pixel j of a region shows the frame at `left + j * region.width / input width`. This is
+the convention of `Region.to_input` and of the training of the published top-down models, and it maps their heatmaps'
+peaks back to the frame. Resizing libraries align the pixels' edges instead, half a pixel off; `align` corrects that.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from engines.inputs import PixelInput
 from engines.poses import Frame, Region
 
 _TOLERANCE = 0.02
-"""How far, in pixels, an edge may lie from a whole pixel and still be taken for one."""
+"""The largest distance in pixels of an edge from a whole pixel that counts as none."""
 
 _MAX_STRETCH = 0.05
-"""By how much `align` may change a side of a region."""
+"""The largest relative change of a region's side by `align`."""
 
 Pad = int | Literal["edge"]
 
@@ -28,7 +28,7 @@ _LINEAR = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
 
 class Overlap(NamedTuple):
-    """Along one axis, the part of a region within the frame: its place in the frame, and in the input."""
+    """The part of a region within the frame along one axis: its range in the frame, and in the input."""
 
     start: float
     stop: float
@@ -44,15 +44,15 @@ def _overlap(center: float, extent: float, frame: int, size: int) -> Overlap:
 
 
 def _half_pixels(pixel: float) -> float:
-    """How far an edge lies from the index it belongs to: half a frame pixel one way, half an input pixel the other."""
+    """The offset of an edge from its index: half a frame pixel in one direction, half an input pixel in the other."""
     return (pixel - 1) / 2
 
 
 def align(region: Region, frame_width: int, frame_height: int, pixels: PixelInput) -> Region:
-    """The nearest region that `crop` can resize rather than warp, or `region` itself where none is near.
+    """The nearest region that `crop` can resize rather than warp, or `region` itself if none is near.
 
     Its part within the frame begins and ends on whole pixels, both of the frame and of the input. Decode the network's
-    output with the region returned: it is exact. Regions that are turned are returned as they are.
+    output with the returned region, which is exact. Rotated regions are returned unchanged.
     """
     if region.rotation:
         return region
@@ -76,7 +76,7 @@ def resizable(
 ) -> tuple[Overlap, Overlap] | None:
     """The part of `region` within the frame along x and y, if it begins and ends on whole pixels, or else None.
 
-    Where the region shows nothing of the frame, it ends before it begins.
+    If the region does not overlap the frame, its stop is before its start.
     """
     if region.rotation:
         return None
@@ -88,14 +88,14 @@ def resizable(
 
 
 def crop(frame: Frame, region: Region, pixels: PixelInput, out: Frame) -> None:
-    """Write what `region` shows of `frame` into `out`, bilinearly; `pixels.pad` stands for what is not in the frame.
+    """Crop `region` of `frame` into `out` with bilinear interpolation; `pixels.pad` fills pixels outside the frame.
 
     out: (pixels.height, pixels.width, 3) uint8, such as one slot of a batch: this is the only copy of the pixels.
-    Raises ValueError where `out` has another shape.
+    Raises ValueError if `out` has another shape.
 
-    Regions from `align` are resized, at a third of the cost of the warp that others take (a twentieth for a letterbox).
-    A region that shows more than two frame pixels per input pixel skips some, as in the training of the published
-    models: averaging instead (INTER_AREA) costs ten times as much and gains no AP (0.676 either way for TinyPose).
+    Regions from `align` are resized, at a third of the cost of the warp for others (a twentieth for a letterbox).
+    At more than two frame pixels per input pixel, some are skipped, as in the training of the published models:
+    averaging (INTER_AREA) costs ten times as much and does not improve the AP (0.676 either way for TinyPose).
     """
     if out.shape != (pixels.height, pixels.width, 3):
         raise ValueError(f"out is {out.shape}, the network takes {(pixels.height, pixels.width, 3)}")
@@ -132,8 +132,8 @@ def _warp(frame: Frame, region: Region, pixels: PixelInput, out: Frame) -> None:
     size = (pixels.width, pixels.height)
     border = cv2.BORDER_REPLICATE if pixels.pad == "edge" else cv2.BORDER_CONSTANT
     value = (grey(pixels.pad),) * 4
-    # OpenCV warps four channels in less than half the time of three, which pays for a fourth one to be added and taken
-    # away (a copy of the part shown, and one of the result) unless the region is shown much smaller than it is.
+    # OpenCV warps four channels in less than half the time of three, which pays for adding and removing a fourth one
+    # (a copy of the source, and one of the result) unless the region is scaled down a lot.
     if view.size < 8 * out.size:
         padded = cv2.cvtColor(view, cv2.COLOR_RGB2RGBA)
         warped = cv2.warpAffine(padded, to_frame, size, flags=_LINEAR, borderMode=border, borderValue=value)
@@ -143,7 +143,7 @@ def _warp(frame: Frame, region: Region, pixels: PixelInput, out: Frame) -> None:
 
 
 def reach(to_frame: NDArray[np.float64], pixels: PixelInput) -> tuple[int, int, int, int]:
-    """left, top, right, bottom of the part of a frame without end to its right and bottom that a warp may read."""
+    """left, top, right, bottom of the area that a warp may read, unbounded to the right and bottom of the frame."""
     corners = np.array([(x, y, 1) for x in (0, pixels.width) for y in (0, pixels.height)]) @ to_frame.T
     left, top = (max(int(edge) - 2, 0) for edge in corners.min(axis=0))
     right, bottom = (max(int(edge) + 3, 0) for edge in corners.max(axis=0))
@@ -160,5 +160,5 @@ def input_to_frame(region: Region, pixels: PixelInput) -> NDArray[np.float64]:
 
 
 def grey(pad: Pad) -> int:
-    """What stands for a region that shows nothing of the frame at all, and so has no edge to repeat."""
+    """The fill value of a region outside the frame, which has no edge to repeat."""
     return 0 if pad == "edge" else pad

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 
 def best_assignment(scores: NDArray[np.floating[Any]]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows and columns of the pairs whose summed scores are highest; every row or every column is in one.
+    """The rows and columns of the pairs with the highest sum of scores; all rows or all columns are assigned.
 
-    scores: (N, M) finite. Two arrays of min(N, M) indices, rows ascending. Solved after Jonker and Volgenant, "A
+    scores: (N, M) finite. Returns two arrays of min(N, M) indices, rows ascending. Algorithm: Jonker and Volgenant, "A
     Shortest Augmenting Path Algorithm for Dense and Sparse Linear Assignment Problems", Computing 38, 1987.
     """
     if not scores.size:

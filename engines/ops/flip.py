@@ -1,4 +1,4 @@
-"""What a network says of the mirror image, turned back: averaged with what it says of the image, it errs less."""
+"""The flip test: maps of the mirror image, turned back to be averaged with those of the image."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 from engines.poses import Floats
 
 MIRRORED = " mirrored"
-"""What the names of outputs for the mirror image end in."""
+"""The suffix of the names of outputs for the mirror image."""
 
 
 def unmirrored(maps: Floats, pairs: Sequence[tuple[int, int]], *, shift: bool = False) -> Floats:
-    """(..., K, H, W) maps of the mirror image as maps of the image. pairs: (left, right) of the K that are exchanged.
+    """(..., K, H, W) maps of the mirror image as maps of the image. pairs: the (left, right) of K to swap.
 
-    shift: one cell further to the right, column 0 as it was, which makes up for the odd cell that strided convolutions
-    leave between an image and its mirror image (Simple Baselines' SHIFT_HEATMAP).
+    shift: move them one cell to the right and keep column 0, to compensate for the cell by which strided convolutions
+    misalign an image and its mirror image (Simple Baselines' SHIFT_HEATMAP).
     """
     order = np.arange(maps.shape[-3])
     for left, right in pairs:

@@ -1,4 +1,4 @@
-"""Non-maximum suppression: which of many overlapping candidates are one and the same thing."""
+"""Non-maximum suppression: finds candidates for the same object."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def iou(a: Floating, b: Floating) -> Floating:
 
 
 def within(boxes: Floating) -> Floating:
-    """How much of every box lies within every other: row i, column j is the part of box j that is in box i.
+    """The share of every box inside every other: row i, column j is the share of box j that is inside box i.
 
-    boxes: (N, 4) x1, y1, x2, y2. Returns (N, N) in 0..1; of a box without area it is nothing.
+    boxes: (N, 4) x1, y1, x2, y2. Returns (N, N) in 0..1; 0 for a box without area.
     """
     sides = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:]) - np.maximum(boxes[:, None, :2], boxes[None, :, :2])
     intersection = np.prod(np.maximum(sides, 0), axis=-1)
@@ -36,38 +36,38 @@ def within(boxes: Floating) -> Floating:
 
 
 def group(similarity: Floating, scores: Floating, threshold: float) -> tuple[Indices, Indices]:
-    """Give every candidate to the best-scored one that it resembles: greedy suppression over any similarity.
+    """Group every candidate with the best-scored similar one: greedy suppression over any similarity.
 
-    similarity: (N, N), row i telling how much each candidate resembles candidate i. scores: (N,).
-    Returns the leaders, (M,) indices of candidates, best first (equal scores in their given order), and (N,) the place
-    in that list of each candidate's leader. A candidate follows the first leader whose similarity exceeds `threshold`.
+    similarity: (N, N), row i with the similarity of each candidate to candidate i. scores: (N,).
+    Returns the leaders, (M,) indices of candidates, best first (equal scores in their given order), and (N,) indices
+    into that list of each candidate's leader: the first leader whose similarity exceeds `threshold`.
     """
     leaders: list[int] = []
     leader_of = np.full(len(scores), -1, np.intp)
-    alike = similarity > threshold
+    similar = similarity > threshold
     for i in np.argsort(-scores, kind="stable"):
         if leader_of[i] < 0:
-            leader_of[alike[i] & (leader_of < 0)] = len(leaders)
-            leader_of[i] = len(leaders)  # also where it does not resemble itself, as a box without area
+            leader_of[similar[i] & (leader_of < 0)] = len(leaders)
+            leader_of[i] = len(leaders)  # even if it is not similar to itself, as a box without area
             leaders.append(int(i))
     return np.array(leaders, np.intp), leader_of
 
 
 def nms(boxes: Floating, scores: Floating, threshold: float) -> Indices:
-    """Greedy non-maximum suppression: the indices of the boxes that stay, best first.
+    """Greedy non-maximum suppression: the indices of the boxes that remain, best first.
 
-    boxes: (N, 4) x1, y1, x2, y2. scores: (N,). A box goes where its IoU with a better one that stays exceeds
-    `threshold`.
+    boxes: (N, 4) x1, y1, x2, y2. scores: (N,). A box is dropped if its IoU with a better remaining one
+    exceeds `threshold`.
     """
     return group(iou(boxes, boxes), scores, threshold)[0]
 
 
 def weighted_nms(boxes: Floating, scores: Floating, values: Floating, threshold: float) -> tuple[Indices, Floating]:
-    """Non-maximum suppression in which the suppressed have a say: each group becomes its score-weighted mean.
+    """Non-maximum suppression that replaces each group by its score-weighted mean.
 
-    After BlazeFace (Bazarevsky et al., 2019, section 3.3), which blends where others discard to steady boxes in video.
+    After BlazeFace (Bazarevsky et al., 2019, section 3.3), which does this to stabilise boxes in video.
 
-    boxes: (N, 4) x1, y1, x2, y2. scores: (N,) positive. values: (N, D) whatever is to be averaged.
+    boxes: (N, 4) x1, y1, x2, y2. scores: (N,) positive. values: (N, D) to be averaged.
     Returns the indices of the leaders, best first, and their groups' (M, D) mean values.
     """
     leaders, leader_of = group(iou(boxes, boxes), scores, threshold)

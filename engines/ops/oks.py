@@ -1,4 +1,4 @@
-"""Object keypoint similarity: how alike two poses are, as COCO's keypoint evaluation measures it."""
+"""Object keypoint similarity of poses, as in COCO's keypoint evaluation."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ def oks(a: Floating, b: Floating, areas: Floating, sigmas: Floating, weights: Fl
     """Object keypoint similarity of every pose of `a` with every pose of `b`.
 
     The weighted mean over keypoints of exp(-d² / (2 s² (2σ)²)), where d is the distance between the two, s² the area of
-    the pose of `a` and σ the keypoint's constant (cocodataset.org, keypoints evaluation; the factor 2 of σ is that of
+    the pose of `a` and σ the keypoint's constant (cocodataset.org, keypoints evaluation; the factor 2 of σ is from
     its code, pycocotools).
 
     a: (N, K, 2), b: (M, K, 2) finite pixels. areas: (N,) square pixels of the poses of `a`. sigmas: (K,).
     weights: (N, K), at least 0: how much each keypoint of `a` counts (COCO: 1 where it is annotated); None counts all.
     Returns (N, M) in 0..1, in the precision of `a`; 0 where no keypoint counts.
     """
-    alike = keypoint_similarity(a[:, None] - b[None], areas[:, None], sigmas)
+    similarity = keypoint_similarity(a[:, None] - b[None], areas[:, None], sigmas)
     if weights is None:
         weights = np.ones_like(a[..., 0])
     total = weights.sum(axis=1, keepdims=True)
-    summed: Floating = (alike @ weights[:, :, None])[..., 0]
+    summed: Floating = (similarity @ weights[:, :, None])[..., 0]
     return summed / np.where(total > 0, total, 1)
 
 
@@ -32,8 +32,8 @@ def keypoint_similarity(offsets: Floating, areas: Floating, sigmas: Floating) ->
     offsets: (..., K, 2) pixels between two poses. areas: (...) square pixels. sigmas: (K,).
     Returns (..., K) in 0..1, in the precision of `offsets`.
     """
-    eps = np.spacing(1.0)  # COCO's guard against an area of nothing
+    eps = np.spacing(1.0)  # COCO's guard against an area of 0
     scale = (-0.5 / (np.square(2 * sigmas) * (areas[..., None] + eps))).astype(offsets.dtype)
     dx, dy = offsets[..., 0], offsets[..., 1]
-    alike: Floating = np.exp((dx * dx + dy * dy) * scale)
-    return alike
+    similarity: Floating = np.exp((dx * dx + dy * dy) * scale)
+    return similarity

@@ -1,4 +1,4 @@
-"""Where the peaks of heatmaps are, to a fraction of a cell."""
+"""Finds the peaks of heatmaps to a fraction of a cell."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from engines.poses import Floats
 
 _BLUR_SIZE = 21  # cells
 BLUR_MARGIN = _BLUR_SIZE // 2
-"""How far the filter of `blurred_peaks` reaches, in cells, and so how far it is from one map to the next."""
+"""The radius in cells of the filter of `blurred_peaks`, and the distance between maps during filtering."""
 
 
 def find_peaks(heatmaps: Floats) -> tuple[Floats, Floats]:
@@ -25,7 +25,7 @@ def find_peaks(heatmaps: Floats) -> tuple[Floats, Floats]:
     return np.stack([best % width, best // width], axis=-1).astype(np.float32), values.astype(np.float32)
 
 
-@np.errstate(invalid="ignore", over="ignore")  # maps of NaN and infinity give what is no number, and no warning
+@np.errstate(invalid="ignore", over="ignore")  # maps of NaN and infinity give NaN, without a warning
 def refine_quarter(heatmaps: Floats, peaks: Floats) -> Floats:
     """Move each peak a quarter of a cell towards its higher neighbour, along x and along y.
 
@@ -45,10 +45,10 @@ def refine_quarter(heatmaps: Floats, peaks: Floats) -> Floats:
 
 @np.errstate(invalid="ignore", over="ignore")
 def refine_dark(heatmaps: Floats, peaks: Floats) -> Floats:
-    """Move each peak to where the Taylor expansion of the logarithm around it has its maximum, at most a cell away.
+    """Move each peak to the maximum of the Taylor expansion of the logarithm around it, at most a cell away.
 
     Distribution-aware coordinate representation (DARK, Zhang et al., 2020), equation 9, without its smoothing. A peak
-    at a border, or where the surface is not curved downwards, stays.
+    at a border, or on a surface that is not concave, stays.
     """
     height, width = heatmaps.shape[-2:]
     x, y = peaks[..., 0].astype(np.intp), peaks[..., 1].astype(np.intp)
@@ -78,10 +78,10 @@ def blur_kernel() -> Floats:
 
 @np.errstate(invalid="ignore", over="ignore")
 def blurred_peaks(heatmaps: Floats) -> tuple[Floats, Floats]:
-    """The middle of the highest cell of each map, smoothed, moved a quarter of a cell towards the second highest.
+    """The centre of the highest cell of each smoothed map, moved a quarter of a cell towards the second highest.
 
-    As Cascaded Pyramid Networks (Chen et al., 2018, section 4.1) are read: a Gaussian filter, and a quarter offset in
-    the direction of the second response. (..., H, W) to x, y (..., 2) and the maps' values there (...).
+    As for Cascaded Pyramid Networks (Chen et al., 2018, section 4.1): a Gaussian filter, and a quarter offset in the
+    direction of the second response. (..., H, W) to x, y (..., 2) and the maps' values there (...).
     """
     height, width = heatmaps.shape[-2:]
     maps = heatmaps.reshape(-1, height, width)
@@ -90,7 +90,7 @@ def blurred_peaks(heatmaps: Floats) -> tuple[Floats, Floats]:
     room = ((0, 0), (BLUR_MARGIN, BLUR_MARGIN), (BLUR_MARGIN, BLUR_MARGIN))
     tall = np.pad(np.divide(maps, highest, where=highest > 0, out=np.zeros_like(maps)), room)
     padded_width = tall.shape[2]
-    # One above the other, with room between them for the filter, all maps are one image to smooth.
+    # All maps are smoothed as one image, stacked vertically with margins for the filter.
     smooth = cv2.GaussianBlur(tall.reshape(-1, padded_width), (_BLUR_SIZE, _BLUR_SIZE), 0).reshape(len(maps), -1)
     best = smooth.argmax(axis=1)
     smooth[n, best] = -np.inf

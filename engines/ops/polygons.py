@@ -9,10 +9,10 @@ from engines.poses import Floating
 
 
 def contains(polygon: Floating, points: Floating) -> NDArray[np.bool_]:
-    """Which of (..., 2) points lie in the polygon of (V, 2) corners.
+    """Whether each of (..., 2) points lies inside the polygon of (V, 2) corners.
 
-    A ray to the right crosses its edge an odd number of times (Shimrat, "Algorithm 112", CACM 5, 1962); so a polygon
-    that crosses itself is inside where it is wound oddly often.
+    By the even-odd rule: a ray to the right crosses the boundary an odd number of times (Shimrat, "Algorithm 112",
+    CACM 5, 1962).
     """
     x, y = points[..., 0, None].astype(np.float64), points[..., 1, None].astype(np.float64)
     (x1, y1), (x2, y2) = polygon.T.astype(np.float64), np.roll(polygon, -1, axis=0).T.astype(np.float64)

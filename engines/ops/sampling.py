@@ -1,4 +1,4 @@
-"""Crops as rows of numbers, for kernels that make many crops at once and have to show what `crop` shows."""
+"""The parameters of crops as arrays, for kernels that make many crops at once with the same result as `crop`."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from engines.inputs import PixelInput
 from engines.ops.affine import grey, input_to_frame, reach, resizable
 from engines.poses import Region
 
-_NOTHING = (0, 1, -1, 0, 0, 1, -1, 0, 1)
+_OUTSIDE = (0, 1, -1, 0, 0, 1, -1, 0, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the regions of a batch are made into crops of one size.
+    """The parameters of all crops of a batch.
 
-    resized: places in the batch of the (n,) that are resized, and warped: of the (m,) others.
-    resizing: (n, 9) int64. Pixels r0..r1 (the last one excluded) along x of the frame become pixels r2..r3 of the crop,
-    and likewise r4..r7 along y; a pixel of the crop outside of these is the nearest inside, or grey where r8 is 1.
-    warping: (m, 10) float32. Pixel u, v of the crop is x = r0 u + r1 v + r2, y = r3 u + r4 v + r5 of the frame, clamped
-    to r6..r7 and r8..r9; the bilinear sample there, with grey for what is beside the frame.
+    resized: the indices in the batch of the (n,) resized crops. warped: the indices of the (m,) others.
+    resizing: (n, 9) int64. Pixels r0..r1 (exclusive) along x of the frame become pixels r2..r3 of the crop, likewise
+    r4..r7 along y. Other pixels of the crop repeat the nearest of these, or are grey if r8 is 1.
+    warping: (m, 10) float32. Pixel u, v of the crop is the bilinear sample of the frame at x = r0 u + r1 v + r2 and
+    y = r3 u + r4 v + r5, clamped to r6..r7 and r8..r9, with grey outside the frame.
     grey: 0..255.
     """
 
@@ -35,7 +35,7 @@ class Sampling:
 
 
 def sampling(regions: Sequence[Region], sizes: Sequence[tuple[int, int]], pixels: PixelInput) -> Sampling:
-    """What `crop` does to each region of a frame of the (width, height) given beside it."""
+    """The parameters with which `crop` crops each region of a frame of the (width, height) in `sizes`."""
     resizing: dict[int, tuple[int, ...]] = {}
     warping: dict[int, tuple[float, ...]] = {}
     for n, (region, (width, height)) in enumerate(zip(regions, sizes, strict=True)):
@@ -44,16 +44,16 @@ def sampling(regions: Sequence[Region], sizes: Sequence[tuple[int, int]], pixels
             to_frame = input_to_frame(region, pixels)
             left, top, right, bottom = reach(to_frame, pixels)
             if left < min(right, width) and top < min(bottom, height):
-                # Beyond one pixel outside, no part of a sample is the frame's.
+                # Samples more than one pixel outside contain nothing of the frame.
                 margin = 0 if pixels.pad == "edge" else 1
                 bounds = (-margin, width - 1 + margin, -margin, height - 1 + margin)
                 warping[n] = (*to_frame.ravel().tolist(), *bounds)
             else:
-                resizing[n] = _NOTHING
+                resizing[n] = _OUTSIDE
         else:
             x, y = (tuple(round(edge) for edge in overlap) for overlap in overlaps)
             shows = x[1] > x[0] and x[3] > x[2] and y[1] > y[0] and y[3] > y[2]
-            resizing[n] = (*x, *y, int(pixels.pad != "edge")) if shows else _NOTHING
+            resizing[n] = (*x, *y, int(pixels.pad != "edge")) if shows else _OUTSIDE
     return Sampling(
         list(resizing),
         list(warping),

@@ -1,4 +1,4 @@
-"""`posewire build`: models out of checkpoints, and TensorRT plans or int8 twins out of models."""
+"""`posewire build`: builds models from checkpoints, and TensorRT plans or int8 models from models."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from engines.build.checkpoint.built import Order, is_built
+from engines.build.checkpoint.built import BuildRequest, is_built
 from engines.catalogue.models import load
 from engines.plans.flavour import NoTensorRTError, find_flavour
 from engines.plans.gpu import Gpu, find_gpu
-from service.cli.build_int8 import build_twin
+from service.cli.build_int8 import build_int8_model
 
 if TYPE_CHECKING:
     from engines.build.precision.convert import Precision
@@ -36,7 +36,7 @@ class _Size(click.ParamType[tuple[int, int]]):
         return int(found[1]), int(found[2])
 
 
-@click.command(short_help="Make a model out of a checkpoint, a plan or an int8 one of a model.")
+@click.command(short_help="Build a model from a checkpoint, or a plan or int8 version of a model.")
 @click.argument("model", metavar="ARCHITECTURE | MODEL")
 @click.option(
     "--checkpoint",
@@ -44,12 +44,12 @@ class _Size(click.ParamType[tuple[int, int]]):
     help="The authors' file (.pth, .pth.tar, .safetensors); MODEL is then its architecture.",
 )
 @click.option(
-    "--size", type=_Size(), help="Input of the network.  [default: what the file's name says, or the paper's]"
+    "--size", type=_Size(), help="Size of the network's input.  [default: as in the file's name, or the paper's]"
 )
-@click.option("--name", help="What to call the model.  [default: ARCHITECTURE]")
-@click.option("--skeleton", help="What the keypoints are.  [default: by number, coco-17 or mpii-16]")
+@click.option("--name", help="Name of the model.  [default: ARCHITECTURE]")
+@click.option("--skeleton", help="Skeleton of the keypoints.  [default: coco-17 or mpii-16, by their number]")
 @click.option(
-    "--detector", default="rtmdet-nano", show_default=True, help="Who finds people; none: look at whole frames."
+    "--detector", default="rtmdet-nano", show_default=True, help="Model that finds the people; none: take whole frames."
 )
 @click.option(
     "--for",
@@ -60,14 +60,16 @@ class _Size(click.ParamType[tuple[int, int]]):
 @click.option(
     "--precision",
     type=click.Choice(["fp16", "bf16", "int8", "fp32"]),
-    help="Of a plan; where it finds other people than fp32, the next is built.  [default: fp16]",
+    help="Precision of a plan; if it finds other people than fp32, the next one is built.  [default: fp16]",
 )
-@click.option("--max-batch", type=click.IntRange(1, 1024), default=32, show_default=True, help="Of a plan.")
+@click.option(
+    "--max-batch", type=click.IntRange(1, 1024), default=32, show_default=True, help="Largest batch of a plan."
+)
 @click.option("--lean", is_flag=True, help="A plan for TensorRT's lean runtime, for servers with posewire[lean].")
 @click.option(
     "--images",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of some dozens of images such as will come, for the scales of int8 and to judge plans by.",
+    help="Folder of a few dozen typical images, to calibrate int8 and to judge plans.",
 )
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), default=Path(), help="Folder.  [default: this one]"
@@ -86,22 +88,24 @@ def build(
     images: Path | None,
     out: Path,
 ) -> None:
-    """Make TensorRT plans of a MODEL of the catalogue and of its detector, for this machine's GPU; or, with --precision
-    int8 --for cpu, a model for the CPU, held to what it gives in fp32.
+    """Build TensorRT plans of a MODEL of the catalogue and of its detector for this machine's GPU; or, with --precision
+    int8 --for cpu, an int8 model for the CPU, compared with fp32.
 
-    With --checkpoint: turn a checkpoint of ARCHITECTURE into an ONNX graph and a catalogue file, proved to give what
-    torch gives, and then do the same with that model. Where there is no GPU to build a plan for, the graph is
-    all, unless --for or --precision asks for more.
+    With --checkpoint: turn a checkpoint of ARCHITECTURE into an ONNX graph and a catalogue file, compare the graph with
+    torch, and then do the same with that model. Without a GPU, only the graph is built unless --for or --precision is
+    given.
 
     ARCHITECTURE: simple-baseline-r50, simple-baseline-r101, simple-baseline-r152, hrnet-w32, hrnet-w48,
     higherhrnet-w32, higherhrnet-w48, hourglass-8 or cpn-r50.
     """
-    from service.cli.build_plans import build_plans  # it knows the families, whose packages other commands do without
+    from service.cli.build_plans import (
+        build_plans,
+    )  # it imports the families, whose packages other commands do not need
 
     gpu = find_gpu()
     if lean and device is None:
         device = "gpu"
-    why_no_plan = _why_no_plan(gpu) if checkpoint is not None and device is None and precision is None else ""
+    no_plan_reason = _no_plan_reason(gpu) if checkpoint is not None and device is None and precision is None else ""
     if device is None and precision == "int8" and gpu is None:
         device = "cpu"
     if lean and device == "cpu":
@@ -114,22 +118,22 @@ def build(
         catalogues = _catalogues()
         names = [part.name for part in reversed(load().parts(model))]
     else:
-        found_by = None if detector == "none" else detector
-        catalogues = [*_catalogues(), _build_checkpoint(model, checkpoint, size, name, skeleton, found_by, out)]
+        detector_name = None if detector == "none" else detector
+        catalogues = [*_catalogues(), _build_checkpoint(model, checkpoint, size, name, skeleton, detector_name, out)]
         names = [name or model]
     if device == "cpu" and precision == "int8":
-        twin, catalogue = build_twin(load(catalogues), names[-1], images, out)
-        names, catalogues = [twin], [*catalogues, catalogue]
-    elif why_no_plan:
-        click.echo(f"no plan is built: {why_no_plan}")
+        int8_name, catalogue = build_int8_model(load(catalogues), names[-1], images, out)
+        names, catalogues = [int8_name], [*catalogues, catalogue]
+    elif no_plan_reason:
+        click.echo(f"no plan is built: {no_plan_reason}")
     elif device != "cpu":
         build_plans(load(catalogues), names, precision or "fp16", max_batch, images, lean=lean)
     if checkpoint is not None or device == "cpu":
         _say_how_to_serve(names[-1], catalogues)
 
 
-def _why_no_plan(gpu: Gpu | None) -> str:
-    """Why a plan that nobody has asked for is left out, "" where it is not."""
+def _no_plan_reason(gpu: Gpu | None) -> str:
+    """The reason for not building a plan that was not requested, or ""."""
     if gpu is None:
         return "there is no GPU here, and CPUs run the graph as it is (--for gpu builds one for GPUs elsewhere)"
     try:
@@ -157,20 +161,20 @@ def _build_checkpoint(
     detector: str | None,
     out: Path,
 ) -> Path:
-    """Build the model, or find it built, and say so. Returns its catalogue file."""
+    """Build the model unless it exists, and report it. Returns its catalogue file."""
     if detector is not None:
-        load()[detector]  # says now what serving would say later
-    order = Order(architecture, checkpoint, name or architecture, size, skeleton, detector)
-    catalogue = order.catalogue(out)
+        load()[detector]  # report an unknown detector now instead of when serving
+    request = BuildRequest(architecture, checkpoint, name or architecture, size, skeleton, detector)
+    catalogue = request.catalogue(out)
     try:
-        if is_built(order, out):
-            click.echo(f"{order.graph(out)}: already built of {checkpoint}")
+        if is_built(request, out):
+            click.echo(f"{request.graph(out)}: already built of {checkpoint}")
             return catalogue
     except OSError as error:
         raise click.ClickException(f"{error.filename or checkpoint}: {error.strerror or error}") from error
     if find_spec("torch") is None:
         raise click.ClickException("building needs torch: pip install 'posewire[torch]'")
-    from engines.build.checkpoint.convert import (  # with torch, which takes seconds to import
+    from engines.build.checkpoint.build import (  # with torch, which takes seconds to import
         BuildError,
         build_checkpoint,
     )
@@ -179,7 +183,7 @@ def _build_checkpoint(
 
     click.echo(f"reading {checkpoint}, exporting and comparing; this can take minutes", err=True)
     try:
-        built = build_checkpoint(order, out)
+        built = build_checkpoint(request, out)
     except (BuildError, CheckpointError, ExportError) as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:

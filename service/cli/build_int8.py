@@ -1,4 +1,4 @@
-"""`posewire build MODEL --precision int8`: a catalogue model's twin for the CPU."""
+"""`posewire build MODEL --precision int8`: the int8 version of a catalogue model for the CPU."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import click
 from engines.catalogue.models import Catalogue
 
 
-def build_twin(catalogue: Catalogue, name: str, images: Path | None, out: Path) -> tuple[str, Path]:
-    """Build it, say how good it is, and give its name and catalogue file. Raises ClickException."""
+def build_int8_model(catalogue: Catalogue, name: str, images: Path | None, out: Path) -> tuple[str, Path]:
+    """Build the model and report its accuracy. Returns its name and catalogue file. Raises ClickException."""
     if images is None:
         raise click.ClickException("int8 takes its scales from real images: give a folder of them with --images")
     try:
-        import onnxscript  # noqa: F401  # of the extra, whose absence is the user's to mend
+        import onnxscript  # noqa: F401  # checked here for the error message about the missing extra
     except ModuleNotFoundError as error:
         raise click.ClickException("building needs onnx and onnxscript: pip install 'posewire[torch]'") from error
     from engines.build.accuracy_gate.images import CalibrationError
+    from engines.build.int8_model import build_int8
     from engines.build.precision.convert import PrecisionError
-    from engines.build.precision.int8 import build_int8
 
     click.echo(f"calibrating {name} on {images} and comparing; this can take minutes", err=True)
     try:

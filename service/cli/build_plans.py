@@ -1,4 +1,4 @@
-"""The plans that `posewire build` makes of catalogue models."""
+"""`posewire build MODEL`: TensorRT plans of catalogue models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from engines.build.accuracy_gate.images import CalibrationError, images_digest
-from engines.build.models import order_for, plan_runner, plans_folder
+from engines.build.model_plans import order_for, plan_runner, plans_folder
 from engines.catalogue.models import Catalogue, Model
 from engines.plans.flavour import Flavour, find_flavour, find_lean_builder
 from engines.plans.gpu import find_gpu
@@ -33,9 +33,9 @@ def build_plans(
     *,
     lean: bool = False,
 ) -> None:
-    """Build the plan of each of the models `names`, or find it built, and say so. lean: for the lean runtime.
+    """Build the plan of each model in `names` unless it exists, and report it. lean: for the lean runtime.
 
-    Raises ClickException with one line for what cannot be built, NoTensorRTError, FetchError and CatalogueError.
+    Raises ClickException, with one line about the error, NoTensorRTError, FetchError and CatalogueError.
     """
     gpu = find_gpu()
     flavour = find_lean_builder(gpu) if lean else find_flavour(gpu)
@@ -59,8 +59,8 @@ def build_plans(
 def _build_plan(catalogue: Catalogue, model: Model, order: PlanOrder, flavour: Flavour, images: Path | None) -> None:
     if find_spec("onnx") is None or find_spec("onnxscript") is None:
         raise click.ClickException(f"building needs onnx and onnxscript: pip install 'posewire[{_extra(flavour)}]'")
-    # These take seconds to import, which finding a plan does without.
-    from engines.build.accuracy_gate.evaluation_images import evidence_for
+    # These take seconds to import and are not needed to find a plan.
+    from engines.build.accuracy_gate.evaluation_images import evaluation_images_for
     from engines.build.compile import build_plan
 
     built = False
@@ -79,7 +79,7 @@ def _build_plan(catalogue: Catalogue, model: Model, order: PlanOrder, flavour: F
         order,
         plans_folder(model),
         flavour,
-        evaluation_images=evidence_for(model, catalogue, images),
+        evaluation_images=evaluation_images_for(model, catalogue, images),
         run=plan_runner(order, flavour),
         progress=progress,
         waiting=waiting,
@@ -106,7 +106,7 @@ def _extra(flavour: Flavour) -> str:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C end the process at once: TensorRT would hold it back for minutes, and nothing half-made is kept."""
+    """Let Ctrl-C end the process at once: TensorRT would delay it for minutes, and no partial files are kept."""
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         yield

@@ -17,12 +17,12 @@ from engines.crops.views import View, Views
 from engines.families import (
     Detector,
     Estimator,
-    Flips,
+    HasFlipTest,
+    HasKeypointDecoder,
     OneStageModel,
-    Reads,
     open_detector,
     open_estimator,
-    open_finder,
+    open_one_stage_model,
 )
 from engines.files import shown
 from engines.inputs import Arrays
@@ -225,7 +225,7 @@ class ModelRegistry:
         if model.role == "estimator":
             self._estimators[model.name] = open_estimator(model)
         else:
-            self._one_stage[model.name] = open_finder(model)
+            self._one_stage[model.name] = open_one_stage_model(model)
 
     def _open_runtime(self, name: str) -> Runtime:
         model = self._catalogue[name]
@@ -244,8 +244,8 @@ class ModelRegistry:
 
     def _open_view(self, name: str, runtime: Runtime) -> View:
         family = self._families()[name]
-        flip = isinstance(family, Flips) and family.flip
-        reading = family.reading if isinstance(family, Reads) else None
+        flip = isinstance(family, HasFlipTest) and family.flip
+        reading = family.keypoint_decoder if isinstance(family, HasKeypointDecoder) else None
         return self._views.open(runtime, family.pixels, flip=flip, reading=reading)
 
     def _open_stage(self, name: str, decode: Callable[[Arrays, Sequence[Region]], Sequence[Result]]) -> Stage[Result]:

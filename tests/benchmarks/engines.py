@@ -24,13 +24,13 @@ import onnxruntime
 import openvino as ov
 import torch
 
-from engines.build.accuracy_gate.crops import as_inputs, crops_of_images
+from engines.build.accuracy_gate.evaluation_images import as_inputs, crops_of_images
 from engines.build.accuracy_gate.gate import compare
 from engines.build.checkpoint.export import INPUT, export_onnx
 from engines.build.checkpoint.published import PUBLISHED
 from engines.build.precision.convert import convert
 from engines.catalogue.models import Catalogue, load
-from engines.families.reading import reader
+from engines.families.crop_decoder import crop_decoder
 from engines.inputs import Arrays
 from engines.networks import build_network
 from engines.runtimes import open_runtime
@@ -103,7 +103,7 @@ def speed(folder: Path) -> list[Row]:
         network = build_network(_NAME)
     published = PUBLISHED[_NAME]
     graph = folder / f"{_NAME}.onnx"
-    export_onnx(published.answering(fill(network, gain=_GAIN)), graph, height=256, width=192, outputs=published.outputs)
+    export_onnx(published.served(fill(network, gain=_GAIN)), graph, height=256, width=192, outputs=published.outputs)
     made = engines(graph, folder)
     batches = {batch_size: {INPUT: images(batch_size, 3, 256, 192).numpy()} for batch_size in _RUNGS}
     rates: dict[tuple[str, int], list[float]] = {(e.name, batch_size): [] for e in made for batch_size in _RUNGS}
@@ -171,7 +171,7 @@ def gate(catalogue: Catalogue) -> str:
     runtimes = [open_runtime(m.fetch(), precision="fp32", pixels=m.input) for m in (model, quantised)]
     [port] = runtimes[0].spec.inputs
     batches = [{port.name: crop[None]} for crop in crops]
-    report = compare(runtimes[0].run, runtimes[1].run, batches, reader(model), "int8")
+    report = compare(runtimes[0].run, runtimes[1].run, batches, crop_decoder(model), "int8")
     return f"{report}, distance {report.distance}, lost {report.lost}, gained {report.gained}"
 
 

@@ -17,7 +17,7 @@ from engines.families.base import OneStageModel
 from engines.families.part_affinity import PartAffinity
 from engines.families.personlab import PersonLab
 from engines.families.rtmo import RTMO
-from engines.families.tag_grouping import Grouping, adjust, candidates, match, refine
+from engines.families.tag_grouping import GroupingOptions, adjust, candidates, match, refine
 from engines.families.yolo_pose import YOLOPose
 from engines.inputs import PixelInput
 from engines.poses import Floats
@@ -83,7 +83,7 @@ def golden() -> float | None:
     if not path.is_file():
         return None
     heatmaps, tags = (np.load(path)[name][0] for name in ("heatmaps", "tags"))
-    how = Grouping()
+    how = GroupingOptions()
 
     def work() -> Floats:
         people = match(candidates(heatmaps, tags, how), range(17), how)

@@ -1,1 +1,1 @@
-"""Whether a graph in another precision, or a plan of it, still finds the same people as the graph in fp32."""
+"""Checks that a graph in another precision, or a plan of it, still finds the same people as the graph in fp32."""

@@ -1,8 +1,8 @@
 """The accuracy gate: whether a graph in another precision, or a plan of it, still finds the same people as in fp32.
 
-Both run the same crops, their family reads what they give, and the answers are compared: keypoints that both are sure
-of by where they are, those that only one is sure of by counting them; boxes likewise. Where fp32 itself finds nobody,
-as in pictures without people, the outputs are compared as they are.
+Both run the same crops, the model's family decodes their outputs, and the results are compared: keypoints found by both
+by their positions, keypoints found by only one by their number; boxes likewise. If fp32 finds nobody, as in images
+without people, the raw outputs are compared.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from engines.build.accuracy_gate.agreement import Tally, finite, relative_difference
 from engines.build.precision.convert import Precision
-from engines.families.reading import Read
+from engines.families.crop_decoder import CropDecoder
 from engines.inputs import Arrays
 
 Run = Callable[[Arrays], Arrays]
@@ -29,17 +29,17 @@ FALLBACKS: dict[Precision, tuple[Precision, ...]] = {
     "bf16": ("bf16", "fp32"),
     "fp32": ("fp32",),
 }
-"""What is tried, in order, for each precision asked for: bf16 has fewer digits than fp16, but fp32's range."""
+"""The precisions tried for each requested one, in order: bf16 has fewer digits than fp16, but the range of fp32."""
 
 
 @dataclass(frozen=True, slots=True)
 class GateLimits:
-    """What passes. All are shares, 0..1.
+    """The upper limits of the differences from fp32. All are shares, 0..1.
 
-    distance: the mean distance of keypoints that both have found, and far: the share of them that are more than FAR
-    apart; of a crop's longer side (of boxes: by how much of the box its edges have moved).
-    lost, gained: keypoints or boxes that only the one has found, of all that fp32 has found.
-    score: the mean difference of scores. outputs: root mean square of an output's difference, of that of the output.
+    distance: the mean distance of keypoints that both found, relative to the crop's longer side (for boxes: the mean
+    shift of the edges, relative to the box). far: the share of them that are more than FAR apart.
+    lost, gained: keypoints or boxes found only by fp32, or only by the candidate, relative to those found by fp32.
+    score: the mean difference of scores. outputs: see `agreement.relative_difference`.
     """
 
     distance: float
@@ -51,22 +51,22 @@ class GateLimits:
 
 
 ROUNDING = GateLimits(distance=0.004, far=0.02, lost=0.02, gained=0.02, score=0.02, outputs=0.3)
-"""For fp16 and bf16, which must not be seen in results. Heatmaps with a cell for 4 pixels of 256 are read to a quarter
-of a cell, and 0.004 is that pixel. Measured on real crops: Simple Pose in fp16 has a distance of 0.0002, in bf16 0.0018
-and a score of 0.007, at an AP that does not change; RTMDet-nano 0.0003 and 0.003. Outputs say less than answers, as
-most of a heatmap is near 0: bf16 has 0.2 there."""
+"""For fp16 and bf16, which must not be noticeable in results. Heatmaps with a stride of 4 at 256 pixels are decoded to
+a quarter of a cell: one pixel, or 0.004. Measured on real crops: Simple Pose has a distance of 0.0002 in fp16 and
+of 0.0018 in bf16, with a score of 0.007 and an unchanged AP; RTMDet-nano 0.0003 and 0.003. Raw outputs differ by more,
+because most of a heatmap is near 0: 0.2 in bf16."""
 TRADE = GateLimits(distance=0.012, far=0.06, lost=0.05, gained=0.05, score=0.05, outputs=0.6)
-"""For int8, asked for by somebody who gives some accuracy for speed: three times as much. Measured on Simple Pose, a
-small network that is hard to quantise: 0.0038, and 0.0047 around 0; scales that cost it 0.08 of its AP had 0.016."""
+"""For int8, which trades some accuracy for speed: three times as much. Measured on Simple Pose, a small network that is
+hard to quantise: a distance of 0.0038, or 0.0047 with symmetric activations; bad scales that cost 0.08 AP had 0.016."""
 LIMITS: dict[Precision, GateLimits] = {"int8": TRADE, "fp16": ROUNDING, "bf16": ROUNDING, "fp32": ROUNDING}
 
 
 @dataclass(frozen=True, slots=True)
 class GateReport:
-    """What one candidate gave. failures: which limits it broke, in plain words; none: it passed.
+    """The result for one candidate. failures: the limits it exceeded, in plain words; empty if it passed.
 
-    crops: how many were compared. compared: keypoints or boxes that fp32 is sure of. The others are as in `GateLimits`;
-    where nothing is to be compared they are 0.
+    crops: the number of crops. compared: the number of keypoints or boxes that fp32 found. The others are as in
+    `GateLimits`, and 0 if there was nothing to compare.
     """
 
     precision: Precision
@@ -98,16 +98,16 @@ def compare(
     reference: Run,
     candidate: Run,
     batches: Sequence[Arrays],
-    read: Read,
+    decode: CropDecoder,
     precision: Precision,
     *,
     dense: bool = True,
     limits: GateLimits | None = None,
 ) -> GateReport:
-    """Run `batches` through the fp32 graph and the candidate and say how far they are apart.
+    """Run `batches` through the fp32 graph and the candidate and measure their differences.
 
-    NaN and infinity are never let pass. read: see `engines.families.reading.reader`.
-    dense: the outputs are maps and vectors whose places mean something, not lists of candidates.
+    NaN and infinity always fail. decode: see `engines.families.crop_decoder.crop_decoder`.
+    dense: the outputs are maps and vectors whose positions are meaningful, not lists of candidates.
     limits: by default those of `precision`.
     Raises ValueError without any crops.
     """
@@ -123,7 +123,7 @@ def compare(
         if broken:
             break
         outputs.append(relative_difference(expected, given, ordered=dense))
-        for want, have in zip(read(expected), read(given), strict=True):
+        for want, have in zip(decode(expected), decode(given), strict=True):
             tally.add(want, have)
     figures = tally.figures() | {"outputs": float(np.max(outputs))}
     failures = ["it gives values that are no numbers"] if broken else _broken(figures, limits, tally.compared)
@@ -134,9 +134,9 @@ def compare(
 def choose(
     asked: Precision, build: Callable[[Precision], Candidate], judge: Callable[[Precision, Candidate], GateReport]
 ) -> tuple[Candidate, tuple[GateReport, ...]]:
-    """The first of FALLBACKS that passes, and the reports on all that were tried: the last is that of the one chosen.
+    """The first of FALLBACKS that passes, and the reports on all that were tried; the last is of the one chosen.
 
-    fp32 needs no judging: it is what the others are held against.
+    fp32 is not judged: it is the reference.
     """
     reports: list[GateReport] = []
     for precision in FALLBACKS[asked][:-1]:
@@ -153,5 +153,5 @@ def _broken(figures: dict[str, float], limits: GateLimits, compared: int) -> lis
     return [
         f"{name} {figures[name]:.4f} is above {bounds[name]:g}"
         for name in names
-        if not figures[name] <= bounds[name]  # neither is what is no number
+        if not figures[name] <= bounds[name]  # NaN is not below any limit
     ]

@@ -1,4 +1,4 @@
-"""The user's images that a network is calibrated and judged on: which they are, and what tells them from others."""
+"""Selects the user's images that a network is calibrated and judged on, and computes their digest."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _MOST_IMAGES = 256
 
 
 class CalibrationError(ValueError):
-    """The folder gives no crops; the message says why."""
+    """No crops can be taken from the folder; the message says why."""
 
 
 def images_in(folder: Path) -> Sequence[Path]:
-    """The images in `folder` that are looked at, in order of names. Raises CalibrationError where there are none."""
+    """The images in `folder` that are used, in order of names. Raises CalibrationError if there are none."""
     if not folder.is_dir():
         raise CalibrationError(f"{folder} is not a folder of images")
     paths = sorted(
@@ -35,9 +35,9 @@ def images_in(folder: Path) -> Sequence[Path]:
 
 
 def images_digest(folder: Path, model: Model, catalogue: Mapping[str, Model]) -> str:
-    """Of the images in `folder` and of the detector by which `model` is shown them: where it stays, so do the crops.
+    """A digest of the images in `folder` and of the model's detector. Equal digests mean equal crops.
 
-    Raises CalibrationError where there are no images, and FetchError.
+    Raises FetchError, and CalibrationError if there are no images.
     """
     files = [*images_in(folder)]
     if model.role == "estimator" and model.detector is not None:
@@ -46,7 +46,7 @@ def images_digest(folder: Path, model: Model, catalogue: Mapping[str, Model]) ->
 
 
 def spread(items: Sequence[Item], limit: int) -> Sequence[Item]:
-    """At most `limit` of the items, from all over."""
+    """At most `limit` of the items, evenly spread."""
     if len(items) <= limit:
         return items
     return [items[n * len(items) // limit] for n in range(limit)]

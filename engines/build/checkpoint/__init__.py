@@ -1,1 +1,1 @@
-"""An author's checkpoint becomes a model that can be served: an ONNX graph and a catalogue file beside it."""
+"""Turns an author's checkpoint into a model that can be served: an ONNX graph and a catalogue file."""

@@ -1,26 +1,31 @@
-"""What a checkpoint was built into, so that the same order finds it there. Without torch, which building it needs."""
+"""A build request for a checkpoint, the files it leads to, and the test for whether they exist. Needs no torch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from engines.build.checkpoint.entry import is_users_own
 from engines.catalogue.fetch import records
+from engines.inputs import PixelInput
 
-_RECIPE = 1  # goes up where this package makes another graph or another entry of the same checkpoint
+FIRST_WORDS = "# Built by `posewire build"
+"""The beginning of every generated catalogue file. A file that begins otherwise is the user's own and is not touched.
+"""
+
+_RECIPE = 1  # incremented when this package builds another graph or another entry from the same checkpoint
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What to build.
+class BuildRequest:
+    """A model to build from a checkpoint.
 
-    architecture: one of `engines.networks.NETWORKS`. size: height and width of the input; None takes what the
-    checkpoint's name says, or else the authors' first.
-    skeleton: None takes COCO's where there are 17 keypoints, MPII's where there are 16.
-    detector: the model that finds the people, None to look at whole frames; bottom-up networks have none.
+    architecture: one of `engines.networks.NETWORKS`. size: height and width of the input; None takes the size in the
+    checkpoint's file name, or else the authors' default.
+    skeleton: None takes COCO's for 17 keypoints and MPII's for 16.
+    detector: the model that finds the people, None for whole frames; bottom-up networks have none.
     """
 
     architecture: str
@@ -31,37 +36,62 @@ class Order:
     detector: str | None = None
 
     def graph(self, folder: Path) -> Path:
-        """Where its ONNX graph goes."""
+        """The path of its ONNX graph."""
         return folder / f"{self.name}.onnx"
 
     def catalogue(self, folder: Path) -> Path:
-        """Where its catalogue file goes."""
+        """The path of its catalogue file."""
         return folder / f"{self.name}.toml"
 
     @property
     def digest(self) -> str:
-        """Of all that the result depends on, the checkpoint's content included. Raises OSError."""
+        """A digest of everything the result depends on, including the checkpoint's content. Raises OSError."""
         content = records.sha256(self.checkpoint)
-        order = asdict(self) | {"checkpoint": (self.checkpoint.name, content), "recipe": _RECIPE}
-        return hashlib.sha256(json.dumps(order, sort_keys=True).encode()).hexdigest()
+        fields = asdict(self) | {"checkpoint": (self.checkpoint.name, content), "recipe": _RECIPE}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
-def is_built(order: Order, folder: Path) -> bool:
-    """Whether this very order was built into `folder`, and the graph is as it was then.
+def is_built(request: BuildRequest, folder: Path) -> bool:
+    """Whether `folder` holds the result of this request, with an unchanged graph.
 
-    The catalogue file may have been edited since: what licence the weights have is for its user to say.
+    The catalogue file may have been edited since: users fill in the licence of the weights.
     """
-    graph, catalogue = order.graph(folder), order.catalogue(folder)
+    graph, catalogue = request.graph(folder), request.catalogue(folder)
     if not catalogue.is_file() or is_users_own(catalogue):
         return False
-    return records.vouched(graph, _origin(order)) is not None
+    return records.vouched(graph, _origin(request)) is not None
 
 
-def note_built(order: Order, folder: Path) -> None:
-    """Note what the graph in `folder` is, now that it is there. Raises OSError."""
-    graph = order.graph(folder)
-    records.write(graph, graph, _origin(order), records.sha256(graph))
+def note_built(request: BuildRequest, folder: Path) -> None:
+    """Record which request the graph in `folder` was built for. Raises OSError."""
+    graph = request.graph(folder)
+    records.write(graph, graph, _origin(request), records.sha256(graph))
 
 
-def _origin(order: Order) -> str:
-    return f"posewire build {order.digest}"
+def _origin(request: BuildRequest) -> str:
+    return f"posewire build {request.digest}"
+
+
+def is_users_own(path: Path) -> bool:
+    """Whether `path` is a catalogue file that was not generated."""
+    return path.exists() and not path.read_bytes().startswith(FIRST_WORDS.encode())
+
+
+def entry_text(name: str, remark: str, keys: Mapping[str, object], pixels: PixelInput) -> str:
+    """The text of a catalogue file with the single model `name`. keys: see `engines.catalogue.schema`, without `input`.
+
+    None and empty values are left out.
+    """
+    side = {"width": pixels.width, "height": pixels.height, "order": pixels.order}
+    table: dict[str, object] = {**keys, "input": side | {"mean": pixels.mean, "std": pixels.std, "pad": pixels.pad}}
+    lines = [f"{key} = {_toml(value)}" for key, value in table.items() if value not in (None, "", {})]
+    return "\n".join([f"{FIRST_WORDS} {remark}", f"[models.{json.dumps(name)}]", *lines]) + "\n"
+
+
+def _toml(value: object) -> str:
+    """A TOML value. Quoted strings, numbers and booleans are written as in JSON."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_toml(key)} = {_toml(inner)}" for key, inner in value.items()) + " }"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ", ".join(_toml(inner) for inner in value) + "]"
+    return json.dumps(value, ensure_ascii=False)  # TOML has no surrogate pairs

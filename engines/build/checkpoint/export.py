@@ -1,4 +1,4 @@
-"""Torch to ONNX, with a free batch, and proof that the graph gives what the network gives."""
+"""Exports torch networks to ONNX with a free batch, and checks that the graph gives the same outputs."""
 
 from __future__ import annotations
 
@@ -23,17 +23,16 @@ TOLERANCE = 1e-4
 
 
 class ExportError(RuntimeError):
-    """The graph does not give what the network gives."""
+    """The graph does not give the same outputs as the network."""
 
 
 def export_onnx(network: nn.Module, path: Path, *, height: int, width: int, outputs: Sequence[str]) -> float:
-    """Write `network`, ready for inference, to `path` as ONNX for images of this size and any batch.
+    """Export `network`, in inference mode, to `path` as ONNX for images of this size and any batch.
 
-    outputs: the names of what it gives, in its order. The file appears whole and proved, or not at all.
-    Returns the largest difference found, see `TOLERANCE`. Raises ExportError where it is above that, or where the
-    graph takes no batch.
+    outputs: the names of its outputs, in order. The file is written atomically, after it has been checked.
+    Returns the largest difference found. Raises ExportError if it is above `TOLERANCE` or the graph takes no batch.
     """
-    pair = torch.zeros(2, 3, height, width)  # a batch of one would be taken for a constant
+    pair = torch.zeros(2, 3, height, width)  # torch would make a constant of a batch of one
     with _without_chatter():
         program = torch.onnx.export(
             network,
@@ -44,23 +43,23 @@ def export_onnx(network: nn.Module, path: Path, *, height: int, width: int, outp
             dynamo=True,
             verbose=False,
         )
-    if program is None:  # it is None for the old exporter alone
+    if program is None:  # only the old exporter returns None
         raise ExportError("torch.onnx.export gave no graph")
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         draft = Path(folder) / path.name
         program.save(draft, external_data=False)
         found = largest_difference(network, draft, height=height, width=width)
-        if not found <= TOLERANCE:  # neither is a distance that is no number
+        if not found <= TOLERANCE:  # NaN fails, too
             raise ExportError(f"the exported graph differs from the network by {found:.1e} of its largest output")
         draft.replace(path)
     return found
 
 
 def largest_difference(network: nn.Module, path: Path, *, height: int, width: int) -> float:
-    """How far what the graph at `path` gives for two images, together and one alone, is from what `network` gives.
+    """Compare the graph at `path` with `network`, on two images in one batch and on one of them alone.
 
-    The largest absolute difference of an output as a share of its largest value. Raises ExportError where the graph
-    does not take two images at once, and where the network gives values that are no numbers.
+    Returns the largest absolute difference of an output as a share of its largest value. Raises ExportError if the
+    graph does not take two images at once, or the network gives values that are not finite.
     """
     images = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -80,7 +79,7 @@ def largest_difference(network: nn.Module, path: Path, *, height: int, width: in
         (_distance(both, want), _distance(last, want[1:]))
         for want, both, last in zip(expected, together.values(), alone.values(), strict=True)
     ]
-    return float(np.max(distances))  # not Python's max, which may pass over what is no number
+    return float(np.max(distances))  # Python's max may skip NaN
 
 
 def _distance(given: NDArray[np.float32], expected: Tensor) -> float:
@@ -90,7 +89,7 @@ def _distance(given: NDArray[np.float32], expected: Tensor) -> float:
 
 @contextmanager
 def _without_chatter() -> Iterator[None]:
-    """The exporter warns of its own insides and of packages that it could make use of; nobody can act on either."""
+    """Silence the exporter's warnings about its own internals and about optional packages."""
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""What the authors' checkpoints of each architecture expect of an image, and which of their outputs is the answer."""
+"""The input that the authors' checkpoints of each architecture expect, and the output that is served."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _IMAGENET_MEAN = (123.675, 116.28, 103.53)
 _IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
-class Answer(nn.Module):
-    """A network with several outputs that gives one of them as (n, K, h, w) heatmaps whose peaks are 1."""
+class FinalHeatmaps(nn.Module):
+    """Wraps a network with several outputs to give only the last, as (n, K, h, w) heatmaps whose peaks are 1."""
 
     def __init__(self, network: nn.Module, *, peak: float = 1.0) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Answer(nn.Module):
         self._peak = peak
 
     def forward(self, images: Tensor) -> Tensor:
-        """(n, 3, h, w) to the last of a tuple of heatmaps, or of the stacks in (n, stacks, K, h, w)."""
+        """(n, 3, h, w) to the last heatmaps of a tuple, or of the stacks in (n, stacks, K, h, w)."""
         given = self.network(images)
         last = given[-1] if isinstance(given, tuple) else given[:, -1]
         return last if self._peak == 1.0 else last / self._peak
@@ -35,9 +35,9 @@ class Answer(nn.Module):
 class Published:
     """How checkpoints of an architecture are served.
 
-    outputs: the names of the exported graph's. peak: the value of a heatmap's peak where the last of several outputs
-    is the answer; None where the network's outputs are served as they are. side: what sides must be a multiple of.
-    options: of the family, in the catalogue.
+    outputs: the names of the exported graph's outputs. peak: the value of a heatmap's peak if only the last of several
+    outputs is served; None if all outputs are served unchanged. side: input sides must be multiples of it.
+    options: the options of the family, for the catalogue.
     """
 
     role: Role
@@ -48,9 +48,9 @@ class Published:
     side: int = 32
     options: Mapping[str, str] = field(default_factory=dict, hash=False)
 
-    def answering(self, network: nn.Module) -> nn.Module:
-        """The network, cut down to what is served."""
-        return network if self.peak is None else Answer(network, peak=self.peak).eval()
+    def served(self, network: nn.Module) -> nn.Module:
+        """The network with only the outputs that are served."""
+        return network if self.peak is None else FinalHeatmaps(network, peak=self.peak).eval()
 
 
 def _top_down(pixels: PixelInput, peak: float | None = None, side: int = 32) -> Published:
@@ -62,7 +62,7 @@ def _bottom_up(side: int) -> Published:
     return Published("bottom-up", "associative_embedding", ("out_low", "out_high"), pixels)
 
 
-# OpenCV's BGR with the means of RGB: so the authors trained, COLOR_RGB: false in their later configurations.
+# OpenCV's BGR with the means of RGB, as the authors trained it (COLOR_RGB: false in their later configurations).
 _SIMPLE_BASELINE = _top_down(PixelInput(256, 192, "bgr", _IMAGENET_MEAN, _IMAGENET_STD))
 _HRNET = _top_down(PixelInput(256, 192, "rgb", _IMAGENET_MEAN, _IMAGENET_STD))
 _CPN = replace(
@@ -88,6 +88,6 @@ PUBLISHED: Mapping[str, Published] = MappingProxyType(
 
 
 def size_in(filename: str) -> tuple[int, int] | None:
-    """The (height, width) that authors write into a checkpoint's name (pose_hrnet_w48_384x288.pth), or None."""
+    """The (height, width) in a checkpoint's file name (pose_hrnet_w48_384x288.pth), or None."""
     found = re.search(r"(?<!\d)(\d{2,4})x(\d{2,4})(?!\d)", filename)
     return None if found is None else (int(found[1]), int(found[2]))

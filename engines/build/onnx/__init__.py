@@ -1,1 +1,1 @@
-"""ONNX graphs made ready for a runtime: their input, their outputs, and what their family does itself."""
+"""Edits ONNX graphs: their inputs and outputs, and the parts that their family does itself."""

@@ -1,6 +1,6 @@
-"""An ONNX graph made ready for TensorRT: any batch, the outputs that are read, and uint8 RGB crops as its input.
+"""Prepares an ONNX graph for TensorRT: a free batch, only the outputs that are read, and uint8 RGB crops as its input.
 
-What `engines.runtimes.openvino.runtime` does as it opens a graph, TensorRT must find in the graph.
+`engines.runtimes.openvino.runtime` does this when it opens a graph; for TensorRT it has to be part of the graph.
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from engines.build.precision.graphs import take_weights_from_inputs
-from engines.build.precision.pruning import inner_graphs, prune
+from engines.build.onnx.graphs import inner_graphs, prune, take_weights_from_inputs
 from engines.inputs import PixelInput
 
 _BATCH = "n"
 
 
 def prepare(model: ModelProto, pixels: PixelInput | None = None, outputs: Sequence[str] | None = None) -> ModelProto:
-    """The graph with a free batch, with `outputs` alone (None: all), and with `pixels` folded into its only input.
+    """A copy of the graph with a free batch, only the `outputs` (None: all), and `pixels` folded into its only input.
 
-    With pixels the graph takes (n, height, width, 3) uint8 RGB under the name that its input had.
-    Raises ValueError for outputs that it does not have, and with pixels for a graph that does not take one image.
+    With pixels the graph takes (n, height, width, 3) uint8 RGB; its input keeps its name.
+    Raises ValueError for outputs that the graph does not have, and with pixels if it does not take one image.
     """
     prepared = ModelProto()
     prepared.CopyFrom(model)
@@ -35,7 +34,7 @@ def prepare(model: ModelProto, pixels: PixelInput | None = None, outputs: Sequen
         _fold_pixels(graph, pixels)
     for value in graph.input:
         _free_batch(value)
-    del graph.value_info[:]  # of the batch and the size that were before
+    del graph.value_info[:]  # they describe the old batch and size
     for value in graph.output:
         value.type.tensor_type.ClearField("shape")
     return onnx.shape_inference.infer_shapes(prepared, data_prop=True)
@@ -46,7 +45,7 @@ def _keep_outputs(graph: GraphProto, names: Sequence[str]) -> None:
     if missing := [name for name in names if name not in have]:
         raise ValueError(f"the graph has no output {', '.join(missing)}; it has {', '.join(have)}")
     del graph.output[:]
-    graph.output.extend(value for name, value in have.items() if name in names)  # the graph's order, as OpenVINO's
+    graph.output.extend(value for name, value in have.items() if name in names)  # in the graph's order, as in OpenVINO
     prune(graph, names)
 
 
@@ -74,7 +73,7 @@ def _fold_pixels(graph: GraphProto, pixels: PixelInput) -> None:
 def _normalising(
     outer: str, inner: str, pixels: PixelInput, network_type: int, *, channels_first: bool
 ) -> list[NodeProto]:
-    """`(x[order] - mean) / std` in float32, whatever the network computes in."""
+    """The nodes for `(x[order] - mean) / std`, in float32 whatever the network's own type is."""
     steps: list[tuple[str, list[str], dict[str, Any]]] = [("Cast", [], {"to": TensorProto.FLOAT})]
     if pixels.order == "bgr":
         steps.append(("Gather", [f"{outer}/order"], {"axis": 3}))

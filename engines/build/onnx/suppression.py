@@ -1,7 +1,7 @@
-"""Detectors with non-maximum suppression inside, cut before it: their family then suppresses.
+"""Cuts non-maximum suppression off detector graphs; the model's family then does it.
 
-How many boxes suppression leaves depends on the image. A plan with such an output can be no CUDA graph, and
-TensorRT-RTX has no suppression at all.
+The number of boxes that suppression leaves depends on the image. A plan with such an output cannot be captured as a
+CUDA graph, and TensorRT-RTX does not implement suppression.
 """
 
 from __future__ import annotations
@@ -10,27 +10,26 @@ import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from engines.build.precision.graphs import opset_of
-from engines.build.precision.pruning import prune
+from engines.build.onnx.graphs import opset_of, prune
 
 _CANDIDATES = 1000
 _MOST_CHOSEN = 3840  # TensorRT's largest K
 _LABEL = 0  # a person, in COCO's order
 _DETECTOR = {"dets", "labels"}
-_OPSET = 13  # from which axes are inputs
+_OPSET = 13  # from here on axes are inputs
 
 
 def cut_suppression(model: ModelProto) -> ModelProto:
-    """The graph with the best candidates of people before suppression, where it is a detector as MMDeploy exports them.
+    """Cut a detector exported by MMDeploy before its suppression, so that it gives the best candidates for people.
 
     Its outputs keep their names and meaning: `dets` (n, k, 5) x1, y1, x2, y2, score, best first, and `labels` (n, k),
-    all of people; k is 1000, or as many candidates as there are. Any other graph is given back as it is.
+    all of people; k is 1000 or the number of candidates, whichever is smaller. Any other graph is returned unchanged.
     """
     suppressions = [node for node in model.graph.node if node.op_type == "NonMaxSuppression"]
     outputs = {value.name for value in model.graph.output}
     if len(suppressions) != 1 or outputs != _DETECTOR:
         return model
-    boxes, scores = suppressions[0].input[:2]  # (n, candidates, 4) and (n, classes, candidates), says ONNX
+    boxes, scores = suppressions[0].input[:2]  # (n, candidates, 4) and (n, classes, candidates) by ONNX's definition
     cut = model if opset_of(model) >= _OPSET else onnx.version_converter.convert_version(model, _OPSET)
     if cut is model:
         cut = ModelProto()
@@ -48,7 +47,7 @@ def cut_suppression(model: ModelProto) -> ModelProto:
 
 
 def _bound_choices(graph: GraphProto) -> None:
-    """Let the choices that the graph makes before suppression be of as many candidates as TensorRT can choose."""
+    """Bound the TopK nodes before the suppression to the largest k that TensorRT supports."""
     nodes: list[NodeProto] = []
     for node in graph.node:
         if node.op_type == "TopK":
@@ -67,13 +66,13 @@ def _best_people(boxes: str, scores: str) -> list[NodeProto]:
         node("Shape", ["cut/scores"], ["cut/shape"], name="cut/shape"),
         node("Gather", ["cut/shape", "cut/one"], ["cut/there"], axis=0, name="cut/there"),
         node("Min", ["cut/there", "cut/most"], ["cut/k"], name="cut/k"),
-        node("TopK", ["cut/scores", "cut/k"], ["cut/best", "cut/places"], axis=1, name="cut/best"),
-        node("Unsqueeze", ["cut/places", "cut/last"], ["cut/rows"], name="cut/rows"),
+        node("TopK", ["cut/scores", "cut/k"], ["cut/best", "cut/positions"], axis=1, name="cut/best"),
+        node("Unsqueeze", ["cut/positions", "cut/last"], ["cut/rows"], name="cut/rows"),
         node("Expand", ["cut/rows", "cut/corners"], ["cut/four"], name="cut/four"),
         node("GatherElements", [boxes, "cut/four"], ["cut/boxes"], axis=1, name="cut/boxes"),
         node("Unsqueeze", ["cut/best", "cut/last"], ["cut/column"], name="cut/column"),
         node("Concat", ["cut/boxes", "cut/column"], ["dets"], axis=2, name="cut/dets"),
-        node("Mul", ["cut/places", "cut/zero"], ["labels"], name="cut/labels"),
+        node("Mul", ["cut/positions", "cut/zero"], ["labels"], name="cut/labels"),
     ]
 
 

@@ -1,8 +1,8 @@
-"""From an ONNX graph in fp32 to one in another precision, which is then a property of the graph.
+"""Converts ONNX graphs in fp32 to another precision, which is then a property of the graph.
 
-TensorRT 11 and OpenVINO compute in the types that a graph names. AutoCast (nvidia-modelopt) does the same for fp16 and
-bf16, but asks for an older onnx, for onnxruntime-gpu and for cupy, which cannot be installed beside what this project
-needs; so it is done here, by the same rules, with what is here.
+TensorRT 11 and OpenVINO compute in the types that a graph declares. AutoCast (nvidia-modelopt) does the same for fp16
+and bf16 but requires an older onnx, onnxruntime-gpu and cupy, which cannot be installed beside this project's
+dependencies. This package follows the same rules.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import get_args
 
 import onnx
 
+from engines.build.onnx.graphs import PrecisionError, read_prepared, save_whole
 from engines.build.precision import int8_graph as quantising
-from engines.build.precision.graphs import PrecisionError, read_prepared, save_whole
 from engines.build.precision.half import OPSETS, lower
 from engines.build.precision.int8_graph import quantise
 from engines.build.precision.ranges import largest_values
@@ -30,9 +30,9 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """A graph in another precision.
+    """A converted graph.
 
-    nodes: how many there are besides casts. kept: why those that compute in fp32 do, by node.
+    nodes: the number of nodes without casts. kept: by the name of each node that stays in fp32, the reason.
     """
 
     path: Path
@@ -49,12 +49,12 @@ def convert(
     calibration: Sequence[Arrays] | None = None,
     symmetric: bool = False,
 ) -> Conversion:
-    """Write the fp32 ONNX graph at `graph` to `out` in `precision`; its inputs and outputs stay as they are.
+    """Convert the fp32 ONNX graph at `graph` to `precision` and write it to `out`. Its inputs and outputs stay fp32.
 
-    calibration: real inputs of the graph, each a batch of any size, on which the values inside are measured: for fp16
-    what comes near its largest value then stays in fp32; int8 takes its scales from them and cannot do without.
-    symmetric: int8 around 0, as TensorRT wants it, instead of uint8 between the values measured, which loses less.
-    The file appears whole, with types that fit together, or not at all. Raises PrecisionError.
+    calibration: real inputs of the graph, batches of any size, on which the values inside it are measured. With them,
+    fp16 keeps values near its largest value in fp32; int8 takes its scales from them and requires them.
+    symmetric: int8 around 0, which TensorRT requires, instead of uint8 between the measured values, which loses less.
+    The file is written atomically, after its types have been checked. Raises PrecisionError.
     """
     if precision not in PRECISIONS:
         raise PrecisionError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")

@@ -1,12 +1,12 @@
-"""A graph in fp32 to one in fp16 or bf16 where that is safe: a strongly typed graph, as TensorRT 11 wants it.
+"""Converts a graph from fp32 to fp16 or bf16 where that is safe, as a strongly typed graph for TensorRT 11.
 
-Which operators keep fp32, and why:
-- what comes before the first convolution or product: it normalises pixels, whose mean bf16 would round to whole ones;
-- what comes after the last convolution or product: it is the reading of boxes and scores, little work and all of the
-  accuracy (fp16 tells half pixels apart at 640, bf16 four);
-- operators that add up or magnify rounding: exponentials, norms, sums over a whole map, sorting, suppression;
-- whatever ONNX does not define for the type;
-- for fp16, where a value that was measured comes near the largest one there is, 65504.
+These nodes stay in fp32:
+- nodes before the first convolution or product: they normalise pixels, and bf16 would round the mean to whole numbers;
+- nodes after the last convolution or product: they decode boxes and scores, which costs little and decides the accuracy
+  (at 640 pixels fp16 resolves half a pixel, bf16 four);
+- operators that accumulate or magnify rounding errors: exponentials, norms, sums over a map, sorting, suppression;
+- operators that ONNX does not define for the type;
+- for fp16, nodes whose measured values come near its largest value, 65504.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from engines.build.precision.graphs import has_graph_inside, is_float, names_inside, opset_of, types_of
+from engines.build.onnx.graphs import has_graph_inside, is_float, names_inside, opset_of, types_of
 
 Low = Literal["fp16", "bf16"]
 
 OPSETS: Mapping[Low, int] = {"fp16": 13, "bf16": 22}
-"""The first operators that a graph of the precision can be written in: convolutions in bf16 came with 22."""
+"""The lowest opset for graphs of each precision: convolutions in bf16 came with 22."""
 FP16_MAX = 65504.0
 HEADROOM = 8.0
-"""How much larger a value of fp16 may become on images that were not measured."""
+"""The factor by which fp16 values may exceed the measured ones on other images."""
 
 _TYPES: Mapping[Low, int] = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 _SCHEMA_TYPES: Mapping[Low, str] = {"fp16": "tensor(float16)", "bf16": "tensor(bfloat16)"}
@@ -48,10 +48,10 @@ _SENSITIVE = frozenset(
 
 
 def lower(model: ModelProto, precision: Low, largest: Mapping[str, float]) -> dict[str, str]:
-    """Change `model` in place: its inputs and outputs stay fp32, casts stand where the precision changes.
+    """Convert `model` in place. Its inputs and outputs stay fp32; casts are inserted where the precision changes.
 
-    largest: absolute values measured inside, by tensor; empty where nothing was measured.
-    Returns why each node that computes with floats kept fp32, by node; the others are in `precision`.
+    largest: the largest measured absolute values by tensor; empty if nothing was measured.
+    Returns the reason for each floating-point node that stays fp32, by node; the others are in `precision`.
     """
     types = types_of(model)
     floats = {name for name, kind in types.items() if kind == TensorProto.FLOAT}
@@ -94,7 +94,7 @@ def lower(model: ModelProto, precision: Low, largest: Mapping[str, float]) -> di
 
 
 def _feeding_heavy(nodes: Sequence[NodeProto]) -> set[int]:
-    """The heavy nodes, and all whose values reach one without passing a node that stays fp32 whatever comes."""
+    """The heavy nodes, and the nodes whose values reach one without passing a node that always stays fp32."""
     wanted: set[str] = set()
     found = set()
     for number in range(len(nodes) - 1, -1, -1):
@@ -107,7 +107,7 @@ def _feeding_heavy(nodes: Sequence[NodeProto]) -> set[int]:
 
 
 def _fed_by_heavy(nodes: Sequence[NodeProto]) -> set[int]:
-    """The heavy nodes, and all that values of one reach."""
+    """The heavy nodes, and the nodes that depend on one."""
     made: set[str] = set()
     found = set()
     for number, node in enumerate(nodes):
@@ -118,7 +118,7 @@ def _fed_by_heavy(nodes: Sequence[NodeProto]) -> set[int]:
 
 
 def _slots(node: NodeProto, opset: int, precision: Low) -> tuple[set[int], set[int]] | None:
-    """Which inputs and outputs of a node ONNX allows in `precision`; None where its first input may not be."""
+    """The indices of the node's inputs and outputs that ONNX allows in `precision`; None if its first input may not."""
     if node.domain not in ("", "ai.onnx"):
         return None
     schema = onnx.defs.get_schema(node.op_type, opset, "")
@@ -130,7 +130,7 @@ def _slots(node: NodeProto, opset: int, precision: Low) -> tuple[set[int], set[i
 
     inputs = fitting(len(node.input), schema.inputs)
     if node.op_type == "Resize":
-        inputs &= {0}  # TensorRT takes its region and scales as fp32 alone
+        inputs &= {0}  # TensorRT takes its region and scales only in fp32
     return (inputs, fitting(len(node.output), schema.outputs)) if 0 in inputs else None
 
 
@@ -144,7 +144,7 @@ def _overflow(names: Sequence[str], weights: Mapping[str, TensorProto], largest:
 
 
 class _Writer:
-    """Writes the nodes anew. A tensor keeps its name in fp32; in low precision it has that name and a suffix."""
+    """Rewrites the nodes. A tensor keeps its name in fp32; in low precision its name gets a suffix."""
 
     def __init__(self, precision: Low, weights: Mapping[str, TensorProto]) -> None:
         self._precision = precision
@@ -155,17 +155,17 @@ class _Writer:
         self._only_low: set[str] = set()  # tensors that exist in low precision and not in fp32
 
     def copy(self, node: NodeProto) -> None:
-        """A node that has to do with no floats."""
+        """Add a node without floats."""
         self._nodes.append(node)
 
     def keep(self, node: NodeProto, floats: set[str]) -> None:
-        """A node that computes in fp32."""
+        """Add a node that computes in fp32."""
         for name in sorted({*node.input, *names_inside(node)} & floats):
             self._raise(name)
         self._nodes.append(node)
 
     def lower(self, node: NodeProto, floats: set[str], inputs: set[int], outputs: set[int]) -> None:
-        """A node that computes in low precision at these places."""
+        """Add a node whose `inputs` and `outputs` (indices) are in low precision."""
         for n, name in enumerate(node.input):
             if name in floats and n in inputs:
                 node.input[n] = self._low(name)
@@ -179,7 +179,7 @@ class _Writer:
                 self._only_low.add(name)
 
     def finish(self, model: ModelProto) -> None:
-        """Put the nodes into `model`."""
+        """Replace the nodes and constants of `model`."""
         for port in model.graph.output:
             self._raise(port.name)
         del model.graph.node[:]

@@ -1,9 +1,9 @@
-"""A graph in fp32 to one in int8: Q/DQ nodes before every convolution and product with constant weights.
+"""Quantises a graph from fp32 to int8: Q/DQ nodes before every convolution and product with constant weights.
 
-Weights are int8 and symmetric with a scale per output channel, activations 8 bits with one scale per tensor, the mean
-over images of each image's extremes (as NNCF's MIN_MAX does: one wild pixel does not spend everybody's digits). What
-rounding shifts each channel by, on average over the images, is taken out of its bias (Nagel et al., "Data-Free
-Quantization Through Weight Equalization and Bias Correction", 2019, section 4.2, with real images instead of none).
+Weights are int8 and symmetric with a scale per output channel. Activations are 8 bits with one scale per tensor, taken
+from the mean over images of each image's extremes (as NNCF's MIN_MAX: outliers of one image do not widen the range for
+all). The mean shift of each channel by rounding is subtracted from its bias (Nagel et al., "Data-Free Quantization
+Through Weight Equalization and Bias Correction", 2019, section 4.2, with real images instead of none).
 """
 
 from __future__ import annotations
@@ -19,20 +19,22 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from engines.build.precision.graphs import PrecisionError, is_float
+from engines.build.onnx.graphs import PrecisionError, is_float
 from engines.build.precision.ranges import watch_tensors
 from engines.inputs import Arrays
 
 OPSET = 13
-"""The first with a scale per channel."""
+"""The first opset with a scale per channel."""
 
 NOISIEST = 0.03
-"""A node whose output int8 alone changes by more than this share of its spread stays in fp32. Depthwise convolutions of
-RTMDet-nano reach 0.16, as one scale serves channels of all sizes: with all in int8 every second of its boxes moves by
-more than a fiftieth, with those above 0.06 in fp32 every fourth, above 0.03 one in
-thirty. SimpleBaseline-R50 has none."""
+"""A node stays in fp32 if int8 changes its output by more than this share of the output's spread.
 
-_SHADOW = ".int8"  # what the names of a node's output in int8 end in while biases are corrected
+Depthwise convolutions of RTMDet-nano reach 0.16, because one scale serves channels of all magnitudes. With all nodes in
+int8, half of its boxes move by more than 1/50; with those above 0.06 in fp32, one box in four; with those above 0.03,
+one in thirty. SimpleBaseline-R50 has no such node.
+"""
+
+_SHADOW = ".int8"  # suffix of the names of int8 copies of nodes and outputs while biases are corrected
 
 Range = tuple[float, float]
 Vector = NDArray[np.float64]
@@ -40,7 +42,7 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """A node to quantise. weights: its second input. axis: that of the weights' output channels."""
+    """A node to quantise. weights: its second input. axis: the axis of the weights' output channels."""
 
     number: int
     node: NodeProto
@@ -49,10 +51,11 @@ class _Target:
 
 
 def quantise(model: ModelProto, calibration: Sequence[Arrays], *, symmetric: bool) -> dict[str, str]:
-    """Change `model` in place.
+    """Quantise `model` in place.
 
-    symmetric: activations are int8 around 0, which is all that TensorRT takes; else uint8 between what was measured.
-    Returns why each convolution or product that stays in fp32 does, by node. Raises PrecisionError without calibration.
+    symmetric: activations are int8 around 0, the only form TensorRT takes; otherwise uint8 between the measured values.
+    Returns the reason for each convolution or product that stays in fp32, by node. Raises PrecisionError without
+    calibration.
     """
     if not calibration:
         raise PrecisionError("int8 needs calibration images: real ones, some dozens, as the network will see them")
@@ -99,7 +102,7 @@ def _groups(node: NodeProto) -> int:
 
 
 def _ranges(graph: Path, calibration: Sequence[Arrays], names: set[str]) -> dict[str, Range]:
-    """The mean over images of each tensor's least and greatest value, widened to hold 0."""
+    """The mean over images of each tensor's smallest and largest value, widened to include 0."""
     sums: dict[str, Vector] = {}
     counts: dict[str, int] = {}
 
@@ -119,7 +122,7 @@ def _ranges(graph: Path, calibration: Sequence[Arrays], names: set[str]) -> dict
 
 @dataclass(slots=True)
 class _Effect:
-    """What int8 does to one target's output, over all images. shift: by how much it lowers each channel, summed."""
+    """The effect of int8 on one target's output, summed over all images. shift: the decrease of each channel."""
 
     shift: Vector = field(default_factory=lambda: np.zeros(1))
     images: int = 0
@@ -127,7 +130,7 @@ class _Effect:
     spread: float = 0.0
 
     def add(self, plain: NDArray[np.float32], rounded: NDArray[np.float32], axis: int) -> None:
-        """A batch of the output, in fp32 and in int8."""
+        """Add a batch of the output in fp32 and in int8."""
         apart = np.moveaxis(plain - rounded, axis, 0).reshape(plain.shape[axis], -1)
         self.shift = self.shift + apart.mean(axis=1, dtype=np.float64) * len(plain)
         self.images += len(plain)
@@ -136,12 +139,12 @@ class _Effect:
 
     @property
     def share(self) -> float:
-        """The noise as a share of the output's spread."""
+        """The rounding noise as a share of the output's spread."""
         return float(np.sqrt(self.noise / max(self.spread, float(np.finfo(np.float32).tiny))))
 
 
 def _effects(graph: Path, calibration: Sequence[Arrays], targets: Sequence[_Target]) -> dict[str, _Effect]:
-    """What int8 does to each target, by its output."""
+    """The effect of int8 on each target, by the name of its output."""
     axes = {target.node.output[0]: -1 if target.node.op_type in ("Gemm", "MatMul") else 1 for target in targets}
     effects = {name: _Effect() for name in axes}
     waiting: dict[str, NDArray[np.float32]] = {}
@@ -171,30 +174,30 @@ def _add_to_bias(model: ModelProto, target: _Target, shift: Vector) -> None:
 
 
 class _Writer:
-    """Puts Q/DQ nodes into graphs. A tensor that several nodes read is quantised once."""
+    """Inserts Q/DQ nodes into graphs. A tensor that several nodes read is quantised once."""
 
     def __init__(self, ranges: Mapping[str, Range], symmetric: bool) -> None:
         self._ranges = ranges
         self._symmetric = symmetric
 
     def shadowed(self, model: ModelProto, targets: Sequence[_Target]) -> ModelProto:
-        """A copy where each target is followed by its like in int8, which reads the same fp32 and feeds nobody."""
+        """A copy in which each target is followed by an int8 copy of itself with the same fp32 input, as an output."""
         copy = ModelProto()
         copy.CopyFrom(model)
         nodes: dict[int, list[NodeProto]] = {}
         done: set[str] = set()
         for target in targets:
-            like = NodeProto()
-            like.CopyFrom(target.node)
-            like.name += _SHADOW
-            like.output[0] += _SHADOW
-            nodes[target.number] = [target.node, *self._quantised(copy, like, target, done)]
-            copy.graph.output.append(helper.make_empty_tensor_value_info(like.output[0]))
+            rounded = NodeProto()
+            rounded.CopyFrom(target.node)
+            rounded.name += _SHADOW
+            rounded.output[0] += _SHADOW
+            nodes[target.number] = [target.node, *self._quantised(copy, rounded, target, done)]
+            copy.graph.output.append(helper.make_empty_tensor_value_info(rounded.output[0]))
         _splice(copy, nodes)
         return copy
 
     def replace(self, model: ModelProto, targets: Sequence[_Target]) -> None:
-        """Change the targets themselves."""
+        """Quantise the targets themselves, in place."""
         done: set[str] = set()
         nodes = {target.number: self._quantised(model, target.node, target, done) for target in targets}
         _splice(model, nodes)
@@ -205,7 +208,7 @@ class _Writer:
         del model.graph.value_info[:]
 
     def _quantised(self, model: ModelProto, node: NodeProto, target: _Target, done: set[str]) -> list[NodeProto]:
-        """`node` reading int8, after the nodes that make it so and are not `done` yet."""
+        """`node` with int8 inputs, after the Q/DQ nodes it needs. done: the tensors that have theirs already."""
         before: list[NodeProto] = []
         source, weights = target.node.input[0], f"{target.node.name}.weights"
         if source not in done:
@@ -248,7 +251,7 @@ def _round_weights(weights: NDArray[np.float32], axis: int) -> tuple[NDArray[np.
 def _splice(model: ModelProto, replaced: Mapping[int, Sequence[NodeProto]]) -> None:
     nodes = [new for number, node in enumerate(model.graph.node) for new in replaced.get(number, (node,))]
     copies = []
-    for node in nodes:  # as they go with the list that they are taken from
+    for node in nodes:  # nodes are destroyed with the list they were taken from
         copies.append(NodeProto())
         copies[-1].CopyFrom(node)
     del model.graph.node[:]

@@ -1,4 +1,4 @@
-"""How large the values inside of a graph become on real inputs."""
+"""Measures the values inside a graph on real inputs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from engines.inputs import Arrays
 
 Watch = Callable[[str, NDArray[np.float32]], None]
-"""Is told the name of a tensor and its value for one batch."""
+"""Called with the name of a tensor and its value for one batch."""
 
 
 def watch_tensors(graph: Path, batches: Sequence[Arrays], watch: Watch) -> None:
-    """Run the ONNX graph in fp32 on each of `batches` and show `watch` every float tensor inside, inputs included.
+    """Run the ONNX graph in fp32 on each of `batches` and call `watch` with every float tensor, inputs included.
 
-    Tensors that the compiler has merged or folded away are not shown.
+    Tensors that the compiler has merged or folded away are left out.
     """
     core = ov.Core()
     model = core.read_model(graph)
@@ -46,7 +46,7 @@ def watch_tensors(graph: Path, batches: Sequence[Arrays], watch: Watch) -> None:
 
 
 def largest_values(graph: Path, batches: Sequence[Arrays]) -> dict[str, float]:
-    """The largest absolute value of each float tensor over all `batches`; infinite where one is no number."""
+    """The largest absolute value of each float tensor over all `batches`; infinite if one is not finite."""
     found: dict[str, float] = {}
 
     def watch(name: str, value: NDArray[Any]) -> None:

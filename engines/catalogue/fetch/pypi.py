@@ -1,4 +1,4 @@
-"""Wheels, through pip's own `download`: the user's index, mirror, proxy and certificates are pip's to know."""
+"""Downloads wheels with pip, which knows the user's index, mirror, proxy and certificates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def download(source: PypiSource, work: Path, *, progress: DownloadProgress | Non
     """Download the wheel that `source` names into the folder `work`; returns its path.
 
     Everything that pip writes, temporary files included, goes to `work`.
-    Raises FetchError where pip is missing or fails, with the last thing it complained of.
+    Raises FetchError if pip is missing or fails, with its last error message.
     """
     if importlib.util.find_spec("pip") is None:
         raise FetchError(
@@ -34,19 +34,19 @@ def download(source: PypiSource, work: Path, *, progress: DownloadProgress | Non
     ]
     # fmt: on
     environment = {
-        "PIP_RETRIES": "1",  # of pip's own five, each waits longer: an offline start would take minutes
+        "PIP_RETRIES": "1",  # each of pip's default five waits longer: an offline start would take minutes
         **os.environ,
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_NO_INPUT": "1",
         "TMPDIR": str(work),
     }
-    # Files for its output, rather than pipes that somebody must empty while pip runs.
+    # Files for its output, because pipes would have to be read while pip runs.
     with output.open("wb") as out, errors.open("wb") as err:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment)  # noqa: S603
         try:
             _wait(process, source, work, progress)
         finally:
-            process.kill()  # when the wait was interrupted; nothing happens to one that has ended
+            process.kill()  # if the wait was interrupted; no effect on a process that has ended
             process.wait()
     found = list(wheels.glob("*.whl"))
     if process.returncode != 0 or len(found) != 1:
@@ -58,7 +58,7 @@ def download(source: PypiSource, work: Path, *, progress: DownloadProgress | Non
 
 
 def _wait(process: subprocess.Popen[bytes], source: PypiSource, work: Path, progress: DownloadProgress | None) -> None:
-    """Wait for pip, telling `progress` how much it has written: pip has no progress report for programs before 24.1."""
+    """Wait for pip and report the bytes it has written: pip before 24.1 has no machine-readable progress."""
     while True:
         try:
             process.wait(POLL_SECONDS)
@@ -70,18 +70,18 @@ def _wait(process: subprocess.Popen[bytes], source: PypiSource, work: Path, prog
 
 
 def _size(folder: Path) -> int:
-    """Bytes of the wheel that is being written somewhere below `folder`, in all stages of its way."""
+    """The size of the largest wheel below `folder`, which pip moves while it works."""
     sizes = []
     for path in folder.rglob("*.whl"):
         try:
             sizes.append(path.stat().st_size)
-        except FileNotFoundError:  # pip has just moved it
+        except FileNotFoundError:  # pip has moved it
             continue
     return max(sizes, default=0)
 
 
 def _announced(output: Path) -> int | None:
-    """The size that pip printed, such as "Downloading x.whl (35.6 MB)", in bytes."""
+    """The size in bytes that pip printed, as in "Downloading x.whl (35.6 MB)"."""
     match = re.search(r"\((\d+(?:\.\d+)?) (kB|MB|GB)\)", output.read_text("utf-8", errors="replace"))
     return match and round(float(match[1]) * {"kB": 1e3, "MB": 1e6, "GB": 1e9}[match[2]])
 
@@ -89,6 +89,6 @@ def _announced(output: Path) -> int | None:
 def _failure(source: PypiSource, errors: str) -> FetchError:
     complaints = [line.removeprefix("ERROR: ") for line in errors.splitlines() if line.startswith("ERROR: ")]
     last = (complaints or errors.strip().splitlines() or ["pip said nothing"])[-1]
-    unreachable = "Retrying (" in errors  # pip prints one such warning for every attempt that reached nobody
+    unreachable = "Retrying (" in errors  # pip prints this warning for every failed connection
     what = "the package index could not be reached" if unreachable else f"pip could not download {source.origin}"
     return FetchError(f"{what}: {last}", "check the network, and pip's own settings with `pip config list`")

@@ -1,7 +1,7 @@
-"""What vouches for a file of the cache: the catalogue's digest, or the one of its first download.
+"""Records of the digests of cached files.
 
-The record `<file>.lock.json` keeps the digest with the file's size and mtime. While these two stand, the file is the
-one that was hashed, and a normal start need not hash a hundred megabytes again.
+The record `<file>.lock.json` holds the file's digest with its size and mtime. While these two are unchanged, the file
+is taken for the one that was hashed, so that a normal start does not hash hundreds of megabytes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LARGEST = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A file that came from `source` on `date` (the first time) has `sha256`. size in bytes, mtime in ns."""
+    """The digest of a file from `source`, first fetched on `date`. size in bytes, mtime in ns."""
 
     source: str
     sha256: str
@@ -32,12 +32,12 @@ class Record:
 
 
 def record_path(path: Path) -> Path:
-    """Where the record of the file `path` lies."""
+    """The path of the record of the file `path`."""
     return path.with_name(f"{path.name}.lock.json")
 
 
 def read(path: Path) -> Record | None:
-    """The record of the file `path`, or None: one that is not there, or is not ours, vouches for nothing."""
+    """The record of the file `path`, or None if it does not exist or is invalid."""
     try:
         record = Record(**json.loads(read_small(record_path(path), _LARGEST)))
     except (OSError, ValueError, TypeError, RecursionError):
@@ -48,7 +48,7 @@ def read(path: Path) -> Record | None:
 
 
 def write(path: Path, content: Path, origin: str, digest: str) -> None:
-    """Note that `content`, which is the file `path` or is about to become it, has `digest`. Atomic."""
+    """Write the record of `path`, atomically. content: the file itself, or the one that is about to replace it."""
     stat, known = content.stat(), read(path)
     record = Record(origin, digest, stat.st_size, stat.st_mtime_ns, datetime.now(UTC).date().isoformat())
     if known and (known.source, known.sha256) == (origin, digest):
@@ -59,13 +59,13 @@ def write(path: Path, content: Path, origin: str, digest: str) -> None:
 
 
 def expected_digest(path: Path, file: File, origin: str) -> str | None:
-    """The sha256 that the file `path` must have, or None where nothing is known of it."""
+    """The sha256 that the file `path` must have, or None if none is known."""
     record = read(path)
     return file.sha256 or (record.sha256 if record and record.source == origin else None)
 
 
 def vouched(path: Path, origin: str | None = None) -> str | None:
-    """The sha256 of the file `path` by its record, None where that does not speak for it, or for one from `origin`."""
+    """The sha256 in the record of `path`, or None if the file has changed since or is not from `origin`."""
     record = read(path)
     if record is None or origin not in (None, record.source):
         return None
@@ -77,7 +77,7 @@ def vouched(path: Path, origin: str | None = None) -> str | None:
 
 
 def is_verified(path: Path, file: File, origin: str) -> bool:
-    """Whether the file `path` is the one expected. It is hashed where its record does not speak for it."""
+    """Whether the file `path` is the one expected. It is hashed if its record is missing or outdated."""
     try:
         expected = expected_digest(path, file, origin)
         if expected is None:
@@ -88,7 +88,7 @@ def is_verified(path: Path, file: File, origin: str) -> bool:
             return False
     except OSError:
         return False
-    with suppress(OSError):  # a cache that cannot be written to serves as well, hashed at every start
+    with suppress(OSError):  # a read-only cache works as well, but is hashed at every start
         write(path, path, origin, expected)
     return True
 

@@ -1,4 +1,4 @@
-"""Where model files come from, and the words that the rest of fetching shares."""
+"""The sources of model files, and the types shared by the modules of this package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 
 class FetchError(Exception):
-    """A model file could not be had. `reason` says what happened, `hint` what to do about it."""
+    """A model file could not be fetched. `reason` says what happened, `hint` how to fix it."""
 
     def __init__(self, reason: str, hint: str = "") -> None:
         super().__init__(f"{reason}; {hint}" if hint else reason)
@@ -21,7 +21,7 @@ class FetchError(Exception):
 
 
 class DownloadProgress(Protocol):
-    """Told how a download goes: bytes so far, bytes in all (None while unknown) and what is being fetched."""
+    """Called during a download with the bytes so far, the total (None while unknown) and the name of the file."""
 
     def __call__(self, done: int, total: int | None, label: str, /) -> None: ...
 
@@ -36,9 +36,9 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class PypiSource:
-    """A wheel of a Python package, whose files are members of it. The package itself is never installed.
+    """A wheel of a Python package; files are its members. The package is never installed.
 
-    python, platform: tags that name one of the release's wheels, whatever machine this is.
+    python, platform: the tags of one of the release's wheels, independent of this machine.
     """
 
     package: str
@@ -48,7 +48,7 @@ class PypiSource:
 
     @property
     def origin(self) -> str:
-        """What records and messages call it."""
+        """Its name in records and messages."""
         return f"{self.package}=={self.version}"
 
     @property
@@ -59,15 +59,13 @@ class PypiSource:
 
 @dataclass(frozen=True, slots=True)
 class HttpsSource:
-    """A file at a URL, or a zip there whose members the files are; a URL that ends in a slash is the folder of files
-    that are downloaded one by one.
-    """
+    """A single file or a zip at a URL; a URL that ends in a slash is a folder whose files are downloaded one by one."""
 
     url: str
 
     @property
     def origin(self) -> str:
-        """What records and messages call it."""
+        """Its name in records and messages."""
         return self.url
 
     @property
@@ -81,33 +79,33 @@ class HttpsSource:
         return urlsplit(self.url).path.endswith("/")
 
     def url_of(self, file: File) -> str:
-        """Where to download what `file` is, or is in."""
+        """The URL of `file`, or of the zip that contains it."""
         return f"{self.url}{quote(file.path)}" if self.is_folder else self.url
 
     @property
     def key(self) -> str:
-        """Its folder in the cache: readable, and distinct for every URL."""
+        """Its folder in the cache: readable, and different for every URL."""
         readable = re.sub(r"[^\w.-]+", "-", PurePosixPath(self.name).stem, flags=re.ASCII).strip(".-")[:80]
         return f"{readable or 'download'}-{hashlib.sha256(self.url.encode()).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """A folder on this machine, or a single file; used where it lies and never copied."""
+    """A folder or a single file on this machine; used in place and never copied."""
 
     path: Path
 
     @property
     def origin(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return str(self.path)
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointSource:
-    """Weights that their authors publish behind a page for people, of which `posewire build` makes a model.
+    """Weights to be downloaded by hand from a web page, from which `posewire build` makes a model.
 
-    architecture: one of `engines.networks.NETWORKS`. url: the page. file: what the authors call the weights.
+    architecture: one of `engines.networks.NETWORKS`. url: the page. file: the authors' file name for the weights.
     """
 
     architecture: str
@@ -116,7 +114,7 @@ class CheckpointSource:
 
     @property
     def origin(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return f"{self.file} of {self.url}"
 
 
@@ -124,9 +122,9 @@ Source = PypiSource | HttpsSource | FileSource | CheckpointSource
 
 
 def permitted(url: str, first: str | None = None) -> bool:
-    """Whether to ask `url` for a model, after a redirect from the catalogue's URL `first` if that is given.
+    """Whether a model may be downloaded from `url`, if given after a redirect from the catalogue's URL `first`.
 
-    HTTPS everywhere; plain HTTP only on this machine itself, and never as the target of a redirect from elsewhere.
+    HTTPS is always permitted, plain HTTP only on this machine and not after a redirect from HTTPS.
     """
     scheme, host = _scheme_and_host(url)
     if scheme == "http":

@@ -1,16 +1,16 @@
-"""The cache of model files: how they get in, and where they are.
+"""The cache of model files.
 
-Every source has a folder, `<cache>/<source.key>/`, that holds
+Every source has a folder, `<cache>/<source.key>/`, with
 
     files/<path>             the model files
-    files/<path>.lock.json   what vouches for each (see records)
-    *.part                   what an interrupted download left, to be resumed
-    work-*/                  the fetch under way; what a killed one left is swept by the next
+    files/<path>.lock.json   their records (see records)
+    *.part                   interrupted downloads, to be resumed
+    work-*/                  the current fetch; leftovers of killed processes are removed by the next one
     .lock                    held by the process that fetches
 
-A file enters by rename, complete and verified, so readers need no lock, and a process killed at any moment leaves the
-old state or the new one. Writers hold a lock of the kernel's (flock), which dies with its holder: of two processes
-that start at once one downloads and the other waits for it, and a resumed download has one writer.
+Complete, verified files are renamed into place, so readers need no lock, and a process killed at any moment leaves
+either the old state or the new one. Writers hold a kernel lock (flock), which is released when its holder ends: if two
+processes start at once, one downloads and the other waits, and a resumed download has only one writer.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from engines.locks import locked
 
 
 def locate(cache: Path, source: PypiSource | HttpsSource | FileSource, file: File) -> Path:
-    """Where `file` lies, or will lie once it is fetched."""
+    """The path of `file` once it is fetched."""
     if isinstance(source, FileSource):
         single = source.path.name == file.path and not source.path.is_dir()
         return source.path if single else source.path / file.path
@@ -47,7 +47,7 @@ def locate(cache: Path, source: PypiSource | HttpsSource | FileSource, file: Fil
 
 
 def is_cached(cache: Path, source: Source, files: Sequence[File]) -> bool:
-    """Whether all `files` are on this machine. One that changed since it was fetched is hashed, and counts if sound."""
+    """Whether all `files` are on this machine and intact. Files that changed since their fetch are hashed again."""
     if isinstance(source, CheckpointSource):
         return False
     if isinstance(source, FileSource):
@@ -64,13 +64,12 @@ def fetch(
     progress: DownloadProgress | None = None,
     connect_timeout: float = 3.0,
 ) -> Path:
-    """Make sure that all `files` are here and are what they should be; returns the path of the first.
+    """Make sure that all `files` are here and intact; returns the path of the first.
 
-    What the cache holds is used without touching the network. `also` names further files of the same source: where
-    they come with the download they are kept too, so that nobody needs to download it again for them.
-    connect_timeout: seconds within which the publisher's machine must take the connection.
-    Raises FetchError where a file cannot be had, is not the one expected, or cannot be written, and where it is to be
-    built.
+    Cached files are used without the network. `also` names further files of the same source, which are kept if they
+    are part of the download, so that it need not be repeated for them.
+    connect_timeout: seconds within which the publisher's server must accept the connection.
+    Raises FetchError if a file cannot be fetched, is not the one expected, cannot be written, or has to be built.
     """
     if isinstance(source, CheckpointSource):
         raise FetchError(
@@ -94,9 +93,9 @@ def fetch(
 
 
 def _check_in_place(path: Path, file: File) -> None:
-    """Raises FetchError unless a user's own file is what the catalogue says.
+    """Raise FetchError unless a user's own file exists and has the catalogue's digest.
 
-    Nothing is written beside it, so that its digest is computed every time.
+    No record is written beside it, so it is hashed every time.
     """
     if not path.is_file():
         raise FetchError(f"there is no file {path}", "correct `source` or `files` in the catalogue")
@@ -116,7 +115,7 @@ def _bring_in(
     progress: DownloadProgress | None,
     connect_timeout: float,
 ) -> None:
-    """Download `source` and publish `files`, all of them or none. Needs the lock."""
+    """Download `source` and publish all of `files`, or none on failure. The caller holds the lock."""
     folder = cache / source.key
     one_by_one = isinstance(source, HttpsSource) and source.is_folder
     with _workspace(folder) as work:
@@ -132,12 +131,11 @@ def _bring_in(
 
         sound = [unpack(i, file) for i, file in enumerate(files)]
         for i, file in enumerate(() if one_by_one else also, len(files)):
-            with suppress(FetchError):  # whoever wants that file will hear what is wrong with it
+            with suppress(FetchError):  # reported when that file itself is fetched
                 sound.append(unpack(i, file))
         for path, final, digest in sound:
             final.parent.mkdir(parents=True, exist_ok=True)
-            # First the record, which promises nothing without its file; a file whose digest is not pinned would be
-            # worthless without its record.
+            # The record first: it does no harm without its file, but a file without a pinned digest needs its record.
             records.write(final, path, source.origin, digest)
             path.replace(final)
 
@@ -150,18 +148,18 @@ def _download(
     progress: DownloadProgress | None,
     connect_timeout: float,
 ) -> Path:
-    """Get what `file` is, or is in, into `work`. Only an unfinished HTTPS download stays behind in `folder`."""
+    """Download `file`, or its archive, to `work`. Only an unfinished HTTPS download stays behind in `folder`."""
     if isinstance(source, PypiSource):
         return pypi.download(source, work, progress=progress)
     from engines.catalogue.fetch import (
-        https,  # its httpx takes 0.1 s to import: downloads pay for that, not every start
+        https,  # httpx takes 0.1 s to import, which only downloads need
     )
 
     url = source.url_of(file)
     part = folder / f"{file.path.replace('/', '-') if source.is_folder else 'download'}.part"
     label = PurePosixPath(file.path).name if source.is_folder else source.name
     https.download(url, part, label=label, progress=progress, connect_timeout=connect_timeout)
-    # Moved before anything is checked, so that nobody resumes a download that proves wrong.
+    # Moved before it is verified, so that a wrong download is not resumed.
     return part.replace(work / "download")
 
 
@@ -173,7 +171,7 @@ def _unpack(archive: Path, source: PypiSource | HttpsSource, file: File, target:
 
 
 def _checked_digest(path: Path, final: Path, file: File, origin: str) -> str:
-    """The digest of the new file at `path`. Raises FetchError if that file may not become `final`."""
+    """The digest of the new file at `path`. Raises FetchError if it is not the one expected for `final`."""
     actual, expected = records.sha256(path), records.expected_digest(final, file, origin)
     if expected in (None, actual):
         return actual
@@ -191,7 +189,7 @@ def _checked_digest(path: Path, final: Path, file: File, origin: str) -> str:
 
 @contextmanager
 def _locked(folder: Path, origin: str, progress: DownloadProgress | None) -> Iterator[None]:
-    """Make `folder` and be the only one who writes to it."""
+    """Create `folder` and hold its lock."""
     folder.mkdir(parents=True, exist_ok=True)
     waiting = partial(progress, 0, None, f"waiting for another process that fetches {origin}") if progress else None
     with locked(folder / ".lock", waiting):
@@ -200,7 +198,7 @@ def _locked(folder: Path, origin: str, progress: DownloadProgress | None) -> Ite
 
 @contextmanager
 def _workspace(folder: Path) -> Iterator[Path]:
-    """A new folder on the filesystem of the cache. Needs the lock: it sweeps what killed fetches left."""
+    """A new folder on the cache's filesystem. Removes leftovers of killed processes; the caller holds the lock."""
     for abandoned in folder.glob("work-*"):
         shutil.rmtree(abandoned, ignore_errors=True)
     work = Path(tempfile.mkdtemp(prefix="work-", dir=folder))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from engines.crops.device.peaks import blurred_peaks, find_peaks, refine_dark, refine_quarter
 from engines.ops.flip import MIRRORED
-from engines.ops.reading import SIMCC_OUTPUTS, HeatmapReading, Reading, SimCCReading
+from engines.ops.keypoint_decoding import SIMCC_OUTPUTS, HeatmapDecoder, KeypointDecoder, SimCCDecoder
 
 
 def _refined(refine: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
@@ -26,12 +26,12 @@ _REFINEMENTS: Mapping[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = MappingP
 )
 
 
-def read(reading: Reading, outputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """`reading.read` on the device: (n, K, 2) positions in input pixels and (n, K) scores, float32."""
+def read(reading: KeypointDecoder, outputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """What `reading.read` gives: (n, K, 2) places in input pixels and (n, K) scores, float32 on the device."""
     match reading:
-        case HeatmapReading():
+        case HeatmapDecoder():
             return _read_heatmaps(reading, outputs)
-        case SimCCReading():
+        case SimCCDecoder():
             x, y = (outputs[name].float() for name in SIMCC_OUTPUTS)
             (best_x, at_x), (best_y, at_y) = x.max(dim=-1), y.max(dim=-1)
             scores = torch.minimum(best_x, best_y)
@@ -39,7 +39,7 @@ def read(reading: Reading, outputs: Mapping[str, Tensor]) -> tuple[Tensor, Tenso
             return torch.where(scores[..., None] > 0, bins, -1.0) / reading.split, scores
 
 
-def _read_heatmaps(reading: HeatmapReading, outputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+def _read_heatmaps(reading: HeatmapDecoder, outputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     name = next(iter(outputs))
     heatmaps = outputs[name].float()
     if reading.pairs is not None:
@@ -50,7 +50,7 @@ def _read_heatmaps(reading: HeatmapReading, outputs: Mapping[str, Tensor]) -> tu
     return torch.stack([x * (reading.width / width), y * (reading.height / height)], dim=-1), values * reading.scale
 
 
-def _unmirrored(maps: Tensor, reading: HeatmapReading) -> Tensor:
+def _unmirrored(maps: Tensor, reading: HeatmapDecoder) -> Tensor:
     """See `engines.ops.flip.unmirrored`."""
     order = list(range(maps.shape[1]))
     for left, right in reading.pairs or ():

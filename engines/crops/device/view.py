@@ -18,7 +18,7 @@ from engines.crops.device.reading import read
 from engines.crops.views import TensorRuntime, ViewOutput
 from engines.inputs import PixelInput
 from engines.ops.flip import MIRRORED
-from engines.ops.reading import PLACES, SCORES, Reading
+from engines.ops.keypoint_decoding import PLACES, SCORES, KeypointDecoder
 from engines.poses import Frame, Region
 
 
@@ -35,7 +35,7 @@ class DeviceView:
         frames: DeviceFrames,
         *,
         flip: bool = False,
-        reading: Reading | None = None,
+        reading: KeypointDecoder | None = None,
     ) -> None:
         self._runtime = runtime
         self._pixels = pixels

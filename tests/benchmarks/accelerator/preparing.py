@@ -54,7 +54,10 @@ def compare(subject: Subject, device: torch.device, precision: str, batch: int, 
         subject.graph, "torch", device=str(device), precision=precision, max_batch=batch, pixels=pixels
     )
     family = Heatmap(pixels, COCO_17)
-    views = {"cpu": CpuView(runtime, pixels), "device": Views("device").open(runtime, pixels, reading=family.reading)}
+    views = {
+        "cpu": CpuView(runtime, pixels),
+        "device": Views("device").open(runtime, pixels, reading=family.keypoint_decoder),
+    }
 
     def whole(view: View) -> Callable[[], object]:
         return lambda: family.decode(view(frames(), looks).outputs, looks)

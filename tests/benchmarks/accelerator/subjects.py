@@ -62,7 +62,7 @@ def published(name: str, folder: Path) -> Subject:
     made = PUBLISHED[name]
     with torch.device("meta"):
         hollow = build_network(name)
-    module = made.answering(fill(hollow, _GAINS[name]))
+    module = made.served(fill(hollow, _GAINS[name]))
     path = folder / f"{name}.onnx"
     export_onnx(module, path, height=made.pixels.height, width=made.pixels.width, outputs=made.outputs)
     entry = f'role = "{made.role}"\nfamily = "{made.family}"\nskeleton = "coco-17"'

@@ -1,4 +1,4 @@
-"""Little ONNX graphs for the tests of plans: what `tests.graphs` builds for OpenVINO, as ONNX."""
+"""Small ONNX graphs for the tests of plans, like those of `tests.graphs` for OpenVINO."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 def save_onnx(
     path: Path, nodes: Sequence[onnx.NodeProto], constants: dict[str, np.ndarray], inputs: str, outputs: str
 ) -> Path:
-    """`inputs` and `outputs`: "name: side, side, ..." separated by semicolons; a side that is no number is free."""
+    """`inputs` and `outputs`: "name: side, side, ..." separated by semicolons; sides that are not numbers are free."""
     graph = helper.make_graph(
         list(nodes),
         "little",
@@ -26,7 +26,7 @@ def save_onnx(
 
 
 def save_heatmap_onnx(path: Path, *, sides: str = "n, 3, 64, 48", channels_last: bool = False) -> Path:
-    """A little heatmap network with seeded weights: image to `heatmaps`, a quarter of its size, and their `means`."""
+    """A small heatmap network with seeded weights: image to `heatmaps` at a quarter of its size, and their `means`."""
     rng = np.random.default_rng(7)
     nodes = [
         helper.make_node("Conv", ["first", "w1"], ["c1"], strides=[2, 2], pads=[1] * 4, name="conv1"),

@@ -1,4 +1,4 @@
-"""A small ONNX network with whatever in its middle."""
+"""A small ONNX network with interchangeable layers in the middle."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def save_network(
     *,
     opset: int = 17,
 ) -> Path:
-    """Images (n, 3, 32, 24) in 0..255, less 120, to such maps: convolution, ReLU, `middle`, convolution, `tail`.
+    """From images (n, 3, 32, 24) in 0..255 to maps: subtract 120, convolution, ReLU, `middle`, convolution, `tail`.
 
-    middle: nodes that make "b" of "a", tail: nodes that make "maps" of "c"; by default nothing happens there.
+    middle: nodes from "a" to "b". tail: nodes from "c" to "maps". Both default to identities.
     """
     rng = np.random.default_rng(5)
     weights = {
@@ -54,8 +54,9 @@ def save_network(
 
 
 def spot_finder() -> dict[str, Floats]:
-    """Weights that make the network blur red, green and blue, and find COCO's keypoints in these colours by turns: it
-    gives heatmaps with a peak of about 0.9 in the middle of each of `spots`.
+    """Weights with which the network blurs red, green and blue and finds COCO's keypoints in these colours in turn.
+
+    Its heatmaps have a peak of about 0.9 at the centre of each of `spots`.
     """
     blur = np.outer([1, 2, 1], [1, 2, 1]) / 16
     colours, keypoints = np.arange(8) % 3, np.arange(17) % 3
@@ -65,7 +66,7 @@ def spot_finder() -> dict[str, Floats]:
 
 
 def spots(count: int = 4) -> Floats:
-    """Images with a red, a green and a blue spot in places of their own."""
+    """Images with a red, a green and a blue spot at random positions."""
     rng = np.random.default_rng(11)
     ys, xs = np.mgrid[:32, :24]
     places = rng.uniform(4, 20, (count, 3, 2))[..., None, None]
@@ -77,8 +78,9 @@ Middle = tuple[list[NodeProto], dict[str, Floats]]
 
 
 def there_and_back(there: str, back: str, amount: float) -> Middle:
-    """A middle that changes nothing but what its precision loses: ("Mul", "Div", 1e5) is too large for fp16, and
-    ("Add", "Sub", 4096) leaves so few digits for the rest that neither fp16 nor bf16 has them.
+    """A middle that is an identity except for rounding.
+
+    ("Mul", "Div", 1e5) overflows in fp16; ("Add", "Sub", 4096) needs more digits than fp16 and bf16 have.
     """
     nodes = [
         helper.make_node(there, ["a", "amount"], ["away"], name="there"),
@@ -89,5 +91,5 @@ def there_and_back(there: str, back: str, amount: float) -> Middle:
 
 
 def images(count: int = 2) -> Floats:
-    """Some noise."""
+    """Random images."""
     return np.random.default_rng(3).uniform(0, 255, (count, 3, 32, 24)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Plans by the real TensorRT-RTX: built once whoever asks, found again, and never taken where they do not fit."""
+"""Plans built with the real TensorRT-RTX: built once for all processes, found again, and used only where they fit."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def order(tmp_path: Path) -> PlanOrder:
     return PlanOrder(save_heatmap_onnx(tmp_path / "net.onnx"), "fp32", 4, PIXELS)
 
 
-def test_a_plan_says_all_about_itself(tmp_path: Path, order: PlanOrder, rtx: Flavour) -> None:
+def test_a_manifest_describes_its_plan(tmp_path: Path, order: PlanOrder, rtx: Flavour) -> None:
     shares: list[float] = []
     plan = build_plan(order, tmp_path / "plans", rtx, progress=lambda share, _: shares.append(share))
     manifest = plan.manifest
@@ -56,14 +56,14 @@ def test_a_plan_says_all_about_itself(tmp_path: Path, order: PlanOrder, rtx: Fla
     assert manifest.asked == manifest.precision == "fp32"
     assert manifest.seconds > 0
     for part in ("net", manifest.onnx_sha256[:8], "fp32", "b4", rtx.version, "sm80-and-later", manifest.key):
-        assert part in plan.path.name, "the name holds what invalidates the plan"
+        assert part in plan.path.name, "the name contains everything that invalidates the plan"
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
     assert sorted(path.suffix for path in (tmp_path / "plans").iterdir()) == [".json", ".lock", ".plan"]
     assert plan.read()
 
 
-def test_a_second_build_is_the_first_one_again(tmp_path: Path, order: PlanOrder, rtx: Flavour) -> None:
+def test_a_second_build_finds_the_first_plan(tmp_path: Path, order: PlanOrder, rtx: Flavour) -> None:
     first = build_plan(order, tmp_path, rtx)
     written = first.path.stat().st_mtime_ns
     again = build_plan(order, tmp_path, rtx, progress=lambda *_: pytest.fail("it is built again"))
@@ -73,7 +73,7 @@ def test_a_second_build_is_the_first_one_again(tmp_path: Path, order: PlanOrder,
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_precision_is_in_the_graph_and_what_goes_in_and_out_stays(
+def test_precision_changes_the_graph_but_not_its_inputs_and_outputs(
     tmp_path: Path, order: PlanOrder, rtx: Flavour, precision: Precision
 ) -> None:
     full = build_plan(order, tmp_path, rtx)
@@ -83,7 +83,7 @@ def test_precision_is_in_the_graph_and_what_goes_in_and_out_stays(
     assert (less.manifest.inputs, less.manifest.outputs) == (full.manifest.inputs, full.manifest.outputs)
 
 
-def test_a_plan_of_other_things_is_another_plan(tmp_path: Path, order: PlanOrder, rtx: Flavour) -> None:
+def test_another_order_is_another_plan(tmp_path: Path, order: PlanOrder, rtx: Flavour) -> None:
     build_plan(order, tmp_path, rtx)
     changed = tmp_path / "changed" / "net.onnx"
     changed.parent.mkdir()
@@ -100,9 +100,7 @@ def test_a_plan_of_other_things_is_another_plan(tmp_path: Path, order: PlanOrder
     assert find_plan(order, tmp_path, replace(rtx, name="tensorrt")) is None
 
 
-def test_a_plan_of_another_machine_is_not_taken_whatever_it_is_called(
-    tmp_path: Path, order: PlanOrder, rtx: Flavour
-) -> None:
+def test_a_plan_of_another_machine_is_never_used(tmp_path: Path, order: PlanOrder, rtx: Flavour) -> None:
     plan = build_plan(order, tmp_path, rtx)
     turing = replace(rtx, target="sm75")
     copied = order.path(tmp_path, order.key(turing))
@@ -158,16 +156,14 @@ def test_two_processes_at_once_build_once(tmp_path: Path, order: PlanOrder) -> N
     assert said[0][-1] == said[1][-1], "both have the same plan"
 
 
-def test_a_builder_that_is_killed_leaves_nothing_that_hinders_the_next(
-    tmp_path: Path, order: PlanOrder, rtx: Flavour
-) -> None:
+def test_a_killed_builder_does_not_block_the_next(tmp_path: Path, order: PlanOrder, rtx: Flavour) -> None:
     with builder(order, tmp_path) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "builds\n"
         os.kill(process.pid, signal.SIGKILL)
     left = order.path(tmp_path, order.key(rtx))
     abandoned = left.with_name(f".{left.stem}-draft")
-    abandoned.write_bytes(b"half a plan")  # what it may have been about to write
+    abandoned.write_bytes(b"half a plan")  # a partial file of the killed builder
 
     waits: list[str] = []
     plan = build_plan(order, tmp_path, rtx, waiting=lambda: waits.append("waits"))
@@ -176,7 +172,7 @@ def test_a_builder_that_is_killed_leaves_nothing_that_hinders_the_next(
     assert plan.read()
 
 
-def test_who_comes_second_waits_for_the_first(tmp_path: Path, order: PlanOrder, rtx: Flavour) -> None:
+def test_the_second_builder_waits_for_the_first(tmp_path: Path, order: PlanOrder, rtx: Flavour) -> None:
     plain = replace(order, pixels=None)
     path = plain.path(tmp_path, plain.key(rtx))
     with locked(path.with_suffix(".lock")):
@@ -190,7 +186,7 @@ def test_who_comes_second_waits_for_the_first(tmp_path: Path, order: PlanOrder, 
     wait_for(path.exists)
 
 
-def test_a_graph_that_mixes_its_batch_gets_a_plan_for_one(tmp_path: Path, rtx: Flavour) -> None:
+def test_a_graph_that_mixes_its_batch_gets_a_plan_for_batches_of_one(tmp_path: Path, rtx: Flavour) -> None:
     mean = [
         helper.make_node("ReduceMean", ["a"], ["mean"], axes=[0], keepdims=1),
         helper.make_node("Sub", ["a", "mean"], ["b"]),
@@ -199,7 +195,7 @@ def test_a_graph_that_mixes_its_batch_gets_a_plan_for_one(tmp_path: Path, rtx: F
     assert build_plan(PlanOrder(graph, "fp32", 4), tmp_path, rtx).manifest.batch_sizes == (1,)
 
 
-def test_an_operator_that_tensorrt_has_not_is_named_with_its_node(tmp_path: Path, rtx: Flavour) -> None:
+def test_an_unsupported_operator_is_named_with_its_node(tmp_path: Path, rtx: Flavour) -> None:
     nodes = [helper.make_node("Det", ["a"], ["b"], name="determinant")]
     graph = save_onnx(tmp_path / "det.onnx", nodes, {}, "a: n, 3, 3", "b: n")
     with pytest.raises(PlanBuildError, match=r"cannot take node determinant \(Det\).* backend openvino"):
@@ -217,27 +213,27 @@ def test_an_operator_that_tensorrt_has_not_is_named_with_its_node(tmp_path: Path
     ],
     ids=["unknown output", "another format", "missing"],
 )
-def test_what_cannot_be_built_is_said_in_a_sentence(
+def test_build_errors_are_one_sentence(
     tmp_path: Path, order: PlanOrder, rtx: Flavour, change: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(PlanBuildError, match=says):
         build_plan(replace(order, **change), tmp_path, rtx)
 
 
-def test_a_graph_of_no_size_needs_pixels(tmp_path: Path, rtx: Flavour) -> None:
+def test_a_graph_without_a_fixed_size_needs_pixels(tmp_path: Path, rtx: Flavour) -> None:
     graph = save_heatmap_onnx(tmp_path / "net.onnx", sides="n, 3, h, w")
     with pytest.raises(PlanBuildError, match=r"input image is \(n, 3, free, free\)"):
         build_plan(PlanOrder(graph, "fp32", 2), tmp_path, rtx)
     assert build_plan(PlanOrder(graph, "fp32", 2, PIXELS), tmp_path, rtx).manifest.inputs[0].shape == (64, 48, 3)
 
 
-def test_a_file_that_is_damaged_is_named(tmp_path: Path, rtx: Flavour) -> None:
+def test_a_damaged_file_is_named(tmp_path: Path, rtx: Flavour) -> None:
     path = tmp_path / "cut.onnx"
     path.write_bytes(save_heatmap_onnx(tmp_path / "net.onnx").read_bytes()[:700])
     with pytest.raises(PlanBuildError, match=r"cut\.onnx"):
         build_plan(PlanOrder(path, "fp32", 1), tmp_path, rtx)
 
 
-def test_a_plan_file_opens_as_it_was_built(tmp_path: Path, order: PlanOrder, rtx: Flavour) -> None:
+def test_a_plan_file_can_be_opened(tmp_path: Path, order: PlanOrder, rtx: Flavour) -> None:
     plan = build_plan(order, tmp_path, rtx)
     assert PlanFile.open(plan.path) == plan

@@ -1,4 +1,4 @@
-"""Where a precision finds other people than fp32, the plan is built in the next one, and its manifest says so."""
+"""If a precision finds other people than fp32, the plan is built in the next one, as its manifest records."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX: pip install 'pos
 
 from engines.build.accuracy_gate.evaluation_images import EvaluationImages
 from engines.build.compile import build_plan
+from engines.families.crop_decoder import CropResult
 from engines.families.heatmap import Heatmap
-from engines.families.reading import Found
 from engines.inputs import Arrays, PixelInput
 from engines.plans.flavour import TENSORRT_RTX, Flavour, find_flavour
 from engines.plans.lookup import PlanBuildError, PlanOrder
@@ -32,9 +32,9 @@ def rtx() -> Flavour:
     return find_flavour(None, [TENSORRT_RTX])
 
 
-def read(outputs: Arrays) -> Sequence[Found]:
-    """Seventeen keypoints of each image."""
-    [maps] = outputs.values()  # OpenVINO may call it by another of its names
+def read(outputs: Arrays) -> Sequence[CropResult]:
+    """Seventeen keypoints for each image."""
+    [maps] = outputs.values()  # OpenVINO may use another of its names
     poses = Heatmap(PIXELS, COCO_17).decode({"maps": maps}, [Region(12, 16, 24, 32)] * len(maps))
     return [poses.select(slice(n, n + 1)) for n in range(len(poses))]
 
@@ -44,7 +44,7 @@ def evaluation_images(digest: str | None = "some images") -> EvaluationImages:
     return EvaluationImages(crops, read, dense=True, digest=digest)
 
 
-def test_a_sound_graph_gets_the_precision_asked_for_and_the_figures(tmp_path: Path, rtx: Flavour) -> None:
+def test_an_accurate_graph_gets_the_requested_precision_and_a_report(tmp_path: Path, rtx: Flavour) -> None:
     graph = save_network(tmp_path / "sound.onnx", constants=spot_finder())
     manifest = build_plan(
         PlanOrder(graph, "fp16", 2, PIXELS), tmp_path, rtx, evaluation_images=evaluation_images()
@@ -56,7 +56,7 @@ def test_a_sound_graph_gets_the_precision_asked_for_and_the_figures(tmp_path: Pa
     assert manifest.evaluation_images == "some images"
 
 
-def test_what_neither_fp16_nor_bf16_computes_is_built_in_fp32(tmp_path: Path, rtx: Flavour) -> None:
+def test_a_graph_that_fails_in_fp16_and_bf16_is_built_in_fp32(tmp_path: Path, rtx: Flavour) -> None:
     middle, constants = there_and_back("Add", "Sub", 4096)
     graph = save_network(tmp_path / "poisoned.onnx", middle, constants=spot_finder() | constants)
     plan = build_plan(PlanOrder(graph, "fp16", 2, PIXELS), tmp_path, rtx, evaluation_images=evaluation_images())
@@ -66,14 +66,14 @@ def test_what_neither_fp16_nor_bf16_computes_is_built_in_fp32(tmp_path: Path, rt
         ("bf16", False),
     ]
     assert all(report["failures"] for report in plan.manifest.gate)
-    assert "-fp16-" in plan.path.name, "who asks for fp16 again finds what was decided"
+    assert "-fp16-" in plan.path.name, "the next order for fp16 finds it"
 
 
-def test_other_images_are_another_judgement(tmp_path: Path, rtx: Flavour) -> None:
+def test_other_images_are_judged_again(tmp_path: Path, rtx: Flavour) -> None:
     order = PlanOrder(save_network(tmp_path / "sound.onnx", constants=spot_finder()), "fp16", 1, PIXELS)
     first = build_plan(order, tmp_path, rtx, evaluation_images=evaluation_images())
     assert build_plan(order, tmp_path, rtx, evaluation_images=evaluation_images()) == first
-    assert build_plan(order, tmp_path, rtx) == first, "a server, which has no images, takes what is there"
+    assert build_plan(order, tmp_path, rtx) == first, "a server without images uses the existing plan"
     assert build_plan(order, tmp_path, rtx, evaluation_images=evaluation_images(None)) == first
     second = build_plan(order, tmp_path, rtx, evaluation_images=evaluation_images("others"))
     assert second.manifest.evaluation_images == "others"
@@ -88,7 +88,7 @@ def test_int8_needs_real_images(tmp_path: Path, rtx: Flavour) -> None:
 
 
 def test_with_a_gpu_the_plan_itself_is_judged(tmp_path: Path, rtx: Flavour) -> None:
-    """Here OpenVINO stands for the GPU: it runs a sound graph for each plan but the first, whose network is another."""
+    """OpenVINO replaces the GPU: it runs the right graph for all plans except the first, which gets another network."""
     sound = save_network(tmp_path / "sound.onnx", constants=spot_finder())
     negated = {name: -values for name, values in spot_finder().items()}
     other = save_network(tmp_path / "other.onnx", constants=negated)
@@ -107,7 +107,7 @@ def test_with_a_gpu_the_plan_itself_is_judged(tmp_path: Path, rtx: Flavour) -> N
     assert manifest.precision == "bf16"
 
 
-def test_a_plan_that_does_not_run_is_no_plan(tmp_path: Path, rtx: Flavour) -> None:
+def test_a_plan_that_does_not_run_is_an_error(tmp_path: Path, rtx: Flavour) -> None:
     def run(_plan: Path) -> Runtime:
         raise ValueError("no such device")
 

@@ -1,4 +1,4 @@
-"""Plans of real architectures and published graphs, by the real TensorRT-RTX."""
+"""Plans of real architectures and published graphs, built with the real TensorRT-RTX."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_network_of_the_papers_becomes_a_plan(
     with torch.device("meta"):
         network = build_network(name)
     graph = tmp_path / f"{name}.onnx"
-    served = published.answering(fill(network, gain=0.5))
+    served = published.served(fill(network, gain=0.5))
     export_onnx(served, graph, height=height, width=width, outputs=published.outputs)
 
     rtx = find_flavour(None, [TENSORRT_RTX])
@@ -59,7 +59,7 @@ def test_a_network_of_the_papers_becomes_a_plan(
     assert plan.manifest.inputs == (TensorSpec(INPUT, (height, width, 3), UINT8),)
     assert list(plan.manifest.outputs) == outputs
     weights = sum(tensor.numel() for tensor in network.state_dict().values())
-    assert 2 * weights < plan.path.stat().st_size < 3 * weights, "two bytes for each weight, once for all rungs"
+    assert 2 * weights < plan.path.stat().st_size < 3 * weights, "two bytes per weight, shared by all batch sizes"
     assert find_plan(order, tmp_path / "plans", rtx) == plan
 
 
@@ -77,4 +77,4 @@ def test_a_published_graph_becomes_a_plan(tmp_path: Path, name: str) -> None:
     if name == "simplepose":
         assert list(shapes.values()) == [(17, 64, 48)]
     else:
-        assert shapes == {"dets": (1000, 5), "labels": (1000,)}, "candidates, for the family to suppress"
+        assert shapes == {"dets": (1000, 5), "labels": (1000,)}, "candidates before suppression"

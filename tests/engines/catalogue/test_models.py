@@ -1,4 +1,4 @@
-"""The catalogue: what it reads, what it refuses, and which model it chooses."""
+"""The catalogue: valid and invalid files, and the choice of the default model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from engines.catalogue.models import (
     PypiSource,
     UnknownModelError,
 )
-from engines.families import DETECTORS, ESTIMATORS, FINDERS
+from engines.families import DETECTORS, ESTIMATORS, ONE_STAGE_MODELS
 from engines.inputs import PixelInput
 from tests.shared import SHARED, needs_shared
 
@@ -30,7 +30,7 @@ INPUT = "input = { width = 192, height = 256 }"
 
 
 def estimator(name: str, source: str, *more: str) -> str:
-    """An entry that is all right but for what is added."""
+    """A valid entry, followed by the lines `more`."""
     lines = [f"[models.{name}]", 'role = "estimator"', 'family = "simcc"', 'skeleton = "coco-17"', "commercial = true"]
     return "\n".join([*lines, f"source = {source}", INPUT, *more, ""])
 
@@ -50,7 +50,7 @@ def own(tmp_path: Path) -> Path:
     return folder / "own.toml"
 
 
-_UNPINNED = {"rtmo-t", "rtmo-s", "rtmo-m", "rtmo-l", "posenet", "movenet-multipose"}  # nobody publishes their digests
+_UNPINNED = {"rtmo-t", "rtmo-s", "rtmo-m", "rtmo-l", "posenet", "movenet-multipose"}  # their publishers give no digests
 
 
 def test_the_built_in_models(tmp_path: Path) -> None:
@@ -105,11 +105,11 @@ def test_every_promised_model_has_a_row_with_publisher_licence_and_accuracy(name
     assert (model.licence, model.commercial, model.accuracy) == ROWS[name]
     assert model.publisher
     assert isinstance(model.source, PypiSource) or model.source.origin.rpartition(" ")[2].startswith("https://")
-    families = DETECTORS if model.role == "detector" else ESTIMATORS if model.role == "estimator" else FINDERS
+    families = DETECTORS if model.role == "detector" else ESTIMATORS if model.role == "estimator" else ONE_STAGE_MODELS
     assert model.family in families
 
 
-def test_a_model_to_be_built_says_how(tmp_path: Path) -> None:
+def test_a_model_that_has_to_be_built_says_how(tmp_path: Path) -> None:
     model = catalogue.load([], tmp_path)["hrnet-w32"]
     page = "https://github.com/leoxiaobin/deep-high-resolution-net.pytorch"
     assert model.source == CheckpointSource("hrnet-w32", page, "pose_hrnet_w32_256x192.pth")
@@ -151,7 +151,9 @@ def test_an_unknown_name_gets_the_closest_known_ones(tmp_path: Path) -> None:
     assert "?" not in models
 
 
-def test_a_users_entries_come_last_and_win(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_users_entries_come_last_and_replace_others(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = '{ kind = "file", path = "a.onnx" }'
     own.write_text(estimator("mine", source) + estimator("rtmpose-s", source, 'detector = "rtmdet-m"'))
     later = tmp_path / "later.toml"
@@ -291,7 +293,7 @@ def choose(own: Path, defaults: str, *entries: str) -> Choice:
     return catalogue.load([own], own.parent / "cache").choose_default()
 
 
-def test_what_is_here_is_chosen_without_the_network(own: Path, unreachable: str) -> None:
+def test_a_cached_model_is_chosen_without_the_network(own: Path, unreachable: str) -> None:
     here = estimator("here", '{ kind = "file", path = "a.onnx" }')
     away = estimator("away", unreachable, 'files = [{ path = "b.onnx" }]')
     choice = choose(own, '["away", "here"]', away, here)
@@ -301,9 +303,7 @@ def test_what_is_here_is_chosen_without_the_network(own: Path, unreachable: str)
     assert not (own.parent / "cache").exists()
 
 
-def test_what_cannot_be_reached_gives_way_to_what_can(
-    own: Path, unreachable: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreachable_model_is_skipped(own: Path, unreachable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     away = estimator("away", unreachable, 'files = [{ path = "b.onnx" }]')
     wheel = '{ kind = "pypi", package = "a", version = "1", python = "3.11", platform = "any" }'
     near = estimator("near", wheel, 'files = [{ path = "a.onnx" }]')
@@ -322,7 +322,7 @@ def test_what_cannot_be_reached_gives_way_to_what_can(
     )
 
 
-def test_a_model_is_here_only_with_its_detector(own: Path, unreachable: str) -> None:
+def test_a_model_is_available_only_with_its_detector(own: Path, unreachable: str) -> None:
     detector = estimator("finder", unreachable, 'files = [{ path = "b.onnx" }]').replace("estimator", "detector")
     detector = detector.replace('skeleton = "coco-17"', "")
     pose = estimator("pose", '{ kind = "file", path = "a.onnx" }', 'detector = "finder"')
@@ -357,7 +357,7 @@ input = { width = 64, height = 64 }
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_a_byte_order_mark_is_no_mistake(tmp_path: Path, encoding: str) -> None:
+def test_a_byte_order_mark_is_accepted(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "mine.toml").write_bytes(_MINE.encode(encoding))
     assert "mine" in catalogue.load([tmp_path / "mine.toml"], tmp_path)
 
@@ -372,7 +372,7 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path: Path, encoding: str) -> None:
         (b"a = '\xff'", "is not TOML (it is not UTF-8 from byte 5 on)"),
     ],
 )
-def test_odd_catalogues_are_one_line(tmp_path: Path, content: str | bytes, says: str) -> None:
+def test_errors_of_odd_catalogues_are_one_line(tmp_path: Path, content: str | bytes, says: str) -> None:
     (tmp_path / "mine.toml").write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(CatalogueError) as caught:
         catalogue.load([tmp_path / "mine.toml"], tmp_path)
@@ -381,7 +381,7 @@ def test_odd_catalogues_are_one_line(tmp_path: Path, content: str | bytes, says:
 
 
 @pytest.mark.parametrize("path", ["/dev/zero", "."])
-def test_what_is_no_file_is_no_catalogue(path: str, tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_file_is_refused(path: str, tmp_path: Path) -> None:
     with pytest.raises(CatalogueError, match="cannot be read"):
         catalogue.load([Path(path)], tmp_path)
 

@@ -1,4 +1,4 @@
-"""Whatever a graph says, each family that finds people in whole frames gives sane answers, and soon."""
+"""Every whole-frame family gives valid results in bounded time, whatever the outputs of its graph."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from engines.families import DETECTORS, FINDERS
+from engines.families import DETECTORS, ONE_STAGE_MODELS
 from engines.families.associative_embedding import AssociativeEmbedding
 from engines.families.base import Detector, OneStageModel
 from engines.families.detections import BoxDetector, KeypointDetector
@@ -34,7 +34,7 @@ BOX = drawn.box_of(PERSON)
 
 
 class Case(NamedTuple):
-    """A family with what its network says of one person."""
+    """A family with its network's outputs for one person."""
 
     family: OneStageModel | Detector
     outputs: Outputs
@@ -69,13 +69,13 @@ def large(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
 
 
 def spikes(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    """Nothing but here and there a number that is none, or too large."""
+    """Zeros with some values that are NaN, infinite or too large."""
     rare = rng.choice([np.nan, np.inf, -np.inf, 1e30, 1.0], shape)
     return np.where(rng.uniform(0, 1, shape) < 0.01, rare, 0).astype(np.float32)
 
 
 def answer(case: Case, outputs: Outputs) -> tuple[int, Floats]:
-    """How many people there are, and all the numbers that are said of them."""
+    """The number of people, and all numbers of their results."""
     if isinstance(case.family, OneStageModel):
         [poses] = case.family.decode(outputs, [case.family.region(640, 480)])
         parts = [poses.keypoints, poses.keypoint_scores, poses.boxes, poses.scores]
@@ -89,12 +89,12 @@ def answer(case: Case, outputs: Outputs) -> tuple[int, Floats]:
     return len(scores), np.concatenate([part.ravel() for part in parts])
 
 
-def test_every_family_of_whole_frames_is_here() -> None:
-    assert {*FINDERS, *DETECTORS} - {"blazepose_detector"} == {*CASES} - {"keypoint_detections"}
+def test_every_whole_frame_family_is_covered() -> None:
+    assert {*ONE_STAGE_MODELS, *DETECTORS} - {"blazepose_detector"} == {*CASES} - {"keypoint_detections"}
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_one_person_is_one_person(name: str) -> None:
+def test_one_person_is_found_once(name: str) -> None:
     count, _ = answer(CASES[name], CASES[name].outputs)
     assert count == 1
 
@@ -110,4 +110,4 @@ def test_noise_gives_numbers_in_their_ranges(name: str, noise: Callable[..., Flo
     started = time.process_time()
     _, numbers = answer(case, outputs)
     assert np.isfinite(numbers).all()
-    assert time.process_time() - started < 5  # not a measure of speed: nothing runs away
+    assert time.process_time() - started < 5  # not a benchmark: checks that the work is bounded

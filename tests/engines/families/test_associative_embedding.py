@@ -1,4 +1,4 @@
-"""The associative embedding family: HigherHRNet's outputs to people, and its authors' numbers."""
+"""The associative embedding family: from HigherHRNet's outputs to people, compared with its authors' code."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ WHOLE = Region(192, 128, 384, 256)
 
 
 def outputs(*people: Floats) -> Outputs:
-    """What a perfect network says of people."""
+    """The outputs of a perfect network for these people."""
     return associative_embedding(PIXELS.width, PIXELS.height, *people)
 
 
-def test_people_come_back_in_frame_pixels() -> None:
+def test_people_are_returned_in_frame_pixels() -> None:
     left, right = standing(110, 128, 200), standing(270, 128, 190)
     [poses] = FAMILY.decode(outputs(left, right), [WHOLE])
     alike = oks(np.stack([left, right]), poses.keypoints, np.full(2, 9000.0), COCO_17.sigmas)
@@ -37,14 +37,14 @@ def test_people_come_back_in_frame_pixels() -> None:
     np.testing.assert_allclose(poses.keypoints[0], 2 * left, atol=5)
 
 
-def test_peaks_may_be_looked_for_in_the_inputs_resolution() -> None:
+def test_peaks_can_be_found_at_the_inputs_resolution() -> None:
     person = standing(200, 128, 200)
     [coarse] = FAMILY.decode(outputs(person), [WHOLE])
     [fine] = AssociativeEmbedding(PIXELS, COCO_17, project=True).decode(outputs(person), [WHOLE])
     np.testing.assert_allclose(fine.keypoints, coarse.keypoints, atol=3)
 
 
-def test_the_mirror_image_has_a_say() -> None:
+def test_the_flip_test_averages_the_mirror_image() -> None:
     person = standing(201.3, 128, 200)
     reflected = np.array([382, 0], np.float32) + person * np.array([-1, 1], np.float32)
     for left, right in COCO_17.pairs:
@@ -59,7 +59,7 @@ def test_the_mirror_image_has_a_say() -> None:
     assert len(poses) == 0
 
 
-def test_what_is_not_found_lies_within_the_person_with_score_0() -> None:
+def test_missing_keypoints_lie_within_the_person_with_score_0() -> None:
     person = standing(200, 128, 200)
     maps = outputs(person)
     maps["out_low"][0, 9] = maps["out_high"][0, 9] = 0
@@ -73,7 +73,7 @@ def test_what_is_not_found_lies_within_the_person_with_score_0() -> None:
 
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 0.0, 1e30, -1e30])
 @pytest.mark.parametrize("where", ["out_low", "out_high", "both"])
-def test_garbage_is_nobody(garbage: float, where: str) -> None:
+def test_garbage_is_dropped(garbage: float, where: str) -> None:
     maps = outputs(standing(200, 128, 200)) if garbage else outputs()
     for name in maps if where == "both" else [where]:
         maps[name][...] = garbage
@@ -81,7 +81,7 @@ def test_garbage_is_nobody(garbage: float, where: str) -> None:
     assert len(poses) == 0
 
 
-def test_an_order_names_each_keypoint_once() -> None:
+def test_an_order_must_name_each_keypoint_once() -> None:
     with pytest.raises(ValueError, match=r"must name each of 0..16 once"):
         AssociativeEmbedding(PIXELS, COCO_17, order=[0, 0, 1])
 
@@ -90,9 +90,9 @@ def test_an_order_names_each_keypoint_once() -> None:
 @pytest.mark.parametrize("keypoints", [14, 17])
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize("projected", [False, True])
-def test_maps_are_joined_as_the_authors_do(keypoints: int, mirror: bool, projected: bool) -> None:
+def test_maps_are_aggregated_as_by_the_authors(keypoints: int, mirror: bool, projected: bool) -> None:
     golden = np.load(SHARED / f"goldens/decoders/ae_aggregate_j{keypoints}.npz")
-    first = 1 if keypoints == 17 else 0  # after the nose, or from the beginning, left and right take turns
+    first = 1 if keypoints == 17 else 0  # left and right alternate, after the nose or from the start
     pairs = [(n, n + 1) for n in range(first, keypoints if first else 12, 2)]
     other = (golden["low_of_flipped"][0], golden["high_of_flipped"][0]) if mirror else None
     maps = aggregate(golden["low"][0], golden["high"][0], other, pairs)

@@ -1,4 +1,4 @@
-"""BlazePose: turned regions from alignment points, planted landmarks to poses, nobody twice."""
+"""BlazePose: rotated regions from alignment points, synthetic landmarks to poses, no duplicates."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from engines.skeletons import BLAZEPOSE_33, COCO_17
 
 PIXELS = PixelInput(256, 256, std=(255.0,) * 3)
 SURE = 9.0
-"""A logit as good as certain."""
+"""A logit of almost certainty."""
 
 Outputs = dict[str, np.ndarray]
 
 
 def person(points: np.ndarray, *, presence: float = 0.9, batch: int = 1) -> Outputs:
-    """What the network says of a person with these (33, 2) keypoints in input pixels; its heatmaps say nothing."""
+    """The outputs for a person with these (33, 2) keypoints in input pixels, with empty heatmaps."""
     landmarks = np.full((batch, 39, 5), SURE, np.float32)
     landmarks[:, :33, :2] = points
     metres = np.zeros((batch, 39, 3), np.float32)
@@ -34,7 +34,7 @@ def person(points: np.ndarray, *, presence: float = 0.9, batch: int = 1) -> Outp
 
 
 def detected(count: int) -> Detections:
-    """So many certain detections."""
+    """This many certain detections."""
     return Detections(np.zeros((count, 4), np.float32), np.ones(count, np.float32))
 
 
@@ -54,12 +54,12 @@ def aligned(hips: tuple[float, float], top: tuple[float, float]) -> Detections:
     [((100, 60), 0), ((140, 100), np.pi / 2), ((100, 140), np.pi), ((60, 100), -np.pi / 2)],
     ids=["upright", "head to the right", "upside down", "head to the left"],
 )
-def test_a_region_is_turned_as_the_person_is(top: tuple[float, float], turn: float) -> None:
+def test_a_region_is_rotated_like_the_person(top: tuple[float, float], turn: float) -> None:
     [region] = BlazePose(PIXELS).regions(aligned((100, 100), top))
     assert (region.center_x, region.center_y) == (100, 100)
     assert region.width == region.height == pytest.approx(2 * 40 * 1.25)
     assert region.rotation == pytest.approx(turn)
-    # whichever way they lie, in the input the head is above the hips
+    # in the input the head is above the hips for every rotation
     np.testing.assert_allclose(region.to_input(256, 256) @ (*top, 1), (128, 128 - 128 / 1.25), atol=1e-4)
 
 
@@ -73,7 +73,7 @@ def test_a_person_without_extent_still_has_a_region() -> None:
     assert np.isfinite(region.to_input(256, 256)).all()
 
 
-def test_keypoints_come_back_in_frame_pixels(points: np.ndarray) -> None:
+def test_keypoints_are_returned_in_frame_pixels(points: np.ndarray) -> None:
     region = Region(300, 200, 128, 128, 0.5)
     poses = BlazePose(PIXELS).decode(person(points), [region])
     back = poses.keypoints[0] @ region.to_input(256, 256)[:, :2].T + region.to_input(256, 256)[:, 2]
@@ -85,30 +85,30 @@ def test_keypoints_come_back_in_frame_pixels(points: np.ndarray) -> None:
     np.testing.assert_allclose(poses.scores, [0.9])
 
 
-def test_metres_are_turned_into_the_axes_of_the_frame(points: np.ndarray) -> None:
+def test_metres_are_rotated_into_the_axes_of_the_frame(points: np.ndarray) -> None:
     poses = BlazePose(PIXELS).decode(person(points), [Region(0, 0, 1, 1, np.pi / 2)])
     assert poses.keypoints_3d is not None
     x, y = (points.T - 128) / 100
     np.testing.assert_allclose(poses.keypoints_3d[0], np.stack([-y, x, np.zeros(33)], axis=1), atol=1e-5)
 
 
-def test_a_keypoint_scores_the_less_sure_of_visible_and_inside(points: np.ndarray) -> None:
+def test_a_keypoints_score_is_the_lower_of_visible_and_inside(points: np.ndarray) -> None:
     outputs = person(points)
     outputs["Identity"].reshape(1, 39, 5)[0, :3, 3:] = [(0, SURE), (SURE, 0), (0, -1)]
     scores = BlazePose(PIXELS).decode(outputs, [Region(0, 0, 1, 1)]).keypoint_scores[0]
     np.testing.assert_allclose(scores[:4], [0.5, 0.5, 0.2689, 0.9999], atol=1e-4)
 
 
-def test_the_box_holds_the_keypoints_that_are_inside_of_the_frame() -> None:
+def test_the_box_contains_the_keypoints_inside_the_frame() -> None:
     points = np.tile(np.array([128, 128], np.float32), (33, 1))
     points[:3] = (100, 60), (140, 160), (128, 999)
     outputs = person(points)
     outputs["Identity"].reshape(1, 39, 5)[0, 2, 4] = -SURE  # far below the frame
     poses = BlazePose(PIXELS).decode(outputs, [Region(128, 128, 256, 256)])
-    np.testing.assert_allclose(poses.boxes, [[95, 55, 145, 165]], atol=1e-3)  # and a twentieth of the longer side
+    np.testing.assert_allclose(poses.boxes, [[95, 55, 145, 165]], atol=1e-3)  # with a margin of 1/20 of the longer side
 
 
-def test_a_sure_heatmap_moves_its_keypoint(points: np.ndarray) -> None:
+def test_a_confident_heatmap_moves_its_keypoint(points: np.ndarray) -> None:
     points[:2] = (100.5, 100.5), (200.5, 40.5)
     outputs = person(points)
     outputs["Identity_3"][0, 25:27, 27, 0] = SURE, SURE  # two cells of four pixels, at x 108 and y 100 and 104
@@ -119,19 +119,19 @@ def test_a_sure_heatmap_moves_its_keypoint(points: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(("place", "cell"), [(0.0, 1.5), (0.5, 32), (0.999, 61.5)])
-def test_refinement_takes_the_part_of_the_window_that_is_inside(place: float, cell: float) -> None:
+def test_refinement_uses_the_part_of_the_window_inside_the_map(place: float, cell: float) -> None:
     points = np.full((1, 1, 2), place, np.float32)
     everywhere = np.full((1, 64, 64, 1), SURE, np.float32)
     np.testing.assert_allclose(refine(points, everywhere) * 64, np.full((1, 1, 2), cell), atol=1e-3)
 
 
 @pytest.mark.parametrize("place", [(-0.5, 0.5), (0.5, 1.5)])
-def test_keypoints_out_of_the_input_are_not_refined(place: tuple[float, float]) -> None:
+def test_keypoints_outside_the_input_are_not_refined(place: tuple[float, float]) -> None:
     points = np.array([[place]], np.float32)
     np.testing.assert_array_equal(refine(points, np.full((1, 64, 64, 1), SURE, np.float32)), points)
 
 
-def test_items_of_a_batch_keep_to_themselves(points: np.ndarray) -> None:
+def test_items_of_a_batch_are_independent(points: np.ndarray) -> None:
     outputs = person(points, batch=3)
     outputs["Identity"][1] = np.nan
     poses = BlazePose(PIXELS).decode(outputs, [Region(128 + 1000 * i, 128, 256, 256) for i in range(3)])
@@ -141,20 +141,20 @@ def test_items_of_a_batch_keep_to_themselves(points: np.ndarray) -> None:
 
 
 def poses_at(points: np.ndarray, *people: tuple[float, float]) -> Poses:
-    """The same pose, each time moved right by some pixels and with a score."""
+    """Copies of the pose, each shifted right by some pixels and with its own score."""
     outputs = person(points, batch=len(people))
     poses = BlazePose(PIXELS).decode(outputs, [Region(128 + x, 128, 256, 256) for x, _ in people])
     return replace(poses, scores=np.array([score for _, score in people], np.float32))
 
 
-def test_a_person_found_twice_is_one_and_the_best_come_first(points: np.ndarray) -> None:
+def test_duplicates_are_removed_and_the_best_come_first(points: np.ndarray) -> None:
     merged = BlazePose(PIXELS).merge(poses_at(points, (0, 0.6), (4, 0.9), (300, 0.7), (600, 0.0)), detected(4))
     np.testing.assert_allclose(merged.scores, [0.9, 0.7])
     assert merged.keypoints_3d is not None
     assert merged.keypoints_3d.shape == (2, 33, 3)
 
 
-def test_a_part_of_somebody_is_nobody_else(points: np.ndarray) -> None:
+def test_a_part_of_a_person_is_not_another_person(points: np.ndarray) -> None:
     whole = poses_at(points, (0, 0.9))
     shrunk = whole.keypoints[:, ::-1] / np.float32(3) + np.float32(80)
     box = whole.boxes / np.float32(3) + np.float32(80)
@@ -162,12 +162,12 @@ def test_a_part_of_somebody_is_nobody_else(points: np.ndarray) -> None:
     assert len(BlazePose(PIXELS).merge(Poses.join([whole, part]), detected(2))) == 1
 
 
-def test_the_detectors_doubt_counts(points: np.ndarray) -> None:
+def test_the_detectors_score_counts(points: np.ndarray) -> None:
     unsure = Detections(np.zeros((1, 4), np.float32), np.full(1, 0.5, np.float32))
     np.testing.assert_allclose(BlazePose(PIXELS).merge(poses_at(points, (0, 0.8)), unsure).scores, [0.4])
 
 
-def test_those_of_whom_the_network_is_unsure_are_nobody(points: np.ndarray) -> None:
+def test_people_with_low_presence_are_dropped(points: np.ndarray) -> None:
     outputs = person(points, presence=0.4)
     regions = [Region(128, 128, 256, 256)]
     found = [BlazePose(PIXELS, min_presence=p) for p in (0.3, 0.5)]
@@ -175,7 +175,7 @@ def test_those_of_whom_the_network_is_unsure_are_nobody(points: np.ndarray) -> N
 
 
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 0.0, 1e30, -1e30])
-def test_garbage_is_nobody(garbage: float, points: np.ndarray) -> None:
+def test_garbage_is_dropped(garbage: float, points: np.ndarray) -> None:
     family = BlazePose(PIXELS)
     outputs = {name: np.full_like(array, garbage) for name, array in person(points, batch=2).items()}
     poses = family.decode(outputs, [Region(128, 128, 256, 256)] * 2)
@@ -184,20 +184,20 @@ def test_garbage_is_nobody(garbage: float, points: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 1e30])
-def test_a_garbled_heatmap_leaves_finite_keypoints(garbage: float, points: np.ndarray) -> None:
+def test_a_garbage_heatmap_leaves_finite_keypoints(garbage: float, points: np.ndarray) -> None:
     outputs = person(points)
     outputs["Identity_3"][:] = garbage
     poses = BlazePose(PIXELS).decode(outputs, [Region(128, 128, 256, 256)])
     assert np.abs(poses.keypoints - points).max() < 16  # at most half a window away
 
 
-def test_nobody_in_gives_nobody_out(points: np.ndarray) -> None:
+def test_no_people_in_gives_no_people_out(points: np.ndarray) -> None:
     family = BlazePose(PIXELS)
     none = {name: array[:0] for name, array in person(points).items()}
     assert len(family.merge(family.decode(none, []), detected(0))) == 0
     assert family.regions(Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))) == []
 
 
-def test_it_speaks_its_own_skeleton_alone() -> None:
+def test_other_skeletons_are_refused() -> None:
     with pytest.raises(ValueError, match="blazepose-33"):
         BlazePose(PIXELS, COCO_17)

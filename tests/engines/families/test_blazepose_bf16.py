@@ -1,4 +1,4 @@
-"""What bf16 does to BlazePose: the catalogue lets a network run in it where keypoints move by 2 px at most.
+"""BlazePose in bf16: the catalogue allows it only if keypoints move by at most 2 px.
 
 The arithmetic of a CPU with AMX or AVX512-BF16 is emulated, so that every CPU measures the same: the inputs of each
 convolution are rounded to bf16's 8 significant bits, its sums are not.
@@ -21,9 +21,9 @@ from engines.runtimes.openvino.graphs import read_graph
 from tests.pictures import astronaut, mosaic
 
 LIMIT = 2.0
-"""Pixels of the picture."""
+"""In pixels of the image."""
 
-Look = Callable[[Frame, list[Region]], dict[str, np.ndarray]]
+RunRegions = Callable[[Frame, list[Region]], dict[str, np.ndarray]]
 FRAMES = [np.asarray(picture) for picture in (astronaut(), mosaic(astronaut()))]
 
 
@@ -39,26 +39,26 @@ def in_bf16(model: ov.Model) -> ov.Model:
     return model
 
 
-def network(name: str, role: Detector | Estimator, *, rounded: bool) -> Look:
+def network(name: str, role: Detector | Estimator, *, rounded: bool) -> RunRegions:
     core = ov.Core()
     graph = read_graph(core, load()[name].fetch(), role.pixels, role.outputs, 1)
     compiled = core.compile_model(in_bf16(graph) if rounded else graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
-    def look(frame: Frame, regions: list[Region]) -> dict[str, np.ndarray]:
+    def run(frame: Frame, regions: list[Region]) -> dict[str, np.ndarray]:
         batch = np.empty((len(regions), role.pixels.height, role.pixels.width, 3), np.uint8)
         for slot, region in zip(batch, regions, strict=True):
             crop(frame, region, role.pixels, slot)
         results = [compiled(batch[n : n + 1]) for n in range(len(regions))]
         return {p.get_any_name(): np.concatenate([result[p] for result in results]) for p in compiled.outputs}
 
-    return look
+    return run
 
 
 def find(frame: Frame, *, rounded: bool) -> Detections:
     detector = open_detector(load()["blazepose-detector"])
     regions = detector.regions(frame.shape[1], frame.shape[0])
-    look = network("blazepose-detector", detector, rounded=rounded)
-    return detector.merge(detector.decode(look(frame, regions), regions), regions)
+    run = network("blazepose-detector", detector, rounded=rounded)
+    return detector.merge(detector.decode(run(frame, regions), regions), regions)
 
 
 def estimate(frame: Frame, people: Detections, *, rounded: bool) -> Poses:
@@ -68,7 +68,7 @@ def estimate(frame: Frame, people: Detections, *, rounded: bool) -> Poses:
 
 
 def moved(exact: Poses, other: Poses) -> float:
-    """How far the confident keypoints of the confident people moved at most, pixels."""
+    """The largest shift of a confident keypoint of a confident person, in pixels."""
     confident = (exact.keypoint_scores > 0.5) & (exact.scores > 0.5)[:, None]
     return float(np.linalg.norm(exact.keypoints - other.keypoints, axis=-1)[confident].max())
 
@@ -84,7 +84,7 @@ def _models() -> None:
 
 def test_the_detector_runs_in_bf16_only_if_keypoints_stay() -> None:
     worst = 0.0
-    for frame in FRAMES[:1]:  # of the mosaic's people the same ones are not always found first
+    for frame in FRAMES[:1]:  # the order of the people in the mosaic varies
         exact, other = (estimate(frame, find(frame, rounded=rounded), rounded=False) for rounded in (False, True))
         worst = max(worst, moved(exact, other))
     assert load()["blazepose-detector"].bf16 == load()["blazepose-detector-single"].bf16 == (worst <= LIMIT)

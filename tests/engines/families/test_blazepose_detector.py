@@ -1,4 +1,4 @@
-"""BlazePose's detector: planted outputs to people in frame pixels, tiles included."""
+"""BlazePose's detector: from synthetic outputs to people in frame pixels, including tiles."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from engines.poses import Detections, Region
 PIXELS = PixelInput(224, 224, mean=(127.5,) * 3, std=(127.5,) * 3)
 BOXES = 2254
 FACE = 30.0
-"""Side of the planted face boxes, in input pixels."""
+"""Side of the synthetic face boxes, in input pixels."""
 
 Outputs = dict[str, np.ndarray]
 
 
 def silence(batch: int = 1) -> Outputs:
-    """What the network says where nobody is."""
+    """The network's outputs without any people."""
     return {
         "Identity": np.zeros((batch, BOXES, 12), np.float32),
         "Identity_1": np.full((batch, BOXES, 1), -9, np.float32),
@@ -27,7 +27,7 @@ def silence(batch: int = 1) -> Outputs:
 
 def plant(outputs: Outputs, cell: int, *, face: tuple[float, float], hips: tuple[float, float],
           top: tuple[float, float], logit: float = 2.0, item: int = 0) -> None:  # fmt: skip
-    """A person in input pixels, told by one box of one item of the batch."""
+    """Add a person in input pixels to one box of one item of the batch."""
     points = np.array([hips, top, hips, top]) - cell_centres(224, 224)[cell]
     middle = np.array(face) - cell_centres(224, 224)[cell]
     outputs["Identity"][item, cell] = np.concatenate([middle, (FACE, FACE), points.ravel()])
@@ -42,22 +42,22 @@ def test_three_grids_of_cells_cover_the_input() -> None:
     assert centres[[1960, 1965, 1966, 2253]].tolist() == [[16, 16], [16, 16], [48, 16], [208, 208]]  # six a cell
 
 
-def test_the_whole_frame_lies_in_the_middle_of_the_input() -> None:
+def test_the_whole_frame_is_centred_in_the_input() -> None:
     assert BlazePoseDetector(PIXELS).regions(448, 224) == [Region(224, 112, 448, 448)]
 
 
-def test_a_person_comes_back_in_frame_pixels() -> None:
+def test_a_person_is_returned_in_frame_pixels() -> None:
     detector = BlazePoseDetector(PIXELS)
     outputs = silence()
     plant(outputs, 700, face=(112, 80), hips=(112, 120), top=(112, 70))
-    [people] = detector.decode(outputs, detector.regions(448, 224))  # scaled by 2, 112 rows of nothing above
+    [people] = detector.decode(outputs, detector.regions(448, 224))  # scaled by 2, with 112 empty rows above
     assert people.anchors is not None
     np.testing.assert_allclose(people.anchors, [[(224, 128), (224, 28)] * 2], atol=1e-4)
     np.testing.assert_allclose(people.boxes, [[124, 28, 324, 228]], atol=1e-4)  # around the circle of radius 100
     np.testing.assert_allclose(people.scores, 1 / (1 + np.exp(-2.0)), rtol=1e-5)
 
 
-def test_boxes_on_one_face_are_averaged_by_score_and_other_faces_stay() -> None:
+def test_boxes_on_one_face_are_averaged_by_score_and_other_faces_remain() -> None:
     detector = BlazePoseDetector(PIXELS)
     outputs = silence()
     sure = np.log(0.8 / 0.2)
@@ -70,7 +70,7 @@ def test_boxes_on_one_face_are_averaged_by_score_and_other_faces_stay() -> None:
     np.testing.assert_allclose(people.scores, [0.8, 0.525], atol=1e-3)
 
 
-def test_items_of_a_batch_keep_to_themselves() -> None:
+def test_items_of_a_batch_are_independent() -> None:
     detector = BlazePoseDetector(PIXELS)
     outputs = silence(3)
     plant(outputs, 700, face=(112, 80), hips=(112, 120), top=(112, 70), item=2)
@@ -80,7 +80,7 @@ def test_items_of_a_batch_keep_to_themselves() -> None:
     np.testing.assert_allclose(parts[2].boxes, [[1062, 70, 1162, 170]], atol=1e-3)
 
 
-def test_unsure_detections_are_dropped() -> None:
+def test_detections_with_low_scores_are_dropped() -> None:
     outputs = silence()
     plant(outputs, 700, face=(112, 80), hips=(112, 120), top=(112, 70), logit=0.0)
     regions = [Region(112, 112, 224, 224)]
@@ -106,31 +106,31 @@ TILE = Region(120, 120, 240, 240)
 
 
 def seen(x: float, y: float, radius: float, score: float) -> Detections:
-    """One upright person as a region gives them."""
+    """One upright person as detected in a region."""
     points = np.array([(x, y), (x, y - radius), (x, y - radius / 2), (x, y - radius)], np.float32)
     box = np.array([[x - radius, y - radius, x + radius, y + radius]], np.float32)
     return Detections(box, np.array([score], np.float32), points[None])
 
 
-def test_a_person_on_the_border_of_two_tiles_is_one() -> None:
+def test_a_person_on_the_border_of_two_tiles_is_found_once() -> None:
     parts = [seen(100, 200, 80, 0.6), seen(104, 190, 70, 0.9), seen(97, 206, 84, 0.7)]
     people = BlazePoseDetector(PIXELS).merge(parts, [TILE] * 3)
     np.testing.assert_allclose(people.scores, [0.9])
     np.testing.assert_allclose(people.boxes, [[34, 120, 174, 260]])
 
 
-def test_a_body_much_larger_than_its_tile_is_believed_of_the_whole_frame_only() -> None:
+def test_a_body_much_larger_than_its_tile_counts_only_in_the_whole_frame() -> None:
     giant = seen(120, 120, 320, 0.9)
     assert len(BlazePoseDetector(PIXELS).merge([seen(900, 0, 9, 0.9).select(slice(0)), giant], [TILE] * 2)) == 0
     assert len(BlazePoseDetector(PIXELS).merge([giant], [TILE])) == 1
 
 
-def test_neighbours_stay_two_though_their_boxes_overlap() -> None:
+def test_neighbours_with_overlapping_boxes_are_kept() -> None:
     people = BlazePoseDetector(PIXELS).merge([seen(100, 200, 80, 0.6), seen(160, 200, 80, 0.9)], [TILE] * 2)
     np.testing.assert_allclose(people.scores, [0.9, 0.6])
 
 
-def test_merging_takes_detections_of_its_own() -> None:
+def test_merging_needs_alignment_points() -> None:
     other = Detections(np.zeros((1, 4), np.float32), np.ones(1, np.float32))
     with pytest.raises(ValueError, match="no alignment points"):
         BlazePoseDetector(PIXELS).merge([other], [TILE])
@@ -138,7 +138,7 @@ def test_merging_takes_detections_of_its_own() -> None:
 
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 0.0, 1e30, -1e30])
 @pytest.mark.parametrize("logit", [np.nan, np.inf, 1e30, 0.0])
-def test_garbage_is_nobody(garbage: float, logit: float) -> None:
+def test_garbage_is_dropped(garbage: float, logit: float) -> None:
     detector = BlazePoseDetector(PIXELS, tiles=[2])
     regions = detector.regions(640, 480)
     outputs = silence(len(regions))
@@ -147,7 +147,7 @@ def test_garbage_is_nobody(garbage: float, logit: float) -> None:
     assert len(detector.merge(detector.decode(outputs, regions), regions)) == 0
 
 
-def test_a_shouting_network_is_bounded() -> None:
+def test_the_number_of_candidates_is_bounded() -> None:
     rng = np.random.default_rng(0)
     outputs = {"Identity": rng.uniform(0, 224, (1, BOXES, 12)), "Identity_1": rng.uniform(0, 9, (1, BOXES, 1))}
     [people] = BlazePoseDetector(PIXELS).decode(outputs, [Region(112, 112, 224, 224)])

@@ -48,7 +48,7 @@ FORMS: list[tuple[Outputs, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("outputs", "options"), FORMS, ids=["torchvision", "tensorflow", "mmdeploy", "detr"])
-def test_every_form_gives_the_same_people(outputs: Outputs, options: dict[str, Any]) -> None:
+def test_every_box_form_gives_the_same_people(outputs: Outputs, options: dict[str, Any]) -> None:
     family = BoxDetector(PIXELS, **options)
     assert set(family.outputs) == set(outputs)
     [people] = family.decode(outputs, family.regions(640, 480))
@@ -63,7 +63,7 @@ def test_a_graph_without_labels_finds_people_only() -> None:
     assert len(people) == 3
 
 
-def test_keypoint_rcnn_gives_everybodys_pose() -> None:
+def test_keypoint_rcnn_gives_the_poses_of_all_people() -> None:
     left, right = standing(80, 120, 180), standing(230, 130, 160)
     family = KeypointDetector(PIXELS, COCO_17)
     [poses] = family.decode(keypoint_rcnn(left, right), [family.region(640, 480)])
@@ -72,7 +72,7 @@ def test_keypoint_rcnn_gives_everybodys_pose() -> None:
     np.testing.assert_allclose(poses.scores, 0.9)
 
 
-def test_keypoints_may_bring_their_scores() -> None:
+def test_keypoints_can_contain_their_scores() -> None:
     outputs = keypoint_rcnn(standing(80, 120, 180))
     outputs["keypoints"][..., 2] = 0.7
     family = KeypointDetector(PIXELS, COCO_17, keypoint_scores=None, logits=False)
@@ -83,7 +83,7 @@ def test_keypoints_may_bring_their_scores() -> None:
 
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 0.0, 1e30, -1e30])
 @pytest.mark.parametrize("where", ["boxes", "scores", "keypoints", "all"])
-def test_garbage_is_nobody(garbage: float, where: str) -> None:
+def test_garbage_is_dropped(garbage: float, where: str) -> None:
     outputs = keypoint_rcnn(standing(80, 120, 180))
     for name in ["boxes", "scores", "keypoints", "keypoints_scores"] if where == "all" or not garbage else [where]:
         outputs[name] = np.full_like(outputs[name], garbage)
@@ -95,14 +95,14 @@ def test_garbage_is_nobody(garbage: float, where: str) -> None:
     assert len(people) == (where == "keypoints" and garbage != 0)
 
 
-def test_an_image_without_anything_is_nobody() -> None:
+def test_an_image_without_boxes_gives_no_people() -> None:
     nothing = {name: values[:0] for name, values in keypoint_rcnn().items()}
     family = KeypointDetector(PIXELS, COCO_17)
     [poses] = family.decode(nothing, [family.region(320, 240)])
     assert len(poses) == 0
 
 
-def test_what_does_not_fit_is_refused_in_words() -> None:
+def test_outputs_of_other_shapes_are_refused_with_a_message() -> None:
     with pytest.raises(ValueError, match="form 'xywh' is not one of xyxy, yxyx, cxcywh"):
         BoxDetector(PIXELS, form="xywh")
     family = BoxDetector(PIXELS)

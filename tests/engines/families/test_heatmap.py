@@ -1,4 +1,4 @@
-"""The heatmap family: Simple Baselines' decoding, to the numbers of its authors' code."""
+"""The heatmap family: Simple Baselines' decoding, compared with its authors' code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def people(*boxes: tuple[float, float, float, float]) -> Detections:
     return Detections(np.array(boxes, np.float32), np.ones(len(boxes), np.float32))
 
 
-def test_a_person_is_looked_at_in_the_shape_of_the_input_with_a_quarter_of_padding() -> None:
+def test_regions_have_the_aspect_of_the_input_and_a_quarter_of_padding() -> None:
     tall, wide = Heatmap(PIXELS, COCO_17).regions(people((100, 50, 130, 250), (0, 0, 90, 60)))
     assert (tall.center_x, tall.center_y, tall.height) == (115, 150, 250)
     assert tall.width == pytest.approx(250 * 192 / 256)
@@ -27,7 +27,7 @@ def test_a_person_is_looked_at_in_the_shape_of_the_input_with_a_quarter_of_paddi
     assert wide.height == pytest.approx(90 * 1.25 * 256 / 192)
 
 
-def test_a_peak_comes_back_in_frame_pixels() -> None:
+def test_a_peak_is_returned_in_frame_pixels() -> None:
     family = Heatmap(PIXELS, COCO_17)
     [region] = family.regions(people((100, 50, 250, 250)))
     heatmaps = np.zeros((1, 17, 64, 48), np.float32)
@@ -49,7 +49,7 @@ def test_boxes_are_the_detectors_and_scores_the_product_of_both_networks() -> No
 
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 0.0, 1e38, -1e38])
 @pytest.mark.parametrize("refinement", ["quarter", "dark", "blurred"])
-def test_garbage_is_nobody_at_finite_places(garbage: float, refinement: str) -> None:
+def test_garbage_gives_finite_poses_that_are_dropped(garbage: float, refinement: str) -> None:
     family = Heatmap(PIXELS, COCO_17, refinement=refinement)
     found = people((0, 0, 9, 9), (5, 5, 5, 5))
     poses = family.decode({"h": np.full((2, 17, 64, 48), garbage, np.float32)}, family.regions(found))
@@ -65,7 +65,7 @@ def test_an_unknown_refinement_is_refused() -> None:
 
 @needs_shared
 @pytest.mark.parametrize(("scene", "height", "width"), [("a", 256, 192), ("b", 384, 288)])
-def test_keypoints_are_those_of_the_authors_code(scene: str, height: int, width: int) -> None:
+def test_keypoints_equal_those_of_the_authors_code(scene: str, height: int, width: int) -> None:
     golden = np.load(SHARED / "goldens/decoders/simplebaseline_decode.npz")
     x, y, w, h = golden[f"{scene}_box_xywh"].T
     boxes = np.stack([x, y, x + w, y + h], axis=1)
@@ -98,20 +98,20 @@ def test_rotated_regions_map_as_the_authors_affine_does() -> None:
 
 @needs_shared
 @pytest.mark.parametrize(("scene", "height", "width"), [("a", 256, 192), ("b", 384, 288)])
-def test_cpn_is_read_as_its_authors_do(scene: str, height: int, width: int) -> None:
+def test_cpn_is_decoded_as_by_its_authors(scene: str, height: int, width: int) -> None:
     golden = np.load(SHARED / "goldens/decoders/cpn_decode.npz")
     boxes, maps = golden[f"{scene}_crop_xyxy"], golden[f"{scene}_score_map"]
     regions = [Region((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1) for x1, y1, x2, y2 in boxes.tolist()]
     family = Heatmap(PixelInput(height, width), COCO_17, refinement="blurred", scale=1 / 255)
     poses = family.decode({"h": maps}, regions)
     np.testing.assert_allclose(poses.keypoints, golden[f"{scene}_keypoints"][..., :2], atol=1e-2)
-    people_there = golden[f"{scene}_det_scores"] * (poses.keypoint_scores + 0.5).mean(axis=1)  # there, half is added
+    people_there = golden[f"{scene}_det_scores"] * (poses.keypoint_scores + 0.5).mean(axis=1)  # the authors add 0.5
     np.testing.assert_allclose(people_there, golden[f"{scene}_scores"], atol=1e-5)
 
 
 @needs_shared
 @pytest.mark.parametrize(("shift", "name"), [(False, "preds"), (True, "preds_shift")])
-def test_the_mirror_image_is_averaged_as_the_authors_do(shift: bool, name: str) -> None:
+def test_the_mirror_image_is_averaged_as_by_the_authors(shift: bool, name: str) -> None:
     golden = np.load(SHARED / "goldens/decoders/flip_test.npz")
     x, y, w, h = golden["box_xywh"].T
     family = Heatmap(PIXELS, COCO_17, flip=True, flip_shift=shift)

@@ -1,4 +1,4 @@
-"""The MoveNet family: six rows of parts of the input to people in frame pixels."""
+"""The MoveNet family: from six rows in 0..1 of the input to people in frame pixels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PIXELS = PixelInput(256, 320)
 FAMILY = MoveNet(PIXELS)
 
 
-def test_parts_of_the_input_become_pixels_of_the_frame() -> None:
+def test_relative_coordinates_become_frame_pixels() -> None:
     left, right = standing(80, 120, 180), standing(230, 130, 160)
     region = FAMILY.region(640, 480)
     assert (region.width, region.height) == (640, 512)  # the frame, and grey below
@@ -26,7 +26,7 @@ def test_parts_of_the_input_become_pixels_of_the_frame() -> None:
     np.testing.assert_allclose(poses.keypoint_scores, 0.9)
 
 
-def test_rows_for_nobody_and_duplicates_are_dropped() -> None:
+def test_empty_rows_and_duplicates_are_dropped() -> None:
     person = standing(80, 120, 180)
     [poses] = FAMILY.decode(movenet(320, 256, person, person + 1), [FAMILY.region(320, 256)])
     assert len(poses) == 1
@@ -35,11 +35,11 @@ def test_rows_for_nobody_and_duplicates_are_dropped() -> None:
 
 
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 0.0, 1e30, -1e30])
-def test_garbage_is_nobody(garbage: float) -> None:
+def test_garbage_is_dropped(garbage: float) -> None:
     [poses] = FAMILY.decode({"o": np.full((1, 6, 56), garbage, np.float32)}, [FAMILY.region(320, 256)])
     assert len(poses) == 0
 
 
-def test_it_has_one_skeleton() -> None:
+def test_other_skeletons_are_refused() -> None:
     with pytest.raises(ValueError, match="halpe-26"):
         MoveNet(PIXELS, HALPE_26)

@@ -1,4 +1,4 @@
-"""The part affinity family: limbs join keypoints to people, on maps drawn as the paper describes them."""
+"""The part affinity family, on synthetic maps as the paper defines them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEAT, FIELDS = FAMILY.outputs
 
 
 def draw(*people: Floats) -> Outputs:
-    """What a perfect network says of people."""
+    """The outputs of a perfect network for these people."""
     return part_affinity(PIXELS.width, PIXELS.height, *people)
 
 
@@ -40,7 +40,7 @@ def test_keypoints_are_in_pixels_of_the_frame() -> None:
     np.testing.assert_allclose(poses.keypoints[0], 2 * person, atol=5)
 
 
-def test_without_its_limb_a_keypoint_is_nobodys() -> None:
+def test_a_keypoint_without_a_limb_belongs_to_no_person() -> None:
     outputs = draw(standing(228, 128, 220))
     outputs[FIELDS][0, 24:26] = 0  # left elbow to left wrist
     [poses] = FAMILY.decode(outputs, [WHOLE])
@@ -60,7 +60,7 @@ def test_a_field_that_points_the_other_way_joins_nothing() -> None:
 
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 0.0, 1e30, -1e30])
 @pytest.mark.parametrize("where", [HEAT, FIELDS, "both"])
-def test_garbage_is_nobody(garbage: float, where: str) -> None:
+def test_garbage_is_dropped(garbage: float, where: str) -> None:
     outputs = draw(standing(228, 128, 220))
     for name in outputs if where == "both" else [where]:
         outputs[name][...] = garbage
@@ -68,7 +68,7 @@ def test_garbage_is_nobody(garbage: float, where: str) -> None:
     assert len(poses) == 0
 
 
-def test_its_limbs_are_of_one_skeleton() -> None:
+def test_other_skeletons_are_refused() -> None:
     with pytest.raises(ValueError, match="posetrack-15"):
         PartAffinity(PIXELS, POSETRACK_15)
     with pytest.raises(ValueError, match=r"upsample 0 is not one of 1..8"):

@@ -1,4 +1,4 @@
-"""The PersonLab family: people are read off heatmaps and offsets that are drawn here as the paper describes them."""
+"""The PersonLab family, on synthetic heatmaps and offsets as the paper defines them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from engines.catalogue.models import load
-from engines.families import open_finder
+from engines.families import open_one_stage_model
 from engines.families.personlab import PersonLab
 from engines.inputs import PixelInput
 from engines.ops.affine import crop
@@ -28,7 +28,7 @@ WHOLE = Region(160.5, 120.5, 321, 241)
 
 
 def draw(*people: Floats) -> Outputs:
-    """What a perfect network says of people."""
+    """The outputs of a perfect network for these people."""
     return personlab(PIXELS.width, PIXELS.height, *people)
 
 
@@ -43,7 +43,7 @@ def test_the_keypoints_of_two_people_are_found_and_not_mixed_up() -> None:
     assert (np.diff(poses.scores) <= 0).all()
 
 
-def test_boxes_hold_the_keypoints_and_all_is_in_pixels_of_the_frame() -> None:
+def test_boxes_contain_the_keypoints_and_results_are_in_frame_pixels() -> None:
     person = standing(160, 120, 180)
     region = FAMILY.region(642, 482)  # twice as large as the input
     [poses] = FAMILY.decode(draw(person), [region])
@@ -53,7 +53,7 @@ def test_boxes_hold_the_keypoints_and_all_is_in_pixels_of_the_frame() -> None:
     assert (poses.keypoints[0] < (x2, y2)).all()
 
 
-def test_a_hidden_keypoint_is_where_its_neighbour_points_with_a_low_score() -> None:
+def test_a_hidden_keypoint_is_placed_by_its_neighbours_offset_with_a_low_score() -> None:
     person = standing(160, 120, 180)
     fields = draw(person)
     fields["heat"][..., 9] = -6  # nothing shows the left wrist
@@ -63,13 +63,13 @@ def test_a_hidden_keypoint_is_where_its_neighbour_points_with_a_low_score() -> N
     assert (np.delete(poses.keypoint_scores[0], 9) > 0.5).all()
 
 
-def test_who_shares_all_keypoints_with_somebody_better_is_nobody_else() -> None:
+def test_a_person_with_the_same_keypoints_as_a_better_one_is_dropped() -> None:
     person = standing(160, 120, 180)
     [poses] = FAMILY.decode(draw(person, person + 4), [WHOLE])
     assert len(poses) == 1
 
 
-def test_whole_numbers_become_real_ones() -> None:
+def test_quantised_outputs_are_dequantised() -> None:
     person = standing(160, 120, 180)
     real = draw(person)
     scales = {"heat": (0.05, 128), "short": (0.25, 128), "mid": (1.4, 117)}
@@ -83,7 +83,7 @@ def test_whole_numbers_become_real_ones() -> None:
 
 
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 0.0, 1e30, -1e30])
-def test_garbage_is_nobody(garbage: float) -> None:
+def test_garbage_is_dropped(garbage: float) -> None:
     everywhere = {name: np.full_like(values, garbage) for name, values in draw().items()}
     [poses] = FAMILY.decode(everywhere, [WHOLE])
     assert len(poses) == 0
@@ -91,14 +91,14 @@ def test_garbage_is_nobody(garbage: float) -> None:
 
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 1e30, -1e30])
 @pytest.mark.parametrize("where", ["heat", "short", "mid"])
-def test_garbage_in_one_output_is_nobody(garbage: float, where: str) -> None:
+def test_garbage_in_one_output_is_dropped(garbage: float, where: str) -> None:
     fields = draw(standing(160, 120, 180))
     fields[where][...] = garbage
     [poses] = FAMILY.decode(fields, [WHOLE])
     assert len(poses) == 0
 
 
-def test_only_the_skeleton_of_the_tree_and_numbers_in_range_are_taken() -> None:
+def test_other_skeletons_and_options_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match="blazepose-33"):
         PersonLab(PIXELS, BLAZEPOSE_33)
     with pytest.raises(ValueError, match="min_score 2"):
@@ -110,7 +110,7 @@ def test_only_the_skeleton_of_the_tree_and_numbers_in_range_are_taken() -> None:
 @needs_shared
 def test_posenet_finds_the_people_of_a_photograph(tmp_path: Path) -> None:
     model = load([weights_catalogue(tmp_path)])["posenet"]
-    family = open_finder(model)
+    family = open_one_stage_model(model)
     runtime = open_runtime(model.fetch(), precision="fp32", pixels=family.pixels, outputs=family.outputs, max_batch=1)
     frame = np.asarray(Image.open(SHARED / "data/coco/000000214753.jpg").convert("RGB"))
     region = family.region(frame.shape[1], frame.shape[0])

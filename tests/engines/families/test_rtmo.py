@@ -1,4 +1,4 @@
-"""The RTMO family: rows of boxes and keypoints in input pixels to people in frame pixels."""
+"""The RTMO family: from rows of boxes and keypoints in input pixels to people in frame pixels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.people import standing
 FAMILY = RTMO(PixelInput(640, 640, "bgr", pad=114), COCO_17)
 
 
-def test_everybody_comes_back_in_frame_pixels_best_first() -> None:
+def test_all_people_are_returned_in_frame_pixels_best_first() -> None:
     left, right = standing(150, 300, 400), standing(450, 280, 380)
     outputs = rtmo(left, right)
     outputs["dets"][0, 1, 4] = 0.95
@@ -25,7 +25,7 @@ def test_everybody_comes_back_in_frame_pixels_best_first() -> None:
     np.testing.assert_allclose(poses.keypoint_scores, 0.9)
 
 
-def test_padding_the_unsure_and_duplicates_are_dropped() -> None:
+def test_padding_low_scores_and_duplicates_are_dropped() -> None:
     person = standing(150, 300, 400)
     outputs = rtmo(person, person + 5, standing(450, 280, 380))
     outputs["dets"][0, 1, 4] = 0.8
@@ -44,7 +44,7 @@ def test_each_image_of_a_batch_has_its_own_people() -> None:
 
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 0.0, 1e30, -1e30])
 @pytest.mark.parametrize("where", ["dets", "keypoints", "both"])
-def test_garbage_is_nobody(garbage: float, where: str) -> None:
+def test_garbage_is_dropped(garbage: float, where: str) -> None:
     outputs = rtmo(standing(150, 300, 400)) if garbage else rtmo()
     for name in outputs if where == "both" else [where]:
         outputs[name][...] = garbage

@@ -1,4 +1,4 @@
-"""The SimCC family: RTMPose's two classifications, to the numbers of mmpose."""
+"""The SimCC family: RTMPose's two classifications, compared with mmpose."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from engines.families.simcc import SimCC
 from engines.inputs import PixelInput
-from engines.ops.reading import decode_simcc
+from engines.ops.keypoint_decoding import decode_simcc
 from engines.poses import Detections
 from engines.skeletons import COCO_17
 from tests.shared import SHARED, needs_shared
@@ -21,7 +21,7 @@ def outputs(x: int, y: int, score_x: float = 0.9, score_y: float = 0.6) -> dict[
     return {"simcc_x": simcc_x, "simcc_y": simcc_y}
 
 
-def test_the_best_bins_are_half_pixels_and_the_weaker_of_the_two_is_the_score() -> None:
+def test_bins_are_half_pixels_and_the_lower_maximum_is_the_score() -> None:
     family = SimCC(PIXELS, COCO_17)
     regions = family.regions(Detections(np.array([[100, 50, 250, 250]], np.float32), np.ones(1, np.float32)))
     poses = family.decode(outputs(192, 256), regions)
@@ -40,7 +40,7 @@ def test_garbage_gives_finite_poses(garbage: float) -> None:
 
 
 @needs_shared
-def test_bins_and_keypoints_are_those_of_mmpose() -> None:
+def test_bins_and_keypoints_equal_those_of_mmpose() -> None:
     golden = np.load(SHARED / "goldens/decoders/simcc_decode.npz")
     bins, scores = decode_simcc(golden["simcc_x"], golden["simcc_y"])
     np.testing.assert_array_equal(bins, golden["locs"])

@@ -1,4 +1,4 @@
-"""The YOLO-Pose family: thousands of boxes with keypoints, in three layouts, to a few people."""
+"""The YOLO-Pose family: from thousands of boxes with keypoints, in three layouts, to a few people."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LAYOUTS = ["columns", "rows", "end-to-end"]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_best_of_each_person_comes_back_in_frame_pixels(layout: str) -> None:
+def test_the_best_box_of_each_person_is_returned_in_frame_pixels(layout: str) -> None:
     family = YOLOPose(PIXELS, COCO_17, layout=layout)
     left, right = standing(150, 300, 400), standing(450, 280, 380)
     region = family.region(1280, 960)
@@ -28,7 +28,7 @@ def test_the_best_of_each_person_comes_back_in_frame_pixels(layout: str) -> None
     np.testing.assert_allclose(poses.scores, [0.9, 0.9])
 
 
-def test_the_unsure_are_dropped() -> None:
+def test_low_scores_are_dropped() -> None:
     outputs = yolo_pose(standing(150, 300, 400))
     outputs["output0"][:, 4] *= 0.1
     [poses] = YOLOPose(PIXELS, COCO_17).decode(outputs, [YOLOPose(PIXELS, COCO_17).region(640, 640)])
@@ -37,7 +37,7 @@ def test_the_unsure_are_dropped() -> None:
 
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 0.0, 1e30, -1e30])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_garbage_is_nobody(garbage: float, layout: str) -> None:
+def test_garbage_is_dropped(garbage: float, layout: str) -> None:
     family = YOLOPose(PIXELS, COCO_17, layout=layout)
     values = np.full_like(yolo_pose(standing(150, 300, 400), layout=layout)["output0"], garbage)
     [poses] = family.decode({"o": values}, [family.region(640, 640)])

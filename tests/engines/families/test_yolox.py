@@ -1,4 +1,4 @@
-"""The YOLOX family: raw grids to boxes, to the numbers of rtmlib's code."""
+"""The YOLOX family: from raw grids to boxes, compared with rtmlib."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_three_grids_cover_the_input_row_by_row() -> None:
     assert points[-1].tolist() == [2, 1, 32]
 
 
-def test_boxes_are_relative_to_their_cell_and_people_come_back_in_frame_pixels() -> None:
+def test_boxes_are_relative_to_their_cell_and_people_are_in_frame_pixels() -> None:
     raw = np.zeros((1, 126, 5 + 2), np.float32)
     raw[0, 13] = (0.5, 0.25, np.log(2), np.log(3), 0.9, 0.8, 0.1)  # centre 12, 10, size 16 x 24
     raw[0, 14] = (-0.5, 0.25, np.log(2), np.log(3), 0.8, 0.8, 0.1)  # the same from the next cell
@@ -33,7 +33,7 @@ def test_boxes_are_relative_to_their_cell_and_people_come_back_in_frame_pixels()
 
 
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 0.0, 1e30, -1e30])
-def test_garbage_is_nobody(garbage: float) -> None:
+def test_garbage_is_dropped(garbage: float) -> None:
     [people] = YOLOX(PIXELS).decode({"o": np.full((1, 126, 6), garbage, np.float32)}, YOLOX(PIXELS).regions(96, 64))
     assert len(people) == 0
 
@@ -45,7 +45,7 @@ def test_the_input_must_fit_the_grids() -> None:
 
 @needs_shared
 @pytest.mark.parametrize("scene", ["a", "b"])
-def test_boxes_are_those_of_rtmlib(scene: str) -> None:
+def test_boxes_equal_those_of_rtmlib(scene: str) -> None:
     golden = np.load(SHARED / "goldens/decoders/yolox_decode.npz")
     raw, ratio = golden[f"{scene}_raw"], float(golden[f"{scene}_ratio"])
     height, width = (int(side) for side in golden[f"{scene}_input_hw"])

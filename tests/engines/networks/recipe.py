@@ -1,4 +1,4 @@
-"""The deterministic weights that the goldens were made with (../shared/goldens/README.md, section 1)."""
+"""The deterministic weights of the goldens (../shared/goldens/README.md, section 1)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 
 def fill(network: nn.Module, gain: float) -> nn.Module:
-    """Give every parameter its recipe weights: drawn from a generator of its own, seeded with its key."""
+    """Set every parameter to random values from a generator that is seeded with its key."""
     state = network.state_dict()
     drawn = {key: _draw(key, tensor, gain, state) for key, tensor in state.items()}
-    network.load_state_dict(drawn, assign=True)  # so that a network on the meta device becomes real
+    network.load_state_dict(drawn, assign=True)  # gives data to a network on the meta device
     return network.eval()
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints: what authors' files look like, and what one is told about a file that does not fit."""
+"""Checkpoints: the formats of authors' files, and the messages for files that do not fit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ State = dict[str, torch.Tensor]
 
 @pytest.fixture(scope="module")
 def weights() -> State:
-    """Simple Baselines' weights, all of them zeros that take no memory, but for one."""
+    """Simple Baselines' weights: zeros that take no memory, except for one tensor."""
     with torch.device("meta"):
         shapes = build_network("simple-baseline-r50").state_dict()
     state = {key: torch.zeros(()).expand(tensor.shape) for key, tensor in shapes.items()}
@@ -53,7 +53,7 @@ WRAPPED: dict[str, Callable[[State], object]] = {
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["new", "of 2018"])
 @pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED.keys())
-def test_weights_come_out_of_what_training_scripts_save(
+def test_weights_are_read_from_all_forms_that_training_scripts_save(
     wrap: Callable[[State], object], zipped: bool, tmp_path: Path
 ) -> None:
     torch.save(wrap(small()), tmp_path / "file.pth.tar", _use_new_zipfile_serialization=zipped)
@@ -62,7 +62,7 @@ def test_weights_come_out_of_what_training_scripts_save(
     torch.testing.assert_close(state["final_layer.bias"], torch.arange(17.0))
 
 
-def test_safetensors_are_known_by_their_content_and_half_precision_comes_in_float32(tmp_path: Path) -> None:
+def test_safetensors_are_detected_by_content_and_half_precision_becomes_float32(tmp_path: Path) -> None:
     half = {"module.final_layer.bias": torch.arange(17.0).half(), "module.bn1.num_batches_tracked": torch.tensor(3)}
     safetensors.torch.save_file(half, tmp_path / "file.bin")
     state = read_state(tmp_path / "file.bin")
@@ -96,7 +96,7 @@ def of_other_keypoints(weights: State, count: int) -> State:
     ("name", "count"),
     [("hrnet-w32", 16), ("higherhrnet-w32", 14), ("hourglass-8", 16), ("cpn-r50", 1)],
 )
-def test_every_network_tells_its_keypoints_from_its_weights(name: str, count: int) -> None:
+def test_the_number_of_keypoints_is_derived_from_the_weights(name: str, count: int) -> None:
     with torch.device("meta"):
         state = build_network(name, count).state_dict()
     assert keypoints_in(name, state) == count
@@ -120,7 +120,7 @@ def test_a_file_with_other_keypoints_than_asked_for_is_refused(weights: State, t
     assert "fits simple-baseline-r50 with 16 keypoints" in said
 
 
-def test_a_variant_is_told_what_it_lacks_and_has_besides(weights: State, tmp_path: Path) -> None:
+def test_missing_and_extra_weights_of_a_variant_are_named(weights: State, tmp_path: Path) -> None:
     variant = {key: tensor for key, tensor in weights.items() if key != "conv1.weight"} | {"se.weight": torch.zeros(3)}
     torch.save(variant, tmp_path / "variant.pth")
     with pytest.raises(CheckpointError, match=r"lacks conv1\.weight; has besides se\.weight\. 99% of it .* a variant"):
@@ -147,15 +147,13 @@ BESIDE: dict[str, object] = {
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["new", "of 2018"])
 @pytest.mark.parametrize("beside", BESIDE.values(), ids=BESIDE.keys())
-def test_what_training_scripts_keep_beside_the_weights_is_passed_over(
-    beside: object, zipped: bool, tmp_path: Path
-) -> None:
+def test_values_beside_the_weights_are_ignored(beside: object, zipped: bool, tmp_path: Path) -> None:
     saved = {"epoch": beside, "state_dict": small(), "optimizer": {"param_groups": [{"lr": np.float64(1e-3)}]}}
     torch.save(saved, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
     assert list(read_state(tmp_path / "a.pth")) == list(small())
 
 
-def test_numbers_as_numpy_1_saved_them_are_passed_over(tmp_path: Path) -> None:
+def test_numbers_saved_by_numpy_1_are_ignored(tmp_path: Path) -> None:
     torch.save({"state_dict": small(), "loss": np.float64(1)}, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
     old = (tmp_path / "a.pth").read_bytes().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
     assert b"cnumpy.core.multiarray" in old
@@ -164,7 +162,7 @@ def test_numbers_as_numpy_1_saved_them_are_passed_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["data/0", "data.pkl"])
-def test_a_bit_that_flipped_in_an_archive_is_found_by_its_checksum(tmp_path: Path, place: str) -> None:
+def test_a_flipped_bit_in_an_archive_is_detected_by_its_checksum(tmp_path: Path, place: str) -> None:
     path = tmp_path / "a.pth"
     torch.save(small(), path)
     with zipfile.ZipFile(path) as archive:
@@ -174,7 +172,7 @@ def test_a_bit_that_flipped_in_an_archive_is_found_by_its_checksum(tmp_path: Pat
         read_state(path)
 
 
-def test_a_file_is_held_to_the_digest_in_its_name(tmp_path: Path) -> None:
+def test_a_file_is_verified_against_the_digest_in_its_name(tmp_path: Path) -> None:
     torch.save(small(), tmp_path / "draft")
     content = (tmp_path / "draft").read_bytes()
     digest = hashlib.sha256(content).hexdigest()[:8]
@@ -194,20 +192,20 @@ def test_a_file_is_held_to_the_digest_in_its_name(tmp_path: Path) -> None:
         (torch.zeros(3, dtype=torch.complex64), "x is not a plain tensor"),
     ],
 )
-def test_what_no_network_is_made_of_is_refused(tensor: torch.Tensor, says: str, tmp_path: Path) -> None:
+def test_tensors_that_no_network_has_are_refused(tensor: torch.Tensor, says: str, tmp_path: Path) -> None:
     torch.save({"x": tensor}, tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match=says):
         read_state(tmp_path / "a.pth")
 
 
-def test_whole_numbers_are_no_weights(weights: State, tmp_path: Path) -> None:
+def test_integer_weights_are_refused(weights: State, tmp_path: Path) -> None:
     torch.save(weights | {"final_layer.bias": torch.arange(17)}, tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match=r"of another kind of number: final_layer\.bias is torch\.int64"):
         load_network("simple-baseline-r50", tmp_path / "a.pth")
 
 
 class Payload:
-    """What a hostile file does: run code while it is unpickled."""
+    """Runs code while it is unpickled, like a hostile file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -217,7 +215,7 @@ class Payload:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_hostile_file_runs_nothing(zipped: bool, tmp_path: Path) -> None:
+def test_a_hostile_file_runs_no_code(zipped: bool, tmp_path: Path) -> None:
     sign = tmp_path / "ran"
     torch.save(
         {"state_dict": small(), "x": Payload(sign)}, tmp_path / "evil.pth", _use_new_zipfile_serialization=zipped
@@ -248,7 +246,7 @@ def test_a_broken_file_is_refused(kind: str, tmp_path: Path) -> None:
         read_state(path)
 
 
-def test_a_file_that_is_absent_or_holds_no_weights_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_missing_or_has_no_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"cannot read .*absent\.pth: No such file"):
         read_state(tmp_path / "absent.pth")
     torch.save({"epoch": 3}, tmp_path / "empty.pth")
@@ -256,7 +254,7 @@ def test_a_file_that_is_absent_or_holds_no_weights_is_refused(tmp_path: Path) ->
         read_state(tmp_path / "empty.pth")
 
 
-def test_files_older_than_the_counters_of_batches_load(weights: State, tmp_path: Path) -> None:
+def test_old_files_without_batch_counters_load(weights: State, tmp_path: Path) -> None:
     old = {key: tensor for key, tensor in weights.items() if not key.endswith("num_batches_tracked")}
     torch.save(old, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     network = load_network("simple-baseline-r50", tmp_path / "old.pth")

@@ -1,4 +1,4 @@
-"""The networks: their parameters are the published checkpoints', their outputs those of the authors' code."""
+"""The networks: their parameters match the published checkpoints, their outputs those of the authors' code."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def layout(network: torch.nn.Module) -> dict[str, tuple[list[int], str]]:
 
 @needs_shared
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_takes_the_authors_checkpoints_and_gives_what_their_code_gives(name: str) -> None:
-    with torch.device("meta"):  # the recipe gives every weight, so none is drawn twice
+def test_a_network_fits_the_authors_checkpoints_and_gives_the_outputs_of_their_code(name: str) -> None:
+    with torch.device("meta"):  # `fill` sets every weight
         network = build_network(name)
     published = golden(f"{GOLDENS[name][0]}.layout")
     assert layout(network) == {key: (shape, dtype) for key, shape, dtype in published}
@@ -82,14 +82,16 @@ def test_a_network_takes_the_authors_checkpoints_and_gives_what_their_code_gives
         ("cpn-r50", [(2, 5, 16, 24)] * 5),
     ],
 )
-def test_outputs_follow_the_images_and_the_number_of_keypoints(name: str, shapes: list[tuple[int, ...]]) -> None:
+def test_output_shapes_depend_on_the_images_and_the_number_of_keypoints(
+    name: str, shapes: list[tuple[int, ...]]
+) -> None:
     network = build_network(name, num_keypoints=5).eval()
     with torch.inference_mode():
         given = network(images(2, 3, 64, 128 if name == "hourglass-8" else 96))
     assert [tuple(output.shape) for output in (given if isinstance(given, tuple) else (given,))] == shapes
 
 
-def test_an_unknown_network_is_refused_with_the_names_there_are() -> None:
+def test_an_unknown_network_is_refused_with_the_known_names() -> None:
     with pytest.raises(ValueError, match=r"'alexnet' is not one of simple-baseline-r50, .*cpn-r50"):
         build_network("alexnet")
     with pytest.raises(ValueError, match="at least one keypoint, not 0"):

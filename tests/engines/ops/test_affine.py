@@ -1,4 +1,4 @@
-"""Crops show what `Region.to_input` says, whichever way they are made."""
+"""Resized and warped crops agree with `Region.to_input`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PIXELS = PixelInput(height=96, width=64, pad=7)
 
 
 def blob(x: float, y: float, size: float = 6.0) -> Frame:
-    """A frame with a soft spot at the index (x, y)."""
+    """A frame with a blurred spot at the index (x, y)."""
     across, down = np.arange(WIDTH) - x, np.arange(HEIGHT) - y
     spot = np.exp(-(across**2 + down[:, None] ** 2) / (2 * size**2))
     return np.repeat((spot * 250).astype(np.uint8)[:, :, None], 3, axis=2)
@@ -51,14 +51,14 @@ def cropped(frame: Frame, region: Region, pixels: PixelInput = PIXELS) -> Frame:
     ],
 )
 @pytest.mark.parametrize("aligned", [False, True])
-def test_a_point_of_the_frame_lies_where_the_region_says(region: Region, aligned: bool) -> None:
+def test_a_point_of_the_frame_lies_where_the_region_maps_it(region: Region, aligned: bool) -> None:
     shown = align(region, WIDTH, HEIGHT, PIXELS) if aligned else region
     picture = cropped(blob(83, 57), shown)
 
     assert place_of_blob(picture) == pytest.approx(shown.to_input(64, 96) @ (83, 57, 1), abs=0.05)
 
 
-def test_a_region_much_larger_than_the_input_lies_right_too() -> None:
+def test_a_region_much_larger_than_the_input_is_placed_correctly() -> None:
     region = Region(80.3, 60.2, 150.4, 115.6)
     pixels = PixelInput(height=24, width=32)
     picture = cropped(blob(83, 57, size=15), region, pixels)
@@ -100,7 +100,7 @@ def test_resizing_an_aligned_region_equals_warping_it(x: float, y: float, width:
     assert np.quantile(difference[inner], 0.98) <= 3 if inner.any() else True
 
 
-def test_letterboxed_frames_are_aligned_as_they_are() -> None:
+def test_letterboxed_frames_are_already_aligned() -> None:
     region = Region(80, 80, 160, 160)
     pixels = PixelInput(height=320, width=320, pad=114)
     aligned = align(region, WIDTH, HEIGHT, pixels)
@@ -113,7 +113,7 @@ def test_letterboxed_frames_are_aligned_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("rotation", [0.0, 0.001])
-def test_the_edge_may_be_repeated_instead_of_padding(rotation: float) -> None:
+def test_the_edge_can_be_repeated_instead_of_padding(rotation: float) -> None:
     frame = np.repeat(np.arange(50, 50 + WIDTH, dtype=np.uint8)[None, :, None], HEIGHT, axis=0).repeat(3, axis=2)
     pixels = PixelInput(height=96, width=64, pad="edge")
     picture = cropped(frame, align(Region(0, 60, 64, 96, rotation), WIDTH, HEIGHT, pixels), pixels)
@@ -123,7 +123,7 @@ def test_the_edge_may_be_repeated_instead_of_padding(rotation: float) -> None:
 
 
 @pytest.mark.parametrize("rotation", [0.0, 0.3])
-def test_nothing_of_the_frame_is_all_padding(rotation: float) -> None:
+def test_a_region_outside_the_frame_is_all_padding(rotation: float) -> None:
     frame = np.full((HEIGHT, WIDTH, 3), 200, np.uint8)
     far = Region(-400, 60, 64.5, 96.5, rotation)
 
@@ -131,7 +131,7 @@ def test_nothing_of_the_frame_is_all_padding(rotation: float) -> None:
     assert (cropped(frame, Region(-400, 60, 64, 96)) == PIXELS.pad).all()
 
 
-def test_turned_regions_are_not_aligned() -> None:
+def test_rotated_regions_are_not_aligned() -> None:
     turned = Region(80.3, 60.3, 64.5, 96.5, rotation=0.1)
     assert align(turned, WIDTH, HEIGHT, PIXELS) is turned
 
@@ -139,7 +139,7 @@ def test_turned_regions_are_not_aligned() -> None:
 @pytest.mark.parametrize(
     "region", [Region(80, 60, 64, 96), Region(80.4, 60.2, 64.3, 96.9), Region(80, 60, 999, 999, rotation=1.0)]
 )
-def test_a_slot_of_a_batch_is_written_in_place_and_its_neighbours_are_not(region: Region) -> None:
+def test_only_one_slot_of_a_batch_is_written(region: Region) -> None:
     batch = np.full((3, PIXELS.height, PIXELS.width, 3), 99, np.uint8)
     crop(np.zeros((HEIGHT, WIDTH, 3), np.uint8), region, PIXELS, batch[1])
 

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from engines.ops.assignment import best_assignment
 
 
-def test_the_sum_counts_not_the_best_pair() -> None:
+def test_the_sum_is_maximised_not_the_best_pair() -> None:
     rows, columns = best_assignment(np.array([[10.0, 9.0], [9.0, 1.0]]))
     assert (rows.tolist(), columns.tolist()) == ([0, 1], [1, 0])
 
@@ -31,6 +31,6 @@ def test_no_other_assignment_is_better(scores: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 0), (0, 3), (3, 0)])
-def test_nobody_is_assigned_nothing(shape: tuple[int, int]) -> None:
+def test_empty_scores_give_no_pairs(shape: tuple[int, int]) -> None:
     rows, columns = best_assignment(np.zeros(shape))
     assert len(rows) == len(columns) == 0

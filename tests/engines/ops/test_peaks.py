@@ -1,4 +1,4 @@
-"""Peaks of heatmaps, and their refinement below the size of a cell."""
+"""Peaks of heatmaps and their sub-cell refinement."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def test_the_peak_is_the_highest_cell_and_its_value() -> None:
     np.testing.assert_allclose(values, [1.0])
 
 
-def test_of_equal_cells_the_first_in_reading_order_wins() -> None:
+def test_the_first_of_equal_cells_wins() -> None:
     peaks, _ = find_peaks(np.ones((1, 4, 5), np.float32))
     np.testing.assert_array_equal(peaks, [[0, 0]])
 
 
-def test_a_map_without_anything_above_zero_has_its_peak_at_the_origin() -> None:
+def test_a_map_without_values_above_zero_has_its_peak_at_the_origin() -> None:
     peaks, values = find_peaks(np.full((1, 4, 5), -3.0, np.float32))
     np.testing.assert_array_equal(peaks, [[0, 0]])
     np.testing.assert_array_equal(values, [-3.0])

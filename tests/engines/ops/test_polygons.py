@@ -1,4 +1,4 @@
-"""Which points lie in a polygon."""
+"""Points inside polygons."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SQUARE = np.array([[-10, -10], [10, -10], [10, 10], [-10, 10]], np.float32)
 
 
 @given(st.floats(-20, 20), st.floats(-20, 20))
-def test_a_square_contains_what_is_between_its_sides(x: float, y: float) -> None:
+def test_a_square_contains_the_points_between_its_sides(x: float, y: float) -> None:
     inside = contains(_SQUARE, np.array([[x, y]]))
     if abs(x) != 10 and abs(y) != 10:
         assert inside.tolist() == [abs(x) < 10 and abs(y) < 10]

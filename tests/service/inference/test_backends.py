@@ -13,7 +13,7 @@ import openvino as ov
 import pytest
 from click.testing import CliRunner
 
-from engines.build.models import order_for, plans_folder
+from engines.build.model_plans import order_for, plans_folder
 from engines.catalogue.models import load
 from engines.plans.flavour import TENSORRT_RTX, NoTensorRTError, find_flavour
 from engines.plans.gpu import Gpu, find_gpu

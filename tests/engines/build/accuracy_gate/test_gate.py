@@ -17,8 +17,8 @@ from onnx.reference import ReferenceEvaluator
 from engines.build.accuracy_gate.gate import GateReport, Run, choose, compare
 from engines.build.precision.convert import Precision, convert
 from engines.catalogue.models import load
+from engines.families.crop_decoder import LOW_SCORE, CropDecoder, CropResult, crop_decoder
 from engines.families.heatmap import Heatmap
-from engines.families.reading import FAINT, Found, Read, reader
 from engines.families.rtmdet import RTMDet
 from engines.families.rtmo import RTMO
 from engines.inputs import Arrays, PixelInput
@@ -32,15 +32,15 @@ WHOLE = Region(12, 16, 24, 32)
 BATCHES = [{"images": spots()[:2]}, {"images": spots()[2:]}]
 
 
-def read_spots(outputs: Arrays) -> Sequence[Found]:
-    """Seventeen keypoints of each image."""
+def read_spots(outputs: Arrays) -> Sequence[CropResult]:
+    """Seventeen keypoints for each image."""
     family = Heatmap(PixelInput(32, 24), COCO_17)
     poses = family.decode({"maps": outputs["maps"]}, [WHOLE] * len(outputs["maps"]))
     return [poses.select(slice(n, n + 1)) for n in range(len(poses))]
 
 
 def exactly(graph: Path) -> Run:
-    """Every operator in its own type, as a GPU computes it: a CPU's runtimes would take fp32 for what they lack."""
+    """Every operator in its declared type, as on a GPU: runtimes for the CPU would use fp32 for unsupported types."""
     evaluator = ReferenceEvaluator(str(graph))
 
     def run(feeds: Arrays) -> Arrays:
@@ -51,7 +51,7 @@ def exactly(graph: Path) -> Run:
 
 
 def built(folder: Path, asked: Precision, middle: Sequence[NodeProto] = (), **constants: Floats) -> list[GateReport]:
-    """What the gate says of all that is tried for a network with this middle, converted without calibration."""
+    """The gate's reports on all precisions tried for a network with this middle, converted without calibration."""
     graph = save_network(folder / "small.onnx", middle, constants=spot_finder() | constants)
     fp32 = exactly(graph)
 
@@ -67,7 +67,7 @@ def built(folder: Path, asked: Precision, middle: Sequence[NodeProto] = (), **co
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_a_sound_network_passes_and_the_report_says_by_how_much(precision: Precision, tmp_path: Path) -> None:
+def test_an_accurate_network_passes_and_the_report_has_its_figures(precision: Precision, tmp_path: Path) -> None:
     [report] = built(tmp_path, precision)
     assert report.passed
     assert (report.crops, report.compared) == (4, 4 * 17)
@@ -78,7 +78,7 @@ def test_a_sound_network_passes_and_the_report_says_by_how_much(precision: Preci
     assert str(report) == f"{precision} passed (4 crops, 68 compared)"
 
 
-def test_a_layer_that_overflows_in_fp16_is_refused_and_bf16_is_taken(tmp_path: Path) -> None:
+def test_a_layer_that_overflows_in_fp16_falls_back_to_bf16(tmp_path: Path) -> None:
     middle, constants = there_and_back("Mul", "Div", 1e6)
     refused, taken = built(tmp_path, "fp16", middle, **constants)
     assert refused.failures == ("it gives values that are no numbers",)
@@ -97,7 +97,7 @@ BOXES = np.array([[10, 10, 60, 110, 0.9], [80, 20, 140, 120, 0.8], [5, 5, 9, 9, 
 
 
 def row(values: list[float]) -> Floats:
-    """What to do to each box and its score."""
+    """A change of each box and its score."""
     return np.array(values, np.float32)
 
 
@@ -109,14 +109,14 @@ def detector(rows: Floats) -> Run:
     }
 
 
-def judged(want: Run, have: Run, read: Read, *, dense: bool = False) -> GateReport:
-    """Of a bf16 candidate on two images."""
+def judged(want: Run, have: Run, read: CropDecoder, *, dense: bool = False) -> GateReport:
+    """The report on a bf16 candidate for two images."""
     return compare(want, have, [{"images": images(2)}], read, "bf16", dense=dense)
 
 
-def read_boxes(outputs: Arrays) -> Sequence[Found]:
-    """A detector's people."""
-    return RTMDet(PixelInput(160, 160), min_score=FAINT).decode(
+def read_boxes(outputs: Arrays) -> Sequence[CropResult]:
+    """The people found by a detector."""
+    return RTMDet(PixelInput(160, 160), min_score=LOW_SCORE).decode(
         outputs, [Region(80, 80, 160, 160)] * len(outputs["dets"])
     )
 
@@ -143,7 +143,7 @@ def test_a_detectors_boxes_are_found_again(spoil: Callable[[Floats], Floats], sa
 def test_people_in_a_frame_are_matched_before_their_keypoints_are_compared() -> None:
     people = [standing(100, 150, 200), standing(300, 200, 200)]
 
-    def read(outputs: Arrays) -> Sequence[Found]:
+    def read(outputs: Arrays) -> Sequence[CropResult]:
         return RTMO(PixelInput(416, 416), COCO_17).decode(outputs, [Region(208, 208, 416, 416)] * 2)
 
     def finder(*seen: Floats) -> Run:
@@ -157,7 +157,7 @@ def test_people_in_a_frame_are_matched_before_their_keypoints_are_compared() -> 
     assert not moved.passed
 
 
-def test_where_fp32_finds_nobody_the_outputs_themselves_are_compared() -> None:
+def test_raw_outputs_are_compared_if_fp32_finds_no_people() -> None:
     faint = BOXES * row([1, 1, 1, 1, 0.1])
     assert judged(detector(faint), detector(faint[::-1]), read_boxes).passed
     report = judged(detector(faint), detector(faint * np.float32(1.4)), read_boxes)
@@ -166,17 +166,17 @@ def test_where_fp32_finds_nobody_the_outputs_themselves_are_compared() -> None:
     assert not judged(detector(faint), detector(faint[::-1]), read_boxes, dense=True).passed
 
 
-def test_without_crops_there_is_nothing_to_say() -> None:
+def test_crops_are_required() -> None:
     with pytest.raises(ValueError, match="needs crops to compare on"):
         compare(detector(BOXES), detector(BOXES), [], read_boxes, "fp16")
 
 
-def test_every_model_of_the_catalogue_can_be_read() -> None:
+def test_every_model_of_the_catalogue_can_be_decoded() -> None:
     for model in load([]).models():
-        assert callable(reader(model))
+        assert callable(crop_decoder(model))
 
 
-def test_a_box_at_the_edge_of_what_counts_is_not_lost_by_rounding() -> None:
+def test_a_box_at_the_threshold_is_not_lost_by_rounding() -> None:
     edge = BOXES.copy()
     edge[2] = (20, 130, 60, 158, 0.305)
     less = edge - row([0, 0, 0, 0, 0.01])

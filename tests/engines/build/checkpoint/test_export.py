@@ -1,4 +1,4 @@
-"""Torch to ONNX: a graph that takes any batch and is proved to give what the network gives."""
+"""Torch to ONNX: a graph that takes any batch and is checked against the network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from engines.runtimes import open_runtime
 
 
 class Tiny(nn.Module):
-    """A convolution, enlarged, and its mean; `spoil` comes between."""
+    """A convolution, upsampled, and its mean, with `spoil` between them."""
 
     def __init__(self, spoil: Callable[[Tensor], Tensor] = lambda x: x) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ def test_a_graph_takes_any_batch_and_its_outputs_are_named(tmp_path: Path) -> No
 
 
 def drifting() -> Callable[[Tensor], Tensor]:
-    """Gives more at every call: what python does between, a graph does not see."""
+    """Increases its output with every call, which an exported graph cannot reproduce."""
     calls: list[None] = []
 
     def spoil(x: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ def drifting() -> Callable[[Tensor], Tensor]:
     ],
     ids=["another result", "not a number", "neighbours in the batch"],
 )
-def test_a_graph_that_is_not_the_network_is_refused_and_leaves_nothing(
+def test_a_graph_that_differs_from_the_network_is_refused_and_leaves_no_file(
     spoil: Callable[[Tensor], Tensor], says: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ExportError, match=says):

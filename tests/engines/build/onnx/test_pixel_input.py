@@ -1,4 +1,4 @@
-"""Preprocessing folded into an ONNX graph gives what the OpenVINO runtime gives that folds it by itself."""
+"""Preprocessing folded into an ONNX graph gives the same outputs as in the OpenVINO runtime."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def crops(n: int, pixels: PixelInput) -> np.ndarray:
     [("n, 3, 64, 48", False), ("1, 3, 64, 48", False), ("n, 3, h, w", False), ("n, 64, 48, 3", True)],
     ids=["free batch", "batch of one", "any size", "channels last"],
 )
-def test_a_folded_graph_gives_what_openvino_gives(tmp_path: Path, order: str, sides: str, channels_last: bool) -> None:
+def test_a_folded_graph_gives_the_same_outputs_as_openvino(
+    tmp_path: Path, order: str, sides: str, channels_last: bool
+) -> None:
     graph = save_heatmap_onnx(tmp_path / "net.onnx", sides=sides, channels_last=channels_last)
     pixels = PixelInput(64, 48, "bgr" if order == "bgr" else "rgb", MEAN, STD)
     onnx.save(prepare(onnx.load(graph), pixels), tmp_path / "folded.onnx")
@@ -45,19 +47,19 @@ def test_a_folded_graph_gives_what_openvino_gives(tmp_path: Path, order: str, si
         np.testing.assert_allclose(given[name], array, atol=1e-5)
 
 
-def test_outputs_that_nobody_reads_go_with_all_that_only_they_need(tmp_path: Path) -> None:
+def test_unused_outputs_are_removed_with_their_nodes(tmp_path: Path) -> None:
     graph = onnx.load(save_heatmap_onnx(tmp_path / "net.onnx"))
     kept = prepare(graph, outputs=["heatmaps"])
     assert [value.name for value in kept.graph.output] == ["heatmaps"]
     assert "mean" not in [node.name for node in kept.graph.node]
-    assert len(graph.graph.output) == 2, "the graph given stays as it was"
+    assert len(graph.graph.output) == 2, "the original graph is unchanged"
     onnx.checker.check_model(kept, full_check=True)
 
     with pytest.raises(ValueError, match="has no output poses; it has heatmaps, means"):
         prepare(graph, outputs=["poses"])
 
 
-def test_what_is_no_image_takes_no_pixels(tmp_path: Path) -> None:
+def test_pixels_are_refused_for_inputs_that_are_not_images(tmp_path: Path) -> None:
     add = [helper.make_node("Add", ["a", "b"], ["c"])]
     two = onnx.load(save_onnx(tmp_path / "two.onnx", add, {}, "a: n, 3, 4, 4; b: n, 3, 4, 4", "c: n, 3, 4, 4"))
     with pytest.raises(ValueError, match="this has 2: a, b"):
@@ -69,7 +71,7 @@ def test_what_is_no_image_takes_no_pixels(tmp_path: Path) -> None:
         prepare(row, PixelInput(4, 4))
 
 
-def test_a_half_precision_network_is_given_what_was_normalised_in_full(tmp_path: Path) -> None:
+def test_pixels_are_normalised_in_fp32_for_a_half_precision_network(tmp_path: Path) -> None:
     double = [helper.make_node("Add", ["image", "image"], ["twice"])]
     model = onnx.load(save_onnx(tmp_path / "half.onnx", double, {}, "image: n, 3, 4, 4", "twice: n, 3, 4, 4"))
     for value in (*model.graph.input, *model.graph.output):
@@ -81,7 +83,7 @@ def test_a_half_precision_network_is_given_what_was_normalised_in_full(tmp_path:
     np.testing.assert_allclose(runtime.run({"image": batch})["twice"], expected, rtol=2e-3, atol=2e-3)
 
 
-def test_a_branch_inside_of_the_graph_reads_the_normalised_image(tmp_path: Path) -> None:
+def test_a_branch_inside_the_graph_gets_the_normalised_image(tmp_path: Path) -> None:
     def branch(name: str, operator: str) -> onnx.GraphProto:
         result = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
         return helper.make_graph([helper.make_node(operator, ["image"], [name])], name, [], [result])
@@ -102,7 +104,7 @@ def test_a_branch_inside_of_the_graph_reads_the_normalised_image(tmp_path: Path)
 
 
 @needs_shared
-def test_published_graphs_old_ones_and_those_with_suppression_inside_too(tmp_path: Path) -> None:
+def test_published_graphs_including_old_ones_and_ones_with_suppression(tmp_path: Path) -> None:
     weights = SHARED / "data/weights"
     rtmdet = PixelInput(320, 320, "bgr", MEAN[::-1], STD[::-1], pad=114)
     simplepose = PixelInput(256, 192, "rgb", MEAN, STD)

@@ -1,4 +1,4 @@
-"""A detector cut open before its suppression finds the same people, as its family suppresses."""
+"""A detector that is cut before its suppression finds the same people, because its family suppresses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.shared import SHARED, needs_shared
 
 
 def save_detector(path: Path) -> Path:
-    """Three boxes with scores of two classes, suppressed; what comes after that is cut off, so it is not much here."""
+    """Three boxes with scores of two classes and suppression, followed by little, because the rest is cut off."""
     nodes = [
         helper.make_node("NonMaxSuppression", ["boxes", "scores"], ["labels"]),
         helper.make_node("Cast", ["labels"], ["dets"], to=onnx.TensorProto.FLOAT),
@@ -30,7 +30,7 @@ def save_detector(path: Path) -> Path:
     return save_onnx(path, nodes, {}, "boxes: n, 3, 4; scores: n, 2, 3", "dets: m, 3; labels: m, 3")
 
 
-def test_what_is_cut_off_is_suppression_alone(tmp_path: Path) -> None:
+def test_only_the_suppression_is_cut_off(tmp_path: Path) -> None:
     model = onnx.load(save_detector(tmp_path / "detector.onnx"))
     cut = cut_suppression(model)
     assert [value.name for value in cut.graph.output] == ["dets", "labels"]
@@ -45,7 +45,7 @@ def test_what_is_cut_off_is_suppression_alone(tmp_path: Path) -> None:
     np.testing.assert_array_equal(given["labels"], [[0, 0, 0]])
 
 
-def test_any_other_graph_stays_as_it_is(tmp_path: Path) -> None:
+def test_other_graphs_are_unchanged(tmp_path: Path) -> None:
     model = onnx.load(save_heatmap_onnx(tmp_path / "net.onnx"))
     assert cut_suppression(model) is model
 

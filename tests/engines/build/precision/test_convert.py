@@ -1,4 +1,4 @@
-"""fp32 graphs in other precisions: strongly typed, with fp32 where it matters."""
+"""Conversion of fp32 graphs to other precisions: strongly typed, with fp32 where needed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LOW = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 
 
 def maps(graph: Path, batch: Floats) -> Floats:
-    """What OpenVINO makes of the graph."""
+    """The graph's outputs in OpenVINO."""
     runtime = open_runtime(graph, precision="fp32", max_batch=2)
     result: Floats = next(iter(runtime.run({"images": batch}).values()))
     runtime.close()
@@ -47,7 +47,7 @@ def test_convolutions_change_their_type_and_the_graph_keeps_its_inputs_and_outpu
     np.testing.assert_allclose(maps(done.path, images()), expected, atol=near * np.abs(expected).max())
 
 
-def test_what_magnifies_rounding_and_what_reads_the_answer_stays_in_fp32(tmp_path: Path) -> None:
+def test_nodes_that_magnify_rounding_or_decode_results_stay_in_fp32(tmp_path: Path) -> None:
     graph = save_network(
         tmp_path / "small.onnx",
         middle=[
@@ -70,11 +70,11 @@ def test_what_magnifies_rounding_and_what_reads_the_answer_stays_in_fp32(tmp_pat
     np.testing.assert_allclose(maps(tmp_path / "low.onnx", images()), maps(graph, images()), rtol=2e-3)
 
 
-def test_a_value_that_fp16_cannot_hold_is_found_by_running_real_inputs(tmp_path: Path) -> None:
+def test_values_too_large_for_fp16_are_found_on_real_inputs(tmp_path: Path) -> None:
     middle, constants = there_and_back("Mul", "Div", 1e5)
     graph = save_network(tmp_path / "small.onnx", middle, constants=constants)
     blind = convert(graph, tmp_path / "blind.onnx", "fp16")
-    assert list(blind.kept) == ["normalise", "there", "back"]  # whose weight, 100000, is too large itself
+    assert list(blind.kept) == ["normalise", "there", "back"]  # whose weight of 100000 is itself too large
     measured = convert(graph, tmp_path / "measured.onnx", "fp16", calibration=[{"images": images()}])
     assert list(measured.kept) == ["normalise", "there", "between", "back"]
     assert "come near to what fp16 can hold" in measured.kept["between"]
@@ -82,11 +82,11 @@ def test_a_value_that_fp16_cannot_hold_is_found_by_running_real_inputs(tmp_path:
 
 
 def batches(count: int = 4) -> list[dict[str, Floats]]:
-    """Some to calibrate on."""
+    """Inputs for calibration."""
     return [{"images": images(count)}]
 
 
-def test_int8_gives_every_convolution_q_and_dq_nodes_and_the_same_answer_on_average(tmp_path: Path) -> None:
+def test_int8_gives_every_convolution_q_and_dq_nodes_and_keeps_the_mean_output(tmp_path: Path) -> None:
     graph = save_network(tmp_path / "small.onnx")
     done = convert(graph, tmp_path / "low.onnx", "int8", calibration=batches(2))
     assert (done.precision, done.kept) == ("int8", {})
@@ -97,11 +97,11 @@ def test_int8_gives_every_convolution_q_and_dq_nodes_and_the_same_answer_on_aver
     rough = np.abs(given - expected).max() / np.abs(expected).max()
     assert 1e-3 < rough < 0.1
     shift = np.abs((given - expected).mean(axis=(0, 2, 3))).mean()
-    assert shift < 0.12 * np.abs(given - expected).mean()  # 0.26 where biases are not corrected
+    assert shift < 0.12 * np.abs(given - expected).mean()  # 0.26 without bias correction
 
 
 def test_a_node_that_int8_harms_stays_in_fp32(tmp_path: Path) -> None:
-    wide = np.where(np.arange(8) == 3, 3e3, 1).astype(np.float32)  # one channel of eight takes all of the scale
+    wide = np.where(np.arange(8) == 3, 3e3, 1).astype(np.float32)  # one channel of eight determines the scale
     weights = spot_finder()
     first, second = weights["first"] * wide[:, None, None, None], weights["second"] / wide[:, None, None]
     graph = save_network(tmp_path / "small.onnx", constants={"first": first, "second": second})
@@ -111,7 +111,7 @@ def test_a_node_that_int8_harms_stays_in_fp32(tmp_path: Path) -> None:
     np.testing.assert_allclose(maps(done.path, spots()[:2]), maps(graph, spots()[:2]), atol=0.02)
 
 
-def test_tensorrt_gets_int8_around_0_and_others_what_loses_less(tmp_path: Path) -> None:
+def test_symmetric_int8_for_tensorrt_and_uint8_otherwise(tmp_path: Path) -> None:
     graph = save_network(tmp_path / "small.onnx")
     kinds = {}
     for symmetric in (True, False):
@@ -124,7 +124,7 @@ def test_tensorrt_gets_int8_around_0_and_others_what_loses_less(tmp_path: Path) 
     assert 100 < kinds[False][1] < 150  # the input goes from -120 to 135
 
 
-def test_int8_asks_for_images_and_for_numbers(tmp_path: Path) -> None:
+def test_int8_requires_images_and_finite_values(tmp_path: Path) -> None:
     graph = save_network(tmp_path / "small.onnx")
     with pytest.raises(PrecisionError, match="needs calibration images"):
         convert(graph, tmp_path / "low.onnx", "int8")
@@ -133,7 +133,7 @@ def test_int8_asks_for_images_and_for_numbers(tmp_path: Path) -> None:
     assert not (tmp_path / "low.onnx").exists()
 
 
-def test_a_branch_reads_in_fp32_what_was_computed_in_less(tmp_path: Path) -> None:
+def test_a_branch_gets_fp32_values_of_lower_precision_nodes(tmp_path: Path) -> None:
     def branch(name: str, op: str) -> onnx.GraphProto:
         ports = [helper.make_tensor_value_info(f"{name}_b", TensorProto.FLOAT, ["n", 8, 32, 24])]
         return helper.make_graph([helper.make_node(op, ["a"], [f"{name}_b"])], name, [], ports)
@@ -154,7 +154,7 @@ def test_a_branch_reads_in_fp32_what_was_computed_in_less(tmp_path: Path) -> Non
     np.testing.assert_allclose(maps(done.path, images()), expected, atol=2e-3 * np.abs(expected).max())
 
 
-def test_old_graphs_are_brought_to_operators_that_know_the_type(tmp_path: Path) -> None:
+def test_old_graphs_are_upgraded_to_an_opset_with_the_type(tmp_path: Path) -> None:
     graph = save_network(tmp_path / "small.onnx", opset=9)
     convert(graph, tmp_path / "low.onnx", "bf16")
     assert onnx.load(tmp_path / "low.onnx").opset_import[0].version == 22
@@ -167,7 +167,7 @@ def test_old_graphs_are_brought_to_operators_that_know_the_type(tmp_path: Path) 
         ("", "fp8", "'fp8' is not one of fp32, bf16, fp16"),
     ],
 )
-def test_what_cannot_be_converted_is_said_and_leaves_nothing(
+def test_conversion_errors_are_reported_and_leave_no_files(
     text: str, precision: Precision, says: str, tmp_path: Path
 ) -> None:
     (tmp_path / "small.onnx").write_text(text)

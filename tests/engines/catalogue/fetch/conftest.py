@@ -1,4 +1,4 @@
-"""The web server of these tests."""
+"""The web server for these tests."""
 
 from __future__ import annotations
 

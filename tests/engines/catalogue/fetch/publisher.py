@@ -1,4 +1,4 @@
-"""A web server on this machine that publishes one file, as well or as badly as it is told to."""
+"""A web server on this machine that publishes one file, with the failures it is configured for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ CONTENT = bytes(range(256)) * 4096  # 1 MiB
 
 
 class Publisher(ThreadingHTTPServer):
-    """Serves `content` at every path that `contents` does not have.
+    """Serves `content` at every path that is not in `contents`.
 
     version: the header that names the content's version. shift: how far its ranges start from where they should.
     break_after, stall_after: bytes after which it hangs up, or waits for `go_on`. asked: the headers of all requests.
@@ -31,15 +31,15 @@ class Publisher(ThreadingHTTPServer):
         self.asked: list[dict[str, str]] = []
 
     def url(self, name: str = "model.onnx") -> str:
-        """The content's address, which ends in `name`."""
+        """A URL of the content that ends in `name`."""
         return f"http://127.0.0.1:{self.server_port}/{name}"
 
     def asked_start(self, request: int) -> int:
-        """The byte from which the request of this index wanted the content."""
+        """The first byte requested by the request with this index."""
         return int(self.asked[request].get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Clients that were killed are part of these tests."""
+        """Ignore errors of killed clients, which are part of these tests."""
 
 
 class _Handler(BaseHTTPRequestHandler):

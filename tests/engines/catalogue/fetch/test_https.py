@@ -17,7 +17,7 @@ def part(tmp_path: Path) -> Path:
 
 
 def break_off(publisher: Publisher, part: Path) -> None:
-    """Leave the beginning of a download in `part`."""
+    """Write the beginning of a download to `part`."""
     publisher.break_after = 300_000
     with pytest.raises(FetchError, match=r"the download from 127\.0\.0\.1 broke off: .*; start it again"):
         https.download(publisher.url(), part, label="")
@@ -26,7 +26,7 @@ def break_off(publisher: Publisher, part: Path) -> None:
 
 
 @pytest.mark.parametrize("version", [("ETag", '"1"'), ("Last-Modified", "Tue, 01 Sep 2026 10:00:00 GMT")])
-def test_a_broken_download_goes_on_where_it_stopped(part: Path, publisher: Publisher, version: tuple[str, str]) -> None:
+def test_a_broken_download_is_resumed(part: Path, publisher: Publisher, version: tuple[str, str]) -> None:
     publisher.version = version
     break_off(publisher, part)
     have, seen = part.stat().st_size, list[tuple[int, int | None, str]]()
@@ -38,7 +38,7 @@ def test_a_broken_download_goes_on_where_it_stopped(part: Path, publisher: Publi
 
 
 @pytest.mark.parametrize("why", ["no ranges", "wrong range", "other version", "weak version", "no version"])
-def test_a_download_that_cannot_go_on_starts_over(part: Path, publisher: Publisher, why: str) -> None:
+def test_a_download_that_cannot_be_resumed_starts_over(part: Path, publisher: Publisher, why: str) -> None:
     if why in ("weak version", "no version"):
         publisher.version = ("ETag", 'W/"1"') if why == "weak version" else None
     break_off(publisher, part)
@@ -51,7 +51,7 @@ def test_a_download_that_cannot_go_on_starts_over(part: Path, publisher: Publish
     assert publisher.asked_start(-1) == 0 or why in ("no ranges", "other version")
 
 
-def test_a_complete_part_is_not_sent_again(part: Path, publisher: Publisher) -> None:
+def test_a_complete_part_is_not_downloaded_again(part: Path, publisher: Publisher) -> None:
     part.write_bytes(CONTENT)
     part.with_name("download.part.version").write_text('"1"')
     https.download(publisher.url(), part, label="")
@@ -67,14 +67,14 @@ def test_a_part_that_is_too_long_is_dropped(part: Path, publisher: Publisher) ->
     assert [publisher.asked_start(0), publisher.asked_start(1)] == [len(CONTENT) + 4, 0]
 
 
-def test_what_the_server_refuses_is_said(part: Path, publisher: Publisher) -> None:
+def test_a_refusal_of_the_server_is_reported(part: Path, publisher: Publisher) -> None:
     publisher.status = 404
     with pytest.raises(FetchError, match=r"model\.onnx answered 404 Not Found; see whether"):
         https.download(publisher.url(), part, label="")
     assert not part.exists()
 
 
-def test_a_server_that_is_not_there_is_named(part: Path) -> None:
+def test_an_unreachable_server_is_named(part: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{probe.getsockname()[1]}/model.onnx"
@@ -82,11 +82,11 @@ def test_a_server_that_is_not_there_is_named(part: Path) -> None:
         https.download(url, part, label="")
 
 
-def test_a_server_that_takes_no_connection_is_given_up_in_time(part: Path) -> None:
+def test_a_connection_times_out(part: Path) -> None:
     with socket.socket() as full, socket.socket() as first, socket.socket() as second:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
-        for waiting in (first, second):  # more than its queue holds: the next connection gets no answer
+        for waiting in (first, second):  # fills its queue, so that the next connection gets no answer
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
         with pytest.raises(FetchError, match=r"could not be reached: no answer within 0\.2 s"):
@@ -123,7 +123,7 @@ def test_permitted_addresses(url: str, first: str | None, allowed: bool) -> None
 
 
 @pytest.mark.parametrize("announced", [True, False])
-def test_a_download_has_an_end(part: Path, publisher: Publisher, announced: bool) -> None:
+def test_the_size_of_a_download_is_bounded(part: Path, publisher: Publisher, announced: bool) -> None:
     publisher.announce_length = announced
     https.download(publisher.url(), part, label="", max_bytes=len(CONTENT))
     part.unlink()

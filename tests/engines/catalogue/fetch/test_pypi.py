@@ -1,4 +1,4 @@
-"""Fetching members of wheels through the real pip, from a wheel that is built here: no index is asked."""
+"""Fetching members of wheels with the real pip, from a wheel that is built here, without an index."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FILES = (
 
 @pytest.fixture(autouse=True)
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with one wheel, for another Python and machine than this one, that pip's own settings point to."""
+    """A folder with one wheel for another Python and platform, set as the source in pip's settings."""
     folder = tmp_path / "wheels"
     folder.mkdir()
     stem, info = "posewire_test_models-1.2", "posewire_test_models-1.2.dist-info"
@@ -42,7 +42,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_only_the_named_members_are_taken_and_shared(
+def test_only_the_named_members_are_extracted_and_shared(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache, seen = tmp_path / "cache", list[tuple[int, int | None, str]]()
@@ -56,7 +56,7 @@ def test_only_the_named_members_are_taken_and_shared(
     assert capfd.readouterr() == ("", "")
 
 
-def test_pips_complaint_is_passed_on_without_noise(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_pips_error_is_passed_on_without_noise(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     missing = PypiSource("posewire-test-models", "9.9", "3.11", "manylinux_2_28_x86_64")
     with pytest.raises(FetchError) as caught:
         fetching.fetch(tmp_path / "cache", missing, FILES)
@@ -66,7 +66,9 @@ def test_pips_complaint_is_passed_on_without_noise(tmp_path: Path, capfd: pytest
     assert [item.name for item in (tmp_path / "cache" / missing.key).iterdir()] == [".lock"]
 
 
-def test_an_index_out_of_reach_is_told_from_a_missing_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_index_is_distinguished_from_a_missing_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.delenv("PIP_FIND_LINKS")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")

@@ -1,4 +1,4 @@
-"""What enters the cache, what stays out of it, and what survives processes that are killed or start at once."""
+"""The cache: accepted and refused files, killed processes, and concurrent processes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def leftovers(cache: Path) -> list[str]:
     return [str(path) for path in paths if path.name != ".lock" and path.parts[1] != "files"]
 
 
-def test_a_file_comes_once_and_is_then_used_without_the_network(tmp_path: Path, publisher: Publisher) -> None:
+def test_a_file_is_downloaded_once_and_then_used_without_the_network(tmp_path: Path, publisher: Publisher) -> None:
     source, files = HttpsSource(publisher.url()), [File("model.onnx", DIGEST)]
     assert not fetching.is_cached(tmp_path, source, files)
     seen: list[tuple[int, int | None, str]] = []
@@ -72,7 +72,9 @@ def test_a_file_comes_once_and_is_then_used_without_the_network(tmp_path: Path, 
     assert leftovers(tmp_path) == []
 
 
-def test_files_of_a_folder_come_one_by_one_and_none_without_the_others(tmp_path: Path, publisher: Publisher) -> None:
+def test_files_of_a_folder_are_downloaded_one_by_one_and_published_together(
+    tmp_path: Path, publisher: Publisher
+) -> None:
     source, files = HttpsSource(publisher.url("FP32/")), [File("pose.xml"), File("weights/pose.bin", DIGEST)]
     publisher.contents = {"/FP32/pose.xml": b"<net/>", "/FP32/weights/pose.bin": b"another file"}
     with pytest.raises(FetchError, match=r"weights/pose\.bin of http.*has the sha256"):
@@ -114,7 +116,7 @@ def test_bad_archives_are_refused(tmp_path: Path, publisher: Publisher, content:
     assert leftovers(tmp_path) == []
 
 
-def test_either_all_files_of_a_model_enter_or_none(tmp_path: Path, publisher: Publisher) -> None:
+def test_all_files_of_a_model_are_published_or_none(tmp_path: Path, publisher: Publisher) -> None:
     publisher.content = zipped({"m.xml": b"<net/>", "m.bin": CONTENT})
     source, xml = HttpsSource(publisher.url("a.zip")), File("m.xml", hashlib.sha256(b"<net/>").hexdigest())
     with pytest.raises(FetchError, match=r"m\.bin .* has the sha256"):
@@ -132,7 +134,7 @@ def test_a_killed_process_leaves_nothing_half_done(tmp_path: Path, publisher: Pu
         eventually(lambda: (folder / "download.part").exists() and (folder / "download.part").stat().st_size > 500_000)
         process.kill()
     assert not fetching.is_cached(tmp_path, source, files)
-    (folder / "work-abandoned").mkdir()  # as a process leaves it that is killed while it unpacks
+    (folder / "work-abandoned").mkdir()  # as left by a process that was killed while unpacking
     (folder / "work-abandoned" / "0").write_bytes(CONTENT)
     publisher.stall_after = None
     assert fetching.fetch(tmp_path, source, files).read_bytes() == CONTENT
@@ -154,7 +156,7 @@ def test_two_processes_at_once_download_once(tmp_path: Path, publisher: Publishe
     assert fetching.fetch(tmp_path, HttpsSource(publisher.url()), [File("model.onnx", DIGEST)]).read_bytes() == CONTENT
 
 
-def test_a_corrupted_file_is_fetched_anew(tmp_path: Path, publisher: Publisher) -> None:
+def test_a_corrupted_file_is_fetched_again(tmp_path: Path, publisher: Publisher) -> None:
     source, files = HttpsSource(publisher.url()), [File("model.onnx", DIGEST)]
     path = fetching.fetch(tmp_path, source, files)
     path.write_bytes(CONTENT[:-1] + b"x")
@@ -163,14 +165,14 @@ def test_a_corrupted_file_is_fetched_anew(tmp_path: Path, publisher: Publisher) 
     assert len(publisher.asked) == 2
 
 
-def test_a_sound_file_is_recognised_whoever_put_it_there(tmp_path: Path, publisher: Publisher) -> None:
+def test_an_intact_file_from_elsewhere_is_accepted(tmp_path: Path, publisher: Publisher) -> None:
     source, files = HttpsSource(publisher.url()), [File("model.onnx", DIGEST)]
     path = fetching.locate(tmp_path, source, files[0])
     path.parent.mkdir(parents=True)
     path.write_bytes(CONTENT)
-    assert not fetching.is_cached(tmp_path, source, [File("model.onnx")])  # nothing vouches for it without a digest
+    assert not fetching.is_cached(tmp_path, source, [File("model.onnx")])  # it cannot be verified without a digest
     assert fetching.fetch(tmp_path, source, files) == path
-    os.utime(path, (1, 1))  # as copying the cache does
+    os.utime(path, (1, 1))  # like copying the cache
     assert fetching.is_cached(tmp_path, source, files)
     assert publisher.asked == []
 
@@ -193,7 +195,7 @@ def test_wrong_bytes_are_refused_and_not_kept(tmp_path: Path, publisher: Publish
     assert "Range" not in publisher.asked[1]
 
 
-def test_a_file_without_a_known_digest_is_held_to_its_first_one(tmp_path: Path, publisher: Publisher) -> None:
+def test_a_file_without_a_pinned_digest_is_verified_against_its_first_one(tmp_path: Path, publisher: Publisher) -> None:
     source, files = HttpsSource(publisher.url()), [File("model.onnx")]
     path = fetching.fetch(tmp_path, source, files)
     path.unlink()
@@ -215,7 +217,7 @@ def test_a_cache_that_cannot_be_written_to_is_named(tmp_path: Path, publisher: P
         fetching.fetch(tmp_path / "cache", HttpsSource(publisher.url()), [File("model.onnx")])
 
 
-def test_a_users_own_files_are_used_where_they_lie(tmp_path: Path) -> None:
+def test_a_users_own_files_are_used_in_place(tmp_path: Path) -> None:
     own = tmp_path / "own"
     own.mkdir()
     (own / "model.onnx").write_bytes(CONTENT)
@@ -231,7 +233,7 @@ def test_a_users_own_files_are_used_where_they_lie(tmp_path: Path) -> None:
         fetching.fetch(cache, FileSource(own), [File("other.onnx")])
 
 
-def test_a_start_does_not_pay_for_what_only_downloads_need() -> None:
+def test_httpx_is_imported_only_for_downloads() -> None:
     subprocess.run(
         [sys.executable, "-c", "import sys, engines.catalogue.models; sys.exit('httpx' in sys.modules)"], check=True
     )

@@ -1,4 +1,4 @@
-"""Decoding on the device gives the same as `engines.ops.reading`."""
+"""Readings on the device give what `engines.ops.keypoint_decoding` gives."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engines.ops.flip import MIRRORED
-from engines.ops.reading import REFINEMENTS, HeatmapReading, Reading, SimCCReading
+from engines.ops.keypoint_decoding import REFINEMENTS, HeatmapDecoder, KeypointDecoder, SimCCDecoder
 from engines.poses import Floats
 from engines.skeletons import COCO_17
 
@@ -19,9 +19,9 @@ import torch
 from engines.crops.device.reading import read
 
 GARBAGE = [np.nan, np.inf, -np.inf, 0.0, 1e38, -1e38]
-READINGS = [HeatmapReading(192, 256, refinement) for refinement in REFINEMENTS]
-Both = Callable[[Reading, dict[str, Floats]], tuple[list[Floats], list[Floats]]]
-READINGS += [HeatmapReading(192, 256, "quarter", 1 / 255, COCO_17.pairs, shift) for shift in (False, True)]
+READINGS = [HeatmapDecoder(192, 256, refinement) for refinement in REFINEMENTS]
+Both = Callable[[KeypointDecoder, dict[str, Floats]], tuple[list[Floats], list[Floats]]]
+READINGS += [HeatmapDecoder(192, 256, "quarter", 1 / 255, COCO_17.pairs, shift) for shift in (False, True)]
 
 
 def heatmaps(n: int, seed: int = 0) -> Floats:
@@ -40,15 +40,15 @@ def both(request: pytest.FixtureRequest) -> Both:
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs an NVIDIA GPU")
 
-    def read_both(reading: Reading, outputs: dict[str, Floats]) -> tuple[list[Floats], list[Floats]]:
+    def read_both(reading: KeypointDecoder, outputs: dict[str, Floats]) -> tuple[list[Floats], list[Floats]]:
         there = {name: torch.from_numpy(output).to(request.param) for name, output in outputs.items()}
-        return list(reading.read(outputs)), [part.cpu().numpy() for part in read(reading, there)]
+        return list(reading.decode(outputs)), [part.cpu().numpy() for part in read(reading, there)]
 
     return read_both
 
 
 @pytest.mark.parametrize("reading", READINGS, ids=str)
-def test_heatmaps_are_decoded_as_by_numpy(both: Both, reading: HeatmapReading) -> None:
+def test_heatmaps_are_read_as_numpy_reads_them(both: Both, reading: HeatmapDecoder) -> None:
     outputs = {"heatmaps": heatmaps(8), "heatmaps" + MIRRORED: heatmaps(8, seed=1)}
     here, there = both(reading, outputs)
     np.testing.assert_allclose(there[0], here[0], atol=1e-3)
@@ -61,7 +61,7 @@ def test_simcc_is_decoded_as_by_numpy(both: Both) -> None:
     x, y = rng.normal(0, 1, (8, 17, 384)), rng.normal(0, 1, (8, 17, 512))
     x[0, 0] -= 10  # nothing above 0: no such keypoint
     outputs = {"simcc_x": x.astype(np.float32), "simcc_y": y.astype(np.float32)}
-    here, there = both(SimCCReading(2.0), outputs)
+    here, there = both(SimCCDecoder(2.0), outputs)
     np.testing.assert_array_equal(there[0], here[0])
     np.testing.assert_array_equal(there[1], here[1])
     np.testing.assert_array_equal(there[0][0, 0], [-0.5, -0.5])
@@ -69,7 +69,7 @@ def test_simcc_is_decoded_as_by_numpy(both: Both) -> None:
 
 @pytest.mark.parametrize("garbage", GARBAGE)
 @pytest.mark.parametrize("reading", READINGS, ids=str)
-def test_invalid_values_are_decoded_without_an_error(both: Both, reading: HeatmapReading, garbage: float) -> None:
+def test_garbage_is_read_without_an_error(both: Both, reading: HeatmapDecoder, garbage: float) -> None:
     maps = np.full((2, 17, 64, 48), garbage, np.float32)
     here, there = both(reading, {"heatmaps": maps, "heatmaps" + MIRRORED: maps})
     np.testing.assert_array_equal(there[1], here[1])
@@ -78,13 +78,13 @@ def test_invalid_values_are_decoded_without_an_error(both: Both, reading: Heatma
 @pytest.mark.parametrize("garbage", GARBAGE)
 def test_invalid_values_of_simcc_are_decoded_without_an_error(both: Both, garbage: float) -> None:
     bins = np.full((2, 17, 384), garbage, np.float32)
-    here, there = both(SimCCReading(), {"simcc_x": bins, "simcc_y": bins})
+    here, there = both(SimCCDecoder(), {"simcc_x": bins, "simcc_y": bins})
     np.testing.assert_array_equal(there[0], here[0])
 
 
 def test_half_precision_outputs_are_decoded() -> None:
     maps = torch.from_numpy(heatmaps(2)).to(torch.bfloat16)
     places, scores = read(READINGS[0], {"heatmaps": maps})
-    here, _ = READINGS[0].read({"heatmaps": maps.float().numpy()})
+    here, _ = READINGS[0].decode({"heatmaps": maps.float().numpy()})
     assert places.dtype == scores.dtype == torch.float32
     np.testing.assert_allclose(places.numpy(), here, atol=1e-3)

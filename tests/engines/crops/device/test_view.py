@@ -12,7 +12,7 @@ from PIL import Image
 
 from engines.catalogue.models import load
 from engines.crops.views import CpuView, View, Views
-from engines.families import Estimator, Reads, open_estimator
+from engines.families import Estimator, HasKeypointDecoder, open_estimator
 from engines.families.heatmap import Heatmap
 from engines.ops.affine import align
 from engines.poses import Detections, Frame, Poses, Region
@@ -60,12 +60,12 @@ def assert_within_a_quarter_pixel(there: Poses, here: Poses) -> None:
 def test_keypoints_decoded_on_the_device_are_the_same(runtime: Runtime, refinement: str, flip: bool) -> None:
     family = Heatmap(PIXELS, COCO_17, refinement=refinement, flip=flip)
     here = CpuView(runtime, PIXELS, flip=flip)
-    there = Views("device").open(runtime, PIXELS, flip=flip, reading=family.reading)
+    there = Views("device").open(runtime, PIXELS, flip=flip, reading=family.keypoint_decoder)
     assert_within_a_quarter_pixel(poses(family, there, BATCH, REGIONS), poses(family, here, BATCH, REGIONS))
 
 
-def test_only_keypoints_are_copied_back(runtime: Runtime) -> None:
-    view = Views("device").open(runtime, PIXELS, reading=Heatmap(PIXELS, COCO_17).reading)
+def test_no_more_than_keypoints_comes_back(runtime: Runtime) -> None:
+    view = Views("device").open(runtime, PIXELS, reading=Heatmap(PIXELS, COCO_17).keypoint_decoder)
     outputs = view(BATCH, REGIONS).outputs
     assert {name: output.shape for name, output in outputs.items()} == {"places": (3, 17, 2), "scores": (3, 17)}
 
@@ -104,7 +104,7 @@ def test_the_device_for_crops_can_be_chosen(runtime: Runtime, tmp_path: Path) ->
 def test_keypoints_of_real_people_are_within_a_quarter_pixel(name: str, tmp_path: Path) -> None:
     model = load([weights_catalogue(tmp_path)])[name]
     estimator = open_estimator(model)
-    assert isinstance(estimator, Reads)
+    assert isinstance(estimator, HasKeypointDecoder)
     pixels = estimator.pixels
     frames, regions = [], []
     for frame, people in annotated(3):
@@ -114,7 +114,7 @@ def test_keypoints_of_real_people_are_within_a_quarter_pixel(name: str, tmp_path
     runtime = open_runtime(
         model.fetch(), "torch", device="cpu", precision="fp32", pixels=pixels, outputs=estimator.outputs, max_batch=2
     )
-    here, there = CpuView(runtime, pixels), Views("device").open(runtime, pixels, reading=estimator.reading)
+    here, there = CpuView(runtime, pixels), Views("device").open(runtime, pixels, reading=estimator.keypoint_decoder)
     for start in range(0, len(frames), 2):
         batch = frames[start : start + 2], regions[start : start + 2]
         assert_within_a_quarter_pixel(poses(estimator, there, *batch), poses(estimator, here, *batch))

@@ -14,7 +14,7 @@ from simplejpeg import decode_jpeg
 pytest.importorskip("torch", reason="needs torch: pip install 'posewire[torch]'")
 
 from engines.catalogue.models import load
-from engines.families import open_detector, open_estimator, open_finder
+from engines.families import open_detector, open_estimator, open_one_stage_model
 from engines.runtimes import PixelInput, open_runtime
 from engines.runtimes.torch.half_precision import half_precision_nodes
 from tests.contract.network import INPUT, crops, save_ir
@@ -28,7 +28,7 @@ PORTRAIT = Path(__file__).parents[4] / ".assets/astronaut.jpg"
 @pytest.mark.parametrize(("name", "most"), [("rtmdet-nano-320", 2), ("simplepose", 2), ("tinypose", 1), ("posenet", 1)])
 def test_real_networks_give_the_same_outputs_as_openvino(name: str, most: int, tmp_path: Path) -> None:
     model = load([weights_catalogue(tmp_path)])[name]
-    role = {"detector": open_detector, "estimator": open_estimator}.get(model.role, open_finder)(model)
+    role = {"detector": open_detector, "estimator": open_estimator}.get(model.role, open_one_stage_model)(model)
     path, pixels = model.fetch(), role.pixels
     image = cv2.resize(decode_jpeg(PORTRAIT.read_bytes()), (pixels.width, pixels.height))
     batch = np.stack([image, image[:, ::-1]])

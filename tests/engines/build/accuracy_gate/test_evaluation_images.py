@@ -1,4 +1,4 @@
-"""What a network is calibrated and judged on: crops as it will see them."""
+"""Evaluation images: crops as the network takes them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("onnxscript", reason="needs onnx and onnxscript: pip install 'posewire[torch]'")
 
-from engines.build.accuracy_gate.crops import as_inputs, crops_of_images, drawn_crops
+from engines.build.accuracy_gate.evaluation_images import as_inputs, crops_of_images, drawn_crops
 from engines.build.accuracy_gate.images import CalibrationError, images_digest
 from engines.catalogue.models import load
 from engines.inputs import PixelInput
@@ -19,7 +19,7 @@ from tests.pictures import photo
 
 
 def photos(folder: Path, count: int) -> Path:
-    """A folder with so many photos, each a little darker than the one before."""
+    """A folder with `count` photos, each a little darker than the one before."""
     folder.mkdir()
     for number in range(count):
         photo().point([value // (number + 1) for value in range(256)] * 3).save(folder / f"{number:03}.png")
@@ -27,7 +27,7 @@ def photos(folder: Path, count: int) -> Path:
     return folder
 
 
-def test_an_estimator_sees_the_people_that_its_detector_finds(tmp_path: Path) -> None:
+def test_an_estimator_gets_the_people_that_its_detector_finds(tmp_path: Path) -> None:
     catalogue = load([tiny_catalogue(tmp_path)])
     crops = crops_of_images(photos(tmp_path / "photos", 3), catalogue["pair"], catalogue)
     assert crops.shape == (3 * 2, 256, 192, 3)
@@ -36,21 +36,21 @@ def test_an_estimator_sees_the_people_that_its_detector_finds(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["tiny", "pair-detector"])
-def test_other_models_see_the_whole_frame(name: str, tmp_path: Path) -> None:
+def test_other_models_get_the_whole_frame(name: str, tmp_path: Path) -> None:
     catalogue = load([tiny_catalogue(tmp_path)])
     model = catalogue[name]
     crops = crops_of_images(photos(tmp_path / "photos", 2), model, catalogue)
     assert crops.shape == (2, model.input.height, model.input.width, 3)
 
 
-def test_of_many_images_some_from_all_over_are_taken(tmp_path: Path) -> None:
+def test_a_limited_number_of_images_is_evenly_spread(tmp_path: Path) -> None:
     catalogue = load([tiny_catalogue(tmp_path)])
     folder = photos(tmp_path / "photos", 6)
     few = crops_of_images(folder, catalogue["tiny"], catalogue, limit=3)
     np.testing.assert_array_equal(few, crops_of_images(folder, catalogue["tiny"], catalogue)[::2])
 
 
-def test_what_cannot_be_calibrated_on_is_said(tmp_path: Path) -> None:
+def test_unusable_folders_are_reported(tmp_path: Path) -> None:
     catalogue = load([tiny_catalogue(tmp_path)])
     with pytest.raises(CalibrationError, match="nowhere is not a folder of images"):
         crops_of_images(tmp_path / "nowhere", catalogue["tiny"], catalogue)
@@ -62,7 +62,7 @@ def test_what_cannot_be_calibrated_on_is_said(tmp_path: Path) -> None:
         crops_of_images(folder, catalogue["tiny"], catalogue)
 
 
-def test_images_have_a_digest_of_what_is_on_them_and_who_finds_it(tmp_path: Path) -> None:
+def test_the_digest_depends_on_the_images_and_the_detector(tmp_path: Path) -> None:
     catalogue = load([tiny_catalogue(tmp_path)])
     folder = photos(tmp_path / "photos", 2)
     digest = images_digest(folder, catalogue["pair"], catalogue)
@@ -84,7 +84,7 @@ def test_crops_become_the_input_of_a_graph(tmp_path: Path) -> None:
     np.testing.assert_allclose(red, (crops[1, ..., 0] - 30.0) / 8, rtol=1e-6)
 
 
-def test_drawn_pictures_have_light_and_shade_and_are_always_the_same() -> None:
+def test_synthetic_crops_have_contrast_and_are_deterministic() -> None:
     crops = drawn_crops(PixelInput(64, 48), 4)
     assert (crops.std(axis=(1, 2, 3)) > 20).all()
     np.testing.assert_array_equal(crops, drawn_crops(PixelInput(64, 48), 4))

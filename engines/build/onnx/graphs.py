@@ -1,32 +1,33 @@
-"""An ONNX graph made ready for a change of its precision: newer operators, folded constants, known types."""
+"""Reads, prunes, inspects and saves ONNX graphs."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import onnx
 import onnxscript.optimizer
 import onnxscript.rewriter
 from google.protobuf.message import DecodeError
-from onnx import ModelProto, NodeProto, TensorProto
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
-_WEIGHTS_ALONE = 4  # the IR version from which weights need not be inputs, too
+_WEIGHTS_ALONE = 4  # from this IR version on, weights need not be inputs as well
 
 Types = dict[str, int]
 """The element type (onnx.TensorProto) of each tensor of a graph, by name."""
 
 
 class PrecisionError(RuntimeError):
-    """The graph cannot be had in that precision; the message says why."""
+    """The graph cannot be converted to that precision; the message says why."""
 
 
 def read_prepared(path: Path, opset: int) -> ModelProto:
-    """The graph at `path` with the operators of `opset` or newer.
+    """Read the graph at `path` and prepare it for a change of its precision, in the operators of `opset` or newer.
 
-    Constants are folded and batch normalisation is part of the convolution before it: so it is rounded once, and a
-    variance below what fp16 can tell from 0 does not count. Raises PrecisionError where it cannot be read or brought
-    to `opset`.
+    Constants are folded. Batch normalisation is folded into the convolution before it, so that it is rounded once and
+    a variance too small for fp16 does no harm. Raises PrecisionError if the graph cannot be read or converted to
+    `opset`.
     """
     try:
         model = onnx.load(path)
@@ -46,7 +47,7 @@ def read_prepared(path: Path, opset: int) -> ModelProto:
 
 
 def take_weights_from_inputs(model: ModelProto) -> None:
-    """Up to IR version 3 weights are inputs too, and so no constants."""
+    """Make constants of weights that are also inputs, as all are up to IR version 3."""
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [port for port in model.graph.input if port.name not in weights]
     del model.graph.input[:]
@@ -55,7 +56,10 @@ def take_weights_from_inputs(model: ModelProto) -> None:
 
 
 def _mend_batch_norms(model: ModelProto) -> None:
-    """MXNet wrote spatial=0 (statistics for every pixel) beside statistics per channel; every runtime goes by those."""
+    """Remove the attribute spatial=0 (statistics per pixel) from batch norms whose statistics are per channel.
+
+    MXNet exported such nodes; every runtime goes by the shape of the statistics.
+    """
     ranks = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "BatchNormalization" and ranks.get(node.input[1]) == 1:
@@ -65,12 +69,12 @@ def _mend_batch_norms(model: ModelProto) -> None:
 
 
 def opset_of(model: ModelProto) -> int:
-    """The version of ONNX's own operators that a graph is written in."""
+    """The version of ONNX's standard operators that the graph uses."""
     return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
 
 
 def lift_constants(model: ModelProto) -> None:
-    """Turn Constant nodes into initializers, so that there is one kind of constant."""
+    """Turn Constant nodes into initializers, so that there is only one kind of constant."""
     kept = []
     for node in model.graph.node:
         value = next((a.t for a in node.attribute if a.name == "value"), None) if node.op_type == "Constant" else None
@@ -85,7 +89,7 @@ def lift_constants(model: ModelProto) -> None:
 
 
 def types_of(model: ModelProto) -> Types:
-    """The element type of every tensor that has a known one. Raises PrecisionError for contradictions."""
+    """The element types of all tensors whose type is known. Raises PrecisionError if they contradict each other."""
     try:
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True).graph
     except (onnx.shape_inference.InferenceError, RuntimeError) as error:
@@ -95,24 +99,47 @@ def types_of(model: ModelProto) -> Types:
     return types | {tensor.name: tensor.data_type for tensor in inferred.initializer}
 
 
-def names_inside(node: NodeProto) -> set[str]:
-    """The tensors that graphs inside of a node (the branches of an If, the body of a Loop) may read from outside."""
-    found: set[str] = set()
+def inner_graphs(node: NodeProto) -> Iterable[GraphProto]:
+    """The bodies of If, Loop and Scan, which may read tensors of the graph around them."""
     for attribute in node.attribute:
-        for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-            for inner in graph.node:
-                found |= {*inner.input, *names_inside(inner)}
-            found |= {port.name for port in graph.output}
-    return found
+        if attribute.type == AttributeProto.GRAPH:
+            yield attribute.g
+        elif attribute.type == AttributeProto.GRAPHS:
+            yield from attribute.graphs
 
 
 def has_graph_inside(node: NodeProto) -> bool:
-    """Whether the node is an If, a Loop or another that runs a graph of its own."""
-    return any(attribute.HasField("g") or len(attribute.graphs) for attribute in node.attribute)
+    """Whether the node is an If, Loop or Scan, which run graphs of their own."""
+    return any(True for _ in inner_graphs(node))
+
+
+def names_inside(node: NodeProto) -> set[str]:
+    """The names of the tensors that the graphs inside a node may read from outside."""
+    names: set[str] = set()
+    for graph in inner_graphs(node):
+        names.update(value.name for value in graph.output)  # a body may pass on an outer tensor unchanged
+        for inner in graph.node:
+            names |= {*inner.input, *names_inside(inner)}
+    return names
+
+
+def prune(graph: GraphProto, wanted: Collection[str]) -> None:
+    """Remove the nodes and constants of `graph` that the tensors `wanted` do not depend on."""
+    needed_names = set(wanted)
+    needed: list[NodeProto] = []
+    for node in reversed(graph.node):  # the nodes of a graph are in topological order
+        if needed_names.intersection(node.output):
+            needed.append(node)
+            needed_names |= {*node.input, *names_inside(node)}
+    kept = [tensor for tensor in graph.initializer if tensor.name in needed_names]
+    del graph.node[:]
+    graph.node.extend(reversed(needed))
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 def save_whole(model: ModelProto, path: Path) -> None:
-    """Write a graph whose types are proved to fit together; the file appears whole or not at all."""
+    """Check the graph's types and write it atomically. Raises PrecisionError if the types contradict each other."""
     del model.graph.value_info[:]
     types_of(model)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,5 +150,5 @@ def save_whole(model: ModelProto, path: Path) -> None:
 
 
 def is_float(tensor: TensorProto) -> bool:
-    """Whether a constant is in fp32."""
+    """Whether a constant is fp32."""
     return tensor.data_type == TensorProto.FLOAT

@@ -17,9 +17,9 @@ pytest.importorskip("torch", reason="needs torch: pip install 'posewire[torch]'"
 import torch
 from torch import Tensor, nn
 
-from engines.build.checkpoint.built import Order
-from engines.build.checkpoint.convert import BuildError, build_checkpoint
-from engines.build.checkpoint.published import PUBLISHED, Answer, size_in
+from engines.build.checkpoint.build import BuildError, build_checkpoint
+from engines.build.checkpoint.built import BuildRequest
+from engines.build.checkpoint.published import PUBLISHED, FinalHeatmaps, size_in
 from engines.catalogue.models import CheckpointSource, load
 from engines.networks import NETWORKS, build_network
 from engines.plans.gpu import find_gpu
@@ -37,7 +37,7 @@ def posewire(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def empty_checkpoint(path: Path, architecture: str, num_keypoints: int) -> Path:
-    """A checkpoint of zeros, which take no room."""
+    """A checkpoint of zeros, which take no memory."""
     with torch.device("meta"):
         shapes = build_network(architecture, num_keypoints).state_dict()
     torch.save({key: torch.zeros(()).expand(tensor.shape) for key, tensor in shapes.items()}, path)
@@ -65,15 +65,17 @@ def test_a_checkpoint_becomes_a_model_that_post_pose_serves(tmp_path: Path) -> N
 
     if find_gpu() is None:
         assert "\nno plan is built: there is no GPU here, and CPUs run the graph as it is" in done.stdout
-        twin = posewire(*build, "--precision", "int8", folder=tmp_path)
-        assert "int8 takes its scales from real images" in twin.stderr, "the model is there; its twin is asked for"
+        int8 = posewire(*build, "--precision", "int8", folder=tmp_path)
+        assert "int8 takes its scales from real images" in int8.stderr, (
+            "the model exists; its int8 version is requested"
+        )
 
     catalogue.write_text(catalogue.read_text().replace('"unknown"', '"MIT"'))
     again = run_frugally(*build, folder=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "mine.onnx: already built of pose_resnet_50_96x64.pth.tar" in again.stdout
     assert again.stdout.splitlines()[-1] == done.stdout.splitlines()[-1], "how to serve it"
-    assert load([catalogue])["mine"].licence == "MIT", "what its user says of it stays"
+    assert load([catalogue])["mine"].licence == "MIT", "the user's edit is kept"
 
     with ServerProcess("--model", "mine", catalogue=catalogue) as server:
         answer = httpx.post(
@@ -101,7 +103,7 @@ def test_a_checkpoint_becomes_a_model_that_post_pose_serves(tmp_path: Path) -> N
         (("simple-baseline-r50",), "empty.pth has 14 keypoints: say which skeleton that is; no skeleton here has as"),
     ],
 )
-def test_what_cannot_be_built_is_one_line_that_says_why(arguments: tuple[str, ...], says: str, tmp_path: Path) -> None:
+def test_build_errors_are_one_line(arguments: tuple[str, ...], says: str, tmp_path: Path) -> None:
     empty_checkpoint(tmp_path / "empty.pth", "simple-baseline-r50", 14)
     paths = ("--checkpoint", str(tmp_path / "empty.pth"), "--out", str(tmp_path / "models"))
     done = CliRunner().invoke(main, ["build", *arguments, *paths])
@@ -110,22 +112,22 @@ def test_what_cannot_be_built_is_one_line_that_says_why(arguments: tuple[str, ..
     assert not list(tmp_path.glob("models/*"))
 
 
-def test_a_skeleton_of_other_keypoints_is_refused(tmp_path: Path) -> None:
+def test_a_skeleton_with_another_number_of_keypoints_is_refused(tmp_path: Path) -> None:
     checkpoint = empty_checkpoint(tmp_path / "empty.pth", "simple-baseline-r50", 15)
     with pytest.raises(BuildError, match="15 keypoints: coco-17 does not fit; of 15 keypoints there is posetrack-15"):
-        build_checkpoint(Order("simple-baseline-r50", checkpoint, "mine", skeleton="coco-17"), tmp_path)
+        build_checkpoint(BuildRequest("simple-baseline-r50", checkpoint, "mine", skeleton="coco-17"), tmp_path)
 
 
 def test_a_catalogue_file_of_the_users_own_is_not_overwritten(tmp_path: Path) -> None:
     checkpoint = empty_checkpoint(tmp_path / "empty.pth", "simple-baseline-r50", 17)
     (tmp_path / "mine.toml").write_text("[models.other]\n")
     with pytest.raises(BuildError, match=r"mine\.toml is not a file that was built; choose another name or folder"):
-        build_checkpoint(Order("simple-baseline-r50", checkpoint, "mine"), tmp_path)
+        build_checkpoint(BuildRequest("simple-baseline-r50", checkpoint, "mine"), tmp_path)
     assert (tmp_path / "mine.toml").read_text() == "[models.other]\n"
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_catalogues_rows_say_what_building_makes(name: str) -> None:
+def test_the_catalogues_entries_match_the_built_models(name: str) -> None:
     row, made = load([])[name], PUBLISHED[name]
     assert isinstance(row.source, CheckpointSource)
     assert row.source.architecture == name
@@ -133,16 +135,16 @@ def test_the_catalogues_rows_say_what_building_makes(name: str) -> None:
     assert (row.role, row.family, row.options) == (made.role, made.family, made.options)
 
 
-def test_sixteen_keypoints_are_mpiis(tmp_path: Path) -> None:
+def test_sixteen_keypoints_are_mpii_16(tmp_path: Path) -> None:
     checkpoint = empty_checkpoint(tmp_path / "empty.pth", "simple-baseline-r50", 16)
-    built = build_checkpoint(Order("simple-baseline-r50", checkpoint, "mine", size=(64, 64)), tmp_path)
+    built = build_checkpoint(BuildRequest("simple-baseline-r50", checkpoint, "mine", size=(64, 64)), tmp_path)
     assert built.skeleton == "mpii-16"
     assert load([built.catalogue])["mine"].skeleton == "mpii-16"
 
 
-def test_options_of_the_family_are_written_down(tmp_path: Path) -> None:
+def test_options_of_the_family_are_in_the_catalogue_file(tmp_path: Path) -> None:
     checkpoint = empty_checkpoint(tmp_path / "empty.pth", "cpn-r50", 17)
-    built = build_checkpoint(Order("cpn-r50", checkpoint, "mine", size=(64, 64)), tmp_path)
+    built = build_checkpoint(BuildRequest("cpn-r50", checkpoint, "mine", size=(64, 64)), tmp_path)
     assert load([built.catalogue])["mine"].options == {"refinement": "blurred"}
 
 
@@ -166,7 +168,7 @@ def test_the_size_of_the_input_is_read_from_the_name(filename: str, size: tuple[
     assert size_in(filename) == size
 
 
-def test_of_several_outputs_the_last_is_the_answer() -> None:
+def test_the_last_of_several_outputs_is_served() -> None:
     class Stacks(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
             return torch.stack([images, 2 * images], dim=1)
@@ -176,5 +178,5 @@ def test_of_several_outputs_the_last_is_the_answer() -> None:
             return images, 255 * images
 
     images = torch.ones(2, 3, 4, 4)
-    torch.testing.assert_close(Answer(Stacks())(images), 2 * images)
-    torch.testing.assert_close(Answer(Pyramid(), peak=255.0)(images), images)
+    torch.testing.assert_close(FinalHeatmaps(Stacks())(images), 2 * images)
+    torch.testing.assert_close(FinalHeatmaps(Pyramid(), peak=255.0)(images), images)

@@ -1,4 +1,4 @@
-"""`posewire build MODEL --precision int8`: a catalogue model's twin that OpenVINO computes in int8."""
+"""`posewire build MODEL --precision int8`: an int8 version of a catalogue model for OpenVINO."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from PIL import Image
 
 pytest.importorskip("onnxscript", reason="needs onnx and onnxscript: pip install 'posewire[torch]'")
 
+from engines.build.int8_model import build_int8
 from engines.build.precision.convert import PrecisionError
-from engines.build.precision.int8 import build_int8
 from engines.catalogue.models import load
 from engines.runtimes import open_runtime
 from service.cli.main import main
@@ -44,33 +44,33 @@ def spot_catalogue(folder: Path) -> Path:
 
 
 def pictures(folder: Path, count: int) -> Path:
-    """So many images of spots."""
+    """This many images of spots."""
     folder.mkdir()
     for number, image in enumerate(spots(count)):
         Image.fromarray(image.transpose(1, 2, 0).astype(np.uint8)).save(folder / f"{number:03}.png")
     return folder
 
 
-def test_the_twin_is_a_model_of_its_own_and_says_that_it_is_int8(tmp_path: Path) -> None:
+def test_the_int8_version_is_a_separate_model_with_int8_in_its_title(tmp_path: Path) -> None:
     catalogue = load([spot_catalogue(tmp_path)])
     built = build_int8(catalogue["spots"], catalogue, pictures(tmp_path / "images", 24), tmp_path / "out")
     assert built.report.passed
     assert (built.report.crops, built.report.compared) == (12, 12 * 17)
     assert built.kept == {}
 
-    twin = load([built.catalogue])["spots-int8"]
-    assert (twin.title, twin.accuracy) == ("finds spots, int8", "before int8: AP 1 (spots)")
-    assert (twin.input, twin.options) == (catalogue["spots"].input, {"refinement": "dark"})
-    with closing(open_runtime(twin.fetch(), precision="fp32", pixels=twin.input)) as runtime:
+    int8 = load([built.catalogue])["spots-int8"]
+    assert (int8.title, int8.accuracy) == ("finds spots, int8", "before int8: AP 1 (spots)")
+    assert (int8.input, int8.options) == (catalogue["spots"].input, {"refinement": "dark"})
+    with closing(open_runtime(int8.fetch(), precision="fp32", pixels=int8.input)) as runtime:
         assert runtime.spec.precision == "int8"
     with closing(open_runtime(catalogue["spots"].fetch(), precision="fp32")) as runtime:
         assert runtime.spec.precision == "fp32"
 
 
-def test_what_is_not_good_enough_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+def test_an_inaccurate_model_is_refused_and_leaves_no_files(tmp_path: Path) -> None:
     catalogue = load([spot_catalogue(tmp_path)])
     folder = pictures(tmp_path / "images", 16)
-    for path in sorted(folder.iterdir())[::2]:  # those to calibrate on: scales from them cut the others off
+    for path in sorted(folder.iterdir())[::2]:  # the calibration images: their scales clip the others
         Image.new("RGB", (24, 32), (125, 125, 125)).save(path)
     with pytest.raises(PrecisionError, match="spots is not good enough in int8: int8 refused: "):
         build_int8(catalogue["spots"], catalogue, folder, tmp_path / "out")
@@ -104,7 +104,7 @@ def test_the_command_builds_it_and_the_server_serves_it(tmp_path: Path, monkeypa
         (("--precision", "int8", "--images", "nowhere"), "nowhere is not a folder of images"),
     ],
 )
-def test_what_is_missing_is_one_line(
+def test_missing_requirements_are_reported_in_one_line(
     arguments: tuple[str, ...], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POSEWIRE_CATALOGUE", str(spot_catalogue(tmp_path)))

@@ -1,4 +1,4 @@
-"""What building a plan tries: the graph in one precision, and how the accuracy gate judges it."""
+"""The candidates of a plan build: the graph in each precision, and its judgement by the accuracy gate."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from engines.build.accuracy_gate.crops import as_inputs
-from engines.build.accuracy_gate.evaluation_images import EvaluationImages
+from engines.build.accuracy_gate.evaluation_images import EvaluationImages, as_inputs
 from engines.build.accuracy_gate.gate import GateReport, compare
 from engines.build.onnx.pixel_input import prepare
 from engines.build.onnx.suppression import cut_suppression
@@ -20,13 +19,13 @@ from engines.runtimes import Runtime, open_runtime
 
 
 class NotJudgedError(RuntimeError):
-    """Nothing here computes the graph as TensorRT will; the message says what is missing."""
+    """No runtime on this machine computes the graph as TensorRT will; the message says what is missing."""
 
 
-class Workshop:
-    """Makes the graph of an order in any precision, whole (pixels in, a free batch), in a folder of its own.
+class CandidateGraphs:
+    """Converts the graph of a plan order to any precision, with pixels folded in and a free batch, in `folder`.
 
-    Raises PlanBuildError for a graph that cannot be read or lacks outputs that are asked for.
+    Raises PlanBuildError for a graph that cannot be read or lacks requested outputs.
     """
 
     def __init__(self, order: PlanOrder, folder: Path) -> None:
@@ -42,10 +41,10 @@ class Workshop:
         onnx.save(model, self._plain)
 
     def graph(self, precision: Precision, evaluation_images: EvaluationImages | None) -> Path:
-        """The graph in this precision, measured on the evidence. Raises PlanBuildError."""
-        converted, whole = (self._folder / f"{precision}-{stage}.onnx" for stage in ("converted", "whole"))
-        if whole.exists():
-            return whole
+        """The path of the graph in this precision, calibrated on the evaluation images. Raises PlanBuildError."""
+        converted, complete = (self._folder / f"{precision}-{stage}.onnx" for stage in ("converted", "complete"))
+        if complete.exists():
+            return complete
         if precision == "int8" and (evaluation_images is None or evaluation_images.digest is None):
             raise PlanBuildError("int8 takes its scales from real images: give a folder of them with --images")
         pixels = self._order.pixels
@@ -56,16 +55,16 @@ class Workshop:
                 else as_inputs(self._plain, evaluation_images.crops, pixels)
             )
             convert(self._plain, converted, precision, calibration=calibration, symmetric=True)
-            onnx.save(prepare(onnx.load(converted), self._order.pixels), whole)
+            onnx.save(prepare(onnx.load(converted), self._order.pixels), complete)
         except (ValueError, PrecisionError, onnx.shape_inference.InferenceError) as error:
             raise PlanBuildError(f"{self._order.onnx}: {error}") from error
-        return whole
+        return complete
 
     def judge(self, precision: Precision, evaluation_images: EvaluationImages, pixels: PixelInput) -> GateReport:
-        """How far the graph in this precision is from itself in fp32.
+        """Compare the graph in this precision with the same graph in fp32.
 
-        torch runs it, each operator in its own type, as TensorRT will; other runtimes would compute in what their CPU
-        is fast in. Raises NotJudgedError where that cannot be.
+        torch runs it, because it computes each operator in its declared type as TensorRT will; other runtimes compute
+        in the types that suit their CPU. Raises NotJudgedError if torch cannot run it.
         """
         graph = self.graph(precision, evaluation_images)
         try:
@@ -78,10 +77,9 @@ class Workshop:
     def compare(
         self, precision: Precision, candidate: Runtime, evaluation_images: EvaluationImages, pixels: PixelInput
     ) -> GateReport:
-        """How far what `candidate` gives is from what the graph gives in fp32."""
+        """Compare the outputs of `candidate` with those of the graph in fp32."""
         graph = self.graph("fp32", evaluation_images)
-        batches = as_inputs(graph, evaluation_images.crops, pixels)  # one by one: there are graphs that take no batch
+        batches = as_inputs(graph, evaluation_images.crops, pixels)  # one by one, because some graphs take no batch
         with closing(open_runtime(graph, precision="fp32", max_batch=1)) as reference:
-            return compare(
-                reference.run, candidate.run, batches, evaluation_images.read, precision, dense=evaluation_images.dense
-            )
+            decode, dense = evaluation_images.decode, evaluation_images.dense
+            return compare(reference.run, candidate.run, batches, decode, precision, dense=dense)

@@ -1,4 +1,4 @@
-"""From a catalogue model to the plan that serves it."""
+"""The plan order of a catalogue model, and the folder and runtime of its plans."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engines.catalogue.models import Model
-from engines.families import open_detector, open_estimator, open_finder
+from engines.families import open_detector, open_estimator, open_one_stage_model
 from engines.plans.flavour import Flavour
 from engines.plans.gpu import find_gpu
 from engines.plans.lookup import PlanOrder
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 
 def order_for(model: Model, precision: Precision, max_batch: int) -> PlanOrder:
-    """The plan of a model whose files are here or can be fetched. Raises FetchError and CatalogueError."""
+    """The order for a plan of the model, whose files are fetched if needed. Raises FetchError and CatalogueError."""
     if model.role == "detector":
         outputs = open_detector(model).outputs
     else:
-        outputs = open_estimator(model).outputs if model.role == "estimator" else open_finder(model).outputs
+        outputs = open_estimator(model).outputs if model.role == "estimator" else open_one_stage_model(model).outputs
     return PlanOrder(model.fetch(), precision, max_batch, model.input, outputs, model.name)
 
 
 def plan_runner(order: PlanOrder, flavour: Flavour) -> Callable[[Path], Runtime] | None:
-    """Opens plans of this order, where there is a GPU to run them and what they are built for."""
+    """A function that opens plans of this order, or None without a GPU and a TensorRT that runs them."""
     if find_gpu() is None or not flavour.runs:
         return None
     return lambda plan: open_runtime(plan, "tensorrt", pixels=order.pixels)
 
 
 def plans_folder(model: Model) -> Path:
-    """Where plans of the model are kept."""
+    """The folder for plans of the model."""
     return model.cache / "plans"

@@ -1,4 +1,4 @@
-"""From a catalogue model to its int8 twin for the CPU: an ONNX graph with Q/DQ nodes and a catalogue file beside it."""
+"""Builds the int8 version of a catalogue model for the CPU: an ONNX graph with Q/DQ nodes and a catalogue file."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from engines.build.accuracy_gate.crops import as_inputs, crops_of_images
+from engines.build.accuracy_gate.evaluation_images import as_inputs, crops_of_images, has_dense_outputs
 from engines.build.accuracy_gate.gate import GateReport, compare
-from engines.build.checkpoint.entry import entry_text, is_users_own
+from engines.build.checkpoint.built import entry_text, is_users_own
 from engines.build.precision.convert import PrecisionError, convert
 from engines.catalogue.models import Model
-from engines.families.reading import reader
+from engines.families.crop_decoder import crop_decoder
 from engines.runtimes import open_runtime
 
 _FEWEST = 8
@@ -22,7 +22,7 @@ _FEWEST = 8
 
 @dataclass(frozen=True, slots=True)
 class BuiltInt8:
-    """The model `name` in the file `catalogue`. kept: why nodes stay in fp32, by node, see `precision.Conversion`."""
+    """The model `name` in the file `catalogue`. kept: see `engines.build.precision.convert.Conversion`."""
 
     name: str
     graph: Path
@@ -34,9 +34,9 @@ class BuiltInt8:
 def build_int8(model: Model, catalogue: Mapping[str, Model], images: Path, folder: Path) -> BuiltInt8:
     """Write `<model>-int8.onnx` and a catalogue file for it into `folder`.
 
-    Every other crop of `images` is calibrated on; the accuracy gate judges by those between, as OpenVINO computes them.
-    Raises PrecisionError where the model is no ONNX graph, there are too few crops, or the gate refuses, and then
-    leaves nothing; CalibrationError and FetchError.
+    Even crops of `images` are used for calibration, odd ones for the accuracy gate, which runs both graphs in OpenVINO.
+    Raises CalibrationError, FetchError, and PrecisionError if the model is not an ONNX graph, there are too few crops,
+    or the gate fails. No files are left behind then.
     """
     name = f"{model.name}-int8"
     written = folder / f"{name}.toml"
@@ -49,15 +49,16 @@ def build_int8(model: Model, catalogue: Mapping[str, Model], images: Path, folde
     if len(crops) < _FEWEST:
         raise PrecisionError(f"{images} gives {len(crops)} crops; int8 takes at least {_FEWEST}, better 100")
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".int8-") as place:
-        draft = Path(place) / f"{name}.onnx"
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".int8-") as draft_folder:
+        draft = Path(draft_folder) / f"{name}.onnx"
         done = convert(source, draft, "int8", calibration=as_inputs(source, crops[::2], model.input))
         expected, given = (open_runtime(path, precision="fp32", pixels=model.input) for path in (source, draft))
         with closing(expected), closing(given):
             [port] = expected.spec.inputs
             batches = [{port.name: crop[None]} for crop in crops[1::2]]
-            dense = model.role not in ("detector", "one-stage")
-            report = compare(expected.run, given.run, batches, reader(model), "int8", dense=dense)
+            report = compare(
+                expected.run, given.run, batches, crop_decoder(model), "int8", dense=has_dense_outputs(model)
+            )
         if not report.passed:
             raise PrecisionError(f"{model.name} is not good enough in int8: {report}; serve it as it is")
         graph = draft.replace(folder / draft.name)
