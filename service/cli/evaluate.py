@@ -65,7 +65,7 @@ def _show(measure: Callable[[], Report], target: Path | None) -> None:
 
     from engines.files import shown
     from service.cli.output import write_out
-    from service.formats.errors import FormatError
+    from service.formats.parsing import FormatError
 
     try:
         report = measure()

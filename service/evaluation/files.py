@@ -21,7 +21,7 @@ from service.evaluation.keypoints import KeypointAp, keypoint_ap
 from service.evaluation.posetrack import pair
 from service.evaluation.sequence import compare_poses
 from service.formats.coco import read_coco_results, read_coco_truth, skeleton_of_truth
-from service.formats.errors import FormatError
+from service.formats.parsing import FormatError
 from service.formats.posetrack import read_posetrack
 
 _COCO_NAMES = {

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from engines.ops.polygons import contains
 from engines.poses import Floats, Poses
 from service.evaluation.joints import JointFrame, head_sizes
-from service.formats.errors import FormatError
+from service.formats.parsing import FormatError
 from service.formats.sequence import PoseFrame, PoseSequence
 
 

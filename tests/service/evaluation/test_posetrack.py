@@ -8,7 +8,7 @@ import pytest
 from engines.poses import Poses
 from engines.skeletons import POSETRACK_15
 from service.evaluation.posetrack import pair
-from service.formats.errors import FormatError
+from service.formats.parsing import FormatError
 from service.formats.sequence import PoseFrame, PoseSequence
 from tests.service.evaluation.joint_frames import NOBODY, people
 

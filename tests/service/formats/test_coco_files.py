@@ -14,7 +14,7 @@ from hypothesis import given
 from engines.skeletons import COCO_17, HALPE_26
 from service.evaluation import keypoint_ap
 from service.formats.coco import coco_annotations, coco_results, read_coco, read_coco_results, read_coco_truth
-from service.formats.errors import FormatError
+from service.formats.parsing import FormatError
 from service.formats.sequence import PoseFrame, PoseSequence
 from tests.service.formats.people import two_people
 from tests.service.formats.sequences import assert_same_people, few, save, sequences

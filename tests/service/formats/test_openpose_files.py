@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 
 from engines.skeletons import OPENPOSE_25
-from service.formats.errors import FormatError
 from service.formats.openpose import openpose_document, read_openpose, write_openpose
+from service.formats.parsing import FormatError
 from service.formats.sequence import PoseSequence
 from tests.service.formats.people import two_people
 from tests.service.formats.sequences import assert_same_people, few, save, sequences

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 
 from engines.skeletons import COCO_17, POSETRACK_15
-from service.formats.errors import FormatError
+from service.formats.parsing import FormatError
 from service.formats.posetrack import KEYPOINTS_2018, posetrack_document, read_posetrack
 from service.formats.sequence import FAINT, PoseFrame, PoseSequence
 from tests.service.formats.people import two_people

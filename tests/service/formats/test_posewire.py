@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 
 from engines.skeletons import COCO_17, HALPE_26
-from service.formats.errors import FormatError
 from service.formats.frames import FramesFile
+from service.formats.parsing import FormatError
 from service.formats.people import people_list
 from service.formats.posewire import read_posewire
 from service.formats.sequence import PoseSequence

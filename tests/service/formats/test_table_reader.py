@@ -13,11 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.skeletons import BLAZEPOSE_33
-from service.formats.errors import FormatError
 from service.formats.frames import FramesFile
+from service.formats.parsing import FormatError
 from service.formats.sequence import PoseSequence
-from service.formats.table import csv_table
-from service.formats.table_reader import read_table
+from service.formats.table import csv_table, read_table
 from tests.service.formats.people import two_people
 from tests.service.formats.sequences import assert_same_people, few, sequences
 
