@@ -26,7 +26,7 @@ _PROXY = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 4\r\nConnection: close\r\
 
 @contextmanager
 def unlucky(server: ServerProcess, *answers: bytes) -> Iterator[str]:
-    """Run a proxy that answers the first connections with `answers`, b"" to hang up, and forwards the others; its URL."""
+    """A proxy that answers the first connections with `answers` (b"" hangs up) and forwards the others; its URL."""
     front = socket.create_server(("127.0.0.1", 0))
     threads: list[threading.Thread] = []
 
