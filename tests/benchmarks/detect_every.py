@@ -1,8 +1,8 @@
-"""What it saves, and costs, to run the detector less often: python -m tests.benchmarks detect_every [--json FILE]
+"""Savings and costs of running the detector less often: python -m tests.benchmarks detect_every [--json FILE]
 
-Needs ../shared/data/posetrack: see `tracking`. Its frames go through a stream's Sight, 25 a second by their timestamps,
-and RTMDet-nano 640 + TinyPose. Between two looks of the detector the estimator sees the boxes that the tracker carries
-along. Processor time is of the whole process; all settings run one after another in it, and in turns.
+Needs ../shared/data/posetrack: see `tracking`. Its frames pass a stream's FrameProcessor with timestamps of 25 frames
+per second, and RTMDet-nano 640 + TinyPose. Between two runs of the detector, the estimator uses the boxes that the
+tracker predicts. Processor time is that of the whole process, which alternates between all settings.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What runs a network fastest here: python -m tests.benchmarks engines [--json FILE]
+"""The fastest runtime on this machine: python -m tests.benchmarks engines [--json FILE]
 
-SimpleBaseline-R50 256x192 with recipe weights, crops a second at each rung: OpenVINO in fp32, bf16 and int8, torch, and
-as peer ONNX Runtime in fp32, by turns in one run; medians. `computes in` is what the convolutions run in, by OpenVINO's
-own account. Goals are those for a CPU with AMX: without it a CPU has twice fp32's peak in bf16 (avx512_bf16), four
-times in int8 (VNNI). What int8 costs in AP is measured on real images (needs ../shared): Simple Pose, calibrated on
-frames of PoseTrack and on four COCO images that are not among the 32 that the AP is of.
+SimpleBaseline-R50 256x192 with recipe weights, crops per second at each batch size: OpenVINO in fp32, bf16 and int8,
+torch, and as peer ONNX Runtime in fp32, alternating in one run; medians. `computes in` is the precision of the
+convolutions, as reported by OpenVINO. Goals are those for a CPU with AMX. Without it, the peak is twice that of fp32 in
+bf16 (avx512_bf16) and four times in int8 (VNNI). The loss of AP in int8 is measured on real images (needs ../shared):
+Simple Pose, calibrated on frames of PoseTrack and on four COCO images that are not among the 32 of the AP.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def speed(folder: Path) -> list[Row]:
     peer = best["ONNX Runtime fp32"]
     goals = [
         goal(
-            f"OpenVINO {name} over ONNX Runtime fp32, each at its best rung",
+            f"OpenVINO {name} over ONNX Runtime fp32, each at its best batch size",
             best[f"OpenVINO {name}"] / peer,
             ">",
             bound,

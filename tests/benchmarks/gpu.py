@@ -1,11 +1,11 @@
-"""What a GPU gives: python -m tests.benchmarks gpu [--json FILE] [--weights DIR] [--minutes 8]
+"""The performance of a GPU: python -m tests.benchmarks gpu [--json FILE] [--weights DIR] [--minutes 8]
 
-Images a second of each network by each way to run it and at each rung, with the share of what the matrix units give at
-most; the whole server against the bare network; preparing on the device against the CPU; the contract of runtimes.
-Networks of the papers have recipe weights, RTMDet-nano its publisher's (--weights, or ../shared). A part for which no
-time is left, or which this machine lacks something for, says so in its row. Exit code 2 without a GPU.
+Images per second of each network, by runtime and batch size, with the share of the matrix units' peak performance;
+the whole server against the bare network; preparing on the device against the CPU; the contract of runtimes. Networks
+of the papers have recipe weights, RTMDet-nano its publisher's (--weights, or ../shared). Parts that are skipped for lack
+of time or of a requirement say so in their rows. Exit code 2 without a GPU.
 
---device cpu --tiny: the same with tiny sizes on a CPU, to see that it works.
+--device cpu --tiny: the same with tiny sizes on a CPU, as a test of the benchmark.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Bench:
         self.keep(self.rows)
 
     def network(self, measured: Measured, way: str) -> None:
-        """One way to run it, at every rung."""
+        """One way to run it, at every batch size."""
         from tests.benchmarks.accelerator import throughput
 
         setup = throughput.Setup(

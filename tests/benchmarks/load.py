@@ -133,7 +133,7 @@ async def _closed_loop(port: int, shots: Sequence[Shot], concurrency: int, secon
     return report
 
 
-async def _open_loop(port: int, shots: Sequence[Shot], rate: float, seconds: float, patience: float) -> Report:
+async def _open_loop(port: int, shots: Sequence[Shot], rate: float, seconds: float, max_wait: float) -> Report:
     """Requests at fixed times, whether the server keeps up or not; each on a free connection or a new one.
 
     Latencies count from the time at which a request was due: a client does not care why it had to wait.
@@ -160,7 +160,7 @@ async def _open_loop(port: int, shots: Sequence[Shot], rate: float, seconds: flo
     async def one(number: int, due: float) -> None:
         report.late.append(time.perf_counter() - due)
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(max_wait):
                 status = await ask(requests[number % len(requests)])
         except (OSError, TimeoutError):
             status = 0

@@ -52,12 +52,12 @@ _CAMERAS, _ASKERS, _VISITORS = 4, 3, 4
 _BAD_A_SECOND = 8.0
 _TRY_AGAIN = frozenset({0, 429, 502, 503})
 """What a still may get while a replica is restarted; its client sends it again."""
-_PATIENCE_S = 30.0
+_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What the processes of a replica hold at a moment. memory, shared: resident and of memory files, megabytes."""
+class Usage:
+    """The resources of a replica's processes at one time. memory, shared: resident and of memory files, megabytes."""
 
     memory: float
     files: int
@@ -66,10 +66,10 @@ class Look:
 
 
 class Watcher:
-    """Looks at every replica once a second; a context manager. looks: of each replica, since it was started last."""
+    """Measures every replica once a second; a context manager. usages: of each replica since its last start."""
 
     def __init__(self, deployment: Deployment) -> None:
-        self.looks: list[list[tuple[float, Look]]] = [[] for _ in deployment.groups]
+        self.usages: list[list[tuple[float, Usage]]] = [[] for _ in deployment.groups]
         self._deployment = deployment
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="soak-watch")
@@ -84,12 +84,12 @@ class Watcher:
 
     def _run(self) -> None:
         while not self._stop.wait(1.0):
-            for looks, group in zip(self.looks, self._deployment.groups, strict=True):
-                looks.append((time.monotonic(), look(group.pids())))
+            for usages, group in zip(self.usages, self._deployment.groups, strict=True):
+                usages.append((time.monotonic(), usage_of(group.pids())))
 
 
-def look(pids: Sequence[int]) -> Look:
-    """What these processes hold now; a process that ends meanwhile holds nothing."""
+def usage_of(pids: Sequence[int]) -> Usage:
+    """Measure the resources of these processes. A process that ends meanwhile counts as nothing."""
     memory, files, threads = 0.0, 0, 0
     shared: dict[tuple[int, int], float] = {}
     for process in (Path(f"/proc/{pid}") for pid in pids):
@@ -103,7 +103,7 @@ def look(pids: Sequence[int]) -> Look:
                     if str(descriptor.readlink()).startswith("/memfd:"):
                         about = descriptor.stat()
                         shared[about.st_dev, about.st_ino] = about.st_blocks * 512 / 1e6
-    return Look(memory, files, threads, sum(shared.values()))
+    return Usage(memory, files, threads, sum(shared.values()))
 
 
 def theil_sen(times: Sequence[float], values: Sequence[float]) -> float:
@@ -129,11 +129,11 @@ class Mixed:
             if stop.is_set():
                 break
             began, status = time.monotonic(), 0
-            while status in _TRY_AGAIN and time.monotonic() < began + _PATIENCE_S:
+            while status in _TRY_AGAIN and time.monotonic() < began + _TIMEOUT_S:
                 if connection.broken:
                     connection = await connect(port)
                 try:
-                    async with asyncio.timeout(_PATIENCE_S):
+                    async with asyncio.timeout(_TIMEOUT_S):
                         status, body = await connection.ask(case.shot.encode())
                 except TimeoutError:
                     connection.close()
@@ -185,7 +185,7 @@ async def soak(deployment: Deployment, minutes: float) -> Soaked:
             await asyncio.sleep(_RESTART * warm)
             if deployment.fleet is not None:
                 await asyncio.to_thread(_restart, deployment)
-                watcher.looks[-1].clear()
+                watcher.usages[-1].clear()
             await asyncio.sleep(began + max(60 * minutes, warm) - time.monotonic())
             stop.set()
     return Soaked(crowd, visitors, mixed, watcher, began + warm, minutes)
@@ -204,10 +204,10 @@ def judged(soaked: Soaked) -> list[Row]:
     """What each replica held, then all promises."""
     rows: list[Row] = []
     goals: list[Row] = []
-    for number, looks in enumerate(soaked.watcher.looks):
-        counted = [(at, each) for at, each in looks if at >= soaked.start]
+    for number, usages in enumerate(soaked.watcher.usages):
+        counted = [(at, each) for at, each in usages if at >= soaked.start]
         times = [at for at, _ in counted]
-        columns = {f.name: [float(getattr(each, f.name)) for _, each in counted] for f in fields(Look)}
+        columns = {f.name: [float(getattr(each, f.name)) for _, each in counted] for f in fields(Usage)}
         name = f"replica {number + 1}"
         slope = _slope(times, columns["memory"])
         growth = {what: _growth(values) for what, values in columns.items()}
@@ -277,7 +277,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30.0, metavar="N", help="how long; 30")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     both = find("haproxy") is not None and find("redis-server") is not None
     if not both:
         print("HAProxy or Redis is missing: one server, and no restart", file=sys.stderr)
@@ -287,11 +287,11 @@ def main() -> int:
             "haproxy" if both else "direct", "--model", "marked", catalogue=marked_catalogue(Path(folder))
         ) as deployment,
     ):
-        rows = judged(asyncio.run(soak(deployment, asked.minutes)))
+        rows = judged(asyncio.run(soak(deployment, options.minutes)))
     print(machine())
     print(show(rows))
-    if asked.json:
-        asked.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n")
+    if options.json:
+        options.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n")
     return int(not all(row.get("holds", True) for row in rows))
 
 

@@ -92,7 +92,7 @@ def crowd(task: Crowd, folder: Path) -> list[Row]:
 
 
 class Depths:
-    """Looks once a second at what waits; a context manager."""
+    """Measures the queues once a second. A context manager."""
 
     def __init__(self, running: ServerProcess) -> None:
         self.deepest = 0.0

@@ -32,7 +32,7 @@ def compare(subject: Subject, device: torch.device, precision: str, batch: int, 
     rng = np.random.default_rng(0)
     places = rng.uniform((100, 100, 60), (540, 380, 200), (batch, 3)).tolist()
     aspect = pixels.height / pixels.width
-    looks = [align(Region(x, y, width, width * aspect), 640, 480, pixels) for x, y, width in places]
+    regions = [align(Region(x, y, width, width * aspect), 640, 480, pixels) for x, y, width in places]
 
     def frames() -> list[Frame]:
         fresh = [picture.copy() for _ in range(-(-batch // _PEOPLE))]
@@ -41,13 +41,13 @@ def compare(subject: Subject, device: torch.device, precision: str, batch: int, 
     slots = np.empty((batch, pixels.height, pixels.width, 3), np.uint8)
 
     def cut_on_cpu() -> None:
-        for slot, frame, region in zip(slots, frames(), looks, strict=True):
+        for slot, frame, region in zip(slots, frames(), regions, strict=True):
             crop(frame, region, pixels, slot)
 
     store = DeviceFrames(device)
 
     def cut_on_device() -> None:
-        crops(frames(), looks, pixels, store)
+        crops(frames(), regions, pixels, store)
         finish(device)
 
     runtime = open_runtime(
@@ -57,7 +57,7 @@ def compare(subject: Subject, device: torch.device, precision: str, batch: int, 
     views = {"cpu": CpuView(runtime, pixels), "device": Views("device").open(runtime, pixels, reading=family.reading)}
 
     def whole(view: View) -> Callable[[], object]:
-        return lambda: family.decode(view(frames(), looks).outputs, looks)
+        return lambda: family.decode(view(frames(), regions).outputs, regions)
 
     try:
         return [

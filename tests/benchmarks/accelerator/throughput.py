@@ -34,7 +34,7 @@ Step = Callable[[], object]
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to run a network. steps: by rung. wait: until nothing is under way any more."""
+    """One way to run a network. steps: by batch size. wait: waits until all work is done."""
 
     name: str
     steps: Mapping[int, Step]
@@ -112,7 +112,7 @@ def eager(subject: Subject, setup: Setup) -> Iterator[Way]:
 
 @contextmanager
 def program(subject: Subject, setup: Setup) -> Iterator[Way]:
-    """`engines.runtimes.torch.runtime`, preprocessing included: one CUDA graph a rung where all shapes are fixed."""
+    """`engines.runtimes.torch.runtime`, with preprocessing: one CUDA graph per batch size if all shapes are fixed."""
     most, device = setup.batch_sizes[-1], str(setup.device)
     runtime = open_runtime(
         subject.graph, "torch", device=device, precision=setup.precision, max_batch=most, pixels=subject.pixels

@@ -34,20 +34,20 @@ _WARM_S, _QUIET_S, _AFTER_S = 4.0, 16.0, 4.0
 
 def main() -> int:
     """Measure what was asked for, and print one table."""
-    asked = _arguments()
-    rows: list[Row] = json.loads(asked.json.read_text())["rows"] if asked.json and asked.json.is_file() else []
-    wanted = [(way, name, asked.seconds) for way in asked.way for name in asked.only]
+    options = _arguments()
+    rows: list[Row] = json.loads(options.json.read_text())["rows"] if options.json and options.json.is_file() else []
+    wanted = [(way, name, options.seconds) for way in options.way for name in options.only]
     done = set(map(_key, rows))
     for way, group in itertools.groupby((each for each in wanted if each not in done), key=lambda each: each[0]):
         if way == "haproxy" and find("haproxy") is None:
             print("behind HAProxy nothing is measured: apt-get install haproxy", file=sys.stderr)
             continue
-        for row in _measure(way, [name for _, name, _ in group], asked.seconds):
+        for row in _measure(way, [name for _, name, _ in group], options.seconds):
             rows.append(row)
             said = "; ".join(missed(row)) or "all holds"
             print(f"{row['way']} {row['attack']}: {said}", file=sys.stderr, flush=True)
-            if asked.json:
-                asked.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n")
+            if options.json:
+                options.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n")
     rows = sorted((row for row in rows if _key(row) in wanted), key=lambda row: wanted.index(_key(row)))
     print(machine())
     print(PROMISES + "\n")

@@ -91,19 +91,19 @@ class Attacker:
             self.sent += count
         return at == len(view)
 
-    def receive(self, connection: socket.socket, size: int = 65536, patience: float = 60.0) -> bytes:
+    def receive(self, connection: socket.socket, size: int = 65536, timeout: float = 60.0) -> bytes:
         """What comes next; nothing where the connection ended, or too long nothing came."""
-        connection.settimeout(max(0.01, min(patience, self.left)))
+        connection.settimeout(max(0.01, min(timeout, self.left)))
         try:
             return connection.recv(size)
         except OSError:
             return b""
 
-    def answer(self, connection: socket.socket, patience: float = 60.0) -> int:
+    def answer(self, connection: socket.socket, timeout: float = 60.0) -> int:
         """The status of the next answer, which is read whole; 0 where none comes before the connection ends."""
         data = b""
         while b"\r\n\r\n" not in data:
-            more = self.receive(connection, patience=patience)
+            more = self.receive(connection, timeout=timeout)
             if not more:
                 break
             data += more
@@ -115,7 +115,7 @@ class Attacker:
         head, _, body = data.partition(b"\r\n\r\n")
         length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
         missing = int(length[1]) - len(body) if length else 0
-        while missing > 0 and (more := self.receive(connection, patience=patience)):
+        while missing > 0 and (more := self.receive(connection, timeout=timeout)):
             missing -= len(more)
         self.outcomes[found[1].decode()] += 1
         return int(found[1])
@@ -157,7 +157,7 @@ class Attacker:
             for number, opening in enumerate(wanted):
                 if number not in held and self.running and (connection := self.connect()):
                     self.send(connection, opening)
-                    if greeting and self.receive(connection, patience=2):
+                    if greeting and self.receive(connection, timeout=2):
                         self.send(connection, greeting)
                     held[number] = connection
             if not opened:

@@ -116,7 +116,7 @@ def _pipeline(attacker: Attacker, unread: Callable[[], None] | None) -> None:
                     except OSError:
                         pass
             if unread is None:
-                attacker.answer(connection, patience=2)
+                attacker.answer(connection, timeout=2)
             else:
                 attacker.pause(5)
 

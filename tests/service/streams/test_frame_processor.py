@@ -20,8 +20,8 @@ from service.tracking.zones import Zone
 from service.tracking_workers.pool import TrackingWorkers
 from tests.following import followers
 from tests.pictures import encoded, photo
+from tests.scenarios import run, serve
 from tests.shared import SHARED, needs_shared, weights_catalogue
-from tests.stories import run, serve
 
 JPEG = encoded(photo(1280, 960), quality=90)
 
