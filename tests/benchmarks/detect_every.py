@@ -33,7 +33,7 @@ _MIN_SCORE = 0.3
 
 
 async def watch(serving: Serving, pictures: list[bytes], every: float) -> tuple[list[Poses], int, float]:
-    """The people of every picture, how often the detector ran, and processor seconds. every: seconds."""
+    """Return the people of every frame, the number of detector runs, and processor seconds. every: seconds."""
     pipeline = serving.default.pipeline
     runtime = pipeline.stages[0].runtime
     run, runs = runtime.run, 0
@@ -56,7 +56,7 @@ async def watch(serving: Serving, pictures: list[bytes], every: float) -> tuple[
 
 
 async def compare() -> list[Row]:
-    """A row for each setting."""
+    """A row per setting."""
     pictures = [file.read_bytes() for file in sorted((SHARED / "data/posetrack").glob("*.jpg"))]
     truth = read_truth()
     with tempfile.TemporaryDirectory() as folder:
@@ -81,7 +81,7 @@ async def compare() -> list[Row]:
 
 
 def run() -> list[Row]:
-    """On the real sequence."""
+    """Measure with the real sequence."""
     return asyncio.run(compare())
 
 

@@ -1,4 +1,4 @@
-"""Half an hour of everything: python -m tests.benchmarks soak [--minutes N] [--json FILE]
+"""Half an hour of all workloads: python -m tests.benchmarks soak [--minutes N] [--json FILE]
 
 Two replicas behind HAProxy with Redis, one server where one of these is missing. Good stills with bad ones among them,
 streams that stay and streams that come, go and come back, and a replica that is restarted during the warm-up. The
@@ -43,7 +43,7 @@ from tests.deployment.programs import find
 
 _WARM_SHARE, _WARM_S = 1 / 6, 45.0
 _RESTART = 0.4
-"""Of the warm-up: when a replica is restarted."""
+"""Share of the warm-up after which a replica is restarted."""
 _BIN_S = 10.0
 _SLOPE_MB, _SLOPE_MINUTES, _LONG_MINUTES = 1.0, 10.0, 20.0
 _GROWTH_MB = 60.0
@@ -51,7 +51,7 @@ _GROWTH_MB = 60.0
 _CAMERAS, _ASKERS, _VISITORS = 4, 3, 4
 _BAD_A_SECOND = 8.0
 _TRY_AGAIN = frozenset({0, 429, 502, 503})
-"""What a still may get while a replica is restarted; its client sends it again."""
+"""Statuses of images while a replica restarts, after which clients retry."""
 _TIMEOUT_S = 30.0
 
 
@@ -115,13 +115,13 @@ def theil_sen(times: Sequence[float], values: Sequence[float]) -> float:
 
 @dataclass(slots=True)
 class Mixed:
-    """Bad stills with good ones among them. wrong: answers that are not right, in words."""
+    """Sends bad and good images. wrong: descriptions of wrong answers."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
 
     async def run(self, port: int, stop: asyncio.Event) -> None:
-        """Send them until told to stop."""
+        """Send images until told to stop."""
         good = good_cases()
         alone = await answers_alone(port, good)
         connection = await connect(port)
@@ -157,7 +157,7 @@ def _endless(good: Sequence[Case]) -> Iterator[Case]:
 
 @dataclass(frozen=True, slots=True)
 class Soaked:
-    """Everything that was heard and seen. start: of what counts, monotonic seconds."""
+    """All results and measurements. start: start of the evaluated part, in monotonic seconds."""
 
     crowd: Crowd
     visitors: Sequence[Visitor]
@@ -168,7 +168,7 @@ class Soaked:
 
 
 async def soak(deployment: Deployment, minutes: float) -> Soaked:
-    """Load a deployment for so long, and restart a replica of it where it has several."""
+    """Load a deployment, and restart one of its replicas if it has several."""
     warm = max(60 * minutes * _WARM_SHARE, _WARM_S)
     url = f"http://{deployment.host}:{deployment.port}"
     stop, mixed = asyncio.Event(), Mixed()
@@ -192,7 +192,7 @@ async def soak(deployment: Deployment, minutes: float) -> Soaked:
 
 
 def _restart(deployment: Deployment) -> None:
-    """End the last replica in good order, and start it again."""
+    """Shut down the last replica gracefully, and start it again."""
     assert deployment.fleet is not None
     deployment.fleet.replicas[-1].process.send_signal(signal.SIGTERM)
     deployment.fleet.replicas[-1].process.wait(60)
@@ -201,7 +201,7 @@ def _restart(deployment: Deployment) -> None:
 
 
 def judged(soaked: Soaked) -> list[Row]:
-    """What each replica held, then all promises."""
+    """Rows of the resources of each replica, followed by the goals."""
     rows: list[Row] = []
     goals: list[Row] = []
     for number, usages in enumerate(soaked.watcher.usages):
@@ -236,14 +236,14 @@ def judged(soaked: Soaked) -> list[Row]:
 
 
 def _slope(times: Sequence[float], values: Sequence[float]) -> float:
-    """Megabytes in ten minutes, through the medians of ten seconds each."""
+    """The slope in megabytes per ten minutes, through medians of ten seconds."""
     bins = np.array(times) // _BIN_S
     medians = [float(np.median(np.array(values)[bins == each])) for each in np.unique(bins)]
     return theil_sen([_BIN_S * float(each) for each in np.unique(bins)], medians) * 60 * _SLOPE_MINUTES
 
 
 def _growth(values: Sequence[float]) -> float:
-    """Between the medians of the first and the last third."""
+    """The growth between the medians of the first and the last third."""
     third = max(1, len(values) // 3)
     return float(np.median(values[-third:]) - np.median(values[:third]))
 
@@ -273,7 +273,7 @@ def _heard(soaked: Soaked) -> list[Row]:
 
 
 def main() -> int:
-    """Soak, and print what was seen."""
+    """Run the benchmark and print its results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30.0, metavar="N", help="how long; 30")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")

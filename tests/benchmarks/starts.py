@@ -24,7 +24,7 @@ _PLAN = ("--max-batch", "2")
 
 
 def run() -> list[Row]:
-    """A row for each command."""
+    """A row per command."""
     commands: dict[str, tuple[str, ...]] = {"posewire --help": ("--help",), "posewire models": ("models",)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
