@@ -1,9 +1,9 @@
 """Interrupted batches compared with uninterrupted ones: python -m tests.benchmarks batch [--json FILE]
 
 200 images of 640x480 and two videos of 150 frames, with a small network behind a detector that finds two people. They
-are processed by two local processes and by two actors of a local Ray cluster. One run of each kind is uninterrupted; another is
-killed with -9 in the middle of a video and again between images, and then completed. Every file of the results
-must be the same, byte for byte. The share of a run that is the start of processes, and of Ray, is in the seconds.
+are processed by two local processes and by two actors of a local Ray cluster. One run of each kind is uninterrupted;
+another is killed with -9 in the middle of a video and again between images, and then completed. Every file of the
+results must be the same, byte for byte. The seconds include the start of processes and of Ray, whose share is listed.
 """
 
 from __future__ import annotations

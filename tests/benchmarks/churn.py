@@ -27,8 +27,8 @@ _PATIENCE_S = 30.0
 
 @dataclass(slots=True)
 class Visitor:
-    """One client. sessions, resumed: numbers of sessions. results: number of checked results. lost: results with another
-    id than before.
+    """One client. sessions, resumed: numbers of sessions. results: number of checked results. lost: results with
+    another id than before.
 
     refused: sessions that were not resumed in time. silent: connections without further results.
     """

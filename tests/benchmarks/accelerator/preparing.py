@@ -1,4 +1,4 @@
-"""What it costs to get from frames and boxes to keypoints, prepared and read on the CPU or on the device."""
+"""The cost from frames and boxes to keypoints, with preparing and decoding on the CPU or on the device."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tests.benchmarks.report import Row
 from tests.pictures import photo
 
 _PEOPLE = 4
-"""In each frame."""
+"""People in each frame."""
 
 
 def compare(subject: Subject, device: torch.device, precision: str, batch: int, seconds: float) -> list[Row]:
-    """Crops a second: cut out alone, and with the network and the reading of its heatmaps. New frames every time."""
+    """Crops per second: cropping alone, and with network and decoding. New frames every time."""
     pixels = subject.pixels
     picture = np.asarray(photo(640, 480))
     rng = np.random.default_rng(0)
