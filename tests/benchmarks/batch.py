@@ -3,7 +3,7 @@
 200 images of 640x480 and two videos of 150 frames, with a small network behind a detector that finds two people. They
 are processed by two local processes and by two actors of a local Ray cluster. One run of each kind is uninterrupted;
 another is killed with -9 in the middle of a video and again between images, and then completed. Every file of the
-results must be the same, byte for byte. The seconds include the start of processes and of Ray, whose share is listed.
+results must be the same, byte for byte. The seconds include the start of processes and of Ray.
 """
 
 from __future__ import annotations
