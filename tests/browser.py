@@ -1,4 +1,4 @@
-"""A real browser without a window: Chromium, driven over its DevTools protocol.
+"""A real headless browser: Chromium, controlled over its DevTools protocol.
 
 No library: the few calls that tests need are messages on a websocket, and the browser is the distribution's.
 """
@@ -32,7 +32,7 @@ _OPTIONS = (
 
 
 class Page:
-    """A page of the browser. complaints: what it wrote to its console as errors."""
+    """A page of the browser. complaints: errors in its console."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.complaints: list[str] = []
@@ -40,13 +40,13 @@ class Page:
         self._calls = 0
 
     async def evaluate(self, expression: str) -> Any:
-        """The value of a JavaScript expression; promises are awaited."""
+        """Evaluate a JavaScript expression. Promises are awaited."""
         answer = await self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
     async def call(self, method: str, **parameters: Any) -> Any:
-        """The result of a DevTools method."""
+        """Call a DevTools method."""
         self._calls += 1
         number = self._calls
         await self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
@@ -61,7 +61,7 @@ class Page:
 
 @asynccontextmanager
 async def browse(url: str) -> AsyncIterator[Page]:
-    """The page at `url`, in a browser that knows nothing of others."""
+    """Open the page at `url` in a browser with a new profile."""
     assert CHROMIUM is not None
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         port = Path(profile) / "DevToolsActivePort"

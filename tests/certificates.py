@@ -1,4 +1,4 @@
-"""Certificates that sign themselves, made by OpenSSL's command."""
+"""Self-signed certificates, created with OpenSSL's command."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def make(folder: Path, name: str, *, passphrase: str = "") -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 and its key."""
+    """Create a certificate for 127.0.0.1 and its key."""
     certificate, key = folder / f"{name}.crt", folder / f"{name}.key"
     protection = f"-passout pass:{passphrase}" if passphrase else "-noenc"
     command = (

@@ -1,4 +1,4 @@
-"""The little model and the picture that tests of servers share."""
+"""The tiny model and the picture that tests of servers share, and settings for all tests."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, settings
 from tests.graphs import tiny_catalogue
 from tests.pictures import encoded, photo
 
-# A shell that runs tests in the background has SIGINT ignored, and so would have the processes that they start.
+# A shell that runs tests in the background ignores SIGINT, which the processes of tests would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How long an example takes says how busy the machine is, and nothing of what is tested.
+# The time of an example depends on the load of the machine, so it is not checked.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 

@@ -1,4 +1,4 @@
-"""What a system may deny to a process: a call, as seccomp filters of containers do, or another thread."""
+"""Denying a process a system call, as seccomp filters of containers do, or further threads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 NUMBERS = {"setpriority": {"x86_64": 141, "aarch64": 140}, "sched_setaffinity": {"x86_64": 203, "aarch64": 122}}
-"""By system call and machine."""
+"""Numbers of system calls, by name and machine."""
 
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _FILTER = 38, 22, 2
 _LOAD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
@@ -19,7 +19,7 @@ _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 
 
 def deny(call: str) -> None:
-    """From now on `call` fails with EPERM in this thread and those that it starts. Linux alone; it cannot be undone."""
+    """Make `call` fail with EPERM in this thread and its future threads. Linux only; cannot be undone."""
     number = NUMBERS[call][platform.machine()]
     program = b"".join(
         struct.pack("=HBBI", *instruction)
@@ -41,7 +41,7 @@ def deny(call: str) -> None:
 
 @contextmanager
 def no_threads() -> Iterator[None]:
-    """The system starts no thread: its stack would be larger than all addresses."""
+    """Make the start of threads fail, with a stack that is larger than the address space."""
     before = threading.stack_size(1 << 47)
     try:
         yield

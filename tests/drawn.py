@@ -1,4 +1,4 @@
-"""What networks of each signature would say of people drawn as keypoints: (17, 2) x, y in pixels of the input."""
+"""The outputs that networks of each signature would have for given people: (17, 2) keypoints x, y in input pixels."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _EDGES = [
 
 
 def box_of(person: Floats) -> Floats:
-    """x1, y1, x2, y2 around somebody."""
+    """The box x1, y1, x2, y2 around a person."""
     box: Floats = boxes_around(person[None], np.ones((1, 17), np.float32))[0]
     return box
 
 
 def personlab(width: int, height: int, *people: Floats) -> Outputs:
-    """In a disk around each keypoint the network is sure, and knows the way to it and to its neighbours."""
+    """In a disk around each keypoint, high scores and the offsets to it and to its neighbours."""
     cells = ((height - 1) // 16 + 1, (width - 1) // 16 + 1)
     heat = np.full((*cells, 17), -6, np.float32)
     short = np.zeros((*cells, 2, 17), np.float32)
@@ -47,7 +47,7 @@ def personlab(width: int, height: int, *people: Floats) -> Outputs:
 
 
 def associative_embedding(width: int, height: int, *people: Floats) -> Outputs:
-    """A Gaussian at each keypoint, and around it the person's tag."""
+    """A Gaussian at each keypoint, and the person's tag around it."""
     result: Outputs = {}
     for name, stride in (("out_low", 4), ("out_high", 2)):
         ys, xs = np.mgrid[: height // stride, : width // stride] * float(stride)
@@ -69,7 +69,7 @@ def rtmo(*people: Floats) -> Outputs:
 
 
 def movenet(width: int, height: int, *people: Floats) -> Outputs:
-    """Six rows, of which those for nobody are unsure."""
+    """Six rows. Rows without a person have low scores."""
     rows = np.full((6, 56), 0.05, np.float32)
     for row, person in zip(rows, people, strict=False):
         row[:51] = np.column_stack([person[:, 1] / height, person[:, 0] / width, np.full(17, SCORE)]).ravel()
@@ -78,7 +78,7 @@ def movenet(width: int, height: int, *people: Floats) -> Outputs:
 
 
 def yolo_pose(*people: Floats, layout: str = "columns") -> Outputs:
-    """Each person several times, a little beside itself and less sure, among many that are nobody."""
+    """Each person several times, slightly displaced and with lower scores, among many empty rows."""
     rows = []
     for person in people:
         for shift in (4.0, 0.0, -3.0):
@@ -92,7 +92,7 @@ def yolo_pose(*people: Floats, layout: str = "columns") -> Outputs:
 
 
 def keypoint_rcnn(*people: Floats) -> Outputs:
-    """torchvision's outputs for one image, without a batch; a dog comes first."""
+    """torchvision's outputs for one image, without a batch. The first object is a dog."""
     boxes = np.array([(5, 5, 60, 40), *(box_of(person) for person in people)], np.float32)
     n = len(people)
     points = np.array([np.zeros((17, 2)), *people], np.float32)
@@ -114,7 +114,7 @@ _FIELDS = [12, 20, 14, 16, 22, 24, 0, 2, 4, 6, 8, 10, 28, 30, 34, 32, 36, 18, 26
 
 
 def part_affinity(width: int, height: int, *people: Floats) -> Outputs:
-    """A Gaussian at each keypoint and the neck, and along each limb, a cell or so wide, its direction."""
+    """A Gaussian at each keypoint and the neck, and the direction of each limb along it, about a cell wide."""
     ys, xs = (side * 8 + 3.5 for side in np.mgrid[: height // 8, : width // 8])
     heatmaps, fields = np.zeros((19, *xs.shape), np.float32), np.zeros((38, *xs.shape), np.float32)
     for person in people:
@@ -133,7 +133,7 @@ def part_affinity(width: int, height: int, *people: Floats) -> Outputs:
 
 
 def yolox(width: int, height: int, *boxes: Floats) -> Outputs:
-    """Each box at the cell of the finest grid in which its centre lies, and in the next."""
+    """Each box in the cell of the finest grid that contains its centre, and in the next cell."""
     layers = [(height // stride, width // stride) for stride in (8, 16, 32)]
     raw = np.zeros((1, sum(rows * columns for rows, columns in layers), 6), np.float32)
     for x1, y1, x2, y2 in boxes:

@@ -1,4 +1,4 @@
-"""Commands that must not import what takes seconds to import."""
+"""Running commands that must not import slow packages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ sys.exit(f"it imports {', '.join(imported)}" if imported else 0)
 
 
 def run_frugally(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run the posewire command in `folder`; it fails, too, where it imports one of these."""
+    """Run the posewire command in `folder`. It also fails if it imports one of these packages."""
     command = [sys.executable, "-c", _PROGRAM, *arguments]
     paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(

@@ -1,4 +1,4 @@
-"""Small graphs that tests and benchmarks build, so that neither needs anybody's weights."""
+"""Small graphs that tests and benchmarks build, so that they need no published weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from openvino import opset13 as op
 def save_keypoint_graph(
     path: Path, *, height: int = 256, width: int = 192, keypoints: int = 17, channels: int = 8
 ) -> Path:
-    """A little heatmap network as OpenVINO IR: (n, 3, height, width) to heatmaps (n, keypoints, height/4, width/4).
+    """A small heatmap network as OpenVINO IR: (n, 3, height, width) to heatmaps (n, keypoints, height/4, width/4).
 
     Two strided convolutions and a 1x1 with seeded random weights; the batch is free.
     """
@@ -58,7 +58,7 @@ def save_detector_graph(path: Path, boxes: Sequence[tuple[float, float, float, f
 
 
 def save_constant_graph(path: Path, outputs: Mapping[str, NDArray[Any]], width: int, height: int) -> Path:
-    """A graph that says the same of every image (n, 3, height, width): `outputs`, whose batch is free where it is 1."""
+    """A graph with the same `outputs` for every image (n, 3, height, width). An output's batch is free if it is 1."""
     image = op.parameter([1, 3, height, width], ov.Type.f32, name="input")
     image.output(0).set_names({"input"})
     results = []
@@ -80,7 +80,7 @@ def save_constant_graph(path: Path, outputs: Mapping[str, NDArray[Any]], width: 
 
 
 def save_folding_graph(path: Path) -> Path:
-    """A graph whose reshape has the batch of one baked in, as many exports have: (n, 4) to (1, 4n)."""
+    """A graph whose reshape has a fixed batch of one, as in many exports: (n, 4) to (1, 4n)."""
     data = op.parameter([1, 4], ov.Type.f32, name="data")
     folded = op.reshape(
         op.multiply(data, op.constant(np.float32(2))), op.constant(np.array([1, -1])), special_zero=False
@@ -92,8 +92,8 @@ def save_folding_graph(path: Path) -> Path:
 
 
 def tiny_catalogue(folder: Path) -> Path:
-    """A catalogue file in `folder` with the model `tiny`, the little network on the whole frame, and the model `pair`,
-    the same on the two people that a detector finds in every image.
+    """Write a catalogue to `folder` with the model `tiny`, the small network on the whole frame, and the model `pair`,
+    the same network on the two people that a detector finds in every image.
     """
     save_keypoint_graph(folder / "tiny.xml")
     save_detector_graph(folder / "pair.xml", [(40, 40, 120, 220, 0.9), (180, 60, 260, 230, 0.8)])

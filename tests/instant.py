@@ -1,4 +1,4 @@
-"""An event loop whose time is not the world's: what sleeps, sleeps no time at all."""
+"""An event loop with simulated time, in which sleeping takes no time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Result = TypeVar("Result")
 
 
 class _NoWait(selectors.SelectSelector):
-    """slept: the seconds that it was to wait for, in all."""
+    """slept: the simulated seconds of waiting, in total."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,11 +31,11 @@ class _InstantLoop(asyncio.SelectorEventLoop):
         return self._selected.slept
 
     async def shutdown_default_executor(self, _timeout: float | None = None) -> None:
-        """Wait for threads as long as they take, which is time of the world: Python 3.12's timeout passes at once."""
+        """Wait for threads in real time. Python 3.12's own timeout would expire at once."""
         await super().shutdown_default_executor()
 
 
 def run(story: Coroutine[Any, Any, Result]) -> Result:
-    """As asyncio.run: hours of `asyncio.sleep` in milliseconds, the same in every run. For stories without sockets."""
+    """As asyncio.run: hours of `asyncio.sleep` in milliseconds, deterministic. For scenarios without sockets."""
     with asyncio.Runner(loop_factory=_InstantLoop) as runner:
         return runner.run(story)

@@ -1,4 +1,4 @@
-"""Pictures that tests and benchmarks make, or take from scikit-image."""
+"""Pictures for tests and benchmarks, created or from scikit-image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PIL import Image
 
 
 def photo(width: int = 640, height: int = 480, seed: int = 0) -> Image.Image:
-    """Smooth colours with some texture: compresses like a photograph, shows nobody."""
+    """Smooth colours with some texture: compresses like a photograph and shows no people."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 255, (12, 16, 3)).astype(np.uint8)
     smooth = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC), np.int16)
@@ -18,7 +18,7 @@ def photo(width: int = 640, height: int = 480, seed: int = 0) -> Image.Image:
 
 
 def encoded(picture: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
-    """The file's bytes."""
+    """Encode a picture as a file."""
     buffer = io.BytesIO()
     picture.save(buffer, kind, **options)
     return buffer.getvalue()

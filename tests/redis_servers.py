@@ -1,4 +1,4 @@
-"""A real Redis on the loopback, which tests may kill, stop and start again."""
+"""A real Redis on the loopback, which tests can kill, stop and restart."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 
 class RedisProcess:
-    """`redis-server` on a free port, with nothing on disk; a context manager. Skips the test where there is none."""
+    """`redis-server` on a free port, without files. A context manager. Skips the test if it is not installed."""
 
     def __init__(self, folder: Path) -> None:
         if shutil.which("redis-server") is None:
@@ -33,11 +33,11 @@ class RedisProcess:
 
     @property
     def url(self) -> str:
-        """For redis_url."""
+        """The URL for the setting redis_url."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        """Start it, empty, on the same port."""
+        """Start an empty server on the same port."""
         command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         self.process = subprocess.Popen([*command, "--dir", str(self._folder)], stdout=subprocess.DEVNULL)
         stop = time.monotonic() + 20
@@ -53,15 +53,15 @@ class RedisProcess:
                 return
 
     def kill(self) -> None:
-        """kill -9: all it knew is gone."""
+        """kill -9: all data is lost."""
         self.process.send_signal(signal.SIGCONT)
         self.process.kill()
         self.process.wait()
 
     def freeze(self) -> None:
-        """It takes connections, and says nothing."""
+        """Stop the process: it accepts connections, but does not answer."""
         self.process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """It goes on, with what was sent to it meanwhile."""
+        """Continue the process, which then handles the requests in its buffers."""
         self.process.send_signal(signal.SIGCONT)

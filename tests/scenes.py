@@ -1,7 +1,7 @@
-"""Sequences of people drawn in code, with the truth beside what a detector would see of them.
+"""Rendered sequences of people, with the ground truth and simulated detections.
 
-People are rigid shapes of textured cloth that walk before a textured wall, so that optical flow has something to hold.
-All is seeded: a scene of one seed is the same everywhere.
+People are rigid textured shapes that walk in front of a textured wall, so that optical flow can track them.
+Everything is seeded: a scene with one seed is the same on every machine.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ Floats = NDArray[Any]
 """float32; OpenCV names no type."""
 
 Path = Callable[[float], tuple[float, float]]
-"""Seconds to where the middle of a person is, in pixels of the wall."""
+"""A function from seconds to the middle of a person, in pixels of the wall."""
 
 WIDTH, HEIGHT, FPS = 320, 180, 15.0
 
 _WIDTH_OF_A_PERSON = 0.42
 _IN_PICTURE = 0.3
-"""The part of a person's keypoints from which on they count as being there."""
+"""Share of a person's keypoints in the frame from which on they count as present."""
 
 
 @dataclass(frozen=True)
 class Person:
-    """Someone in a scene. height: pixels. present: when they are there at all. Later people stand in front."""
+    """A person in a scene. height: pixels. present: True while the person is in the scene. Later ones are in front."""
 
     height: float
     path: Path
@@ -42,9 +42,9 @@ class Person:
 
 @dataclass(frozen=True)
 class Detector:
-    """How well people are seen. noise: spread of keypoints in OKS sigmas. missed: 0..1 of people in frames.
+    """The quality of detections. noise: spread of keypoints in OKS sigmas. missed: share of missed people, 0..1.
 
-    ghosts: false people a frame. blind: the part of a person that must be hidden for them not to be seen; 2 is never.
+    ghosts: false people per frame. blind: hidden share of a person from which on they are not detected; 2 for never.
     """
 
     noise: float = 0.3
@@ -58,9 +58,9 @@ PERFECT = Detector(noise=0.0, blind=2.0)
 
 @dataclass(frozen=True)
 class Plan:
-    """What happens in a scene. pillars: (left, right) pixels of the wall that hide who is behind. camera: its path.
+    """A scene. pillars: (left, right) pixels of the wall at which people are hidden. camera: path of the camera.
 
-    skipped: whether the frame of a moment never arrives.
+    skipped: True at times whose frame never arrives.
     """
 
     people: list[Person]
@@ -75,8 +75,8 @@ class Plan:
 class Step:
     """One frame of a scene.
 
-    truth: everybody who can be seen, with their true ids from 1 on. seen: what the detector found. who: (N,) the true
-    id of each of those, 0 of a ghost.
+    truth: all visible people, with true ids from 1 on. seen: the detections. who: (N,) their true ids, 0 for a false
+    detection.
     """
 
     timestamp: float
@@ -136,7 +136,7 @@ def play(plan: Plan, seed: int, *, width: int = WIDTH, height: int = HEIGHT, fps
 
 
 def _sprite(rng: np.random.Generator, height: float, figure: Floats) -> tuple[Floats, Floats]:
-    """A person's cloth (h, w, 3) and where it is (h, w) 0 or 1, with the person's middle in its middle."""
+    """A person's texture (h, w, 3) and mask (h, w) of 0 and 1, both centred on the person."""
     h, w = int(height * 1.1), int(height * _WIDTH_OF_A_PERSON * 1.1)
     cloth = texture(rng, h, w, coarse=4) * rng.uniform(0.5, 1, 3).astype(np.float32)
     mask = np.zeros((h, w), np.uint8)
@@ -150,13 +150,13 @@ def _sprite(rng: np.random.Generator, height: float, figure: Floats) -> tuple[Fl
 
 
 def _window(wall: Floats, camera: Floats, width: int, height: int) -> Floats:
-    """What the camera sees of the wall, from the middle of it on, to fractions of a pixel."""
+    """The part of the wall in the camera's view, with subpixel positions relative to the wall's middle."""
     shift = np.array([[1, 0, -camera[0] - wall.shape[1] / 3], [0, 1, -camera[1] - wall.shape[0] / 4]], np.float32)
     return cv2.warpAffine(wall, shift, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
 
 
 def _put(picture: Floats, cloth: Floats, mask: Floats, middle: Floats) -> Floats:
-    """Draw a person into the picture; gives where they are in it, 0 to 1."""
+    """Draw a person into the frame. Returns the person's mask, 0 to 1."""
     height, width = picture.shape[:2]
     corner = middle - (mask.shape[1] / 2, mask.shape[0] / 2)
     left, top = np.floor(corner).astype(int)
@@ -173,11 +173,11 @@ def _put(picture: Floats, cloth: Floats, mask: Floats, middle: Floats) -> Floats
 
 
 def _uncovered(points: Floats, cover: Floats) -> NDArray[np.bool_]:
-    """Which keypoints lie in the picture with nobody and nothing before them."""
+    """The keypoints inside the frame that nothing occludes."""
     height, width = cover.shape
     x, y = np.round(points).astype(int).T
     inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
-    near = cv2.dilate(cover, np.ones((5, 5), np.uint8))  # thin limbs: the keypoint may lie on their edge
+    near = cv2.dilate(cover, np.ones((5, 5), np.uint8))  # limbs are thin, so a keypoint may lie on the edge
     clear: NDArray[np.bool_] = inside & (near[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)] > 0.5)
     return clear
 
@@ -191,7 +191,7 @@ def _look(
     width: int,
     height: int,
 ) -> tuple[Poses, Poses, NDArray[np.int64]]:
-    """The truth of everybody who can be seen, what the detector makes of it, and of whom."""
+    """The truth of all visible people, the simulated detections, and their true ids."""
     there = [
         n
         for n, (points, clear) in enumerate(zip(keypoints, shown, strict=True))

@@ -18,11 +18,11 @@ import httpx
 
 
 class ServerProcess:
-    """`posewire serve` on a free port of the loopback. A context manager; `log` holds what it has written so far.
+    """`posewire serve` on a free port of the loopback. A context manager. log: the output so far.
 
-    catalogue: POSEWIRE_CATALOGUE. environment: further POSEWIRE_* settings by their name in lower case. module: what
-    is run in place of the command. host, port: where it listens; 0 takes a free port. trusted: the certificate that it
-    shows, if it has one. prefix: a command that runs the server in its own process, with limits for example.
+    catalogue: POSEWIRE_CATALOGUE. environment: further POSEWIRE_* settings by their name in lower case. module: run
+    instead of the command. host, port: address to listen on; port 0 takes a free one. trusted: the certificate of the
+    server, if it has one. prefix: a command that runs the server in its own process, for example with limits.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class ServerProcess:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The server's URL."""
         return f"{self.scheme}://{self.host}:{self.port}"
 
     def memory_mb(self) -> float:
@@ -87,7 +87,7 @@ class ServerProcess:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def open_files(self) -> int:
-        """How many files and connections the process holds open."""
+        """The number of open files and connections of the process."""
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
     def _read(self) -> None:
@@ -109,7 +109,7 @@ class ServerProcess:
                     if httpx.get(f"{self.url}/readyz", timeout=5, verify=self.verify).status_code == 200:
                         return
                 except httpx.TransportError:
-                    pass  # bound, but not accepting yet: the models are still being compiled
+                    pass  # bound, but not accepting yet, while the models are compiled
             time.sleep(0.02)
         raise RuntimeError("the server did not become ready:\n" + "\n".join(self.log))
 

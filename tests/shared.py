@@ -1,4 +1,4 @@
-"""Where the real data for tests lies, beside the repository, and what skips a test without it."""
+"""The real data for tests, beside the repository, and the mark that skips tests without it."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import time
 
 _right = time.time
 _SKEW = float(os.environ["POSEWIRE_SKEW_S"])
-time.time = lambda: _right() + _SKEW  # before modules are loaded that take it as a default
+time.time = lambda: _right() + _SKEW  # before importing modules that use it as a default
 
 from service.cli.main import main  # noqa: E402
 

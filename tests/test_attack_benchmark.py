@@ -14,7 +14,7 @@ from tests.benchmarks.attacks.attacker import Attacker
 from tests.benchmarks.attacks.verdict import markdown, missed
 from tests.benchmarks.cgroups import MemoryGroup, memory_group
 from tests.benchmarks.report import Row
-from tests.benchmarks.soak import look, theil_sen
+from tests.benchmarks.soak import theil_sen, usage_of
 from tests.servers import ServerProcess
 
 _LIMIT = 150_000_000
@@ -66,11 +66,11 @@ def test_the_peak_is_forgotten_when_it_is_reset(group: MemoryGroup) -> None:
 
 
 def test_a_look_at_a_process_sees_files_threads_and_shared_memory() -> None:
-    before = look([os.getpid()])
+    before = usage_of([os.getpid()])
     descriptor = os.memfd_create("held")
     os.ftruncate(descriptor, 50_000_000)
     os.pwrite(descriptor, bytes(8_000_000), 0)
-    after = look([os.getpid()])
+    after = usage_of([os.getpid()])
     os.close(descriptor)
     assert after.files == before.files + 1
     assert after.threads >= 1

@@ -1,4 +1,4 @@
-"""Waiting for what comes to pass elsewhere, in another thread or process, with a bound."""
+"""Waiting for conditions that other threads or processes fulfil, with a timeout."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import asyncio
 import time
 from collections.abc import Callable
 
-_PATIENCE_S = 20.0
-_TURN_S = 0.01
+_TIMEOUT_S = 20.0
+_POLL_S = 0.01
 
 
-def wait_for(condition: Callable[[], bool], patience: float = _PATIENCE_S) -> None:
-    """Return once `condition` holds. Raises AssertionError if that takes more than so many seconds."""
-    stop = time.monotonic() + patience
+def wait_for(condition: Callable[[], bool], timeout: float = _TIMEOUT_S) -> None:
+    """Return once `condition` holds. Raises AssertionError after `timeout` seconds."""
+    stop = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < stop, "it did not come to pass"
-        time.sleep(_TURN_S)
+        time.sleep(_POLL_S)
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """As `wait_for`, for a coroutine."""
-    stop = time.monotonic() + _PATIENCE_S
+    """As `wait_for`, for coroutines."""
+    stop = time.monotonic() + _TIMEOUT_S
     while not condition():
         assert time.monotonic() < stop, "it did not come to pass"
-        await asyncio.sleep(_TURN_S)
+        await asyncio.sleep(_POLL_S)

@@ -1,4 +1,4 @@
-"""`posewire eval`: how good results are."""
+"""`posewire eval`: measure results against ground truth."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import click
 
 
 class Report(Protocol):
-    """Figures that can be shown and written."""
+    """Metrics that can be printed and written."""
 
     def table(self) -> str:
-        """For people."""
+        """Format the metrics for people."""
 
     def document(self) -> dict[str, object]:
-        """For programs, as orjson takes it."""
+        """The metrics for programs, in types that orjson supports."""
 
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -65,7 +65,7 @@ def _show(measure: Callable[[], Report], target: Path | None) -> None:
 
     from engines.files import shown
     from service.cli.output import write_out
-    from service.formats.errors import FormatError
+    from service.formats.parsing import FormatError
 
     try:
         report = measure()

@@ -1,4 +1,4 @@
-"""A client of Posewire that goes on whatever becomes of a server: another try, another replica, the same identities.
+"""The Python client of Posewire. It retries requests, switches between replicas and keeps ids across reconnections.
 
     from service.client import AsyncClient, Client
 
@@ -7,7 +7,8 @@
         for result in client.stream(pictures):
             print([person.id for person in result.people])
 
-Needs httpx and websockets, and nothing of the server's.
+Imports nothing else of the server. Needs httpx and websockets, and two decoders of messages: orjson for JSON and
+ormsgpack for MessagePack. It does not need numpy.
 """
 
 from service.client.clients import AsyncClient, Client

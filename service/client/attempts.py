@@ -1,4 +1,4 @@
-"""When and where to try again."""
+"""Retries: when and where."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Callable, Sequence
 from service.client.errors import UnavailableError
 
 _LOST_S = (0.05, 1.0)
-"""The first and the longest pause where a server was lost."""
+"""The first and the longest pause after a lost connection."""
 _REFUSED_S = (0.2, 5.0)
-"""The same where a server has refused or failed: it is there, and to ask again at once would add to its load."""
+"""The same after a refusal or failure. The server is up, and immediate retries would add to its load."""
 
 
 class Attempts:
-    """The tries of one thing, for `seconds` in all, at each of `urls` in turn.
+    """The attempts of one request, for `seconds` in total, at each of `urls` in turn.
 
-    clock: seconds. chance: 0..1, at random, so that clients that lost the same server do not come back in step.
+    clock: seconds. chance: random numbers in 0..1, so that clients that lost one server do not all return at once.
     """
 
     def __init__(
@@ -36,29 +36,30 @@ class Attempts:
 
     @property
     def url(self) -> str:
-        """Where to try now."""
+        """The URL of the next attempt."""
         return self._urls[self._failed % len(self._urls)]
 
     @property
     def left(self) -> float:
-        """Seconds until it is too late."""
+        """Seconds left for further attempts."""
         return self._began + self._seconds - self._clock()
 
     def restart(self, pauses: bool) -> None:
-        """Begin the time for tries anew, as the last one led to something. pauses: the next one is short again."""
+        """Restart the time for attempts, because the last one succeeded. pauses: also reset the pauses."""
         self._began = self._clock()
         if pauses:
             self._failed = 0
 
     def failed(self, why: str, retry_after: float = 0.0, *, refused: bool = False) -> float:
-        """Seconds to wait before the next try. retry_after: what the server has asked for. refused: it has answered.
+        """Record a failure. Returns the seconds to wait before the next attempt.
 
-        Raises UnavailableError where that would be too late.
+        why: the reason. retry_after: seconds that the server asked for. refused: True if the server answered.
+        Raises UnavailableError if the next attempt would be too late.
         """
         self._failed += 1
         rounds = self._failed // len(self._urls)
         if rounds == 0:
-            delay = 0.0  # another server has not refused yet
+            delay = 0.0  # other servers have not been tried yet
         else:
             first, most = _REFUSED_S if refused else _LOST_S
             longest = min(most, first * 2.0 ** min(rounds - 1, 10))

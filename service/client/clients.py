@@ -1,4 +1,4 @@
-"""The two clients: for threads, and for asyncio."""
+"""The two clients: `Client` for threads and `AsyncClient` for asyncio."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _AT_ONCE = httpx.Limits(max_connections=None, max_keepalive_connections=20, keep
 
 
 class ClientOptions(TypedDict, total=False):
-    """Of a client. deadline: seconds for a still, with all its tries (10). patience: seconds for which a stream looks
-    for another connection (30).
+    """Options of a client. deadline: seconds for an image with all its attempts (10). patience: seconds for which a
+    stream tries to reconnect (30).
     """
 
     api_key: str
@@ -34,7 +34,7 @@ class ClientOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class _Access:
-    """Where servers are, as whom they are asked, and how long it may take."""
+    """The servers' URLs, the headers and the time limits."""
 
     urls: Sequence[str]
     headers: Mapping[str, str]
@@ -61,9 +61,10 @@ class _Access:
 
 
 class AsyncClient:
-    """A client for asyncio; may be used as a context manager.
+    """A client for asyncio. Can be used as a context manager.
 
-    urls: of a server or load balancer, or of several servers that are tried in turn. Raises ValueError for others.
+    urls: the URL of a server or load balancer, or several URLs, which are tried in turn. Raises ValueError for invalid
+    URLs.
     """
 
     def __init__(self, urls: str | Sequence[str], **options: Unpack[ClientOptions]) -> None:
@@ -77,21 +78,21 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close its connections."""
+        """Close the connections."""
         await self._http.aclose()
 
     async def pose(
         self, image: bytes | Path, *, deadline: float | None = None, **parameters: Unpack[Parameters]
     ) -> PoseResult:
-        """Everybody in an image. Tries again where the server was lost or busy, until the deadline.
+        """Estimate the people in an image. Retries until the deadline if the server is unreachable or busy.
 
-        Raises ProblemError for what no server will answer, UnavailableError where none did in time.
+        Raises ProblemError if the server rejects the request, UnavailableError if no server answers in time.
         """
         still = Still.of(image, parameters)
         attempts = self._access.attempts(deadline)
         while True:
             try:
-                async with asyncio.timeout(attempts.left):  # httpx bounds each part of a request, not the whole
+                async with asyncio.timeout(attempts.left):  # httpx limits each phase of a request, not the total
                     response = await self._http.post(**still.request(attempts))
                 answer = read_answer(response, attempts)
             except (httpx.TransportError, TimeoutError) as error:
@@ -101,12 +102,12 @@ class AsyncClient:
             await asyncio.sleep(answer)
 
     def stream(self, **hello: Any) -> Stream:
-        """A stream, to be entered with `async with`. The keywords are the members of a hello: model, skeleton, ..."""
+        """Return a stream, to be opened with `async with`. hello: the members of the hello: model, skeleton, ..."""
         return self._access.stream(hello)
 
 
 class Client:
-    """A client for threads; may be used as a context manager. The parameters are those of AsyncClient."""
+    """A client for threads. Can be used as a context manager. Takes the arguments of AsyncClient."""
 
     def __init__(self, urls: str | Sequence[str], **options: Unpack[ClientOptions]) -> None:
         self._access = _Access.of(urls, options)
@@ -119,7 +120,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close the connections."""
         self._http.close()
 
     def pose(
@@ -138,10 +139,10 @@ class Client:
             time.sleep(answer)
 
     def stream(self, pictures: Iterable[bytes], **hello: Any) -> Iterator[StreamResult]:
-        """What comes of each of `pictures`, which may be a camera's: the next is taken once the last has its result.
+        """Yield the result of each picture. Takes the next picture when the last has its result, so `pictures` can come
+        from a camera.
 
-        The keywords are the members of a hello. The connection is looked after by a thread, however long the caller
-        takes for a result.
+        hello: the members of the hello. A thread serves the connection, so the caller may take its time with a result.
         """
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever, name="posewire-client", daemon=True)

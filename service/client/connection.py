@@ -1,4 +1,4 @@
-"""One websocket of a stream."""
+"""One websocket connection of a stream."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from service.client.errors import ProblemError, StreamEndedError
 
 _SUBPROTOCOL = Subprotocol("posewire.msgpack.v1")
 _OPEN_S = 5.0
-"""For a handshake, and again for the welcome."""
+"""Time limit of the handshake, and of the wait for the welcome."""
 _CLOSE_S = 0.5
 _LARGEST = 64 * 2**20
-_PASSING_STATUS = (429, 500, 502, 503, 504)
-_PASSING_CODES = (1000, 1001, 1005, 1006, 1011, 1012, 1013, 4408, 4410, 4429)
-"""After which a stream can go on: here later, or elsewhere."""
+_TEMPORARY_STATUS = (429, 500, 502, 503, 504)
+_TEMPORARY_CODES = (1000, 1001, 1005, 1006, 1011, 1012, 1013, 4408, 4410, 4429)
+"""Close codes after which the stream can continue, here later or on another server."""
 _REFUSING_CODES = (1011, 1013, 4429)
-"""Of a server that is there: it has failed, is full, or has had too many streams begun."""
+"""Close codes of a running server: it has failed, is full, or has started too many streams."""
 
 
 class LostError(Exception):
-    """The connection is gone, or was not to be had; another may be. The message says why.
+    """The connection was lost or could not be opened. Another attempt may succeed. The message says why.
 
-    code: of its close. refused: the server is there, and wants to be left alone for a while. retry_after: seconds that
-    it has named for that.
+    code: close code. refused: True if the server is running but wants no connection for a while. retry_after: the
+    seconds that it asked for.
     """
 
     def __init__(self, why: str, code: int = 1006, *, refused: bool = False, retry_after: float = 0.0) -> None:
@@ -48,7 +48,7 @@ class LostError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SentFrame:
-    """A frame. number: over all connections. timestamp: milliseconds."""
+    """A frame. number: counted across all connections. timestamp: milliseconds."""
 
     number: int
     timestamp: float
@@ -56,11 +56,11 @@ class SentFrame:
 
 
 class Connection:
-    """A websocket, from its handshake on.
+    """An open websocket.
 
-    leaving: the server goes down soon. useful: a frame got its result. quiet: no frame waits for a result.
-    newest: number of the last frame sent. why: the session that was asked for does not go on here.
-    All raise LostError, or StreamEndedError for what another try would not change.
+    leaving: set when the server announces its shutdown. useful: True once a frame has a result. quiet: set while no
+    frame waits for a result. newest: number of the last frame sent. why: why the session was not resumed; or "".
+    Methods raise LostError, or StreamEndedError if another attempt would not help.
     """
 
     def __init__(self, socket: ClientConnection) -> None:
@@ -72,7 +72,7 @@ class Connection:
         self.useful = False
         self._began = time.monotonic()
         self._socket = socket
-        self._sent: deque[tuple[int, int]] = deque()  # the server's number of a frame, and ours
+        self._sent: deque[tuple[int, int]] = deque()  # the server's number of a frame, and this client's
         self._count = 0
 
     @property
@@ -82,7 +82,7 @@ class Connection:
 
     @staticmethod
     async def open(url: str, headers: Mapping[str, str], session: str) -> Connection:
-        """Shake hands. session: the last one's, by which a load balancer may find the server that knew it."""
+        """Connect. session: the last session's id, by which a load balancer can find the server that had it."""
         query = f"?{urlencode({'session': session})}" if session else ""
         try:
             socket = await connect(
@@ -96,7 +96,7 @@ class Connection:
             )
         except InvalidStatus as error:
             status = error.response.status_code
-            if status not in _PASSING_STATUS:
+            if status not in _TEMPORARY_STATUS:
                 raise ProblemError(status, "", f"{url}/stream is no stream of Posewire's") from error
             named = error.response.headers.get("Retry-After", "")
             retry_after = float(named) if named.isdecimal() else 0.0
@@ -106,29 +106,29 @@ class Connection:
         return Connection(socket)
 
     async def greet(self, hello: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Say hello. Returns the welcome."""
+        """Send the hello. Returns the welcome."""
         try:
             async with asyncio.timeout(_OPEN_S):
                 await self._socket.send(orjson.dumps(hello).decode())
-                return await self.hear()
+                return await self.receive()
         except TimeoutError as error:
             raise LostError(f"no welcome within {_OPEN_S:g} s") from error
         except ConnectionClosed as closed:
             raise _lost(closed) from closed
 
-    async def show(self, picture: SentFrame) -> None:
+    async def send(self, frame: SentFrame) -> None:
         """Send a frame."""
-        self.newest = picture.number
-        self._sent.append((self._count, picture.number))
+        self.newest = frame.number
+        self._sent.append((self._count, frame.number))
         self._count += 1
         self.quiet.clear()
         try:
-            await self._socket.send(struct.pack(">d", picture.timestamp) + picture.data)
+            await self._socket.send(struct.pack(">d", frame.timestamp) + frame.data)
         except ConnectionClosed as closed:
             raise _lost(closed) from closed
 
-    async def hear(self) -> Mapping[str, Any]:
-        """The next message."""
+    async def receive(self) -> Mapping[str, Any]:
+        """Receive the next message."""
         try:
             message: Mapping[str, Any] = ormsgpack.unpackb(await self._socket.recv(decode=False))
         except ConnectionClosed as closed:
@@ -140,7 +140,7 @@ class Connection:
         return message
 
     def number(self, frame: int) -> int:
-        """Our number of a frame that the server has answered, who will answer none before it any more."""
+        """Return the number of a frame that the server has answered. Earlier frames will get no answer."""
         number = -1
         while self._sent and self._sent[0][0] <= frame:
             number = self._sent.popleft()[1]
@@ -149,12 +149,12 @@ class Connection:
         return number
 
     async def acknowledge(self, frame: int) -> None:
-        """Say that a result is handled, to a server that may be gone."""
+        """Acknowledge a result. Does nothing if the connection is closed."""
         with suppress(ConnectionClosed):
             await self._socket.send(orjson.dumps({"ack": frame}).decode())
 
     async def close(self) -> None:
-        """Leave in good order, from a server that has some time to agree."""
+        """Close the websocket. Aborts it if the server does not answer in time."""
         try:
             async with asyncio.timeout(_CLOSE_S):
                 await self._socket.close()
@@ -164,8 +164,8 @@ class Connection:
 
 
 def _lost(closed: ConnectionClosed) -> LostError | StreamEndedError:
-    """What a close of the server's means."""
+    """Convert the close of a connection to an error."""
     code, reason = (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (1006, "the connection was lost")
-    if code not in _PASSING_CODES:
+    if code not in _TEMPORARY_CODES:
         return StreamEndedError(code, reason)
     return LostError(f"{code} {reason}".rstrip(), code, refused=code in _REFUSING_CODES)

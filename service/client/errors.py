@@ -1,14 +1,14 @@
-"""What a client raises."""
+"""The client's exceptions."""
 
 from __future__ import annotations
 
 
 class ClientError(Exception):
-    """Any of the errors here."""
+    """Base class of the client's exceptions."""
 
 
 class ProblemError(ClientError):
-    """The server has refused what was asked, and would again: RFC 9457. kind: as `undecodable-image`, or empty."""
+    """The server rejected the request (RFC 9457), and would do so again. kind: such as `undecodable-image`, or ""."""
 
     def __init__(self, status: int, kind: str, detail: str) -> None:
         super().__init__(f"{status} {kind}: {detail}" if kind else f"{status}: {detail}")
@@ -18,11 +18,11 @@ class ProblemError(ClientError):
 
 
 class UnavailableError(ClientError):
-    """No server has answered in time, however often it was tried; the message says what the last try came to."""
+    """No server answered in time. The message names the result of the last attempt."""
 
 
 class StreamEndedError(ClientError):
-    """The server has ended a stream for good. code: of the websocket; GET /docs/stream says what each means."""
+    """The server ended a stream permanently. code: the websocket's close code, see GET /docs/stream."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"the server has ended the stream: {code} {reason}".rstrip())

@@ -1,4 +1,4 @@
-"""What a server answers, as values."""
+"""The server's answers as dataclasses."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 UNREADABLE = (KeyError, TypeError, ValueError)
-"""What reading a message raises that is not Posewire's."""
+"""Exceptions of reading a message that is not Posewire's."""
 
 Document = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Keypoint:
-    """A point of a body. x, y: pixels. score: 0..1."""
+    """A keypoint. x, y: pixels. score: 0..1."""
 
     x: float
     y: float
@@ -23,11 +23,11 @@ class Keypoint:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """One person of a picture.
+    """A person in an image.
 
-    box: x1, y1, x2, y2 in pixels. keypoints: in the skeleton's order. keypoints_3d: metres around the hips, from models
-    that give them. id: of who this is in a stream; -1 for who is not certain yet, None outside of streams. velocity:
-    pixels a second, and age_s: seconds since first seen, of streams with `extras`.
+    box: x1, y1, x2, y2 in pixels. keypoints: in the skeleton's order. keypoints_3d: metres relative to the hips, from
+    models that estimate them. id: identity in a stream; -1 if not confirmed yet, None outside of streams. velocity:
+    pixels per second, and age_s: seconds since first seen, in streams with `extras`.
     """
 
     score: float
@@ -41,7 +41,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class PoseResult:
-    """Everybody in an image of `width` x `height` pixels. timing_ms: where the time went at the server."""
+    """The people in an image of `width` x `height` pixels. timing_ms: the server's time per step."""
 
     width: int
     height: int
@@ -53,7 +53,7 @@ class PoseResult:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened at a zone or line. direction, seconds: where the kind has them."""
+    """An event at a zone or line. direction, seconds: None if the kind of event does not have them."""
 
     kind: str
     name: str
@@ -64,7 +64,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """The connection was lost. seconds: until there was another. kept: whether ids go on. reason: why."""
+    """A lost connection. seconds: until the next one. kept: True if ids continue. reason: why it was lost."""
 
     seconds: float
     kept: bool
@@ -73,11 +73,11 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class StreamResult:
-    """What came of one frame of a stream.
+    """The result of one frame of a stream.
 
-    frame: its number, over all connections. timestamp: its own, milliseconds. dropped: how many frames before it have
-    no result. age_ms: from its arrival at the server. gap: the connection was lost since the result before. problem:
-    why there are no people, if the frame itself was at fault; else empty.
+    frame: the frame's number, counted across all connections. timestamp: the frame's timestamp in milliseconds.
+    dropped: number of frames before it without a result. age_ms: time since the frame's arrival at the server. gap:
+    set if the connection was lost since the last result. problem: why the frame could not be processed; or "".
     """
 
     frame: int
@@ -93,7 +93,7 @@ class StreamResult:
 
 
 def read_pose(document: Document) -> PoseResult:
-    """The answer of POST /pose. Raises KeyError, TypeError or ValueError for anything else."""
+    """Read the answer of POST /pose. Raises KeyError, TypeError or ValueError for any other document."""
     return PoseResult(
         width=document["width"],
         height=document["height"],
@@ -105,7 +105,7 @@ def read_pose(document: Document) -> PoseResult:
 
 
 def read_result(document: Document, frame: int, dropped: int, gap: Gap | None) -> StreamResult:
-    """A message of a stream that is about a frame."""
+    """Read a stream's message about a frame."""
     result = StreamResult(frame, document["timestamp"], document["age_ms"], dropped, gap=gap)
     if document["type"] == "error":
         error = document["error"]

@@ -1,4 +1,4 @@
-"""POST /pose: what is sent, and what the answer means."""
+"""POST /pose: the request, and reading the response."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from service.client.errors import ProblemError
 from service.client.results import UNREADABLE, PoseResult, read_pose
 
 _CONNECT_S = 2.0
-"""How long to knock at one server before another try."""
+"""Time limit of connecting to a server."""
 _MOST_MS = 120_000
-"""The longest deadline that a server takes; one try may end before all of a longer one is over."""
-_PASSING = (429, 502, 503, 504)
-"""What another try, or another server, may answer better. To ask twice does no harm: it changes nothing."""
+"""The longest deadline that a server accepts. With a longer one, an attempt can end before the deadline."""
+_TEMPORARY = (429, 502, 503, 504)
+"""Statuses after which to retry, here or on another server. The request is idempotent."""
 
 
 class Parameters(TypedDict, total=False):
-    """What can be asked of a still; what is left out is the server's choice. See GET /docs."""
+    """Parameters of a request, see GET /docs. The server has defaults for all of them."""
 
     model: str
     skeleton: Literal["native", "coco-17"]
@@ -33,20 +33,20 @@ class Parameters(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Still:
-    """An image, encoded, and what is asked of it."""
+    """An encoded image and the parameters of its request."""
 
     data: bytes
     parameters: Parameters
 
     @staticmethod
     def of(image: bytes | Path, parameters: Parameters) -> Still:
-        """An image that is encoded already, or a file of one. Raises OSError, and TypeError for a name of a file."""
+        """Take an encoded image, or read one from a file. Raises OSError, and TypeError for a file name as str."""
         if isinstance(image, str):
             raise TypeError(f"an image is bytes or a Path; for a file say Path({image!r})")
         return Still(image.read_bytes() if isinstance(image, Path) else image, parameters)
 
     def request(self, attempts: Attempts) -> dict[str, Any]:
-        """What `httpx` posts in this try."""
+        """The arguments of `httpx.post` for this attempt."""
         left = max(attempts.left, 0.001)
         return {
             "url": f"{attempts.url}/pose",
@@ -57,14 +57,14 @@ class Still:
 
 
 def read_answer(response: httpx.Response, attempts: Attempts) -> PoseResult | float:
-    """The result, or the seconds to wait before the next try. Raises ProblemError, UnavailableError."""
+    """Return the result, or the seconds to wait before the next attempt. Raises ProblemError, UnavailableError."""
     if response.status_code == httpx.codes.OK:
         try:
             return read_pose(orjson.loads(response.content))
         except UNREADABLE as error:
             raise ProblemError(response.status_code, "", f"{response.url} gave no result of Posewire's") from error
     problem = _problem(response)
-    if response.status_code in _PASSING:
+    if response.status_code in _TEMPORARY:
         return attempts.failed(str(problem), _retry_after(response))
     raise problem
 
@@ -74,11 +74,11 @@ def _problem(response: httpx.Response) -> ProblemError:
         document = orjson.loads(response.content)
         kind = str(document["type"]).rpartition("/")[2]
         return ProblemError(response.status_code, kind, str(document.get("detail") or document["title"]))
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):  # of a proxy, perhaps
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):  # perhaps the answer of a proxy
         return ProblemError(response.status_code, "", response.reason_phrase)
 
 
 def _retry_after(response: httpx.Response) -> float:
-    """Seconds; 0 where none are named. A date, which no server of ours sends, counts as none."""
+    """The seconds in Retry-After, or 0. Dates are ignored; Posewire does not send them."""
     named = response.headers.get("Retry-After", "")
     return float(named) if named.isdecimal() else 0.0

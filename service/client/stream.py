@@ -1,4 +1,4 @@
-"""A stream that survives its connections: it resumes by itself, and tells of gaps."""
+"""A stream that reconnects and resumes by itself, and reports gaps."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from service.client.results import UNREADABLE, Gap, StreamResult, read_result
 
 _SILENT, _GONE = 4408, 4410
 _STEADY_S = 5.0
-"""A connection that lasted so long is replaced at once. After shorter ones there are pauses, ever longer."""
+"""A connection that lasted this long is replaced at once. After shorter ones there are growing pauses."""
 _QUIET_S = 0.5
-"""How long to wait for the last results of a server that goes down, before another goes on."""
+"""How long to wait for the last results of a server that shuts down, before another one takes over."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Heard:
-    """A result, and by which connection and number it is to be acknowledged."""
+class _ReceivedResult:
+    """A result, and the connection and frame number of its acknowledgement."""
 
     connection: Connection
     frame: int
@@ -31,14 +31,14 @@ class _Heard:
 
 
 class Stream:
-    """Frames in, results out. An asynchronous context manager, and an iterator of the results.
+    """Sends frames and receives results. An asynchronous context manager, and an iterator over the results.
 
-    Frames never queue up: where they come faster than they can be sent or served, the newest wins. A frame whose result
-    is lost with a connection is sent again over the next, if there was no newer one. A server that goes down in good
-    order is left before it ends.
+    Frames are not queued: if they come faster than they can be sent or processed, the newest replaces the others. If a
+    connection is lost before the result of the newest frame, the frame is sent again on the next connection. When a
+    server announces its shutdown, the stream moves to another one first.
 
-    urls: of the servers. hello: see GET /docs/stream. patience: seconds for which another connection is looked for.
-    clock: seconds since 1970, of frames that have no timestamp.
+    urls: URLs of the servers. hello: see GET /docs/stream. patience: seconds of attempts to reconnect.
+    clock: seconds since 1970, for frames without a timestamp.
     """
 
     def __init__(
@@ -58,36 +58,36 @@ class Stream:
         self._token = ""
         self._count = 0
         self._answered = -1
-        self._picture: SentFrame | None = None  # the newest that has no result
-        self._changed = asyncio.Event()  # there is a newer picture, or it may be sent now
+        self._pending: SentFrame | None = None  # the newest frame, while it has no result
+        self._changed = asyncio.Event()  # there is a newer frame, or sending is allowed again
         self._held = False
         self._finished = False
         self._gap: Gap | None = None  # since the last result
-        self._kept = True  # ids go on since then
-        # Bounded by the window, where the hello has one: what is not taken from here is not acknowledged.
-        self._results: asyncio.Queue[_Heard | ClientError | None] = asyncio.Queue()
+        self._kept = True  # True if ids have continued since the last result
+        # Bounded by the window, if the hello has one, because results are acknowledged when they are taken.
+        self._results: asyncio.Queue[_ReceivedResult | ClientError | None] = asyncio.Queue()
         self._ended: ClientError | None = None
         self._connection: Connection | None = None
-        self._life: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Connect. Raises ClientError where that cannot be done."""
+        """Connect. Raises ClientError if that fails."""
         self._attempts.restart(pauses=True)
         self._connection = await self._search()
-        self._life = asyncio.create_task(self._live(self._connection), name="posewire-stream")
+        self._task = asyncio.create_task(self._run(self._connection), name="posewire-stream")
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._life is not None:
-            self._life.cancel()
-            await asyncio.gather(self._life, return_exceptions=True)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
         if self._connection is not None:
-            await self._connection.close()  # the task may have been cancelled before it began
+            await self._connection.close()  # the task may have been cancelled before it started
 
     async def send(self, picture: bytes, timestamp: float | None = None) -> int:
-        """Show a frame: JPEG, PNG or WebP. timestamp: milliseconds, on one clock for all. Returns its number.
+        """Send a frame: JPEG, PNG or WebP. timestamp: milliseconds, on one clock for all frames. Returns its number.
 
-        Raises ClientError where the stream has ended, and TypeError for a name of a file.
+        Raises ClientError if the stream has ended, and TypeError for a file name.
         """
         if isinstance(picture, str):
             raise TypeError(f"a frame is bytes; of a file, Path({picture!r}).read_bytes()")
@@ -95,13 +95,13 @@ class Stream:
             raise self._ended
         number = self._count
         self._count += 1
-        self._picture = SentFrame(number, 1e3 * self._clock() if timestamp is None else timestamp, picture)
+        self._pending = SentFrame(number, 1e3 * self._clock() if timestamp is None else timestamp, picture)
         self._changed.set()
-        await asyncio.sleep(0)  # for the task that sends it
+        await asyncio.sleep(0)  # let the sending task run
         return number
 
     async def ask(self, picture: bytes, timestamp: float | None = None) -> StreamResult:
-        """Show a frame and wait for what comes of it; results of earlier ones are passed over."""
+        """Send a frame and wait for its result. Results of earlier frames are skipped."""
         number = await self.send(picture, timestamp)
         async for result in self:
             if result.frame >= number:
@@ -109,28 +109,28 @@ class Stream:
         raise ClientError("the stream was finished while a frame was on its way")
 
     def finish(self) -> None:
-        """Show no more frames: the iteration ends with the result of the last."""
+        """Send no more frames. The iteration ends after the result of the last one."""
         self._finished = True
         self._end_if_done()
 
     def __aiter__(self) -> AsyncIterator[StreamResult]:
-        """Results, in order. Raises ClientError where the stream cannot go on."""
+        """Iterate over the results, in order. Raises ClientError if the stream cannot continue."""
         return self
 
     async def __anext__(self) -> StreamResult:
-        """The next result, which counts as handled with that."""
+        """Return the next result, and acknowledge it."""
         if self._ended is not None and self._results.empty():
             raise self._ended
-        heard = await self._results.get()
-        if isinstance(heard, ClientError):
-            raise heard
-        if heard is None:
+        received = await self._results.get()
+        if isinstance(received, ClientError):
+            raise received
+        if received is None:
             raise StopAsyncIteration
-        await heard.connection.acknowledge(heard.frame)
-        return heard.result
+        await received.connection.acknowledge(received.frame)
+        return received.result
 
-    async def _live(self, connection: Connection) -> None:
-        """From connection to connection, for ever."""
+    async def _run(self, connection: Connection) -> None:
+        """Serve one connection after another until the stream fails."""
         try:
             while True:
                 connection = self._connection = await self._serve(connection)
@@ -138,23 +138,23 @@ class Stream:
             self._ended = error
         except UNREADABLE as error:
             self._ended = _unreadable(error)
-        except Exception as error:  # noqa: BLE001 - it is raised at the caller, who waits for results
+        except Exception as error:  # noqa: BLE001 - raised to the caller, who waits for results
             self._ended = ClientError(f"the client failed: {error!r}")
             self._ended.__cause__ = error
         self._results.put_nowait(self._ended)
 
     async def _serve(self, connection: Connection) -> Connection:
-        """Use a connection until there is a better one, or it ends. Returns the next."""
+        """Use a connection until it ends or has a successor. Returns the next connection."""
         self._held = False
-        parts: list[Coroutine[Any, Any, Connection]] = [
-            self._listen(connection),
-            self._show(connection),
+        loops: list[Coroutine[Any, Any, Connection]] = [
+            self._receive(connection),
+            self._send(connection),
             self._leave(connection),
         ]
-        tasks = [asyncio.create_task(part) for part in parts]
+        tasks = [asyncio.create_task(loop) for loop in loops]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if connection.leaving.is_set():  # a successor is being looked for, and its coming may end the old one
+            if connection.leaving.is_set():  # while a successor connects, the old connection may end
                 began = time.monotonic()
                 successor = await tasks[2]
                 lost = [error for task in done if isinstance(error := task.exception(), LostError)]
@@ -171,9 +171,9 @@ class Stream:
             await asyncio.gather(*tasks, return_exceptions=True)
             await connection.close()
 
-    async def _listen(self, connection: Connection) -> Connection:
+    async def _receive(self, connection: Connection) -> Connection:
         while True:
-            message = await connection.hear()
+            message = await connection.receive()
             self._token = message.get("token", self._token)
             if "frame" in message:
                 self._take(connection, message)
@@ -182,26 +182,26 @@ class Stream:
         number = connection.number(message["frame"])
         result = read_result(message, number, number - self._answered - 1, self._gap)
         self._answered, self._gap, self._kept = number, None, True
-        if self._picture is not None and self._picture.number <= number:
-            self._picture = None
-        self._results.put_nowait(_Heard(connection, message["frame"], result))
+        if self._pending is not None and self._pending.number <= number:
+            self._pending = None
+        self._results.put_nowait(_ReceivedResult(connection, message["frame"], result))
         self._end_if_done()
 
     def _end_if_done(self) -> None:
-        if self._finished and self._picture is None:
+        if self._finished and self._pending is None:
             self._results.put_nowait(None)
 
-    async def _show(self, connection: Connection) -> Connection:
+    async def _send(self, connection: Connection) -> Connection:
         while True:
-            picture = self._picture
-            if picture is not None and picture.number != connection.newest and not self._held:
-                await connection.show(picture)
+            frame = self._pending
+            if frame is not None and frame.number != connection.newest and not self._held:
+                await connection.send(frame)
             else:
                 self._changed.clear()
                 await self._changed.wait()
 
     async def _leave(self, connection: Connection) -> Connection:
-        """The connection that takes over from one whose server goes down, while that still serves."""
+        """Wait for the server's announcement of its shutdown, then open a connection to another server."""
         await connection.leaving.wait()
         await self._pause(connection, LostError("the server goes down"))
         successor = await self._search(predecessor=connection)
@@ -210,7 +210,7 @@ class Stream:
         return successor
 
     async def _pause(self, connection: Connection, lost: LostError) -> None:
-        """Wait before another connection is looked for. Raises UnavailableError where too many came to nothing."""
+        """Pause before the next connection. Raises UnavailableError after too many failures."""
         steady = connection.age >= _STEADY_S
         if steady or connection.useful:
             self._attempts.restart(pauses=steady)
@@ -218,9 +218,9 @@ class Stream:
             await asyncio.sleep(self._attempts.failed(str(lost), lost.retry_after, refused=lost.refused))
 
     async def _reconnect(self, old: Connection, lost: LostError) -> Connection:
-        """The next connection after one that was lost; a stream that was idle waits until it is needed."""
+        """Return the next connection after a lost one. A stream that was closed as idle waits for the next frame."""
         began = time.monotonic()
-        while lost.code in (_SILENT, _GONE) and self._picture is None:
+        while lost.code in (_SILENT, _GONE) and self._pending is None:
             self._changed.clear()
             await self._changed.wait()
         await self._pause(old, lost)
@@ -229,7 +229,7 @@ class Stream:
         return connection
 
     async def _search(self, predecessor: Connection | None = None) -> Connection:
-        """A connection, for which all servers are asked in turn. Raises ClientError where none is to be had."""
+        """Connect, trying all servers in turn. Raises ClientError if none accepts."""
         while True:
             try:
                 return await self._connect(self._attempts.url, predecessor)
@@ -238,16 +238,16 @@ class Stream:
             except LostError as error:
                 self._held = False
                 self._changed.set()
-                hurry = predecessor is not None  # it serves only for a moment more
+                hurry = predecessor is not None  # the predecessor ends soon
                 refused = error.refused and not hurry
                 await asyncio.sleep(self._attempts.failed(str(error), error.retry_after, refused=refused))
 
     async def _connect(self, url: str, predecessor: Connection | None) -> Connection:
-        """A connection that was welcomed. predecessor: takes no more frames once the other is there."""
+        """Open a connection and receive its welcome. predecessor: gets no frames after the new one is open."""
         connection = await Connection.open(url, self._headers, self.session)
         try:
             if predecessor is not None:
-                self._held = True  # what it saw from now on, its successor would not know of
+                self._held = True  # the successor would not know of frames sent from now on
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_QUIET_S):
                         await predecessor.quiet.wait()

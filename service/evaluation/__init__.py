@@ -1,4 +1,4 @@
-"""How good results are: keypoint AP, PoseTrack's measures, CLEAR MOT, IDF1 and HOTA."""
+"""Metrics of pose estimation and tracking: keypoint AP, PoseTrack's metrics, CLEAR MOT, IDF1 and HOTA."""
 
 from service.evaluation.clear import ClearMot, clear_mot
 from service.evaluation.higher_order import ALPHAS, Hota, hota

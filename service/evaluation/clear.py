@@ -1,4 +1,4 @@
-"""CLEAR MOT: misses, false positives and switches of identity, frame by frame.
+"""CLEAR MOT: misses, false positives and identity switches, frame by frame.
 
 Bernardin and Stiefelhagen, "Evaluating Multiple Object Tracking Performance: The CLEAR MOT Metrics", EURASIP Journal on
 Image and Video Processing, 2008, section 2; MT, PT and ML of Li, Huang and Nevatia, CVPR 2009.
@@ -15,18 +15,19 @@ from engines.ops.assignment import best_assignment
 from service.evaluation.sequence import EPSILON, TrackedSequence, number
 
 _KEEPS = 1000.0
-"""What a pair of the last frame is worth beside similarities of at most 1: it stays a pair while it is alike enough."""
+"""Bonus for pairs of the last frame. Similarities are at most 1, so a pair is kept while it reaches the threshold."""
 _MOSTLY, _HARDLY = 0.8, 0.2
 _NOBODY = -1
 
 
 @dataclass(frozen=True, slots=True)
 class ClearMot:
-    """Counts over all frames, and the measures made of them (fractions; 0 where there is nothing to measure).
+    """Counts over all frames, and the metrics computed from them (fractions; 0 if there is nothing to measure).
 
-    matches, misses, false_positives: people. switches: matches to another id than the person's last one.
-    fragments: times a person was matched again after a break. mostly_tracked, partly_tracked, mostly_lost: people who
-    were matched in more than 80 %, in between, in less than 20 % of their frames. similarity: summed over matches.
+    matches, misses, false_positives: numbers of people, summed over frames. switches: matches to another id than the
+    person's last one. fragments: how often a person was matched again after an interruption. mostly_tracked,
+    partly_tracked, mostly_lost: people who were matched in more than 80 %, in between, or in less than 20 % of their
+    frames. similarity: summed over matches.
     """
 
     matches: int = 0
@@ -41,13 +42,13 @@ class ClearMot:
 
     @property
     def mota(self) -> float:
-        """Accuracy: 1 - (misses + false positives + switches) / true people; at most 1, without lower bound."""
+        """MOTA: 1 - (misses + false positives + switches) / true people. At most 1, without a lower bound."""
         people = self.matches + self.misses
         return (self.matches - self.false_positives - self.switches) / people if people else 0.0
 
     @property
     def motp(self) -> float:
-        """Precision of position: mean similarity of the matches."""
+        """MOTP: mean similarity of the matches."""
         return self.similarity / self.matches if self.matches else 0.0
 
     @property
@@ -65,7 +66,7 @@ class ClearMot:
 
 
 def clear_mot(sequences: Sequence[TrackedSequence], threshold: float = 0.5) -> ClearMot:
-    """CLEAR MOT over all sequences together. threshold: similarity from which two can be a match."""
+    """Compute CLEAR MOT over all sequences together. threshold: least similarity of a match."""
     return sum((_one(sequence, threshold) for sequence in sequences), start=ClearMot())
 
 
@@ -73,7 +74,7 @@ def _one(sequence: TrackedSequence, threshold: float) -> ClearMot:
     numbered = number(sequence)
     people = len(numbered.truth_frames)
     last = np.full(people, _NOBODY)  # the id that each true person had when it was last matched
-    previous = np.full(people, _NOBODY)  # the same, if that was in the last frame where anything could be matched
+    previous = np.full(people, _NOBODY)  # the same, if that was in the last frame with true and found people
     matched, appearances = np.zeros(people, np.int64), np.zeros(people, np.int64)
     false_positives = switches = 0
     similarity = 0.0
@@ -86,14 +87,14 @@ def _one(sequence: TrackedSequence, threshold: float) -> ClearMot:
         rows, columns = best_assignment(alike * (frame.similarity + _KEEPS * kept))
         real = alike[rows, columns]
         rows, columns = rows[real], columns[real]
-        who, named = frame.truth[rows], frame.found[columns]
+        person, found = frame.truth[rows], frame.found[columns]
 
-        switches += int(((last[who] != _NOBODY) & (last[who] != named)).sum())
-        appearances[who] += previous[who] == _NOBODY
-        last[who] = named
+        switches += int(((last[person] != _NOBODY) & (last[person] != found)).sum())
+        appearances[person] += previous[person] == _NOBODY
+        last[person] = found
         previous[:] = _NOBODY
-        previous[who] = named
-        matched[who] += 1
+        previous[person] = found
+        matched[person] += 1
         false_positives += len(frame.found) - len(rows)
         similarity += float(frame.similarity[rows, columns].sum())
     share = matched / numbered.truth_frames

@@ -1,4 +1,4 @@
-"""What `posewire eval` does: files in, figures as a table and as JSON out."""
+"""The work of `posewire eval`: compute metrics of files, and format them as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from service.evaluation.keypoints import KeypointAp, keypoint_ap
 from service.evaluation.posetrack import pair
 from service.evaluation.sequence import compare_poses
 from service.formats.coco import read_coco_results, read_coco_truth, skeleton_of_truth
-from service.formats.errors import FormatError
+from service.formats.parsing import FormatError
 from service.formats.posetrack import read_posetrack
 
 _COCO_NAMES = {
@@ -32,29 +32,29 @@ _COCO_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class CocoReport:
-    """COCO's figures for one file of results."""
+    """COCO's metrics."""
 
     figures: KeypointAp
 
     def table(self) -> str:
-        """A line of names and one of figures."""
+        """Format the metrics as a line of names and a line of values."""
         return _lines([list(_COCO_NAMES.values()), [f"{getattr(self.figures, key):.3f}" for key in _COCO_NAMES]])
 
     def document(self) -> dict[str, object]:
-        """Every figure by its name, for orjson with OPT_SERIALIZE_NUMPY."""
+        """All metrics by name, for orjson with OPT_SERIALIZE_NUMPY."""
         return asdict(self.figures)
 
 
 @dataclass(frozen=True, slots=True)
 class PeopleReport:
-    """Tracking of whole people, by OKS: a match is a pair with OKS of 0.5 or more."""
+    """Tracking metrics of whole people. A match is a pair with an OKS of at least 0.5."""
 
     clear: ClearMot
     identity: Identity
     hota: Hota
 
     def figures(self) -> dict[str, float]:
-        """The measures that others publish."""
+        """The metrics that are commonly published."""
         clear = self.clear
         figures = {"MOTA": clear.mota, "IDF1": self.identity.idf1, "HOTA": self.hota.hota, "switches": clear.switches}
         return figures | {"misses": clear.misses, "false_positives": clear.false_positives}
@@ -62,7 +62,7 @@ class PeopleReport:
 
 @dataclass(frozen=True, slots=True)
 class PoseTrackReport:
-    """PoseTrack's figures for the results of some sequences; of tracking only where the results have ids."""
+    """PoseTrack's metrics. joints, people: tracking metrics; None if the truth or the results have no ids."""
 
     ap: JointAp
     joints: JointMot | None
@@ -76,7 +76,7 @@ class PoseTrackReport:
         return rows | {"precision": best.precision, "recall": best.recall}
 
     def table(self) -> str:
-        """PoseTrack's columns in percent, and below them a line about whole people."""
+        """Format PoseTrack's columns in percent, followed by a line about whole people."""
         rows = [["%", *GROUPS]]
         for name, values in self._rows().items():
             rows.append([name, *("-" if np.isnan(value) else f"{value:.1f}" for value in grouped(values).values())])
@@ -90,7 +90,7 @@ class PoseTrackReport:
         return f"{text}\nwhole people, by OKS: {', '.join(figures)}"
 
     def document(self) -> dict[str, object]:
-        """Every figure by joint and by column, null where there is none; for orjson."""
+        """All metrics by joint and by column, null if undefined; for orjson."""
         named: dict[str, object] = {
             name: {**dict(zip(POSETRACK_15.keypoints, values.tolist(), strict=False)), **grouped(values)}
             for name, values in self._rows().items()
@@ -99,7 +99,7 @@ class PoseTrackReport:
 
 
 def evaluate_coco(truth: Path, results: Path) -> CocoReport:
-    """AP and AR of a file of results, or of all the files in a folder together. Raises FormatError."""
+    """Compute AP and AR of a file of results, or of all files in a folder together. Raises FormatError."""
     labelled = read_coco_truth(truth)
     skeleton = skeleton_of_truth(labelled)
     found = [person for file in _json_files(results) for person in read_coco_results(file, len(skeleton))]
@@ -110,7 +110,7 @@ def evaluate_coco(truth: Path, results: Path) -> CocoReport:
 
 
 def evaluate_posetrack(truth: Path, results: Path, quirks: Quirks = POSEVAL) -> PoseTrackReport:
-    """PoseTrack's figures of a sequence, or of a folder of them; results are in files of the same names.
+    """Compute PoseTrack's metrics of a sequence or of a folder of sequences. Results have the file names of the truth.
 
     Raises FormatError.
     """
@@ -150,7 +150,7 @@ def _json_files(path: Path) -> list[Path]:
 
 
 def _lines(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as lines; the first column to the left, the others to the right."""
+    """Format rows of cells as lines, with the first column left-aligned and the others right-aligned."""
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     return "\n".join(
         "  ".join(

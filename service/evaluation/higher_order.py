@@ -1,4 +1,4 @@
-"""HOTA: detection and association in one balanced measure, over thresholds of similarity.
+"""HOTA: detection and association in one balanced metric, over thresholds of similarity.
 
 Luiten, Osep, Dendorfer, Torr, Geiger, Leal-Taixe and Leibe, "HOTA: A Higher Order Metric for Evaluating Multi-Object
 Tracking", IJCV 129, 2021, section 5.
@@ -23,10 +23,10 @@ ALPHAS.flags.writeable = False
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hota:
-    """Sums over all frames, each (19,) over ALPHAS, and the measures made of them (fractions).
+    """Sums over all frames, each (19,) over ALPHAS, and the metrics computed from them (fractions).
 
-    matches, misses, false_positives: people. association, association_recall, association_precision: summed over
-    matches. similarity: summed over matches.
+    matches, misses, false_positives: numbers of people. association, association_recall, association_precision,
+    similarity: summed over matches.
     """
 
     matches: Doubles
@@ -59,17 +59,17 @@ class Hota:
 
     @property
     def ass_re(self) -> Doubles:
-        """AssRe: how much of each person's time its id covers."""
+        """AssRe: share of each person's frames that its id covers."""
         return self.association_recall / np.maximum(1, self.matches)
 
     @property
     def ass_pr(self) -> Doubles:
-        """AssPr: how much of each id's time goes to its person."""
+        """AssPr: share of each id's frames that belong to its person."""
         return self.association_precision / np.maximum(1, self.matches)
 
     @property
     def loc_a(self) -> Doubles:
-        """LocA: mean similarity of the matches; 1 where there are none, as in the authors' evaluation."""
+        """LocA: mean similarity of the matches; 1 without matches, as in the authors' evaluation."""
         return np.where(self.matches > 0, self.similarity / np.maximum(1, self.matches), 1.0)
 
     @property
@@ -79,7 +79,7 @@ class Hota:
 
     @property
     def hota(self) -> float:
-        """HOTA itself: the mean over the thresholds."""
+        """HOTA: the mean over the thresholds."""
         return float(self.hota_per_alpha.mean())
 
     def __add__(self, other: Hota) -> Hota:
@@ -87,7 +87,7 @@ class Hota:
 
 
 def hota(sequences: Sequence[TrackedSequence]) -> Hota:
-    """HOTA over all sequences together: counts are summed, association and localisation weighed by matches."""
+    """Compute HOTA over all sequences together. Association and localisation are weighted by matches."""
     nothing = Hota(*(np.zeros(len(ALPHAS)) for _ in Hota.__slots__))
     return sum((_one(number(sequence)) for sequence in sequences), start=nothing)
 
@@ -96,13 +96,13 @@ def _one(numbered: Numbered) -> Hota:
     truth_frames, found_frames = numbered.truth_frames, numbered.found_frames
     agreement = _agreement(numbered)
     pairs: list[NDArray[np.int64]] = []
-    likeness: list[Doubles] = []
+    similarities: list[Doubles] = []
     for frame in numbered.frames:
         rows, columns = best_assignment(agreement[np.ix_(frame.truth, frame.found)] * frame.similarity)
         pairs.append(frame.truth[rows] * len(found_frames) + frame.found[columns])
-        likeness.append(frame.similarity[rows, columns])
+        similarities.append(frame.similarity[rows, columns])
     pair = np.concatenate(pairs) if pairs else np.zeros(0, np.int64)
-    similarity = np.concatenate(likeness) if likeness else np.zeros(0)
+    similarity = np.concatenate(similarities) if similarities else np.zeros(0)
 
     sums = np.zeros((5, len(ALPHAS)))
     for n, alpha in enumerate(ALPHAS):
@@ -120,8 +120,9 @@ def _one(numbered: Numbered) -> Hota:
 
 
 def _agreement(numbered: Numbered) -> Doubles:
-    """How well each true person and each found id go together over the whole sequence, (G, T): the weight that makes
-    the matching of each frame serve association first. Similarity counts as far as it is no one else's."""
+    """The global alignment score (G, T) of each true person and each found id over the sequence. Used as a weight, it
+    makes the matching of each frame maximise association. A pair's similarity counts less if either side is similar to
+    others."""
     together = np.zeros((len(numbered.truth_frames), len(numbered.found_frames)))
     for frame in numbered.frames:
         similarity = frame.similarity

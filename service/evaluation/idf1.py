@@ -1,4 +1,4 @@
-"""Identity measures: how long each person is followed under one id, over whole sequences.
+"""Identity metrics: how long each person is tracked under one id, over whole sequences.
 
 Ristani, Solera, Zou, Cucchiara and Tomasi, "Performance Measures and a Data Set for Multi-Target, Multi-Camera
 Tracking", ECCV 2016 Workshops, section 4.
@@ -17,9 +17,9 @@ from service.evaluation.sequence import EPSILON, TrackedSequence, number
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Detections under the one right id (IDTP), true people without it (IDFN), found people without it (IDFP).
+    """Detections with the right id (IDTP), true people without one (IDFN), found people with a wrong id (IDFP).
 
-    The measures are fractions, 0 where there is nothing to measure.
+    Each person is assigned to at most one id. Metrics are fractions, 0 if there is nothing to measure.
     """
 
     true_positives: int = 0
@@ -33,12 +33,12 @@ class Identity:
 
     @property
     def recall(self) -> float:
-        """Share of the true people's frames under the right id."""
+        """Share of the true people that are found with the right id."""
         return self.true_positives / max(1, self.true_positives + self.false_negatives)
 
     @property
     def precision(self) -> float:
-        """Share of the found people that carry the right id."""
+        """Share of the found people that have the right id."""
         return self.true_positives / max(1, self.true_positives + self.false_positives)
 
     def __add__(self, other: Identity) -> Identity:
@@ -50,9 +50,9 @@ class Identity:
 
 
 def identity(sequences: Sequence[TrackedSequence], threshold: float = 0.5) -> Identity:
-    """IDF1 over all sequences together; ids of one sequence mean nothing in another.
+    """Compute IDF1 over all sequences together. Ids of different sequences are unrelated.
 
-    threshold: similarity from which a true and a found person can be the same.
+    threshold: least similarity of a true and a found person who can be the same.
     """
     return sum((_one(sequence, threshold) for sequence in sequences), start=Identity())
 

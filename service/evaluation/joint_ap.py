@@ -1,6 +1,6 @@
-"""PoseTrack's mAP: average precision of each joint, over people that are matched by their whole poses.
+"""PoseTrack's mAP: average precision of each joint, after matching people by their whole poses.
 
-Pishchulin et al., "DeepCut", CVPR 2016, section 4 (multi-person AP by PCKh), as PoseTrack's evaluation has it.
+Pishchulin et al., "DeepCut", CVPR 2016, section 4 (multi-person AP by PCKh), as in PoseTrack's evaluation.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JointAp:
-    """Per joint of PoseTrack's 15, and their mean as the 16th; percent; nan for a joint that is never labelled.
+    """Each (16,): percent per joint of PoseTrack's 15, and their mean; nan for joints that are never labelled.
 
-    precision, recall: of all that was found, whatever its score.
+    precision, recall: over all found joints, whatever their score.
     """
 
     ap: Doubles
@@ -31,10 +31,10 @@ class JointAp:
 
 
 def posetrack_map(sequences: Sequence[Sequence[JointFrame]], quirks: Quirks = POSEVAL) -> JointAp:
-    """mAP over the labelled frames of all sequences together."""
-    seen = [frame for frames in sequences for frame in quirks.judged(frames)]
-    found = [_judge(frame) for frame in seen]
-    labelled = sum((frame.truth.keypoint_scores > 0).sum(axis=0) for frame in seen)
+    """Compute mAP over the labelled frames of all sequences together."""
+    frames_used = [frame for frames in sequences for frame in quirks.judged(frames)]
+    found = [_judge(frame) for frame in frames_used]
+    labelled = sum((frame.truth.keypoint_scores > 0).sum(axis=0) for frame in frames_used)
     rows = np.full((3, len(POSETRACK_15)), np.nan)
     for joint, total in enumerate(np.broadcast_to(labelled, len(POSETRACK_15))):
         if total:
@@ -45,12 +45,13 @@ def posetrack_map(sequences: Sequence[Sequence[JointFrame]], quirks: Quirks = PO
 
 
 def _judge(frame: JointFrame) -> tuple[Doubles, Bools]:
-    """(M, 15) scores of the found joints, and which of them are right."""
+    """Return the scores (M, 15) of the found joints, and which of them are right."""
     scores = frame.found.keypoint_scores.astype(np.float64)
     near = frame.distances() <= THRESHOLD
     right = np.zeros(scores.shape, bool)
     if near.size:
-        # Each found person goes to the true one of which it has the largest part; of several the best one counts.
+        # Assign each found person to the true person with the largest share of near joints. If several are assigned to
+        # one true person, use the best.
         labelled = (frame.truth.keypoint_scores > 0).sum(axis=1)
         part = near.sum(axis=2) / np.maximum(1, labelled)[:, None]
         own = np.zeros_like(part)
@@ -63,7 +64,7 @@ def _judge(frame: JointFrame) -> tuple[Doubles, Bools]:
 
 
 def _average_precision(scores: Doubles, right: Bools, total: int) -> tuple[float, float, float]:
-    """Average precision (area under the curve of the best precision at each recall or more), precision and recall."""
+    """Return average precision (area under the envelope of precision over recall), precision and recall."""
     if not len(scores):
         return 0.0, 0.0, 0.0
     hits = np.cumsum(right[np.argsort(-scores, kind="stable")])

@@ -1,4 +1,4 @@
-"""PoseTrack's tracking measures: CLEAR MOT of each joint on its own, with the person's id as the joint's.
+"""PoseTrack's tracking metrics: CLEAR MOT of each joint separately, with the person's id as the joint's id.
 
 Andriluka et al., "PoseTrack", CVPR 2018, section 4.
 """
@@ -24,10 +24,10 @@ _NOBODY = np.iinfo(np.int64).min
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JointMot:
-    """Counts (15,) per joint, and the measures (16,) made of them: per joint and their mean; percent, nan where a joint
-    is never labelled.
+    """Counts (15,) per joint, and the metrics (16,) computed from them: percent per joint, and their mean. Joints that
+    are never labelled have nan.
 
-    matches: switches included. distances: summed in head sizes, over the matches (and candidates, see Quirks).
+    matches: including switches. distances: in head sizes, summed over the matches (and candidates, see Quirks).
     """
 
     matches: Ints
@@ -44,7 +44,7 @@ class JointMot:
 
     @property
     def motp(self) -> Doubles:
-        """1 - mean distance of the matches in head sizes: 50 to 100 without quirks."""
+        """1 - mean distance of the matches in head sizes; 50 to 100 without quirks."""
         return with_total(100 * (1 - _ratio(self.distances, self.matches)))
 
     @property
@@ -59,9 +59,9 @@ class JointMot:
 
 
 def posetrack_mot(sequences: Sequence[Sequence[JointFrame]], quirks: Quirks = POSEVAL) -> JointMot:
-    """MOTA and MOTP per joint over all sequences together.
+    """Compute MOTA and MOTP per joint over all sequences together.
 
-    People without an identity (id below 0) count as not found. Raises ValueError for poses without ids.
+    Found people without an identity (id below 0) are ignored. Raises ValueError for poses without ids.
     """
     joints = [_Joint() for _ in POSETRACK_15.keypoints]
     for frames in sequences:
@@ -77,7 +77,7 @@ def posetrack_mot(sequences: Sequence[Sequence[JointFrame]], quirks: Quirks = PO
 
 
 class _Joint:
-    """One joint's counts so far, and who went with whom in this sequence."""
+    """The counts of one joint so far, and its matches in the current sequence."""
 
     def __init__(self) -> None:
         self.matches = self.misses = self.false_positives = self.switches = 0
@@ -85,19 +85,19 @@ class _Joint:
         self.start()
 
     def start(self) -> None:
-        """A new sequence: nobody is known."""
-        self.names: dict[int, int] = {}  # the id under which each person was last matched
-        self.persons: dict[int, int] = {}  # the person to whom each id last went anew
+        """Start a sequence without earlier matches."""
+        self.names: dict[int, int] = {}  # each person's last matched id
+        self.persons: dict[int, int] = {}  # each id's last newly matched person
 
     def count(self, truth: Ints, found: Ints, distances: Doubles, quirks: Quirks) -> None:
-        """One frame. distances: (N, M) in head sizes."""
+        """Count a frame. distances: (N, M) in head sizes."""
         near = distances <= THRESHOLD
         if quirks.counts_candidates:
             self.distance += float(distances[near].sum())
-        # A person whose last id is near enough keeps it; what is left is matched, as many as can be, nearest first.
+        # People keep their last id if it is near enough. Of the others, as many as possible are matched, nearest first.
         names = np.array([self.names.get(person, _NOBODY) for person in truth.tolist()], np.int64)
         kept = near & (names[:, None] == found)
-        kept &= np.cumsum(kept, axis=0) == 1  # two people may have been matched to one id, in different frames
+        kept &= np.cumsum(kept, axis=0) == 1  # two people may have been matched to one id in different frames
         free = near & ~kept.any(axis=1)[:, None] & ~kept.any(axis=0)[None, :]
         worth = len(truth) * THRESHOLD + 1
         rows, columns = best_assignment(np.where(free, worth - np.where(near, distances, 0), 0))
@@ -111,7 +111,7 @@ class _Joint:
         self.distance += float(distances[kept].sum())
 
     def _name(self, person: int, name: int, distance: float, quirks: Quirks) -> None:
-        """Match a person to another id than its last one."""
+        """Match a person to another id than the last one."""
         switched = self.names.get(person, name) != name
         moved = self.persons.get(name, person) != person
         self.switches += switched
@@ -131,11 +131,11 @@ def _count(frame: JointFrame, joints: Sequence[_Joint], quirks: Quirks) -> None:
     truth, found, distances = ids_of(frame.truth), ids_of(frame.found), frame.distances()
     named = found >= 0
     for n, joint in enumerate(joints):
-        there, seen = frame.truth.keypoint_scores[:, n] > 0, named & (frame.found.keypoint_scores[:, n] > 0)
+        labelled, usable = frame.truth.keypoint_scores[:, n] > 0, named & (frame.found.keypoint_scores[:, n] > 0)
         joint.count(
-            truth[there],
-            found[seen],
-            distances[:, :, n][np.ix_(there, seen)],
+            truth[labelled],
+            found[usable],
+            distances[:, :, n][np.ix_(labelled, usable)],
             quirks,
         )
 

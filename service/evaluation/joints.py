@@ -1,4 +1,4 @@
-"""What PoseTrack's measures compare: the labelled and the found joints of a frame, and the head sizes that scale them.
+"""The input of PoseTrack's metrics: the labelled and found joints of a frame, and the head sizes for scaling.
 
 Andriluka et al., "PoseTrack: A Benchmark for Human Pose Estimation and Tracking", CVPR 2018, section 4: a found joint
 is right within half a head size of its true place (PCKh of Andriluka et al., CVPR 2014).
@@ -16,9 +16,9 @@ from engines.poses import Doubles, Poses
 from engines.skeletons import POSETRACK_15
 
 THRESHOLD = 0.5
-"""How far from its true place a joint may be, in head sizes."""
+"""Largest distance of a right joint from its true position, in head sizes."""
 _HEAD = 0.6
-"""MPII's head size is this part of its head box's diagonal."""
+"""MPII's head size as a share of the head box's diagonal."""
 
 GROUPS = {
     "Head": ("head_top", "nose", "head_bottom"),
@@ -30,15 +30,15 @@ GROUPS = {
     "Ankl": ("right_ankle", "left_ankle"),
     "Total": POSETRACK_15.keypoints,
 }
-"""The columns in which PoseTrack reports, each the mean over its joints."""
+"""PoseTrack's columns. Each is the mean over its joints."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JointFrame:
-    """One frame: N true and M found people, poses of PoseTrack's 15 joints.
+    """A frame with N true and M found people, as poses of PoseTrack's 15 joints.
 
-    A joint whose score is 0 is not labelled, or not found. head_sizes: (N,) pixels, above 0. labelled: whether people
-    were labelled in this frame at all. Raises ValueError for another skeleton and for head sizes that are not there.
+    Joints with score 0 are not labelled or were not found. head_sizes: (N,) pixels, above 0. labelled: True if the
+    frame was labelled. Raises ValueError for another skeleton and for missing head sizes.
     """
 
     truth: Poses
@@ -54,7 +54,7 @@ class JointFrame:
             raise ValueError(f"each of the {len(self.truth)} true people needs a head size above 0")
 
     def distances(self) -> Doubles:
-        """(N, M, 15) distances in head sizes; infinite where either joint is missing."""
+        """The distances (N, M, 15) in head sizes; infinite if either joint is missing."""
         apart = self.truth.keypoints[:, None].astype(np.float64) - self.found.keypoints[None]
         both = (self.truth.keypoint_scores[:, None] > 0) & (self.found.keypoint_scores[None] > 0)
         return np.where(both, np.hypot(apart[..., 0], apart[..., 1]) / self.head_sizes[:, None, None], np.inf)
@@ -62,15 +62,15 @@ class JointFrame:
 
 @dataclass(frozen=True, slots=True)
 class Quirks:
-    """Properties of poseval, the published evaluation, that change its figures; each can be switched off.
+    """Errors of poseval, the published evaluation, that change its results. Each can be switched off.
 
     drops_last_frame: the last frame of every sequence is left out.
-    counts_candidates: MOTP counts the distances of all pairs near enough to match, besides those of the matches; it
-    comes out some 20 points too low.
-    repeats_changes: MOTP counts the distance of a match again where its id was another person's before, and where an
-    id or a person is matched for the first time in the course of such a change.
-    shortens_empty_frames: frames without true people are left out; in tracking a frame without found people counts one
-    miss and one false positive of each joint, whoever is there.
+    counts_candidates: MOTP adds the distances of all pairs near enough to match to those of the matches. The result is
+    about 20 points too low.
+    repeats_changes: MOTP counts the distance of a match again if its id was another person's before, and if such a
+    change matches an id or a person for the first time.
+    shortens_empty_frames: frames without true people are left out. In tracking, a frame without found people counts as
+    one miss and one false positive of each joint, however many people are labelled.
     """
 
     drops_last_frame: bool = True
@@ -79,7 +79,7 @@ class Quirks:
     shortens_empty_frames: bool = True
 
     def judged(self, frames: Sequence[JointFrame]) -> list[JointFrame]:
-        """The frames that count."""
+        """Return the frames that are evaluated."""
         return [frame for frame in frames if frame.labelled and (len(frame.truth) or not self.shortens_empty_frames)]
 
 
@@ -88,19 +88,19 @@ CORRECT = Quirks(drops_last_frame=False, counts_candidates=False, repeats_change
 
 
 def head_sizes(head_boxes: NDArray[np.floating]) -> Doubles:
-    """(N,) head sizes of (N, 4) head boxes x1, y1, x2, y2."""
+    """Return the head sizes (N,) of head boxes (N, 4) x1, y1, x2, y2."""
     sides = head_boxes[:, 2:].astype(np.float64) - head_boxes[:, :2]
     return _HEAD * np.hypot(sides[:, 0], sides[:, 1])
 
 
 def with_total(per_joint: Sequence[float] | Doubles) -> Doubles:
-    """(16,) the 15 joints and their mean; a joint that was never labelled is nan and not in the mean."""
+    """Append the mean to the values of the 15 joints: (16,). It leaves out joints with nan (never labelled)."""
     values = np.asarray(per_joint, np.float64)
     known = values[~np.isnan(values)]
     return np.append(values, known.mean() if len(known) else np.nan)
 
 
 def grouped(per_joint: Doubles) -> dict[str, float]:
-    """The first 15 of `per_joint` as the columns of GROUPS."""
+    """Average the first 15 of `per_joint` to the columns of GROUPS."""
     index = {name: n for n, name in enumerate(POSETRACK_15.keypoints)}
     return {group: float(with_total([per_joint[index[name]] for name in names])[-1]) for group, names in GROUPS.items()}

@@ -1,4 +1,4 @@
-"""COCO's keypoint AP and AR, by COCO's own code (pycocotools; cocodataset.org, "Keypoint Evaluation")."""
+"""COCO's keypoint AP and AR, computed by COCO's own code (pycocotools; cocodataset.org, "Keypoint Evaluation")."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ THRESHOLDS.flags.writeable = False
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeypointAp:
-    """COCO's ten figures in 0..1; -1 where the truth has nobody to measure with.
+    """COCO's ten metrics in 0..1; -1 if the truth has no people for a metric.
 
-    ap, ar: means over THRESHOLDS; medium: people of 32² to 96² pixels, large: above. ap_per_threshold,
+    ap, ar: means over THRESHOLDS. medium: people of 32² to 96² pixels; large: larger people. ap_per_threshold,
     ar_per_threshold: (10,) over THRESHOLDS.
     """
 
@@ -46,11 +46,11 @@ class KeypointAp:
 def keypoint_ap(
     truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], sigmas: Floating = COCO_17.sigmas
 ) -> KeypointAp:
-    """AP and AR of results over all images of the truth.
+    """Compute AP and AR of results over all images of the truth.
 
-    truth: COCO's annotations (images, annotations, categories), results: COCO's results, as
-    `service.formats.coco.read_coco_truth` and `read_coco_results` check them; neither is changed. sigmas: (K,) of the
-    skeleton that both have. Raises ValueError for results of images that the truth does not have.
+    truth: COCO annotations (images, annotations, categories). results: COCO results. Both as checked by
+    `service.formats.coco.read_coco_truth` and `read_coco_results`; neither is changed. sigmas: (K,) of their skeleton.
+    Raises ValueError for results of images that the truth does not have.
     """
     strange = {result["image_id"] for result in results} - {image["id"] for image in truth["images"]}
     if strange:
@@ -68,9 +68,9 @@ def keypoint_ap(
         }
         for number, person in enumerate(truth["annotations"], 1)
     ]
-    # Without boxes: the size of a found person is then that of its keypoints, as on COCO's server.
+    # Without boxes, a found person's size is computed from its keypoints, as on COCO's server.
     found = [{key: r[key] for key in ("image_id", "category_id", "keypoints", "score")} for r in results]
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools talks
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints messages
         labelled = _indexed(truth, people)
         scoring = COCOeval(labelled, labelled.loadRes(found) if found else _indexed(truth, []), "keypoints")
         scoring.params.kpt_oks_sigmas = np.asarray(sigmas, np.float64)
@@ -92,7 +92,7 @@ def _indexed(truth: Mapping[str, Any], people: list[dict[str, Any]]) -> COCO:
 
 
 def _means(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean of what is known (not -1) in each row; -1 where nothing is."""
+    """The mean of the known values (not -1) in each row; -1 if there are none."""
     rows = values.reshape(len(values), -1)
     known = rows > -1
     return np.where(known.any(axis=1), (rows * known).sum(axis=1) / np.maximum(1, known.sum(axis=1)), -1.0)

@@ -1,4 +1,4 @@
-"""From PoseTrack's files to the frames that its measures compare."""
+"""Pairing the frames of PoseTrack's truth and results."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from engines.ops.polygons import contains
 from engines.poses import Floats, Poses
 from service.evaluation.joints import JointFrame, head_sizes
-from service.formats.errors import FormatError
+from service.formats.parsing import FormatError
 from service.formats.sequence import PoseFrame, PoseSequence
 
 
 def pair(truth: PoseSequence, found: PoseSequence) -> list[JointFrame]:
-    """The frames of the truth, each with what was found in the frame of the same name: nobody where there is none.
+    """Pair each frame of the truth with the found frame of the same name. A missing frame counts as one without people.
 
-    Joints in regions that were not labelled are left out on both sides. Raises FormatError where the two sequences have
-    no frame in common, for truth without head boxes, and for track ids that are there twice.
+    Joints in regions that were not labelled are left out on both sides. Raises FormatError if the sequences have no
+    frame in common, for truth without head boxes, and for duplicate track ids.
     """
     by_name = {frame.name: frame for frame in found.frames}
     if truth.frames and not any(frame.name in by_name for frame in truth.frames):
@@ -34,7 +34,7 @@ def pair(truth: PoseSequence, found: PoseSequence) -> list[JointFrame]:
 def _pair(truth: PoseFrame, found: PoseFrame | None, sequence: str) -> JointFrame:
     people = _outside(truth.poses, truth.ignored)
     others = Poses.empty(people.skeleton) if found is None else _outside(found.poses, truth.ignored)
-    there, seen = _have_joints(people), _have_joints(others)
+    labelled, usable = _have_joints(people), _have_joints(others)
     for who, ids in (("the truth", people.ids), ("the results", others.ids)):
         named = [] if ids is None else ids[ids >= 0].tolist()
         twice = [number for number in named if named.count(number) > 1]
@@ -44,10 +44,10 @@ def _pair(truth: PoseFrame, found: PoseFrame | None, sequence: str) -> JointFram
         raise FormatError(f"{sequence}: the truth of {truth.name} has people with a track id and people without")
     heads = truth.head_boxes
     if heads is None:
-        if there.any():
+        if labelled.any():
             raise FormatError(f"{sequence}: the people of {truth.name} have no head boxes; PoseTrack measures by them")
         heads = np.zeros((len(people), 4), np.float32)
-    return JointFrame(people.select(there), others.select(seen), head_sizes(heads[there]), truth.labelled)
+    return JointFrame(people.select(labelled), others.select(usable), head_sizes(heads[labelled]), truth.labelled)
 
 
 def _have_joints(poses: Poses) -> NDArray[np.bool_]:
@@ -55,7 +55,7 @@ def _have_joints(poses: Poses) -> NDArray[np.bool_]:
 
 
 def _outside(poses: Poses, regions: Sequence[Floats]) -> Poses:
-    """The people without the keypoints that lie in any of the regions."""
+    """Return the poses without the keypoints inside any of the regions."""
     scores = poses.keypoint_scores.copy()
     for region in regions:
         scores[contains(region, poses.keypoints)] = 0

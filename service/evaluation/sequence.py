@@ -1,4 +1,4 @@
-"""What tracking metrics compare: per frame who is there, whom the tracker named, and how alike they are."""
+"""The input of tracking metrics: the true and found ids of each frame, and the similarity of their people."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from engines.ops.oks import oks
 from engines.poses import Poses
 
 EPSILON = float(np.finfo(np.float64).eps)
-"""How far below a threshold a similarity may be and still reach it, so that rounding decides nothing."""
+"""Tolerance of comparisons with a threshold, so that rounding errors have no effect."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrackedFrame:
-    """One frame: the true people, the found people and the similarity of every pair.
+    """A frame: the true people, the found people and the similarity of every pair.
 
-    truth: (N,) true ids, found: (M,) ids by the tracker; each at most once in a frame. similarity: (N, M) in 0..1.
-    Anything array-like is taken and kept as int64 and float64. Raises ValueError where the three contradict each other.
+    truth: (N,) true ids. found: (M,) ids of the tracker. Ids are unique in a frame. similarity: (N, M) in 0..1.
+    Accepts array-likes, and stores int64 and float64. Raises ValueError if the arrays are inconsistent.
     """
 
     truth: NDArray[np.int64]
@@ -44,14 +44,14 @@ class TrackedFrame:
 
 
 TrackedSequence = Sequence[TrackedFrame]
-"""The frames of one video in order; the metrics take several such."""
+"""The frames of a video, in order. Metrics take several of these."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Numbered:
     """A sequence whose ids are 0, 1, 2, ... so that they can index arrays.
 
-    truth_frames: (G,) in how many frames each true person is. found_frames: (T,) the same of each found id.
+    truth_frames: (G,) number of frames of each true person. found_frames: (T,) number of frames of each found id.
     """
 
     frames: TrackedSequence
@@ -60,7 +60,7 @@ class Numbered:
 
 
 def number(frames: TrackedSequence) -> Numbered:
-    """The same sequence with its ids numbered in ascending order."""
+    """Return the sequence with its ids replaced by indices, in ascending order."""
     truth, truth_frames = np.unique(_joined([f.truth for f in frames]), return_counts=True)
     found, found_frames = np.unique(_joined([f.found for f in frames]), return_counts=True)
     return Numbered(
@@ -71,10 +71,10 @@ def number(frames: TrackedSequence) -> Numbered:
 
 
 def compare_poses(truth: Poses, found: Poses) -> TrackedFrame:
-    """The frame with OKS as similarity, over the keypoints that both skeletons have and the truth labels (score > 0).
+    """Compare poses by OKS, over the keypoints that both skeletons have and the truth labels (score > 0).
 
-    Both need ids. People without an identity (id below 0) count as not found; a person's area is that of its box.
-    Raises ValueError for poses without ids and for skeletons that share no keypoint.
+    Both need ids. Found people without an identity (id below 0) are left out. A person's area is that of the box.
+    Raises ValueError for poses without ids and for skeletons without a common keypoint.
     """
     truth_ids, found_ids = ids_of(truth), ids_of(found)
     shared = [name for name in truth.skeleton.keypoints if name in found.skeleton.keypoints]
@@ -95,7 +95,7 @@ def compare_poses(truth: Poses, found: Poses) -> TrackedFrame:
 
 
 def ids_of(poses: Poses) -> NDArray[np.int64]:
-    """The ids of the people, of nobody where there is nobody. Raises ValueError for people without."""
+    """Return the ids of the people. Raises ValueError for people without ids."""
     if poses.ids is None and len(poses):
         raise ValueError("tracking is measured by ids; these poses have none")
     return np.zeros(0, np.int64) if poses.ids is None else poses.ids

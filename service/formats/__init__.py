@@ -1,1 +1,1 @@
-"""Poses in the forms that programs exchange: Posewire's own JSON, COCO results, OpenPose, PoseTrack, CSV."""
+"""File formats of poses: Posewire's own JSON, COCO, OpenPose, PoseTrack and CSV."""

@@ -16,15 +16,15 @@ from service.formats.sequence import PoseFrame, PoseSequence, SequencePerson, ga
 _PERSON = 1
 _MOST_DIGITS = 16
 _LABELLED = 2
-"""COCO's visibility of a keypoint that is labelled and can be seen; 1 is one that is hidden."""
+"""COCO's visibility of a keypoint that is labelled and visible. 1 stands for a labelled but hidden keypoint."""
 
 
 def coco_results(poses: Poses, image_id: int) -> list[dict[str, object]]:
-    """One entry per person, with COCO's 17 keypoints as x1, y1, v1, ... and its box as x, y, width, height.
+    """Return one entry per person, with COCO's 17 keypoints as x1, y1, v1, ... and the box as x, y, width, height.
 
-    The visibility v is 1, which COCO recommends for results, or 0 for a keypoint that was not looked for or has no
-    score at all. The format has no scores of keypoints. Where there are ids, each person has its `track_id`, which is
-    not COCO's. Pixels have 2 decimals, scores 3; the numbers are numpy's, for orjson with OPT_SERIALIZE_NUMPY.
+    The visibility v is 1, which COCO recommends for results, or 0 for a keypoint that is not in the model's skeleton or
+    has score 0. The format has no keypoint scores. If there are ids, each person has a `track_id`, which is an addition
+    to COCO. Pixels have 2 decimals, scores 3. Numbers are numpy's, for orjson with OPT_SERIALIZE_NUMPY.
     image_id: the image's number in the annotations.
     """
     poses = poses.as_skeleton(COCO_17)
@@ -41,8 +41,8 @@ def coco_results(poses: Poses, image_id: int) -> list[dict[str, object]]:
 
 
 def image_ids(stems: Sequence[str], otherwise: Sequence[int]) -> list[int]:
-    """The numbers of images whose files are named `stems`: their names, where all are different numbers, as COCO's
-    are; else `otherwise`.
+    """Return image numbers for files named `stems`: the names themselves if all are different numbers, as in COCO;
+    else `otherwise`.
     """
     if all(stem.isascii() and stem.isdigit() and len(stem) < _MOST_DIGITS for stem in stems):
         numbers = [int(stem) for stem in stems]
@@ -52,9 +52,9 @@ def image_ids(stems: Sequence[str], otherwise: Sequence[int]) -> list[int]:
 
 
 def coco_annotations(sequence: PoseSequence) -> dict[str, object]:
-    """The people as ground truth: a keypoint with a score is labelled, a person's area is that of its box.
+    """Convert poses to ground truth. Keypoints with a score are labelled. A person's area is that of the box.
 
-    Track ids and people's scores are added as `track_id` and `score`, which are not COCO's. Numbers as `coco_results`.
+    Adds track ids and people's scores as `track_id` and `score`, which COCO does not have. Numbers as `coco_results`.
     """
     skeleton = sequence.skeleton
     annotations: list[dict[str, object]] = []
@@ -84,10 +84,10 @@ def coco_annotations(sequence: PoseSequence) -> dict[str, object]:
 
 
 def read_coco(path: Path) -> PoseSequence:
-    """Annotations or results as a sequence, an image a frame; crowds are left out. Raises FormatError.
+    """Read annotations or results as a sequence with one frame per image, without crowds. Raises FormatError.
 
-    In annotations a labelled keypoint has score 1. In results, which name no images, frames are in the order of
-    image_id, and a keypoint's score is what stands in the place of its visibility.
+    In annotations, labelled keypoints have score 1. Results do not name images, so their frames are in the order of
+    image_id, and a keypoint's score is the value of its visibility.
     """
     root = JsonNode.read(path)
     if isinstance(root.value, list):
@@ -109,7 +109,7 @@ def read_coco(path: Path) -> PoseSequence:
 
 
 def read_coco_truth(path: Path) -> dict[str, Any]:
-    """Annotations as they are, checked for what `service.evaluation.keypoint_ap` needs. Raises FormatError."""
+    """Read annotations, and check the fields that `service.evaluation.keypoint_ap` needs. Raises FormatError."""
     root = JsonNode.read(path)
     if isinstance(root.value, list):
         raise root.error("is a list, as results are; the truth must be COCO's annotations")
@@ -135,12 +135,12 @@ def read_coco_truth(path: Path) -> dict[str, Any]:
 
 
 def skeleton_of_truth(truth: dict[str, Any]) -> Skeleton:
-    """The skeleton of annotations that `read_coco_truth` has read."""
+    """Return the skeleton of annotations that `read_coco_truth` has read."""
     return _skeleton(JsonNode(truth, ""))
 
 
 def read_coco_results(path: Path, keypoints: int = len(COCO_17)) -> list[dict[str, Any]]:
-    """Results as they are, checked for what `service.evaluation.keypoint_ap` needs. Raises FormatError."""
+    """Read results, and check the fields that `service.evaluation.keypoint_ap` needs. Raises FormatError."""
     root = JsonNode.read(path)
     if isinstance(root.value, dict):
         raise root.error("is an object; COCO's results are a list of people with image_id, keypoints and score")
@@ -169,13 +169,13 @@ def _images(sequence: PoseSequence) -> Iterator[dict[str, object]]:
 
 
 def _sized(boxes: Floats) -> Floats:
-    """(N, 4) x1, y1, x2, y2 as rounded x, y, width, height."""
+    """Convert boxes (N, 4) x1, y1, x2, y2 to rounded x, y, width, height."""
     x1, y1, x2, y2 = boxes.T
     return np.stack([x1, y1, x2 - x1, y2 - y1], axis=1).round(2)
 
 
 def _skeleton(root: JsonNode) -> Skeleton:
-    """That of the first category with keypoints; COCO's where none has."""
+    """The skeleton of the first category with keypoints; COCO's if there is none."""
     for category in root["categories"]:
         listed = category.get("keypoints")
         if listed is not None:

@@ -1,4 +1,4 @@
-"""The poses of a video's frames as one file, written frame by frame: JSON or CSV."""
+"""Writing the poses of a video to one JSON or CSV file, frame by frame."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ POSES_SUFFIXES = (".json", ".csv")
 
 
 class FramesFile:
-    """A file that grows by a frame at a time. A context manager; complete once it is left without an error.
+    """A file of poses that is written frame by frame. A context manager; the file is complete when it exits without an
+    error.
 
-    JSON: one object, the keys of `about` and then `frames`, a list with a line per frame: its number `frame`, its
-    `time` in seconds and its `people` (as `people_list` writes them). CSV: as `csv_table`, with frame and time in the
-    place of the image; a frame without people has no rows.
+    JSON: one object with the keys of `about` and `frames`, a list with one line per frame: its number `frame`, its
+    `time` in seconds and its `people` (see `people_list`). CSV: as `csv_table`, with the columns frame and time instead
+    of image; a frame without people has no rows.
     """
 
     def __init__(self, path: Path, suffix: str, about: Mapping[str, object]) -> None:
-        """suffix: .json or .csv. Raises OSError where the file cannot be written."""
+        """suffix: .json or .csv. Raises OSError if the file cannot be written."""
         self._json = suffix.lower() == ".json"
         self._file = path.open("w", encoding="utf-8", newline="\n")
         self._separator = "\n"
@@ -45,7 +46,7 @@ class FramesFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
-            with suppress(OSError):  # the first error says more
+            with suppress(OSError):  # the first error is more informative
                 self._file.close()
             return
         if self._json:
@@ -53,7 +54,7 @@ class FramesFile:
         self._file.close()
 
     def write(self, number: int, seconds: float, poses: Poses) -> None:
-        """Add a frame. Times have 6 decimals."""
+        """Append a frame. Times have 6 decimals."""
         if self._json:
             line = {"frame": number, "time": round(seconds, 6), "people": people_list(poses)}
             self._file.write(self._separator + orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY).decode())

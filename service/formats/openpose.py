@@ -8,17 +8,16 @@ import orjson
 
 from engines.poses import Poses
 from engines.skeletons import OPENPOSE_25
-from service.formats.errors import FormatError
-from service.formats.parsing import JsonNode
+from service.formats.parsing import FormatError, JsonNode
 from service.formats.people import keypoint_rows
 from service.formats.sequence import PoseFrame, PoseSequence, SequencePerson, gather
 
 _VERSION = 1.3
 _NOBODY = -1
 _SUFFIX = "_keypoints"
-"""OpenPose calls the file of a frame so after the name of its image."""
+"""OpenPose appends this to the image's name for the name of its file."""
 
-# Parts that Posewire does not look for; readers expect the keys.
+# Keypoints that Posewire does not estimate. Readers expect the keys.
 _OTHER_PARTS = (
     "face_keypoints_2d",
     "hand_left_keypoints_2d",
@@ -31,10 +30,10 @@ _OTHER_PARTS = (
 
 
 def openpose_document(poses: Poses) -> dict[str, object]:
-    """One frame: per person the id (-1 without tracking) and pose_keypoints_2d, x1, y1, score1, ...
+    """Convert a frame. Each person has the id (-1 without tracking) and pose_keypoints_2d: x1, y1, score1, ...
 
-    A keypoint that the poses' skeleton cannot give is 0, 0, 0, as OpenPose writes what it has not found. Pixels have 2
-    decimals, scores 3; the numbers are numpy's, for orjson with OPT_SERIALIZE_NUMPY.
+    Keypoints that the poses' skeleton does not have are 0, 0, 0, as OpenPose writes keypoints that it did not find.
+    Pixels have 2 decimals, scores 3. Numbers are numpy's, for orjson with OPT_SERIALIZE_NUMPY.
     """
     poses = poses.as_skeleton(OPENPOSE_25)
     ids = [_NOBODY] * len(poses) if poses.ids is None else poses.ids.tolist()
@@ -46,7 +45,7 @@ def openpose_document(poses: Poses) -> dict[str, object]:
 
 
 def write_openpose(sequence: PoseSequence, folder: Path) -> None:
-    """A file for each frame, as OpenPose's --write_json: named after the frame's image. The folder is made."""
+    """Write one file per frame, named after its image, as OpenPose's --write_json. Creates the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for frame in sequence.frames:
         document = orjson.dumps(openpose_document(frame.poses), option=orjson.OPT_SERIALIZE_NUMPY)
@@ -54,9 +53,9 @@ def write_openpose(sequence: PoseSequence, folder: Path) -> None:
 
 
 def read_openpose(path: Path) -> PoseSequence:
-    """A file of one frame or of a list of them, or a folder of files in the order of their names. Raises FormatError.
+    """Read a file with one frame or a list of frames, or a folder of files, ordered by name. Raises FormatError.
 
-    A person's score is the mean of its keypoints' that were found, its box is around those.
+    A person's score is the mean score of the keypoints that were found; the box encloses these keypoints.
     """
     files = [path]
     if path.is_dir():

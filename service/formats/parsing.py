@@ -1,4 +1,4 @@
-"""Reading JSON that others wrote: every value knows where it is, so that what is wrong can be named."""
+"""Reading JSON files of users. Values know their location in the file, so that errors can name it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ import orjson
 from numpy.typing import NDArray
 
 from engines.files import read_small, shown, without_mark
-from service.formats.errors import FormatError
 
 T = TypeVar("T", int, str)
 
 _LARGEST_FILE = 2 << 30
 _LARGEST = 1e15
-"""No pixel, second or score is beyond it, and the square of one still fits into single precision."""
+"""Limit of pixels, seconds and scores. The square still fits into single precision."""
 _OTHER_FILES = {
     b"\x1f\x8b": "compressed by gzip; unpack it first",
     b"PK\x03\x04": "a zip archive; unpack it first",
@@ -31,18 +30,20 @@ _OTHER_FILES = {
 }
 
 
+class FormatError(ValueError):
+    """A file of poses cannot be read. The message says where, what is wrong and what is expected."""
+
+
 @dataclass(frozen=True, slots=True)
 class JsonNode:
-    """A value of a JSON file and its place in it, as in `gt.json: annotations[3].keypoints`."""
+    """A value in a JSON file and its location, such as `gt.json: annotations[3].keypoints`."""
 
     value: Any
     where: str
 
     @staticmethod
     def read(path: Path) -> JsonNode:
-        """The whole file; a byte order mark is skipped. Raises FormatError for one that cannot be read or is not
-        JSON.
-        """
+        """Read a file, skipping a byte order mark. Raises FormatError if it cannot be read or is not JSON."""
         name = shown(path)
         try:
             data = without_mark(read_small(path, _LARGEST_FILE))
@@ -57,21 +58,21 @@ class JsonNode:
             raise FormatError(f"{name}: is too large for the memory of this machine") from error
 
     def error(self, problem: str) -> FormatError:
-        """What to raise for a problem with this value."""
+        """Return the exception for a problem with this value."""
         return FormatError(f"{self.where.rstrip(' .')} {problem}")
 
     def has(self, key: str) -> bool:
-        """Whether an object has the member, be it null."""
+        """True if the object has the member, even if it is null."""
         if not isinstance(self.value, dict):
             raise self.error(f"must be an object, not {_kind(self.value)}")
         return key in self.value
 
     def member(self, key: str) -> JsonNode:
-        """A member that the object has, be it null."""
+        """Return an existing member, which may be null."""
         return JsonNode(self.value[key], f"{self.where}{key}.")
 
     def get(self, key: str) -> JsonNode | None:
-        """The member of an object, or None where it has none or it is null."""
+        """Return the member of an object; None if it is missing or null."""
         return self.member(key) if self.has(key) and self.value[key] is not None else None
 
     def __getitem__(self, key: str) -> JsonNode:
@@ -87,14 +88,14 @@ class JsonNode:
         return (JsonNode(item, f"{stem}[{n}].") for n, item in enumerate(self.value))
 
     def unique(self, what: str, seen: set[T], key: T) -> T:
-        """`key`, which stands for this value among those `seen`. Raises FormatError where it is there already."""
+        """Add the key of this value to `seen` and return it. Raises FormatError if it is already there."""
         if key in seen:
             raise self.error(f"is {key!r}, as that of another {what}; each must have its own")
         seen.add(key)
         return key
 
     def flag(self) -> bool:
-        """0 or 1, or true or false."""
+        """Return 0, 1, true or false as a bool."""
         if self.value is True or self.value is False:
             return self.value
         if type(self.value) is not int or self.value not in (0, 1):
@@ -102,7 +103,7 @@ class JsonNode:
         return self.value == 1
 
     def integer(self) -> int:
-        """A whole number."""
+        """Return an integer."""
         if isinstance(self.value, bool) or not isinstance(self.value, int):
             raise self.error(f"must be a whole number, not {_kind(self.value)}")
         if not -(2**63) <= self.value < 2**63:
@@ -110,18 +111,18 @@ class JsonNode:
         return self.value
 
     def number(self) -> float:
-        """A finite number."""
+        """Return a finite number."""
         return float(self.numbers(())[()])
 
     def positive(self, shape: tuple[int, ...] = ()) -> NDArray[np.float32]:
-        """As `numbers`, none of which is below 0."""
+        """As `numbers`, but refuses numbers below 0."""
         found = self.numbers(shape)
         if (found < 0).any():
             raise self.error(f"must not be below 0, as {float(found.min()):g} is")
         return found
 
     def only(self) -> JsonNode:
-        """The value itself, or the only one of its list."""
+        """Return the value itself, or the only item of a list."""
         if not isinstance(self.value, list):
             return self
         if len(self.value) != 1:
@@ -129,27 +130,27 @@ class JsonNode:
         return next(iter(self))
 
     def corners(self) -> NDArray[np.float32]:
-        """The box x1, y1, x2, y2 of four numbers x, y, width, height."""
+        """Read a box x, y, width, height as x1, y1, x2, y2."""
         x, y, width, height = self.numbers((4,))
         if width < 0 or height < 0:
             raise self.error(f"must have a width and height of 0 or more, not {width:g} and {height:g}")
         return np.array([x, y, x + width, y + height], np.float32)
 
     def text(self) -> str:
-        """A string."""
+        """Return a string."""
         if not isinstance(self.value, str):
             raise self.error(f"must be a text, not {_kind(self.value)}")
         return self.value
 
     def numbers(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """Finite numbers as an array of `shape`, listed in any nesting; -1 in the shape is any size."""
+        """Return finite numbers, listed in any nesting, as an array of `shape`; -1 in the shape is any size."""
         try:
             if _has_truths(self.value):
                 raise ValueError
             found = np.array(self.value)
             if found.dtype.kind not in "iuf" and found.size:
                 raise ValueError
-            with np.errstate(over="ignore"):  # too large is infinite, which is refused below
+            with np.errstate(over="ignore"):  # overflows become infinite and are refused below
                 found = found.astype(np.float32).reshape(shape)
         except (ValueError, TypeError):
             raise self.error(f"must be {_shape(shape)}, not {_kind(self.value)}") from None
@@ -165,14 +166,14 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 
 def _has_truths(value: object) -> bool:
-    """Whether true or false are among the numbers, which numpy would take for 1 and 0."""
+    """True if booleans are among the numbers. numpy would convert them to 1 and 0."""
     if isinstance(value, list):
         return any(_has_truths(item) for item in value)
     return isinstance(value, bool)
 
 
 def _not_json(data: bytes, error: orjson.JSONDecodeError) -> str:
-    """What is wrong with a file that is not JSON, as far as its bytes tell."""
+    """Say why a file is not JSON, as far as its bytes show."""
     for mark, what in _OTHER_FILES.items():
         if data.startswith(mark):
             return f"it is {what}"

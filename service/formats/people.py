@@ -1,4 +1,4 @@
-"""Posewire's own JSON: the people of an image as objects."""
+"""People in Posewire's own JSON format."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from engines.poses import Floats, Poses
 
 
 def people_list(poses: Poses) -> list[dict[str, object]]:
-    """Per person: score, box [x1, y1, x2, y2], keypoints [[x, y, score], ...] and, where the poses have them,
+    """Return for each person: score, box [x1, y1, x2, y2], keypoints [[x, y, score], ...] and, if the poses have them,
     keypoints_3d [[x, y, z], ...] in metres and id.
 
-    Pixels have 2 decimals, scores and metres 3; the numbers are numpy's, for orjson with OPT_SERIALIZE_NUMPY.
+    Pixels have 2 decimals, scores and metres 3. Numbers are numpy's, for orjson with OPT_SERIALIZE_NUMPY.
     """
     rows = keypoint_rows(poses.keypoints, poses.keypoint_scores)
     people: list[dict[str, object]] = [
@@ -28,5 +28,5 @@ def people_list(poses: Poses) -> list[dict[str, object]]:
 
 
 def keypoint_rows(keypoints: Floats, scores: Floats) -> Floats:
-    """(N, K, 2) pixels and (N, K) scores as rounded (N, K, 3) rows of x, y, score."""
+    """Join (N, K, 2) pixels and (N, K) scores to rounded (N, K, 3) rows of x, y, score."""
     return np.concatenate([keypoints.round(2), scores.round(3)[..., None]], axis=2)

@@ -1,4 +1,4 @@
-"""PoseTrack's files, one per sequence: the form of 2018 (COCO's with track ids) and that of 2017 (MPII's annolist).
+"""PoseTrack's files, one per sequence: the 2018 format (COCO with track ids) and the 2017 format (MPII's annolist).
 
 After github.com/leonid-pishchulin/poseval, README, and github.com/anDoer/PoseTrack18 (posetrack.net).
 """
@@ -17,7 +17,7 @@ from service.formats.posetrack_2017 import read_annolist
 from service.formats.sequence import FAINT, PoseFrame, PoseSequence, SequencePerson, gather
 
 KEYPOINTS_2018 = ("nose", "head_bottom", "head_top", *COCO_17.keypoints[3:])
-"""The order of the 2018 files. The ears are there, but never labelled."""
+"""The order of the 2018 files. The ears are included, but never labelled."""
 
 _PERSON = 1
 _KNOWN = np.isin(KEYPOINTS_2018, POSETRACK_15.keypoints)
@@ -25,9 +25,9 @@ _FROM_15 = [POSETRACK_15.keypoints.index(name) if name in POSETRACK_15.keypoints
 
 
 def read_posetrack(path: Path) -> PoseSequence:
-    """Truth or results of one sequence, in either form, as POSETRACK_15.
+    """Read truth or results of one sequence, in either format, as POSETRACK_15.
 
-    Keypoints with visibility 0 have score 0; the others have that in `scores`, or 1. Raises FormatError.
+    Keypoints with visibility 0 have score 0; others have their score in `scores`, or 1. Raises FormatError.
     """
     root = JsonNode.read(path)
     if root.get("annolist") is not None:
@@ -36,7 +36,7 @@ def read_posetrack(path: Path) -> PoseSequence:
 
 
 def posetrack_document(sequence: PoseSequence) -> dict[str, object]:
-    """A sequence in the form of 2018, for orjson with OPT_SERIALIZE_NUMPY. Pixels have 2 decimals, scores 3."""
+    """Convert a sequence to the 2018 format, for orjson with OPT_SERIALIZE_NUMPY. Pixels have 2 decimals, scores 3."""
     images: list[dict[str, object]] = []
     annotations: list[dict[str, object]] = []
     for n, frame in enumerate(sequence.frames):
@@ -115,7 +115,7 @@ def _frames_2018(root: JsonNode) -> Iterator[PoseFrame]:
 
 
 def _order(root: JsonNode) -> tuple[list[int], int]:
-    """Where each joint of POSETRACK_15 is in the files' keypoints, and how many those have."""
+    """The index of each POSETRACK_15 joint in the file's keypoints, and the number of these keypoints."""
     names: Sequence[str] = KEYPOINTS_2018
     for category in root.get("categories") or ():
         listed = category.get("keypoints")
@@ -154,7 +154,7 @@ def _ignored(image: JsonNode) -> Iterator[Floats]:
         return
     if columns is None or lines is None:
         raise image.error("must have both ignore_regions_x and ignore_regions_y, or neither")
-    # One region is written as a list of numbers by some, as a list of such lists by others.
+    # Some files have one region as a list of numbers, others as a list of such lists.
     if isinstance(columns.value, list) and columns.value and not isinstance(columns.value[0], list):
         columns, lines = JsonNode([columns.value], columns.where), JsonNode([lines.value], lines.where)
     regions, others = list(columns), list(lines)

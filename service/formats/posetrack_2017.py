@@ -1,4 +1,4 @@
-"""The form that PoseTrack's files had in 2017: MPII's annolist, where every value is a list of one."""
+"""PoseTrack's format of 2017: MPII's annolist, in which every value is a list of one item."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HEAD = ("x1", "y1", "x2", "y2")
 
 
 def read_annolist(annolist: JsonNode) -> tuple[PoseFrame, ...]:
-    """The frames of an annolist. Joints are numbered as those of POSETRACK_15. Raises FormatError."""
+    """Read the frames of an annolist. Joints are numbered as in POSETRACK_15. Raises FormatError."""
     frames = []
     names: set[str] = set()
     for entry in annolist:
@@ -60,6 +60,6 @@ def _person(person: JsonNode) -> SequencePerson:
 
 
 def _rows(node: JsonNode, *keys: str) -> Floats:
-    """(P, len(keys)) numbers of the points."""
+    """The numbers of the points, (P, len(keys))."""
     rows = [[point[key].only().number() for key in keys] for point in node["point"]]
     return np.array(rows, np.float32).reshape(-1, len(keys))

@@ -1,4 +1,4 @@
-"""Reading Posewire's own JSON: what `posewire image` prints and what `posewire video` writes."""
+"""Reading Posewire's own JSON: the output of `posewire image` and the files of `posewire video`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from service.formats.sequence import PoseFrame, PoseSequence, SequencePerson, ga
 
 
 def read_posewire(path: Path) -> PoseSequence:
-    """One image, a list of images, or a video's frames. Metres (keypoints_3d) are not kept. Raises FormatError."""
+    """Read an image, a list of images or a video's frames, without keypoints_3d. Raises FormatError."""
     root = JsonNode.read(path)
     if not isinstance(root.value, list) and root.get("frames") is not None:
         skeleton = _skeleton(root)

@@ -1,4 +1,4 @@
-"""What every format is read into and written from: the people of the frames of one video, or of a set of images."""
+"""The common form of all formats: the people in the frames of a video or in a set of images."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from engines.poses import Floats, Poses
 from engines.skeletons import Skeleton
 
 FAINT = np.float32(1e-6)
-"""The score of a keypoint that a file has, but with score 0 or less."""
+"""The score of keypoints that a file lists with a score of 0 or less."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PoseFrame:
-    """One frame, or image, and its people. A keypoint with score 0 is not labelled, or was not found.
+    """A frame or image and its people. Keypoints with score 0 are not labelled or were not found.
 
-    name: of the image's file. number: of the image in the file that it comes from (COCO's image_id, PoseTrack's id).
-    timestamp: seconds. width, height: pixels. head_boxes: (N, 4) x1, y1, x2, y2, where the format has them.
-    ignored: (V, 2) corners of each region where nobody was labelled. labelled: whether people were labelled here.
+    name: name of the image file. number: number of the image in its source (COCO's image_id, PoseTrack's id).
+    timestamp: seconds. width, height: pixels. head_boxes: (N, 4) x1, y1, x2, y2, if the format has them.
+    ignored: (V, 2) corners of each region in which nobody was labelled. labelled: True if the frame was labelled.
     """
 
     name: str
@@ -36,7 +36,7 @@ class PoseFrame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PoseSequence:
-    """Frames in order, all of one skeleton. name: of the video."""
+    """Frames in order, all with one skeleton. name: name of the video."""
 
     name: str
     skeleton: Skeleton
@@ -47,17 +47,17 @@ class PoseSequence:
 
 
 def extent(keypoints: Floats, scores: Floats) -> Floats:
-    """(N, 4) boxes x1, y1, x2, y2 around the keypoints with a score above 0; 0 where there are none."""
-    there = (scores > 0)[..., None]
-    low = np.where(there, keypoints, np.inf).min(axis=1, initial=np.inf)
-    high = np.where(there, keypoints, -np.inf).max(axis=1, initial=-np.inf)
+    """Return boxes (N, 4) x1, y1, x2, y2 around the keypoints with a score above 0; zeros if there are none."""
+    found = (scores > 0)[..., None]
+    low = np.where(found, keypoints, np.inf).min(axis=1, initial=np.inf)
+    high = np.where(found, keypoints, -np.inf).max(axis=1, initial=-np.inf)
     boxes = np.concatenate([low, high], axis=1)
     return np.where(np.isfinite(boxes), boxes, 0).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SequencePerson:
-    """A person as a file lists it: keypoints (K, 2), their scores (K,), and what the file has of the rest."""
+    """A person as listed in a file: keypoints (K, 2) and their scores (K,). Other fields are None if missing."""
 
     keypoints: Floats
     keypoint_scores: Floats
@@ -67,10 +67,10 @@ class SequencePerson:
 
 
 def gather(skeleton: Skeleton, people: Sequence[SequencePerson]) -> Poses:
-    """The people of a frame as Poses.
+    """Convert the people of a frame to Poses.
 
-    A box that the file does not give is drawn around the keypoints; a person's score is else the mean of its keypoints'
-    that have one. Poses have ids where any of the people has one; a person without then has -1.
+    A missing box is computed from the keypoints, a missing score is the mean of the positive keypoint scores. Poses
+    have ids if any person has one; people without an id then have -1.
     """
     if not people:
         return Poses.empty(skeleton)

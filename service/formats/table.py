@@ -1,22 +1,37 @@
-"""CSV in the long form: one row per keypoint, for spreadsheets and data frames."""
+"""Writing and reading CSV in the long form: one row per keypoint, for spreadsheets and data frames."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
 
+import numpy as np
+
+from engines.files import read_small, shown, without_mark
 from engines.poses import Poses
+from engines.skeletons import SKELETONS, Skeleton
+from service.formats.parsing import FormatError
 from service.formats.people import keypoint_rows
+from service.formats.sequence import PoseFrame, PoseSequence, SequencePerson, gather
 
 HEADER = ("image", "person", "id", "score", "keypoint", "x", "y", "keypoint_score")
+_VIDEO_HEADER = ("frame", "time", *HEADER[1:])
+_LARGEST_FILE = 2 << 30
+_LARGEST = 2.0**53
+"""Up to this limit, floats represent every integer, such as ids."""
+
+Row = tuple[int, dict[str, str]]
+"""A line's number, and its cells by column."""
 
 
 def csv_table(images: Iterable[tuple[str, Poses]]) -> str:
-    """The people of named images as CSV with a header line, one row per keypoint.
+    """Write the people in named images as CSV with a header line and one row per keypoint.
 
-    person: counts from 0 within an image, best first. id: empty without tracking. Pixels have 2 decimals, scores 3.
-    An image without people has no rows.
+    person: index in the image, from 0, best first. id: empty without tracking. Pixels have 2 decimals, scores 3.
+    Images without people have no rows.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -27,9 +42,106 @@ def csv_table(images: Iterable[tuple[str, Poses]]) -> str:
 
 
 def keypoint_lines(poses: Poses) -> Iterator[tuple[object, ...]]:
-    """The rows of one image, as HEADER names them from `person` on."""
+    """Yield the rows of one image, with the columns of HEADER from `person` on."""
     rows = keypoint_rows(poses.keypoints, poses.keypoint_scores)
     ids = [""] * len(poses) if poses.ids is None else [str(number) for number in poses.ids]
     for person, (number, score) in enumerate(zip(ids, poses.scores, strict=True)):
         for name, (x, y, keypoint_score) in zip(poses.skeleton.keypoints, rows[person], strict=True):
             yield person, number, f"{score:.3f}", name, f"{x:.2f}", f"{y:.2f}", f"{keypoint_score:.3f}"
+
+
+def read_table(path: Path) -> PoseSequence:
+    """Read a CSV file of `csv_table`, or of `FramesFile` with the columns frame and time instead of image.
+
+    The file has no boxes, so they are computed from the keypoints. Images without people are missing. The skeleton is
+    the one with the file's keypoints. Raises FormatError.
+    """
+    name = shown(path)
+    try:
+        text = without_mark(read_small(path, _LARGEST_FILE)).decode()
+    except OSError as error:
+        raise FormatError(f"{name}: cannot be read as CSV: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{name}: cannot be read as CSV: it is not UTF-8 from byte {error.start} on") from error
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        columns = tuple(reader.fieldnames or ())
+        if columns not in (HEADER, _VIDEO_HEADER):
+            given = shown(",".join(columns)[:200].encode("utf-8", "replace"))
+            raise FormatError(f"{name}: must start with the line {','.join(HEADER)}, not {given}")
+        rows: list[Row] = []
+        for row in reader:
+            if len(row) != len(columns) or None in row.values():
+                raise FormatError(f"{name}, line {reader.line_num}: must have {len(columns)} cells")
+            rows.append((reader.line_num, row))
+    except csv.Error as error:
+        raise FormatError(f"{name}: cannot be read as CSV from line {reader.line_num} on") from error
+    image = columns[0]
+    people = [list(lines) for _, lines in groupby(rows, key=lambda row: (row[1][image], row[1]["person"]))]
+    skeleton = _skeleton(path, people[0]) if people else next(iter(SKELETONS.values()))
+    seen: set[tuple[str, str]] = set()
+    for lines in people:
+        key = (lines[0][1][image], lines[0][1]["person"])
+        if key in seen:
+            raise FormatError(f"{name}, line {lines[0][0]}: person {key[1]!r} of {key[0]!r} was there before")
+        seen.add(key)
+    groups = [list(group) for _, group in groupby(people, key=lambda lines: lines[0][1][image])]
+    if len(groups) != len({name for name, _ in seen}):
+        raise FormatError(f"{name}: the rows of an image, or of a frame, must follow one another")
+    frames = (_frame(path, group, skeleton) for group in groups)
+    return PoseSequence(path.stem, skeleton, tuple(frames))
+
+
+def _skeleton(path: Path, lines: list[Row]) -> Skeleton:
+    names = tuple(row["keypoint"] for _, row in lines)
+    for skeleton in SKELETONS.values():
+        if names == skeleton.keypoints:
+            return skeleton
+    raise FormatError(
+        f"{shown(path)}, line {lines[0][0]}: the keypoints of this person are those of none of the skeletons "
+        f"{', '.join(SKELETONS)}: {' '.join(map(str, names))}"
+    )
+
+
+def _frame(path: Path, people: list[list[Row]], skeleton: Skeleton) -> PoseFrame:
+    line, first = people[0][0]
+    poses = gather(skeleton, [_person(path, lines, skeleton) for lines in people])
+    if "image" in first:
+        return PoseFrame(first["image"], poses)
+    (time,) = _numbers(path, line, (first["time"],))
+    return PoseFrame(first["frame"], poses, _whole(path, line, first["frame"]), float(time))
+
+
+def _person(path: Path, lines: list[Row], skeleton: Skeleton) -> SequencePerson:
+    line, first = lines[0]
+    names = tuple(row["keypoint"] for _, row in lines)
+    if names != skeleton.keypoints:
+        raise FormatError(
+            f"{shown(path)}, line {line}: person {first['person']} must have the {len(skeleton)} keypoints of "
+            f"{skeleton.name} in their order, as the first person of the file does"
+        )
+    cells = [tuple(_numbers(path, at, (row["x"], row["y"], row["keypoint_score"]))) for at, row in lines]
+    rows = np.array(cells, np.float32)
+    (score,) = _numbers(path, line, (first["score"],))
+    identity = None
+    if first["id"]:
+        identity = _whole(path, line, first["id"])
+    return SequencePerson(rows[:, :2], rows[:, 2].clip(0), score=score, identity=identity)
+
+
+def _whole(path: Path, line: int, cell: str) -> int:
+    (number,) = _numbers(path, line, (cell,))
+    if not number.is_integer():
+        raise FormatError(f"{shown(path)}, line {line}: must have a whole number where it has {cell!r}")
+    return int(number)
+
+
+def _numbers(path: Path, line: int, cells: Iterable[str | None]) -> Iterator[float]:
+    for cell in cells:
+        try:
+            number = float(cell or "")
+        except ValueError:
+            raise FormatError(f"{shown(path)}, line {line}: must have a number where it has {cell!r}") from None
+        if not abs(number) < _LARGEST:
+            raise FormatError(f"{shown(path)}, line {line}: must have numbers below {_LARGEST:g}, not {cell!r}")
+        yield number

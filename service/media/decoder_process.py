@@ -151,7 +151,7 @@ class DecoderProcess:
         return DecodedImage(pixels, width, height, scale)
 
     def _ended(self, kind: str, *, late: bool) -> Exception:
-        """What it means that the process has ended, or is ended now."""
+        """End the process, if it has not ended, and return the exception that its end means for the caller."""
         self.close()
         number = -self._process.returncode
         if number == signal.SIGXCPU:

@@ -118,7 +118,7 @@ def _refusal(kind: str, data: bytes, error: Exception, pixels: int) -> ImageErro
     if "truncated" in reason or isinstance(error, EOFError) or _is_cut_off(kind, data):
         return truncated(kind, f"it ends after {len(data)} bytes, before its picture does")
     if isinstance(error, UnidentifiedImageError):
-        if kind == "TIFF":  # of which Pillow knows many kinds, but not all
+        if kind == "TIFF":  # Pillow supports many kinds of TIFF, but not all
             return UndecodableImageError(
                 "this TIFF is corrupt (its header makes no sense), or of a kind that is not accepted; save it as PNG"
             )

@@ -1,4 +1,4 @@
-"""Identities over time: numpy in and out, usable without the server."""
+"""Tracking people over time. Takes and returns numpy arrays; usable without the server."""
 
 from service.tracking.config import TrackerConfig
 from service.tracking.state import UNCONFIRMED, Track, TrackerState, TrackState

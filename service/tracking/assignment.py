@@ -1,4 +1,4 @@
-"""Which pose is which person, given how alike they are."""
+"""Assigning poses to tracks by their similarities."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ Method = Literal["greedy", "optimal"]
 
 
 def assign(pairs: Pairs, least: float, method: Method) -> tuple[Indices, Indices]:
-    """Tracks and poses, (M,) each, that belong together: no track and no pose twice.
+    """Return the assigned tracks and poses, (M,) each. No track and no pose is assigned twice.
 
-    pairs: none of them below `least`, which is what a pair left apart is worth to the best sum.
+    pairs: candidates, with similarities of at least `least`. In the optimal sum, an unassigned pair counts as `least`.
     """
     count = len(pairs.tracks)
     if len(set(pairs.tracks.tolist())) == count == len(set(pairs.poses.tolist())):
-        return pairs.tracks, pairs.poses  # nobody is in question, as in most frames
+        return pairs.tracks, pairs.poses  # all pairs are unambiguous, as in most frames
     return _greedy(pairs) if method == "greedy" else _optimal(pairs, least)
 
 
 def _greedy(pairs: Pairs) -> tuple[Indices, Indices]:
-    """The best pair first (Xiao, Wu, Wei, 2018, section 2.3); of equals the one that comes first."""
+    """Assign the best pairs first (Xiao, Wu, Wei, 2018, section 2.3). Ties are resolved by order."""
     order = np.argsort(-pairs.similarity, kind="stable")
     tracks, poses = [], []
     taken_tracks, taken_poses = set(), set()
@@ -38,7 +38,7 @@ def _greedy(pairs: Pairs) -> tuple[Indices, Indices]:
 
 
 def _optimal(pairs: Pairs, least: float) -> tuple[Indices, Indices]:
-    """The largest sum of similarities above `least`, by Jonker and Volgenant's algorithm."""
+    """Maximise the sum of similarities above `least`, with the algorithm of Jonker and Volgenant."""
     tracks, row = np.unique(pairs.tracks, return_inverse=True)
     poses, column = np.unique(pairs.poses, return_inverse=True)
     cost = np.full((len(tracks), len(poses)), 2.0)

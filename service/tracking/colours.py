@@ -1,4 +1,4 @@
-"""What people wear, as one colour a keypoint: tells apart who comes back into sight where positions no longer do."""
+"""Appearance of people as one colour per keypoint. Identifies people who return when positions no longer can."""
 
 from __future__ import annotations
 
@@ -11,42 +11,43 @@ from engines.ops.nms import iou
 from engines.poses import Floats, Frame
 
 _INWARD = 0.1
-"""How far from the keypoint towards the middle of the person a colour is taken: keypoints lie on edges."""
+"""Colours are sampled this far from the keypoint towards the person's middle, because keypoints lie on edges."""
 _SPREAD = 0.02
-"""The distance of the nine pixels that make a colour, in sizes of the person."""
+"""Distance between the nine pixels that are averaged to a colour, relative to the person's size."""
 _CLEAR = 0.5
-"""Keypoints that score less may be hidden, and show what hides them."""
+"""Keypoints below this score may be occluded, and show the occluding object."""
 _WHOLE = 0.6
-"""Of somebody who shows less than this part of their keypoints nothing new is learned."""
+"""Known colours are not updated from people with less than this share of visible keypoints."""
 _LEARNING = 1.0
-"""Seconds over which colours are averaged."""
+"""Time constant of the average of colours, in seconds."""
 _BETWEEN, _SHARPNESS = 0.105, 0.012
-"""The mean difference of colours at which one person and two are equally likely, and how sharp a border that is. Two
-looks at one person differ by 0.03 to 0.10, at two people by 0.11 to 0.25 (PoseTrack's and the tests' own scenes)."""
+"""The mean colour difference at which same and different people are equally likely, and the width of the transition.
+Two observations of one person differ by 0.03 to 0.10, of two people by 0.11 to 0.25 (in PoseTrack and in the scenes of
+the tests)."""
 _LEAST = 3
-"""So many keypoints must show a colour on both sides to compare."""
+"""Keypoints with known colours on both sides that a comparison needs."""
 _MANY = 10
-"""So many keypoints prove as much as colours can."""
+"""Keypoints from which on the evidence is full."""
 _SUREST = 0.9
-"""What colours can prove: people dress alike, and light changes."""
+"""Largest likelihood by colours alone: people dress alike, and light changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Appearance:
-    """The colours of the poses of a frame. rgb: (N, K, 3) 0..1. known: (N, K)."""
+    """The colours of the poses in a frame. rgb: (N, K, 3) 0..1. known: (N, K)."""
 
     rgb: Floats
     known: NDArray[np.bool_]
 
 
-def look(frame: Frame, points: Floats, boxes: Floats, areas: Floats) -> Appearance:
-    """The colours at the keypoints that lie in nobody else's box.
+def sample(frame: Frame, points: Floats, boxes: Floats, areas: Floats) -> Appearance:
+    """Sample the colours at the keypoints, except for those inside other people's boxes.
 
     points: (N, K, 3) pixels and score. boxes: (N, 4). areas: (N,) square pixels.
     """
     height, width = frame.shape[:2]
     known = points[..., 2] >= _CLEAR
-    _doubt_the_crowded(known, points, boxes)
+    _exclude_overlaps(known, points, boxes)
     rgb = np.zeros((*known.shape, 3), np.float32)
     people, _ = np.nonzero(known)
     shown = np.maximum(known.sum(axis=1), 1)[:, None]
@@ -60,8 +61,8 @@ def look(frame: Frame, points: Floats, boxes: Floats, areas: Floats) -> Appearan
     return Appearance(rgb, known)
 
 
-def _doubt_the_crowded(known: NDArray[np.bool_], points: Floats, boxes: Floats) -> None:
-    """Forget, in place, what lies in somebody else's box."""
+def _exclude_overlaps(known: NDArray[np.bool_], points: Floats, boxes: Floats) -> None:
+    """Clear `known`, in place, for keypoints inside other people's boxes."""
     if len(boxes) < 2:
         return
     overlap = iou(boxes, boxes)
@@ -72,22 +73,24 @@ def _doubt_the_crowded(known: NDArray[np.bool_], points: Floats, boxes: Floats) 
         known[person] &= ~((at > others[:, :2]) & (at < others[:, 2:])).all(axis=2).any(axis=1)
 
 
-def learn(colours: Floats, rows: NDArray[np.intp], worn: Appearance, chosen: NDArray[np.intp], elapsed: Floats) -> None:
-    """Take what people `rows` wear now, `elapsed` (M,) seconds after the last look, into `colours` (T, K, 4)."""
-    old, known = colours[rows], worn.known[chosen]
+def learn(
+    colours: Floats, rows: NDArray[np.intp], appearance: Appearance, chosen: NDArray[np.intp], elapsed: Floats
+) -> None:
+    """Update the `colours` (T, K, 4) of people `rows`, `elapsed` (M,) seconds after their last update, in place."""
+    old, known = colours[rows], appearance.known[chosen]
     known = known & ((known.mean(axis=1) >= _WHOLE)[:, None] | (old[..., 3] == 0))
     gain = np.where(old[..., 3] > 0, -np.expm1(-elapsed / _LEARNING)[:, None], 1) * known
-    old[..., :3] += (worn.rgb[chosen] - old[..., :3]) * gain[..., None]
+    old[..., :3] += (appearance.rgb[chosen] - old[..., :3]) * gain[..., None]
     old[..., 3] = np.maximum(old[..., 3], known)
     colours[rows] = old
 
 
-def alike(colours: Floats, worn: Appearance, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Floats:
-    """(P,) how likely person `rows[p]` is the pose `columns[p]` by their colours alone; 0.5 where those are unknown."""
+def likelihood(colours: Floats, appearance: Appearance, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Floats:
+    """The likelihood (P,), by colours alone, that person `rows[p]` is pose `columns[p]`; 0.5 if these are unknown."""
     old = colours[rows]
-    both = (old[..., 3] > 0) & worn.known[columns]
+    both = (old[..., 3] > 0) & appearance.known[columns]
     count = both.sum(axis=1)
-    distance = np.sqrt(np.square(old[..., :3] - worn.rgb[columns]).mean(axis=-1))
+    distance = np.sqrt(np.square(old[..., :3] - appearance.rgb[columns]).mean(axis=-1))
     differ = (distance * both).sum(axis=1) / np.maximum(count, 1)
     proof = np.where(count >= _LEAST, np.minimum(count / _MANY, 1), 0) * (_SUREST - 0.5)
     likely: Floats = 0.5 + proof * np.tanh((_BETWEEN - differ) / (2 * _SHARPNESS))

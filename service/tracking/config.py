@@ -1,4 +1,4 @@
-"""What can be set on a tracker. All times in seconds, all similarities in 0..1."""
+"""The settings of a tracker. Times are in seconds, similarities in 0..1."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Literal
 class TrackerConfig:
     """The settings of one PoseTracker.
 
-    birth_score: a pose this confident becomes a person at once; one below it after `confirm_seconds` of being seen.
+    birth_score: a pose with this score becomes a person at once. Others need `confirm_seconds` of being seen.
     confirm_seconds: see birth_score.
-    weak_score: poses below it are matched only after all the others, and never become a person.
-    keypoint_score: keypoints below it neither carry nor compare.
-    match_oks: the least similarity, 0..1, of a pose with a person in sight.
-    match_lost: the least similarity, 0..1, of a pose with a person out of sight.
-    duplicate_oks: a pose this similar to another of its frame that is a person already does not become one.
-    lost_seconds: how long the tracker looks for a person out of sight; gaps between frames do not count.
-    forget_seconds: how long it remembers a person at all, gaps between frames included.
-    max_tracks: how many people it remembers at most; the longest unseen go first.
-    history: the poses of a person that a new one is compared with (the paper's queue of L frames).
-    use_flow: carry people by optical flow where there are pixels.
+    weak_score: poses below this score are matched after all others, and never become a person.
+    keypoint_score: keypoints below this score are used neither for flow nor for comparisons.
+    match_oks: least similarity, 0..1, of a pose with a person in sight.
+    match_lost: least similarity, 0..1, of a pose with a person out of sight.
+    duplicate_oks: a pose this similar to a person in the same frame does not become a person.
+    lost_seconds: how long a person out of sight is searched for, not counting gaps between frames.
+    forget_seconds: how long a person is remembered, counting gaps between frames.
+    max_tracks: most people that are remembered. Those unseen for the longest time are dropped first.
+    history: number of a person's poses that a new pose is compared with (the paper's queue of L frames).
+    use_flow: propagate people by optical flow if there are pixels.
     assignment: "greedy", the best pair first as in the paper, or "optimal", the best sum of similarities.
-    fill_keypoints: replace keypoints below `keypoint_score` by where flow has carried them; off, no pose is altered.
+    fill_keypoints: replace keypoints below `keypoint_score` by their positions according to flow.
     """
 
     birth_score: float = 0.5

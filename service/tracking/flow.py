@@ -1,4 +1,4 @@
-"""Where points of one frame are in the next: pyramidal Lucas-Kanade with a forward-backward check."""
+"""Optical flow of points from one frame to the next: pyramidal Lucas-Kanade with a forward-backward check."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ _WINDOW = (11, 11)
 _LEVELS = 3
 _CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 12, 0.02)
 _TEXTURE = 5e-4
-"""The least eigenvalue of a window's gradients: below it nothing there can be followed."""
+"""Least eigenvalue of a window's gradients. Windows below it have too little texture to be tracked."""
 _RETURN = 1.0
-"""How far, in pixels of the shrunk frame, a point may come back from where it started."""
+"""Largest forward-backward error, in pixels of the image that is used."""
 _LARGE = 100.0
-"""People at least this high, in pixels, lose nothing when the frame is shrunk to half."""
+"""Height in pixels from which on people can be tracked at half size without loss."""
 _MOST = 0.8
-"""The part of people who must be that large."""
+"""Share of people who must be that large."""
 _GRID = (6, 4)
 _AGREED = 6
-"""So many points of the background must be followed before they speak for the camera."""
+"""Tracked points of the background that an estimate of the camera's motion needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """Where people went, in pixels.
+    """The motion of people in pixels.
 
-    moves: (T, K, 2), 0 where not found. found: (T, K). camera: (2,) the motion of the background.
+    moves: (T, K, 2), 0 for keypoints that were not found. found: (T, K). camera: (2,) the motion of the background.
     """
 
     moves: Floats
@@ -43,27 +43,27 @@ class Carried:
 
 
 class Flow:
-    """Holds on to the last frame, in grey, to follow points from it into the next."""
+    """Keeps the last frame in grey, and tracks points from it to the next."""
 
     def __init__(self) -> None:
         self._grey: Grey | None = None
-        self._half: Grey | None = None  # the same at half size, where it was needed
+        self._half: Grey | None = None  # the same at half size, if it was needed
         self._grid = np.zeros((0, 2), np.float32)
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) of the last frame, 0 without one."""
+        """(width, height) of the last frame; (0, 0) without one."""
         return (0, 0) if self._grey is None else (self._grey.shape[1], self._grey.shape[0])
 
     def forget(self) -> None:
-        """Start again with the next frame."""
+        """Drop the last frame."""
         self._grey = self._half = None
 
     def follow(self, frame: Frame, points: Floats, known: NDArray[np.bool_], boxes: Floats) -> Carried | None:
-        """Carry people from the last frame into this one, which becomes the last.
+        """Track people from the last frame to this one, which becomes the last.
 
-        points: (T, K, 2) pixels of the last frame. known: (T, K) which to follow. boxes: (T, 4), to tell the background
-        from people. None without a last frame of the same size.
+        points: (T, K, 2) pixels in the last frame. known: (T, K) points to track. boxes: (T, 4) people, the rest
+        is background. Returns None without a last frame of the same size.
         """
         grey: Grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
         last, half = self._grey, self._half
@@ -90,13 +90,13 @@ class Flow:
 
 
 def _lucas_kanade(last: Grey, grey: Grey, begin: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-    """Moves (P, 2) in pixels of these images, and which of them (P,) are to be believed."""
-    there, back = np.empty_like(begin), begin.copy()
-    there, forth, _ = _search(last, grey, begin, there, 0)
-    # The way back starts from where it should end: it needs few steps if it is right.
-    back, home, _ = _search(grey, last, there, back, cv2.OPTFLOW_USE_INITIAL_FLOW)
+    """Return the moves (P, 2) in pixels of these images, and which (P,) pass the forward-backward check."""
+    ahead, back = np.empty_like(begin), begin.copy()
+    ahead, forth, _ = _search(last, grey, begin, ahead, 0)
+    # The backward search starts at its expected result, so that it needs few steps if that is right.
+    back, home, _ = _search(grey, last, ahead, back, cv2.OPTFLOW_USE_INITIAL_FLOW)
     ok = (forth[:, 0] > 0) & (home[:, 0] > 0) & (np.square(back - begin).sum(axis=1) < _RETURN**2)
-    return there - begin, ok
+    return ahead - begin, ok
 
 
 def _search(a: Grey, b: Grey, start: Floats, end: Floats, flags: int) -> tuple[Grey, Grey, Grey]:
@@ -114,7 +114,7 @@ def _search(a: Grey, b: Grey, start: Floats, end: Floats, flags: int) -> tuple[G
 
 
 def _all_large(boxes: Floats) -> bool:
-    """Whether people are so large that half size loses nothing. Most, not all: one child shall not slow all down."""
+    """True if most people are large enough for half size. Not all, so that one child does not slow everything down."""
     large = np.count_nonzero(boxes[:, 3] - boxes[:, 1] >= _LARGE)
     return bool(large >= _MOST * len(boxes))
 
@@ -129,14 +129,14 @@ def _grid(width: int, height: int) -> Floats:
 
 
 def _outside(grid: Floats, boxes: Floats) -> Floats:
-    """Points of the background: those of a grid that lie in nobody's box."""
+    """The points of the background: points of the grid outside all boxes."""
     inside = (grid[:, None] >= boxes[None, :, :2]) & (grid[:, None] <= boxes[None, :, 2:])
     outside: NDArray[np.bool_] = ~np.any(np.all(inside, axis=2), axis=1)
     return grid[outside]
 
 
 def _camera(moves: Floats) -> Floats:
-    """The motion that most of the background shares; none where it does not agree."""
+    """The common motion of most background points; 0 if they do not agree."""
     if len(moves) < _AGREED:
         return np.zeros(2, np.float32)
     middle = np.median(moves, axis=0)

@@ -1,4 +1,4 @@
-"""The rounds in which the poses of a frame are given to people: each round has what the ones before left."""
+"""Matching the poses of a frame to people in several rounds. Each round uses the poses and people left by the last."""
 
 from __future__ import annotations
 
@@ -15,53 +15,53 @@ from service.tracking.similarity import Indices, Observed, Pairs, between, in_si
 from service.tracking.state import UNCONFIRMED, TrackState
 
 HOLD = 0.25
-"""Seconds out of sight for which flow is believed and people still count as in sight."""
+"""Seconds without a pose for which flow is trusted and people still count as in sight."""
 PAUSE = 1.0
-"""Seconds between frames after which the scene may be another."""
+"""Seconds between frames after which the scene may have changed."""
 _SOMEONE_ELSE = 0.25
-"""How likely somebody else is where a person out of sight is expected, before one looks at colours."""
+"""Prior likelihood of another person at the expected position of a person out of sight, without colours."""
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
-    """A frame as the tracker has it before it knows who is who.
+    """A frame before its poses are matched.
 
-    held: (T,) 0..1, how far flow is to be trusted with each person. worn: None without pixels. now: seconds.
+    held: (T,) 0..1, the trust in the flow of each person. appearance: None without pixels. now: seconds.
     """
 
     seen: Observed
-    worn: colours.Appearance | None
+    appearance: colours.Appearance | None
     held: Floats
     now: float
 
 
 class _Round:
-    """Gives poses to tracks until either run out."""
+    """Assigns poses to tracks, and keeps those that are still free."""
 
     def __init__(self, tracks: int, poses: int) -> None:
         self.free_tracks, self.free_poses = np.ones(tracks, np.bool_), np.ones(poses, np.bool_)
         self.rows: list[Indices] = []
         self.chosen: list[Indices] = []
 
-    def take(self, pairs: Pairs, who: Mask, which: Mask, least: float, how: Method) -> None:
+    def assign(self, pairs: Pairs, tracks: Mask, poses: Mask, least: float, method: Method) -> None:
         if not (self.free_tracks.any() and self.free_poses.any()):
             return
-        allowed = (who & self.free_tracks)[pairs.tracks] & (which & self.free_poses)[pairs.poses]
+        allowed = (tracks & self.free_tracks)[pairs.tracks] & (poses & self.free_poses)[pairs.poses]
         allowed &= pairs.similarity >= least
         if allowed.any():
-            row, column = assign(pairs.where(allowed), least, how)
+            row, column = assign(pairs.where(allowed), least, method)
             self.free_tracks[row], self.free_poses[column] = False, False
             self.rows.append(row)
             self.chosen.append(column)
 
 
 def match(tracks: TrackState, scene: Scene, config: TrackerConfig, sigmas: Floats) -> tuple[Indices, Indices]:
-    """Rows of tracks and the poses that they are, (M,) each.
+    """Return the matched rows of tracks and poses, (M,) each.
 
-    People in sight get the confident poses, then the weak ones (as in ByteTrack, Zhang et al., ECCV 2022); then people
-    out of sight get theirs, and at last those who are not confirmed yet.
+    People in sight are matched to the confident poses, then to the weak ones (as in ByteTrack, Zhang et al., ECCV
+    2022). People out of sight follow, and finally people who are not confirmed yet.
     """
     seen = scene.seen
     rounds = _Round(len(tracks), len(seen.scores))
@@ -70,19 +70,19 @@ def match(tracks: TrackState, scene: Scene, config: TrackerConfig, sigmas: Float
         confirmed = tracks.ids != UNCONFIRMED
         in_view = confirmed & (tracks.missed < HOLD) & (scene.now - tracks.seen < PAUSE)
         near = in_sight(tracks, scene.held, seen, sigmas)
-        for which in (strong, *_better_first(seen, ~strong, config.duplicate_oks, sigmas)):
-            rounds.take(near, in_view, which, config.match_oks, config.assignment)
+        for poses in (strong, *_better_first(seen, ~strong, config.duplicate_oks, sigmas)):
+            rounds.assign(near, in_view, poses, config.match_oks, config.assignment)
         if (confirmed & rounds.free_tracks).any() and (fit & rounds.free_poses).any():
-            # Always the best sum: who was long out of sight is told apart by exclusion.
-            rounds.take(_far(tracks, scene, config, sigmas), confirmed, fit, config.match_lost, "optimal")
-        rounds.take(near, ~confirmed, fit, config.match_oks, config.assignment)
+            # Always optimal, because people who were out of sight for long are identified by elimination.
+            rounds.assign(_far(tracks, scene, config, sigmas), confirmed, fit, config.match_lost, "optimal")
+        rounds.assign(near, ~confirmed, fit, config.match_oks, config.assignment)
     if not rounds.rows:
         return np.zeros(0, np.intp), np.zeros(0, np.intp)
     return np.concatenate(rounds.rows), np.concatenate(rounds.chosen)
 
 
 def singles(seen: Observed, candidates: Indices, known: Indices, least: float, sigmas: Floats) -> Indices:
-    """The candidates, best first, that are not a second pose of a known one or of a better candidate."""
+    """Return the candidates, best first, without duplicates of known poses or of better candidates."""
     order = candidates[np.argsort(-seen.scores[candidates], kind="stable")]
     if not len(order):
         return order
@@ -94,7 +94,7 @@ def singles(seen: Observed, candidates: Indices, known: Indices, least: float, s
 
 
 def _better_first(seen: Observed, weak: Mask, least: float, sigmas: Floats) -> tuple[Mask, ...]:
-    """Weak poses in two parts: first those that are not a second, worse pose of one person."""
+    """Split the weak poses: first those that do not duplicate a better weak pose, then the duplicates."""
     count = np.count_nonzero(weak)
     if count < 2:
         return (weak,) if count else ()
@@ -104,12 +104,12 @@ def _better_first(seen: Observed, weak: Mask, least: float, sigmas: Floats) -> t
 
 
 def _far(tracks: TrackState, scene: Scene, config: TrackerConfig, sigmas: Floats) -> Pairs:
-    """How likely each pose is each person out of sight, by place and time, size and shape, and colours."""
+    """The likelihood of each pose being each person out of sight, by position, time, size, shape and colours."""
     seen = scene.seen
     far = out_of_sight(tracks, scene.now - tracks.seen, seen, sigmas)
-    likely = np.full(len(far.tracks), 0.5, np.float32)
-    if scene.worn is not None:
-        likely = colours.alike(tracks.colours, scene.worn, far.tracks, far.poses)
-    for_it, against = far.similarity * likely, _SOMEONE_ELSE * (1 - likely)
+    by_colours = np.full(len(far.tracks), 0.5, np.float32)
+    if scene.appearance is not None:
+        by_colours = colours.likelihood(tracks.colours, scene.appearance, far.tracks, far.poses)
+    for_it, against = far.similarity * by_colours, _SOMEONE_ELSE * (1 - by_colours)
     real = np.minimum(seen.scores / max(config.birth_score, 1e-6), 1)[far.poses]
     return Pairs(far.tracks, far.poses, real * for_it / (for_it + against))

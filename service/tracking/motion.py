@@ -1,4 +1,4 @@
-"""How the people a tracker remembers move while nobody looks, and what a new pose says of their speed."""
+"""Moving tracked people between frames, and updating them with new poses."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from service.tracking.similarity import Observed
 from service.tracking.state import TrackState
 
 _DAMPING = 4.0
-"""Seconds after which a person out of sight has lost all but a third of the speed they had."""
+"""Time constant in seconds: the speed of a person out of sight falls to a third in this time."""
 _HIDDEN = 0.3
-"""How far flow is to be trusted with somebody out of sight: it may have gone with whoever hides them."""
+"""Trust in the flow of people out of sight, which may follow the person in front."""
 _CROWD = 8.0
-"""How much less flow is to be trusted with people whose boxes overlap wholly."""
+"""How much boxes that overlap completely reduce the trust in flow."""
 _SOON = 0.25
 """Seconds between frames that halve the trust in flow."""
 _SPEED = 0.3
-"""Seconds over which speed is averaged."""
+"""Time constant of the average of speed, in seconds."""
 
 
 def carry(tracks: TrackState, seconds: float, carried: Carried | None, least: int = 3) -> NDArray[np.float32]:
-    """Move `tracks` on in place by `seconds`; gives the part of each person's keypoints that flow has hold of, (T,).
+    """Move `tracks` by `seconds`, in place. Returns the share of each person's keypoints that flow has found, (T,).
 
-    carried: what flow says, None without pixels. Keypoints that flow did not find go with the rest of their person;
-    people of whom it found fewer than `least` go at constant velocity on top of the camera's motion.
+    carried: the result of flow, None without pixels. Keypoints that flow did not find move with the rest of the person.
+    People with fewer than `least` found keypoints move at constant velocity, plus the camera's motion.
     """
     reach = np.float32(_DAMPING * -np.expm1(-seconds / _DAMPING))
     by_motion = tracks.velocities * reach
@@ -51,7 +51,7 @@ def carry(tracks: TrackState, seconds: float, carried: Carried | None, least: in
 
 
 def trust(tracks: TrackState, seconds: float) -> NDArray[np.float32]:
-    """How far flow over `seconds` is to be trusted with each person that it has hold of, (T,) 0..1."""
+    """Return the trust in the flow of each person over `seconds`, (T,) 0..1."""
     trusted: NDArray[np.float32] = np.where(tracks.missed > 0, _HIDDEN, 1).astype(np.float32)
     if len(tracks) > 1:
         overlap = iou(tracks.boxes, tracks.boxes)
@@ -61,7 +61,7 @@ def trust(tracks: TrackState, seconds: float) -> NDArray[np.float32]:
 
 
 def let_go(tracks: TrackState, which: NDArray[np.bool_]) -> None:
-    """Put people where constant velocity has them: flow may have stayed with whoever hides them."""
+    """Move people to their positions by constant velocity, because flow may have followed the person in front."""
     if which.any():
         tracks.poses[which, ..., :2] += tracks.drifts[which][:, None, None]
         tracks.boxes[which] += np.tile(tracks.drifts[which], 2)
@@ -69,14 +69,14 @@ def let_go(tracks: TrackState, which: NDArray[np.bool_]) -> None:
 
 
 def observe(tracks: TrackState, rows: NDArray[np.intp], seen: Observed, chosen: NDArray[np.intp], now: float) -> None:
-    """Tell people `rows` that they are the poses `chosen` of now, in place."""
+    """Update people `rows` with their matched poses `chosen` at the time `now`, in place."""
     points, queue = seen.points[chosen], tracks.poses[rows]
     elapsed = now - tracks.seen[rows]
-    # The surprise of each keypoint that both poses show, against where constant velocity expected it.
-    surprise = (points - queue[:, 0])[..., :2]
+    # The innovation of each keypoint in both poses: its distance from the position by constant velocity.
+    innovation = (points - queue[:, 0])[..., :2]
     weights = points[..., 2] * queue[:, 0, :, 2]
     shared = weights.sum(axis=1)[:, None]
-    summed = np.einsum("nkd,nk->nd", surprise, weights) - shared * tracks.drifts[rows]
+    summed = np.einsum("nkd,nk->nd", innovation, weights) - shared * tracks.drifts[rows]
     mean = summed / np.maximum(shared, 1e-6)
     age = np.maximum(now - tracks.born[rows], 1e-6)
     gain = np.maximum(-np.expm1(-elapsed / _SPEED), elapsed / age)

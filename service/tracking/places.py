@@ -1,4 +1,4 @@
-"""Where a person stands, and where that is from polygons and lines."""
+"""The position of people on the ground, relative to polygons and lines."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ Point = tuple[float, float]
 
 
 def feet(poses: Poses) -> Doubles:
-    """(N, 2) pixels: the middle of each box's lower edge, near the ground that the person stands on.
+    """Return the middle of each box's lower edge, (N, 2) pixels, which is near the ground.
 
-    Hips are steadier where somebody stands behind something, but say less about where that is.
+    Hips are steadier for partly occluded people, but a worse estimate of the position on the ground.
     """
     boxes = poses.boxes.astype(np.float64)
     return np.stack([(boxes[:, 0] + boxes[:, 2]) / 2, boxes[:, 3]], axis=1)
 
 
 def hips(poses: Poses, min_score: float = 0.3) -> Doubles:
-    """(N, 2) pixels: the middle between the hips, NaN where one of them scores less than `min_score`."""
+    """Return the middle between the hips, (N, 2) pixels; NaN if either scores less than `min_score`."""
     names = poses.skeleton.keypoints
     sides = [names.index("left_hip"), names.index("right_hip")]
     seen = (poses.keypoint_scores[:, sides] >= min_score).all(axis=1)
@@ -29,16 +29,16 @@ def hips(poses: Poses, min_score: float = 0.3) -> Doubles:
 
 
 def depth_inside(points: Doubles, polygon: Doubles) -> Doubles:
-    """How far each of `points` (N, 2) lies inside of `polygon` (E, 2): (N,), negative for those outside.
-
-    The distance to the nearest edge.
-    """
+    """Return the distance (N,) of each of `points` (N, 2) to the nearest edge of `polygon` (E, 2), negative outside."""
     distance = _to_segments(points, polygon, np.roll(polygon, -1, axis=0)).min(axis=1)
     return np.asarray(np.where(contains(polygon, points), distance, -distance))
 
 
 def thickness(polygon: Doubles) -> float:
-    """About how far from its edges the middle of `polygon` (E, 2) is: half of a strip's width; 0 if it has no area."""
+    """Return the approximate distance from the middle of `polygon` (E, 2) to its edges: half a strip's width.
+
+    0 if it has no area.
+    """
     ends = np.roll(polygon, -1, axis=0)
     area = abs(float(_cross(polygon, ends).sum())) / 2
     around = float(np.linalg.norm(ends - polygon, axis=1).sum())
@@ -46,23 +46,23 @@ def thickness(polygon: Doubles) -> float:
 
 
 def to_the_right(points: Doubles, start: Doubles, end: Doubles) -> Doubles:
-    """How far each of `points` (N, 2) lies to the right of the endless line, seen from `start` to `end` (2,).
+    """Return how far each of `points` (N, 2) lies to the right of the infinite line from `start` to `end` (2,).
 
-    On the screen, where y grows downwards; negative for those to the left.
+    Right is as seen on the screen, where y grows downwards. Negative for points to the left.
     """
     along = end - start
     return np.asarray(_cross(along, points - start) / np.linalg.norm(along))
 
 
 def crosses(a: Point, b: Point, start: Point, end: Point) -> bool:
-    """Whether the way from `a` to `b`, neither of them on the endless line, meets its part start..end."""
+    """True if the segment from `a` to `b` crosses the segment start..end. Neither point may be on the infinite line."""
     sides = _turn(start, end, a), _turn(start, end, b)
     ends = _turn(a, b, start), _turn(a, b, end)
     return (sides[0] > 0) != (sides[1] > 0) and min(ends) <= 0 <= max(ends)
 
 
 def _turn(a: Point, b: Point, c: Point) -> float:
-    """Positive where c lies to the right of the way from a to b, on the screen."""
+    """Positive if c lies to the right of the segment from a to b, on the screen."""
     return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
 
 
@@ -71,7 +71,7 @@ def _cross(a: Doubles, b: Doubles) -> Doubles:
 
 
 def _to_segments(points: Doubles, starts: Doubles, ends: Doubles) -> Doubles:
-    """(N, E) distances of points (N, 2) to segments (E, 2)."""
+    """The distances (N, E) of points (N, 2) to segments (E, 2)."""
     along = ends - starts
     squared = np.maximum((along * along).sum(axis=1), 1e-300)
     offset = points[:, None] - starts

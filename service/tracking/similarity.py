@@ -1,6 +1,6 @@
-"""How alike the poses of a frame and the people a tracker remembers are, pair by pair.
+"""The similarity of the poses of a frame and tracked people, pair by pair.
 
-Only pairs near enough to be alike are compared, so that a crowd costs little more than its neighbours.
+Only near pairs are compared, so that the cost grows with the number of neighbours, not with all pairs of a crowd.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from service.tracking.state import TrackState
 Indices = NDArray[np.intp]
 
 _NEAR = 1.0
-"""Middles of boxes further apart than this many sizes are nobody alike. A size is the square root of a box's area."""
+"""Largest distance between the middles of similar boxes, in sizes. A size is the square root of a box's area."""
 _AREA = 0.6
-"""The part of a box that a person fills: OKS takes the person's area."""
+"""The share of a box that a person fills, because OKS uses the person's area."""
 _MOTION = 0.5
-"""The say of constant velocity beside that of flow, when flow holds every keypoint of the person."""
+"""The weight of constant velocity, relative to flow that has found every keypoint of the person."""
 _DOUBT = 0.2
-"""The say of a pose's own score: of two poses of one person the better is to be theirs."""
+"""The weight of a pose's own score, so that of two poses of one person the better is matched."""
 _UNSURE = 0.2
-"""Seconds out of sight that double the area over which a keypoint is expected."""
+"""Seconds out of sight that double the area in which a keypoint is expected."""
 _AWAY = 0.9
-"""What is left of a similarity with somebody who was missed: else two who share one pose would take turns at it."""
+"""Factor on similarities with missed people. Without it, two people with one pose would alternate."""
 _DENIED = 1.0
-"""The least sum of weights that a similarity is divided by: one shared keypoint is no proof."""
+"""The least sum of weights by which a similarity is divided: one common keypoint is not enough evidence."""
 _START, _SPREAD = 0.3, 0.6
-"""How far from where they were expected people are, in sizes: at once, and after one second out of sight."""
+"""Tolerance of the expected position, in sizes: at once, and the increase after one second out of sight."""
 _FAR = 6.0
-"""Squared tolerances beyond which nobody is expected: a similarity of 0.05."""
+"""Largest distance in squared tolerances. It corresponds to a similarity of 0.05."""
 _GROWTH = 0.5
-"""How much of its size, as a logarithm, a box may gain or lose."""
+"""Tolerance of changes of a box's size, as a logarithm."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """The poses of one frame, ready to compare. points: (N, K, 3) float32 x, y, score, 0 for what does not count.
+    """The poses of a frame in the form that comparisons need. points: (N, K, 3) float32 x, y, score; score 0 if unused.
 
-    boxes: (N, 4). areas: (N,) square pixels, of box or keypoints, whichever is larger. scores: (N,).
+    boxes: (N, 4). areas: (N,) of the boxes, in square pixels. scores: (N,).
     """
 
     points: Floats
@@ -52,7 +52,7 @@ class Observed:
 
     @staticmethod
     def of(keypoints: Floats, keypoint_scores: Floats, boxes: Floats, scores: Floats, least: float) -> Observed:
-        """As `Poses` has them; keypoints with a score below `least`, or that are no numbers, do not count."""
+        """Convert the arrays of `Poses`. Keypoints that score below `least` or are not finite get score 0."""
         points = np.empty((*keypoint_scores.shape, 3), np.float32)
         points[..., :2] = keypoints
         points[..., 2] = keypoint_scores
@@ -64,36 +64,36 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """P pairs of a track and a pose that might be one. tracks, poses: (P,) indices. similarity: (P,) 0..1."""
+    """P candidate pairs of a track and a pose. tracks, poses: (P,) indices. similarity: (P,) 0..1."""
 
     tracks: Indices
     poses: Indices
     similarity: Floats
 
     def where(self, chosen: NDArray[np.bool_]) -> Pairs:
-        """Some of the pairs."""
+        """Return the pairs selected by a mask."""
         return Pairs(self.tracks[chosen], self.poses[chosen], self.similarity[chosen])
 
 
 def areas(boxes: Floats) -> Floats:
-    """(N,) square pixels of (N, 4) x1, y1, x2, y2; at least 1."""
+    """Return the areas (N,) of boxes (N, 4) in square pixels, at least 1."""
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1)
     product: Floats = sides[:, 0] * sides[:, 1]
     return product
 
 
 def in_sight(tracks: TrackState, held: Floats, seen: Observed, sigmas: Floats) -> Pairs:
-    """Flow-based OKS over the queue of each person's last poses (Xiao, Wu, Wei, 2018, section 2.3).
+    """Compute flow-based OKS over the queue of each person's last poses (Xiao, Wu, Wei, 2018, section 2.3).
 
-    Each pose of the queue lies where flow has carried it; the best of them speaks for the person, together with the
-    newest one where constant velocity puts it, as flow stays behind with the person in front when two cross.
-    held: (T,) 0..1, the part of each person's keypoints that flow has hold of.
+    Each pose of the queue is at its position by flow, and the best of them is used. It is averaged with the newest pose
+    at its position by constant velocity, because flow stays with the person in front when two people cross.
+    held: (T,) 0..1, the trust in the flow of each person.
     """
     mine = areas(tracks.boxes)
     row, column = _near(tracks.boxes, mine, seen)
     queue, new = tracks.poses.take(row, axis=0), seen.points.take(column, axis=0)
     pairs, history, keypoints, columns = queue.shape
-    # The scores are subtracted too, for nothing: numpy is slow where the innermost axis is two long.
+    # Subtracts the scores too, although unused: numpy is slow if the innermost axis has length 2.
     offsets = np.empty((pairs, history + 1, keypoints, columns), np.float32)
     np.subtract(queue, new[:, None], out=offsets[:, :history])
     offsets[:, history] = offsets[:, 0]
@@ -112,10 +112,10 @@ def in_sight(tracks: TrackState, held: Floats, seen: Observed, sigmas: Floats) -
 
 
 def out_of_sight(tracks: TrackState, absent: NDArray[np.float64], seen: Observed, sigmas: Floats) -> Pairs:
-    """How well each pose could be each person who was last seen `absent` (T,) seconds ago.
+    """Compute the similarity of each pose with each person who was last seen `absent` (T,) seconds ago.
 
-    A person moves on at constant velocity, but less and less surely: the tolerance grows with the root of time, as in
-    a random walk. Size and shape of the pose must fit too.
+    People are expected to move at constant velocity. The tolerance grows with the square root of time, as in a random
+    walk. Size and shape of the pose must fit as well.
     """
     sizes = np.sqrt(areas(tracks.boxes))
     reach = (sizes * (_START + _SPREAD * np.sqrt(absent))).astype(np.float32)
@@ -129,7 +129,7 @@ def out_of_sight(tracks: TrackState, absent: NDArray[np.float64], seen: Observed
 
 
 def between(seen: Observed, some: Indices, others: Indices, sigmas: Floats) -> Floats:
-    """OKS of poses of one frame with others of it, (S, O), in 0..1."""
+    """Return the OKS (S, O), 0..1, of poses with other poses of the same frame."""
     a, b = seen.points[some][:, None], seen.points[others][None]
     area = np.maximum(seen.areas[some][:, None], seen.areas[others][None]) * np.float32(_AREA)
     weights = a[..., 2] * b[..., 2]
@@ -150,7 +150,7 @@ def _middles(boxes: Floats) -> Floats:
 
 
 def _shape(a: Floats, b: Floats, sigmas: Floats) -> Floats:
-    """OKS of (P, K, 3) poses, each moved to its own middle and scaled to the size of 1, over what both show."""
+    """The OKS (P,) of poses (P, K, 3), centred and scaled to size 1, over their common keypoints."""
     weights = a[..., 2] * b[..., 2]
     total = np.maximum(weights.sum(axis=-1), 1e-6)[:, None]
     forms = []
@@ -158,6 +158,6 @@ def _shape(a: Floats, b: Floats, sigmas: Floats) -> Floats:
         centred = points - (points * weights[..., None]).sum(axis=1, keepdims=True) / total[..., None]
         spread = np.sqrt((np.square(centred).sum(axis=-1) * weights).sum(axis=-1) / total[:, 0])
         forms.append(centred / np.maximum(spread, 1e-6)[:, None, None])
-    # the spread around the middle is about a third of a person's height, whose area is about a fifth of height squared
+    # the spread is about a third of a person's height, and the area about a fifth of the height squared
     alike = keypoint_similarity(forms[0] - forms[1], np.full(len(a), 2.0, np.float32), sigmas)
     return (alike * weights).sum(axis=-1) / np.maximum(weights.sum(axis=-1), _DENIED)  # type: ignore[no-any-return]

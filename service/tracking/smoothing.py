@@ -1,4 +1,4 @@
-"""The One-Euro filter on keypoints: calm where people stand, quick where they move.
+"""The One-Euro filter for keypoints: steady for people at rest, with little lag for people in motion.
 
 After Casiez, Roussel and Vogel, "1€ Filter: A Simple Speed-based Low-pass Filter for Noisy Input in Interactive
 Systems" (CHI 2012), algorithm 1.
@@ -17,18 +17,18 @@ from engines.poses import Doubles, Poses
 
 @dataclass(frozen=True, slots=True)
 class OneEuroConfig:
-    """How much to smooth.
+    """The parameters of the filter.
 
-    min_cutoff: Hz, the cutoff frequency at rest; lower is calmer.
-    beta: Hz per unit of speed by which motion raises it; higher lags less. Keypoints have their speed in sizes of the
-        person a second (the size is the square root of the box's area), so that distance to the camera and resolution
-        do not matter.
-    speed_cutoff: Hz, of the low-pass on the speed.
-    raw_speed: take the speed from the previous raw value, as many implementations do, instead of the previous filtered
-        value, as the paper does.
-    min_score: a keypoint that scores less counts as unseen: it passes as it is.
-    forget_seconds: a person or keypoint that was unseen for longer starts anew.
-    Raises ValueError for what makes no sense.
+    min_cutoff: Hz, the cutoff frequency at rest; lower values smooth more.
+    beta: Hz per unit of speed by which motion raises the cutoff; higher values lag less. Speed is in sizes of the
+        person per second (the size is the square root of the box's area), so that it does not depend on the distance
+        to the camera or on the resolution.
+    speed_cutoff: Hz, the cutoff of the low-pass filter of the speed.
+    raw_speed: compute the speed from the previous raw value, as many implementations do, instead of the previous
+        filtered value, as in the paper.
+    min_score: keypoints below this score count as unseen and are not changed.
+    forget_seconds: people and keypoints that were unseen for longer start anew.
+    Raises ValueError for invalid values.
     """
 
     min_cutoff: float = 1.0
@@ -48,9 +48,9 @@ class OneEuroConfig:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Filtered:
-    """What the filter remembers of signals of D dimensions, and their `value`, smoothed.
+    """The state of the filter for signals with D dimensions. value: the smoothed signal.
 
-    All are float64 (..., D), but `time`, seconds, which is (...). speed: smoothed, units a second.
+    All arrays are float64 (..., D), except `time`, seconds, with (...). speed: smoothed, units per second.
     """
 
     raw: Doubles
@@ -60,15 +60,16 @@ class Filtered:
 
     @staticmethod
     def start(x: Doubles, time: Doubles) -> Filtered:
-        """First samples pass as they are, at rest."""
+        """Start with first samples, at rest."""
         return Filtered(x, x, np.zeros_like(x), time)
 
 
 def advance(last: Filtered, x: Doubles, time: Doubles, scale: Doubles | float, config: OneEuroConfig) -> Filtered:
-    """Filter the next samples `x`, (..., D) at `time` (...), seconds later than `last`.
+    """Filter the next samples `x`, (..., D), at `time` (...) in seconds.
 
-    scale: units of x that count as one in the speed that beta is for; one number, or shaped (..., 1).
-    The D dimensions of a signal share a cutoff, that of its speed as a vector. Where no time has passed, nothing moves.
+    scale: units of x per unit of speed in beta; a number, or shaped (..., 1).
+    The D dimensions of a signal share one cutoff, computed from the length of the speed vector. Signals whose time has
+    not advanced are unchanged.
     """
     passed = time - last.time
     moves = passed > 0
@@ -93,40 +94,40 @@ def _alpha(cutoff: Doubles | float, dt: Doubles) -> Doubles:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SmoothingState:
-    """Whose keypoints in 2D are being smoothed: ids (N,) int64, and how far that is, of (N, K, 2)."""
+    """The state of the 2D keypoints: ids (N,) int64, and their filters for (N, K, 2)."""
 
     ids: NDArray[np.int64]
     points: Filtered
 
 
 class OneEuro:
-    """Smooths the keypoints of tracked people, each keypoint of each id on its own. Deterministic.
+    """Smooths the keypoints of tracked people, each keypoint of each id separately. Deterministic.
 
-    Boxes and scores pass as they are, and so do people without an id or with id -1 (not confirmed by the tracker).
-    Memory is bounded by the people seen within the last `forget_seconds`.
+    Boxes and scores are not changed, nor are people without an id or with id -1 (not confirmed by the tracker).
+    Memory is bounded by the number of people seen within the last `forget_seconds`.
     """
 
     def __init__(self, config: OneEuroConfig | None = None) -> None:
         self._config = config or OneEuroConfig()
-        self._pixels = _Memory(self._config)
-        self._metres = _Memory(self._config)
+        self._pixels = _PointFilters(self._config)
+        self._metres = _PointFilters(self._config)
 
     def __len__(self) -> int:
-        """How many people it remembers."""
+        """The number of people with a state."""
         return len(self._pixels)
 
     def state(self) -> SmoothingState | None:
-        """To go on from elsewhere; None where nobody is remembered. Keypoints in 3D would start anew."""
+        """Return the state for `restore`, or None without people. 3D keypoints are not included and start anew."""
         return self._pixels.state()
 
     def restore(self, state: SmoothingState) -> None:
-        """Go on where another has stopped, with the same settings and keypoints."""
+        """Continue from the state of a filter with the same settings and skeleton."""
         self._pixels.restore(state)
 
     def smooth(self, poses: Poses, timestamp: float) -> Poses:
-        """The same people with smoothed keypoints, in 2D and, where there are any, in 3D.
+        """Return the poses with smoothed keypoints, in 2D and, if there are any, in 3D.
 
-        timestamp: seconds, of the frame; one that goes back starts everybody anew, one that stands still moves nobody.
+        timestamp: of the frame, in seconds. If it goes back, all filters start anew; if it stands still, nothing moves.
         """
         if poses.ids is None:
             return poses
@@ -143,7 +144,7 @@ class OneEuro:
         return replace(poses, keypoints=keypoints, keypoints_3d=in_3d)
 
 
-class _Memory:
+class _PointFilters:
     """The filters of the K points of each id."""
 
     def __init__(self, config: OneEuroConfig) -> None:
@@ -168,7 +169,7 @@ class _Memory:
         scale: Doubles | float,
         timestamp: float,
     ) -> NDArray[np.float32]:
-        """points: (N, K, D), seen: (N, K). Returns (N, K, D), the unseen as they were."""
+        """Smooth points (N, K, D). seen: (N, K). Returns (N, K, D), with unseen points unchanged."""
         x = points.astype(np.float64)
         now = np.full(seen.shape, timestamp)
         new = Filtered.start(x, np.where(seen, now, -np.inf))
@@ -178,14 +179,14 @@ class _Memory:
             age = now - last.time
             known = (rows >= 0)[:, None] & (age >= 0) & (age <= self._config.forget_seconds)
             begun = _where(known, last, Filtered.start(x, now))
-            # An unseen point keeps its last state, with its time, and so gets too old to go on from.
+            # Unseen points keep their last state and its time, so that it expires.
             new = _where(seen & known, advance(begun, x, now, scale, self._config), _where(known, last, new))
         result = np.where(seen[..., None], new.value, x).astype(np.float32)
         self._remember(ids, new, timestamp)
         return result
 
     def _remember(self, ids: NDArray[np.int64], new: Filtered, timestamp: float) -> None:
-        """Keep those of this frame, and the absent until they are too old."""
+        """Store the filters of this frame, and keep those of absent people until they expire."""
         if self._states is not None and len(self._ids):
             age = timestamp - self._states.time.max(axis=1)
             absent = ~np.isin(self._ids, ids) & (age >= 0) & (age <= self._config.forget_seconds)
@@ -195,7 +196,7 @@ class _Memory:
 
 
 def _rows(known: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.intp]:
-    """Where each of `ids` is among `known` (at least one), -1 for those that are not."""
+    """The index of each of `ids` in `known` (at least one id); -1 if it is missing."""
     same = ids[:, None] == known[None, :]
     return np.where(same.any(axis=1), same.argmax(axis=1), -1)
 

@@ -1,4 +1,4 @@
-"""What a tracker remembers of people: plain arrays and numbers, no pixels, to be stored and taken up elsewhere."""
+"""The state of a tracker: plain arrays and numbers without pixels, which can be stored and restored elsewhere."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 UNCONFIRMED = -1
-"""The id of a pose that is nobody yet."""
+"""The id of poses that are not confirmed as a person yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One person as of the last update.
+    """A person as of the last update.
 
-    id: at least 1. age: seconds since the person was first seen. last_seen: the timestamp of the last pose.
-    velocity: (x, y) in pixels a second; the camera's own motion taken off where flow knows it.
-    box: x1, y1, x2, y2 in frame pixels, carried to the present. visible: seen in the last update.
+    id: at least 1. age: seconds since the person was first seen. last_seen: timestamp of the last pose.
+    velocity: (x, y) in pixels per second, without the camera's motion if flow has measured it.
+    box: x1, y1, x2, y2 in pixels at the current time. visible: True if seen in the last update.
     """
 
     id: int
@@ -33,15 +33,15 @@ class Track:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrackState:
-    """The T people that a tracker remembers, one row of each array a person, positions carried to the present.
+    """The T people of a tracker. Each array has one row per person. Positions are those at the current time.
 
-    ids: (T,) int64, -1 for who is not confirmed yet. born, seen: (T,) float64 timestamps of the first and last pose.
-    missed: (T,) float64 seconds that the tracker has looked in vain; 0 for who is in sight.
-    velocities: (T, 2) float32 pixels a second, the camera's motion taken off. drifts: (T, 2) float32 pixels from where
-    flow has carried the person since the last pose to where constant velocity has. boxes: (T, 4) float32 as in Poses.
-    scores: (T,) float32 of the last pose. poses: (T, L, K, 3) float32 x, y, score of the last L poses, the newest
-    first; scores of 0 where there is none. colours: (T, K, 4) float32 red, green, blue 0..1 of what the person wears at
-    each keypoint, and 1 where that is known.
+    ids: (T,) int64, -1 if not confirmed yet. born, seen: (T,) float64 timestamps of the first and last pose.
+    missed: (T,) float64 seconds of frames without a pose of the person; 0 for people in sight.
+    velocities: (T, 2) float32 pixels per second, without the camera's motion. drifts: (T, 2) float32 pixels from the
+    position by flow since the last pose to the position by constant velocity. boxes: (T, 4) float32 as in Poses.
+    scores: (T,) float32 of the last pose. poses: (T, L, K, 3) float32 x, y, score of the last L poses, newest first;
+    score 0 if there is none. colours: (T, K, 4) float32 red, green, blue 0..1 at each keypoint, and 1 if the colour is
+    known.
     """
 
     ids: NDArray[np.int64]
@@ -60,7 +60,7 @@ class TrackState:
 
     @staticmethod
     def zeros(people: int, history: int, keypoints: int) -> TrackState:
-        """Rows to be filled in."""
+        """Create rows of zeros."""
         return TrackState(
             ids=np.zeros(people, np.int64),
             born=np.zeros(people),
@@ -76,19 +76,19 @@ class TrackState:
 
     @staticmethod
     def join(parts: Sequence[TrackState]) -> TrackState:
-        """The people of `parts`, in order."""
+        """Concatenate the people of `parts`."""
         return TrackState(*(np.concatenate(columns) for columns in zip(*map(_columns, parts), strict=True)))
 
     def select(self, index: NDArray[np.intp] | NDArray[np.bool_] | slice) -> TrackState:
-        """The people that `index` names, in its order, as new arrays unless it is a slice."""
+        """Return the people at `index`, in its order, as new arrays unless it is a slice."""
         return TrackState(*(column[index] for column in _columns(self)))
 
     def copy(self) -> TrackState:
-        """The same in arrays of its own."""
+        """Return a deep copy."""
         return TrackState(*(column.copy() for column in _columns(self)))
 
     def fitted(self, history: int, keypoints: int) -> TrackState:
-        """A copy with queues of `history` poses. Raises ValueError where the arrays are not of one set of people."""
+        """Return a copy with queues of `history` poses. Raises ValueError if the arrays are inconsistent."""
         fitted = TrackState.zeros(len(self), history, keypoints)
         for name in _FIELDS:
             given, wanted = getattr(self, name), getattr(fitted, name)
@@ -108,10 +108,10 @@ class TrackState:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrackerState:
-    """All of a tracker but its settings and its pixels.
+    """The state of a tracker, without its settings and pixels.
 
-    skeleton: the name of the keypoint set. next_id: the first id not given yet. timestamp: of the last frame, seconds,
-    NaN before the first. width, height: of the last frame in pixels, 0 where none was given.
+    skeleton: name of the skeleton. next_id: the next id to assign. timestamp: of the last frame in seconds; NaN before
+    the first. width, height: of the last frame in pixels; 0 without pixels.
     """
 
     skeleton: str

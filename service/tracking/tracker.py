@@ -1,8 +1,8 @@
-"""Who is who from frame to frame.
+"""Assigning ids to the poses of successive frames.
 
-After "Simple Baselines for Human Pose Estimation and Tracking" (Xiao, Wu, Wei, ECCV 2018), section 2: people are
-carried into the new frame by optical flow and matched with its poses by OKS. Beyond the paper: constant velocity has a
-say where people cross and the only one where they are out of sight, and all times are seconds.
+After "Simple Baselines for Human Pose Estimation and Tracking" (Xiao, Wu, Wei, ECCV 2018), section 2: optical flow
+propagates people to the new frame, where they are matched with its poses by OKS. Beyond the paper, constant velocity is
+also used where people cross, and alone for people out of sight. All times are in seconds.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from service.tracking.state import UNCONFIRMED, Track, TrackerState, TrackState
 _DEFAULTS = TrackerConfig()
 
 _STALE = 0.5
-"""Seconds after which a person's earlier poses say nothing any more."""
+"""Seconds out of sight after which a person's earlier poses are dropped."""
 _GLANCE = 0.5
-"""The most seconds out of sight that one frame may add: before it nobody looked."""
+"""The most seconds out of sight that one frame adds. Longer gaps had no frames in which to see the person."""
 _BROKEN = 0.3
-"""The part of keypoints under which flow has broken down."""
+"""Share of found keypoints below which flow has failed."""
 _MARGIN = 0.15
-"""By how much the box around a person's keypoints is widened to be a proposal (section 3.2 of the paper)."""
+"""Margin around a person's keypoints for a proposed box (section 3.2 of the paper)."""
 
 
 class PoseTracker:
-    """Gives the poses of one stream identities that hold over time.
+    """Assigns ids to the poses of one stream.
 
-    skeleton: of all the poses to come. config: see TrackerConfig.
+    skeleton: the skeleton of all poses. config: see TrackerConfig.
     """
 
     def __init__(self, skeleton: Skeleton, config: TrackerConfig = _DEFAULTS) -> None:
@@ -58,20 +58,21 @@ class PoseTracker:
 
     @property
     def unsettled(self) -> bool:
-        """Whether the last frame calls for a detector.
+        """True if the detector should run on the next frame.
 
-        Somebody in sight was lost or hardly recognised, flow broke down, the frames paused, or there was none yet.
+        That is the case if a person in sight was lost or barely recognised, flow failed, frames paused, or there was no
+        frame yet.
         """
         return self._unsettled
 
     @property
     def filled(self) -> NDArray[np.bool_]:
-        """(N, K): which keypoints of the last update were replaced; all False unless config.fill_keypoints."""
+        """The keypoints (N, K) that the last update replaced; all False unless config.fill_keypoints."""
         return self._filled
 
     @property
     def tracks(self) -> Sequence[Track]:
-        """Everybody with an id that the tracker remembers, in sight or not."""
+        """All people with an id, in sight or not."""
         known = self._tracks.select(self._tracks.ids != UNCONFIRMED)
         return [
             Track(
@@ -86,10 +87,10 @@ class PoseTracker:
         ]
 
     def propose(self, frame: Frame | None, timestamp: float) -> Detections:
-        """Where the people in sight are in this frame, best first, carried by optical flow; by motion without pixels.
+        """Predict the boxes of the people in sight, best first, by optical flow, or by velocity without pixels.
 
-        frame: (height, width, 3) uint8 RGB, or None. timestamp: seconds. An `update` with the same frame costs no
-        second flow. Raises ValueError as `update` does.
+        frame: (height, width, 3) uint8 RGB, or None. timestamp: seconds. A following `update` with the same frame does
+        not compute the flow again. Raises ValueError as `update` does.
         """
         self._advance(frame, timestamp)
         tracks = self._tracks.select((self._tracks.ids != UNCONFIRMED) & (self._tracks.missed < HOLD))
@@ -98,12 +99,12 @@ class PoseTracker:
         return Detections(boxes[order], tracks.scores[order])
 
     def update(self, poses: Poses, frame: Frame | None, timestamp: float) -> Poses:
-        """The same people in the same order with their `ids`: 1 or higher, -1 for a pose that is nobody yet.
+        """Return the poses in the same order with `ids`: at least 1, or -1 for poses that are not confirmed yet.
 
         Ids are never reused. Nothing else of the poses changes (unless config.fill_keypoints).
-        frame: (height, width, 3) uint8 RGB, or None. timestamp: seconds on any clock that does not run backwards; two
-        of the same timestamp are one instant. Raises ValueError for poses of another skeleton, a frame that is none,
-        and a timestamp that is not finite or before the last.
+        frame: (height, width, 3) uint8 RGB, or None. timestamp: seconds on any clock that does not run backwards; equal
+        timestamps are one instant. Raises ValueError for poses of another skeleton, an invalid frame, and a timestamp
+        that is not finite or before the last.
         """
         if poses.skeleton != self.skeleton:
             raise ValueError(f"these poses are {poses.skeleton.name}; this tracker follows {self.skeleton.name}")
@@ -111,8 +112,8 @@ class PoseTracker:
         seen = Observed.of(
             poses.keypoints, poses.keypoint_scores, poses.boxes, poses.scores, self.config.keypoint_score
         )
-        worn = None if frame is None else colours.look(frame, seen.points, seen.boxes, seen.areas)
-        scene = Scene(seen, worn, self._held, self._now)
+        appearance = None if frame is None else colours.sample(frame, seen.points, seen.boxes, seen.areas)
+        scene = Scene(seen, appearance, self._held, self._now)
         rows, chosen = match(self._tracks, scene, self.config, self.skeleton.sigmas)
         self._filled = np.zeros(poses.keypoint_scores.shape, np.bool_)
         if self.config.fill_keypoints:
@@ -121,12 +122,12 @@ class PoseTracker:
         return replace(poses, ids=ids)
 
     def state(self) -> TrackerState:
-        """What `restore` needs to go on elsewhere, in arrays of its own."""
+        """Return the state for `restore`, as a copy."""
         width, height = self._size
         return TrackerState(self.skeleton.name, self._next_id, self._now, width, height, self._tracks.copy())
 
     def restore(self, state: TrackerState) -> None:
-        """Go on from `state`, forgetting all else. Raises ValueError if it is of another skeleton or broken."""
+        """Replace the state. Raises ValueError if `state` has another skeleton or is inconsistent."""
         if state.skeleton != self.skeleton.name:
             raise ValueError(f"this state is of {state.skeleton}; this tracker follows {self.skeleton.name}")
         self._tracks = state.tracks.fitted(self.config.history, len(self.skeleton))
@@ -136,7 +137,7 @@ class PoseTracker:
         self._unsettled = True
 
     def _advance(self, frame: Frame | None, timestamp: float) -> None:
-        """Carry everybody to this frame, unless they are there already."""
+        """Move all people to this frame, unless that is already done."""
         if not math.isfinite(timestamp):
             raise ValueError(f"the timestamp is {timestamp}; it must be a number of seconds")
         if timestamp < self._now:
@@ -150,25 +151,25 @@ class PoseTracker:
         if frame is not None:
             self._resize(frame.shape[1], frame.shape[0])
             if self.config.use_flow:
-                carried = self._follow(frame)
+                carried = self._track_points(frame)
         share = motion.carry(self._tracks, elapsed, carried)
         motion.let_go(self._tracks, self._tracks.missed >= HOLD)
         in_view = self._tracks.missed == 0
         lost_hold = carried is not None and in_view.any() and float(share[in_view].mean()) < _BROKEN
         self._held = share if carried is None else share * motion.trust(self._tracks, elapsed)
         self._broken = bool(lost_hold) or elapsed > PAUSE
-        # Two looks at one instant are one frame: what the first elapsed still counts.
+        # Two calls at one instant are one frame, so the first call's elapsed time still counts.
         self._elapsed = elapsed if timestamp > self._now or math.isnan(self._now) else self._elapsed
         self._frame, self._now = frame, timestamp
 
-    def _follow(self, frame: Frame) -> Carried | None:
+    def _track_points(self, frame: Frame) -> Carried | None:
         tracks = self._tracks
         newest = tracks.poses[:, 0]
         known = (newest[..., 2] > 0) & (tracks.missed < HOLD)[:, None]
         return self._flow.follow(frame, newest[..., :2], known, tracks.boxes)
 
     def _resize(self, width: int, height: int) -> None:
-        """The stream changed its frame size: everybody moves along."""
+        """Scale all positions if the stream changes its frame size."""
         before, self._size = self._size, (width, height)
         if 0 in before or before == self._size:
             return
@@ -179,14 +180,16 @@ class PoseTracker:
         self._tracks.drifts[:] *= scale
 
     def _remember(self, scene: Scene, rows: NDArray[np.intp], chosen: NDArray[np.intp]) -> NDArray[np.int64]:
-        """Bring everybody up to date, let the new be born and the old go; gives the ids of the poses."""
+        """Update all people, add new ones and remove old ones. Returns the ids of the poses."""
         tracks, config, seen = self._tracks, self.config, scene.seen
         was_in_view = (tracks.missed == 0) & (tracks.ids != UNCONFIRMED)
         missing = np.ones(len(tracks), np.bool_)
         missing[rows] = False
         returned = rows[tracks.missed[rows] > _STALE]
-        if scene.worn is not None:
-            colours.learn(tracks.colours, rows, scene.worn, chosen, (self._now - tracks.seen[rows]).astype(np.float32))
+        if scene.appearance is not None:
+            colours.learn(
+                tracks.colours, rows, scene.appearance, chosen, (self._now - tracks.seen[rows]).astype(np.float32)
+            )
         motion.observe(tracks, rows, seen, chosen, self._now)
         tracks.poses[returned, 1:, :, 2] = 0
         tracks.missed[missing] += min(self._elapsed, _GLANCE)
@@ -201,9 +204,9 @@ class PoseTracker:
         grown = self._now - tracks.born[rows] >= config.confirm_seconds
         ripe = (ids[chosen] == UNCONFIRMED) & (grown | (seen.scores[chosen] >= config.birth_score))
         taken = np.flatnonzero(ids != UNCONFIRMED)
-        for place in np.flatnonzero(ripe):
-            tracks.ids[rows[place]] = ids[chosen[place]] = self._new_id()
-        self._let_go()
+        for n in np.flatnonzero(ripe):
+            tracks.ids[rows[n]] = ids[chosen[n]] = self._new_id()
+        self._drop_lost()
         if left.any():
             fresh = singles(seen, np.flatnonzero(left), taken, config.duplicate_oks, self.skeleton.sigmas)
             for pose in np.sort(fresh[seen.scores[fresh] >= config.birth_score]):
@@ -213,7 +216,7 @@ class PoseTracker:
         return ids
 
     def _bear(self, scene: Scene, fresh: NDArray[np.intp], ids: NDArray[np.int64]) -> None:
-        """Take the poses `fresh` as new people; of too many, those out of sight the longest make room."""
+        """Add the poses `fresh` as new people. Above `max_tracks`, drop the people unseen for the longest time."""
         seen = scene.seen
         born = TrackState.zeros(len(fresh), self.config.history, len(self.skeleton))
         born.ids[:] = ids[fresh]
@@ -221,19 +224,21 @@ class PoseTracker:
         born.boxes[:] = seen.boxes[fresh]
         born.scores[:] = seen.scores[fresh]
         born.poses[:, 0] = seen.points[fresh]
-        if scene.worn is not None:
-            colours.learn(born.colours, np.arange(len(fresh)), scene.worn, fresh, np.zeros(len(fresh), np.float32))
+        if scene.appearance is not None:
+            colours.learn(
+                born.colours, np.arange(len(fresh)), scene.appearance, fresh, np.zeros(len(fresh), np.float32)
+            )
         tracks = TrackState.join([self._tracks, born])
         if len(tracks) > self.config.max_tracks:
             latest = np.argsort(-tracks.seen, kind="stable")[: self.config.max_tracks]
             tracks = tracks.select(np.sort(latest))
         self._tracks = tracks
 
-    def _let_go(self) -> None:
-        """Forget who is gone too long."""
+    def _drop_lost(self) -> None:
+        """Remove people who were out of sight for too long."""
         tracks, config = self._tracks, self.config
-        patience = np.where(tracks.ids == UNCONFIRMED, 0.0, config.lost_seconds)
-        gone = (tracks.missed > patience) | (self._now - tracks.seen > config.forget_seconds)
+        limit = np.where(tracks.ids == UNCONFIRMED, 0.0, config.lost_seconds)
+        gone = (tracks.missed > limit) | (self._now - tracks.seen > config.forget_seconds)
         if gone.any():
             self._tracks = tracks.select(~gone)
 
@@ -242,7 +247,7 @@ class PoseTracker:
         return self._next_id - 1
 
     def _fill(self, poses: Poses, rows: NDArray[np.intp], chosen: NDArray[np.intp]) -> Poses:
-        """Weak keypoints where flow has carried them from a confident one of the queue, with half its score."""
+        """Replace weak keypoints by confident ones of the queue, moved by flow, with half their score."""
         keypoints, scores = poses.keypoints.copy(), poses.keypoint_scores.copy()
         for row, pose in zip(rows, chosen, strict=True):
             for past in self._tracks.poses[row]:
@@ -253,7 +258,7 @@ class PoseTracker:
 
 
 def _around(tracks: TrackState) -> NDArray[np.float32]:
-    """(T, 4) boxes around the keypoints, a margin wider; the carried box where few keypoints are known."""
+    """Boxes (T, 4) around the keypoints, with a margin; the tracked box if few keypoints are known."""
     newest = tracks.poses[:, 0]
     known = newest[..., 2] > 0
     low = np.where(known[..., None], newest[..., :2], np.inf).min(axis=1)

@@ -1,7 +1,7 @@
-"""What tracked people do in the places that a user marked: enter, leave and dwell in zones, cross lines.
+"""Events of tracked people at user-defined zones and lines: enter, leave and dwell in a zone, cross a line.
 
-Judged by the feet (the middle of the box's lower edge, `places.feet`), from tracks alone. All coordinates are relative:
-x and y are 0 at the frame's left upper corner and 1 at its right lower one.
+A person's position is that of the feet (the middle of the box's lower edge, `places.feet`). Coordinates are relative:
+x and y are 0 at the frame's upper left corner and 1 at its lower right corner.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ Kind = Literal["enter", "leave", "dwell", "cross"]
 Side = Literal["left", "right"]
 
 _NARROW = 0.5
-"""The share of a zone's thickness that the margin may take, so that narrow zones can be entered."""
+"""Largest margin as a share of a zone's thickness, so that narrow zones can be entered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """A polygon; its points in order, the last is joined to the first.
+    """A polygon. polygon: the corners in order; the last is connected to the first.
 
-    dwell_seconds: how long somebody stays until there is a dwell event, one a visit; None for never.
-    Raises ValueError where it is no polygon.
+    dwell_seconds: length of a stay after which there is a dwell event, once per visit; None for no event.
+    Raises ValueError if it is not a polygon.
     """
 
     name: str
@@ -47,7 +47,10 @@ class Zone:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line to cross. Left and right are as seen on the screen from `start` to `end`. Raises ValueError for a dot."""
+    """A line to cross. Left and right are as seen on the screen from `start` to `end`.
+
+    Raises ValueError if both are equal.
+    """
 
     name: str
     start: Point
@@ -61,10 +64,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class ZoneEvent:
-    """Something that person `id` did at the zone or line `name`.
+    """An event of person `id` at the zone or line `name`.
 
-    timestamp: seconds, of the frame that showed it. direction: the side that somebody crossed a line to.
-    seconds: of the visit so far, for leave and dwell; until last seen for somebody who left out of sight.
+    timestamp: of the frame in which it was detected, in seconds. direction: the side to which a line was crossed.
+    seconds: length of the visit, for leave and dwell; until last seen for people who left while out of sight.
     """
 
     kind: Kind
@@ -77,7 +80,7 @@ class ZoneEvent:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """Somebody's stay in a zone. since: seconds. dwelt: whether its dwell event has been."""
+    """A person's stay in a zone. since: timestamp in seconds. dwelt: True after its dwell event."""
 
     since: float
     dwelt: bool = False
@@ -85,10 +88,10 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """What is known of person `id`. seen: seconds, when last.
+    """The state of person `id`. seen: timestamp of the last pose in seconds.
 
-    visits: the stay in each zone, None outside of it. places: for each line, where the feet were when they were last
-    clear of it, relative, None if never.
+    visits: the stay in each zone; None if outside. places: for each line, the last relative position of the feet that
+    was clear of it; None if there was none.
     """
 
     id: int
@@ -99,7 +102,7 @@ class Presence:
 
 @dataclass(frozen=True, slots=True)
 class ZonesState:
-    """All that Zones remembers."""
+    """The state of Zones."""
 
     present: tuple[Presence, ...] = ()
 
@@ -107,10 +110,10 @@ class ZonesState:
 class Zones:
     """The zones and lines of one stream.
 
-    Somebody counts as inside or as on the other side only when `margin` beyond the border (in shares of the frame's
-    shorter side, less in narrow zones), so that jitter on a border is no event. Who is first seen inside enters then.
-    Who is out of sight for longer than `lost_seconds` leaves; until then a visit goes on.
-    Raises ValueError where names are not unique or a setting makes no sense.
+    People count as inside, or on the other side, only when they are `margin` beyond the border (as a share of the
+    frame's shorter side; less in narrow zones), so that jitter at a border causes no events. A person who is first seen
+    inside a zone enters it at that moment. People who are out of sight for longer than `lost_seconds` leave; until then
+    a visit continues. Raises ValueError if names are not unique or a setting is invalid.
     """
 
     def __init__(
@@ -130,9 +133,9 @@ class Zones:
         self._present: dict[int, Presence] = {}
 
     def update(self, poses: Poses, width: int, height: int, timestamp: float) -> list[ZoneEvent]:
-        """What happened between the last frame and this one, of `width` x `height` pixels.
+        """Return the events between the last frame and this one, which has `width` x `height` pixels.
 
-        Poses without ids, and the people with id -1, are nobody's. timestamp: seconds.
+        Ignores people without an id or with id -1. timestamp: seconds.
         """
         events: list[ZoneEvent] = []
         if not (self.zones or self.lines):
@@ -153,11 +156,11 @@ class Zones:
         return events
 
     def state(self) -> ZonesState:
-        """What `restore` needs to go on elsewhere."""
+        """Return the state for `restore`."""
         return ZonesState(tuple(self._present.values()))
 
     def restore(self, state: ZonesState) -> None:
-        """Go on from `state`, forgetting all else. Raises ValueError if it is of other zones and lines."""
+        """Replace the state. Raises ValueError if `state` is of other zones and lines."""
         for person in state.present:
             if (len(person.visits), len(person.places)) != (len(self.zones), len(self.lines)):
                 raise ValueError(
@@ -170,7 +173,7 @@ class Zones:
         return Presence(number, timestamp, (None,) * len(self.zones), (None,) * len(self.lines))
 
     def _depth(self, zone: Zone, points: Doubles, width: int, height: int) -> tuple[Doubles, float]:
-        """How deep inside the points are, in pixels, and the margin there."""
+        """How deep inside the zone the points are, in pixels, and the zone's margin."""
         polygon = np.array(zone.polygon) * (width, height)
         return depth_inside(points, polygon), min(self._margin * min(width, height), _NARROW * thickness(polygon))
 
@@ -221,7 +224,7 @@ class Zones:
         places: list[Point | None] = []
         for line, place, right in zip(self.lines, before.places, rights, strict=True):
             if right == 0 or abs(right) < clear:
-                places.append(place)  # too near to say
+                places.append(place)  # too near the line to decide
                 continue
             places.append(here)
             if place is not None and crosses(place, here, line.start, line.end):
@@ -230,7 +233,7 @@ class Zones:
         return tuple(places)
 
     def _leave(self, now: float, events: list[ZoneEvent]) -> None:
-        """Forget whoever is out of sight for too long."""
+        """Remove people who were out of sight for too long."""
         for person in [p for p in self._present.values() if now - p.seen > self._lost_seconds]:
             del self._present[person.id]
             for zone, visit in zip(self.zones, person.visits, strict=True):

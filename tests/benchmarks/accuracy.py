@@ -39,11 +39,11 @@ _RUNS = (
     ("blazepose", "auto", False),
     ("blazepose", "fp32", True),
 )
-"""model, precision, whether every pixel is decoded"""
+"""(model, precision, whether images are decoded at full size)"""
 
 
 def evaluate(catalogue: Catalogue, model: str, precision: str, full_size: bool, images: int = 32) -> Row:
-    """AP and AR of one model on the last `images` images."""
+    """Compute AP and AR of one model on the last `images` images."""
     truth = json.loads((SHARED / "data/coco/person_keypoints.json").read_bytes())
     truth["images"] = truth["images"][-images:]
     numbers = {image["id"] for image in truth["images"]}
@@ -86,7 +86,7 @@ async def _look(pipeline: Pipeline, data: bytes, options: InferenceOptions, full
 
 
 def run() -> list[Row]:
-    """Every pipeline of _RUNS."""
+    """Measure every pipeline of _RUNS."""
     with tempfile.TemporaryDirectory() as folder:
         catalogue = load([weights_catalogue(Path(folder))])
         return [evaluate(catalogue, *which) for which in _RUNS]

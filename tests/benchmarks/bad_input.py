@@ -1,8 +1,8 @@
 """10,000 bad requests among good ones: python -m tests.benchmarks bad_input [--json FILE]
 
-Several connections send whatever `hostile` makes, every third request a valid picture, while the clients of `rude` do
-their worst beside them. Every good request must get the answer that it got alone, every bad one its 4xx with a problem
-document; the process must stay the same, ready, flat in memory, and must not call any of it an error of its own.
+Several connections send the requests of `hostile`, every third with a valid picture, while the clients of `rude` do
+their worst. Every good request must get the answer that it got alone, every bad one its 4xx with a problem
+document; the process must stay the same, ready, flat in memory, and must not log these as its own errors.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ _CONNECTIONS = 8
 _PATIENCE_S = 30.0
 _POLL_S = 0.1
 _SAME_PIXELS = 1.0
-"""A batch of another size may round a point's place to its neighbour in the heatmap, and no farther."""
+"""Another batch size may move a point to the neighbouring heatmap cell, and no farther."""
 _FLAT_MB = 10.0
-"""Between the medians of the first and the last third: a leak of a kilobyte a request is 15."""
+"""Limit of the growth between the medians of the first and the last third. A leak of one kB per request is 15."""
 SETTINGS = {"max_body_mb": 4}
-"""Small, so that bodies without end need not be long."""
+"""Small, so that endless bodies reach it soon."""
 
 People = list[dict[str, Any]]
 
 
 @dataclass(slots=True)
 class Tally:
-    """What came back. statuses: by family. wrong: what should not have happened, in words."""
+    """The outcomes. statuses: by family. wrong: descriptions of wrong answers."""
 
     statuses: dict[str, Counter[int]] = field(default_factory=dict)
     wrong: dict[str, list[str]] = field(default_factory=dict)
@@ -94,7 +94,7 @@ async def bombard(port: int, count: int, seed: int = 0) -> Tally:
 
 
 def judge(case: Case, status: int, body: bytes, reference: Mapping[bytes, People]) -> str:
-    """What is wrong with an answer, in words; nothing where it is right."""
+    """Describe what is wrong with an answer; "" if it is right."""
     if status not in case.allowed:
         return f"{status} {body[:200]!r} for {case.shot.path[:80]} with {case.shot.body[:40].hex()}..."
     document = json.loads(body)
@@ -117,7 +117,7 @@ def _alike(people: People, others: People) -> bool:
 
 
 def _mix(count: int, good: Sequence[Case], seed: int) -> Iterator[Case]:
-    """The bad cases, and after every second of them a good one."""
+    """Yield the bad cases, with a good one after every second."""
     turn = itertools.cycle(good)
     for number, case in enumerate(cases(count, seed)):
         yield case
@@ -131,7 +131,7 @@ async def _ask(connection: Connection, shot: Shot) -> tuple[int, bytes]:
 
 
 async def answers_alone(port: int, good: Sequence[Case]) -> dict[bytes, People]:
-    """The people of every valid picture, asked for alone."""
+    """The people of every valid picture, requested separately."""
     connection = await connect(port)
     answers = {case.shot.body: json.loads((await _ask(connection, case.shot))[1]) for case in good}
     connection.close()
@@ -139,7 +139,7 @@ async def answers_alone(port: int, good: Sequence[Case]) -> dict[bytes, People]:
 
 
 async def _probe(port: int, tally: Tally, stop: asyncio.Event) -> None:
-    """Ask for readiness all the time."""
+    """Request readiness all the time."""
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=5) as client:
         while not stop.is_set():
             tally.unready += (await client.get("/readyz")).status_code != 200
@@ -147,17 +147,17 @@ async def _probe(port: int, tally: Tally, stop: asyncio.Event) -> None:
 
 
 def run() -> list[Row]:
-    """One server under fire, then what is left of it."""
+    """Measure one server during bad requests and afterwards."""
     with (
         tempfile.TemporaryDirectory() as folder,
         ServerProcess("--model", "tiny", catalogue=tiny_catalogue(Path(folder)), environment=SETTINGS) as server,
     ):
-        asyncio.run(bombard(server.port, _COUNT // 2, seed=1))  # until memory is as large as the largest pictures need
+        asyncio.run(bombard(server.port, _COUNT // 2, seed=1))  # until memory suffices for the largest pictures
         files = server.open_files()
         before = _failures(server)
         with Watch(server) as watch:
             tally = asyncio.run(bombard(server.port, _COUNT))
-        time.sleep(1)  # connections that nobody closed would be open still
+        time.sleep(1)  # connections that were not closed would still be open
         rows = [_row(family, tally) for family in sorted(tally.statuses)]
         failures = _failures(server) - before - sum(counts[504] for counts in tally.statuses.values())
         return [*rows, *_goals(server, tally, watch, files, failures)]
@@ -175,7 +175,7 @@ def _row(family: str, tally: Tally) -> Row:
 
 
 def _failures(server: ServerProcess) -> float:
-    """How many answers the server counts as 5xx."""
+    """The number of 5xx in the server's metrics."""
     return _sum(server, r'^posewire_requests_total{.*status="5.."} (\S+)$')
 
 

@@ -1,9 +1,9 @@
-"""A batch that is killed in the middle, against one that is not: python -m tests.benchmarks batch [--json FILE]
+"""Interrupted batches compared with uninterrupted ones: python -m tests.benchmarks batch [--json FILE]
 
-200 images of 640x480 and two videos of 150 frames, with a little network behind a detector that finds two people, done
-by two local processes and by two actors of a Ray of this machine's own. One run of each kind is undisturbed; another is
-killed with -9 in the middle of a video and again between images, and then runs to its end. Every file of the results
-must be the same, byte for byte. The share of a run that is the start of processes, and of Ray, is in the seconds.
+200 images of 640x480 and two videos of 150 frames, with a small network behind a detector that finds two people. They
+are processed by two local processes and by two actors of a local Ray cluster. One run of each kind is uninterrupted;
+another is killed with -9 in the middle of a video and again between images, and then completed. Every file of the
+results must be the same, byte for byte. The seconds include the start of processes and of Ray.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from tests.service.offline.bulk.runs import batch, between_images, end, in_a_vid
 _IMAGES, _VIDEOS, _FRAMES = 200, 2, 150
 _OPTIONS = ("--workers", 2, "--shard", 16)
 _FAILED = 1
-"""The exit code: one of the images is broken."""
+"""The exit code, because one of the images is broken."""
 
 
 def run() -> list[Row]:
-    """A row for each kind of workers, and the promises."""
+    """A row per kind of workers, followed by the goals."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         archive = make_archive(folder, _IMAGES, _VIDEOS, _FRAMES)

@@ -1,4 +1,4 @@
-"""Files that should be no picture, and rare but valid ones, which a careless guard against the others would refuse."""
+"""Broken image files, and rare but valid ones, which a careless check would refuse."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ORIENTATION = 0x0112
 
 @cache
 def pictures() -> Mapping[bytes, Size]:
-    """Valid files of every kind, with the (width, height) at which they are seen."""
+    """Valid files of every kind, with their upright (width, height)."""
     image = photo(120, 90)
     grey = image.convert("L")
     deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
@@ -65,7 +65,7 @@ def pictures() -> Mapping[bytes, Size]:
 
 
 def _moving() -> dict[str, object]:
-    """What makes Pillow write more than one frame."""
+    """The options with which Pillow writes more than one frame."""
     return {"save_all": True, "append_images": [photo(120, 90, seed=1), photo(120, 90, seed=2)]}
 
 
@@ -85,7 +85,7 @@ def any_picture(rng: Random) -> bytes:
 
 
 def truncated(rng: Random) -> bytes:
-    """The beginning of a valid file, from none of it to all but one byte.
+    """The beginning of a valid file: from no bytes to all but one.
 
     Not of the TIFF with pages, of which the first may be whole, nor of the BMP of one pixel, which ends in padding.
     """
@@ -94,7 +94,7 @@ def truncated(rng: Random) -> bytes:
 
 
 def mutated(rng: Random) -> bytes:
-    """A file with some bytes changed, cut out or put in, most of them in the header, where it hurts most."""
+    """A file with some bytes changed, removed or inserted, mostly in the header, where the effect is largest."""
     data = bytearray(any_picture(rng))
     for _ in range(rng.randint(1, 8)):
         at = int(len(data) * rng.random() ** 3)
@@ -112,7 +112,7 @@ _MAGIC = (b"", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"RIFF\x10\0\0\0WEBPVP
 
 
 def random_bytes(rng: Random) -> bytes:
-    """Noise, often behind the first bytes of a real format."""
+    """Noise, often after the first bytes of a real format."""
     return rng.choice(_MAGIC) + rng.randbytes(rng.randrange(3000))
 
 
@@ -129,7 +129,7 @@ def stranger(rng: Random) -> bytes:
 
 
 def huge(rng: Random) -> bytes:
-    """A few bytes that claim more pixels than any server can hold."""
+    """A few bytes that declare more pixels than any server can hold."""
     width, height = rng.choice(((20_000, 20_000), (65_535, 65_535), (65_535, 1_000), (16_383, 16_383)))
     forms: tuple[Callable[[int, int], bytes], ...] = (_huge_png, _huge_jpeg, _huge_bmp, _huge_tiff)
     return rng.choice(forms)(width, height)
@@ -157,12 +157,12 @@ def _huge_tiff(width: int, height: int) -> bytes:
 
 
 def bomb(rng: Random) -> bytes:
-    """A PNG of many pixels, and data for next to none of them."""
+    """A PNG with many pixels, and data for hardly any of them."""
     return _png(5_000, 5_000, zlib.compress(bytes(rng.randrange(1_000))))
 
 
 def silly_tiff(rng: Random) -> bytes:
-    """A TIFF with absurd types, counts and values in its tags, and a directory that may lead back to itself."""
+    """A TIFF with absurd types, counts and values in its tags, and a directory that may point to itself."""
     tags = {256: (4, 1, 32), 257: (4, 1, 32), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1), 273: (4, 1, 8)}
     tags[279] = (4, 1, 8)
     for number in rng.sample(sorted(tags), rng.randint(1, 3)):
@@ -173,7 +173,7 @@ def silly_tiff(rng: Random) -> bytes:
 
 
 def _tiff(tags: Mapping[int, tuple[int, int, int]], after: int = 0) -> bytes:
-    """A TIFF with eight bytes of pixels. tags: (type, count, value) by number. after: where the next directory is."""
+    """A TIFF with eight bytes of pixels. tags: (type, count, value) by number. after: offset of the next directory."""
     rows = b"".join(struct.pack("<HHII", number, *tag) for number, tag in sorted(tags.items()))
     return b"II*\0" + struct.pack("<I", 16) + bytes(8) + struct.pack("<H", len(tags)) + rows + struct.pack("<I", after)
 
@@ -185,7 +185,7 @@ def _png(width: int, height: int, pixels: bytes) -> bytes:
 
 
 def _bombed(png: bytes) -> bytes:
-    """The picture with a text, a profile and a comment that unpack to 100 MB each, which no pose needs."""
+    """The picture with a text, a profile and a comment that unpack to 100 MB each."""
     bombs = (
         _chunk(b"zTXt", b"Comment\0\0" + _zeros()),
         _chunk(b"iCCP", b"profile\0\0" + _zeros()),

@@ -1,6 +1,6 @@
-"""Cameras: clients of streams that send frames at a steady rate, and note what they hear.
+"""Cameras: clients of streams that send frames at a steady rate and record the results.
 
-python -m tests.benchmarks.cameras PORT FPS prints a line of JSON for every result, until it is ended; it is a process
+python -m tests.benchmarks.cameras PORT FPS prints a line of JSON for every result until it is killed. It is a process
 of its own so that it can be stopped.
 """
 
@@ -25,7 +25,7 @@ from tests.streaming import Stream, stream
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A result. at: when it was heard, seconds of this process. latency: since its frame was sent, seconds."""
+    """A result. at: time of its arrival in seconds of this process. latency: seconds since its frame was sent."""
 
     at: float
     frame: int
@@ -36,7 +36,7 @@ class Heard:
 
 @dataclass(slots=True)
 class Camera:
-    """One stream. sent: frames. heard: results, in order. wrong: messages that were no results."""
+    """One stream. sent: number of frames. heard: results, in order. wrong: messages that are not results."""
 
     sent: int = 0
     heard: list[Heard] = field(default_factory=list)
@@ -44,14 +44,14 @@ class Camera:
 
 
 def film(frames: int = 16, width: int = 320, height: int = 240) -> list[bytes]:
-    """A picture that moves to and fro by some pixels a frame."""
+    """A picture that moves back and forth by some pixels per frame."""
     scene = np.asarray(photo(2 * width, height))
     offsets = [3 * abs(n - frames // 2) for n in range(frames)]
     return [encoded(Image.fromarray(scene[:, x : x + width]), quality=85) for x in offsets]
 
 
 async def shoot(port: int, pictures: Sequence[bytes], fps: float, until: float, phase: float = 0.0) -> Camera:
-    """Stream until the monotonic time `until`. phase: 0..1 of a frame's time that the first is late."""
+    """Stream until the monotonic time `until`. phase: delay of the first frame, as a share 0..1 of a frame's time."""
     camera = Camera()
     async with stream(port, timestamps=True, acknowledge=True) as opened:
         listening = asyncio.create_task(_listen(opened, camera))
@@ -68,7 +68,7 @@ async def shoot(port: int, pictures: Sequence[bytes], fps: float, until: float, 
 
 
 async def shoot_all(port: int, pictures: Sequence[bytes], rates: Sequence[float], seconds: float) -> list[Camera]:
-    """Cameras of these rates at once, not in step with each other."""
+    """Run cameras with these rates at once, out of phase."""
     until = time.monotonic() + seconds
     phases = np.random.default_rng(3).uniform(size=len(rates))
     shots = (shoot(port, pictures, fps, until, phase) for fps, phase in zip(rates, phases, strict=True))

@@ -1,4 +1,4 @@
-"""Memory limits of server processes: a control group where one can be made, else their resident memory watched."""
+"""Memory limits of server processes: a control group if possible, otherwise their resident memory is only measured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class MemoryGroup(Protocol):
     """A set of processes whose memory is limited and measured. A context manager, which removes it at its end."""
 
     kind: str
-    """How it is limited, in words."""
+    """A description of the limit."""
 
     def __enter__(self) -> Self: ...
 
@@ -24,34 +24,34 @@ class MemoryGroup(Protocol):
 
     @property
     def prefix(self) -> list[str]:
-        """What to put before a command so that it starts inside the group."""
+        """The prefix of a command that starts it inside the group."""
         ...
 
     def attach(self, pid: int) -> None:
-        """Name the first process, for a group that cannot find it by itself."""
+        """Set the first process, for groups that cannot find it themselves."""
 
     def pids(self) -> list[int]:
         """The processes in the group now."""
         ...
 
     def usage(self) -> int:
-        """Bytes in use now, without files that the kernel merely caches."""
+        """Bytes in use, without files in the kernel's cache."""
         ...
 
     def peak(self) -> int:
-        """The kernel's own record of the most bytes in use since `reset`, caches included; 0 where it keeps none."""
+        """The kernel's own record of the most bytes in use since `reset`, caches included; 0 if it keeps none."""
         ...
 
     def reset(self) -> None:
-        """Begin a new record of the peak, where the kernel can."""
+        """Reset the peak, if the kernel supports that."""
 
     def kills(self) -> int:
-        """Processes of the group that the kernel's OOM killer has ended so far."""
+        """The number of the group's processes that the OOM killer has ended."""
         ...
 
 
 def memory_group(limit: int) -> MemoryGroup:
-    """A new group limited to so many bytes: cgroup v1, cgroup v2, or without a real limit where neither can be had."""
+    """Create a group with a limit in bytes: cgroup v1, cgroup v2, or without a real limit if neither is available."""
     name = f"posewire-bench-{os.getpid()}-{next(_NUMBERS)}"
     for kind, parent in ((_Version1, _ROOT / "memory"), (_Version2, _ROOT)):
         _sweep(parent)
@@ -61,7 +61,7 @@ def memory_group(limit: int) -> MemoryGroup:
 
 
 def _sweep(parent: Path) -> None:
-    """Remove the groups of runs that were killed; those whose processes live on stay."""
+    """Remove the groups of killed runs, unless they have running processes."""
     for group in parent.glob("posewire-bench-*"):
         if not Path(f"/proc/{group.name.split('-')[2]}").exists():
             with suppress(OSError):
@@ -69,7 +69,7 @@ def _sweep(parent: Path) -> None:
 
 
 class _Group:
-    """What both versions of cgroups have in common."""
+    """The common part of both versions of cgroups."""
 
     kind = ""
 
@@ -86,7 +86,7 @@ class _Group:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(OSError):  # a process that would not end still holds it
+        with suppress(OSError):  # a process that has not ended still uses it
             self.folder.rmdir()
 
     @property
@@ -94,7 +94,7 @@ class _Group:
         return ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self.folder / "cgroup.procs")]
 
     def attach(self, pid: int) -> None:
-        """Nothing to do: the prefix has put it there."""
+        """Do nothing: the prefix starts it in the group."""
 
     def pids(self) -> list[int]:
         return [int(pid) for pid in (self.folder / "cgroup.procs").read_text().split()]
@@ -131,12 +131,12 @@ class _Version2(_Group):
     def __init__(self, folder: Path, limit: int) -> None:
         controllers = folder.parent / "cgroup.subtree_control"
         if "memory" not in controllers.read_text().split():
-            controllers.write_text("+memory")  # refused where the parent group has processes of its own
+            controllers.write_text("+memory")  # refused if the parent group has its own processes
         super().__init__(folder, "memory.max", limit)
         with suppress(OSError):
             (folder / "memory.swap.max").write_text("0")
         self._peak: IO[str] | None = None
-        with suppress(OSError):  # Linux 6.12 and later: each open file has a peak of its own
+        with suppress(OSError):  # Linux 6.12 and later: each open file has its own peak
             self._peak = (folder / "memory.peak").open("r+")
 
     def __exit__(self, *_: object) -> None:
@@ -163,7 +163,7 @@ class _Version2(_Group):
 
 
 class _Unlimited:
-    """Without cgroups: the resident memory of a process and all its children is watched, and nothing limits it."""
+    """Without cgroups: measures the resident memory of a process and its children, without a limit."""
 
     kind = "no cgroup could be made: resident memory is watched, and not limited"
 

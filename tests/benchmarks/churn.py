@@ -1,4 +1,4 @@
-"""Streams that come, go, and come back with their token: each knows which ids it should be told."""
+"""Streams that start, end, and resume with their tokens. Each knows which ids it should get."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from tests.deployment.crowd import ARRIVALS, Scene, identities
 
 _FPS = 4.0
 _FRAMES = (4, 24)
-"""From so many to so many on one connection."""
+"""Least and most frames on one connection."""
 _AWAY_S = (0.1, 2.0)
 _LIVES = (2, 6)
-"""Connections of one session; after them a new one begins."""
+"""Connections of one session, after which a new session starts."""
 _PATIENCE_S = 30.0
 
 
 @dataclass(slots=True)
 class Visitor:
-    """One client. sessions, resumed: that it had. results: that it checked. lost: results with another id than before.
+    """One client. sessions, resumed: numbers of sessions. results: number of checked results. lost: results with
+    another id than before.
 
-    refused: sessions that did not go on although it came back in time. silent: connections that gave no more results.
+    refused: sessions that were not resumed in time. silent: connections without further results.
     """
 
     url: str
@@ -42,7 +43,7 @@ class Visitor:
     silent: int = 0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Come and go until told to stop."""
+        """Start and end connections until told to stop."""
         rng = random.Random(self.seed)  # noqa: S311 - it has to be reproducible
         while not stop.is_set():
             self.sessions += 1
@@ -63,7 +64,7 @@ class Visitor:
             self.resumed += welcome["resumed"]
             token = await self._film(socket, scene, known, rng.randint(*_FRAMES), welcome["token"])
             if rng.random() < 0.5:
-                socket.transport.abort()  # as a client that loses its network
+                socket.transport.abort()  # like a client that loses its network
             with suppress(WebSocketException, OSError, TimeoutError):
                 await socket.close()
             await asyncio.sleep(rng.uniform(*_AWAY_S))
@@ -71,7 +72,7 @@ class Visitor:
     async def _open(
         self, token: str, session: str, stop: asyncio.Event
     ) -> tuple[ClientConnection, dict[str, Any]] | None:
-        """A stream; it is tried for a while, as replicas come and go."""
+        """Open a stream, with retries, as replicas restart."""
         hello = {"timestamps": True, "window": 0, **({"resume": token} if token else {})}
         give_up = time.monotonic() + _PATIENCE_S
         while not stop.is_set():
@@ -92,7 +93,7 @@ class Visitor:
     async def _film(
         self, socket: ClientConnection, scene: Scene, known: dict[int, int], frames: int, token: str
     ) -> str:
-        """Show frames one by one and check who is who. Returns the newest token."""
+        """Send frames one by one and check the ids. Returns the newest token."""
         for _ in range(frames):
             now = time.time()
             shown = ARRIVALS[: len(known) + 1]
@@ -100,7 +101,7 @@ class Visitor:
                 async with asyncio.timeout(_PATIENCE_S):
                     await socket.send(struct.pack(">d", 1e3 * now) + scene.picture(now, shown))
                     message = json.loads(await socket.recv())
-            except (WebSocketException, OSError):  # the replica is restarted: another one goes on
+            except (WebSocketException, OSError):  # the replica restarts; another one continues
                 return token
             except TimeoutError:
                 self.silent += 1

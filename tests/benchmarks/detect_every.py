@@ -1,8 +1,8 @@
-"""What it saves, and costs, to run the detector less often: python -m tests.benchmarks detect_every [--json FILE]
+"""Savings and costs of running the detector less often: python -m tests.benchmarks detect_every [--json FILE]
 
-Needs ../shared/data/posetrack: see `tracking`. Its frames go through a stream's FrameProcessor, 25 a second by their
-timestamps, and RTMDet-nano 640 + TinyPose. Between two runs of the detector, the estimator gets the boxes that the
-tracker proposes. Processor time is of the whole process; all settings run one after another in it, and in turns.
+Needs ../shared/data/posetrack: see `tracking`. Its frames pass a stream's FrameProcessor with timestamps of 25 frames
+per second, and RTMDet-nano 640 + TinyPose. Between two runs of the detector, the estimator uses the boxes that the
+tracker predicts. Processor time is that of the whole process, which alternates between all settings.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MIN_SCORE = 0.3
 
 
 async def watch(serving: Serving, pictures: list[bytes], every: float) -> tuple[list[Poses], int, float]:
-    """The people of every picture, how often the detector ran, and processor seconds. every: seconds."""
+    """Return the people of every frame, the number of detector runs, and processor seconds. every: seconds."""
     pipeline = serving.default.pipeline
     runtime = pipeline.stages[0].runtime
     run, runs = runtime.run, 0
@@ -56,7 +56,7 @@ async def watch(serving: Serving, pictures: list[bytes], every: float) -> tuple[
 
 
 async def compare() -> list[Row]:
-    """A row for each setting."""
+    """A row per setting."""
     pictures = [file.read_bytes() for file in sorted((SHARED / "data/posetrack").glob("*.jpg"))]
     truth = read_truth()
     with tempfile.TemporaryDirectory() as folder:
@@ -81,7 +81,7 @@ async def compare() -> list[Row]:
 
 
 def run() -> list[Row]:
-    """On the real sequence."""
+    """Measure with the real sequence."""
     return asyncio.run(compare())
 
 

@@ -1,10 +1,10 @@
-"""What runs a network fastest here: python -m tests.benchmarks engines [--json FILE]
+"""The fastest runtime on this machine: python -m tests.benchmarks engines [--json FILE]
 
-SimpleBaseline-R50 256x192 with recipe weights, crops a second at each rung: OpenVINO in fp32, bf16 and int8, torch, and
-as peer ONNX Runtime in fp32, by turns in one run; medians. `computes in` is what the convolutions run in, by OpenVINO's
-own account. Goals are those for a CPU with AMX: without it a CPU has twice fp32's peak in bf16 (avx512_bf16), four
-times in int8 (VNNI). What int8 costs in AP is measured on real images (needs ../shared): Simple Pose, calibrated on
-frames of PoseTrack and on four COCO images that are not among the 32 that the AP is of.
+SimpleBaseline-R50 256x192 with recipe weights, crops per second at each batch size: OpenVINO in fp32, bf16 and int8,
+torch, and as peer ONNX Runtime in fp32, alternating in one run; medians. `computes in` is the precision of the
+convolutions, as reported by OpenVINO. Goals are those for a CPU with AMX. Without it, the peak is twice that of fp32 in
+bf16 (avx512_bf16) and four times in int8 (VNNI). The loss of AP in int8 is measured on real images (needs ../shared):
+Simple Pose, calibrated on frames of PoseTrack and on four COCO images that are not among the 32 of the AP.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _MODEL = "simplepose"
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """Something that runs the network. callers: how many batches it wants under way at once."""
+    """A runtime of the network. callers: number of concurrent batches that it needs."""
 
     name: str
     run: Callable[[Arrays], object]
@@ -57,7 +57,7 @@ class Engine:
     computes_in: str = "fp32"
 
     def rate(self, batch: Arrays) -> float:
-        """Crops a second, of all callers together."""
+        """Crops per second, over all callers."""
         with ThreadPoolExecutor(self.callers) as pool:
             started = time.perf_counter()
             list(pool.map(self.run, [batch] * self.callers))
@@ -66,7 +66,7 @@ class Engine:
 
 
 def engines(graph: Path, folder: Path) -> list[Engine]:
-    """All that there is, compiled from the one graph."""
+    """All available runtimes, compiled from the same graph."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = len(os.sched_getaffinity(0))
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
@@ -84,7 +84,7 @@ def engines(graph: Path, folder: Path) -> list[Engine]:
 
 
 def execution_types(graph: Path, precision: str) -> str:
-    """What the convolutions of the compiled graph compute in, and how many of them."""
+    """The precisions of the convolutions in the compiled graph, and their numbers."""
     core = ov.Core()
     hint = {"fp32": "f32"}.get(precision, precision)
     compiled = core.compile_model(core.read_model(graph), "CPU", {"INFERENCE_PRECISION_HINT": hint})
@@ -98,7 +98,7 @@ def execution_types(graph: Path, precision: str) -> str:
 
 
 def speed(folder: Path) -> list[Row]:
-    """A row per engine, and the goals."""
+    """A row per runtime, followed by the goals."""
     with torch.device("meta"):
         network = build_network(_NAME)
     published = PUBLISHED[_NAME]
@@ -123,7 +123,7 @@ def speed(folder: Path) -> list[Row]:
     peer = best["ONNX Runtime fp32"]
     goals = [
         goal(
-            f"OpenVINO {name} over ONNX Runtime fp32, each at its best rung",
+            f"OpenVINO {name} over ONNX Runtime fp32, each at its best batch size",
             best[f"OpenVINO {name}"] / peer,
             ">",
             bound,
@@ -135,7 +135,7 @@ def speed(folder: Path) -> list[Row]:
 
 
 def accuracy(folder: Path) -> list[Row]:
-    """AP of a real network in each precision, and what the accuracy gate says of it."""
+    """AP of a real network in each precision, and the accuracy gate's verdict."""
     catalogue = load([weights_catalogue(folder), int8_catalogue(folder)])
     rows = [evaluate(catalogue, _MODEL, precision, full_size=True) for precision in ("fp32", "auto")]
     rows.append(evaluate(catalogue, f"{_MODEL}-int8", "fp32", full_size=True) | {"precision": "int8"})
@@ -145,7 +145,7 @@ def accuracy(folder: Path) -> list[Row]:
 
 
 def int8_catalogue(folder: Path) -> Path:
-    """A catalogue file with the int8 twin of the model beside it."""
+    """A catalogue with the model and its int8 twin."""
     catalogue = load([weights_catalogue(folder)])
     model = catalogue[_MODEL]
     calibration = folder / "calibration"
@@ -165,7 +165,7 @@ def int8_catalogue(folder: Path) -> Path:
 
 
 def gate(catalogue: Catalogue) -> str:
-    """What the accuracy gate says of int8, on crops of the images that the AP is of."""
+    """The accuracy gate's verdict on int8, on crops of the images of the AP."""
     model, quantised = catalogue[_MODEL], catalogue[f"{_MODEL}-int8"]
     crops = crops_of_images(SHARED / "data/coco", model, catalogue)
     runtimes = [open_runtime(m.fetch(), precision="fp32", pixels=m.input) for m in (model, quantised)]
@@ -176,7 +176,7 @@ def gate(catalogue: Catalogue) -> str:
 
 
 def run() -> list[Row]:
-    """Speed, and accuracy where there are real images."""
+    """Measure speed, and accuracy if there are real images."""
     with tempfile.TemporaryDirectory() as folder:
         rows = speed(Path(folder))
     if SHARED.is_dir():
@@ -186,7 +186,7 @@ def run() -> list[Row]:
 
 
 def tables(rows: list[Row]) -> str:
-    """Speed, accuracy, goals."""
+    """Format speed, accuracy and goals."""
     return "\n\n".join(table([row for row in rows if key in row]) for key in ("engine", "model", "goal"))
 
 

@@ -23,7 +23,7 @@ _RESUMED_S = 2.0
 
 
 def measure(name: str, crowd: Crowd) -> list[Row]:
-    """A row of what happened, then its goals."""
+    """A row of measurements, followed by its goals."""
     gaps = [gap for camera in crowd.cameras for gap in camera.gaps] or [0.0]
     resumed = [seconds for camera in crowd.cameras for seconds in camera.resumed] or [0.0]
     silences = [silence for camera in crowd.cameras for silence in camera.silences]
@@ -31,7 +31,7 @@ def measure(name: str, crowd: Crowd) -> list[Row]:
     lost = sum(camera.lost for camera in crowd.cameras)
     failed = sum(len(asker.failures) + asker.wrong for asker in crowd.askers)
     row = {
-        "story": name,
+        "scenario": name,
         "results": sum(camera.heard for camera in crowd.cameras),
         "connections lost": sum(len(camera.gaps) for camera in crowd.cameras),
         "connected again p99 s": round(float(np.percentile(gaps, 99)), 3),
@@ -50,7 +50,7 @@ def measure(name: str, crowd: Crowd) -> list[Row]:
 
 
 def run() -> list[Row]:
-    """All three stories, one after the other."""
+    """All three scenarios, one after the other."""
     with tempfile.TemporaryDirectory() as name, deployment(Path(name)) as (fleet, redis):
         return [
             *measure("kill -9, SIGTERM", asyncio.run(deaths(fleet))),

@@ -1,11 +1,11 @@
-"""What a GPU gives: python -m tests.benchmarks gpu [--json FILE] [--weights DIR] [--minutes 8]
+"""The performance of a GPU: python -m tests.benchmarks gpu [--json FILE] [--weights DIR] [--minutes 8]
 
-Images a second of each network by each way to run it and at each rung, with the share of what the matrix units give at
-most; the whole server against the bare network; preparing on the device against the CPU; the contract of runtimes.
-Networks of the papers have recipe weights, RTMDet-nano its publisher's (--weights, or ../shared). A part for which no
-time is left, or which this machine lacks something for, says so in its row. Exit code 2 without a GPU.
+Images per second of each network, by runtime and batch size, with the share of the matrix units' peak performance;
+the whole server against the bare network; preparing on the device against the CPU; the contract of runtimes. Networks
+of the papers have recipe weights, RTMDet-nano its publisher's (--weights, or ../shared). Parts that are skipped, for
+lack of time or of a requirement, say so in their rows. Exit code 2 without a GPU.
 
---device cpu --tiny: the same with tiny sizes on a CPU, to see that it works.
+--device cpu --tiny: the same with tiny sizes on a CPU, as a test of the benchmark.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from tests.benchmarks.accelerator.subjects import Subject
 
 _GOAL = 0.85
-"""Of the bare network's images a second, through the server."""
+"""Share of the bare network's images per second that the server must reach."""
 
 
 _CONTRACT_S = 150.0
-"""Seconds that the contract's tests may take."""
+"""Time limit of the contract's tests in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Bench:
 
     @contextmanager
     def part(self, name: str, what: str, way: str = "") -> Iterator[None]:
-        """Around what may lack something here, which its row then says."""
+        """Run a part. If a requirement is missing, add a row that says so."""
         reason = "done"
         try:
             if time.monotonic() > self.ends:
@@ -94,7 +94,7 @@ class Bench:
         self.keep(self.rows)
 
     def network(self, measured: Measured, way: str) -> None:
-        """One way to run it, at every rung."""
+        """Measure one runtime at every batch size."""
         from tests.benchmarks.accelerator import throughput
 
         setup = throughput.Setup(
@@ -111,7 +111,7 @@ class Bench:
                 self.rows.append({**what, "images/s": round(rate, 1), "of matrix units": share})
 
     def around(self, measured: Measured) -> None:
-        """What stands around a network: preparing and serving."""
+        """Measure preparing and serving."""
         from tests.benchmarks.accelerator.preparing import compare
         from tests.benchmarks.accelerator.served import serve
 
@@ -124,7 +124,7 @@ class Bench:
                 self.rows += serve(subject, self.device, self.precision, measured.bare, self.folder, scale.serving)
 
     def contract(self) -> None:
-        """The tests of what runs on this device."""
+        """Run the tests of this device."""
         from tests.benchmarks.accelerator.contract import hold
 
         chosen = "cuda or gpu or tensorrt" if self.device == "cuda" else "torch-cpu and test_refusals"
@@ -167,7 +167,7 @@ def run(
 
 
 def lacking(device: str) -> str:
-    """Why there is nothing to measure here, "" if there is."""
+    """Why this machine cannot be measured; "" if it can."""
     if importlib.util.find_spec("torch") is None:
         return "PyTorch is not installed: pip install 'posewire[torch]'"
     import torch
@@ -178,7 +178,7 @@ def lacking(device: str) -> str:
 
 
 def goals(rows: Sequence[Row]) -> list[str]:
-    """What was promised of these figures."""
+    """Compare the figures with the goals."""
     shares = {row["what"]: row["of bare"] for row in rows if "of bare" in row}
     return [
         f"{what}: {share} of the bare network, at least {_GOAL} was promised: {'yes' if share >= _GOAL else 'no'}"
@@ -187,7 +187,7 @@ def goals(rows: Sequence[Row]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tiny", action="store_true")

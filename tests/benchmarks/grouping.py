@@ -1,7 +1,7 @@
-"""How long people take to be read off a network's outputs: python -m tests.benchmarks grouping [--json FILE]
+"""The time of decoding people from a network's outputs: python -m tests.benchmarks grouping [--json FILE]
 
-Milliseconds of processor time on one core, the median of many, for scenes that are drawn as the papers describe them
-and, where ../shared is there, for the scenes of the goldens.
+Milliseconds of processor time on one core, the median of many, for scenes that are rendered as the papers describe them
+and, if ../shared is available, for the scenes of the goldens.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NOISE = 0.01
 
 
 def crowd(people: int, width: int, height: int) -> list[Floats]:
-    """So many people in two rows or three, as large as there is room for."""
+    """People in two or three rows, as large as possible."""
     rows = 2 if people <= 20 else 3
     columns = -(-people // rows)
     tall = 0.9 * height / rows
@@ -72,13 +72,13 @@ def cases() -> list[tuple[str, int, OneStageModel, Outputs]]:
 
 
 def noisy(outputs: Outputs) -> Outputs:
-    """As networks are: nowhere exactly nothing."""
+    """Add noise, because outputs of networks are never exactly zero."""
     rng = np.random.default_rng(0)
     return {name: (maps + rng.normal(0, _NOISE, maps.shape)).astype(np.float32) for name, maps in outputs.items()}
 
 
 def golden() -> float | None:
-    """The grouping alone of the goldens' 30 people of HigherHRNet."""
+    """The grouping of the 30 people in HigherHRNet's goldens, alone."""
     path = SHARED / "goldens/decoders/ae_group_j17_p30_t2.npz"
     if not path.is_file():
         return None
@@ -93,7 +93,7 @@ def golden() -> float | None:
 
 
 def run() -> list[Row]:
-    """Every case."""
+    """Measure every case."""
     cv2.setNumThreads(1)
     rows: list[Row] = []
     for name, people, family, outputs in cases():

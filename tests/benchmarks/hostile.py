@@ -1,4 +1,4 @@
-"""Requests that nobody should send, made by code from a seed, so that one that fails can be had again."""
+"""Hostile requests, generated from a seed, so that failures can be reproduced."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.benchmarks.broken_pictures import Size, pictures
 from tests.benchmarks.load import Shot
 
 _BROKEN = frozenset({400, 415})
-"""A broken file: it begins like a picture, or no longer does."""
+"""Statuses of a broken file, whose beginning may be valid or not."""
 _REFUSED = frozenset({400, 413, 415, 422})
-"""All that can be wrong with a body."""
+"""Statuses of invalid bodies."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A request, and what answers it right. size: the (width, height) that a 200 must report, where that is known."""
+    """A request and its right answers. size: the (width, height) that a 200 must report, if known."""
 
     family: str
     shot: Shot
@@ -29,7 +29,7 @@ class Case:
 
 
 def cases(count: int, seed: int = 0) -> Iterator[Case]:
-    """So many bad requests of all families, mixed."""
+    """Generate bad requests of all families, mixed."""
     rng = Random(seed)  # noqa: S311 - it has to be reproducible
     makers, weights = zip(*_FAMILIES, strict=True)
     for maker in rng.choices(makers, weights, k=count):
@@ -115,4 +115,4 @@ _FAMILIES: tuple[tuple[Callable[[Random], Case], int], ...] = (
     (_content_type, 2),
     (_path, 1),
 )
-"""Makers and how often each is drawn."""
+"""Generators and their weights."""

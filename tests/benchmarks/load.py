@@ -1,4 +1,4 @@
-"""A load generator that costs little itself: raw HTTP/1.1 on kept-alive connections, in a process of its own."""
+"""A load generator with low overhead: raw HTTP/1.1 on kept-alive connections, in its own process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Shot:
 
 @dataclass(slots=True)
 class Report:
-    """What came back. latencies: seconds, by HTTP status (0: the connection broke). wall: seconds of the whole run.
+    """The responses. latencies: seconds, by HTTP status (0: the connection broke). wall: seconds of the whole run.
 
     cpu: processor time that sending and receiving took, seconds. late: seconds by which requests of an open loop were
     sent after their time; where they are many, the generator was the limit.
@@ -46,12 +46,12 @@ class Report:
 
     @property
     def good(self) -> int:
-        """How many 200s."""
+        """The number of 200s."""
         return len(self.latencies.get(200, ()))
 
     @property
     def rate(self) -> float:
-        """200s a second."""
+        """200s per second."""
         return self.good / self.wall
 
     def percentile(self, percent: float, status: int = 200) -> float:
@@ -105,7 +105,7 @@ class Connection(asyncio.Protocol):
 
 
 async def connect(port: int, host: str = "127.0.0.1") -> Connection:
-    """A new connection to a server on the loopback."""
+    """Open a connection to a server on the loopback."""
     _, connection = await asyncio.get_running_loop().create_connection(Connection, host, port)
     return connection
 
@@ -133,8 +133,8 @@ async def _closed_loop(port: int, shots: Sequence[Shot], concurrency: int, secon
     return report
 
 
-async def _open_loop(port: int, shots: Sequence[Shot], rate: float, seconds: float, patience: float) -> Report:
-    """Requests at fixed times, whether the server keeps up or not; each on a free connection or a new one.
+async def _open_loop(port: int, shots: Sequence[Shot], rate: float, seconds: float, max_wait: float) -> Report:
+    """Send requests at fixed times, whether the server keeps up or not, each on a free or new connection.
 
     Latencies count from the time at which a request was due: a client does not care why it had to wait.
     """
@@ -153,14 +153,14 @@ async def _open_loop(port: int, shots: Sequence[Shot], rate: float, seconds: flo
             raise
         if not connection.broken:
             idle.append(connection)
-        elif used and not status:  # the server closes connections that nobody uses: every client tries once more
+        elif used and not status:  # the server closes idle connections, so every client retries once
             return await ask(request)
         return status
 
     async def one(number: int, due: float) -> None:
         report.late.append(time.perf_counter() - due)
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(max_wait):
                 status = await ask(requests[number % len(requests)])
         except (OSError, TimeoutError):
             status = 0
@@ -181,12 +181,12 @@ async def _open_loop(port: int, shots: Sequence[Shot], rate: float, seconds: flo
 def closed_loop(
     port: int, shots: Sequence[Shot], *, concurrency: int, seconds: float, host: str = "127.0.0.1"
 ) -> Report:
-    """Keep `concurrency` requests under way for `seconds`."""
+    """Keep `concurrency` requests in flight for `seconds`."""
     return _elsewhere(_run_closed, port, list(shots), concurrency, seconds, host)
 
 
 def open_loop(port: int, shots: Sequence[Shot], *, rate: float, seconds: float, timeout: float = 30.0) -> Report:
-    """Send `rate` requests a second for `seconds`, without waiting for answers; status 0 after `timeout` seconds."""
+    """Send `rate` requests per second for `seconds`, without waiting for answers; status 0 after `timeout` seconds."""
     return _elsewhere(_run_open, port, list(shots), rate, seconds, timeout)
 
 

@@ -1,9 +1,9 @@
-"""What it costs to tell who is who: python -m tests.benchmarks matching [--json FILE]
+"""The cost of tracking: python -m tests.benchmarks matching [--json FILE]
 
-Milliseconds of processor time a frame, medians, on one thread: people of 17 keypoints who walk about in 1280 x 720
-pixels and come in any order. This project's tracker takes turns, frame by frame, with the plainest way, thirty lines of
-numpy that compare every pose with everybody of the last frame; norfair 2.3 and ByteTrack of the package `trackers` run
-in environments of their own, made where they are not there. With flow the tracker gets the pixels too.
+Milliseconds of processor time per frame, medians, on one thread: people of 17 keypoints who walk in 1280 x 720
+pixels, in any order. This project's tracker alternates, frame by frame, with a minimal tracker, thirty lines of
+numpy that compare every pose with all poses of the last frame; norfair 2.3 and ByteTrack of the package `trackers` run
+in environments of their own, created if missing. With flow, the tracker also gets pixels.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class PlainGreedy:
 
 
 def crowd(count: int, seed: int = 0) -> list[Poses]:
-    """`count` people who walk, as seen in each frame, in any order."""
+    """The poses of `count` walking people in each frame, in any order."""
     rng = np.random.default_rng(seed)
     places, speeds = rng.uniform((0, 0), (_WIDTH, _HEIGHT), (count, 2)), rng.normal(0, 60, (count, 2))
     figures = rng.uniform(-0.5, 0.5, (count, len(COCO_17), 2)) * (55, 160)
@@ -77,13 +77,13 @@ def crowd(count: int, seed: int = 0) -> list[Poses]:
 
 
 def pictures() -> list[Frame]:
-    """Two textured frames, to be shown by turns: the camera trembles by 3 pixels."""
+    """Two textured frames to alternate, as if the camera shakes by 3 pixels."""
     wall = texture(np.random.default_rng(0), _HEIGHT, _WIDTH + 3).astype(np.uint8)
     return [np.ascontiguousarray(wall[:, shift : shift + _WIDTH]) for shift in (0, 3)]
 
 
 def by_turns(ways: dict[str, Update], people: list[Poses], frames: list[Frame] | None = None) -> dict[str, float]:
-    """Median milliseconds of each way, frame by frame in turn."""
+    """Median milliseconds of each tracker, alternating frame by frame."""
     times = np.zeros((len(people), len(ways)))
     for number, poses in enumerate(people):
         frame = None if frames is None else frames[number % len(frames)]
@@ -113,7 +113,7 @@ def peer(name: str, requirement: str, people: list[Poses]) -> float:
 
 
 def run() -> list[Row]:
-    """The ways for 20 and 100 people, and the promises."""
+    """Measure the trackers with 20 and 100 people, and compare them with the goals."""
     cv2.setNumThreads(1)
     rows, ours = [], {}
     for count in (20, 100):

@@ -1,6 +1,6 @@
 """Posewire beside MediaPipe: python -m tests.benchmarks mediapipe_peer [--json FILE]
 
-Images/s of one photo with one person (scikit-image's astronaut as JPEG), 8 requests at once, in turns, medians. The
+Images/s of one photo with one person (scikit-image's astronaut as JPEG), 8 requests at once, alternating, medians. The
 same two graphs: a FastAPI handler that calls MediaPipe's PoseLandmarker, against `posewire serve`.
 blazepose-single is the same work, one pass of the detector over the frame; blazepose, the default, adds its tiles.
 
@@ -38,11 +38,11 @@ SINGLE, DEFAULT = "posewire, blazepose-single", "posewire, blazepose"
 
 _GOAL = 3.0
 _NEAR_PX = 5.0
-"""How far from MediaPipe's visible keypoints ours may be, on average: it crops with another resampling."""
+"""Largest mean distance to MediaPipe's visible keypoints. MediaPipe resamples crops differently."""
 
 
 def run() -> list[Row]:
-    """Measure all four, and the ratios."""
+    """Measure all four servers, and their ratios."""
     shot = Shot(encoded(astronaut(), quality=90))
     python = peer_python("mediapipe", *_REQUIREMENTS)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
@@ -75,7 +75,7 @@ def run() -> list[Row]:
 
 
 def _check_same_person(contenders: Mapping[str, Contender]) -> None:
-    """Raise RuntimeError unless all found the astronaut, in the same place."""
+    """Raise RuntimeError unless all found the astronaut at the same position."""
     people = {name: np.array(contender.ask()["people"][0]["keypoints"]) for name, contender in contenders.items()}
     seen = people[ONE][:, 2] > 0.5
     apart = {

@@ -1,14 +1,15 @@
-"""Three times what a server can do: python -m tests.benchmarks overload [--json FILE]
+"""Overload at three times the capacity of a server: python -m tests.benchmarks overload [--json FILE]
 
 First the peak, then a quiet phase at half of it, 30 s of an open loop at three times the peak, and the quiet phase
 again. All requests come from one client and name a deadline.
 
-A little network is the hardest case, as refusing costs the same whatever the network takes: here a tenth of serving.
-With ../shared there is also a real pipeline of two networks, where admission has to see through both queues.
+A small network is the hardest case, because a refusal costs the same for any network: here a tenth of serving.
+With ../shared there is also a real pipeline of two networks, where admission must consider both queues.
 
-What is fair on few cores: the load generator has a core of its own and the server has the others, in every phase.
-Otherwise what it takes to send three times as much would be taken from the server, as no client of a real server does.
-`good/cpu-s` is a second figure that a busy machine cannot touch: answers per second of the server's processor time.
+For fairness on few cores, the load generator has its own core and the server has the others, in every phase.
+Otherwise the load generator would take processor time from the server, unlike clients of a real server.
+`good/cpu-s` is a second figure that does not depend on the load of the machine: answers per second of the server's
+processor time.
 """
 
 from __future__ import annotations
@@ -32,18 +33,18 @@ from tests.servers import ServerProcess
 from tests.shared import SHARED, weights_catalogue
 
 _CROWDS = (8, 16, 32)
-"""Requests under way at once; the peak is the best of them."""
+"""Numbers of concurrent requests. The best result is the peak."""
 _QUIET, _OVERLOAD = 0.5, 3.0
-"""Offered load as shares of the peak."""
+"""Offered load as a share of the peak."""
 _FLAT_MB_PER_MINUTE = 30.0
-"""A slope over 20 s, so that some steps of the allocator are no slope yet; a leak of one body in ten is 300."""
+"""Limit of the slope over 20 s, above steps of the allocator. A leak of one body in ten is 300."""
 _CROWDED = "data/coco/000000040083.jpg"
 """A photo with several people."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is served and sent. deadline: milliseconds. seconds: of the overload; the other phases are shorter."""
+    """The workload. deadline: milliseconds. seconds: duration of the overload; other phases are shorter."""
 
     model: str
     catalogue: Path
@@ -53,7 +54,7 @@ class Task:
 
 
 def measure(task: Task) -> list[Row]:
-    """The phases of one server as rows, then its goals as rows."""
+    """Rows of the phases of one server, followed by its goals."""
     everything = {"client_share": 1}  # one address sends all of it
     with (
         _split_cores() as cores,
@@ -123,7 +124,7 @@ def _row(phase: str, server: ServerProcess, load: Callable[[], Report]) -> Row:
 
 
 def _goals(phases: Sequence[Row], deadline: float) -> list[Row]:
-    """What the phases say about each promise."""
+    """Compare the phases with the goals."""
     peak, before, during, after = phases
     counts = during["statuses"]
     accepted = counts.get(200, 0) + counts.get(504, 0)
@@ -139,7 +140,7 @@ def _goals(phases: Sequence[Row], deadline: float) -> list[Row]:
 
 
 def run() -> list[Row]:
-    """The little network, and a real pipeline where there is one."""
+    """The small network, and a real pipeline if there is one."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tasks = [Task("tiny", tiny_catalogue(folder), encoded(photo(), quality=90), deadline=500)]

@@ -30,11 +30,11 @@ _ROUNDS = 30
 _BATCH = 16
 _PIXELS = PixelInput(256, 192, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
 _PERSON = Region(320.4, 240.3, 345.2, 460.3)
-"""Nearly the whole height of the frame, in the network's proportions."""
+"""A region of nearly the whole height of the frame, with the network's aspect ratio."""
 
 
 class Way(NamedTuple):
-    """Three steps, each on what the one before gave. crop: into a place of the batch. normalise: `batch` pictures."""
+    """Three consecutive steps. crop: into a slot of the batch. normalise: `batch` pictures."""
 
     decode: Callable[[], Any]
     crop: Callable[[Any, int], Any]
@@ -42,7 +42,7 @@ class Way(NamedTuple):
     batch: int = 1
 
     def times(self) -> list[float]:
-        """Milliseconds of processor time, of all threads, that each step takes for one picture of _BATCH."""
+        """Measure the processor time of each step in milliseconds per picture of _BATCH, over all threads."""
         spent = [0.0, 0.0, 0.0]
         for place in range(_BATCH):
             marks = [time.process_time()]
@@ -88,7 +88,7 @@ def usual(data: bytes) -> Way:
 def ours(
     data: bytes, needs: tuple[int, int], normalise: Callable[[Frame], NDArray[np.float32]], count: int = _BATCH
 ) -> Way:
-    """What the server does: decode as small as may be, crop into the batch, normalise in the graph."""
+    """The server's way: decode at the smallest sufficient size, crop into the batch, normalise in the graph."""
     batch = np.zeros((count, _PIXELS.height, _PIXELS.width, 3), np.uint8)
     limits = ImageLimits()
 
@@ -103,7 +103,7 @@ def ours(
 
 
 def graph() -> Callable[[Frame], NDArray[np.float32]]:
-    """A compiled graph that normalises and does nothing else, as the runtime folds it into a network."""
+    """A compiled graph that only normalises, as the runtime adds it to networks."""
     pixels = ops.parameter([_BATCH, 3, _PIXELS.height, _PIXELS.width], np.float32, name="pixels")
     steps = PrePostProcessor(ov.Model([ops.result(pixels)], [pixels]))
     steps.input(0).tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
@@ -135,7 +135,7 @@ def lookup() -> Callable[[Frame], NDArray[np.float32]]:
 
 
 def run() -> list[Row]:
-    """One row per way; milliseconds."""
+    """A row per implementation, in milliseconds."""
     cv2.setNumThreads(1)
     data = photo()
     in_graph = graph()

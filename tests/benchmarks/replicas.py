@@ -2,7 +2,7 @@
 
 Each replica's network takes a fixed time for a batch and no processor time, as an accelerator would, so that it is the
 limit and not the cores of this machine. The same number of clients asks 1, 2 and 4 replicas. Then one client asks one
-replica directly and through HAProxy by turns, of which the difference is what HAProxy adds.
+replica directly and through HAProxy, alternating. The difference is what HAProxy adds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.pictures import encoded, photo
 
 _SIZES = (1, 2, 4)
 _BATCH, _BATCH_MS = 4, 200
-"""What a replica can do: 20 images a second, which cost a tenth of a core."""
+"""The capacity of a replica: 20 images per second, for a tenth of a core."""
 _CLIENTS = 48
 _SECONDS = 10.0
 _ROUNDS, _ROUND_S = 8, 1.0
@@ -34,7 +34,7 @@ def _fleet(size: int, catalogue: Path, batch_ms: float) -> Fleet:
 
 
 def scaling(catalogue: Path, shot: Shot) -> list[Row]:
-    """Images a second of fleets of several sizes."""
+    """Images per second of fleets of several sizes."""
     rows: list[Row] = []
     for size in _SIZES:
         with _fleet(size, catalogue, _BATCH_MS) as fleet:
@@ -55,7 +55,7 @@ def scaling(catalogue: Path, shot: Shot) -> list[Row]:
 
 
 def added(catalogue: Path, shot: Shot) -> list[Row]:
-    """Latency with and without HAProxy, one request at a time; the medians of rounds that take turns."""
+    """Latency with and without HAProxy, one request at a time; medians of alternating rounds."""
     medians: dict[str, list[float]] = {"direct": [], "HAProxy": []}
     with _fleet(1, catalogue, 0) as fleet:
         [replica] = fleet.replicas
@@ -70,7 +70,7 @@ def added(catalogue: Path, shot: Shot) -> list[Row]:
 
 
 def run() -> list[Row]:
-    """Both, and whether they keep what was promised."""
+    """Run both, and compare them with the goals."""
     shot = Shot(encoded(photo(160, 120), quality=80))
     with tempfile.TemporaryDirectory() as name:
         catalogue = tiny_catalogue(Path(name))

@@ -1,4 +1,4 @@
-"""How a benchmark tells what it measured: a table for people, JSON for programs."""
+"""Reporting the results of a benchmark: a table for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Row = dict[str, Any]
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as aligned columns."""
+    """Format the rows as aligned columns."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     cells = [columns, *[[str(row.get(column, "")) for column in columns] for row in rows]]
     widths = [max(len(line[n]) for line in cells) for n in range(len(columns))]
@@ -23,7 +23,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def machine() -> str:
-    """The processor and how many cores of it this process may use."""
+    """The processor, and the number of cores that this process may use."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():
@@ -34,7 +34,7 @@ def machine() -> str:
 
 
 def main(run: Callable[[], list[Row]], show: Callable[[list[Row]], str] = table) -> None:
-    """Run a benchmark from the command line; --json FILE writes its rows too."""
+    """Run a benchmark from the command line; --json FILE also writes its rows."""
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     target = parser.parse_args().json

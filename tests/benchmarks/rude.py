@@ -1,4 +1,4 @@
-"""Clients with bad manners: they leave, dawdle, lie about lengths, never end. Each returns the status that it got."""
+"""Misbehaving clients: they leave, stall, send wrong lengths, never end. Each returns its status."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from tests.benchmarks.broken_pictures import pictures
 
 _ABORT = struct.pack("ii", 1, 0)
-"""SO_LINGER: closing sends a reset."""
+"""SO_LINGER: closing the socket sends a reset."""
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -35,7 +35,7 @@ def _picture() -> bytes:
 
 
 async def _status(reader: asyncio.StreamReader) -> int:
-    """The status of the next answer, 0 where the connection ends without one."""
+    """The status of the next answer; 0 if the connection ends without one."""
     try:
         line = await asyncio.wait_for(reader.readline(), 20)
     except OSError:
@@ -62,14 +62,14 @@ async def abort_while_sending(port: int) -> int:
 
 
 async def leave_while_waiting(port: int) -> int:
-    """A whole request, and nobody there for its answer."""
+    """A whole request whose client leaves before the answer."""
     async with _open(port) as (_, writer):
         writer.write(_head(len(_picture())) + _picture())
     return 0
 
 
 async def send_slowly(port: int) -> int:
-    """A byte now and then, long past the deadline."""
+    """Single bytes, long past the deadline."""
     async with _open(port) as (reader, writer):
         writer.write(_head(100_000, "/pose?timeout_ms=300"))
         answer = asyncio.create_task(_status(reader))
@@ -80,14 +80,14 @@ async def send_slowly(port: int) -> int:
 
 
 async def lie_about_length(port: int) -> int:
-    """A petabyte is announced."""
+    """A declared length of a petabyte."""
     async with _open(port) as (reader, writer):
         writer.write(_head(10**15) + _picture())
         return await _status(reader)
 
 
 async def never_end(port: int) -> int:
-    """Chunk after chunk of a body without a length."""
+    """Chunks of an endless body."""
     async with _open(port) as (reader, writer):
         writer.write(b"POST /pose HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
         answer = asyncio.create_task(_status(reader))
@@ -98,14 +98,14 @@ async def never_end(port: int) -> int:
 
 
 async def say_nothing(port: int) -> int:
-    """A connection, and silence."""
+    """A connection without a request."""
     async with _open(port):
         await asyncio.sleep(0.5)
     return 0
 
 
 async def half_a_header(port: int) -> int:
-    """A request that breaks off in its first line."""
+    """A request that ends in its first line."""
     async with _open(port) as (_, writer):
         writer.write(b"POST /pose HT")
         await asyncio.sleep(0.1)
@@ -127,7 +127,7 @@ async def endless_header(port: int) -> int:
 
 
 async def pipeline(port: int) -> int:
-    """Two requests at once on one connection: unusual, but right; the second status counts."""
+    """Two pipelined requests: unusual, but valid. Returns the second status."""
     async with _open(port) as (reader, writer):
         writer.write(2 * (_head(len(_picture())) + _picture()))
         for _ in range(2):
@@ -151,4 +151,4 @@ RUDE: Mapping[Callable[[int], Awaitable[int]], frozenset[int]] = {
     endless_header: frozenset({400, 413, 431}),
     pipeline: frozenset({200}),
 }
-"""The statuses that are right for each."""
+"""The right statuses of each client."""

@@ -1,12 +1,12 @@
-"""What serving costs: python -m tests.benchmarks serving [--json FILE]
+"""The cost of serving: python -m tests.benchmarks serving [--json FILE]
 
-JPEG in, JSON out, one network, one photo of 640x480 made by code. All contenders use the same functions
-(peers/work.py), give the same answer, log no requests, and take turns; figures are medians over the rounds. The raw
+JPEG in, JSON out, one network, one generated photo of 640x480. All contenders use the same functions
+(peers/work.py), give the same answer, log no requests, and alternate; figures are medians over the rounds. The raw
 loop is the work without a server: the faster of its two forms is the limit. It has no client, while servers share the
 cores with the load generator, whose processor time is in the table too. The plain queue is the least that a server can
 do: what Posewire takes beyond it is the price of batches, deadlines, fairness, limits and metrics.
 
-The little network takes 30 % of the raw loop's time, so that serving shows. With ../shared there is also TinyPose on
+The small network takes 30 % of the raw loop's time, so that serving shows. With ../shared there is also TinyPose on
 the whole frame.
 """
 
@@ -48,7 +48,7 @@ from tests.servers import ServerProcess
 from tests.shared import SHARED, weights_catalogue
 
 _CROWDS = (16, 32)
-"""Requests at once that saturate a server; the better one counts."""
+"""Concurrent requests that saturate a server. The better result counts."""
 _SECONDS = 1.0
 """Of a turn: short, as a spell in which the machine is slow must hit all contenders alike."""
 _LITSERVE = "litserve==0.2.19"
@@ -64,13 +64,13 @@ RAW = {
 }
 
 Key = tuple[str, int]
-"""A contender and how many requests it has at once."""
+"""A contender and its number of concurrent requests."""
 Results = Mapping[Key, Sequence[Figures]]
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is served. file: the photo's. path: with a query where the photo's best person scores below the default."""
+    """The workload. file: the photo's path. path: has a query if the photo's best person scores below the default."""
 
     catalogue: Path
     model: str
@@ -79,7 +79,7 @@ class Task:
 
 
 def compare(task: Task, rounds: int) -> list[Row]:
-    """The table for one network, and the ratios that matter."""
+    """Measure the table for one network, and the important ratios."""
     shot = Shot(task.file.read_bytes(), task.path)
     measures: dict[Key, Callable[[], Figures]] = {
         (RAW["alone"], 1): partial(_run_raw_loop, task, "alone"),
@@ -118,7 +118,7 @@ def _plain_queue(task: Task) -> PeerProcess:
 
 
 def _litserve_variants(task: Task) -> dict[str, Callable[[], PeerProcess]]:
-    """What a user can tune without changing the code: how long batches wait, and how many processes speak HTTP."""
+    """The settings that users can tune: how long batches wait, and the number of HTTP processes."""
     python = peer_python("litserve", _LITSERVE, shares=True)
     command = (python, "-m", "tests.benchmarks.peers.litserve_server")
     return {
@@ -154,7 +154,7 @@ def _run_raw_loop(task: Task, form: str) -> Figures:
 
 
 def _best(results: Results, crowds: Sequence[int]) -> dict[str, Key]:
-    """For each contender the crowd, among `crowds`, with which it serves most."""
+    """Return the number of clients, of `crowds`, with the most responses per second, for each contender."""
     best: dict[str, Key] = {}
     for key in results:
         if key[1] in crowds:
@@ -192,14 +192,14 @@ def _show(rows: list[Row]) -> str:
 
 
 def run() -> list[Row]:
-    """The little network, and TinyPose where its weights are."""
+    """The small network, and TinyPose if its weights are available."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         file = folder / "photo.jpg"
         file.write_bytes(encoded(photo(), quality=90))
         rows = compare(Task(tiny_catalogue(folder), "tiny", file), rounds=8)
         if SHARED.is_dir():
-            portrait = folder / "portrait.jpg"  # a trained network has to see somebody to answer
+            portrait = folder / "portrait.jpg"  # a trained network only answers for people
             portrait.write_bytes(encoded(astronaut().resize((640, 480)), quality=90))
             rows += compare(Task(weights_catalogue(folder), "tinypose-whole", portrait, "/pose?min_score=0"), rounds=6)
     return rows

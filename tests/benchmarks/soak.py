@@ -1,4 +1,4 @@
-"""Half an hour of everything: python -m tests.benchmarks soak [--minutes N] [--json FILE]
+"""Half an hour of all workloads: python -m tests.benchmarks soak [--minutes N] [--json FILE]
 
 Two replicas behind HAProxy with Redis, one server where one of these is missing. Good stills with bad ones among them,
 streams that stay and streams that come, go and come back, and a replica that is restarted during the warm-up. The
@@ -43,7 +43,7 @@ from tests.deployment.programs import find
 
 _WARM_SHARE, _WARM_S = 1 / 6, 45.0
 _RESTART = 0.4
-"""Of the warm-up: when a replica is restarted."""
+"""Share of the warm-up after which a replica is restarted."""
 _BIN_S = 10.0
 _SLOPE_MB, _SLOPE_MINUTES, _LONG_MINUTES = 1.0, 10.0, 20.0
 _GROWTH_MB = 60.0
@@ -51,13 +51,13 @@ _GROWTH_MB = 60.0
 _CAMERAS, _ASKERS, _VISITORS = 4, 3, 4
 _BAD_A_SECOND = 8.0
 _TRY_AGAIN = frozenset({0, 429, 502, 503})
-"""What a still may get while a replica is restarted; its client sends it again."""
-_PATIENCE_S = 30.0
+"""Statuses of images while a replica restarts, after which clients retry."""
+_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What the processes of a replica hold at a moment. memory, shared: resident and of memory files, megabytes."""
+class Usage:
+    """The resources of a replica's processes at one time. memory, shared: resident and of memory files, megabytes."""
 
     memory: float
     files: int
@@ -66,10 +66,10 @@ class Look:
 
 
 class Watcher:
-    """Looks at every replica once a second; a context manager. looks: of each replica, since it was started last."""
+    """Measures every replica once a second; a context manager. usages: of each replica since its last start."""
 
     def __init__(self, deployment: Deployment) -> None:
-        self.looks: list[list[tuple[float, Look]]] = [[] for _ in deployment.groups]
+        self.usages: list[list[tuple[float, Usage]]] = [[] for _ in deployment.groups]
         self._deployment = deployment
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="soak-watch")
@@ -84,12 +84,12 @@ class Watcher:
 
     def _run(self) -> None:
         while not self._stop.wait(1.0):
-            for looks, group in zip(self.looks, self._deployment.groups, strict=True):
-                looks.append((time.monotonic(), look(group.pids())))
+            for usages, group in zip(self.usages, self._deployment.groups, strict=True):
+                usages.append((time.monotonic(), usage_of(group.pids())))
 
 
-def look(pids: Sequence[int]) -> Look:
-    """What these processes hold now; a process that ends meanwhile holds nothing."""
+def usage_of(pids: Sequence[int]) -> Usage:
+    """Measure the resources of these processes. A process that ends meanwhile counts as nothing."""
     memory, files, threads = 0.0, 0, 0
     shared: dict[tuple[int, int], float] = {}
     for process in (Path(f"/proc/{pid}") for pid in pids):
@@ -103,7 +103,7 @@ def look(pids: Sequence[int]) -> Look:
                     if str(descriptor.readlink()).startswith("/memfd:"):
                         about = descriptor.stat()
                         shared[about.st_dev, about.st_ino] = about.st_blocks * 512 / 1e6
-    return Look(memory, files, threads, sum(shared.values()))
+    return Usage(memory, files, threads, sum(shared.values()))
 
 
 def theil_sen(times: Sequence[float], values: Sequence[float]) -> float:
@@ -115,13 +115,13 @@ def theil_sen(times: Sequence[float], values: Sequence[float]) -> float:
 
 @dataclass(slots=True)
 class Mixed:
-    """Bad stills with good ones among them. wrong: answers that are not right, in words."""
+    """Sends bad and good images. wrong: descriptions of wrong answers."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
 
     async def run(self, port: int, stop: asyncio.Event) -> None:
-        """Send them until told to stop."""
+        """Send images until told to stop."""
         good = good_cases()
         alone = await answers_alone(port, good)
         connection = await connect(port)
@@ -129,11 +129,11 @@ class Mixed:
             if stop.is_set():
                 break
             began, status = time.monotonic(), 0
-            while status in _TRY_AGAIN and time.monotonic() < began + _PATIENCE_S:
+            while status in _TRY_AGAIN and time.monotonic() < began + _TIMEOUT_S:
                 if connection.broken:
                     connection = await connect(port)
                 try:
-                    async with asyncio.timeout(_PATIENCE_S):
+                    async with asyncio.timeout(_TIMEOUT_S):
                         status, body = await connection.ask(case.shot.encode())
                 except TimeoutError:
                     connection.close()
@@ -157,7 +157,7 @@ def _endless(good: Sequence[Case]) -> Iterator[Case]:
 
 @dataclass(frozen=True, slots=True)
 class Soaked:
-    """Everything that was heard and seen. start: of what counts, monotonic seconds."""
+    """All results and measurements. start: start of the evaluated part, in monotonic seconds."""
 
     crowd: Crowd
     visitors: Sequence[Visitor]
@@ -168,7 +168,7 @@ class Soaked:
 
 
 async def soak(deployment: Deployment, minutes: float) -> Soaked:
-    """Load a deployment for so long, and restart a replica of it where it has several."""
+    """Load a deployment, and restart one of its replicas if it has several."""
     warm = max(60 * minutes * _WARM_SHARE, _WARM_S)
     url = f"http://{deployment.host}:{deployment.port}"
     stop, mixed = asyncio.Event(), Mixed()
@@ -185,14 +185,14 @@ async def soak(deployment: Deployment, minutes: float) -> Soaked:
             await asyncio.sleep(_RESTART * warm)
             if deployment.fleet is not None:
                 await asyncio.to_thread(_restart, deployment)
-                watcher.looks[-1].clear()
+                watcher.usages[-1].clear()
             await asyncio.sleep(began + max(60 * minutes, warm) - time.monotonic())
             stop.set()
     return Soaked(crowd, visitors, mixed, watcher, began + warm, minutes)
 
 
 def _restart(deployment: Deployment) -> None:
-    """End the last replica in good order, and start it again."""
+    """Shut down the last replica gracefully, and start it again."""
     assert deployment.fleet is not None
     deployment.fleet.replicas[-1].process.send_signal(signal.SIGTERM)
     deployment.fleet.replicas[-1].process.wait(60)
@@ -201,13 +201,13 @@ def _restart(deployment: Deployment) -> None:
 
 
 def judged(soaked: Soaked) -> list[Row]:
-    """What each replica held, then all promises."""
+    """Rows of the resources of each replica, followed by the goals."""
     rows: list[Row] = []
     goals: list[Row] = []
-    for number, looks in enumerate(soaked.watcher.looks):
-        counted = [(at, each) for at, each in looks if at >= soaked.start]
+    for number, usages in enumerate(soaked.watcher.usages):
+        counted = [(at, each) for at, each in usages if at >= soaked.start]
         times = [at for at, _ in counted]
-        columns = {f.name: [float(getattr(each, f.name)) for _, each in counted] for f in fields(Look)}
+        columns = {f.name: [float(getattr(each, f.name)) for _, each in counted] for f in fields(Usage)}
         name = f"replica {number + 1}"
         slope = _slope(times, columns["memory"])
         growth = {what: _growth(values) for what, values in columns.items()}
@@ -236,14 +236,14 @@ def judged(soaked: Soaked) -> list[Row]:
 
 
 def _slope(times: Sequence[float], values: Sequence[float]) -> float:
-    """Megabytes in ten minutes, through the medians of ten seconds each."""
+    """The slope in megabytes per ten minutes, through medians of ten seconds."""
     bins = np.array(times) // _BIN_S
     medians = [float(np.median(np.array(values)[bins == each])) for each in np.unique(bins)]
     return theil_sen([_BIN_S * float(each) for each in np.unique(bins)], medians) * 60 * _SLOPE_MINUTES
 
 
 def _growth(values: Sequence[float]) -> float:
-    """Between the medians of the first and the last third."""
+    """The growth between the medians of the first and the last third."""
     third = max(1, len(values) // 3)
     return float(np.median(values[-third:]) - np.median(values[:third]))
 
@@ -273,11 +273,11 @@ def _heard(soaked: Soaked) -> list[Row]:
 
 
 def main() -> int:
-    """Soak, and print what was seen."""
+    """Run the benchmark and print its results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30.0, metavar="N", help="how long; 30")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     both = find("haproxy") is not None and find("redis-server") is not None
     if not both:
         print("HAProxy or Redis is missing: one server, and no restart", file=sys.stderr)
@@ -287,11 +287,11 @@ def main() -> int:
             "haproxy" if both else "direct", "--model", "marked", catalogue=marked_catalogue(Path(folder))
         ) as deployment,
     ):
-        rows = judged(asyncio.run(soak(deployment, asked.minutes)))
+        rows = judged(asyncio.run(soak(deployment, options.minutes)))
     print(machine())
     print(show(rows))
-    if asked.json:
-        asked.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n")
+    if options.json:
+        options.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n")
     return int(not all(row.get("holds", True) for row in rows))
 
 

@@ -1,4 +1,4 @@
-"""How long commands take that only look something up: python -m tests.benchmarks starts [--json FILE]
+"""Duration of commands that only read information: python -m tests.benchmarks starts [--json FILE]
 
 From the start of the process to its end, medians of 10, the commands in turn. The second build is of SimpleBaseline-R50
 from a checkpoint (136 MB) and its plan, which the benchmark has built before (minutes; needs torch and TensorRT-RTX).
@@ -24,7 +24,7 @@ _PLAN = ("--max-batch", "2")
 
 
 def run() -> list[Row]:
-    """A row for each command."""
+    """A row per command."""
     commands: dict[str, tuple[str, ...]] = {"posewire --help": ("--help",), "posewire models": ("models",)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

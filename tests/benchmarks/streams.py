@@ -2,7 +2,7 @@
 
 Fifty cameras of ten frames a second on a network of fixed service time: how old a frame is when its result leaves, what
 each camera's share is, what waits, and what memory does. Then cameras that are stopped (SIGSTOP) for ten seconds: what
-the server keeps meanwhile, and how old what they hear is when they go on.
+the server keeps meanwhile, and how old results are when the cameras continue.
 
 Seconds of the long phase: POSEWIRE_BENCH_SECONDS, 600 for the promise; 60 by default.
 """
@@ -40,7 +40,7 @@ _WINDOW = 8
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """Cameras alike, and the network that serves them. service_ms: of a batch."""
+    """Identical cameras and their network. service_ms: time of a batch."""
 
     cameras: int = 50
     fps: float = 10.0
@@ -49,7 +49,7 @@ class Crowd:
 
 
 def server(folder: Path, service_ms: float) -> ServerProcess:
-    """With a network that takes a fixed time for a batch."""
+    """A server whose network takes a fixed time for a batch."""
     environment = {"service_ms": service_ms, "log_level": "warning"}
     return ServerProcess(
         "--model", "tiny", catalogue=tiny_catalogue(folder), environment=environment, module="tests.slow_server"
@@ -57,7 +57,7 @@ def server(folder: Path, service_ms: float) -> ServerProcess:
 
 
 def crowd(task: Crowd, folder: Path) -> list[Row]:
-    """The measurement of a crowd, then its goals."""
+    """Rows of measurements of a crowd, followed by its goals."""
     with server(folder, task.service_ms) as running, Watch(running) as watch:
         depths = Depths(running)
         with depths:
@@ -92,7 +92,7 @@ def crowd(task: Crowd, folder: Path) -> list[Row]:
 
 
 class Depths:
-    """Looks once a second at what waits; a context manager."""
+    """Measures the queues once a second. A context manager."""
 
     def __init__(self, running: ServerProcess) -> None:
         self.deepest = 0.0
@@ -116,7 +116,7 @@ class Depths:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Cameras that are stopped for a while."""
+    """Cameras that are stopped for some time."""
 
     cameras: int = 10
     fps: float = 10.0
@@ -124,7 +124,7 @@ class Stop:
 
 
 def stopped(task: Stop, folder: Path) -> list[Row]:
-    """The measurement of stopped cameras, then its goals."""
+    """Rows of measurements of stopped cameras, followed by their goals."""
     with server(folder, 20.0) as running:
         command = [sys.executable, "-m", "tests.benchmarks.cameras", str(running.port), str(task.fps)]
         clients = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(task.cameras)]
@@ -181,7 +181,7 @@ def _until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 def run() -> list[Row]:
-    """Both."""
+    """Run both measurements."""
     seconds = float(os.environ.get("POSEWIRE_BENCH_SECONDS", "60"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

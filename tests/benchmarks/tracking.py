@@ -1,10 +1,10 @@
 """Identities on a real sequence: python -m tests.benchmarks tracking [--json FILE]
 
-Needs ../shared/data/posetrack: 41 frames, 960x540, of four people who cross and hide each other, taken to be 25 a
-second; once all of them, once every fifth. RTMDet-nano 640 + TinyPose find the people once; every tracker gets the
-same poses, and this project's the frames too. The truth: 14 joints of each person; two poses are as similar as OKS over
-those that both have (the middle of the shoulders does not count as the neck), with the box around a person's labelled
-joints as its area.
+Needs ../shared/data/posetrack: 41 frames, 960x540, of four people who cross and occlude each other, at an assumed 25
+frames per second; once with all frames, once with every fifth. RTMDet-nano 640 + TinyPose find the people once. Every
+tracker gets the same poses, and this project's tracker also the frames. The truth has 14 joints per person. The
+similarity is OKS over the common joints (the middle of the shoulders does not count as the neck), with the box around a
+person's labelled joints as the area.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ from tests.shared import SHARED, weights_catalogue
 _FPS = 25.0
 _STRIDES = (1, 5)
 _MIN_SCORES = (0.3, 0.2)
-"""Poses below it are given to nobody. 0.3 is the API's default; below 0.2 there are hardly any real people."""
+"""Poses below it are left out. 0.3 is the API's default; below 0.2 there are hardly any real people."""
 _SEQUENCE = SHARED / "data/posetrack"
 _JOINTS = {"neck": "head_bottom"}
-"""What the sequence calls otherwise than PoseTrack does."""
+"""The sequence's names of keypoints that differ from PoseTrack's."""
 
 # The settings of the peers are the best on this sequence of some two dozen each, at 25 and at 5 frames a second.
 _NORFAIR = {"distance_threshold": 0.35, "detection_threshold": 0.3, "hit_counter_max": 30}
 _NORFAIR_SPEED = 540
-"""How far Norfair's keypoints may move, pixels a second."""
+"""Largest speed of Norfair's keypoints, in pixels per second."""
 _BYTETRACK = {"lost_track_buffer": 150, "minimum_consecutive_frames": 1, "minimum_iou_threshold": 0.05}
 
 Tracker = Callable[[Sequence[Poses], Sequence[Frame], float], Ids]
-"""From the poses of each frame, the frames and how many of them there are a second."""
+"""A function of the poses of each frame, the frames and the frames per second."""
 
 
 def read_truth() -> list[Poses]:
@@ -73,7 +73,7 @@ def _people(persons: list[dict[str, Any]], joints: dict[int, int]) -> Poses:
 
 
 async def find_people() -> tuple[list[Poses], list[Frame]]:
-    """What the networks see in each frame, down to the lowest score, and the frames."""
+    """Return the estimates of each frame, down to the lowest score, and the frames."""
     with tempfile.TemporaryDirectory() as folder:
         serving = open_serving(load([weights_catalogue(Path(folder))]), ["tinypose"], Settings(precision="fp32"))
     await serving.start()
@@ -97,7 +97,7 @@ def ours(config: TrackerConfig, people: Sequence[Poses], frames: Sequence[Frame]
 
 
 def greedy_iou(people: Sequence[Poses], _: object, fps: float, least: float = 0.3, keep_s: float = 1.0) -> Ids:
-    """The plainest tracker: the best overlapping boxes first, with the last box of each id for `keep_s` seconds."""
+    """A minimal tracker: greedy matching of overlapping boxes; ids keep their last box for `keep_s` seconds."""
     boxes, seen = np.zeros((0, 4), np.float32), np.zeros(0)
     ids: Ids = []
     for number, poses in enumerate(people):
@@ -144,7 +144,7 @@ TRACKERS: dict[str, Tracker] = {
 
 
 def measure(name: str, people: Sequence[Poses], ids: Ids, truth: Sequence[Poses]) -> Row:
-    """How well ids follow the true people."""
+    """Compute the tracking metrics."""
     video = [
         compare_poses(true, replace(poses, ids=given)) for true, poses, given in zip(truth, people, ids, strict=True)
     ]
@@ -162,13 +162,13 @@ def measure(name: str, people: Sequence[Poses], ids: Ids, truth: Sequence[Poses]
 
 
 def run() -> list[Row]:
-    """Every tracker, on all frames and on every fifth, on the poses from each minimum score."""
+    """Measure every tracker on all frames and on every fifth, with each minimum score."""
     truth = read_truth()
-    everybody, frames = asyncio.run(find_people())
+    estimates, frames = asyncio.run(find_people())
     rows = []
     for stride, least in product(_STRIDES, _MIN_SCORES):
         fps = _FPS / stride
-        people = [poses.select(poses.scores >= least) for poses in everybody[::stride]]
+        people = [poses.select(poses.scores >= least) for poses in estimates[::stride]]
         for name, track in TRACKERS.items():
             ids = track(people, frames[::stride], fps)
             rows.append({"fps": fps, "min_score": least, **measure(name, people, ids, truth[::stride])})

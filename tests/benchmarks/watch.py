@@ -1,4 +1,4 @@
-"""What a server takes while it is used: memory and processor time, sampled from outside."""
+"""Memory and processor time of a server under load, sampled from outside."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tests.servers import ServerProcess
 
 _INTERVAL_S = 0.25
 _SETTLED = 1 / 3
-"""Memory grows while a load is new: caches fill, threads get their arenas. The slope leaves this part out."""
+"""Share of the samples to leave out of the slope: memory grows at first, while caches fill and threads get arenas."""
 
 
 class Watch:
-    """Samples a server from a thread for as long as the context lasts.
+    """Samples a server in a thread. A context manager.
 
     cores: processor seconds per second that it took. megabytes: resident memory, by sample.
     """
@@ -43,7 +43,7 @@ class Watch:
 
     @property
     def slope(self) -> float:
-        """Megabytes that memory grows in a minute, as a straight line through all but the first third."""
+        """Growth of memory in megabytes per minute: the slope of a line through all but the first third."""
         first = int(len(self.megabytes) * _SETTLED)
         if len(self.megabytes) - first < 2:
             return float("nan")
@@ -51,7 +51,7 @@ class Watch:
 
     @property
     def growth(self) -> float:
-        """Megabytes between the medians of the first and the last third; a large picture is a spike and no growth."""
+        """Growth in megabytes between the medians of the first and last third, which ignores spikes of large images."""
         third = max(1, len(self.megabytes) // 3)
         return float(np.median(self.megabytes[-third:]) - np.median(self.megabytes[:third]))
 

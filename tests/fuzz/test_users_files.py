@@ -26,14 +26,13 @@ from engines.catalogue.models import BUILT_IN, CatalogueError, load
 from engines.skeletons import COCO_17, POSETRACK_15
 from service.evaluation.files import evaluate_coco, evaluate_posetrack
 from service.formats.coco import coco_annotations, coco_results, read_coco
-from service.formats.errors import FormatError
 from service.formats.openpose import openpose_document, read_openpose
+from service.formats.parsing import FormatError
 from service.formats.people import people_list
 from service.formats.posetrack import posetrack_document
 from service.formats.posewire import read_posewire
 from service.formats.sequence import PoseFrame, PoseSequence
-from service.formats.table import csv_table
-from service.formats.table_reader import read_table
+from service.formats.table import csv_table, read_table
 from service.offline.bulk.errors import BulkError, UnreadableError
 from service.offline.bulk.listing import list_source
 from service.offline.bulk.manifest import agree, claimed

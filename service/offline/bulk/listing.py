@@ -210,7 +210,7 @@ def _lost(name: str, problem: str) -> SourceFile:
 def _zip(source: Path, _: Path, left_out: LeftOut) -> Iterator[SourceFile]:
     with source.open("rb") as file:
         directory = read_directory(file)
-    for place, member in enumerate(directory.members):
+    for index, member in enumerate(directory.members):
         name = str(PurePosixPath(member.name))
         if member.folder or not _is_wanted(name):
             left_out.files += not member.folder
@@ -218,7 +218,7 @@ def _zip(source: Path, _: Path, left_out: LeftOut) -> Iterator[SourceFile]:
         problem = _stray(name) or member.problem
         if not problem and _suffix(name) in VIDEOS and member.size > _MOST_INFLATION * (member.packed + 1024):
             problem = f"would unpack to {member.size:,} bytes from {member.packed:,}, which no video does"
-        yield SourceFile(0, name, place, member.size, member.crc, problem=problem)
+        yield SourceFile(0, name, index, member.size, member.crc, problem=problem)
     if len(directory.members) < directory.expected:
         found = f"{len(directory.members):,} of {directory.expected:,}"
         yield _lost(shown(source.name), f"is not whole: its directory names {found} members")
@@ -229,7 +229,7 @@ def _tar(source: Path, _: Path, left_out: LeftOut) -> Iterator[SourceFile]:
     with _open_tar(source) as archive:
         end, sound = 0, True
         while sound and (info := _next_member(archive)) is not None:
-            sound = info.offset >= end and info.size >= 0  # a negative size leads back, and would do so for ever
+            sound = info.offset >= end and info.size >= 0  # a negative size would lead back in an endless loop
             if not sound:
                 break
             end = archive.offset

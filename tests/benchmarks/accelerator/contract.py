@@ -1,4 +1,4 @@
-"""The contract of runtimes, and the tests of what runs on devices, on this very machine."""
+"""The contract of runtimes and the tests of devices, run on this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ROOT = Path(__file__).parents[3]
 
 
 def hold(chosen: str, seconds: float) -> list[Row]:
-    """How many tests of each kind passed. chosen: as pytest's -k."""
+    """The number of passed tests of each kind. chosen: as pytest's -k."""
     command = [sys.executable, "-m", "pytest", "tests/contract", "tests/engines/runtimes", "-k", chosen]
     done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=seconds, check=False)
     last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr[-200:]

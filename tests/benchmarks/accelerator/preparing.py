@@ -1,4 +1,4 @@
-"""What it costs to get from frames and boxes to keypoints, prepared and read on the CPU or on the device."""
+"""The cost from frames and boxes to keypoints, with preparing and decoding on the CPU or on the device."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from tests.benchmarks.report import Row
 from tests.pictures import photo
 
 _PEOPLE = 4
-"""In each frame."""
+"""People in each frame."""
 
 
 def compare(subject: Subject, device: torch.device, precision: str, batch: int, seconds: float) -> list[Row]:
-    """Crops a second: cut out alone, and with the network and the reading of its heatmaps. New frames every time."""
+    """Crops per second: cropping alone, and with network and decoding. New frames every time."""
     pixels = subject.pixels
     picture = np.asarray(photo(640, 480))
     rng = np.random.default_rng(0)
     places = rng.uniform((100, 100, 60), (540, 380, 200), (batch, 3)).tolist()
     aspect = pixels.height / pixels.width
-    looks = [align(Region(x, y, width, width * aspect), 640, 480, pixels) for x, y, width in places]
+    regions = [align(Region(x, y, width, width * aspect), 640, 480, pixels) for x, y, width in places]
 
     def frames() -> list[Frame]:
         fresh = [picture.copy() for _ in range(-(-batch // _PEOPLE))]
@@ -41,13 +41,13 @@ def compare(subject: Subject, device: torch.device, precision: str, batch: int, 
     slots = np.empty((batch, pixels.height, pixels.width, 3), np.uint8)
 
     def cut_on_cpu() -> None:
-        for slot, frame, region in zip(slots, frames(), looks, strict=True):
+        for slot, frame, region in zip(slots, frames(), regions, strict=True):
             crop(frame, region, pixels, slot)
 
     store = DeviceFrames(device)
 
     def cut_on_device() -> None:
-        crops(frames(), looks, pixels, store)
+        crops(frames(), regions, pixels, store)
         finish(device)
 
     runtime = open_runtime(
@@ -60,7 +60,7 @@ def compare(subject: Subject, device: torch.device, precision: str, batch: int, 
     }
 
     def whole(view: View) -> Callable[[], object]:
-        return lambda: family.decode(view(frames(), looks).outputs, looks)
+        return lambda: family.decode(view(frames(), regions).outputs, regions)
 
     try:
         return [

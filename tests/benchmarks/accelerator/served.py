@@ -1,4 +1,4 @@
-"""`POST /pose` from end to end, beside what the network does by itself."""
+"""`POST /pose` from end to end, compared with the network alone."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _BACKENDS = {"cuda": "torch", "cpu": "torch"}
 
 
 def serve(subject: Subject, device: str, precision: str, bare: float, folder: Path, seconds: float) -> list[Row]:
-    """Images a second with many at once, their share of `bare`, and the median latency of one at a time."""
+    """Images per second of concurrent requests, their share of `bare`, and the median latency of single requests."""
     catalogue = subject.catalogue(folder / f"{subject.name}.toml")
     settings = {"backend": _BACKENDS[device], "precision": precision, "max_people": 30}
-    # Random weights find nobody for sure: whatever score a person has is answered.
+    # Random weights give low scores, so people with any score are returned.
     shot = Shot(encoded(photo(640, 480), quality=90), "/pose?min_score=0")
     with ServerProcess("--model", subject.name, catalogue=catalogue, environment=settings) as server:
         ran_on = httpx.get(f"{server.url}/models").json()[0]["device"]

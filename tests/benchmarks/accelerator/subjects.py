@@ -1,4 +1,4 @@
-"""The networks that are measured, as torch modules and as graphs, and how much arithmetic an image takes."""
+"""The measured networks, as torch modules and as graphs, with the number of operations per image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from engines.runtimes import PixelInput, open_runtime
 from tests.engines.networks.recipe import fill
 
 _GAINS = MappingProxyType({"simple-baseline-r50": 0.75, "higherhrnet-w32": 0.5})
-"""Of the recipe weights: such that activations neither grow nor fade (../shared/goldens/README.md, section 1)."""
+"""The gain of the recipe weights: activations neither grow nor vanish (../shared/goldens/README.md, section 1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Subject:
     entry: str = ""
 
     def flops(self) -> float:
-        """Of one image; a multiplication and an addition are two."""
+        """Operations per image. A multiplication and an addition are two."""
         if self.module is not None:
             with FlopCounterMode(display=False) as counter, torch.inference_mode():
                 self.module(torch.zeros(1, 3, self.pixels.height, self.pixels.width))
@@ -47,7 +47,7 @@ class Subject:
         return float(counter.get_total_flops())
 
     def catalogue(self, path: Path) -> Path:
-        """A catalogue file at `path` with this one model, which looks at whole frames."""
+        """A catalogue file at `path` with this one model, applied to whole frames."""
         mean, std = list(self.pixels.mean), list(self.pixels.std)
         size = f'width = {self.pixels.width}, height = {self.pixels.height}, order = "{self.pixels.order}"'
         path.write_text(
@@ -76,7 +76,7 @@ def detector(weights: Path) -> Subject:
 
 
 def tiny(folder: Path) -> Subject:
-    """Two convolutions, for a CPU and a few seconds."""
+    """Two convolutions, for tests on a CPU."""
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 17, 3, 2, 1)]
     module, pixels = nn.Sequential(*layers).eval(), PixelInput(64, 48, "rgb", (120, 120, 120), (60, 60, 60))
@@ -87,7 +87,7 @@ def tiny(folder: Path) -> Subject:
 
 
 def subjects(weights: Path, folder: Path) -> Mapping[str, Callable[[], Subject]]:
-    """Those that a GPU is measured with. weights: the folder of real ones."""
+    """The networks for measuring a GPU. weights: the folder of published weights."""
     makers: dict[str, Callable[[], Subject]] = {
         name: lambda name=name: published(name, folder)  # type: ignore[misc]  # the default binds the name
         for name in _GAINS

@@ -1,4 +1,4 @@
-"""Images a second of a bare network on its device, by each way to run it, and what the device could do at most."""
+"""Images per second of a bare network on its device, by runtime, and the peak performance of the device."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from engines.runtimes.torch.runtime import TorchRuntime
 from tests.benchmarks.accelerator.subjects import Subject
 
 Step = Callable[[], object]
-"""Puts one batch under way; the device may still be busy with it when this returns."""
+"""Starts one batch. The device may still be working on it on return."""
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to run a network. steps: by rung. wait: until nothing is under way any more."""
+    """A runtime of a network. steps: by batch size. wait: waits until all work is done."""
 
     name: str
     steps: Mapping[int, Step]
@@ -45,7 +45,7 @@ HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def rate(step: Step, wait: Callable[[], None], batch: int, seconds: float) -> float:
-    """Items a second over `seconds`, three warm-up batches behind them."""
+    """Items per second over `seconds`, after three warm-up batches."""
     for _ in range(3):
         step()
     wait()
@@ -61,13 +61,13 @@ def rate(step: Step, wait: Callable[[], None], batch: int, seconds: float) -> fl
 
 
 def finish(device: torch.device) -> None:
-    """Wait until the device has nothing left to do."""
+    """Wait until the device is idle."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def ceiling(device: torch.device, precision: str, size: int, seconds: float) -> float:
-    """Floating point operations a second of a large matrix product: what the matrix units give at most."""
+    """Floating point operations per second of a large matrix product: the peak of the matrix units."""
     left, right = (torch.randn(size, size, device=device, dtype=HALVES[precision]) for _ in range(2))
     with torch.inference_mode():
         return rate(lambda: left @ right, partial(finish, device), 1, seconds) * 2 * size**3
@@ -75,7 +75,7 @@ def ceiling(device: torch.device, precision: str, size: int, seconds: float) -> 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How networks are run. cache: the folder for plans. ends: until when one may be built, on the monotonic clock."""
+    """How to run networks. cache: the folder for plans. ends: deadline for building a plan, on the monotonic clock."""
 
     device: torch.device
     precision: str
@@ -112,7 +112,7 @@ def eager(subject: Subject, setup: Setup) -> Iterator[Way]:
 
 @contextmanager
 def program(subject: Subject, setup: Setup) -> Iterator[Way]:
-    """`engines.runtimes.torch.runtime`, preprocessing included: one CUDA graph a rung where all shapes are fixed."""
+    """`engines.runtimes.torch.runtime`, with preprocessing: one CUDA graph per batch size if all shapes are fixed."""
     most, device = setup.batch_sizes[-1], str(setup.device)
     runtime = open_runtime(
         subject.graph, "torch", device=device, precision=setup.precision, max_batch=most, pixels=subject.pixels
@@ -144,7 +144,7 @@ def tensorrt_rtx(subject: Subject, setup: Setup) -> AbstractContextManager[Way]:
 
 @contextmanager
 def _plan(subject: Subject, setup: Setup, wanted: str) -> Iterator[Way]:
-    """From arrays to arrays, as many at once as the runtime takes: copies count, beside the computing.
+    """From arrays to arrays, with as many batches at once as the runtime supports. Includes copies.
 
     Raises LookupError, RuntimeError or ValueError where there is no such plan.
     """

@@ -1,1 +1,1 @@
-"""Attacks on a running server, and what they do to its other clients."""
+"""Attacks on a running server, and their effect on its other clients."""

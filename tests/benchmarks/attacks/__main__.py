@@ -1,9 +1,9 @@
 """Attacks beside good clients: python -m tests.benchmarks attacks [--seconds N] [--only NAME,...] [--way direct]
 
 A server of the default model with default settings, two cores and 2 GiB of memory, once directly and once as two
-replicas behind docker/haproxy.cfg. Each attack comes from one address, while other addresses ask for stills, have
-streams and probe /livez. `--json FILE` keeps each measurement as soon as it is there; what is in the file already is
-not measured again, so a run that was interrupted goes on. Exits with 1 where a promise is broken.
+replicas behind docker/haproxy.cfg. Each attack comes from one address, while other addresses send images, have
+streams and probe /livez. `--json FILE` saves each measurement at once. Measurements in the file are not
+repeated, so that an interrupted run can continue. Exit code 1 if a goal is missed.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ _WARM_S, _QUIET_S, _AFTER_S = 4.0, 16.0, 4.0
 
 
 def main() -> int:
-    """Measure what was asked for, and print one table."""
-    asked = _arguments()
-    rows: list[Row] = json.loads(asked.json.read_text())["rows"] if asked.json and asked.json.is_file() else []
-    wanted = [(way, name, asked.seconds) for way in asked.way for name in asked.only]
+    """Measure the chosen attacks, and print one table."""
+    options = _arguments()
+    rows: list[Row] = json.loads(options.json.read_text())["rows"] if options.json and options.json.is_file() else []
+    wanted = [(way, name, options.seconds) for way in options.way for name in options.only]
     done = set(map(_key, rows))
     for way, group in itertools.groupby((each for each in wanted if each not in done), key=lambda each: each[0]):
         if way == "haproxy" and find("haproxy") is None:
             print("behind HAProxy nothing is measured: apt-get install haproxy", file=sys.stderr)
             continue
-        for row in _measure(way, [name for _, name, _ in group], asked.seconds):
+        for row in _measure(way, [name for _, name, _ in group], options.seconds):
             rows.append(row)
             said = "; ".join(missed(row)) or "all holds"
             print(f"{row['way']} {row['attack']}: {said}", file=sys.stderr, flush=True)
-            if asked.json:
-                asked.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n")
+            if options.json:
+                options.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n")
     rows = sorted((row for row in rows if _key(row) in wanted), key=lambda row: wanted.index(_key(row)))
     print(machine())
     print(PROMISES + "\n")
@@ -60,7 +60,7 @@ def _key(row: Row) -> tuple[Way, str, float]:
 
 
 def _measure(way: Way, names: Sequence[str], seconds: float) -> Iterator[Row]:
-    """The attacks one after the other on one deployment, or on a new one where an attack has broken it."""
+    """Run attacks one after the other on a deployment, which is replaced if an attack breaks it."""
     waiting = list(names)
     while waiting:
         with deployed(way, "--model", _MODEL) as deployment:
@@ -80,7 +80,7 @@ def _measure(way: Way, names: Sequence[str], seconds: float) -> Iterator[Row]:
 
 
 def _people(deployment: Deployment, picture: bytes) -> int:
-    """How many people there are in the picture, as the server sees it while nobody else asks."""
+    """The number of people in the picture according to the idle server."""
     answer = httpx.post(f"http://{deployment.host}:{deployment.port}/pose", content=picture, timeout=60)
     return len(answer.raise_for_status().json()["people"])
 

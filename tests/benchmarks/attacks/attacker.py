@@ -1,4 +1,4 @@
-"""What all attacks are made of: connections from one address, bounded in time, that count what they get."""
+"""The building blocks of attacks: connections from one address, limited in time, that count their outcomes."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 ADDRESS = "127.0.0.2"
-"""Where attacks come from. Good clients have other addresses."""
+"""The address of attacks. Good clients have other addresses."""
 
 _PATIENCE_S = 5.0
 _WAIT_S = 0.1
-"""After a refused connection. An attacker would not wait, but its own processor time must not be what is measured."""
+"""Pause after a refused connection. Real attackers would not wait, but their processor time must not be measured."""
 _OPEN_ALL_S = 10.0
 _SLACK_S = 0.1
 _CHUNK = 1 << 18
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
 _CLOSE_CODE = re.compile(rb"\x88[\x02-\x7d]([\x03-\x13].)[^\x88]*\Z", re.DOTALL)
-"""In the last frame of a websocket."""
+"""The code in the close frame at the end of a websocket's data."""
 
 
 class Attacker:
-    """One attack on one server: host and port. outcomes: how often each status, close code or other end was seen.
+    """One attack on one server: host and port. outcomes: count of each status, close code or other end.
 
     An attack prepares what it needs, calls `begin`, and goes on while `running`.
     """
 
     def __init__(self, host: str, port: int, seconds: float, ready: Callable[[], None] = lambda: None) -> None:
-        """seconds: how long the attack lasts. ready: called once all is prepared; returns when it may begin."""
+        """seconds: duration of the attack. ready: called after the preparation; returns when the attack may begin."""
         self.host = host
         self.port = port
         self.outcomes: Counter[str] = Counter()
@@ -41,7 +41,7 @@ class Attacker:
         self._end = 0.0
 
     def begin(self) -> None:
-        """All is prepared: the time of the attack counts from here."""
+        """Start the time of the attack, after its preparation."""
         self._ready()
         self._end = time.monotonic() + self._seconds
 
@@ -52,15 +52,15 @@ class Attacker:
 
     @property
     def running(self) -> bool:
-        """Whether the attack goes on."""
+        """True until the attack ends."""
         return self.left > 0
 
     def pause(self, seconds: float) -> None:
-        """Wait, but not beyond the end."""
+        """Wait, but at most until the end."""
         time.sleep(max(0.0, min(seconds, self.left)))
 
     def connect(self, receive_buffer: int = 0) -> socket.socket | None:
-        """A connection from the attacker's address, or None, after a pause, where none can be had."""
+        """Open a connection from the attacker's address. Returns None, after a pause, if that fails."""
         connection = socket.socket()
         connection.settimeout(max(0.01, min(_PATIENCE_S, self.left)))
         try:
@@ -76,7 +76,7 @@ class Attacker:
         return connection
 
     def send(self, connection: socket.socket, data: bytes | memoryview) -> bool:
-        """Send all of it, as fast as the server takes it. False where the connection or the attack ended before."""
+        """Send data as fast as the server takes it. Returns False if the connection or the attack ends first."""
         view, at = memoryview(data), 0
         while at < len(view) and self.running:
             connection.settimeout(max(0.01, self.left))
@@ -91,19 +91,19 @@ class Attacker:
             self.sent += count
         return at == len(view)
 
-    def receive(self, connection: socket.socket, size: int = 65536, patience: float = 60.0) -> bytes:
-        """What comes next; nothing where the connection ended, or too long nothing came."""
-        connection.settimeout(max(0.01, min(patience, self.left)))
+    def receive(self, connection: socket.socket, size: int = 65536, timeout: float = 60.0) -> bytes:
+        """Receive data; empty if the connection ended, or after the timeout."""
+        connection.settimeout(max(0.01, min(timeout, self.left)))
         try:
             return connection.recv(size)
         except OSError:
             return b""
 
-    def answer(self, connection: socket.socket, patience: float = 60.0) -> int:
-        """The status of the next answer, which is read whole; 0 where none comes before the connection ends."""
+    def answer(self, connection: socket.socket, timeout: float = 60.0) -> int:
+        """Read the next answer and return its status; 0 if the connection ends first."""
         data = b""
         while b"\r\n\r\n" not in data:
-            more = self.receive(connection, patience=patience)
+            more = self.receive(connection, timeout=timeout)
             if not more:
                 break
             data += more
@@ -115,13 +115,13 @@ class Attacker:
         head, _, body = data.partition(b"\r\n\r\n")
         length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
         missing = int(length[1]) - len(body) if length else 0
-        while missing > 0 and (more := self.receive(connection, patience=patience)):
+        while missing > 0 and (more := self.receive(connection, timeout=timeout)):
             missing -= len(more)
         self.outcomes[found[1].decode()] += 1
         return int(found[1])
 
     def ask(self, request: bytes) -> int:
-        """The status that a request gets on a connection of its own; 0 where it gets none."""
+        """Send a request on a new connection. Returns its status; 0 without an answer."""
         connection = self.connect()
         if connection is None:
             return 0
@@ -130,7 +130,7 @@ class Attacker:
             return self.answer(connection)
 
     def together(self, count: int, script: Callable[[], object], pause: float = 0.0) -> None:
-        """Run a script again and again, `count` of them at once, each in a thread. pause: seconds between two runs."""
+        """Run a script repeatedly in `count` threads. pause: seconds between two runs."""
 
         def loop() -> None:
             while self.running:
@@ -144,10 +144,10 @@ class Attacker:
             thread.join()
 
     def hold(self, openings: Iterable[bytes], drip: bytes = b"", every: float = 2.0, greeting: bytes = b"") -> None:
-        """Keep a connection open for each opening, which is what it sends first; what is cut is opened again.
+        """Keep a connection open for each opening, which it sends first. Closed connections are replaced.
 
-        drip: sent on each, every so many seconds. greeting: sent once there is an answer to the opening. The time of
-        the attack counts from when all have been opened.
+        drip: sent on each connection at intervals. greeting: sent after the answer to the opening. The time of
+        the attack starts when all are open.
         """
         wanted = list(openings)
         held: dict[int, socket.socket] = {}
@@ -157,7 +157,7 @@ class Attacker:
             for number, opening in enumerate(wanted):
                 if number not in held and self.running and (connection := self.connect()):
                     self.send(connection, opening)
-                    if greeting and self.receive(connection, patience=2):
+                    if greeting and self.receive(connection, timeout=2):
                         self.send(connection, greeting)
                     held[number] = connection
             if not opened:
@@ -169,7 +169,7 @@ class Attacker:
             connection.close()
 
     def _alive(self, connection: socket.socket, drip: bytes) -> bool:
-        """Whether a connection is open still and was not refused; reads what came, and sends the drip."""
+        """True if a connection is still open and was not refused. Reads received data, and sends the drip."""
         connection.setblocking(False)
         told, ended, refused = b"", False, False
         try:
@@ -192,13 +192,13 @@ class Attacker:
 
 
 def close_code(data: bytes) -> str:
-    """The code of the close frame that ends the data of a websocket; empty where none does."""
+    """The code of the close frame at the end of a websocket's data; "" without one."""
     found = _CLOSE_CODE.search(data)
     return str(int.from_bytes(found[1], "big")) if found else ""
 
 
 class Pace:
-    """Keeps a sender to so many bytes a second. The first go at once; what was not sent in time is not made up for."""
+    """Limits a sender to a rate in bytes per second. The first bytes go at once; unused time is not made up for."""
 
     def __init__(self, attacker: Attacker, rate: float) -> None:
         self._attacker = attacker
@@ -206,7 +206,7 @@ class Pace:
         self._due = time.monotonic()
 
     def wait(self, size: int) -> None:
-        """Return once so many more bytes may be sent."""
+        """Wait until `size` more bytes may be sent."""
         self._attacker.pause(self._due - time.monotonic())
         self._due = max(self._due, time.monotonic() - _SLACK_S) + size / self._rate
 
@@ -217,7 +217,7 @@ def post(body: bytes, path: str = "/pose", *headers: str) -> bytes:
 
 
 def head(length: int, path: str = "/pose", *headers: str) -> bytes:
-    """The head of a request whose body has so many bytes."""
+    """The head of a request with a body of this length."""
     lines = [f"POST {path} HTTP/1.1", "Host: posewire", f"Content-Length: {length}", *headers]
     return "\r\n".join(lines).encode() + b"\r\n\r\n"
 

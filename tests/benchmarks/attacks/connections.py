@@ -1,4 +1,4 @@
-"""Many connections, of which none does much: silent, slow, never finished, or gone again at once."""
+"""Many connections with little activity: silent, slow, unfinished, or closed at once."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _UNFINISHED = (
 
 
 def nothing(attacker: Attacker) -> None:
-    """No attack: what the others are compared with, and the noise of the measurement."""
+    """No attack, as a baseline and for the noise of the measurement."""
     attacker.begin()
     attacker.pause(attacker.left)
 
 
 def idle_connections(attacker: Attacker) -> None:
-    """6,000 connections that never say anything: more than the server may have open files."""
+    """6,000 silent connections: more than the server's limit of open files."""
     attacker.begin()
     attacker.hold(itertools.repeat(b"", 6000), every=5.0)
 
@@ -42,19 +42,19 @@ def idle_after_a_request(attacker: Attacker) -> None:
 
 
 def slow_headers(attacker: Attacker) -> None:
-    """300 requests whose header comes byte by byte."""
+    """300 requests whose headers are sent byte by byte."""
     attacker.begin()
     attacker.hold(itertools.repeat(b"GET /livez HTTP/1.1\r\nHost: x\r\nX-A: ", 300), drip=b"a")
 
 
 def never_finished(attacker: Attacker) -> None:
-    """220 requests that break off at eleven different places and stay there."""
+    """220 requests that stop at eleven different positions."""
     attacker.begin()
     attacker.hold(_UNFINISHED * 20)
 
 
 def slow_bodies(attacker: Attacker) -> None:
-    """140 bodies that come byte by byte, with a deadline of ten minutes."""
+    """140 bodies that are sent byte by byte, with a deadline of ten minutes."""
     attacker.begin()
     opening = head(_LARGE, "/pose?timeout_ms=600000", "Content-Type: image/jpeg") + b"\xff\xd8\xff"
     attacker.hold(itertools.repeat(opening, 140), drip=b"a")
@@ -68,7 +68,7 @@ def slow_chunks(attacker: Attacker) -> None:
 
 
 def churn(attacker: Attacker) -> None:
-    """200 connections a second that leave at once: silent, broken, or of another protocol."""
+    """200 connections per second that close at once: silent, broken, or of another protocol."""
     attacker.begin()
     turns = itertools.cycle((b"", b"GET /", b"\0\0\0\0\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", *_UNFINISHED[-2:]))
 

@@ -1,4 +1,4 @@
-"""What is attacked: one server directly, or two replicas behind HAProxy, each with cores of its own and 2 GiB."""
+"""The targets of attacks: one server, or two replicas behind HAProxy, each with its own cores and 2 GiB."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from tests.servers import ServerProcess
 Way = Literal["direct", "haproxy"]
 
 LIMIT = 2 << 30
-"""Bytes of memory of each replica."""
+"""Memory of each replica in bytes."""
 _CORES = 2
 _OPEN_FILES = 4096
-"""Small enough that an attacker's connections can use them all up."""
+"""Small enough for an attacker's connections to use all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a deployment's processes hold at a moment, of all replicas together. memory: bytes."""
+    """The resources of all replicas' processes at one time. memory: bytes."""
 
     files: int
     threads: int
@@ -38,7 +38,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A running one. host, port: its front door. fleet: where HAProxy is in front."""
+    """A running deployment. host, port: its front door. fleet: set if HAProxy is in front."""
 
     way: Way
     host: str
@@ -49,17 +49,17 @@ class Deployment:
 
     @property
     def doors(self) -> list[tuple[str, int]]:
-        """Where probes go: the front door, and each replica where that is another."""
+        """The targets of probes: the front door, and each replica behind it."""
         replicas = [(replica.host, replica.port) for replica in self.replicas]
         return replicas if self.fleet is None else [(self.host, self.port), *replicas]
 
     @property
     def alive(self) -> bool:
-        """Whether all replicas run."""
+        """True if all replicas are running."""
         return all(replica.process.poll() is None for replica in self.replicas)
 
     def downs(self) -> int:
-        """How often HAProxy has marked a replica as down so far."""
+        """The number of times that HAProxy has marked a replica as down."""
         if self.fleet is None:
             return 0
         # Its runtime socket answers even where an attacker has all connections.
@@ -68,24 +68,24 @@ class Deployment:
         return sum(int(row["chkdown"] or 0) for row in rows if row["svname"] != "BACKEND")
 
     def kills(self) -> int:
-        """Processes that the OOM killer has ended so far."""
+        """The number of processes that the OOM killer has ended."""
         return sum(group.kills() for group in self.groups)
 
     def usage(self) -> int:
-        """Bytes in use now by the replica that uses most."""
+        """Bytes in use by the largest replica."""
         return max(group.usage() for group in self.groups)
 
     def peak(self) -> int:
-        """Bytes at the most since `reset_peak`, of the replica that used most; 0 where the kernel does not say."""
+        """The largest replica's peak in bytes since `reset_peak`; 0 if the kernel does not record it."""
         return max(group.peak() for group in self.groups)
 
     def reset_peak(self) -> None:
-        """Begin a new record of the peak."""
+        """Reset the peak."""
         for group in self.groups:
             group.reset()
 
     def held(self) -> Held:
-        """What the processes of all replicas hold now."""
+        """The current resources of all replicas' processes."""
         pids = [pid for group in self.groups for pid in group.pids()]
         return Held(
             files=sum(_count(pid, "fd") for pid in pids),
@@ -98,7 +98,7 @@ class Deployment:
 def deployed(
     way: Way, *arguments: str, catalogue: Path | None = None, environment: Mapping[str, object] | None = None
 ) -> Iterator[Deployment]:
-    """Start a deployment, and end it with the context. arguments, catalogue, environment: see `ServerProcess`."""
+    """Start a deployment, which ends with the context. arguments, catalogue, environment: see `ServerProcess`."""
     with ExitStack() as stack:
         size = 1 if way == "direct" else 2
         groups = [stack.enter_context(memory_group(LIMIT)) for _ in range(size)]
@@ -122,7 +122,7 @@ def deployed(
 
 
 def _prefix(number: int, size: int) -> list[str]:
-    """Few open files, and cores of its own for each replica: two, or its part of them on a machine that has no more.
+    """Few open files, and separate cores for each replica: two, or its share of them on a small machine.
 
     Replicas that shared cores would not be fair to each other's clients, and no deployment gives two the same ones.
     """

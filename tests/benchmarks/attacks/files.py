@@ -1,4 +1,4 @@
-"""Pictures that cost far more than their bytes: time of native decoders, pixels in memory, answers nobody reads."""
+"""Pictures that cost far more than their bytes: time of native decoders, pixels in memory, unread answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TILE_ROWS = 1 << 20
 
 
 def tall_tiff(samples: int = 1, bits: int = 8) -> bytes:
-    """A TIFF of 16384 x 1 pixels in tiles of 16 x 2**20, all of which share one stretch of compressed zeros.
+    """A TIFF of 16384 x 1 pixels in tiles of 16 x 2**20, which all share one piece of compressed zeros.
 
     libtiff unpacks each tile whole: 16 GiB for one byte a pixel.
     """
@@ -58,7 +58,7 @@ def large_png() -> bytes:
 
 
 def noisy_jpeg() -> bytes:
-    """12 megapixels of noise: a JPEG of some megabytes whose PNG has tens of them."""
+    """12 megapixels of noise: a JPEG of some megabytes, whose PNG has tens of megabytes."""
     noise = np.random.default_rng(1).integers(0, 255, (3000, 4000, 3), np.uint8)
     return encoded(Image.fromarray(noise), quality=20)
 
@@ -82,7 +82,7 @@ def large_pngs_of_many_in_one(attacker: Attacker) -> None:
 
 
 def unread_pictures(attacker: Attacker) -> None:
-    """32 large pictures as answers. Of half of them only the beginning is read, of the others a byte a second."""
+    """32 large pictures as answers. Half of them are read only at the beginning, the others at a byte per second."""
     turns = itertools.cycle((False, True))
     request = post(noisy_jpeg(), _SLOW, "Accept: image/png", "Content-Type: image/jpeg")
     attacker.begin()
@@ -105,14 +105,14 @@ def unread_pictures(attacker: Attacker) -> None:
 
 
 def picture_answers(attacker: Attacker) -> None:
-    """64 clients that want large pictures as answers, and read them."""
+    """64 clients that request large pictures as answers, and read them."""
     request = post(large_png(), _SLOW, "Accept: image/png", "Content-Type: image/png")
     attacker.begin()
     attacker.together(64, lambda: attacker.ask(request), pause=0.2)
 
 
 def _repeat(attacker: Attacker, pictures: Iterable[bytes], count: int) -> None:
-    """Send these by turns, so many at a time."""
+    """Send these pictures in turn, `count` at a time."""
     turns = itertools.cycle(post(picture, _SLOW) for picture in pictures)
     attacker.begin()
     attacker.together(count, lambda: attacker.ask(next(turns)), pause=0.2)

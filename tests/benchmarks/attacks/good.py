@@ -1,4 +1,4 @@
-"""Good clients beside an attack: some ask for stills, some have a stream. Each from an address of its own."""
+"""Good clients during an attack: some send images, some have a stream. Each has its own address."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class Sample:
 
     @property
     def seconds(self) -> float:
-        """How long it took; without end where it has none."""
+        """Its duration; infinite if it has not ended."""
         return math.inf if self.ended is None else self.ended - self.began
 
 
 class GoodClients:
-    """All of them, in a process of their own. people: how many there are in the picture."""
+    """All good clients, in their own process. people: number of people in the picture."""
 
     def __init__(self, host: str, port: int, picture: bytes, people: int) -> None:
         self._samples: dict[int, Sample] = {}
@@ -67,7 +67,7 @@ class GoodClients:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """They ask for as long as this context lasts."""
+        """Run the clients for as long as this context lasts."""
         self._process.start()
         self._theirs.close()
         self._reader.start()
@@ -80,11 +80,11 @@ class GoodClients:
             self._reader.join()
 
     def under_way(self, start: float, end: float) -> bool:
-        """Whether something that began in a stretch of time has not ended yet."""
+        """True if a sample that began in a period has not ended yet."""
         return any(start <= sample.began < end and sample.ended is None for sample in list(self._samples.values()))
 
     def between(self, start: float, end: float) -> list[Sample]:
-        """The samples that began in a stretch of time or lasted all through it; those without an end yet end now."""
+        """The samples that began in a period or lasted throughout it. Those without an end end now."""
         now = time.monotonic()
         ended = [s if s.ended is not None else replace(s, ended=now) for s in list(self._samples.values())]
         return [s for s in ended if start <= s.began < end or s.began < start < end < s.began + s.seconds]
@@ -124,23 +124,23 @@ class _Client:
     numbers: Iterator[int]
 
     def begin(self, kind: Kind) -> tuple[int, Sample]:
-        """Something begins now."""
+        """Start a sample."""
         begun = next(self.numbers), Sample(kind, time.monotonic())
         self.pipe.send(begun)
         return begun
 
     def gap(self, rate: float) -> float:
-        """Seconds until the next one, never the same twice: clients that a stall has brought in step must leave it."""
+        """Random seconds until the next sample, so that clients that a stall has synchronised drift apart."""
         return random.uniform(0.5, 1.5) / rate  # noqa: S311 - no secret
 
     def end(self, begun: tuple[int, Sample], problem: str = "") -> None:
-        """It has ended."""
+        """End a sample."""
         number, sample = begun
         self.pipe.send((number, replace(sample, ended=time.monotonic(), problem=problem)))
 
 
 class _Still(_Client):
-    """Keeps one connection, and opens another where that was closed."""
+    """Keeps one connection, and replaces it if it is closed."""
 
     async def run(self, phase: float) -> None:
         request, connection = Shot(self.picture).encode(), None
@@ -176,7 +176,7 @@ class _Still(_Client):
 
 
 class _Stream(_Client):
-    """Sends frames at a fixed rate, and comes back with its token where its connection is lost."""
+    """Sends frames at a fixed rate, and resumes with its token if the connection is lost."""
 
     async def run(self, phase: float) -> None:
         token = ""
@@ -201,7 +201,7 @@ class _Stream(_Client):
             token = await self._film(socket, token, begun)
 
     async def _film(self, socket: ClientConnection, token: str, begun: tuple[int, Sample]) -> str:
-        """Until told to stop, or the connection is lost. Returns the newest token. begun: the first frame."""
+        """Run until told to stop or until the connection is lost. Returns the newest token. begun: the first frame."""
         waiting: dict[int, tuple[int, Sample]] = {}
         last = {"token": token}
 

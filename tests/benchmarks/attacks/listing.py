@@ -1,4 +1,4 @@
-"""All attacks by name, and which statuses are right answers to each."""
+"""All attacks by name, and the right statuses of each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Attack:
     endless: bool = False
 
     def wrong(self, outcomes: Mapping[str, int]) -> list[str]:
-        """What is wrong with the outcomes of an attack, in words."""
+        """Describe what is wrong with the outcomes of an attack."""
         statuses = {outcome for outcome in outcomes if outcome.isdigit()}
         found = [f"answered {status}" for status in sorted(statuses - self.allowed)]
         if self.endless and not any(outcome in self.allowed or outcome in CUT for outcome in outcomes):
@@ -119,4 +119,4 @@ ATTACKS: Mapping[str, Attack] = {
     attack.name: attack
     for attack in (Attack(run, allowed, run in _ENDLESS) for allowed, runs in _PARTS for run in runs)
 }
-"""In the order in which the benchmark runs them."""
+"""In the benchmark's order."""

@@ -1,4 +1,4 @@
-"""One attack measured: good clients before, during and after it."""
+"""Measuring an attack: good clients before, during and after it."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from tests.benchmarks.attacks.process import AttackProcess
 from tests.benchmarks.report import Row
 
 _SETTLE_S = 8.0
-"""How long an attack's remains may take to go. After it the good clients are measured again."""
+"""Time limit for the end of an attack's effects. Then the good clients are measured again."""
 _POLL_S = 0.1
 _FINISH_S = 6.0
-"""For requests that began in a phase to end; longer ones count as if they had ended then, and hold up nothing."""
+"""Time for requests of a phase to end. Longer ones count as ended then."""
 
 FILES, THREADS, MEMORY = 24, 4, 100_000_000
-"""By how much more of these a deployment may have afterwards: kept-alive connections of HAProxy, allocator caches."""
+"""Allowed growth of these resources: kept-alive connections of HAProxy, allocator caches."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """What the good clients of one kind had in a phase. p50, p99: milliseconds."""
+    """The results of one kind of good clients in a phase. p50, p99: milliseconds."""
 
     count: int
     p50: float
@@ -39,14 +39,14 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Both kinds."""
+    """The results of both kinds of good clients."""
 
     stills: Quality
     streams: Quality
 
 
 class Peak:
-    """The most memory that a deployment uses while this context lasts: the kernel's word, or the highest sample."""
+    """The peak memory of a deployment while this context lasts: the kernel's record, or the largest sample."""
 
     def __init__(self, deployment: Deployment) -> None:
         self.bytes = 0
@@ -70,7 +70,7 @@ class Peak:
 
 
 class Bench:
-    """A deployment with its good clients and probes. quiet: what the good clients have without an attack."""
+    """A deployment with its good clients and probes. quiet: the results of the good clients without an attack."""
 
     def __init__(self, deployment: Deployment, clients: GoodClients, probes: Probes) -> None:
         self._deployment = deployment
@@ -79,13 +79,13 @@ class Bench:
         self.quiet: Service
 
     def rest(self, seconds: float) -> Service:
-        """What the good clients have in the next seconds, in which nothing else happens."""
+        """Measure the good clients for some seconds without an attack."""
         start = time.monotonic()
         time.sleep(seconds)
         return self._served(start, time.monotonic())
 
     def attack(self, name: str, seconds: float, after_s: float) -> Row:
-        """Run an attack, and see what it does meanwhile and what it leaves behind."""
+        """Run an attack, and measure its effects during and after it."""
         deployment = self._deployment
         before, downs, kills = deployment.held(), deployment.downs(), deployment.kills()
         with AttackProcess(name, deployment.host, deployment.port, seconds) as process, Peak(deployment) as peak:
@@ -127,7 +127,7 @@ class Bench:
         }
 
     def _served(self, start: float, end: float) -> Service:
-        """What began in a phase; what has not ended soon after it counts as it is."""
+        """The samples that began in a phase. Those that do not end soon after it count as they are."""
         time.sleep(0.2)
         stop = time.monotonic() + _FINISH_S
         while self._clients.under_way(start, end) and time.monotonic() < stop:
@@ -136,7 +136,7 @@ class Bench:
         return Service(*(_quality([s for s in samples if s.kind == kind]) for kind in ("still", "frame")))
 
     def _settle(self, before: Held) -> float:
-        """Seconds until a deployment holds as much as before, or the most that are given to it."""
+        """Seconds until a deployment's resources are as before, or the time limit."""
         start = time.monotonic()
         while (took := time.monotonic() - start) < _SETTLE_S and self._deployment.alive:
             now = self._deployment.held()

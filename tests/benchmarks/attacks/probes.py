@@ -1,4 +1,4 @@
-"""Probes of a server, as Kubernetes and HAProxy send them: a new connection each time, from an address of their own."""
+"""Probes of a server, as from Kubernetes and HAProxy: a new connection each time, from a separate address."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Self
 _ADDRESS = "127.0.0.100"
 _PATIENCE_S = 5.0
 LIVE_S, READY_S = 0.2, 1.0
-"""Between two probes of a path."""
+"""Seconds between two probes of a path."""
 _READY_TIMEOUT_S, _FALL = 0.8, 2
-"""What docker/haproxy.cfg has: a replica is down after two checks in a row that failed or took longer."""
+"""As in docker/haproxy.cfg: a replica is down after two consecutive checks that failed or took longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """began: monotonic seconds. seconds: until the whole answer was there. status: 0 where none came."""
+    """began: monotonic seconds. seconds: until the answer was complete. status: 0 without an answer."""
 
     path: str
     began: float
@@ -28,7 +28,7 @@ class Probe:
 
 
 class Probes:
-    """Asks each server for /livez five times a second and for /readyz once. A context manager.
+    """Requests each server's /livez five times a second and /readyz once a second. A context manager.
 
     servers: hosts and ports.
     """
@@ -53,13 +53,13 @@ class Probes:
             thread.join()
 
     def slowest_live(self, start: float, end: float) -> float:
-        """The longest that /livez took, in seconds, among the probes of a stretch of time; a failed one counts as 5."""
+        """The longest duration of /livez in a period, in seconds. Failures count as 5."""
         probes = (p for (_, _, path), found in self._results.items() if path == "/livez" for p in list(found))
         times = [p.seconds if p.status == 200 else _PATIENCE_S for p in probes if start <= p.began < end]
         return max(times, default=_PATIENCE_S)
 
     def downs(self, start: float, end: float) -> int:
-        """How often a server would have been marked down in a stretch of time, by HAProxy's rule."""
+        """How often HAProxy would have marked a server as down in a period."""
         count = 0
         for (_, _, path), found in self._results.items():
             failed = 0

@@ -1,4 +1,4 @@
-"""An attack in a process of its own, with less right to the processor than the server has."""
+"""An attack in its own process, with a lower priority than the server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OVERTIME_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """What an attack did. outcomes: how often each status or other end was seen. sent: bytes. cpu: of the attacker
+    """The results of an attack. outcomes: count of each status or other end. sent: bytes. cpu: of the attacker
     itself, seconds."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -30,7 +30,7 @@ class Damage:
 
 
 class AttackProcess:
-    """One attack. A context manager: prepared when it is entered, ended when it is left."""
+    """An attack. A context manager: enter prepares it, exit ends it."""
 
     def __init__(self, name: str, host: str, port: int, seconds: float) -> None:
         context = multiprocessing.get_context("spawn")
@@ -52,7 +52,7 @@ class AttackProcess:
         self._pipe.close()
 
     def run(self) -> Damage:
-        """Attack, and return once it is over. One that does not stop by itself is killed."""
+        """Run the attack to its end. It is killed if it does not stop by itself."""
         self._pipe.send("go")
         stop = time.monotonic() + self._seconds + _OVERTIME_S
         if self._pipe.poll(max(0.0, stop - time.monotonic())):

@@ -1,4 +1,4 @@
-"""Requests without bounds: headers, URLs, chunks, and more requests than anybody waits for."""
+"""Requests without limits: headers, URLs, chunks, and abandoned requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PIPELINED = 29_000_000
 
 
 def _endless(attacker: Attacker, opening: bytes, block: bytes, end: bytes, *, also: bytes = b"") -> None:
-    """Requests of 99 MB of one thing; a server that has enough may answer or cut at any time. also: another opening."""
+    """Requests with 99 MB of one element. The server may answer or disconnect at any time. also: another opening."""
     attacker.begin()
     turns = itertools.cycle((opening, also or opening))
 
@@ -42,7 +42,7 @@ def endless_header(attacker: Attacker) -> None:
 
 
 def endless_headers(attacker: Attacker) -> None:
-    """16 million little headers."""
+    """16 million small headers."""
     _endless(attacker, b"GET /livez HTTP/1.1\r\nHost: x\r\n", b"x: y\r\n" * (_BLOCK // 6), b"\r\n")
 
 
@@ -52,18 +52,18 @@ def endless_url(attacker: Attacker) -> None:
 
 
 def endless_method(attacker: Attacker) -> None:
-    """A request line that does not get beyond its first word."""
+    """A request line with an endless first word."""
     _endless(attacker, b"", b"A" * _BLOCK, b" / HTTP/1.1\r\n\r\n")
 
 
 def endless_trailers(attacker: Attacker) -> None:
-    """A body of no byte, and 99 MB of headers behind it."""
+    """An empty body with 99 MB of trailers."""
     opening = b"POST /pose HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
     _endless(attacker, opening, b"x: y\r\n" * (_BLOCK // 6), b"\r\n")
 
 
 def endless_chunk_extension(attacker: Attacker) -> None:
-    """A chunk with 99 MB of remarks beside its length."""
+    """A chunk with 99 MB of extensions."""
     opening = b"POST /pose HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1;a="
     _endless(attacker, opening, b"a" * _BLOCK, b"\r\n\r\n0\r\n\r\n")
 
@@ -75,7 +75,7 @@ def one_byte_chunks(attacker: Attacker) -> None:
 
 
 def million_names(attacker: Attacker) -> None:
-    """Queries of a million names that the server does not know, and of as many as go into 64 kB."""
+    """Queries with a million unknown names, and with as many as fit into 64 kB."""
     million = "&".join(f"x{number:x}=" for number in range(1_000_000))
     letters = string.ascii_letters + string.digits
     fitting = "&".join(map("".join, itertools.islice(itertools.product(letters, repeat=3), 16_000)))
@@ -87,12 +87,12 @@ def million_names(attacker: Attacker) -> None:
 
 
 def pipelined_unread(attacker: Attacker) -> None:
-    """29 MB of requests at once, none of whose answers is read."""
+    """29 MB of requests at once, whose answers are not read."""
     _pipeline(attacker, lambda: None)
 
 
 def pipelined_read(attacker: Attacker) -> None:
-    """29 MB of requests at once, all of whose answers are read."""
+    """29 MB of requests at once, whose answers are all read."""
     _pipeline(attacker, None)
 
 
@@ -116,7 +116,7 @@ def _pipeline(attacker: Attacker, unread: Callable[[], None] | None) -> None:
                     except OSError:
                         pass
             if unread is None:
-                attacker.answer(connection, patience=2)
+                attacker.answer(connection, timeout=2)
             else:
                 attacker.pause(5)
 
@@ -124,7 +124,7 @@ def _pipeline(attacker: Attacker, unread: Callable[[], None] | None) -> None:
 
 
 def abandoned_requests(attacker: Attacker) -> None:
-    """100 good pictures a second whose clients leave before there is an answer."""
+    """100 good pictures per second, whose clients leave before the answer."""
     request = post(encoded(photo(640, 480)))
     attacker.begin()
 
@@ -137,7 +137,7 @@ def abandoned_requests(attacker: Attacker) -> None:
 
 
 def h2c_upgrades(attacker: Attacker) -> None:
-    """Good pictures of clients that offer HTTP/2, as Java's and curl's do: to be answered like any other."""
+    """Good pictures of clients that offer HTTP/2, such as Java's and curl's, which must get normal answers."""
     offer = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
     request = post(encoded(photo(64, 48)), "/pose", *offer)
     attacker.begin()
@@ -145,7 +145,7 @@ def h2c_upgrades(attacker: Attacker) -> None:
 
 
 def more_requests_than_can_be_done(attacker: Attacker) -> None:
-    """64 clients that send pictures as fast as they are answered."""
+    """64 clients that send a picture after each answer."""
     request = post(encoded(photo(640, 480)))
     attacker.begin()
     attacker.together(64, lambda: attacker.ask(request), pause=0.05)

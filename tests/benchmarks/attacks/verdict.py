@@ -1,4 +1,4 @@
-"""What must hold while an attack lasts and after it, and the table that says so."""
+"""The goals during and after an attack, and the table of results."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tests.benchmarks.attacks.measure import FILES, MEMORY, THREADS
 from tests.benchmarks.report import Row
 
 FACTOR, FLOOR_MS = 2.0, 50.0
-"""p99 under attack and afterwards may be so many times the quiet one, and so much more."""
+"""Allowed p99 during and after an attack: a factor on the quiet p99, and an addition."""
 LIVE_S = 0.5
 _OF_HAPROXY = frozenset({"400", "408", "429", "502", "503", "504"})
-"""What HAProxy itself may say to any attack."""
+"""Statuses that HAProxy itself may return to any attack."""
 
 PROMISES = (
     f"p99 of good stills and streams (a frame until its result) under attack and afterwards at most {FACTOR:g} x quiet "
@@ -25,7 +25,7 @@ PROMISES = (
 
 
 def missed(row: Row) -> list[str]:
-    """The promises that a measurement breaks, in words."""
+    """Describe the goals that a measurement misses."""
     found = []
     for kind in ("stills", "streams"):
         bound = FACTOR * row[f"{kind} quiet p99"] + FLOOR_MS
@@ -53,7 +53,7 @@ def missed(row: Row) -> list[str]:
 
 
 def _attack(row: Row) -> Attack:
-    """The attack of a measurement, with the answers that are right there."""
+    """The attack of a measurement, with its right answers."""
     attack = ATTACKS[row["attack"]]
     if row["way"] == "direct" or attack.allowed == {"200"}:
         return attack
@@ -68,7 +68,7 @@ _COLUMNS = (
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """All measurements as one table."""
+    """Format all measurements as one table."""
     head = [f"| {_COLUMNS} |", "|" + "---|" * (_COLUMNS.count("|") + 1)]
     return "\n".join([*head, *map(_line, rows)])
 

@@ -1,4 +1,4 @@
-"""Websockets that flood: messages that cost the server more than the sender, and streams without end."""
+"""Websocket floods: messages that cost the server more than the sender, and endless streams."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UPGRADE = (
 )
 _CONTINUED, _TEXT, _BINARY, _PING, _PONG = 0, 1, 2, 9, 10
 _RATE = 2e6
-"""Bytes a second of a flood, from all its connections together."""
+"""Bytes per second of a flood, over all its connections."""
 _HELLO = {"window": 0}
 
 
@@ -37,7 +37,7 @@ def frame(opcode: int, data: bytes = b"", *, last: bool = True) -> bytes:
 
 
 def _open(attacker: Attacker, hello: object | None = None) -> tuple[socket.socket | None, str]:
-    """A websocket, and what came back to the hello, if there was one; None where it was refused."""
+    """Open a websocket. Returns it with the answer to the hello, if one was sent; None if it was refused."""
     connection = attacker.connect()
     if connection is None:
         return None, ""
@@ -58,13 +58,13 @@ def _open(attacker: Attacker, hello: object | None = None) -> tuple[socket.socke
 
 
 def _count_end(attacker: Attacker, data: bytes) -> None:
-    """Count what ended a connection: an HTTP status or the code of a close frame."""
+    """Count the end of a connection: an HTTP status or the code of a close frame."""
     status = re.match(rb"HTTP/1\.1 (\d{3})", data)
     attacker.outcomes[status[1].decode() if status else close_code(data) or "closed without a code"] += 1
 
 
 def _flood(attacker: Attacker, chunk: bytes, *, hello: bool = True, first: bytes = b"", count: int = 2) -> None:
-    """Send a chunk of frames over and over, reading what comes back. first: sent once on each connection."""
+    """Send a chunk of frames repeatedly, and read the answers. first: sent once on each connection."""
     attacker.begin()
     pace = [Pace(attacker, _RATE / count) for _ in range(count)]
     numbers = itertools.cycle(range(count))
@@ -90,7 +90,7 @@ def _flood(attacker: Attacker, chunk: bytes, *, hello: bool = True, first: bytes
 
 
 def _drain(connection: socket.socket) -> bytes:
-    """Read what is there, without waiting. Returns the last of it."""
+    """Read all available data without blocking. Returns its end."""
     data = b""
     connection.setblocking(False)
     with suppress(OSError):
@@ -105,7 +105,7 @@ def one_byte_messages(attacker: Attacker) -> None:
 
 
 def empty_messages(attacker: Attacker) -> None:
-    """Binary messages of no byte."""
+    """Empty binary messages."""
     _flood(attacker, frame(_BINARY) * 3000)
 
 
@@ -115,12 +115,12 @@ def acknowledgements(attacker: Attacker) -> None:
 
 
 def pings(attacker: Attacker) -> None:
-    """Empty pings, each of which wants a pong."""
+    """Empty pings, each of which requires a pong."""
     _flood(attacker, frame(_PING) * 3000)
 
 
 def pongs(attacker: Attacker) -> None:
-    """Pongs that nobody asked for."""
+    """Unsolicited pongs."""
     _flood(attacker, frame(_PONG, b"x") * 3000)
 
 
@@ -136,28 +136,28 @@ def small_fragments(attacker: Attacker) -> None:
 
 
 def unhelloed_pings(attacker: Attacker) -> None:
-    """Pings on connections that have not said hello."""
+    """Pings on connections without a hello."""
     _flood(attacker, frame(_PING) * 3000, hello=False)
 
 
 def broken_frames(attacker: Attacker) -> None:
-    """Pictures of 40 kB that begin as a JPEG does and are none."""
+    """Pictures of 40 kB that begin like a JPEG, but are invalid."""
     _flood(attacker, frame(_BINARY, b"\xff\xd8\xff\xe0" + b"\xff" * 40_000) * 5)
 
 
 def large_frames(attacker: Attacker) -> None:
-    """Messages just below the largest that is allowed."""
+    """Messages just below the size limit."""
     _flood(attacker, frame(_BINARY, b"\xff\xd8" + bytes(7_900_000)))
 
 
 def unhelloed_streams(attacker: Attacker) -> None:
-    """300 websockets that never say hello."""
+    """300 websockets that never send a hello."""
     attacker.begin()
     attacker.hold(itertools.repeat(UPGRADE, 300))
 
 
 def many_streams(attacker: Attacker) -> None:
-    """300 streams that say hello and show one little picture every 5 s."""
+    """300 streams that send a hello and one small picture every 5 s."""
     picture = frame(_BINARY, encoded(photo(64, 48)))
     attacker.begin()
     attacker.hold(itertools.repeat(UPGRADE, 300), drip=picture, every=5.0, greeting=frame(_TEXT, b'{"window":0}'))
@@ -169,7 +169,7 @@ def frames_at_full_speed(attacker: Attacker) -> None:
 
 
 def garbage_tokens(attacker: Attacker) -> None:
-    """Streams that want to resume what never was, each with another token."""
+    """Streams that try to resume unknown sessions, each with another token."""
     attacker.begin()
     lengths = itertools.cycle((1, 16, 64, 200, 1000, 4000))
 
@@ -182,7 +182,7 @@ def garbage_tokens(attacker: Attacker) -> None:
 
 
 def resume_floods(attacker: Attacker) -> None:
-    """One session that is resumed over and over, by 16 connections at once."""
+    """One session that is resumed repeatedly, by 16 connections at once."""
     token, lock = "", threading.Lock()
     attacker.begin()
 

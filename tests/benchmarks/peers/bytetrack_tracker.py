@@ -1,4 +1,4 @@
-"""ByteTrack of the package `trackers` on given poses' boxes. Runs in an environment of its own, without this project.
+"""ByteTrack of the package `trackers` on given poses' boxes. Runs in its own environment, without this project.
 
 python bytetrack_tracker.py POSES.npz IDS.npy JSON, see `peers.tracked`; JSON has arguments of ByteTrackTracker
 """

@@ -1,4 +1,4 @@
-"""Virtual environments for peers, in .posewire/peers, so that nothing of theirs gets into the project's own."""
+"""Virtual environments for peers, in .posewire/peers, so that their packages do not get into the project's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PEERS = ROOT / ".posewire/peers"
 
 
 def peer_python(name: str, *requirements: str, shares: bool = False) -> Path:
-    """The interpreter of the environment `name` with `requirements` installed from PyPI; made where it is not there.
+    """The interpreter of the environment `name` with `requirements` installed from PyPI; created if missing.
 
     shares: it also sees the packages of this environment, after its own.
     """

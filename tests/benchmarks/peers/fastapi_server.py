@@ -1,4 +1,4 @@
-"""What an engineer writes first: one FastAPI handler that does everything, one uvicorn process, no queue.
+"""The simplest server: one FastAPI handler that does everything, one uvicorn process, no queue.
 
 python -m tests.benchmarks.peers.fastapi_server PORT CATALOGUE MODEL def|async
 """

@@ -1,4 +1,4 @@
-"""LitServe with batching, two workers and its fast queue. Runs in an environment of its own, see `environment`.
+"""LitServe with batching, two workers and its fast queue. Runs in its own environment, see `environment`.
 
 python -m tests.benchmarks.peers.litserve_server PORT CATALOGUE MODEL MAX_BATCH TIMEOUT_MS API_SERVERS
 """
@@ -40,7 +40,7 @@ class PoseApi(litserve.LitAPI):  # type: ignore[misc]
         return self._work.prepare(request)
 
     def batch(self, inputs: Sequence[Prepared]) -> Sequence[Prepared]:
-        """`Work.infer` stacks them itself."""
+        """Do nothing: `Work.infer` stacks the inputs itself."""
         return inputs
 
     def predict(self, batch: Sequence[Prepared]) -> list[tuple[Prepared, Poses]]:
@@ -48,11 +48,11 @@ class PoseApi(litserve.LitAPI):  # type: ignore[misc]
         return list(zip(batch, self._work.infer(batch), strict=True))
 
     def unbatch(self, output: list[tuple[Prepared, Poses]]) -> list[tuple[Prepared, Poses]]:
-        """They are apart already."""
+        """Do nothing: the outputs are separate already."""
         return output
 
     def encode_response(self, output: tuple[Prepared, Poses]) -> Response:
-        """Encoded here, or LitServe would take FastAPI's slow way from Python objects to JSON."""
+        """Encode to JSON here, because FastAPI's conversion of Python objects is slow."""
         return Response(self._work.answer(*output), media_type="application/json")
 
 

@@ -1,4 +1,4 @@
-"""How long a peer takes a frame. Runs in the peer's own environment, without this project.
+"""The time of a peer per frame. Runs in the peer's own environment, without this project.
 
 python matching_times.py norfair|bytetrack POSES.npz prints JSON; the arrays of the npz have a row for each frame
 """
@@ -18,7 +18,7 @@ _NEAR = 18.0
 
 
 def norfair_update() -> Callable[..., Any]:
-    """Norfair on keypoints, by a vote of those that are near, as in its pose demos."""
+    """Norfair on keypoints, by a vote of near keypoints, as in its pose demos."""
     from norfair import Detection, Tracker  # type: ignore[import-not-found]
     from norfair.distances import create_keypoints_voting_distance  # type: ignore[import-not-found]
 
@@ -45,7 +45,7 @@ def bytetrack_update() -> Callable[..., Any]:
 
 
 def main(name: str, source: str) -> None:
-    """Every frame once."""
+    """Process every frame once."""
     poses = np.load(source)
     update = {"norfair": norfair_update, "bytetrack": bytetrack_update}[name]()
     times = []

@@ -1,4 +1,4 @@
-"""A FastAPI handler that calls MediaPipe's PoseLandmarker. Runs in an environment of its own, without this project.
+"""A FastAPI handler that calls MediaPipe's PoseLandmarker. Runs in its own environment, without this project.
 
 python mediapipe_server.py PORT one|each FOLDER, the latter for the bundle that it makes of the wheel's own files
 """
@@ -24,7 +24,7 @@ _MODULES = Path(mediapipe.__file__).parent / "modules"
 
 
 def write_bundle(path: Path) -> None:
-    """Make the .task file that PoseLandmarker wants, out of the two graphs in MediaPipe's wheel."""
+    """Create the .task file of PoseLandmarker from the two graphs in MediaPipe's wheel."""
 
     def described(name: str, mean: float, std: float, outputs: int) -> bytes:
         writer = metadata_writer.MetadataWriter.create(bytearray((_MODULES / name).read_bytes()))
@@ -41,7 +41,7 @@ def write_bundle(path: Path) -> None:
 
 
 def one_landmarker(bundle: Path) -> Callable[[Any], Any]:
-    """What a user writes: one landmarker, and a lock as it is not to be called from two threads at once."""
+    """The usual implementation: one landmarker and a lock, because it is not thread-safe."""
     landmarker, lock = _open(bundle), threading.Lock()
 
     def detect(image: Any) -> Any:
@@ -52,7 +52,7 @@ def one_landmarker(bundle: Path) -> Callable[[Any], Any]:
 
 
 def landmarker_each(bundle: Path) -> Callable[[Any], Any]:
-    """A landmarker for each thread of the pool."""
+    """One landmarker per thread of the pool."""
     local = threading.local()
 
     def detect(image: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Norfair on given poses. Runs in an environment of its own, without this project.
+"""Norfair on given poses. Runs in its own environment, without this project.
 
 python norfair_tracker.py POSES.npz IDS.npy JSON, see `peers.tracked`; JSON has `near`, the pixels within which two
 keypoints agree, and further arguments of norfair.Tracker
@@ -15,7 +15,7 @@ from norfair.distances import create_keypoints_voting_distance  # type: ignore[i
 
 
 def main(source: str, target: str, settings: str) -> None:
-    """Track as Norfair's own pose demos do: by a vote of the keypoints that are near."""
+    """Track as Norfair's own pose demos do: by a vote of near keypoints."""
     poses = np.load(source)
     options = json.loads(settings)
     vote = create_keypoints_voting_distance(options.pop("near"), options["detection_threshold"])

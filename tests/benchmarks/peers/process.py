@@ -47,7 +47,7 @@ class PeerProcess:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The server's URL."""
         return f"http://127.0.0.1:{self.port}"
 
     def _end(self) -> None:

@@ -1,4 +1,4 @@
-"""The work without a server, as fast as this machine does it: the limit. Prints its figures as one line of JSON.
+"""The work without a server, as the limit of this machine. Prints its figures as one line of JSON.
 
 python -m tests.benchmarks.peers.raw_loop CATALOGUE MODEL PHOTO SECONDS processes|pipelined|alone
 """
@@ -27,7 +27,7 @@ _WARM_UP = 50
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """latencies: seconds a photo. wall, cpu: seconds of the run, the latter of all processes. batch: its mean size."""
+    """latencies: seconds per photo. wall, cpu: seconds of the run, over all processes. batch: mean size."""
 
     latencies: list[float]
     wall: float
@@ -37,7 +37,7 @@ class Figures:
 
 
 def alone(catalogue: Path, model: str, photo: bytes, seconds: float) -> Figures:
-    """One photo after the other on one thread, the network on all cores: how soon an answer can be there."""
+    """One photo after the other on one thread, with the network on all cores: the lowest latency."""
     work = Work(catalogue, model)
     for _ in range(_WARM_UP):
         work(photo)
@@ -45,7 +45,7 @@ def alone(catalogue: Path, model: str, photo: bytes, seconds: float) -> Figures:
 
 
 def processes(catalogue: Path, model: str, photo: bytes, seconds: float) -> Figures:
-    """One process a core, each of them one thread that does everything."""
+    """One process per core, each with one thread that does everything."""
     cores = sorted(os.sched_getaffinity(0))
     context = multiprocessing.get_context("spawn")
     start = context.Barrier(len(cores))
@@ -97,7 +97,7 @@ def _loop(work: Work, photo: bytes, seconds: float) -> Figures:
 
 
 def pipelined(catalogue: Path, model: str, photo: bytes, seconds: float) -> Figures:
-    """One process: a thread a core prepares photos, and as many run batches of whatever is prepared by then."""
+    """One process: one thread per core prepares photos, and as many threads run batches of the prepared ones."""
     work = Work(catalogue, model)
     spec = work.runtime.spec
     prepared: queue.Queue[tuple[float, Prepared]] = queue.Queue(2 * spec.max_batch)

@@ -1,4 +1,4 @@
-"""Measuring servers side by side: in turns, so that whatever else the machine does hits all of them alike."""
+"""Measuring servers side by side, alternating, so that other load of the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.servers import ServerProcess
 
 Server = ServerProcess | PeerProcess
 Figures = dict[str, float]
-"""What one turn measured, by the name of its column."""
+"""The measurements of one turn, by column."""
 
 RATE, P50, P99 = "requests/s", "p50 ms", "p99 ms"
 CPU, CLIENT, BATCH, MEMORY = "CPU ms", "client CPU ms", "mean batch", "memory MB"
@@ -29,7 +29,7 @@ Key = TypeVar("Key")
 
 
 class Contender:
-    """A running server; a context manager. It is stopped while others are measured: some poll with nothing to do."""
+    """A running server; a context manager. It is stopped while others are measured, as some servers poll when idle."""
 
     def __init__(self, server: Server, shot: Shot) -> None:
         self._server = server
@@ -44,7 +44,7 @@ class Contender:
         self._tree.thaw()
 
     def ask(self) -> Any:
-        """The answer to one request, read from JSON."""
+        """Send one request and return its answer, parsed from JSON."""
         url = f"http://127.0.0.1:{self._server.port}{self._shot.path}"
         headers = dict(line.split(": ") for line in self._shot.headers)
         with self._turn():
@@ -84,7 +84,7 @@ class Contender:
             self._tree.freeze()
 
     def _batches(self) -> tuple[float, float]:
-        """How many batches the networks have run so far and how many items; of servers that do not tell, none."""
+        """The numbers of batches and items that the networks have run; none for servers without metrics."""
         if not isinstance(self._server, ServerProcess):
             return 0.0, 0.0
         text = httpx.get(f"http://127.0.0.1:{self._server.port}/metrics").text
@@ -98,7 +98,7 @@ class Contender:
 def best_of(
     stack: ExitStack, shot: Shot, variants: Mapping[str, Callable[[], AbstractContextManager[Server]]], crowd: int
 ) -> tuple[str, Contender]:
-    """Start each variant of a server, keep the one that serves `crowd` at once fastest, and say which it is."""
+    """Start each variant of a server, and return the fastest with `crowd` clients, and its name."""
     rates: dict[str, float] = {}
     for name, start in variants.items():
         with start() as server, Contender(server, shot) as contender:
@@ -108,7 +108,7 @@ def best_of(
 
 
 def take_turns(measures: Mapping[Key, Callable[[], Figures]], rounds: int) -> dict[Key, list[Figures]]:
-    """Every measure once a round, each round beginning with another one."""
+    """Run every measurement once per round. Each round starts with another one."""
     results: dict[Key, list[Figures]] = {key: [] for key in measures}
     keys = list(measures)
     for number in range(rounds):
@@ -124,5 +124,5 @@ def medians(rounds: Sequence[Figures]) -> Figures:
 
 
 def ratio(ours: Sequence[Figures], theirs: Sequence[Figures], column: str) -> float:
-    """The median over the rounds of how many times as much one has of a figure as another."""
+    """The median over the rounds of the ratio of a figure between two servers."""
     return round(median(a[column] / b[column] for a, b in zip(ours, theirs, strict=True)), 3)

@@ -1,4 +1,4 @@
-"""Having a peer track poses: they go over as one npz of all people of all frames, an id for each comes back."""
+"""Tracking poses with a peer: all people of all frames are passed as one npz, and an id per person is returned."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from engines.poses import Poses
 from tests.benchmarks.peers.environment import peer_python
 
 Ids = list[NDArray[np.int64]]
-"""One id of each person of each frame, -1 for none."""
+"""One id per person per frame, -1 for none."""
 
 
 def track_with(

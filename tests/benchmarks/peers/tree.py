@@ -1,4 +1,4 @@
-"""A server with all the processes it has started: what they cost together, and stopping them while others are timed."""
+"""A server and its child processes: their total cost, and stopping them while others are measured."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ class ProcessTree:
         self._root = root
 
     def cpu_seconds(self) -> float:
-        """Processor time so far, of those that live."""
+        """Processor time so far, of the running processes."""
         return sum(_ticks(pid) for pid in self._pids()) * _TICK_S
 
     def memory_mb(self) -> float:
-        """Resident memory now, megabytes; a page that several share counts once (proportional set size)."""
+        """Resident memory now, megabytes; shared pages count once (proportional set size)."""
         return sum(_pss_kb(pid) for pid in self._pids()) / 1e3
 
     def freeze(self) -> None:
-        """Stop them all: some servers poll while they have nothing to do."""
+        """Stop all processes, because some servers poll while idle."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let them go on."""
+        """Continue the processes."""
         self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """End them all."""
+        """End all processes."""
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -54,7 +54,7 @@ class ProcessTree:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat from the state on (proc(5), number 3); none where the process has gone."""
+    """The fields of /proc/PID/stat from the state on (proc(5), number 3); empty if the process has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -1,4 +1,4 @@
-"""What every contender does with one photo, by the server's own functions; only how it is served differs."""
+"""The work of every contender per photo, with the server's own functions. Only the serving differs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from service.media.decode import DecodedImage, ImageLimits, decode
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """A decoded photo and what the network shall see of it. pixels: the network's input, uint8 RGB."""
+    """A decoded photo and its crop. pixels: the network's input, uint8 RGB."""
 
     image: DecodedImage
     people: Detections
@@ -30,7 +30,7 @@ class Prepared:
 
 
 class Work:
-    """JPEG in, JSON out, with an estimator that takes the whole frame for one person; in steps that can be batched.
+    """JPEG in, JSON out, with an estimator that assumes one person in the whole frame; in steps that can be batched.
 
     catalogue: the file that describes `model`. Opens the network for the cores that this process may use.
     """
@@ -62,14 +62,14 @@ class Work:
         return Prepared(image, people, region, cropped)
 
     def infer(self, photos: Sequence[Prepared]) -> list[Poses]:
-        """Run the network on a batch and read its heatmaps; one Poses a photo."""
+        """Run the network on a batch and decode its heatmaps; one Poses per photo."""
         batch = photos[0].pixels[None] if len(photos) == 1 else np.stack([photo.pixels for photo in photos])
         outputs = self.runtime.run({self._input: batch})
         poses = self._estimator.decode(outputs, [photo.region for photo in photos])
         return [poses.select(slice(n, n + 1)) for n in range(len(photos))]
 
     def answer(self, photo: Prepared, poses: Poses) -> bytes:
-        """The JSON."""
+        """Encode the answer as JSON."""
         image = photo.image
         poses = self._estimator.merge(poses, photo.people)
         if image.scale != 1:
@@ -84,6 +84,6 @@ class Work:
         return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
 
     def __call__(self, data: bytes) -> bytes:
-        """All of it for one photo."""
+        """Process one photo."""
         photo = self.prepare(data)
         return self.answer(photo, self.infer([photo])[0])

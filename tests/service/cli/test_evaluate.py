@@ -1,4 +1,4 @@
-"""`posewire eval`: files in, a table and JSON out, mistakes in one line."""
+"""`posewire eval`: a table, JSON, and errors in one line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def posewire(*arguments: object) -> Result:
 
 
 def people(*ids: int) -> Poses:
-    """Two people all of whose joints have been found; tracked where there are ids."""
+    """Two people with all joints found, with ids if given."""
     poses = two_people()
     return replace(
         poses,
@@ -40,7 +40,7 @@ def people(*ids: int) -> Poses:
 
 
 def video(path: Path, *frames: Poses) -> Path:
-    """A file of PoseTrack's, heads included."""
+    """A PoseTrack file with head boxes."""
     listed = tuple(PoseFrame(f"{n}.jpg", poses, head_boxes=_HEADS) for n, poses in enumerate(frames))
     path.parent.mkdir(exist_ok=True)
     return save(path, posetrack_document(PoseSequence("video", POSETRACK_15, listed)))
@@ -60,7 +60,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_posetrack_is_a_table_and_json(folder: Path) -> None:
+def test_posetrack_metrics_are_printed_and_written(folder: Path) -> None:
     done = posewire("posetrack", folder / "gt", folder / "pred", "--exact", "--json", folder / "out.json")
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
@@ -77,22 +77,22 @@ def test_posetrack_is_a_table_and_json(folder: Path) -> None:
     assert document["people"]["switches"] == 2
 
 
-def test_posevals_figures_are_the_default(folder: Path) -> None:
+def test_posevals_metrics_are_the_default(folder: Path) -> None:
     lines = posewire("posetrack", folder / "gt/a.json", folder / "pred/a.json").stdout.splitlines()
     assert lines[2].split()[:2] == ["MOTA", f"{100 * (1 - 2 / 6):.1f}"]  # the last of four frames is left out
 
 
-def test_one_file_may_be_looked_for_in_a_folder(folder: Path) -> None:
+def test_results_of_one_file_may_be_in_a_folder(folder: Path) -> None:
     assert posewire("posetrack", folder / "gt/a.json", folder / "pred").exit_code == 0
 
 
-def test_results_without_ids_have_no_tracking(folder: Path) -> None:
+def test_results_without_ids_have_no_tracking_metrics(folder: Path) -> None:
     video(folder / "pred/a.json", *[people()] * 4)
     done = posewire("posetrack", folder / "gt/a.json", folder / "pred/a.json")
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["%", "AP", "precision", "recall", "Tracking"]
 
 
-def test_what_cannot_be_measured_is_a_dash_and_null(folder: Path) -> None:
+def test_undefined_metrics_are_a_dash_and_null(folder: Path) -> None:
     truth = people(1, 2)
     truth.keypoint_scores[:, [POSETRACK_15.keypoints.index(f"{side}_hip") for side in ("left", "right")]] = 0
     video(folder / "gt/a.json", *[truth] * 4)
@@ -101,7 +101,7 @@ def test_what_cannot_be_measured_is_a_dash_and_null(folder: Path) -> None:
     assert json.loads((folder / "out.json").read_text())["AP"]["Hip"] is None
 
 
-def test_coco_is_a_table_and_json(folder: Path) -> None:
+def test_coco_metrics_are_printed_and_written(folder: Path) -> None:
     done = posewire("coco", folder / "coco.json", folder / "results.json", "--json", folder / "out.json")
     names, figures = (line.split() for line in done.stdout.splitlines())
     assert dict(zip(names, figures, strict=True))["AP"] == "1.000"
@@ -109,7 +109,7 @@ def test_coco_is_a_table_and_json(folder: Path) -> None:
 
 
 @needs_shared
-def test_a_folder_of_results_is_all_of_them(folder: Path) -> None:
+def test_results_may_be_a_folder_of_files(folder: Path) -> None:
     metrics = SHARED / "goldens/metrics"
     rows = json.loads((metrics / "coco_synth_pred.json").read_text())
     (folder / "parts").mkdir()
@@ -135,7 +135,7 @@ def test_a_folder_of_results_is_all_of_them(folder: Path) -> None:
         (("coco", "coco.json", "results.json", "--json", "nowhere/x.json"), 1, "nowhere/x.json: cannot be written"),
     ],
 )
-def test_mistakes_are_one_clear_line(
+def test_user_errors_are_one_clear_line(
     folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int, says: str
 ) -> None:
     (folder / "empty").mkdir()

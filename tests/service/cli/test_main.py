@@ -20,7 +20,7 @@ from tests.pictures import encoded, photo
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the catalogue of the little model and some pictures."""
+    """A folder with the catalogue of the tiny model and some images."""
     folder = tmp_path_factory.mktemp("cli")
     tiny_catalogue(folder)
     for n in range(3):
@@ -35,7 +35,7 @@ def posewire(folder: Path, *arguments: str, **environment: str) -> subprocess.Co
     return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
 
 
-def test_one_image_gives_an_object(folder: Path) -> None:
+def test_one_image_is_printed_as_an_object(folder: Path) -> None:
     done = posewire(folder, "image", "0.jpg", "--model", "tiny", "--min-score", "0")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
@@ -43,12 +43,12 @@ def test_one_image_gives_an_object(folder: Path) -> None:
     assert len(result["people"][0]["keypoints"]) == 17
 
 
-def test_several_images_give_a_list_in_order(folder: Path) -> None:
+def test_several_images_are_printed_as_a_list_in_order(folder: Path) -> None:
     done = posewire(folder, "image", "2.jpg", "0.jpg", "1.jpg", "--model", "tiny")
     assert [result["image"] for result in json.loads(done.stdout)] == ["2.jpg", "0.jpg", "1.jpg"]
 
 
-def test_formats_for_other_programs(folder: Path) -> None:
+def test_formats_of_other_programs(folder: Path) -> None:
     options = ("--model", "tiny", "--min-score", "0", "--format")
     coco = json.loads(posewire(folder, "image", "0.jpg", "1.jpg", *options, "coco").stdout)
     assert [row["image_id"] for row in coco] == [0, 1]
@@ -58,7 +58,7 @@ def test_formats_for_other_programs(folder: Path) -> None:
     assert (len(rows), rows[0]["image"], rows[0]["keypoint"]) == (17, "0.jpg", "nose")
 
 
-def test_skeletons_are_drawn_on_a_picture_or_into_a_folder(folder: Path, tmp_path: Path) -> None:
+def test_skeletons_are_drawn_to_a_picture_or_a_folder(folder: Path, tmp_path: Path) -> None:
     options = ("--model", "tiny", "--min-score", "0", "--render")
     posewire(folder, "image", "0.jpg", *options, str(tmp_path / "one.png"))
     with Image.open(tmp_path / "one.png") as picture:
@@ -67,7 +67,7 @@ def test_skeletons_are_drawn_on_a_picture_or_into_a_folder(folder: Path, tmp_pat
     assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["0.jpg", "1.jpg"]
 
 
-def test_a_broken_image_is_one_line_and_the_others_are_done(folder: Path) -> None:
+def test_a_broken_image_is_one_line_and_others_are_done(folder: Path) -> None:
     done = posewire(folder, "image", "broken.jpg", "0.jpg", "--model", "tiny")
     assert done.returncode == 1
     assert [line for line in done.stderr.splitlines() if line.startswith("Error: broken.jpg: ")] == [
@@ -91,7 +91,7 @@ def test_a_broken_image_is_one_line_and_the_others_are_done(folder: Path) -> Non
         (("dance",), 2, "No such command"),
     ],
 )
-def test_mistakes_are_one_clear_line(folder: Path, arguments: tuple[str, ...], code: int, says: str) -> None:
+def test_user_errors_are_one_clear_line(folder: Path, arguments: tuple[str, ...], code: int, says: str) -> None:
     done = posewire(folder, *arguments)
     assert done.returncode == code
     assert says in done.stderr
@@ -106,7 +106,7 @@ def test_mistakes_are_one_clear_line(folder: Path, arguments: tuple[str, ...], c
         ("api_keys_file", "nowhere.txt", "setting api_keys_file: [Errno 2] No such file"),
     ],
 )
-def test_settings_that_cannot_be_are_told_before_anything_starts(
+def test_invalid_settings_are_reported_before_anything_starts(
     folder: Path, setting: str, value: str, says: str
 ) -> None:
     done = posewire(folder, "serve", "--model", "tiny", **{f"POSEWIRE_{setting.upper()}": value})
@@ -123,7 +123,7 @@ def test_a_broken_catalogue_is_named(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\x08\x07\x12\x00"])
-def test_a_graph_that_is_damaged_is_named(folder: Path, tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_graph_is_named(folder: Path, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.onnx").write_bytes(content)
     (tmp_path / "mine.toml").write_text(
         '[models.bad]\nrole = "estimator"\nfamily = "heatmap"\nskeleton = "coco-17"\n'
@@ -131,12 +131,12 @@ def test_a_graph_that_is_damaged_is_named(folder: Path, tmp_path: Path, content:
     )
     done = posewire(folder, "image", "0.jpg", "--model", "bad", POSEWIRE_CATALOGUE=str(tmp_path / "mine.toml"))
     assert done.returncode == 1
-    *_, line = done.stderr.splitlines()  # before it, libraries of OpenVINO may complain
+    *_, line = done.stderr.splitlines()  # libraries of OpenVINO may print messages before it
     assert line.startswith(f"Error: bad: {tmp_path}/bad.onnx cannot be run; it is damaged, or its input")
     assert "Traceback" not in done.stderr
 
 
-def test_help_says_of_every_command_what_it_does_in_a_whole_line(folder: Path) -> None:
+def test_the_help_of_every_command_fits_into_its_line(folder: Path) -> None:
     assert "..." not in posewire(folder, "--help").stdout.partition("Commands:")[2]
 
 
@@ -147,17 +147,17 @@ def test_models_are_listed_for_people_and_programs(folder: Path) -> None:
     assert rows["blazepose"]["licence"] == "Apache-2.0"
 
 
-def test_fetching_a_model_that_is_here_says_where(folder: Path) -> None:
+def test_fetching_a_model_prints_its_path(folder: Path) -> None:
     done = posewire(folder, "models", "fetch", "tiny")
     assert done.stdout.strip() == f"tiny: {folder / 'tiny.xml'}"
 
 
-def test_a_key_comes_with_the_digest_that_the_server_wants(folder: Path) -> None:
+def test_a_key_is_printed_with_its_digest(folder: Path) -> None:
     made, stored = (line.split(":")[1].strip() for line in posewire(folder, "key").stdout.splitlines())
     assert digest(made) == stored
 
 
-def test_bench_measures_alone_and_at_once(folder: Path) -> None:
+def test_bench_measures_one_request_and_several_at_once(folder: Path) -> None:
     done = posewire(folder, "bench", "0.jpg", "--model", "tiny", "--seconds", "0.5", "--concurrency", "4")
     assert done.returncode == 0, done.stderr
     assert [line.split("at once")[0].strip() for line in done.stdout.splitlines() if "images/s" in line] == ["1", "4"]

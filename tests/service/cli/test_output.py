@@ -1,4 +1,4 @@
-"""What the command prints arrives, or the command says so and fails."""
+"""Output is written, or the command fails with an error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def posewire(folder: Path, command: str) -> subprocess.CompletedProcess[bytes]:
-    """A line of the shell in which `posewire` is the command."""
+    """Run a line of the shell in which `posewire` is the command."""
     script = f'posewire() {{ {sys.executable} -m service "$@"; }}; {command}'
     variables = {**os.environ, "POSEWIRE_CATALOGUE": str(folder / "tiny.toml")}
     return subprocess.run(["bash", "-c", script], cwd=folder, env=variables, capture_output=True, check=False)
@@ -42,25 +42,25 @@ def test_a_full_disk_is_one_line_and_an_error(folder: Path, command: str) -> Non
     )
 
 
-def test_an_output_that_is_closed_is_one_line_and_an_error(folder: Path) -> None:
+def test_a_closed_output_is_one_line_and_an_error(folder: Path) -> None:
     done = posewire(folder, "posewire key >&-")
     assert (done.returncode, done.stderr.decode()) == (1, "Error: cannot write the output: the output is closed\n")
 
 
 @pytest.mark.parametrize("command", ["--help", "models"])
-def test_a_reader_that_leaves_gets_no_traceback(folder: Path, command: str) -> None:
+def test_a_closed_pipe_is_no_traceback(folder: Path, command: str) -> None:
     done = posewire(folder, f"posewire {command} | head -n 1")
     assert (len(done.stdout.splitlines()), done.stderr) == (1, b"")
 
 
-def test_names_that_are_not_utf_8_are_results_in_utf_8(folder: Path) -> None:
+def test_results_are_utf_8_also_for_names_that_are_not(folder: Path) -> None:
     done = posewire(folder, "PYTHONIOENCODING=ascii posewire image --model tiny --format csv --min-score 0 *.jpg")
     assert (done.returncode, done.stderr) == (0, b"")
     names = {line.split(",")[0] for line in done.stdout.decode().splitlines()[1:]}
     assert names == {"k\\xff.jpg", "a\\x0ab.jpg", "².jpg"}
 
 
-def test_a_pipe_that_nobody_writes_to_is_not_waited_for(folder: Path) -> None:
+def test_a_pipe_without_a_writer_does_not_block(folder: Path) -> None:
     done = posewire(folder, "mkfifo pipe.jpg; posewire image --model tiny --format coco pipe.jpg ².jpg")
     assert done.returncode == 1
     assert done.stderr.decode().startswith("Error: pipe.jpg: there is no image: the body is empty")

@@ -1,4 +1,4 @@
-"""Stills: typed results, and tries until one of the servers answers."""
+"""Images: typed results, and retries until a server answers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PROXY = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 4\r\nConnection: close\r\
 
 @contextmanager
 def unlucky(server: ServerProcess, *answers: bytes) -> Iterator[str]:
-    """The URL of a front that gives these answers to the first connections and hands on the others; b"" hangs up."""
+    """A proxy that answers the first connections with `answers` (b"" hangs up) and forwards the others; its URL."""
     front = socket.create_server(("127.0.0.1", 0))
     threads: list[threading.Thread] = []
 
@@ -66,7 +66,7 @@ def unlucky(server: ServerProcess, *answers: bytes) -> Iterator[str]:
             each.join(10)
 
 
-def test_a_still_gives_people(server: ServerProcess, jpeg: bytes, tmp_path: Path) -> None:
+def test_an_image_gives_people(server: ServerProcess, jpeg: bytes, tmp_path: Path) -> None:
     file = tmp_path / "photo.jpg"
     file.write_bytes(jpeg)
     with Client(f"{server.url}/") as client:
@@ -79,7 +79,7 @@ def test_a_still_gives_people(server: ServerProcess, jpeg: bytes, tmp_path: Path
         assert len(client.pose(jpeg, model="pair").people) == 2
 
 
-def test_asyncio_has_the_same(server: ServerProcess, jpeg: bytes) -> None:
+def test_the_asyncio_client_gives_the_same(server: ServerProcess, jpeg: bytes) -> None:
     async def story() -> list[int]:
         async with AsyncClient(server.url) as client:
             results = await asyncio.gather(*(client.pose(jpeg) for _ in range(5)))
@@ -88,7 +88,7 @@ def test_asyncio_has_the_same(server: ServerProcess, jpeg: bytes) -> None:
     assert asyncio.run(story()) == [2] * 5
 
 
-def test_what_no_server_would_answer_is_not_tried_again(server: ServerProcess, jpeg: bytes) -> None:
+def test_rejected_requests_are_not_retried(server: ServerProcess, jpeg: bytes) -> None:
     with Client(server.url) as client:
         for image, options, kind, status in (
             (b"no picture", {}, "not-an-image", 415),
@@ -100,7 +100,7 @@ def test_what_no_server_would_answer_is_not_tried_again(server: ServerProcess, j
             assert (refused.value.kind, refused.value.status) == (kind, status)
 
 
-def test_an_answer_that_is_no_result_is_no_result(server: ServerProcess, jpeg: bytes) -> None:
+def test_an_answer_that_is_not_a_result_is_an_error(server: ServerProcess, jpeg: bytes) -> None:
     for body in (b"<html>sign in</html>", b"[]", b'{"people": []}'):
         answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
         with unlucky(server, answer) as url, Client(url) as client, pytest.raises(ProblemError, match="no result"):
@@ -108,9 +108,7 @@ def test_an_answer_that_is_no_result_is_no_result(server: ServerProcess, jpeg: b
 
 
 @pytest.mark.parametrize("mishaps", [(b"",), (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"), (_PROXY, b"")])
-def test_a_connection_that_is_lost_is_tried_again(
-    server: ServerProcess, jpeg: bytes, mishaps: tuple[bytes, ...]
-) -> None:
+def test_a_lost_connection_is_retried(server: ServerProcess, jpeg: bytes, mishaps: tuple[bytes, ...]) -> None:
     with unlucky(server, *mishaps) as url, Client(url) as client:
         assert len(client.pose(jpeg).people) == 2
 
@@ -122,7 +120,7 @@ def test_a_connection_that_is_lost_is_tried_again(
         assert asyncio.run(story(url)) == 2
 
 
-def test_a_busy_server_is_left_alone_for_as_long_as_it_asks(server: ServerProcess, jpeg: bytes) -> None:
+def test_retry_after_is_respected(server: ServerProcess, jpeg: bytes) -> None:
     with unlucky(server, _BUSY) as url, Client(url) as client:
         started = time.monotonic()
         assert len(client.pose(jpeg).people) == 2
@@ -139,18 +137,18 @@ def test_another_server_is_tried_at_once(server: ServerProcess, jpeg: bytes) -> 
             client.pose(jpeg)
 
 
-def test_a_url_that_is_none_is_told_at_once() -> None:
+def test_an_invalid_url_is_an_error_at_once() -> None:
     with pytest.raises(ValueError, match="like http://localhost:8000"):
         Client("localhost:8000")
     with pytest.raises(ValueError, match="name the URL"):
         AsyncClient([])
 
 
-def test_a_deadline_may_be_longer_than_a_server_takes(server: ServerProcess, jpeg: bytes) -> None:
+def test_a_deadline_may_be_longer_than_a_server_accepts(server: ServerProcess, jpeg: bytes) -> None:
     with Client(server.url, deadline=3600) as client:
         assert client.pose(jpeg).width == 640
 
 
-def test_a_name_is_no_image(server: ServerProcess) -> None:
+def test_a_file_name_is_not_an_image(server: ServerProcess) -> None:
     with Client(server.url) as client, pytest.raises(TypeError, match=r"say Path\('photo.jpg'\)"):
         client.pose("photo.jpg")  # type: ignore[arg-type]

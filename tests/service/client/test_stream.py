@@ -1,4 +1,4 @@
-"""Streams of the client's: over servers that die, leave, refuse and come back."""
+"""Streams of the client with servers that die, shut down, refuse and return."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_the_newest_frame_wins_and_results_tell_how_many_were_dropped(server: Se
     assert sum(1 + result.dropped for result in results) == 50
 
 
-def test_a_frame_that_is_no_picture_is_a_result_with_a_problem(server: ServerProcess, jpeg: bytes) -> None:
+def test_a_frame_that_is_not_an_image_gives_a_result_with_a_problem(server: ServerProcess, jpeg: bytes) -> None:
     async def story() -> tuple[StreamResult, StreamResult]:
         async with AsyncClient(server.url).stream() as stream:
             return await stream.ask(b"no picture"), await stream.ask(jpeg)
@@ -103,7 +103,7 @@ def test_threads_iterate_over_pictures(server: ServerProcess, jpeg: bytes) -> No
     assert not [thread for thread in threading.enumerate() if thread.name == "posewire-client"]
 
 
-def test_after_kill_9_it_goes_on_at_another_with_the_same_identities(
+def test_after_kill_9_a_stream_continues_on_another_server_with_the_same_ids(
     pair: tuple[ServerProcess, ServerProcess], jpeg: bytes
 ) -> None:
     first, second = pair
@@ -113,7 +113,7 @@ def test_after_kill_9_it_goes_on_at_another_with_the_same_identities(
             before = await stream.ask(jpeg)
             await asyncio.sleep(2 * CHECKPOINT_S)
             first.process.kill()
-            return before, await stream.ask(jpeg)  # lost with the connection perhaps, and then sent again
+            return before, await stream.ask(jpeg)  # perhaps lost with the connection and sent again
 
     before, after = asyncio.run(story())
     assert ids(after) == ids(before) == [1, 2]
@@ -122,7 +122,7 @@ def test_after_kill_9_it_goes_on_at_another_with_the_same_identities(
     assert after.frame == 1
 
 
-def test_a_server_that_goes_down_is_left_before_it_ends_and_nothing_is_lost(
+def test_a_stream_leaves_a_server_that_shuts_down_without_losing_frames(
     pair: tuple[ServerProcess, ServerProcess], jpeg: bytes
 ) -> None:
     first, second = pair
@@ -143,7 +143,7 @@ def test_a_server_that_goes_down_is_left_before_it_ends_and_nothing_is_lost(
     assert 'posewire_stream_resumes_total{resumed="true"} 1.0' in httpx.get(f"{second.url}/metrics").text
 
 
-def test_a_lone_server_is_waited_for_while_it_is_restarted(tmp_path: Path, catalogue: Path, jpeg: bytes) -> None:
+def test_a_stream_waits_for_a_single_server_to_restart(tmp_path: Path, catalogue: Path, jpeg: bytes) -> None:
     with RedisProcess(tmp_path) as redis:
         environment = {"redis_url": redis.url, "drain_seconds": 0.5}
         before = ServerProcess("--model", "pair", catalogue=catalogue, environment=environment)
@@ -169,7 +169,7 @@ def test_a_lone_server_is_waited_for_while_it_is_restarted(tmp_path: Path, catal
     assert "1001" in second.gap.reason
 
 
-def test_where_identities_cannot_be_kept_the_next_result_tells(catalogue: Path, jpeg: bytes) -> None:
+def test_lost_ids_are_reported_with_the_next_result(catalogue: Path, jpeg: bytes) -> None:
     with ExitStack() as stack:
         replicas = [ServerProcess("--model", "pair", catalogue=catalogue) for _ in range(2)]
         first, second = (stack.enter_context(replica) for replica in replicas)
@@ -185,11 +185,11 @@ def test_where_identities_cannot_be_kept_the_next_result_tells(catalogue: Path, 
         assert (result.gap.kept, result.gap.reason) == (False, "the token is not one of this server's")
 
 
-def test_an_idle_stream_comes_back_when_it_is_needed(server: ServerProcess, jpeg: bytes) -> None:
+def test_an_idle_stream_reconnects_for_the_next_frame(server: ServerProcess, jpeg: bytes) -> None:
     async def story() -> StreamResult:
         async with AsyncClient(server.url).stream() as stream:
             await stream.ask(jpeg)
-            await asyncio.sleep(3.5)  # the server takes 3 s for silence, and ends it
+            await asyncio.sleep(3.5)  # the server ends a stream after 3 s of silence
             return await stream.ask(jpeg)
 
     result = asyncio.run(story())
@@ -198,7 +198,7 @@ def test_an_idle_stream_comes_back_when_it_is_needed(server: ServerProcess, jpeg
     assert "4408" in result.gap.reason
 
 
-def test_a_stream_that_another_has_taken_over_ends(server: ServerProcess, jpeg: bytes) -> None:
+def test_a_stream_whose_session_is_taken_over_ends(server: ServerProcess, jpeg: bytes) -> None:
     async def story() -> None:
         client = AsyncClient(server.url)
         async with client.stream() as stream:
@@ -214,13 +214,13 @@ def test_a_stream_that_another_has_taken_over_ends(server: ServerProcess, jpeg: 
 
 
 async def refused(stream: Stream) -> Exception:
-    """What entering such a stream raises."""
+    """Return the exception of entering the stream."""
     with pytest.raises((StreamEndedError, UnavailableError, ProblemError)) as refusal:
         await stream.__aenter__()
     return refusal.value
 
 
-def test_what_cannot_begin_says_why(server: ServerProcess) -> None:
+def test_a_stream_that_cannot_start_says_why(server: ServerProcess) -> None:
     wrong = asyncio.run(refused(AsyncClient(server.url).stream(skeleton="squid")))
     assert isinstance(wrong, StreamEndedError)
     assert (wrong.code, wrong.reason[:9]) == (4422, "skeleton:")
@@ -232,7 +232,7 @@ def test_what_cannot_begin_says_why(server: ServerProcess) -> None:
 
 
 @pytest.mark.parametrize("said", ["hello", b"hello", ormsgpack.packb({"type": "hello"}), ormsgpack.packb([1])])
-def test_who_speaks_another_language_is_told_apart(said: str | bytes) -> None:
+def test_other_protocols_are_recognised(said: str | bytes) -> None:
     async def greet(stranger: ServerConnection) -> None:
         await stranger.send(said)
         await stranger.wait_closed()
@@ -251,7 +251,7 @@ RESULT = {"type": "result", "timestamp": 0.0, "age_ms": 1.0, "dropped": 0, "peop
 
 
 def met(code: int, *, welcomes: bool) -> tuple[list[float], Exception]:
-    """When a client comes to a server that ends every stream with this code, and how it gives up."""
+    """Connect to a server that ends every stream with this code. Returns the times of connections, and the error."""
     times: list[float] = []
 
     async def greet(stranger: ServerConnection) -> None:
@@ -279,7 +279,7 @@ def met(code: int, *, welcomes: bool) -> tuple[list[float], Exception]:
 @pytest.mark.parametrize(
     ("code", "welcomes"), [(1001, True), (1011, True), (1011, False), (1013, False), (4429, False)]
 )
-def test_a_server_that_only_fails_is_asked_ever_more_rarely_and_then_no_more(code: int, welcomes: bool) -> None:
+def test_a_server_that_always_fails_is_tried_ever_less_often_and_then_given_up(code: int, welcomes: bool) -> None:
     times, end = met(code, welcomes=welcomes)
     assert isinstance(end, UnavailableError)
     assert "no" in str(end)
@@ -290,14 +290,14 @@ def test_a_server_that_only_fails_is_asked_ever_more_rarely_and_then_no_more(cod
 
 @pytest.mark.parametrize("code", [1008, 4401, 4404, 4409, 4422])
 @pytest.mark.parametrize("welcomes", [False, True])
-def test_what_another_try_would_not_change_is_not_tried_again(code: int, welcomes: bool) -> None:
+def test_permanent_errors_are_not_retried(code: int, welcomes: bool) -> None:
     times, end = met(code, welcomes=welcomes)
     assert isinstance(end, StreamEndedError)
     assert end.code == code
     assert len(times) == 1
 
 
-def test_a_server_that_fails_after_each_result_is_not_asked_in_a_hurry() -> None:
+def test_retries_of_a_server_that_fails_after_each_result_are_paced() -> None:
     async def ask(times: list[float]) -> None:
         async def greet(stranger: ServerConnection) -> None:
             times.append(time.monotonic())
@@ -320,7 +320,7 @@ def test_a_server_that_fails_after_each_result_is_not_asked_in_a_hurry() -> None
     assert pauses[3] > 0.8
 
 
-def test_a_consumer_that_is_slow_finds_the_present(server: ServerProcess, jpeg: bytes) -> None:
+def test_a_slow_consumer_gets_the_newest_frame(server: ServerProcess, jpeg: bytes) -> None:
     async def story() -> int:
         async with AsyncClient(server.url).stream(window=2) as stream:
             for _ in range(30):

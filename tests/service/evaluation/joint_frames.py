@@ -1,4 +1,4 @@
-"""People for PoseTrack's measures: heads of 10 pixels, joints as far off as the test says."""
+"""People for PoseTrack's metrics: heads of 10 pixels, joints at distances that the tests choose."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ NOBODY = Poses.empty(POSETRACK_15)
 
 @cache
 def measured(name: str) -> list[list[JointFrame]]:
-    """The sequences of one of SETS."""
+    """Return the sequences of one of SETS."""
     files = sorted((_GOLDENS / name / "gt").iterdir())
     return [pair(read_posetrack(file), read_posetrack(_GOLDENS / name / "pred" / file.name)) for file in files]
 
 
 @cache
 def measurements(name: str) -> dict[str, Any]:
-    """What poseval measured there."""
+    """Return the metrics that poseval computed for it."""
     results: dict[str, Any] = json.loads((_GOLDENS / "posetrack_results.json").read_text())["results"][name]
     return results

@@ -1,4 +1,4 @@
-"""`posewire eval coco`: whatever a file holds, figures come out right or one line says what is wrong."""
+"""`posewire eval coco`: for any file, the metrics are right or one line reports an error."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ RESULT = {"image_id": 1, "category_id": 1, "keypoints": PERSON["keypoints"], "sc
 
 
 def evaluate(folder: Path, truth: object, results: object) -> tuple[int, str]:
-    """The exit code, and all that was said."""
+    """Return the exit code and the output."""
     for name, document in (("gt.json", truth), ("pred.json", results)):
         content = document if isinstance(document, bytes) else json.dumps(document).encode()
         (folder / name).write_bytes(content)
@@ -101,7 +101,7 @@ PERSON_AT = ("annotations", 0)
         (result(0, "keypoints"), [1, 2, 3], "[0].keypoints must be a list of 51 numbers, not a list of 3"),
     ],
 )
-def test_a_wrong_value_is_named_with_its_place(
+def test_a_wrong_value_is_reported_with_its_location(
     tmp_path: Path, put: Callable[[object], tuple[object, object]], value: object, says: str
 ) -> None:
     code, said = evaluate(tmp_path, *put(value))
@@ -130,7 +130,7 @@ WHOLE = json.dumps([RESULT]).encode()
         (b"\xff\xfe\x00", "is not JSON: it has the mark of UTF-16, but is not that"),
     ],
 )
-def test_what_is_no_json_is_named(tmp_path: Path, content: bytes, says: str) -> None:
+def test_a_file_that_is_not_json_is_reported(tmp_path: Path, content: bytes, says: str) -> None:
     code, said = evaluate(tmp_path, TRUTH, content)
     assert (code, said.startswith("Error: pred.json: ")) == (1, True)
     assert says in said
@@ -138,24 +138,24 @@ def test_what_is_no_json_is_named(tmp_path: Path, content: bytes, says: str) -> 
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_a_byte_order_mark_is_no_mistake(tmp_path: Path, encoding: str) -> None:
+def test_a_byte_order_mark_is_skipped(tmp_path: Path, encoding: str) -> None:
     code, said = evaluate(tmp_path, TRUTH, WHOLE.decode().encode(encoding))
     assert (code, said.splitlines()[1].split()[0]) == (0, "1.000")
 
 
-def test_true_and_false_say_whether_it_is_a_crowd(tmp_path: Path) -> None:
+def test_iscrowd_may_be_a_bool(tmp_path: Path) -> None:
     code, said = evaluate(tmp_path, changed(TRUTH, (*PERSON_AT, "iscrowd"), False), [RESULT])
     assert (code, said.splitlines()[1].split()[0]) == (0, "1.000")
 
 
 @pytest.mark.parametrize("empty", ["annotations", "images"])
-def test_nothing_to_measure_is_no_mistake(tmp_path: Path, empty: str) -> None:
+def test_an_empty_truth_is_no_error(tmp_path: Path, empty: str) -> None:
     nothing = TRUTH | {"annotations": [], empty: []}
     code, said = evaluate(tmp_path, nothing, [])
     assert (code, said.splitlines()[1].split()[0]) == (0, "-1.000")
 
 
-def test_results_are_of_the_skeleton_of_the_truth(tmp_path: Path) -> None:
+def test_results_have_the_skeleton_of_the_truth(tmp_path: Path) -> None:
     from engines.skeletons import MPII_16
 
     points = PERSON["keypoints"][:48]  # type: ignore[index]
@@ -166,7 +166,7 @@ def test_results_are_of_the_skeleton_of_the_truth(tmp_path: Path) -> None:
 
 
 @needs_shared
-def test_the_case_of_the_collection_is_a_clear_error() -> None:
+def test_a_known_bad_file_is_a_clear_error() -> None:
     case = SHARED / "cases/eval"
     if not case.is_dir():
         pytest.skip("these cases are not in this ../shared")

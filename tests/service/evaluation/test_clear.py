@@ -9,7 +9,7 @@ from tests.service.evaluation.videos import SEQUENCES, frame, measurements, vide
 from tests.shared import needs_shared
 
 
-def test_two_people_change_their_ids() -> None:
+def test_two_people_who_swap_ids_are_two_switches() -> None:
     video = [
         frame({1: 7, 2: 8}),
         frame({1: 7}, missed=[2]),
@@ -25,7 +25,7 @@ def test_two_people_change_their_ids() -> None:
     assert (result.recall, result.precision, result.motp) == (7 / 8, 7 / 8, 1)
 
 
-def test_a_pair_stays_while_it_is_alike_enough() -> None:
+def test_a_pair_is_kept_while_it_reaches_the_threshold() -> None:
     rival = TrackedFrame([1], [7, 8], [[0.6, 0.9]])  # type: ignore[arg-type]
     kept = clear_mot([[frame({1: 7}), rival]])
     assert kept.switches == 0
@@ -34,7 +34,7 @@ def test_a_pair_stays_while_it_is_alike_enough() -> None:
     assert clear_mot([[frame({1: 7}), gone]]).switches == 1
 
 
-def test_an_id_that_comes_back_after_a_gap_is_no_switch() -> None:
+def test_the_same_id_after_a_gap_is_no_switch() -> None:
     video = [frame({1: 7}), frame({}, missed=[1]), frame({1: 7}), frame({}, missed=[1]), frame({1: 8})]
     assert clear_mot([video]).switches == 1
 
@@ -46,19 +46,19 @@ def test_a_match_needs_the_threshold(similarity: float, matches: int) -> None:
     assert clear_mot([[frame({1: 7}, similarity)]], threshold=0.3).matches == 1
 
 
-def test_ids_of_one_video_mean_nothing_in_another() -> None:
+def test_ids_of_different_videos_are_unrelated() -> None:
     result = clear_mot([[frame({1: 7})], [frame({1: 8})]])
     assert (result.matches, result.switches) == (2, 0)
 
 
-def test_nothing_measures_zero() -> None:
+def test_empty_sequences_give_zero() -> None:
     assert clear_mot([]) == clear_mot([[]]) == ClearMot()
     assert ClearMot().mota == ClearMot().motp == 0
 
 
 @needs_shared
 @pytest.mark.parametrize("name", [*SEQUENCES, "combined"])
-def test_figures_are_trackevals(name: str) -> None:
+def test_metrics_equal_trackevals(name: str) -> None:
     result, theirs = clear_mot(videos(name)), measurements()[name]["CLEAR"]
     ours = {
         "MOTA": result.mota,

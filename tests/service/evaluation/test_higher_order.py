@@ -10,11 +10,11 @@ from tests.service.evaluation.videos import SEQUENCES, frame, measurements, vide
 from tests.shared import needs_shared
 
 
-def test_a_perfect_tracker_has_one() -> None:
+def test_a_perfect_tracker_scores_one() -> None:
     assert hota([[frame({1: 7, 2: 8})] * 3]).hota == 1
 
 
-def test_a_changed_id_costs_association_only() -> None:
+def test_a_changed_id_lowers_association_only() -> None:
     result = hota([[frame({1: 7})] * 6 + [frame({1: 8})] * 4])
     association = (6 * 6 / 10 + 4 * 4 / 10) / 10  # 6 frames that agree with 6 of 10, 4 that agree with 4
     assert result.det_a == pytest.approx(np.ones(19))
@@ -24,7 +24,7 @@ def test_a_changed_id_costs_association_only() -> None:
     assert result.hota == pytest.approx(np.sqrt(association))
 
 
-def test_misses_and_extra_people_cost_detection() -> None:
+def test_misses_and_extra_people_lower_detection() -> None:
     result = hota([[frame({1: 7}, missed=[2]), frame({1: 7}, extra=[9])]])
     assert result.det_a == pytest.approx(np.full(19, 2 / 4))
     assert result.det_re == pytest.approx(np.full(19, 2 / 3))
@@ -32,27 +32,27 @@ def test_misses_and_extra_people_cost_detection() -> None:
     assert result.ass_a == pytest.approx(np.ones(19))
 
 
-def test_each_threshold_has_its_matches() -> None:
+def test_matches_are_counted_per_threshold() -> None:
     result = hota([[frame({1: 7}, similarity=0.72)] * 2])
     assert result.matches.tolist() == [2.0] * 14 + [0.0] * 5  # 0.05 to 0.70, and not from 0.75
     assert result.hota == pytest.approx(14 / 19)
     assert result.loc_a == pytest.approx(np.where(ALPHAS < 0.72, 0.72, 1))
 
 
-def test_frames_are_matched_so_that_ids_agree_over_time() -> None:
-    # In the last frame id 8 is nearer to person 1, but 1 went with 7 all along.
+def test_the_matching_favours_ids_that_agree_over_time() -> None:
+    # In the last frame id 8 is nearer to person 1, but 7 matched person 1 in all other frames.
     video = [frame({1: 7, 2: 8})] * 9 + [TrackedFrame([1], [7, 8], [[0.6, 0.7]])]  # type: ignore[arg-type]
     result = hota([video])
     assert result.similarity[0] == pytest.approx(9 * 2 + 0.6)
 
 
-def test_nothing_measures_zero() -> None:
+def test_empty_sequences_give_zero() -> None:
     assert hota([]).hota == hota([[]]).hota == hota([[frame({}, missed=[1])]]).hota == 0
 
 
 @needs_shared
 @pytest.mark.parametrize("name", [*SEQUENCES, "combined"])
-def test_figures_are_trackevals(name: str) -> None:
+def test_metrics_equal_trackevals(name: str) -> None:
     result, theirs = hota(videos(name)), measurements()[name]["HOTA"]
     ours = {
         "HOTA": result.hota_per_alpha,

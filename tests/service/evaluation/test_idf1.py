@@ -24,7 +24,7 @@ def test_an_id_counts_for_one_person_only() -> None:
     assert result.idf1 == 6 / 12
 
 
-def test_who_is_not_alike_is_not_the_same() -> None:
+def test_dissimilar_people_are_not_matched() -> None:
     assert identity([[frame({1: 7}, similarity=0.49)]]) == Identity(0, 1, 1)
     assert identity([[frame({1: 7}, similarity=0.49)]], threshold=0.4).true_positives == 1
 
@@ -33,14 +33,14 @@ def test_videos_are_added() -> None:
     assert identity([[frame({1: 7})], [frame({1: 8}, missed=[2])]]) == Identity(2, 1, 0)
 
 
-def test_nothing_measures_zero() -> None:
+def test_empty_sequences_give_zero() -> None:
     assert identity([[]]) == Identity()
     assert Identity().idf1 == 0
 
 
 @needs_shared
 @pytest.mark.parametrize("name", [*SEQUENCES, "combined"])
-def test_figures_are_trackevals(name: str) -> None:
+def test_metrics_equal_trackevals(name: str) -> None:
     result, theirs = identity(videos(name)), measurements()[name]["Identity"]
     ours = {
         "IDF1": result.idf1,

@@ -27,7 +27,7 @@ def test_scores_rank_the_people() -> None:
     assert stranger_last.precision[0] == stranger_first.precision[0] == 50
 
 
-def test_of_two_on_one_person_the_better_pose_counts() -> None:
+def test_of_two_poses_of_one_person_the_better_counts() -> None:
     found = people((1, 0), (2, 0), scores=[0.5, 0.9])
     found.keypoints[1, :8] += 500  # most of the one with the better score is elsewhere
     result = posetrack_map([[frame(people((1, 0)), found)]])
@@ -53,7 +53,7 @@ def test_columns_are_means_over_their_joints() -> None:
     assert groups["Total"] == 7
 
 
-def test_frames_that_nobody_labelled_do_not_count() -> None:
+def test_unlabelled_frames_do_not_count() -> None:
     right, unlabelled = frame(people((1, 0)), people((1, 0))), frame(NOBODY, people((1, 0)), labelled=False)
     assert posetrack_map([[right, unlabelled]], CORRECT).precision[0] == 100
     empty = frame(NOBODY, people((1, 0)))
@@ -61,13 +61,13 @@ def test_frames_that_nobody_labelled_do_not_count() -> None:
     assert posetrack_map([[right, empty]], CORRECT).precision[0] == 50
 
 
-def test_no_frames_have_no_figures() -> None:
+def test_no_frames_give_nan() -> None:
     assert np.isnan(posetrack_map([]).ap).all()
 
 
 @needs_shared
 @pytest.mark.parametrize("name", SETS)
-def test_figures_are_posevals(name: str) -> None:
+def test_metrics_equal_posevals(name: str) -> None:
     result, theirs = posetrack_map(measured(name)), measurements(name)["AP"]
     assert result.ap == pytest.approx(np.array(theirs["ap"]), abs=1e-4)
     assert result.precision == pytest.approx(np.array(theirs["precision"]), abs=1e-4)

@@ -12,7 +12,7 @@ from tests.service.evaluation.joint_frames import NOBODY, SETS, frame, measured,
 from tests.shared import needs_shared
 
 
-def test_a_changed_id_is_one_switch_of_each_joint() -> None:
+def test_a_changed_id_is_one_switch_per_joint() -> None:
     video = [frame(people((1, 0)), people((identity, 0))) for identity in (7, 8, 8)]
     result = posetrack_mot([video], CORRECT)
     assert result.switches.tolist() == [1] * 15
@@ -21,7 +21,7 @@ def test_a_changed_id_is_one_switch_of_each_joint() -> None:
     assert (result.precision == 100).all()
 
 
-def test_misses_and_false_positives_count_each_joint_alone() -> None:
+def test_misses_and_false_positives_are_counted_per_joint() -> None:
     found = people((7, 0))
     found.keypoints[0, 4] += 500
     result = posetrack_mot([[frame(people((1, 0)), found)]], CORRECT)
@@ -57,7 +57,7 @@ def test_poseval_leaves_the_last_frame_out() -> None:
     assert posetrack_mot([video], CORRECT).mota[0] == 75
 
 
-def test_poseval_counts_a_frame_where_nobody_was_found_as_one_person() -> None:
+def test_poseval_counts_a_frame_without_found_people_as_one_person() -> None:
     video = [frame(people((1, 0), (2, 1), (3, 2)), NOBODY)]
     short = posetrack_mot([video], replace(CORRECT, shortens_empty_frames=True))
     assert (short.misses[0], short.false_positives[0]) == (1, 1)
@@ -65,7 +65,7 @@ def test_poseval_counts_a_frame_where_nobody_was_found_as_one_person() -> None:
     assert (full.misses[0], full.false_positives[0]) == (3, 0)
 
 
-def test_people_without_identity_were_not_found() -> None:
+def test_people_without_an_id_count_as_not_found() -> None:
     result = posetrack_mot([[frame(people((1, 0)), people((-1, 0)))]], CORRECT)
     assert (result.misses[0], result.false_positives[0]) == (1, 0)
 
@@ -75,7 +75,7 @@ def test_poses_without_ids_cannot_be_measured() -> None:
         posetrack_mot([[frame(people((1, 0)), replace(people((1, 0)), ids=None))]], CORRECT)
 
 
-def test_ids_of_one_video_mean_nothing_in_another() -> None:
+def test_ids_of_different_videos_are_unrelated() -> None:
     videos = [[frame(people((1, 0)), people((identity, 0)))] for identity in (7, 8)]
     assert posetrack_mot(videos, CORRECT).switches.sum() == 0
 
@@ -91,7 +91,7 @@ def test_ids_of_one_video_mean_nothing_in_another() -> None:
         ("MOT_all_frames_motp_without_raw", Quirks(drops_last_frame=False, counts_candidates=False)),
     ],
 )
-def test_figures_are_posevals(name: str, variant: str, quirks: Quirks) -> None:
+def test_metrics_equal_posevals(name: str, variant: str, quirks: Quirks) -> None:
     result, theirs = posetrack_mot(measured(name), quirks), measurements(name)[variant]
     assert result.mota == pytest.approx(np.array(theirs["mota"]), abs=1e-4)
     assert result.motp == pytest.approx(np.array(theirs["motp"]), abs=1e-4)

@@ -27,7 +27,7 @@ def truth() -> dict[str, Any]:
 
 
 def result(oks: float, score: float = 0.9, image: int = 5) -> dict[str, Any]:
-    """A found person whose nose is so far off that its similarity to the true one is `oks`."""
+    """A found person whose nose is at a distance that gives the similarity `oks`."""
     apart = np.sqrt(-np.log(oks) * 2 * _AREA) * 2 * COCO_17.sigmas[0]
     keypoints = [50 + float(apart), 50, 1, *[0, 0, 1] * 16]
     return {"image_id": image, "category_id": 1, "keypoints": keypoints, "score": score}
@@ -40,12 +40,12 @@ def test_ap_counts_the_thresholds_that_a_pose_reaches() -> None:
     assert (found.ap_large, found.ap_medium) == pytest.approx((0.6, -1))
 
 
-def test_a_stranger_with_a_higher_score_halves_precision() -> None:
+def test_a_false_positive_with_a_higher_score_halves_precision() -> None:
     found = keypoint_ap(truth(), [result(oks=0.99), result(oks=0.01, score=0.95)])
     assert (found.ap, found.ar) == pytest.approx((0.5, 1))
 
 
-def test_nobody_found_is_zero() -> None:
+def test_no_results_give_zero() -> None:
     found = keypoint_ap(truth(), [])
     assert (found.ap, found.ar) == (0, 0)
 
@@ -55,7 +55,7 @@ def test_results_of_another_image_are_refused() -> None:
         keypoint_ap(truth(), [result(oks=0.9, image=6)])
 
 
-def test_what_is_compared_stays_as_it_was() -> None:
+def test_truth_and_results_are_not_changed() -> None:
     labelled, found = truth(), [{**result(oks=0.9), "bbox": [0, 0, 9, 9]}]
     before = copy.deepcopy((labelled, found))
     keypoint_ap(labelled, found)
@@ -64,7 +64,7 @@ def test_what_is_compared_stays_as_it_was() -> None:
 
 @needs_shared
 @pytest.mark.parametrize("name", ["coco_synth", "coco_mini_val"])
-def test_figures_are_pycocotools(name: str) -> None:
+def test_metrics_equal_those_of_pycocotools(name: str) -> None:
     expected, labelled, results = (
         json.loads((METRICS / f"{name}{part}.json").read_text()) for part in ("", "_gt", "_pred")
     )

@@ -1,4 +1,4 @@
-"""The frames that tracking metrics compare."""
+"""The input of tracking metrics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def person(skeleton: Skeleton, identity: int | None, moved: float = 0.0) -> Pose
     return Poses(points[None], np.ones((1, len(order)), np.float32), box, np.ones(1, np.float32), skeleton, ids)
 
 
-def test_the_similarity_is_oks_over_the_keypoints_that_both_have() -> None:
+def test_the_similarity_is_oks_over_common_keypoints() -> None:
     distance = 10.0
     frame = compare_poses(person(COCO_17, 3), person(POSETRACK_15, 8, moved=distance))
     shared = [n for n, name in enumerate(COCO_17.keypoints) if name in POSETRACK_15.keypoints]
@@ -36,12 +36,12 @@ def test_only_labelled_keypoints_count() -> None:
     assert compare_poses(truth, found).similarity[0, 0] == 1
 
 
-def test_a_person_without_identity_was_not_found() -> None:
+def test_a_person_without_an_id_counts_as_not_found() -> None:
     frame = compare_poses(person(COCO_17, 1), Poses.join([person(COCO_17, -1), person(COCO_17, 4)]))
     assert (frame.found.tolist(), frame.similarity.shape) == ([4], (1, 1))
 
 
-def test_poses_must_have_ids_and_something_to_compare() -> None:
+def test_poses_must_have_ids_and_common_keypoints() -> None:
     with pytest.raises(ValueError, match="these poses have none"):
         compare_poses(person(COCO_17, 1), person(COCO_17, None))
     nothing_alike = Skeleton("one", ("tail",), (), np.ones(1, np.float32))
@@ -59,7 +59,7 @@ def test_poses_must_have_ids_and_something_to_compare() -> None:
         ([1], [2], [[float("nan")]], "in 0..1"),
     ],
 )
-def test_what_contradicts_itself_is_refused(
+def test_inconsistent_frames_are_refused(
     truth: list[int], found: list[int], similarity: list[list[float]], says: str
 ) -> None:
     with pytest.raises(ValueError, match=says):

@@ -1,4 +1,4 @@
-"""Little videos for the tracking metrics, and the ones that TrackEval has measured."""
+"""Small sequences for the tracking metrics, and TrackEval's results for them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SEQUENCES = ("seq_a", "seq_b", "seq_c", "seq_gaps", "seq_no_tracker", "seq_no_gt
 def frame(
     pairs: Mapping[int, int], similarity: float = 1.0, missed: Sequence[int] = (), extra: Sequence[int] = ()
 ) -> TrackedFrame:
-    """True people and the ids they were found under, all `similarity` alike; missed people; ids that are nobody."""
+    """A frame of true people and their found ids, with one similarity, of missed people, and of extra ids."""
     matrix = np.zeros((len(pairs) + len(missed), len(pairs) + len(extra)))
     matrix[range(len(pairs)), range(len(pairs))] = similarity
     return TrackedFrame([*pairs, *missed], [*pairs.values(), *extra], matrix)  # type: ignore[arg-type]
 
 
 def measured_video(name: str) -> list[TrackedFrame]:
-    """One of SEQUENCES."""
+    """Return one of SEQUENCES."""
     arrays = np.load(METRICS / "trackeval.npz")
     people, found = arrays[f"{name}_gt_count"], arrays[f"{name}_trk_count"]
     truth_ids = np.split(arrays[f"{name}_gt_ids"], np.cumsum(people)[:-1])
@@ -39,11 +39,11 @@ def measured_video(name: str) -> list[TrackedFrame]:
 
 @cache
 def measurements() -> dict[str, Any]:
-    """TrackEval's figures: by sequence, and of all together as `combined`."""
+    """TrackEval's metrics: per sequence, and for all together as `combined`."""
     document = json.loads((METRICS / "trackeval.json").read_text())
     return {**document["per_sequence"], "combined": document["combined"]}
 
 
 def videos(name: str) -> list[list[TrackedFrame]]:
-    """One of SEQUENCES, or all of them for `combined`."""
+    """Return one of SEQUENCES, or all of them for `combined`."""
     return [measured_video(each) for each in (SEQUENCES if name == "combined" else (name,))]

@@ -1,4 +1,4 @@
-"""Two people whose numbers the format tests write out by hand."""
+"""Two people with simple numbers for the tests of formats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sequences that a format can keep to the last digit, and what is left of one that went through a file."""
+"""Sequences that a file reproduces exactly, and comparisons after writing and reading."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from engines.skeletons import Skeleton
 from service.formats.sequence import PoseFrame, PoseSequence, extent
 
 few = settings(max_examples=25, deadline=None)
-"""Each example writes and reads a file."""
+"""Few examples, because each writes and reads a file."""
 
 
 def sequences(skeleton: Skeleton) -> st.SearchStrategy[PoseSequence]:
@@ -35,11 +35,11 @@ def _sequence(skeleton: Skeleton, random: np.random.Generator) -> PoseSequence:
 
 
 def _people(skeleton: Skeleton, random: np.random.Generator, *, tracked: bool) -> Poses:
-    """Up to three, with coordinates in quarters of a pixel and scores in eighths; some keypoints are missing."""
+    """Up to three people, with coordinates in quarters of a pixel and scores in eighths. Some keypoints are missing."""
     n, k = int(random.integers(4)), len(skeleton)
     points = random.integers(-400, 8000, (n, k, 2)).astype(np.float32) / np.float32(4)
     scores = random.integers(0, 9, (n, k)).astype(np.float32) / np.float32(8)
-    scores[:, 0] = np.maximum(scores[:, 0], np.float32(1 / 8))  # nobody is without any keypoint
+    scores[:, 0] = np.maximum(scores[:, 0], np.float32(1 / 8))  # everybody has a keypoint
     points[scores == 0] = 0
     people = random.integers(0, 9, n).astype(np.float32) / np.float32(8)
     ids = np.unique(random.integers(0, 2**40, n)) if tracked and n else None
@@ -47,7 +47,7 @@ def _people(skeleton: Skeleton, random: np.random.Generator, *, tracked: bool) -
 
 
 def assert_same_people(read: Poses, written: Poses, *, scores: bool = True) -> None:
-    """The same keypoints, boxes and ids; with `scores` also how sure of them."""
+    """Check that keypoints, boxes and ids are equal; with `scores`, the scores too."""
     assert read.skeleton == written.skeleton
     assert len(read) == len(written)
     np.testing.assert_array_equal(read.keypoints, written.keypoints)

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a file, its reader says so in one line."""
+"""Errors in files are reported in one line."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from engines.skeletons import COCO_17, POSETRACK_15
 from service.formats.coco import coco_annotations, coco_results, read_coco, read_coco_results, read_coco_truth
-from service.formats.errors import FormatError
 from service.formats.openpose import openpose_document, read_openpose
+from service.formats.parsing import FormatError
 from service.formats.people import people_list
 from service.formats.posetrack import posetrack_document, read_posetrack
 from service.formats.posewire import read_posewire
@@ -69,7 +69,7 @@ _FILES: dict[str, tuple[Reader, Any]] = {
 
 
 def put_somewhere(document: Any, value: object, data: st.DataObject) -> None:
-    """Put a value in the place of another, at any depth."""
+    """Replace a value at any depth."""
     while True:
         keys = list(document) if isinstance(document, dict) else range(len(document))
         key = data.draw(st.sampled_from(keys))
@@ -85,7 +85,7 @@ def put_somewhere(document: Any, value: object, data: st.DataObject) -> None:
     data=st.data(),
     put=st.sampled_from([None, True, -1, 2**63, 1e39, 0.5, "text", [], [[]], [1], {}, {"id": 1}, [{}], [None]]),
 )
-def test_a_wrong_value_anywhere_is_read_or_named(name: str, data: st.DataObject, put: object) -> None:
+def test_a_wrong_value_is_read_or_reported(name: str, data: st.DataObject, put: object) -> None:
     read, document = _FILES[name]
     document = copy.deepcopy(document)
     put_somewhere(document, put, data)
@@ -96,7 +96,7 @@ def test_a_wrong_value_anywhere_is_read_or_named(name: str, data: st.DataObject,
 
 
 @pytest.mark.parametrize("name", _FILES)
-def test_what_is_no_json_is_named(name: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_json_is_reported(name: str, tmp_path: Path) -> None:
     read, document = _FILES[name]
     path = tmp_path / "poses.json"
     path.write_bytes(orjson.dumps(document)[:-20])
@@ -106,7 +106,7 @@ def test_what_is_no_json_is_named(name: str, tmp_path: Path) -> None:
         read(tmp_path / "nowhere.json")
 
 
-def test_what_was_written_is_read(tmp_path: Path) -> None:
+def test_unchanged_files_are_read(tmp_path: Path) -> None:
     for name, (read, document) in _FILES.items():
         assert read(save(tmp_path / "poses.json", document)), name
     assert read_posetrack(save(tmp_path / "old.json", _ANNOLIST)).skeleton == POSETRACK_15

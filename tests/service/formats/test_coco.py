@@ -28,12 +28,12 @@ def test_a_person_is_one_entry() -> None:
 
     assert first == {"image_id": 42, "category_id": 1, "score": 0.988, "bbox": [0.13, 0.0, 160.0, 80.0]}
     assert isinstance(keypoints, list)
-    assert keypoints[:9] == [0.13, 0.0, 0.0, 10.13, 5.0, 1.0, 20.13, 10.0, 1.0]  # the first one's score is 0
+    assert keypoints[:9] == [0.13, 0.0, 0.0, 10.13, 5.0, 1.0, 20.13, 10.0, 1.0]  # the first keypoint's score is 0
     assert len(keypoints) == 51
     assert second["bbox"] == [100.13, 0.0, 160.0, 80.0]
 
 
-def test_keypoints_are_put_in_cocos_order_and_missing_ones_are_zero() -> None:
+def test_keypoints_are_in_cocos_order_and_missing_ones_are_zero() -> None:
     points = np.arange(30, dtype=np.float32).reshape(1, 15, 2)
     boxes = np.zeros((1, 4), np.float32)
     poses = Poses(points, np.ones((1, 15), np.float32), boxes, np.ones(1, np.float32), POSETRACK_15)
@@ -56,5 +56,5 @@ def test_pycocotools_reads_it() -> None:
     assert [a["score"] for a in loaded.loadAnns(loaded.getAnnIds())] == [0.988, 0.5]
 
 
-def test_nobody_is_an_empty_list() -> None:
+def test_no_people_are_an_empty_list() -> None:
     assert coco_results(Poses.empty(POSETRACK_15), image_id=1) == []

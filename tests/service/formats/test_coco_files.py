@@ -1,4 +1,4 @@
-"""COCO's files: annotations, and results read back."""
+"""COCO's files: annotations and results are read as they were written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import given
 from engines.skeletons import COCO_17, HALPE_26
 from service.evaluation import keypoint_ap
 from service.formats.coco import coco_annotations, coco_results, read_coco, read_coco_results, read_coco_truth
-from service.formats.errors import FormatError
+from service.formats.parsing import FormatError
 from service.formats.sequence import PoseFrame, PoseSequence
 from tests.service.formats.people import two_people
 from tests.service.formats.sequences import assert_same_people, few, save, sequences
@@ -27,7 +27,7 @@ def video(number: int = 42) -> PoseSequence:
 
 @few
 @given(sequences(HALPE_26))
-def test_annotations_come_back(written: PoseSequence) -> None:
+def test_annotations_are_read_as_written(written: PoseSequence) -> None:
     with TemporaryDirectory() as folder:
         read = read_coco(save(Path(folder) / "video.json", coco_annotations(written)))
     assert (read.name, read.skeleton) == ("video", HALPE_26)
@@ -39,7 +39,7 @@ def test_annotations_come_back(written: PoseSequence) -> None:
 
 @few
 @given(sequences(COCO_17))
-def test_results_come_back_but_for_frames_without_people(written: PoseSequence) -> None:
+def test_results_are_read_as_written_except_frames_without_people(written: PoseSequence) -> None:
     rows = [row for n, frame in enumerate(written.frames) for row in coco_results(frame.poses, image_id=n)]
     with TemporaryDirectory() as folder:
         read = read_coco(save(Path(folder) / "results.json", rows))
@@ -49,12 +49,12 @@ def test_results_come_back_but_for_frames_without_people(written: PoseSequence) 
         assert_same_people(ours.poses, theirs.poses, scores=False)
 
 
-def test_annotations_are_what_pycocotools_wants(tmp_path: Path) -> None:
+def test_pycocotools_reads_annotations(tmp_path: Path) -> None:
     truth = read_coco_truth(save(tmp_path / "gt.json", coco_annotations(video())))
     results = read_coco_results(save(tmp_path / "pred.json", coco_results(two_people(), image_id=42)))
     assert keypoint_ap(truth, results).ap == pytest.approx(1)
     person = truth["annotations"][0]
-    assert person["num_keypoints"] == 16  # the first one's score is 0
+    assert person["num_keypoints"] == 16  # the first keypoint's score is 0
     assert person["keypoints"][:6] == [0, 0, 0, 10.13, 5, 2]
     assert person["area"] == 160 * 80
     assert truth["categories"][0]["skeleton"][0] == [6, 8]  # from left shoulder to left elbow, counted from 1
@@ -66,7 +66,7 @@ def test_crowds_are_left_out(tmp_path: Path) -> None:
     assert len(read_coco(save(tmp_path / "gt.json", document)).frames[0].poses) == 1
 
 
-def test_the_score_in_the_place_of_visibility_is_kept(tmp_path: Path) -> None:
+def test_a_score_as_visibility_is_kept(tmp_path: Path) -> None:
     row = {"image_id": 7, "category_id": 1, "score": 0.5, "keypoints": [1, 2, 0.25] * 17}
     (frame,) = read_coco(save(tmp_path / "pred.json", [row])).frames
     assert (frame.name, frame.number) == ("7", 7)
@@ -74,7 +74,7 @@ def test_the_score_in_the_place_of_visibility_is_kept(tmp_path: Path) -> None:
     assert frame.poses.ids is None
 
 
-def test_mistakes_are_named(tmp_path: Path) -> None:
+def test_errors_are_reported(tmp_path: Path) -> None:
     document: dict[str, Any] = json.loads(save(tmp_path / "gt.json", coco_annotations(video())).read_bytes())
     document["annotations"][1]["image_id"] = 43
     with pytest.raises(FormatError, match=r"gt\.json: annotations name image 43, which is not one of the images"):

@@ -1,4 +1,4 @@
-"""A video's poses come out of the file as they went in."""
+"""Writing the poses of a video."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def write(path: Path) -> Path:
     return path
 
 
-def test_json_is_one_object_with_a_line_a_frame(tmp_path: Path) -> None:
+def test_json_is_one_object_with_one_line_per_frame(tmp_path: Path) -> None:
     path = write(tmp_path / "poses.json")
     document = json.loads(path.read_text())
     assert {key: document[key] for key in ABOUT} == ABOUT
@@ -37,7 +37,7 @@ def test_json_is_one_object_with_a_line_a_frame(tmp_path: Path) -> None:
     assert len(path.read_text().splitlines()) == 5
 
 
-def test_csv_has_a_row_a_keypoint(tmp_path: Path) -> None:
+def test_csv_has_one_row_per_keypoint(tmp_path: Path) -> None:
     rows = list(csv.DictReader(write(tmp_path / "poses.csv").read_text().splitlines()))
     assert len(rows) == 3 * len(COCO_17)
     assert [(row["frame"], row["time"], row["person"], row["id"]) for row in rows[:: len(COCO_17)]] == [
@@ -48,13 +48,13 @@ def test_csv_has_a_row_a_keypoint(tmp_path: Path) -> None:
     assert (rows[0]["keypoint"], rows[0]["x"], rows[0]["y"]) == ("nose", "100.00", "180.00")
 
 
-def test_no_frames_are_still_a_document(tmp_path: Path) -> None:
+def test_a_video_without_frames_is_a_valid_file(tmp_path: Path) -> None:
     with FramesFile(tmp_path / "a.json", ".json", {}):
         pass
     assert json.loads((tmp_path / "a.json").read_text()) == {"frames": []}
 
 
-def test_what_was_broken_off_is_no_document(tmp_path: Path) -> None:
+def test_an_interrupted_file_is_not_valid(tmp_path: Path) -> None:
     def break_off() -> None:
         with FramesFile(tmp_path / "a.json", ".json", ABOUT) as file:
             file.write(0, 0.0, standing({7: (100.0, 200.0)}))

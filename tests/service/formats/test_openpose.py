@@ -1,4 +1,4 @@
-"""OpenPose's JSON."""
+"""OpenPose's JSON format."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def written(poses: Poses) -> dict[str, object]:
     return loaded
 
 
-def test_the_document_has_what_openpose_writes() -> None:
+def test_the_document_has_the_keys_of_openpose() -> None:
     document = written(two_people())
     assert document["version"] == 1.3
     assert isinstance(document["people"], list)
@@ -58,5 +58,5 @@ def test_identities_are_person_ids() -> None:
     assert [person["person_id"] for person in people] == [[-1], [-1]]
 
 
-def test_nobody_is_no_people() -> None:
+def test_a_frame_without_people_is_an_empty_list() -> None:
     assert written(Poses.empty(COCO_17)) == {"version": 1.3, "people": []}

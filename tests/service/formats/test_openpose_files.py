@@ -1,4 +1,4 @@
-"""OpenPose's files: one a frame."""
+"""OpenPose's files, one per frame."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 
 from engines.skeletons import OPENPOSE_25
-from service.formats.errors import FormatError
 from service.formats.openpose import openpose_document, read_openpose, write_openpose
+from service.formats.parsing import FormatError
 from service.formats.sequence import PoseSequence
 from tests.service.formats.people import two_people
 from tests.service.formats.sequences import assert_same_people, few, save, sequences
@@ -18,7 +18,7 @@ from tests.service.formats.sequences import assert_same_people, few, save, seque
 
 @few
 @given(sequences(OPENPOSE_25))
-def test_a_folder_comes_back(written: PoseSequence) -> None:
+def test_a_folder_is_read_as_written(written: PoseSequence) -> None:
     with TemporaryDirectory() as folder:
         target = Path(folder) / "video"
         write_openpose(written, target)
@@ -33,7 +33,7 @@ def test_a_folder_comes_back(written: PoseSequence) -> None:
         assert_same_people(ours.poses, theirs.poses)
 
 
-def test_files_are_named_as_openpose_does(tmp_path: Path) -> None:
+def test_files_are_named_as_by_openpose(tmp_path: Path) -> None:
     write_openpose(PoseSequence("none", OPENPOSE_25, ()), tmp_path / "made/here")
     assert (tmp_path / "made/here").is_dir()
     save(tmp_path / "000001_keypoints.json", openpose_document(two_people()))
@@ -45,7 +45,7 @@ def test_a_list_of_documents_is_several_frames(tmp_path: Path) -> None:
     assert [len(frame.poses) for frame in read_openpose(path).frames] == [2, 2, 2]
 
 
-def test_the_persons_score_is_that_of_what_was_found(tmp_path: Path) -> None:
+def test_a_persons_score_is_the_mean_of_found_keypoints(tmp_path: Path) -> None:
     numbers = [5, 6, 0.5, 7, 8, 0.25] + [0] * 69
     (frame,) = read_openpose(save(tmp_path / "a.json", {"people": [{"pose_keypoints_2d": numbers}]})).frames
     assert frame.poses.scores.tolist() == [0.375]

@@ -1,4 +1,4 @@
-"""Posewire's own JSON."""
+"""People in Posewire's own JSON format."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def written(poses: Poses) -> bytes:
     return orjson.dumps(people_list(poses), option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def test_a_person_is_a_score_a_box_and_keypoints() -> None:
+def test_a_person_has_a_score_a_box_and_keypoints() -> None:
     first, second = json.loads(written(two_people()))
 
     assert list(first) == ["score", "box", "keypoints"]
@@ -29,11 +29,11 @@ def test_a_person_is_a_score_a_box_and_keypoints() -> None:
     assert second["keypoints"][16] == [260.13, 80.0, 0.5]
 
 
-def test_numbers_are_written_short() -> None:
+def test_numbers_are_rounded() -> None:
     assert b'"box":[0.13,0.0,160.13,80.0]' in written(two_people())
 
 
-def test_identities_and_metres_are_there_where_the_poses_have_them() -> None:
+def test_ids_and_3d_keypoints_are_written_if_there_are_any() -> None:
     metres = np.full((2, 17, 3), 0.12345, np.float32)
     poses = replace(two_people(), ids=np.array([7, 2**40]), keypoints_3d=metres)
     first, second = json.loads(written(poses))
@@ -42,11 +42,11 @@ def test_identities_and_metres_are_there_where_the_poses_have_them() -> None:
     assert (first["id"], second["id"]) == (7, 2**40)
 
 
-def test_nobody_is_an_empty_list() -> None:
+def test_no_people_are_an_empty_list() -> None:
     assert written(Poses.empty(COCO_17)) == b"[]"
 
 
-def test_what_is_no_number_is_null() -> None:
+def test_values_that_are_not_finite_are_null() -> None:
     poses = two_people()
     poses.keypoints[0, 0] = np.nan
     assert json.loads(written(poses))[0]["keypoints"][0] == [None, None, 0.0]

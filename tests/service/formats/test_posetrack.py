@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 
 from engines.skeletons import COCO_17, POSETRACK_15
-from service.formats.errors import FormatError
+from service.formats.parsing import FormatError
 from service.formats.posetrack import KEYPOINTS_2018, posetrack_document, read_posetrack
 from service.formats.sequence import FAINT, PoseFrame, PoseSequence
 from tests.service.formats.people import two_people
@@ -32,7 +32,7 @@ def written(sequence: PoseSequence) -> dict[str, Any]:
 
 @few
 @given(sequences(POSETRACK_15))
-def test_sequences_come_back(sequence: PoseSequence) -> None:
+def test_sequences_are_read_as_written(sequence: PoseSequence) -> None:
     with TemporaryDirectory() as folder:
         read = read_posetrack(save(Path(folder) / "video.json", posetrack_document(sequence)))
     assert read.name == "video"
@@ -41,7 +41,7 @@ def test_sequences_come_back(sequence: PoseSequence) -> None:
         assert_same_people(ours.poses, theirs.poses)
 
 
-def test_what_only_the_truth_has_comes_back(tmp_path: Path) -> None:
+def test_fields_of_the_truth_are_read_as_written(tmp_path: Path) -> None:
     heads = np.array([[1, 2, 31, 42], [5, 5, 9, 9]], np.float32)
     region = np.array([[0, 0], [50, 0], [0, 50.5]], np.float32)
     poses = two_people().as_skeleton(POSETRACK_15)
@@ -55,7 +55,7 @@ def test_what_only_the_truth_has_comes_back(tmp_path: Path) -> None:
     assert (first.labelled, second.labelled) == (True, False)
 
 
-def test_the_form_is_that_of_2018() -> None:
+def test_the_written_format_is_that_of_2018() -> None:
     tracked = replace(two_people(), ids=np.array([7, 9]))
     document = written(PoseSequence("video", COCO_17, (PoseFrame("images/a.jpg", tracked, number=10000),)))
     assert document["images"] == [
@@ -70,7 +70,7 @@ def test_the_form_is_that_of_2018() -> None:
     assert (len(first["keypoints"]), len(first["scores"])) == (51, 17)
 
 
-def test_a_keypoint_that_is_there_has_a_score(tmp_path: Path) -> None:
+def test_a_listed_keypoint_has_a_score(tmp_path: Path) -> None:
     document = written(PoseSequence("video", COCO_17, (PoseFrame("a.jpg", two_people()),)))
     document["annotations"][0]["scores"] = [0] * 17
     poses = read_posetrack(save(tmp_path / "pred.json", document)).frames[0].poses
@@ -81,7 +81,7 @@ def test_a_keypoint_that_is_there_has_a_score(tmp_path: Path) -> None:
 @needs_shared
 @pytest.mark.parametrize("kind", ["gt", "pred"])
 @pytest.mark.parametrize("name", ["clean", "quirk"])
-def test_both_forms_say_the_same(name: str, kind: str) -> None:
+def test_both_formats_are_read_alike(name: str, kind: str) -> None:
     files = sorted((_GOLDENS / f"{name}_pt17/{kind}").iterdir())
     assert files
     for file in files:
@@ -126,6 +126,6 @@ def test_both_forms_say_the_same(name: str, kind: str) -> None:
         ),
     ],
 )
-def test_mistakes_are_named(tmp_path: Path, document: object, says: str) -> None:
+def test_errors_are_reported(tmp_path: Path, document: object, says: str) -> None:
     with pytest.raises(FormatError, match=says):
         read_posetrack(save(tmp_path / "gt.json", document))

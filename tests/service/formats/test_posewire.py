@@ -1,4 +1,4 @@
-"""Posewire's own JSON that comes back."""
+"""Posewire's own JSON is read as it was written."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 
 from engines.skeletons import COCO_17, HALPE_26
-from service.formats.errors import FormatError
 from service.formats.frames import FramesFile
+from service.formats.parsing import FormatError
 from service.formats.people import people_list
 from service.formats.posewire import read_posewire
 from service.formats.sequence import PoseSequence
@@ -20,7 +20,7 @@ from tests.service.formats.sequences import assert_same_people, few, save, seque
 
 @few
 @given(sequences(COCO_17))
-def test_images_come_back(written: PoseSequence) -> None:
+def test_images_are_read_as_written(written: PoseSequence) -> None:
     images = [
         {"image": f.name, "width": 640, "height": 480, "skeleton": "coco-17", "people": people_list(f.poses)}
         for f in written.frames
@@ -35,7 +35,7 @@ def test_images_come_back(written: PoseSequence) -> None:
 
 @few
 @given(sequences(HALPE_26))
-def test_a_videos_frames_come_back(written: PoseSequence) -> None:
+def test_a_videos_frames_are_read_as_written(written: PoseSequence) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "video.json"
         with FramesFile(path, ".json", {"video": "a.mp4", "skeleton": "halpe-26"}) as file:
@@ -48,7 +48,7 @@ def test_a_videos_frames_come_back(written: PoseSequence) -> None:
         assert_same_people(ours.poses, theirs.poses)
 
 
-def test_mistakes_are_named(tmp_path: Path) -> None:
+def test_errors_are_reported(tmp_path: Path) -> None:
     image = {"image": "a", "width": 9, "height": 9, "skeleton": "coco-17", "people": people_list(two_people())}
     with pytest.raises(FormatError, match=r"a\.json: skeleton is 'cat', none of coco-17, posetrack-15"):
         read_posewire(save(tmp_path / "a.json", {**image, "skeleton": "cat"}))

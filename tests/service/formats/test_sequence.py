@@ -1,4 +1,4 @@
-"""What the readers make of people whose files do not say everything."""
+"""Missing fields of people in files are computed."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ def person(sure: float, **known: object) -> SequencePerson:
     return SequencePerson(points, np.full(17, sure, np.float32), **known)  # type: ignore[arg-type]
 
 
-def test_what_a_file_gives_is_kept() -> None:
+def test_given_fields_are_kept() -> None:
     poses = gather(COCO_17, [person(0.5, box=np.array([1, 2, 3, 4]), score=0.9, identity=7)])
     assert poses.boxes.tolist() == [[1, 2, 3, 4]]
     assert (poses.scores[0], poses.ids) == (np.float32(0.9), np.array([7]))
 
 
-def test_what_it_does_not_give_is_taken_from_the_keypoints() -> None:
+def test_missing_fields_are_computed_from_the_keypoints() -> None:
     half = person(0.5)
     half.keypoint_scores[8:] = 0
     poses = gather(COCO_17, [half, person(0.25, identity=7)])
@@ -29,7 +29,7 @@ def test_what_it_does_not_give_is_taken_from_the_keypoints() -> None:
     assert poses.ids.tolist() == [-1, 7]
 
 
-def test_nobody_has_no_ids() -> None:
+def test_no_people_have_no_ids() -> None:
     assert gather(COCO_17, []).ids is None
     assert gather(COCO_17, [person(0.5)]).ids is None
 

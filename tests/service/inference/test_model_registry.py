@@ -20,7 +20,7 @@ from service.inference.model_registry import ModelRegistry, replace_runtime
 from service.inference.stage import InferenceOptions
 from tests.graphs import tiny_catalogue
 from tests.pictures import encoded, photo
-from tests.stories import run, serve
+from tests.scenarios import run, serve
 from tests.waiting import until
 
 JPEG = encoded(photo(96, 128))

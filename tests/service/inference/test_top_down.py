@@ -23,7 +23,7 @@ from service.inference.stage import InferenceOptions
 from service.media.decode import ImageLimits, decode
 from service.media.image_files import UndecodableImageError
 from tests.pictures import encoded, photo
-from tests.stories import run, serve
+from tests.scenarios import run, serve
 from tests.waiting import until
 
 JPEG = encoded(photo(640, 480), quality=90)

@@ -1,4 +1,4 @@
-"""Ends the decoder processes that the tests share."""
+"""Ends the shared decoder processes at the end of the session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One picture in every kind of file that is accepted."""
+"""A test image in every accepted kind of file."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from service.media.decoder_process import Bounds
 from tests.pictures import encoded, photo
 
 LIMITS = ImageLimits(max_bytes=1_000_000, max_pixels=1_000_000, max_side=2000)
-WIDTH, HEIGHT = 101, 63  # odd, so that blocks, rows and bytes do not come out even
+WIDTH, HEIGHT = 101, 63  # odd, so that blocks, rows and bytes are not aligned
 
 
 @functools.cache
 def pool() -> DecoderPool:
-    """The decoder processes of all tests, closed at the end of the session."""
+    """The decoder processes of all tests, which are closed at the end of the session."""
     return DecoderPool(2, Bounds())
 
 
 def decode(data: bytes | memoryview, limits: ImageLimits, needs: tuple[int, int] | None = None) -> DecodedImage:
-    """As `service.media.decode.decode`, in the processes that the tests share."""
+    """As `service.media.decode.decode`, with the shared decoder processes."""
     return decoding.decode(data, limits, needs=needs, pool=pool())
 
 
 def smooth(width: int, height: int) -> Image.Image:
-    """A photograph without its grain, so that lossy files differ little from it."""
+    """A photograph without grain, which lossy files reproduce well."""
     return photo(width, height).filter(ImageFilter.GaussianBlur(2))
 
 
@@ -42,7 +42,7 @@ def picture() -> Image.Image:
 
 
 def rgb(image: Image.Image | None = None) -> NDArray[np.int_]:
-    """The pixels, as numbers that can be subtracted."""
+    """The pixels as integers that can be subtracted."""
     return np.asarray((image or picture()).convert("RGB")).astype(int)
 
 
@@ -53,7 +53,7 @@ def grey_16() -> Image.Image:
 
 @functools.cache
 def files() -> dict[str, tuple[bytes, Image.Image, float]]:
-    """By name: the file, the picture that is in it, and by how much its pixels may differ on average."""
+    """By name: the file, its picture, and the largest mean difference of pixels."""
     image = picture()
     grey, palette, bilevel = image.convert("L"), image.quantize(32), image.convert("1")
     pages = {"save_all": True, "append_images": [image.rotate(180)]}
@@ -87,13 +87,13 @@ def files() -> dict[str, tuple[bytes, Image.Image, float]]:
 
 
 def png_chunk(name: bytes, content: bytes) -> bytes:
-    """One chunk with its checksum."""
+    """A chunk with its checksum."""
     body = name + content
     return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
 
 
 def png(width: int, height: int, *chunks: bytes, interlace: int = 0) -> bytes:
-    """An 8 bit RGB PNG file of the given chunks."""
+    """An 8 bit RGB PNG file with the given chunks."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, interlace)
     return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + b"".join(chunks) + png_chunk(b"IEND", b"")
 
@@ -109,7 +109,7 @@ def unusual_jpeg() -> bytes:
     data = bytearray(encoded(Image.new("RGB", (64, 64), (200, 100, 50)), keep_rgb=True, quality=95))
     at = data.index(b"\xff\xc0")
     data[at + 5 : at + 7] = struct.pack(">H", 96)
-    data[at + 17] = 0x21  # two blocks of blue beside each of red and green: 192 in all, as there were
+    data[at + 17] = 0x21  # two blocks of blue per block of red and green: still 192 in total
     return bytes(data)
 
 

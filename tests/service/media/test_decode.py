@@ -1,4 +1,4 @@
-"""Every accepted kind of file comes out as the picture that is in it, or as an error that says why not."""
+"""Every accepted kind of file is decoded to its picture, or is an error that says why not."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_every_kind_of_file_is_decoded(name: str) -> None:
 
 
 @every_file
-def test_a_view_of_a_larger_buffer_will_do(name: str) -> None:
+def test_a_view_of_a_larger_buffer_is_decoded(name: str) -> None:
     data, _, _ = files()[name]
     whole = decode(data, LIMITS)
     part = decode(memoryview(b"before" + data + b"after")[6:-5], LIMITS)
@@ -43,14 +43,14 @@ def test_a_view_of_a_larger_buffer_will_do(name: str) -> None:
 
 
 @every_file
-def test_a_truncated_file_is_never_a_part_of_a_picture(name: str) -> None:
+def test_a_truncated_file_never_gives_a_partial_picture(name: str) -> None:
     data, _, _ = files()[name]
     whole = decode(data, LIMITS).pixels
     for length in sorted({*range(1, len(data), max(1, len(data) // 60)), len(data) - 1}):
         try:
             pixels = decode(data[:length], LIMITS).pixels
         except NotAnImageError:
-            assert length < 12  # cut within the mark of its type
+            assert length < 12  # cut within the signature of its type
         except UndecodableImageError:
             continue
         else:  # only further pages or padding are missing
@@ -59,7 +59,7 @@ def test_a_truncated_file_is_never_a_part_of_a_picture(name: str) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (8, 8), (9, 17)])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
-def test_tiny_pictures_are_pictures(kind: str, size: tuple[int, int]) -> None:
+def test_tiny_pictures_are_decoded(kind: str, size: tuple[int, int]) -> None:
     decoded = decode(encoded(Image.new("RGB", size, "red"), kind), LIMITS, needs=(192, 256))
     assert (decoded.width, decoded.height) == size
     assert decoded.pixels.shape == (size[1], size[0], 3)
@@ -67,7 +67,7 @@ def test_tiny_pictures_are_pictures(kind: str, size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
-def test_what_is_transparent_shows_white(kind: str) -> None:
+def test_transparent_parts_are_white(kind: str) -> None:
     image = picture().copy()
     image.putalpha(Image.linear_gradient("L").resize(image.size))
     options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
@@ -77,7 +77,7 @@ def test_what_is_transparent_shows_white(kind: str) -> None:
     assert np.abs(decode(encoded(image, kind, **options), LIMITS).pixels - expected).max() <= 2
 
 
-def test_a_transparent_colour_and_palette_show_white_too() -> None:
+def test_transparent_colours_and_palettes_are_white() -> None:
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 40, 50, 60])
     image.putdata([0, 1])
@@ -88,7 +88,7 @@ def test_a_transparent_colour_and_palette_show_white_too() -> None:
 
 
 def test_interlaced_png() -> None:
-    # Adam7 of 2 x 2 pixels: the first, its right neighbour, the lower row; each line begins with its filter type.
+    # Adam7 of 2 x 2 pixels: the first, its right neighbour, the lower row. Each line starts with its filter type.
     lines = b"\0" + b"\xff\0\0" + b"\0" + b"\0\xff\0" + b"\0" + b"\0\0\xff" + b"\xff\xff\xff"
     data = png(2, 2, png_chunk(b"IDAT", zlib.compress(lines)), interlace=1)
 
@@ -115,7 +115,7 @@ class TestNeeds:
             ((640, 480), 1),
             ((321, 241), 1),
             ((321, 240), 2),
-            ((192, 256), 2),  # 320 x 240 is fitted into it as 192 x 144
+            ((192, 256), 2),  # 320 x 240 is fitted as 192 x 144
             ((160, 121), 4),
             ((81, 61), 4),
             ((81, 60), 8),
@@ -164,7 +164,7 @@ class TestNeeds:
 
 
 class TestLimits:
-    """What is too large, or nothing at all."""
+    """Images that are too large or empty."""
 
     def test_bytes(self) -> None:
         with pytest.raises(ImageTooLargeError, match=r"has 101 bytes, at most 100 are accepted; send it smaller"):
@@ -200,12 +200,12 @@ class TestLimits:
         (b"\0", "no known type"),
     ],
 )
-def test_what_is_no_image_is_told_what_is(data: bytes, found: str) -> None:
+def test_the_error_of_another_kind_of_file_names_its_kind(data: bytes, found: str) -> None:
     with pytest.raises(NotAnImageError, match=f"the body is {found} .*JPEG, PNG, WebP, BMP and TIFF are accepted"):
         decode(data, LIMITS)
 
 
-def test_many_threads_decode_at_once() -> None:
+def test_threads_decode_concurrently() -> None:
     wanted = {name: decode(data, LIMITS).pixels for name, (data, _, _) in files().items()}
     wrong: list[str] = []
 
@@ -222,12 +222,12 @@ def test_many_threads_decode_at_once() -> None:
     assert wrong == []
 
 
-def test_small_baseline_jpegs_are_quick_and_the_rest_are_not() -> None:
+def test_only_small_baseline_jpegs_are_quick() -> None:
     _, file = recognise(encoded(photo(640, 480)), ImageLimits())
     assert file is not None
     assert file.quick
     slow = [
-        encoded(photo(640, 480), progressive=True),  # each of its scans may visit every block
+        encoded(photo(640, 480), progressive=True),  # each scan may visit every block
         encoded(photo(1200, 900)),
         encoded(photo(640, 480)) + bytes(500_000),
     ]

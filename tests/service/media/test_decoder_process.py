@@ -1,4 +1,4 @@
-"""Pictures are decoded by processes that have limits, can be killed, and never outlive whoever started them."""
+"""Decoder processes have limits, can be killed, and never outlive the process that started them."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def pool() -> Iterator[DecoderPool]:
 
 
 def decoded(pool: DecoderPool, data: bytes = PNG, kind: str = "PNG") -> bool:
-    """Whether a good picture comes out right."""
+    """True if a good image is decoded correctly."""
     return bool((pool.decode(kind, data, LIMITS, None).pixels == rgb()).all())
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended; a zombie has."""
+    """True if a process has ended. A zombie has."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
 
 
-def test_a_process_is_started_when_it_is_needed_and_used_again(pool: DecoderPool) -> None:
+def test_a_process_is_started_on_demand_and_reused(pool: DecoderPool) -> None:
     assert pool.pids == []
     assert decoded(pool)
     [first] = pool.pids
@@ -66,7 +66,7 @@ def test_several_threads_share_the_processes(pool: DecoderPool) -> None:
     assert len(pool.pids) <= pool.size
 
 
-def test_a_picture_that_takes_too_long_is_refused_and_the_next_one_is_decoded(pool: DecoderPool) -> None:
+def test_an_image_that_takes_too_long_is_refused_and_the_next_one_is_decoded(pool: DecoderPool) -> None:
     assert len(slow_tiff()) < 30_000
     with pytest.raises(UndecodableImageError, match=r"takes more than 1 s of processor time; .* or as a JPEG"):
         pool.decode("TIFF", slow_tiff(), LIMITS, None)
@@ -74,7 +74,7 @@ def test_a_picture_that_takes_too_long_is_refused_and_the_next_one_is_decoded(po
     assert decoded(pool)
 
 
-def test_the_limit_of_time_is_that_of_a_picture_and_not_of_the_process(pool: DecoderPool) -> None:
+def test_the_time_limit_is_per_image_and_not_per_process(pool: DecoderPool) -> None:
     data = encoded(photo(2500, 2000), "PNG")
     for _ in range(8):
         pool.decode("PNG", data, LIMITS, None)
@@ -83,7 +83,7 @@ def test_the_limit_of_time_is_that_of_a_picture_and_not_of_the_process(pool: Dec
     assert (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") > 1
 
 
-def test_a_picture_that_takes_too_much_memory_is_refused_and_the_process_goes_on(pool: DecoderPool) -> None:
+def test_an_image_that_takes_too_much_memory_is_refused_and_the_process_continues(pool: DecoderPool) -> None:
     data = png(9_000, 6_000, png_chunk(b"IDAT", b""))
     with pytest.raises(ImageTooLargeError, match="takes more memory"):
         pool.decode("PNG", data, ImageLimits(max_pixels=10**9), None)
@@ -93,7 +93,7 @@ def test_a_picture_that_takes_too_much_memory_is_refused_and_the_process_goes_on
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL])
-def test_a_decoder_that_dies_costs_one_answer(pool: DecoderPool, number: signal.Signals) -> None:
+def test_a_decoder_that_dies_fails_one_image(pool: DecoderPool, number: signal.Signals) -> None:
     def die(process: DecoderProcess | None) -> None:
         if process is not None:
             os.kill(process.pid, number)
@@ -104,7 +104,7 @@ def test_a_decoder_that_dies_costs_one_answer(pool: DecoderPool, number: signal.
     assert decoded(pool)
 
 
-def test_an_idle_process_that_dies_costs_nothing(pool: DecoderPool) -> None:
+def test_an_idle_process_that_dies_is_replaced(pool: DecoderPool) -> None:
     assert decoded(pool)
     [pid] = pool.pids
     os.kill(pid, signal.SIGKILL)
@@ -112,7 +112,7 @@ def test_an_idle_process_that_dies_costs_nothing(pool: DecoderPool) -> None:
     assert decoded(pool)
 
 
-def test_a_process_that_gives_no_answer_is_ended() -> None:
+def test_a_process_without_an_answer_is_killed() -> None:
     with DecoderPool(1, Bounds(wall_seconds=0.5)) as pool:
         with pytest.raises(DecoderEndedError, match=r"no answer in 0\.5 s"):
             pool.decode("TIFF", slow_tiff(), LIMITS, None)
@@ -127,14 +127,14 @@ def test_pixels_for_which_there_is_no_memory_are_not_decoded(pool: DecoderPool) 
         raise BufferError("no room")
 
     with pytest.raises(BufferError):
-        pool.decode("TIFF", slow_tiff(), LIMITS, None, reserve=refuse)  # or else it would take a second
+        pool.decode("TIFF", slow_tiff(), LIMITS, None, reserve=refuse)  # otherwise this would take a second
     [pid] = pool.pids
     pool.decode("PNG", encoded(photo(640, 480), "PNG"), LIMITS, (300, 200), reserve=asked.append)
     assert asked == [3 * 16_384, 3 * 320 * 240]
     assert pool.pids == [pid]
 
 
-def test_a_closed_pool_ends_what_is_under_way() -> None:
+def test_closing_a_pool_ends_its_decoders() -> None:
     pool = DecoderPool(1, Bounds())
     given = threading.Event()
     errors: list[BaseException] = []
@@ -156,7 +156,7 @@ def test_a_closed_pool_ends_what_is_under_way() -> None:
         decoded(pool)
 
 
-def test_a_process_knows_no_secrets_and_gives_way(monkeypatch: pytest.MonkeyPatch, pool: DecoderPool) -> None:
+def test_a_process_has_no_secrets_and_a_low_priority(monkeypatch: pytest.MonkeyPatch, pool: DecoderPool) -> None:
     monkeypatch.setenv("POSEWIRE_RESUME_KEY", "secret")
     assert decoded(pool)
     [pid] = pool.pids
@@ -175,7 +175,7 @@ DecoderPool(1, Bounds(cpu_seconds=60)).decode("TIFF", data, ImageLimits(), None,
 """
 
 
-def test_a_decoder_ends_in_the_middle_of_a_picture_when_its_server_is_killed() -> None:
+def test_a_decoder_ends_in_the_middle_of_an_image_when_its_server_is_killed() -> None:
     with subprocess.Popen([sys.executable, "-c", STARTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
         assert server.stdin is not None
         assert server.stdout is not None
@@ -192,7 +192,7 @@ def test_a_decoder_ends_in_the_middle_of_a_picture_when_its_server_is_killed() -
     wait_for(lambda: gone(pid), 5)
 
 
-def test_pixels_come_as_they_were_asked_for(pool: DecoderPool) -> None:
+def test_pixels_are_reduced_as_requested(pool: DecoderPool) -> None:
     image = photo(643, 481)
     small = pool.decode("PNG", encoded(image, "PNG"), LIMITS, (300, 200))
     assert (small.width, small.height, small.scale, small.pixels.shape) == (643, 481, 2, (240, 321, 3))

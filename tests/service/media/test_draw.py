@@ -21,7 +21,7 @@ def canvas(width: int = 200, height: int = 200) -> Frame:
 
 
 def person(offset: float = 0.0, skeleton: Skeleton = COCO_17, size: float = 100.0) -> Poses:
-    """Somebody in a square, keypoints from top to bottom in their order, left ones at its left edge."""
+    """A person in a square: keypoints in order from top to bottom, left keypoints at the left edge."""
     across = {"left": 0.0, "right": 1.0}
     x = np.array([across.get(name.partition("_")[0], 0.5) for name in skeleton.keypoints], np.float32) * size
     y = np.linspace(0, size, len(skeleton), dtype=np.float32)
@@ -36,14 +36,14 @@ def drawn(picture: Frame) -> NDArray[np.bool_]:
 
 
 def colours(picture: Frame) -> set[tuple[int, ...]]:
-    """The colours of the insides of lines and dots: bright, and more than once."""
+    """The colours inside lines and dots: bright, and on several pixels."""
     values, counts = np.unique(picture[drawn(picture)], axis=0, return_counts=True)
     pure = (values.max(axis=1) > 200) & (counts >= 8)
     return {tuple(value.tolist()) for value in values[pure]}
 
 
 @pytest.mark.parametrize("skeleton", [COCO_17, BLAZEPOSE_33])
-def test_dots_are_where_keypoints_are_and_the_picture_itself_is_left_alone(skeleton: Skeleton) -> None:
+def test_dots_are_drawn_at_keypoints_on_a_copy(skeleton: Skeleton) -> None:
     pixels, poses = canvas(), person(skeleton=skeleton)
     pixels.flags.writeable = False
     marks = drawn(draw(pixels, poses))
@@ -53,7 +53,7 @@ def test_dots_are_where_keypoints_are_and_the_picture_itself_is_left_alone(skele
     assert not drawn(pixels).any()
 
 
-def test_keypoints_without_confidence_are_left_out() -> None:
+def test_keypoints_with_low_scores_are_left_out() -> None:
     poses = person()
     poses.keypoint_scores[0] = 0.29
     assert not drawn(draw(canvas(), poses)).any()
@@ -61,16 +61,16 @@ def test_keypoints_without_confidence_are_left_out() -> None:
     poses.keypoint_scores[0, 0] = 0.9
     alone = drawn(draw(canvas(), poses))
     assert alone[20, 70]
-    assert alone.sum() < 200  # a dot, and no limbs to keypoints that are not there
+    assert alone.sum() < 200  # a dot, and no limbs to missing keypoints
 
 
-def test_left_right_and_middle_have_their_own_colours_within_a_dark_outline() -> None:
+def test_left_right_and_middle_have_different_colours_and_a_dark_outline() -> None:
     picture = draw(canvas(1000, 1000), person(size=900))
     assert {(255, 149, 0), (0, 208, 255), (240, 245, 250)} <= colours(picture)
     assert (picture == (16, 16, 20)).all(axis=2).any()
 
 
-def test_people_differ_in_colour_and_keep_it_with_their_id() -> None:
+def test_people_have_different_colours_and_ids_keep_theirs() -> None:
     two = Poses.join([person(size=50), person(offset=100, size=50)])
     pair = draw(canvas(), two)
     first, second = colours(pair[:100, :100]), colours(pair[100:, 100:])
@@ -82,13 +82,13 @@ def test_people_differ_in_colour_and_keep_it_with_their_id() -> None:
     assert colours(alone) == first
 
 
-def test_lines_are_wider_on_larger_people_and_pictures() -> None:
+def test_lines_are_wider_for_larger_people_and_frames() -> None:
     small = drawn(draw(canvas(1000, 1000), person(size=60))).sum() / 60
     large = drawn(draw(canvas(1000, 1000), person(size=600))).sum() / 600
     assert large > 1.5 * small
 
 
-def test_boxes_and_labels_are_drawn_on_demand() -> None:
+def test_boxes_and_labels_are_drawn_on_request() -> None:
     poses = person()
     plain = drawn(draw(canvas(), poses))
     boxed = drawn(draw(canvas(), poses, boxes=True))
@@ -99,7 +99,7 @@ def test_boxes_and_labels_are_drawn_on_demand() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, -1e30])
-def test_what_is_no_place_is_not_drawn_and_harms_nothing(value: float) -> None:
+def test_points_that_are_not_finite_are_not_drawn(value: float) -> None:
     poses = person()
     poses.keypoints[0, ::2] = value
     poses.boxes[0, :2] = value
@@ -107,7 +107,7 @@ def test_what_is_no_place_is_not_drawn_and_harms_nothing(value: float) -> None:
     assert drawn(picture)[int(poses.keypoints[0, 1, 1]), int(poses.keypoints[0, 1, 0])]
 
 
-def test_people_may_reach_over_the_edge() -> None:
+def test_people_may_extend_beyond_the_frame() -> None:
     marks = drawn(draw(canvas(60, 60), person(), boxes=True, labels=True))
     assert marks.shape == (60, 60)
     assert marks.any()
@@ -118,14 +118,14 @@ def test_tiny_pictures_can_be_drawn_on(size: tuple[int, int]) -> None:
     assert draw(canvas(*size), person(), boxes=True, labels=True).shape[1::-1] == size
 
 
-def test_nobody_is_a_copy() -> None:
+def test_a_frame_without_people_is_copied() -> None:
     pixels = canvas()
     copy = draw(pixels, Poses.empty(COCO_17), labels=True)
     assert copy is not pixels
     assert (copy == pixels).all()
 
 
-def test_a_trail_is_where_the_hips_were_lately() -> None:
+def test_a_trail_has_the_recent_positions_of_the_hips() -> None:
     trails = Trails(1.0)
     for n in range(50):
         shown = trails.update(standing({3: (10.0 * n, 200.0)}), n / 8)
@@ -136,7 +136,7 @@ def test_a_trail_is_where_the_hips_were_lately() -> None:
     assert trail.ages.tolist() == [1 - n / 8 for n in range(9)]
 
 
-def test_who_has_left_fades_away_and_is_forgotten() -> None:
+def test_trails_of_people_who_left_expire() -> None:
     trails = Trails(1.0)
     for n in range(10):
         trails.update(standing({3: (10.0 * n, 200.0)}), n / 10)
@@ -145,7 +145,7 @@ def test_who_has_left_fades_away_and_is_forgotten() -> None:
     assert trails.update(nobody, 2.0) == []
 
 
-def test_hidden_hips_leave_a_gap_that_the_trail_bridges() -> None:
+def test_a_trail_bridges_frames_with_hidden_hips() -> None:
     trails = Trails(1.0)
     trails.update(standing({3: (10.0, 200.0)}), 0.0)
     trails.update(standing({3: (500.0, 200.0)}, score=0.1), 0.1)
@@ -153,13 +153,13 @@ def test_hidden_hips_leave_a_gap_that_the_trail_bridges() -> None:
     assert trail.points[:, 0].tolist() == [10.0, 30.0]
 
 
-def test_people_without_an_identity_leave_no_trail() -> None:
+def test_people_without_an_id_have_no_trail() -> None:
     trails = Trails(1.0)
     assert trails.update(standing({-1: (5.0, 5.0)}), 0.0) == []
     assert trails.update(replace(standing({1: (5.0, 5.0)}), ids=None), 0.1) == []
 
 
-def test_memory_is_bounded_at_any_frame_rate_and_the_trail_stays_whole() -> None:
+def test_memory_is_bounded_at_any_frame_rate_and_the_trail_keeps_its_length() -> None:
     trails = Trails(10.0)
     for n in range(20_000):
         (trail,) = trails.update(standing({1: (float(n), 200.0)}), n / 1000)
@@ -168,7 +168,7 @@ def test_memory_is_bounded_at_any_frame_rate_and_the_trail_stays_whole() -> None
     assert trail.ages[0] > 0.9
 
 
-def test_it_is_drawn_below_the_people_in_their_colour() -> None:
+def test_trails_are_drawn_below_the_people_in_their_colours() -> None:
     canvas = np.full((1000, 1000, 3), 100, np.uint8)
     points = np.array([[100, 200], [500, 200], [900, 200]], np.float32)
     picture = draw(canvas, Poses.empty(COCO_17), trails=[Trail(5, points, np.array([1.0, 0.6, 0.0], np.float32))])
@@ -181,7 +181,7 @@ def test_it_is_drawn_below_the_people_in_their_colour() -> None:
     assert not (draw(canvas, standing({6: (500.0, 800.0)}), boxes=True) == picture[200, 800]).all(axis=2).any()
 
 
-def test_a_place_that_is_none_breaks_nothing() -> None:
+def test_trail_points_that_are_not_finite_are_no_error() -> None:
     points = np.array([[20, 50], [np.nan, 50], [1e30, 50], [100, 50]], np.float32)
     picture = draw(
         np.zeros((100, 100, 3), np.uint8), Poses.empty(COCO_17), trails=[Trail(1, points, np.zeros(4, np.float32))]

@@ -1,4 +1,4 @@
-"""Files made to do harm: they cost next to nothing and never raise anything but ImageError."""
+"""Hostile files take few resources and raise nothing but ImageError."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests.service.media.files import LIMITS, decode, files, picture, png, png_c
 
 ROOMY = ImageLimits()
 SMALL = Bounds(memory=60_000_000)
-"""Little more than Python and Pillow themselves take."""
+"""Little more than Python and Pillow need."""
 GOOD_TIFF = {256: (3, 1, 100), 257: (3, 1, 100), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1), 277: (3, 1, 1)}
 GOOD_TIFF |= {278: (4, 1, 100), 273: (4, 1, 122), 279: (4, 1, 10_000)}
 PIXELS = png_chunk(b"IDAT", zlib.compress(bytes(100 * 301)))
 
 
 def huge_headers() -> dict[str, bytes]:
-    """Headers of 20,000 x 20,000 pixels, and nothing after them."""
+    """Headers of 20,000 x 20,000 pixels without any data."""
     side = struct.pack("<I", 19_999)[:3]
     return {
         "PNG": png(20_000, 20_000, png_chunk(b"IDAT", b""))[:45],
@@ -42,7 +42,7 @@ def huge_headers() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", huge_headers())
-def test_too_many_pixels_are_refused_by_the_header_alone(name: str) -> None:
+def test_too_many_pixels_are_refused_from_the_header_alone(name: str) -> None:
     message = "more than the 25,000,000 pixels" if name == "WebP" else "20,000 x 20,000 pixels"
     with pytest.raises(ImageTooLargeError, match=message):
         decode(huge_headers()[name], ROOMY)
@@ -62,7 +62,7 @@ def test_a_huge_png_is_refused_before_it_takes_memory() -> None:
         pytest.param([png_chunk(b"acTL", bytes(8)), png_chunk(b"fcTL", bytes(26))], id="broken animation"),
     ],
 )
-def test_what_is_not_the_picture_is_not_unpacked(chunks: list[bytes]) -> None:
+def test_metadata_is_not_unpacked(chunks: list[bytes]) -> None:
     with DecoderPool(1, SMALL) as pool:
         assert (pool.decode("PNG", png(100, 100, *chunks, PIXELS), ROOMY, None).pixels == 0).all()
 
@@ -90,7 +90,7 @@ def test_what_is_not_the_picture_is_not_unpacked(chunks: list[bytes]) -> None:
         ),
     ],
 )
-def test_files_that_lie_are_told_so(data: bytes, message: str) -> None:
+def test_files_with_wrong_fields_are_refused(data: bytes, message: str) -> None:
     with pytest.raises(UndecodableImageError, match=message):
         decode(data, ROOMY)
 
@@ -117,13 +117,13 @@ def test_a_jpeg_of_a_thousand_scans_is_not_decoded() -> None:
         decode(data[:-2] + last * 1000 + data[-2:], ROOMY)
 
 
-def test_chroma_samplings_that_turbojpeg_does_not_know_are_decoded_too() -> None:
+def test_chroma_samplings_that_turbojpeg_does_not_support_are_decoded() -> None:
     pixels = decode(unusual_jpeg(), ROOMY).pixels.astype(int)
     assert pixels.shape == (96, 64, 3)
     assert np.abs(pixels - (200, 100, 50)).max() <= 3
 
 
-def test_the_tiff_that_the_next_test_spoils_is_fine() -> None:
+def test_the_tiff_that_the_next_test_damages_is_valid() -> None:
     assert decode(tiff(dict(sorted(GOOD_TIFF.items())), bytes(10_000)), ROOMY).pixels.shape == (100, 100, 3)
 
 
@@ -140,7 +140,7 @@ def test_the_tiff_that_the_next_test_spoils_is_fine() -> None:
         pytest.param({258: (3, 1, 77)}, "header makes no sense", id="bits"),
     ],
 )
-def test_tiffs_that_lie_are_told_so(tags: dict[int, tuple[int, int, int]], message: str) -> None:
+def test_tiffs_with_wrong_tags_are_refused(tags: dict[int, tuple[int, int, int]], message: str) -> None:
     merged = dict(sorted((GOOD_TIFF | tags).items()))
     merged[273] = (merged[273][0], merged[273][1], 14 + 12 * len(merged)) if 273 not in tags else tags[273]
     with pytest.raises(UndecodableImageError, match=message):
@@ -155,7 +155,7 @@ def test_tiffs_that_lie_are_told_so(tags: dict[int, tuple[int, int, int]], messa
         pytest.param(dict.fromkeys(range(1000, 2100), (7, 9000, 8)), id="many tags"),
     ],
 )
-def test_tags_that_are_not_needed_may_lie(tags: dict[int, tuple[int, int, int]]) -> None:
+def test_tags_that_are_not_needed_may_be_wrong(tags: dict[int, tuple[int, int, int]]) -> None:
     merged = dict(sorted((GOOD_TIFF | tags).items()))
     merged[273] = (4, 1, 14 + 12 * len(merged))
     assert decode(tiff(merged, bytes(10_000)), ROOMY).pixels.shape == (100, 100, 3)
@@ -170,7 +170,7 @@ def test_metadata_of_a_tiff_is_not_read() -> None:
     assert decode(bytes(data) + bytes(10_024), ROOMY).pixels.shape == (100, 100, 3)
 
 
-def test_libtiff_does_not_write_on_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+def test_libtiff_does_not_write_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
     data = bytearray(encoded(picture(), "TIFF", compression="tiff_adobe_deflate"))
     data[len(data) // 2 : len(data) // 2 + 9] = b"\xff" * 9
     with pytest.raises(UndecodableImageError):
@@ -179,7 +179,7 @@ def test_libtiff_does_not_write_on_stderr(capfd: pytest.CaptureFixture[str]) -> 
 
 
 def checked(data: bytes) -> None:
-    """Decode; what comes out is either whole or an ImageError."""
+    """Decode. The result is a whole image or an ImageError."""
     with contextlib.suppress(ImageError):
         decoded = decode(data, LIMITS, needs=(20, 20))
         height, width, _ = decoded.pixels.shape
@@ -199,11 +199,11 @@ def test_random_bytes_are_image_errors(data: bytes) -> None:
 
 @st.composite
 def spoilt(draw: st.DrawFn) -> bytes:
-    """A good file with some bytes changed, removed or added; a PNG's checksums may be put right again."""
+    """A good file with some bytes changed, removed or added. A PNG's checksums may be corrected."""
     name = draw(st.sampled_from(NAMES))
     data = bytearray(files()[name][0])
     for _ in range(draw(st.integers(1, 6))):
-        # Most of what can go wrong is within the header.
+        # Most errors are in the header.
         at = draw(st.one_of(st.integers(0, min(200, len(data) - 1)), st.integers(0, len(data) - 1)))
         data[at] = draw(st.sampled_from([0, 1, 127, 128, 255]) | st.integers(0, 255))
     if draw(st.booleans()):
@@ -226,10 +226,10 @@ def _mend_checksums(data: bytearray) -> None:
 
 @settings(max_examples=1000, deadline=None)
 @given(spoilt())
-def test_spoilt_files_are_pictures_or_image_errors(data: bytes) -> None:
+def test_damaged_files_are_decoded_or_image_errors(data: bytes) -> None:
     checked(data)
 
 
-def test_after_all_that_good_files_are_decoded_as_ever() -> None:
+def test_good_files_are_still_decoded_afterwards() -> None:
     data, image, _ = files()["PNG"]
     assert np.array_equal(decode(data, LIMITS).pixels, rgb(image))

@@ -1,4 +1,4 @@
-"""Rare kinds of files give the pixels that OpenCV gives, or are refused; never others."""
+"""Rare kinds of files are decoded to the pixels that OpenCV gives, or are refused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ GREY_16: NDArray[np.uint16] = np.asarray(GREY).astype(np.uint16) * 257
 
 
 def opencv(data: bytes) -> Pixels | None:
-    """What cv2.imread gives, as RGB; None where it takes no such file."""
+    """The result of cv2.imread as RGB; None if it does not read the file."""
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
@@ -119,7 +119,7 @@ class Tiff:
 
 
 def png_16(pixels: NDArray[np.uint16], colour: int, *chunks: bytes) -> bytes:
-    """A PNG of 16 bits a channel. colour: 0 grey, 2 RGB, 4 grey with alpha, 6 RGBA."""
+    """A PNG with 16 bits a channel. colour: 0 grey, 2 RGB, 4 grey with alpha, 6 RGBA."""
     lines = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
     header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, colour, 0, 0, 0)
     end = png_chunk(b"IDAT", zlib.compress(lines)) + png_chunk(b"IEND", b"")
@@ -131,7 +131,7 @@ def opaque(pixels: NDArray[np.uint16]) -> NDArray[np.uint16]:
 
 
 def bmp(bits: int, *, top_down: bool = False, alpha: int | None = None, masks: tuple[int, ...] = ()) -> bytes:
-    """A BMP of 16, 24 or 32 bits. alpha: of each pixel, in a V4 header. masks: of red, green and blue."""
+    """A BMP of 16, 24 or 32 bits. alpha: per pixel, with a V4 header. masks: of red, green and blue."""
     rgb = np.asarray(RGB).astype(np.uint32)
     if bits == 16:
         five = masks in ((), (0x7C00, 0x3E0, 0x1F))
@@ -237,18 +237,18 @@ def files() -> dict[str, bytes]:
 
 FILES = files()
 REFUSED = ("float", "signed", "32 bit", "16 bit planes", "16 bit white is 0 big")
-"""Whose range of values is not known, or which Pillow does not read, or reads wrong."""
+"""Files with an unknown range of values, and files that Pillow does not read or reads wrong."""
 MIXED_UP = (
     *("16 bit grey little tiles", "16 bit grey little deflate tiles", "16 bit white is 0 little tiles"),
     *("16 bit white is 0 little deflate tiles", "16 bit grey big tiles", "16 bit grey big deflate tiles"),
 )
-"""By OpenCV, which puts tiles of them in wrong places."""
+"""Files of which OpenCV puts tiles at wrong positions."""
 COARSE = ("BMP 16", "BMP 565")
-"""Channels of five bits are widened in several ways."""
+"""Decoders expand channels of five bits differently."""
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_rare_file_has_the_pixels_that_opencv_gives_or_is_refused(name: str) -> None:
+def test_a_rare_file_has_the_pixels_of_opencv_or_is_refused(name: str) -> None:
     if any(kind in name for kind in REFUSED):
         with pytest.raises(UndecodableImageError, match=r"export it|save it as PNG"):
             decode(FILES[name], LIMITS)
@@ -263,7 +263,7 @@ def test_a_rare_file_has_the_pixels_that_opencv_gives_or_is_refused(name: str) -
 
 
 def exif(order: str, *entries: tuple[int, int, int, int], count: int | None = None) -> bytes:
-    """A block of EXIF: entries as (tag, type, count, value or offset). count: what it says to be their number."""
+    """A block of EXIF: entries as (tag, type, count, value or offset). count: the declared number of entries."""
     head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8)
     rows = (
         struct.pack(f"{order}HHI", *entry[:3])
@@ -286,7 +286,7 @@ DAMAGED = {
 
 
 def with_segments(data: bytes, *contents: bytes) -> bytes:
-    """A JPEG with further APP1 segments at its beginning."""
+    """A JPEG with additional APP1 segments at its beginning."""
     segments = (b"\xff\xe1" + struct.pack(">H", len(content) + 2) + content for content in contents)
     return data[:2] + b"".join(segments) + data[2:]
 
@@ -311,14 +311,14 @@ def test_a_damaged_tag_does_not_hide_the_orientation(order: str, kind: str, dama
         pytest.param(exif(">", (0x112, 3, 0, 6)), id="no count"),
     ],
 )
-def test_an_odd_orientation_is_read_as_opencv_does(block: bytes) -> None:
+def test_an_odd_orientation_is_read_as_by_opencv(block: bytes) -> None:
     data = with_segments(encoded(RGB), b"Exif\0\0" + block)
     wanted = opencv(data)
     assert wanted is not None
     assert decode(data, LIMITS).pixels.shape == wanted.shape == (WIDTH, HEIGHT, 3)
 
 
-def test_metadata_may_come_behind_other_metadata() -> None:
+def test_metadata_may_follow_other_metadata() -> None:
     turn = b"Exif\0\0" + exif("<", TURN)
     others = b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta/>", b"Exif\0\0" + exif("<", (0x110, 3, 1, 1)), b"", b"Exif\0\0"
     for other in others:
@@ -327,7 +327,7 @@ def test_metadata_may_come_behind_other_metadata() -> None:
 
 
 def segments(data: bytes) -> list[int]:
-    """Where the segments of a JPEG begin, up to the first scan."""
+    """The offsets of a JPEG's segments up to the first scan."""
     places, at = [], 2
     while data[at + 1] != 0xDA:
         places.append(at)
@@ -353,7 +353,7 @@ def test_bytes_between_the_segments_of_a_jpeg_are_skipped(stray: bytes, progress
     assert (decode(everywhere, LIMITS, needs=(20, 20)).pixels == decode(clean, LIMITS, needs=(20, 20)).pixels).all()
 
 
-def test_a_jpeg_with_stray_bytes_that_ends_too_early_stays_an_error() -> None:
+def test_a_truncated_jpeg_with_stray_bytes_is_an_error() -> None:
     clean = encoded(RGB, quality=92)
     for place in (segments(clean)[1], len(clean) - 2):
         data = clean[:place] + bytes(40) + clean[place:]
@@ -377,7 +377,7 @@ def test_transparent_parts_of_a_bmp_are_white() -> None:
 
 @needs_shared
 @pytest.mark.parametrize("folder", ["exif", "pixels", "stray"])
-def test_the_cases_that_went_wrong_once(folder: str) -> None:
+def test_former_failures_are_decoded(folder: str) -> None:
     for path in sorted((SHARED / "cases" / folder).iterdir()):
         wanted = opencv(path.read_bytes())
         assert wanted is not None

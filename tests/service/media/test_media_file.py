@@ -1,4 +1,4 @@
-"""Files as they are: every frame at a steady time, whatever else is in the file and whatever its clock does."""
+"""Unusual files: frames have steady times whatever else is in the file and whatever its clock does."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ SMALL = (64, 48)
 
 
 def times(path: Path) -> list[float]:
-    """Of all frames, which must be those that went in, in order."""
+    """The times of all frames, which must be the written ones in order."""
     with VideoReader(path) as video:
         pictures = list(video)
     return [picture.seconds for picture in pictures]
 
 
 def steady(path: Path, frames: int) -> bool:
-    """Whether a file has so many frames, each 1/25 s after the one before."""
+    """Check that a file has so many frames, each 1/25 s after the one before."""
     found = times(path)
     return found == pytest.approx([found[0] + n / 25 for n in range(frames)], abs=1e-3) and 0 <= found[0] < 0.1
 
@@ -49,13 +49,13 @@ def steady(path: Path, frames: int) -> bool:
         pytest.param(lambda n, _: 9_000 if n in (1, 2) else 0, id="outliers at the beginning"),
     ],
 )
-def test_a_clock_that_jumps_runs_on(tmp_path: Path, shift: Callable[[int, float], float], sound: str) -> None:
+def test_a_clock_that_jumps_is_made_steady(tmp_path: Path, shift: Callable[[int, float], float], sound: str) -> None:
     path = make_video(tmp_path / "a.ts", 30, size=SMALL, codec="mpeg2video", sound=sound)
     shift_clock(path, shift)
     assert steady(path, 30)
 
 
-def test_frames_of_a_clock_that_stands_still_come_at_the_usual_rate(tmp_path: Path) -> None:
+def test_frames_of_a_clock_that_stands_still_get_the_usual_rate(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.ts", 30, size=SMALL, codec="mpeg2video")
     beginning = 1.4
     shift_clock(path, lambda n, time: beginning + 0.2 - time if n >= 5 else 0)
@@ -66,7 +66,7 @@ def test_frames_of_a_clock_that_stands_still_come_at_the_usual_rate(tmp_path: Pa
 
 @pytest.mark.parametrize("sound", ["", "aac"])
 @pytest.mark.parametrize("suffix", ["ts", "mkv"])
-def test_joined_files_play_on(tmp_path: Path, suffix: str, sound: str) -> None:
+def test_concatenated_files_are_read_as_one(tmp_path: Path, suffix: str, sound: str) -> None:
     one = make_video(tmp_path / f"one.{suffix}", 20, size=SMALL, sound=sound)
     assert steady(join(tmp_path / f"joined.{suffix}", one, one), 40)
 
@@ -74,13 +74,13 @@ def test_joined_files_play_on(tmp_path: Path, suffix: str, sound: str) -> None:
 @pytest.mark.parametrize(
     ("name", "codec"), [("a.avi", "libx264"), ("a.h264", "libx264"), ("a.flv", "libx264"), ("a.mpg", "mpeg2video")]
 )
-def test_frames_without_timestamps_of_their_own_come_at_the_files_rate(tmp_path: Path, name: str, codec: str) -> None:
+def test_frames_without_timestamps_get_the_files_rate(tmp_path: Path, name: str, codec: str) -> None:
     assert steady(make_video(tmp_path / name, 25, size=SMALL, codec=codec), 25)
 
 
-def test_every_stream_has_a_decoder_of_its_own(tmp_path: Path) -> None:
+def test_every_stream_has_its_own_decoder(tmp_path: Path) -> None:
     path = tmp_path / "a.mkv"
-    with av.open(path, "w") as out:  # sound, pictures on the cover and subtitles lie before the video and behind it
+    with av.open(path, "w") as out:  # sound, cover pictures and subtitles before and after the video
         tone = out.add_stream("aac", rate=48_000)
         video = out.add_stream("libx264", rate=25)
         assert isinstance(tone, av.AudioStream)
@@ -97,7 +97,7 @@ def test_every_stream_has_a_decoder_of_its_own(tmp_path: Path) -> None:
     assert [int(p.pixels[-5, -5].mean()) for p in pictures] == pytest.approx([shade(n) for n in range(30)], abs=6)
 
 
-def test_a_codec_of_the_sound_that_nobody_knows_matters_to_nobody(tmp_path: Path) -> None:
+def test_an_unknown_sound_codec_is_ignored(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", 30, size=SMALL, sound="aac")
     path.write_bytes(path.read_bytes().replace(b"mp4a", b"zzzz").replace(b"esds", b"zsds"))
     assert steady(path, 30)
@@ -105,7 +105,7 @@ def test_a_codec_of_the_sound_that_nobody_knows_matters_to_nobody(tmp_path: Path
         assert (len(file.sounds), file.unknown) == (0, 1)
 
 
-def test_of_several_videos_the_largest_is_taken(tmp_path: Path) -> None:
+def test_of_several_videos_the_largest_is_chosen(tmp_path: Path) -> None:
     path = tmp_path / "a.ts"
     with av.open(path, "w") as out:
         for size in ((32, 16), SMALL, (16, 16)):
@@ -143,7 +143,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_in_a_name_means_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_names_have_no_special_meaning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     make_video(tmp_path / "a.mp4", 3, size=SMALL).rename(name)
     assert len(times(Path(name))) == 3
@@ -160,7 +160,7 @@ def test_a_playlist_opens_no_other_file(tmp_path: Path, text: str) -> None:
             VideoReader(tmp_path / name)
 
 
-def test_what_is_no_file_is_named(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_file_is_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     (tmp_path / "folder.mp4").mkdir()
     for name in ("pipe.mp4", "folder.mp4"):
@@ -171,14 +171,14 @@ def test_what_is_no_file_is_named(tmp_path: Path) -> None:
         VideoReader(tmp_path / "empty.mp4")
 
 
-def test_frames_that_would_take_all_of_the_memory_are_refused(tmp_path: Path) -> None:
+def test_frames_that_would_take_all_memory_are_refused(tmp_path: Path) -> None:
     Image.new("1", (15_000, 15_000)).save(tmp_path / "a.png")
     with pytest.raises(VideoError, match="has frames of 15000 x 15000 pixels, which is too large"):
         VideoReader(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("suffix", ["ts", "avi", "flv", "mkv"])
-def test_of_a_file_that_was_cut_off_every_frame_is_read(tmp_path: Path, suffix: str) -> None:
+def test_every_frame_of_a_truncated_file_is_read(tmp_path: Path, suffix: str) -> None:
     noise = np.random.default_rng(0)
     path = make_video(
         tmp_path / f"a.{suffix}", 60, size=SMALL, draw=lambda _, w, h: noise.integers(0, 255, (h, w, 3), dtype=np.uint8)
@@ -222,5 +222,5 @@ def _jpeg() -> bytes:
         ("video_then_data.ts", 25),
     ],
 )
-def test_files_that_went_wrong_once_are_steady(name: str, frames: int) -> None:
+def test_former_failures_are_steady(name: str, frames: int) -> None:
     assert steady(SHARED / "cases/video" / name, frames)

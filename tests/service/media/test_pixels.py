@@ -20,13 +20,13 @@ every_orientation = pytest.mark.parametrize("orientation", range(1, 9))
 
 
 def exif(orientation: int, order: str = "<") -> bytes:
-    """An EXIF block that says nothing but the orientation."""
+    """An EXIF block with only the orientation."""
     mark = b"II" if order == "<" else b"MM"
     return mark + struct.pack(f"{order}HIHHHIHHI", 42, 8, 1, 0x0112, 3, 1, orientation, 0, 0)
 
 
 def stored(orientation: int, size: tuple[int, int] = (160, 96)) -> tuple[Image.Image, Image.Image]:
-    """A picture as it is stored, and as it is meant to be seen (by Pillow's own account)."""
+    """An image as stored, and as displayed (according to Pillow)."""
     image = smooth(*size)
     image.getexif()[0x0112] = orientation
     return image, ImageOps.exif_transpose(image)
@@ -34,7 +34,7 @@ def stored(orientation: int, size: tuple[int, int] = (160, 96)) -> tuple[Image.I
 
 @every_orientation
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_the_picture_is_upright(kind: str, orientation: int) -> None:
+def test_images_are_upright(kind: str, orientation: int) -> None:
     image, meant = stored(orientation)
     options: dict[str, object] = {"exif": image.getexif()}
     if kind == "TIFF":
@@ -47,7 +47,7 @@ def test_the_picture_is_upright(kind: str, orientation: int) -> None:
 
 
 @every_orientation
-def test_a_smaller_size_is_upright_too(orientation: int) -> None:
+def test_reduced_images_are_upright(orientation: int) -> None:
     image, meant = stored(orientation)
     needs = (meant.width // 4, meant.height // 4)
     decoded = decode(encoded(image, quality=95, exif=image.getexif()), LIMITS, needs=needs)
@@ -57,7 +57,7 @@ def test_a_smaller_size_is_upright_too(orientation: int) -> None:
     assert np.abs(decoded.pixels - rgb(meant.reduce(4))).mean() < 4
 
 
-def test_what_is_needed_is_of_the_upright_picture() -> None:
+def test_the_needed_size_is_that_of_the_upright_image() -> None:
     image, _ = stored(6, size=(160, 96))  # 96 x 160 when upright
     data = encoded(image, exif=image.getexif())
     assert decode(data, LIMITS, needs=(48, 999)).scale == 2
@@ -65,7 +65,7 @@ def test_what_is_needed_is_of_the_upright_picture() -> None:
 
 
 @every_orientation
-def test_sizes_that_do_not_divide_keep_their_places(orientation: int) -> None:
+def test_sizes_that_do_not_divide_keep_their_positions(orientation: int) -> None:
     image, meant = stored(orientation, size=(161, 97))
     decoded = decode(encoded(image, quality=95, exif=image.getexif()), LIMITS, needs=(50, 50))
     height, width, _ = decoded.pixels.shape
@@ -94,7 +94,7 @@ def test_both_byte_orders_are_read(orientation: int, order: str) -> None:
         b"II" + struct.pack("<HI", 42, 2**32 - 1),
     ],
 )
-def test_metadata_that_says_nothing_sensible_turns_nothing(block: bytes) -> None:
+def test_invalid_metadata_is_ignored(block: bytes) -> None:
     assert read_orientation(memoryview(block)) is None
     plain = smooth(48, 32)
     decoded = decode(encoded(plain, "JPEG", exif=b"Exif\0\0" + block), LIMITS)
@@ -102,16 +102,16 @@ def test_metadata_that_says_nothing_sensible_turns_nothing(block: bytes) -> None
 
 
 @pytest.mark.parametrize("media_type", MEDIA_TYPES)
-def test_the_file_is_of_its_type_and_shows_the_pixels(media_type: str) -> None:
+def test_the_encoded_file_has_its_type_and_the_pixels(media_type: str) -> None:
     image = Image.open(io.BytesIO(encode(PIXELS, media_type)))
     assert image.get_format_mimetype() == media_type
     assert np.abs(rgb(image) - PIXELS).mean() < (0.001 if media_type == "image/png" else 4)
 
 
-def test_quality_is_size() -> None:
+def test_higher_quality_gives_larger_files() -> None:
     assert len(encode(PIXELS, "image/jpeg", quality=50)) < len(encode(PIXELS, "image/jpeg", quality=95))
 
 
-def test_other_types_are_refused() -> None:
+def test_other_types_cannot_be_encoded() -> None:
     with pytest.raises(ValueError, match="cannot write 'image/gif', only image/jpeg and image/png"):
         encode(PIXELS, "image/gif")

@@ -1,4 +1,4 @@
-"""The sound of a video goes along as it is, encoded anew, or is left out with a word; it never stops the video."""
+"""The sound of a video is copied, re-encoded, or left out with a message. It never stops the video."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SMALL = (64, 48)
 
 
 def copy(source: Path, target: Path) -> list[str]:
-    """What was said of the sound, once the frames are checked to be all there."""
+    """The messages about the sound, after checking that all frames are there."""
     with VideoReader(source) as video, VideoWriter(target, target.suffix, video.info, source) as out:
         before = []
         for frame in video:
@@ -38,7 +38,7 @@ def heard(path: Path) -> tuple[str, float]:
 
 
 def make_parts(path: Path, parts: list[tuple[str, int]]) -> Path:
-    """A Matroska file with uncompressed sound that changes: a second of each channel layout and rate."""
+    """A Matroska file whose uncompressed sound changes: one second of each channel layout and rate."""
     with av.open(path, "w") as out:
         video = out.add_stream("mpeg4", rate=25)
         assert isinstance(video, av.VideoStream)
@@ -63,7 +63,7 @@ def make_parts(path: Path, parts: list[tuple[str, int]]) -> Path:
 @pytest.mark.parametrize(
     ("suffix", "sound", "target", "becomes"),
     [
-        ("mkv", "pcm_s16le", "mp4", "aac"),  # of channels that no layout is known for, which MP4 refuses at its end
+        ("mkv", "pcm_s16le", "mp4", "aac"),  # channels without a known layout, which MP4 refuses at its end
         ("mkv", "pcm_f32le", "webm", "opus"),
         ("avi", "mp2", "mp4", "mp3"),
         ("mkv", "libopus", "mp4", "opus"),
@@ -73,7 +73,7 @@ def make_parts(path: Path, parts: list[tuple[str, int]]) -> Path:
         ("mkv", "libmp3lame", "webm", "opus"),
     ],
 )
-def test_what_the_container_refuses_is_encoded_anew(
+def test_sound_that_the_container_refuses_is_re_encoded(
     tmp_path: Path, suffix: str, sound: str, target: str, becomes: str
 ) -> None:
     source = make_video(tmp_path / f"a.{suffix}", 25, size=SMALL, sound=sound)
@@ -85,14 +85,14 @@ def test_what_the_container_refuses_is_encoded_anew(
     assert seconds == pytest.approx(1.0, abs=0.1)
 
 
-def test_sound_of_an_unknown_codec_is_left_out_with_a_word(tmp_path: Path) -> None:
+def test_sound_of_an_unknown_codec_is_left_out_with_a_message(tmp_path: Path) -> None:
     source = make_video(tmp_path / "a.mp4", 25, size=SMALL, sound="aac")
     source.write_bytes(source.read_bytes().replace(b"mp4a", b"zzzz").replace(b"esds", b"zsds"))
     assert copy(source, tmp_path / "b.mp4") == ["sound tracks of an unsupported codec were left out: 1"]
 
 
 @pytest.mark.parametrize("target", ["mp4", "webm"])
-def test_sound_of_joined_files_stays_with_the_picture(tmp_path: Path, target: str) -> None:
+def test_sound_of_concatenated_files_stays_in_sync(tmp_path: Path, target: str) -> None:
     one = make_video(tmp_path / "one.ts", 50, size=SMALL, sound="aac")
     out = tmp_path / f"out.{target}"
     assert copy(join(tmp_path / "joined.ts", one, one), out) == []
@@ -100,14 +100,14 @@ def test_sound_of_joined_files_stays_with_the_picture(tmp_path: Path, target: st
 
 
 @pytest.mark.parametrize("target", ["mp4", "webm"])
-def test_a_clock_of_the_sound_alone_that_jumps_harms_nothing(tmp_path: Path, target: str) -> None:
+def test_a_jump_of_the_sounds_clock_alone_is_no_error(tmp_path: Path, target: str) -> None:
     source = make_video(tmp_path / "a.ts", 50, size=SMALL, sound="mp2")
     shift_clock(source, lambda n, _: 5000 if n % 7 == 3 else 0)
     assert copy(source, tmp_path / f"out.{target}") == []
     assert heard(tmp_path / f"out.{target}")[1] == pytest.approx(2.0, abs=0.3)
 
 
-def test_sound_that_begins_later_stays_where_it_was(tmp_path: Path) -> None:
+def test_sound_that_starts_later_keeps_its_time(tmp_path: Path) -> None:
     source = tmp_path / "a.mkv"
     with av.open(source, "w") as out:
         video = out.add_stream("mpeg4", rate=25)
@@ -131,7 +131,7 @@ def test_sound_that_begins_later_stays_where_it_was(tmp_path: Path) -> None:
         assert first.time == pytest.approx(3.0, abs=0.1)
 
 
-def test_damaged_sound_is_left_out_and_the_frames_are_all_there(tmp_path: Path) -> None:
+def test_damaged_sound_is_left_out_and_all_frames_are_kept(tmp_path: Path) -> None:
     source = make_video(tmp_path / "a.mkv", 50, size=SMALL, sound="aac", codec="mpeg4")
     data = bytearray(source.read_bytes())
     with av.open(source) as file:
@@ -155,12 +155,12 @@ def test_damaged_sound_is_left_out_and_the_frames_are_all_there(tmp_path: Path) 
         ("video_then_data.ts", 1.0),
     ],
 )
-def test_files_that_went_wrong_once_keep_their_sound(tmp_path: Path, name: str, sound: float) -> None:
+def test_former_failures_keep_their_sound(tmp_path: Path, name: str, sound: float) -> None:
     assert copy(SHARED / "cases/video" / name, tmp_path / "out.mp4") == []
     assert heard(tmp_path / "out.mp4")[1] == pytest.approx(sound, abs=0.1)
 
 
 @needs_shared
-def test_a_file_that_went_wrong_once_loses_its_unknown_sound_with_a_word(tmp_path: Path) -> None:
+def test_a_former_failure_loses_its_unknown_sound_with_a_message(tmp_path: Path) -> None:
     notes = copy(SHARED / "cases/video/unknown_sound.mp4", tmp_path / "out.mp4")
     assert notes == ["sound tracks of an unsupported codec were left out: 1"]

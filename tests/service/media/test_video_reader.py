@@ -1,4 +1,4 @@
-"""Videos are read frame by frame, upright, with their own times, and broken ones say what is wrong."""
+"""Videos are read frame by frame, upright, with their times. Damaged ones are reported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.service.media.videos import make_song, make_video, set_display_matrix
 from tests.shared import SHARED, needs_shared
 
 
-def test_every_frame_comes_once_in_order_with_its_time(tmp_path: Path) -> None:
+def test_every_frame_is_read_once_in_order_with_its_time(tmp_path: Path) -> None:
     with VideoReader(make_video(tmp_path / "a.mp4", 12)) as video:
         pictures = list(video)
     assert [p.number for p in pictures] == list(range(12))
@@ -66,12 +66,12 @@ def test_rotation_and_mirroring_are_applied(
     assert red == {(y, x)}
 
 
-def test_colours_are_those_that_went_in(tmp_path: Path) -> None:
+def test_colours_are_the_written_ones(tmp_path: Path) -> None:
     with VideoReader(make_video(tmp_path / "a.mp4", 1)) as video:
         assert next(iter(video)).pixels[20, 20] == pytest.approx([220, 30, 30], abs=8)
 
 
-def test_frames_that_change_their_size_are_given_in_the_first_ones(tmp_path: Path) -> None:
+def test_frames_of_other_sizes_are_scaled_to_the_first(tmp_path: Path) -> None:
     path = tmp_path / "both.ts"
     small, large = (make_video(tmp_path / f"{w}.ts", 5, size=(w, h)) for w, h in ((160, 120), (320, 240)))
     path.write_bytes(small.read_bytes() + large.read_bytes())
@@ -83,7 +83,7 @@ def test_frames_that_change_their_size_are_given_in_the_first_ones(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("suffix", "options"), [("mp4", {"movflags": "faststart"}), ("mkv", {})])
-def test_a_truncated_file_gives_what_it_has_and_says_so(tmp_path: Path, suffix: str, options: dict[str, str]) -> None:
+def test_a_truncated_file_gives_its_frames_and_a_problem(tmp_path: Path, suffix: str, options: dict[str, str]) -> None:
     path = make_video(tmp_path / f"a.{suffix}", 200, sound="aac", options=options)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with VideoReader(path) as video:
@@ -101,7 +101,7 @@ def test_a_whole_file_has_no_problem(tmp_path: Path, suffix: str, sound: str) ->
     assert video.problem == ""
 
 
-def test_damage_in_the_middle_is_left_out_or_patched_over(tmp_path: Path) -> None:
+def test_damage_in_the_middle_is_left_out_or_concealed(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", 100, codec="mpeg4")
     data = bytearray(path.read_bytes())
     data[len(data) // 3 : len(data) // 3 + 40] = bytes(40)
@@ -110,7 +110,7 @@ def test_damage_in_the_middle_is_left_out_or_patched_over(tmp_path: Path) -> Non
         assert len(list(video)) >= 95
 
 
-def test_what_is_no_video_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_video_is_named(tmp_path: Path) -> None:
     (tmp_path / "notes.mp4").write_text("hello\n" * 50)
     (tmp_path / "empty.mp4").write_bytes(b"")
     whole = make_video(tmp_path / "whole.mp4", 12).read_bytes()
@@ -121,7 +121,7 @@ def test_what_is_no_video_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cover", [False, True])
-def test_sound_alone_is_no_video_even_with_a_cover(tmp_path: Path, cover: bool) -> None:
+def test_sound_alone_is_not_a_video_even_with_a_cover(tmp_path: Path, cover: bool) -> None:
     path = make_song(tmp_path / "a.m4a", cover=cover)
     with pytest.raises(VideoError, match="has no video in it, only audio"):
         VideoReader(path)
@@ -133,14 +133,14 @@ def test_a_video_without_frames_is_refused(tmp_path: Path) -> None:
         VideoReader(path)
 
 
-def test_a_codec_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_codec_is_refused(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", 5)
     path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz").replace(b"avcC", b"zzzC"))
     with pytest.raises(VideoError, match="has no frame that can be decoded"):
         VideoReader(path)
 
 
-def test_names_in_another_encoding_harm_nothing(tmp_path: Path) -> None:
+def test_names_in_another_encoding_are_no_error(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", 5)
     path.write_bytes(path.read_bytes().replace(b"VideoHandler", b"Vid\xe9oHandler"))
     with VideoReader(path) as video:

@@ -1,4 +1,4 @@
-"""What is written can be read again: the same times, the same colours, the same sound."""
+"""Written videos are read with the same times, colours and sound."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_variable_frame_rate_is_kept(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
-def test_sound_is_passed_on_untouched(tmp_path: Path, suffix: str) -> None:
+def test_sound_is_copied_unchanged(tmp_path: Path, suffix: str) -> None:
     source = make_video(tmp_path / "a.mp4", 50, sound="aac")
     copy(source, tmp_path / f"b{suffix}")
     assert sound(tmp_path / f"b{suffix}") == sound(source)
@@ -65,12 +65,12 @@ def test_sound_is_passed_on_untouched(tmp_path: Path, suffix: str) -> None:
     ("source", "codec", "target"),
     [("a.mp4", "aac", "b.webm"), ("a.avi", "adpcm_ima_wav", "b.mp4"), ("a.mkv", "pcm_s16le", "b.webm")],
 )
-def test_sound_that_the_file_cannot_hold_is_encoded_anew(tmp_path: Path, source: str, codec: str, target: str) -> None:
+def test_sound_that_the_file_cannot_hold_is_re_encoded(tmp_path: Path, source: str, codec: str, target: str) -> None:
     copy(make_video(tmp_path / source, 50, sound=codec), tmp_path / target)
     assert heard_seconds(tmp_path / target) == pytest.approx(2.0, abs=0.1)
 
 
-def test_sound_and_pictures_stay_together_where_the_video_begins_late(tmp_path: Path) -> None:
+def test_sound_and_frames_stay_in_sync_if_the_video_starts_late(tmp_path: Path) -> None:
     def sound_after_picture(path: Path) -> float:
         with av.open(path) as file:
             begins = {
@@ -83,7 +83,7 @@ def test_sound_and_pictures_stay_together_where_the_video_begins_late(tmp_path: 
     assert sound_after_picture(tmp_path / "b.mp4") == pytest.approx(sound_after_picture(source), abs=0.05)
 
 
-def test_the_picture_is_written_upright(tmp_path: Path) -> None:
+def test_frames_are_written_upright(tmp_path: Path) -> None:
     source = make_video(tmp_path / "a.mp4", 3)
     set_display_matrix(source, 0, 1, -1, 0)
     copy(source, tmp_path / "b.mp4")
@@ -102,13 +102,13 @@ def test_odd_sizes_lose_their_last_row_or_column(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 6), (3, 2)])
-def test_a_row_or_column_that_is_the_only_one_is_doubled(tmp_path: Path, size: tuple[int, int], suffix: str) -> None:
+def test_a_single_row_or_column_is_doubled(tmp_path: Path, size: tuple[int, int], suffix: str) -> None:
     source = make_frames(tmp_path / "a.mov", "png", "rgb24", size)
     copy(source, tmp_path / f"b{suffix}")
     assert {p.pixels.shape for p in pictures(tmp_path / f"b{suffix}")} == {(max(2, size[1]), 2, 3)}
 
 
-def test_frames_that_the_encoder_does_not_take_are_named(tmp_path: Path) -> None:
+def test_frames_that_the_encoder_refuses_are_named(tmp_path: Path) -> None:
     source = make_frames(tmp_path / "a.mov", "png", "rgb24", (20_000, 4), frames=1)
     with pytest.raises(VideoError, match=r"does not take frames of 20000 x 4 pixels; write to a .webm file"):
         copy(source, tmp_path / "b.mp4")
@@ -118,7 +118,7 @@ def test_frames_that_the_encoder_does_not_take_are_named(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "name", ["a:b.mp4", "http:x.mp4", "file:x.mp4", "-x.mp4", "%03d.mp4", os.fsdecode(b"\xe9.mp4")]
 )
-def test_nothing_in_a_name_means_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_names_have_no_special_meaning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     source = make_video(tmp_path / "a.mp4", 3)
     copy(source, Path(name))
@@ -126,7 +126,7 @@ def test_nothing_in_a_name_means_anything(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
-def test_a_step_of_hours_is_kept(tmp_path: Path, suffix: str) -> None:
+def test_a_step_of_hours_between_frames_is_kept(tmp_path: Path, suffix: str) -> None:
     times = [0, 2000, 36_000 * 50_000, 36_000 * 50_000 + 2000]
     source = make_video(tmp_path / "a.nut", times=times, tick=Fraction(1, 50_000), codec="mpeg4", rate=25)
     copy(source, tmp_path / f"b{suffix}")
@@ -134,7 +134,7 @@ def test_a_step_of_hours_is_kept(tmp_path: Path, suffix: str) -> None:
     assert found == pytest.approx([0, 0.04, 36_000, 36_000.04], abs=2e-3)
 
 
-def test_the_clock_of_what_is_written_begins_at_0(tmp_path: Path) -> None:
+def test_the_written_clock_starts_at_0(tmp_path: Path) -> None:
     source = make_video(tmp_path / "a.ts", 30, sound="aac")
     shift_clock(source, lambda *_: (1 << 33) / 90_000 - 1.9)  # the source's clock wraps
     copy(source, tmp_path / "b.mp4")
@@ -143,14 +143,14 @@ def test_the_clock_of_what_is_written_begins_at_0(tmp_path: Path) -> None:
         assert float(file.duration or 0) / av.time_base == pytest.approx(1.2, abs=0.1)
 
 
-def test_the_same_frames_make_the_same_file(tmp_path: Path) -> None:
+def test_the_same_frames_give_the_same_file(tmp_path: Path) -> None:
     source = make_video(tmp_path / "a.mp4", 30, sound="aac")
     for name in ("b.mp4", "c.mp4"):
         copy(source, tmp_path / name)
     assert (tmp_path / "b.mp4").read_bytes() == (tmp_path / "c.mp4").read_bytes()
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_an_unwritable_path_is_named(tmp_path: Path) -> None:
     source = make_video(tmp_path / "a.mp4", 3)
     with pytest.raises(VideoError, match=r"cannot write .*nowhere/b.mp4: No such file or directory"):
         copy(source, tmp_path / "nowhere" / "b.mp4")

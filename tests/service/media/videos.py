@@ -1,4 +1,4 @@
-"""Little videos that tests make: each frame of a colour of its own, with a tone if asked."""
+"""Small test videos: each frame has its own colour, optionally with a tone."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ HERTZ = 48_000
 
 
 def shade(number: int) -> int:
-    """The grey of frame `number` of a video, well apart from its neighbours'."""
+    """The grey of frame `number`, which differs clearly from its neighbours'."""
     return 40 + 25 * (number % 8)
 
 
 def picture(number: int, width: int = 160, height: int = 120) -> Frame:
-    """Grey, but red in the left upper quarter, so that turns and mirrors show."""
+    """Grey, but red in the upper left quarter, so that rotation and mirroring are visible."""
     pixels = np.full((height, width, 3), shade(number), np.uint8)
     pixels[: height // 2, : width // 2] = (220, 30, 30)
     return pixels
@@ -70,7 +70,7 @@ def make_video(
 
 
 def make_frames(path: Path, codec: str, pixel_format: str, size: tuple[int, int], frames: int = 3) -> Path:
-    """A video without sound, of any size that the codec takes."""
+    """Create a video without sound, of any size that the codec supports."""
     with av.open(path, "w") as out:
         stream = out.add_stream(codec, rate=25)
         assert isinstance(stream, av.VideoStream)
@@ -85,7 +85,7 @@ def make_frames(path: Path, codec: str, pixel_format: str, size: tuple[int, int]
 
 
 def make_song(path: Path, *, cover: bool = False) -> Path:
-    """A second of sound without a video, with a picture on its cover if asked."""
+    """Create a second of sound without a video, optionally with a cover picture."""
     with av.open(path, "w", format="mp4") as out:
         tone = out.add_stream("aac", rate=HERTZ)
         assert isinstance(tone, AudioStream)
@@ -111,7 +111,7 @@ def _sing(out: av.container.OutputContainer, tone: AudioStream, start: int, end:
 
 
 def set_display_matrix(path: Path, a: int, b: int, c: int, d: int) -> None:
-    """Ask players of the mp4 file `path` to show (x, y) at (a x + c y, b x + d y), in place."""
+    """Set the display matrix of the mp4 file `path`, in place: (x, y) is shown at (a x + c y, b x + d y)."""
     data = bytearray(path.read_bytes())
     track = data.index(b"tkhd") + 4
     assert data[track] == 0, "only version 0 is known here"
@@ -131,7 +131,7 @@ def shift_clock(path: Path, shift: Callable[[int, float], float]) -> None:
     number = 0
     for packet in range(0, len(data), 188):
         if not data[packet + 1] & 0x40:
-            continue  # nothing begins in it
+            continue  # no packet begins in it
         place = packet + 4 + (1 + data[packet + 4] if data[packet + 3] & 0x20 else 0)
         if data[place : place + 3] != b"\0\0\1":
             continue  # a table
@@ -154,6 +154,6 @@ def _stamp(kind: int, ticks: int) -> bytes:
 
 
 def join(path: Path, *parts: Path) -> Path:
-    """The bytes of files one after the other, as `cat` does."""
+    """Concatenate files as `cat` does."""
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     return path

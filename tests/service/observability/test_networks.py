@@ -12,7 +12,7 @@ from engines.runtimes.base import RuntimeSpec
 from service.inference.plan_builder import PlanStatus
 from service.observability.networks import NetworkMetrics
 from tests.graphs import tiny_catalogue
-from tests.stories import serve
+from tests.scenarios import serve
 
 SPEC = RuntimeSpec((), (), batch_sizes=(1,), concurrency=1, device="CPU", precision="fp32")
 

@@ -1,4 +1,4 @@
-"""Where `posewire image --render` draws: beside what it reads, never on it."""
+"""Where `posewire image --render` draws: never over its input files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from service.offline.images import drawings
 
 
-def test_a_name_of_a_picture_is_the_picture_and_any_other_a_folder(tmp_path: Path) -> None:
+def test_a_target_with_an_image_suffix_is_a_picture_and_any_other_a_folder(tmp_path: Path) -> None:
     one = [tmp_path / "a.jpg"]
     assert drawings(one, tmp_path / "drawn.PNG") == [tmp_path / "drawn.PNG"]
     assert drawings(one, tmp_path / "drawn") == [tmp_path / "drawn/a.jpg"]
@@ -28,7 +28,7 @@ def test_a_name_of_a_picture_is_the_picture_and_any_other_a_folder(tmp_path: Pat
         (["x/a.jpg", "y/a.png"], "drawn", "2 of the images would be drawn on drawn/a.jpg"),
     ],
 )
-def test_nothing_that_is_read_or_drawn_is_overwritten(
+def test_input_files_and_other_drawings_are_never_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: list[str], target: str, says: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""A journal gives back what was written before the crash, all of it and nothing else."""
+"""A journal returns exactly the records that were written before a crash."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def read(path: Path) -> list[bytes]:
         return [record for _ in range(journal.found) if (record := journal.next()) is not None]
 
 
-def test_records_come_back_in_order_and_more_can_follow(tmp_path: Path) -> None:
+def test_records_are_read_in_order_and_more_can_follow(tmp_path: Path) -> None:
     path = tmp_path / "j"
     write(path, b"one", b"", bytes(100_000))
     write(path, b"four")
     assert read(path) == [b"one", b"", bytes(100_000), b"four"]
 
 
-def test_what_is_cut_off_is_written_anew(tmp_path: Path) -> None:
+def test_records_after_a_cut_are_written_again(tmp_path: Path) -> None:
     path = tmp_path / "j"
     write(path, b"one", b"two", bytes(100_000), b"four")
     with Journal(path, ABOUT) as journal:
@@ -50,7 +50,7 @@ def test_what_is_cut_off_is_written_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", range(1, 13))
-def test_what_a_crash_left_half_written_is_cut_off(tmp_path: Path, cut: int) -> None:
+def test_an_incomplete_record_at_the_end_is_cut_off(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "j"
     write(path, b"first", b"last")
     path.write_bytes(path.read_bytes()[:-cut])
@@ -59,7 +59,7 @@ def test_what_a_crash_left_half_written_is_cut_off(tmp_path: Path, cut: int) -> 
     assert read(path) == [b"first", b"again"]
 
 
-def test_a_record_that_was_damaged_ends_the_journal(tmp_path: Path) -> None:
+def test_a_damaged_record_ends_the_journal(tmp_path: Path) -> None:
     path = tmp_path / "j"
     write(path, b"first", b"middle", b"last")
     path.write_bytes(path.read_bytes().replace(b"middle", b"muddle"))
@@ -67,14 +67,14 @@ def test_a_record_that_was_damaged_ends_the_journal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", range(0, 60, 7))
-def test_a_header_that_was_half_written_begins_anew(tmp_path: Path, length: int) -> None:
+def test_an_incomplete_header_starts_a_new_journal(tmp_path: Path, length: int) -> None:
     path = tmp_path / "j"
     write(path, b"first")
     path.write_bytes(path.read_bytes()[:length])
     assert read(path) == []
 
 
-def test_other_work_begins_anew_and_says_what_was_there(tmp_path: Path) -> None:
+def test_a_journal_of_other_work_is_replaced_and_reported(tmp_path: Path) -> None:
     path = tmp_path / "j"
     write(path, b"first")
     with Journal(path, {**ABOUT, "min_score": 0.5}) as journal:
@@ -85,7 +85,7 @@ def test_other_work_begins_anew_and_says_what_was_there(tmp_path: Path) -> None:
         assert journal.other is None
 
 
-def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_journal_is_not_changed(tmp_path: Path) -> None:
     path = tmp_path / "j"
     path.write_text("my notes\n")
     with pytest.raises(JournalError, match="not a journal of posewire; move it away"):
@@ -99,24 +99,24 @@ def test_two_processes_cannot_do_the_same_work_at_once(tmp_path: Path) -> None:
     write(tmp_path / "j", b"later")
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match=r"cannot write .*nowhere.*: No such file or directory"):
         Journal(tmp_path / "nowhere" / "j", ABOUT)
 
 
-def test_new_records_wait_for_the_old_ones_to_be_read(tmp_path: Path) -> None:
+def test_records_cannot_be_appended_before_the_old_ones_are_read(tmp_path: Path) -> None:
     write(tmp_path / "j", b"first")
     with Journal(tmp_path / "j", ABOUT) as journal, pytest.raises(ValueError, match="1 records"):
         journal.append(b"second")
 
 
-def test_work_that_never_began_leaves_nothing(tmp_path: Path) -> None:
+def test_a_journal_without_records_is_removed(tmp_path: Path) -> None:
     with Journal(tmp_path / "j", ABOUT):
         assert (tmp_path / "j").exists()
     assert not (tmp_path / "j").exists()
 
 
-def test_done_work_leaves_nothing(tmp_path: Path) -> None:
+def test_the_journal_of_finished_work_is_removed(tmp_path: Path) -> None:
     with Journal(tmp_path / "j", ABOUT) as journal:
         journal.append(b"all")
         journal.remove()
@@ -124,7 +124,7 @@ def test_done_work_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("header", [b"{garbage", b"[1]", b"\xff\0", b"[" * 60_000, b"null"])
-def test_a_damaged_header_begins_anew(tmp_path: Path, header: bytes) -> None:
+def test_a_damaged_header_starts_a_new_journal(tmp_path: Path, header: bytes) -> None:
     (tmp_path / "j").write_bytes(b"posewire journal 1 " + header + b"\nrecords")
     with Journal(tmp_path / "j", ABOUT) as journal:
         assert (journal.found, journal.other) == (0, {})
@@ -139,7 +139,7 @@ def test_a_record_that_claims_gigabytes_is_cut_off(tmp_path: Path) -> None:
     assert read(tmp_path / "j") == [b"first"]
 
 
-def test_what_is_no_file_is_named_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_or_folder_is_an_error_and_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(JournalError, match="pipe is not a file; move it away"):
         Journal(tmp_path / "pipe", ABOUT)
@@ -159,12 +159,12 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("record", [b"", b"\xff", ormsgpack.packb([1]), ormsgpack.packb([1, True, "a", 2, 3, 4, None])])
-def test_a_record_that_is_no_look_is_named(record: bytes) -> None:
+def test_a_record_that_is_not_a_frame_is_an_error(record: bytes) -> None:
     with pytest.raises(DamagedJournalError, match="delete it to start anew"):
         unpack(record, COCO_17)
 
 
-def test_a_look_comes_back_as_it_was() -> None:
+def test_a_frame_is_decoded_without_loss() -> None:
     look = JournaledFrame(3, True, two_people())
     np.testing.assert_array_equal(unpack(pack(look), COCO_17).poses.keypoints, look.poses.keypoints)
     with pytest.raises(DamagedJournalError):

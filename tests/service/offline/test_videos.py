@@ -1,4 +1,4 @@
-"""`posewire video` as a user runs it: frames, times and sound are kept, and a crash costs nothing but the moment."""
+"""`posewire video` as a user runs it: frames, times and sound are kept, and runs continue after a crash."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LONG = 150
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the catalogue of the little models and a few videos."""
+    """A folder with the catalogue of the tiny models and a few videos."""
     folder = tmp_path_factory.mktemp("videos")
     tiny_catalogue(folder)
     make_video(folder / "short.mp4", 20, sound="aac")
@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(
     folder: Path, *arguments: object, model: str = "tiny", most_bytes: int = resource.RLIM_INFINITY
 ) -> subprocess.Popen[str]:
-    """The command as a process. most_bytes: that a file may have."""
+    """Start the command as a process. most_bytes: limit of a file's size."""
     variables = {**os.environ, "POSEWIRE_CATALOGUE": str(folder / "tiny.toml")}
     command = [sys.executable, "-m", "service", "video", *map(str, arguments), "--model", model, "--min-score", "0"]
     process = subprocess.Popen(command, cwd=folder, env=variables, stderr=subprocess.PIPE, text=True)
@@ -50,14 +50,14 @@ def start(
 
 
 def posewire_video(folder: Path, *arguments: object, model: str = "tiny") -> tuple[int, str]:
-    """The exit code, and what was said."""
+    """Return the exit code and the output."""
     process = start(folder, *arguments, model=model)
     _, said = process.communicate(timeout=120)
     return process.returncode, said
 
 
 def interrupt(process: subprocess.Popen[str], journal: Path, how: signal.Signals) -> str:
-    """End the process once its journal has some frames; what it said."""
+    """End the process once its journal has some frames. Returns its output."""
     wait_for(lambda: process.poll() is not None or (journal.exists() and journal.stat().st_size > 10_000))
     process.send_signal(how)
     _, said = process.communicate(timeout=60)
@@ -96,13 +96,13 @@ def test_a_video_gives_poses_with_ids_and_a_video_of_the_same_frames_and_sound(f
     with VideoReader(folder / "short.mp4") as before, VideoReader(out) as after:
         pairs = list(zip(before, after, strict=True))
     assert [b.seconds for b, _ in pairs] == pytest.approx([a.seconds for _, a in pairs])
-    assert all(np.abs(b.pixels.astype(int) - a.pixels).max() > 60 for b, a in pairs)  # somebody is drawn
+    assert all(np.abs(b.pixels.astype(int) - a.pixels).max() > 60 for b, a in pairs)  # a person is drawn
     with av.open(folder / "short.mp4") as source, av.open(out) as made:
         assert [bytes(p) for p in made.demux(audio=0)] == [bytes(p) for p in source.demux(audio=0)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "poses.json"]
 
 
-def test_after_kill_9_the_same_command_goes_on_and_gives_the_same(folder: Path, tmp_path: Path) -> None:
+def test_after_kill_9_the_same_command_continues_to_the_same_results(folder: Path, tmp_path: Path) -> None:
     whole, out, poses = tmp_path / "whole.json", tmp_path / "out.mp4", tmp_path / "poses.json"
     assert posewire_video(folder, "long.mp4", "--poses", whole)[0] == 0
     command = ("long.mp4", "--out", out, "--poses", poses)
@@ -123,7 +123,7 @@ def test_after_kill_9_the_same_command_goes_on_and_gives_the_same(folder: Path, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "poses.json", "whole.json"]
 
 
-def test_ctrl_c_says_that_one_can_go_on_and_other_options_begin_anew(folder: Path, tmp_path: Path) -> None:
+def test_after_ctrl_c_the_command_can_continue_and_other_options_start_anew(folder: Path, tmp_path: Path) -> None:
     poses = tmp_path / "poses.csv"
     process = start(folder, "long.mp4", "--poses", poses)
     said = interrupt(process, tmp_path / "poses.csv.journal", signal.SIGINT)
@@ -138,7 +138,7 @@ def test_ctrl_c_says_that_one_can_go_on_and_other_options_begin_anew(folder: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["poses.csv"]
 
 
-def test_a_truncated_video_gives_what_it_has_and_one_line_that_says_so(folder: Path, tmp_path: Path) -> None:
+def test_a_truncated_video_gives_its_frames_and_one_line_of_error(folder: Path, tmp_path: Path) -> None:
     whole = make_video(tmp_path / "whole.mp4", 100, options={"movflags": "faststart"}).read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     code, said = posewire_video(folder, tmp_path / "cut.mp4", "--poses", tmp_path / "poses.json")
@@ -147,7 +147,7 @@ def test_a_truncated_video_gives_what_it_has_and_one_line_that_says_so(folder: P
     assert 20 < len(frames(tmp_path / "poses.json")) < 90
 
 
-def test_a_variable_frame_rate_goes_through(folder: Path, tmp_path: Path) -> None:
+def test_a_variable_frame_rate_is_kept(folder: Path, tmp_path: Path) -> None:
     times = [0, 20, 70, 71, 200, 1000]
     source = make_video(tmp_path / "a.mkv", times=times, tick=Fraction(1, 1000))
     assert posewire_video(folder, source, "--out", tmp_path / "b.mkv")[0] == 0
@@ -156,7 +156,7 @@ def test_a_variable_frame_rate_goes_through(folder: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "poses.csv"])
-def test_a_full_disk_is_one_clear_line_and_no_half_a_file(folder: Path, tmp_path: Path, name: str) -> None:
+def test_a_full_disk_is_one_clear_line_and_leaves_no_partial_file(folder: Path, tmp_path: Path, name: str) -> None:
     option = "--out" if name == "out.mp4" else "--poses"
     process = start(folder, "long.mp4", option, tmp_path / name, most_bytes=40_000)
     _, said = process.communicate(timeout=120)
@@ -186,7 +186,7 @@ def test_a_full_disk_is_one_clear_line_and_no_half_a_file(folder: Path, tmp_path
         (("song.m4a", "--poses", "a.json"), 1, "song.m4a has no video in it, only audio"),
     ],
 )
-def test_mistakes_are_one_clear_line(
+def test_user_errors_are_one_clear_line(
     folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int, says: str
 ) -> None:
     make_song(folder / "song.m4a")
@@ -201,7 +201,7 @@ def test_mistakes_are_one_clear_line(
     assert not list(folder.glob("*.journal")) + list(folder.glob("*.part"))
 
 
-def test_sound_and_names_that_are_out_of_the_ordinary_stop_nothing(folder: Path, tmp_path: Path) -> None:
+def test_unusual_sound_and_names_are_no_error(folder: Path, tmp_path: Path) -> None:
     source = tmp_path / os.fsdecode(b"a:b\xe9.mp4")
     make_video(tmp_path / "a.mp4", 5, sound="aac").rename(source)
     source.write_bytes(source.read_bytes().replace(b"mp4a", b"zzzz").replace(b"esds", b"zsds"))
@@ -215,7 +215,7 @@ def test_sound_and_names_that_are_out_of_the_ordinary_stop_nothing(folder: Path,
         assert len(list(video)) == 5
 
 
-def test_a_video_of_one_pixel_goes_through(folder: Path, tmp_path: Path) -> None:
+def test_a_video_of_one_pixel_is_processed(folder: Path, tmp_path: Path) -> None:
     source = make_frames(tmp_path / "a.mov", "png", "rgb24", (1, 1))
     out, poses = tmp_path / "out.mp4", tmp_path / "poses.json"
     code, said = posewire_video(folder, source, "--out", out, "--poses", poses, "--trails", "1", model="pair")
@@ -233,4 +233,4 @@ def test_people_of_a_real_clip_keep_their_ids(tmp_path: Path) -> None:
         {person["id"] for person in people(frame) if person["id"] >= 0} for frame in frames(tmp_path / "poses.json")
     ]
     assert len(known) == 5
-    assert len(set.intersection(*known[2:])) >= 2  # two frames a fifth of a second apart confirm who is unsure
+    assert len(set.intersection(*known[2:])) >= 2  # two frames a fifth of a second apart confirm uncertain people

@@ -19,8 +19,8 @@ from service.tracking_workers.codec import unpack
 from service.tracking_workers.pool import TrackingWorkers
 from service.tracking_workers.state import StreamState
 from tests.pictures import encoded, photo
+from tests.scenarios import run, serve
 from tests.shared import SHARED, needs_shared, weights_catalogue
-from tests.stories import run, serve
 from tests.tracking_workers import tracking_workers
 
 JPEG = encoded(photo(1280, 960), quality=90)

@@ -1,4 +1,4 @@
-"""How well people are told apart in the drawn scenes; python -m tests.service.tracking.metrics writes it down."""
+"""Tracking metrics of the drawn scenes; python -m tests.service.tracking.metrics writes them to the file."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _DISCONNECTED_SECONDS = 4.0
 
 @cache
 def scene(name: str, seed: int) -> list[Step]:
-    """A scene, drawn once for all who look at it."""
+    """Return a scene, which is drawn once."""
     return play(PLANS[name](seed), seed)
 
 
 @cache
 def tracked(name: str, seed: int) -> list[Poses]:
-    """What the tracker makes of a scene: as a server does, which keeps the state where a client was disconnected."""
+    """Track a scene as a server does, which keeps the state while a client is disconnected."""
     tracker = PoseTracker(COCO_17)
     results, last = [], 0.0
     for step in scene(name, seed):
@@ -40,7 +40,7 @@ def tracked(name: str, seed: int) -> list[Poses]:
 
 
 def switches(name: str, seed: int) -> int:
-    """How often somebody who was found got another id than they had."""
+    """Count how often a found person got another id than before."""
     ids: dict[int, int] = {}
     count = 0
     for step, result in zip(scene(name, seed), tracked(name, seed), strict=True):
@@ -53,7 +53,7 @@ def switches(name: str, seed: int) -> int:
 
 
 def figures() -> dict[str, dict[str, float]]:
-    """IDF1, HOTA, MOTA and switches of each scene over its seeds."""
+    """Compute IDF1, HOTA, MOTA and switches of each scene over its seeds."""
     return {name: _figures(name, SEEDS.get(name, _OTHERS)) for name in PLANS}
 
 

@@ -1,4 +1,4 @@
-"""Poses of people at given places, for tests that need no pictures."""
+"""Poses of people at given positions, for tests that need no pixels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from engines.skeletons import COCO_17, Skeleton
 from tests.scenes import texture
 
 HEIGHT = 100.0
-"""Of everybody, in pixels."""
+"""The height of each person in pixels."""
 
 
 def people(
@@ -21,7 +21,7 @@ def people(
     skeleton: Skeleton = COCO_17,
     keypoint_score: float = 0.9,
 ) -> Poses:
-    """One person around each of `middles`, all of one posture."""
+    """One person around each of `middles`, all in the same posture."""
     posture = np.random.default_rng(len(skeleton)).uniform((-20, -50), (20, 50), (len(skeleton), 2))
     keypoints = (posture + np.reshape(middles, (-1, 1, 2))).astype(np.float32)
     keypoints = keypoints.reshape(-1, len(skeleton), 2)
@@ -32,7 +32,7 @@ def people(
 
 
 def wall(shift: float = 0.0, *, width: int = 320, height: int = 180) -> Frame:
-    """A textured picture, moved to the right by `shift` whole pixels."""
+    """A textured frame, moved to the right by `shift` whole pixels."""
     picture = texture(np.random.default_rng(0), height, width + 200).astype(np.uint8)
     start = 100 - int(shift)
     return np.ascontiguousarray(picture[:, start : start + width])

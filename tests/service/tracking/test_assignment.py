@@ -1,4 +1,4 @@
-"""Greedy takes the best pair first; optimal the best sum."""
+"""Greedy assigns the best pair first; optimal maximises the sum."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def chosen(given: Pairs, method: Method) -> dict[int, int]:
     return dict(zip(rows.tolist(), columns.tolist(), strict=True))
 
 
-def test_the_best_pair_first_or_the_best_sum() -> None:
+def test_greedy_takes_the_best_pair_and_optimal_the_best_sum() -> None:
     given = pairs([[0.9, 0.8], [0.85, 0.1]])
     assert chosen(given, "greedy") == {0: 0}
     assert chosen(given, "optimal") == {0: 1, 1: 0}
 
 
 @pytest.mark.parametrize("method", ["greedy", "optimal"])
-def test_nobody_is_taken_twice_and_nothing_below_the_least(method: Method) -> None:
+def test_nothing_is_assigned_twice_or_below_the_least_similarity(method: Method) -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
         values = rng.uniform(0, 1, (5, 7))
@@ -39,7 +39,7 @@ def test_nobody_is_taken_twice_and_nothing_below_the_least(method: Method) -> No
         assert all(values[row, column] >= 0.2 for row, column in result.items())
 
 
-def test_optimal_is_the_best_of_all() -> None:
+def test_optimal_is_the_best_of_all_assignments() -> None:
     rng = np.random.default_rng(1)
     for _ in range(20):
         values = rng.uniform(0.3, 1, (4, 4))
@@ -49,9 +49,9 @@ def test_optimal_is_the_best_of_all() -> None:
 
 
 @pytest.mark.parametrize("method", ["greedy", "optimal"])
-def test_without_pairs_nobody_is_anybody(method: Method) -> None:
+def test_without_pairs_nothing_is_assigned(method: Method) -> None:
     assert chosen(pairs([[0.1]]), method) == {}
 
 
-def test_of_equals_the_first() -> None:
+def test_of_equal_pairs_the_first_is_assigned() -> None:
     assert chosen(pairs([[0.5, 0.5], [0.5, 0.5]]), "greedy") == {0: 0, 1: 1}

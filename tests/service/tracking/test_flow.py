@@ -1,4 +1,4 @@
-"""Points are followed where there is something to hold, and not believed where there is not."""
+"""Points with texture are tracked; others are reported as not found."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def box(height: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("height", [80.0, 140.0], ids=["whole frame", "half frame"])
-def test_people_and_camera_are_followed(height: float) -> None:
+def test_people_and_camera_are_tracked(height: float) -> None:
     flow = Flow()
     assert flow.follow(wall(), POINTS, KNOWN, box(height)) is None
     carried = flow.follow(wall(7), POINTS, KNOWN, box(height))
@@ -29,7 +29,7 @@ def test_people_and_camera_are_followed(height: float) -> None:
     np.testing.assert_allclose(carried.camera, (7, 0), atol=0.3)
 
 
-def test_what_is_not_asked_for_is_not_followed() -> None:
+def test_unknown_points_are_not_tracked() -> None:
     flow, known = Flow(), KNOWN.copy()
     known[0, 3:] = False
     flow.follow(wall(), POINTS, known, box(80))
@@ -40,7 +40,7 @@ def test_what_is_not_asked_for_is_not_followed() -> None:
 
 
 @pytest.mark.parametrize("to", [np.zeros((180, 320, 3), np.uint8), 255 - wall()[::-1, ::-1]], ids=["black", "another"])
-def test_another_scene_is_not_believed(to: np.ndarray) -> None:
+def test_another_scene_gives_no_points(to: np.ndarray) -> None:
     flow = Flow()
     flow.follow(wall(), POINTS, KNOWN, box(80))
     carried = flow.follow(np.ascontiguousarray(to), POINTS, KNOWN, box(80))
@@ -48,14 +48,14 @@ def test_another_scene_is_not_believed(to: np.ndarray) -> None:
     assert carried.found.mean() < 0.3
 
 
-def test_another_size_starts_again() -> None:
+def test_another_frame_size_starts_anew() -> None:
     flow = Flow()
     flow.follow(wall(), POINTS, KNOWN, box(80))
     assert flow.follow(wall(width=400), POINTS, KNOWN, box(80)) is None
     assert flow.follow(wall(3, width=400), POINTS, KNOWN, box(80)) is not None
 
 
-def test_nobody_to_follow_is_no_matter() -> None:
+def test_no_people_are_no_error() -> None:
     flow = Flow()
     nobody, nothing = np.zeros((0, 17, 2), np.float32), np.zeros((0, 17), np.bool_)
     flow.follow(wall(), nobody, nothing, np.zeros((0, 4), np.float32))

@@ -13,26 +13,26 @@ from tests.service.tracking.metrics import RECORDED, SEEDS, figures, scene, swit
 
 
 @pytest.mark.parametrize("seed", range(SEEDS["crossing"]))
-def test_nobody_is_mixed_up_when_detections_are_perfect_and_people_cross(seed: int) -> None:
+def test_crossing_people_with_perfect_detections_keep_their_ids(seed: int) -> None:
     assert switches("crossing", seed) == 0
 
 
 @pytest.mark.parametrize("seed", range(SEEDS["missed"]))
-def test_at_most_one_is_mixed_up_when_every_fifth_detection_is_missing(seed: int) -> None:
+def test_at_most_one_id_changes_if_every_fifth_detection_is_missing(seed: int) -> None:
     assert switches("missed", seed) <= 1
 
 
-def test_people_are_known_again_after_two_seconds_out_of_sight() -> None:
+def test_people_are_recognised_after_two_seconds_out_of_sight() -> None:
     assert sum(switches("occluded", seed) == 0 for seed in range(10)) >= 8
 
 
 @pytest.mark.parametrize("seed", range(SEEDS["disconnected"]))
-def test_people_are_known_again_after_five_seconds_without_a_connection(seed: int) -> None:
+def test_people_are_recognised_after_five_seconds_without_a_connection(seed: int) -> None:
     assert switches("disconnected", seed) == 0
 
 
-def test_no_figure_drops() -> None:
-    """After a change for the better: python -m tests.service.tracking.metrics."""
+def test_no_metric_drops() -> None:
+    """After an improvement, run python -m tests.service.tracking.metrics."""
     recorded, now = json.loads(RECORDED.read_text()), figures()
     assert recorded.keys() == now.keys() == PLANS.keys()
     for name, before in recorded.items():
@@ -41,7 +41,7 @@ def test_no_figure_drops() -> None:
             assert now[name][measure] > before[measure] - 0.005, (name, measure)
 
 
-def test_a_scene_is_what_it_says() -> None:
+def test_scenes_have_their_declared_properties() -> None:
     steps = scene("occluded", 0)
     walker = [step.timestamp for step in steps if 1 in step.who]
     assert max(np.diff(walker)) > 1.9  # hidden for two seconds

@@ -1,4 +1,4 @@
-"""Pairs of people and poses: who may be whom, and how surely."""
+"""The similarity of pairs of people and poses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def observed(*middles: tuple[float, float]) -> Observed:
 
 
 def remembered(*middles: tuple[float, float]) -> TrackState:
-    """People who were just seen there, once each."""
+    """People who were just seen, once each."""
     seen = observed(*middles)
     tracks = TrackState.zeros(len(middles), 3, len(COCO_17))
     tracks.poses[:, 0], tracks.boxes[:] = seen.points, seen.boxes
@@ -33,7 +33,7 @@ def value(pairs: Pairs, track: int = 0, pose: int = 0) -> float:
 
 
 def test_in_sight_it_is_oks() -> None:
-    """In the area of a person rather than of their box, and a little less for a pose unsure of itself."""
+    """Uses the area of a person instead of the box, and lowers the similarity of poses with low scores."""
     moved = value(in_sight(remembered((100, 100)), np.ones(1, np.float32), observed((103, 100)), SIGMAS))
     poses = people([(100, 100), (103, 100)])
     area = np.array([44 * 104 * 0.6])
@@ -41,15 +41,15 @@ def test_in_sight_it_is_oks() -> None:
     assert moved == pytest.approx(expected[0, 0] * (0.8 + 0.2 * 0.9), abs=1e-3)
 
 
-def test_any_pose_of_the_queue_may_speak_for_a_person() -> None:
+def test_the_best_pose_of_the_queue_is_used() -> None:
     tracks = remembered((100, 100))
     tracks.poses[:, 1] = tracks.poses[:, 0]
     tracks.poses[0, 0, :, 0] += 40  # the last pose was wrong
-    held = np.full(1, 1e6, np.float32)  # motion has no say
+    held = np.full(1, 1e6, np.float32)  # motion has no weight
     assert value(in_sight(tracks, held, observed((100, 100)), SIGMAS)) > 0.9
 
 
-def test_motion_decides_where_flow_does_not() -> None:
+def test_motion_decides_without_flow() -> None:
     tracks = remembered((100, 100))
     tracks.drifts[:] = 20, 0  # flow has left them behind by 20 pixels
     there, here = observed((120, 100)), observed((100, 100))
@@ -57,19 +57,19 @@ def test_motion_decides_where_flow_does_not() -> None:
     assert value(in_sight(tracks, alone, there, SIGMAS)) > 0.9 > value(in_sight(tracks, alone, here, SIGMAS))
 
 
-def test_who_is_far_is_no_pair() -> None:
+def test_distant_people_are_no_pair() -> None:
     pairs = in_sight(remembered((100, 100), (400, 100)), np.ones(2, np.float32), observed((105, 100)), SIGMAS)
     assert pairs.tracks.tolist() == [0]
 
 
-def test_tolerance_grows_with_absence() -> None:
+def test_the_tolerance_grows_with_absence() -> None:
     tracks, seen = remembered((100, 100)), observed((170, 100))
     values = [value(out_of_sight(tracks, np.array([absent]), seen, SIGMAS)) for absent in (0.1, 1.0, 5.0)]
     assert values == sorted(values)
     assert values[0] < 0.2 < 0.5 < values[2]
 
 
-def test_out_of_sight_another_size_is_somebody_else() -> None:
+def test_out_of_sight_people_of_another_size_are_dissimilar() -> None:
     tracks, seen = remembered((100, 100)), observed((100, 100))
     small = Observed(seen.points, seen.boxes, seen.areas / np.float32(9), seen.scores)
     absent = np.array([1.0])

@@ -1,4 +1,4 @@
-"""One-Euro smoothing: equal to the paper's numbers, calm at rest, quick in motion, and bounded."""
+"""One-Euro smoothing: equal to the paper's formulas, steady at rest, quick in motion, and bounded in memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ K = len(COCO_17)
 
 
 def people(*places: float, ids: tuple[int, ...] | None = None, score: float = 0.9, in_3d: bool = False) -> Poses:
-    """Somebody 100 x 100 pixels at each of `places`, all keypoints in one spot; ids 0, 1, ... if not given."""
+    """A person of 100 x 100 pixels at each of `places`, with all keypoints at one point; ids 0, 1, ... if not given."""
     at = np.array(places, np.float32).reshape(-1, 1)
     n = len(at)
     return Poses(
@@ -33,14 +33,14 @@ def people(*places: float, ids: tuple[int, ...] | None = None, score: float = 0.
 
 
 def first(poses: Poses) -> float:
-    """Where the first keypoint of the first person is."""
+    """The position of the first person's first keypoint."""
     return float(poses.keypoints[0, 0, 0])
 
 
 @needs_shared
 @pytest.mark.parametrize("derivative", ["paper", "rawprev"])
 @pytest.mark.parametrize("number", range(4))
-def test_every_signal_is_filtered_as_the_paper_says(number: int, derivative: str) -> None:
+def test_signals_are_filtered_as_in_the_paper(number: int, derivative: str) -> None:
     folder = SHARED / "goldens/metrics"
     index = json.loads((folder / "one_euro.json").read_text())
     golden = np.load(folder / "one_euro.npz")
@@ -58,7 +58,7 @@ def test_every_signal_is_filtered_as_the_paper_says(number: int, derivative: str
         np.testing.assert_allclose(speeds, golden[f"case{case}_{name}_dxhat"], atol=index["tolerance"], rtol=0)
 
 
-def test_many_signals_at_once_are_filtered_as_each_alone() -> None:
+def test_signals_are_filtered_independently() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(0, 10, (20, 3, 5, 2)).cumsum(axis=0)
     config = OneEuroConfig()
@@ -75,19 +75,19 @@ def test_many_signals_at_once_are_filtered_as_each_alone() -> None:
             np.testing.assert_allclose(together[person, keypoint], run(x[:, person, keypoint]), atol=1e-9)
 
 
-def test_jitter_at_rest_shrinks_and_motion_is_followed() -> None:
+def test_jitter_at_rest_is_reduced_and_motion_has_little_lag() -> None:
     rng = np.random.default_rng(1)
     resting, moving = OneEuro(), OneEuro()
     noise = rng.normal(0, 2, 90)
     calm = [first(resting.smooth(people(200 + noise[n]), n / 30)) for n in range(90)]
     assert np.abs(np.diff(calm)).mean() < 0.4 * np.abs(np.diff(noise)).mean()
     for n in range(90):
-        place = 200.0 + 10 * n  # three of its sizes a second
+        place = 200.0 + 10 * n  # three sizes per second
         followed = first(moving.smooth(people(place), n / 30))
-    assert place - followed < 10  # less than a frame late
+    assert place - followed < 10  # a lag of less than a frame
 
 
-def test_the_same_motion_is_smoothed_alike_at_any_size_of_the_picture() -> None:
+def test_smoothing_does_not_depend_on_the_frame_size() -> None:
     near, far = OneEuro(), OneEuro()
     for n, offset in enumerate((0, 3, 1, 5, 12, 20)):
         small = people(100 + offset)
@@ -95,14 +95,14 @@ def test_the_same_motion_is_smoothed_alike_at_any_size_of_the_picture() -> None:
         assert first(near.smooth(large, n / 30)) == pytest.approx(8 * first(far.smooth(small, n / 30)), abs=1e-2)
 
 
-def test_identities_are_smoothed_apart_whatever_their_order() -> None:
+def test_ids_are_smoothed_separately_in_any_order() -> None:
     filter_ = OneEuro()
     filter_.smooth(people(100, 500, ids=(7, 3)), 0.0)
     after = filter_.smooth(people(500, 100, ids=(3, 7)), 1 / 30)
     assert after.keypoints[:, 0, 0].tolist() == [500, 100]
 
 
-def test_who_is_new_or_not_confirmed_passes_as_he_is() -> None:
+def test_new_and_unconfirmed_people_are_not_changed() -> None:
     filter_ = OneEuro()
     filter_.smooth(people(100, 300, ids=(1, -1)), 0.0)
     after = filter_.smooth(people(110, 310, 700, ids=(1, -1, 2)), 1 / 30)
@@ -110,14 +110,14 @@ def test_who_is_new_or_not_confirmed_passes_as_he_is() -> None:
     assert after.keypoints[1:, 0, 0].tolist() == [310, 700]
 
 
-def test_without_ids_and_without_people_nothing_happens() -> None:
+def test_poses_without_ids_or_people_are_not_changed() -> None:
     filter_ = OneEuro()
     alone = replace(people(100), ids=None)
     assert filter_.smooth(alone, 0.0) is alone
     assert len(filter_.smooth(replace(Poses.empty(COCO_17), ids=np.zeros(0, np.int64)), 0.1)) == 0
 
 
-def test_an_unseen_keypoint_passes_and_goes_on_after_a_short_gap_only() -> None:
+def test_an_unseen_keypoint_is_not_changed_and_resumes_only_after_a_short_gap() -> None:
     def after_gap(seconds: float) -> float:
         filter_ = OneEuro(OneEuroConfig(forget_seconds=0.2))
         filter_.smooth(people(100), 0.0)
@@ -131,7 +131,7 @@ def test_an_unseen_keypoint_passes_and_goes_on_after_a_short_gap_only() -> None:
     assert after_gap(0.3) == 110
 
 
-def test_the_absent_are_remembered_for_a_while_and_then_forgotten() -> None:
+def test_filters_of_absent_people_expire() -> None:
     filter_ = OneEuro(OneEuroConfig(forget_seconds=0.2))
     for n in range(1000):
         filter_.smooth(people(100, ids=(n,)), n / 30)
@@ -142,14 +142,14 @@ def test_the_absent_are_remembered_for_a_while_and_then_forgotten() -> None:
     assert len(filter_) == 0
 
 
-def test_time_that_stands_still_moves_nobody_and_time_that_goes_back_starts_anew() -> None:
+def test_a_repeated_time_changes_nothing_and_an_earlier_one_starts_anew() -> None:
     filter_ = OneEuro()
     filter_.smooth(people(100), 5.0)
     assert first(filter_.smooth(people(140), 5.0)) == 100
     assert first(filter_.smooth(people(140), 1.0)) == 140
 
 
-def test_metres_are_smoothed_too_and_boxes_and_scores_are_left_alone() -> None:
+def test_3d_keypoints_are_smoothed_and_boxes_and_scores_are_not() -> None:
     filter_ = OneEuro()
     filter_.smooth(people(100, in_3d=True), 0.0)
     raw = people(110, in_3d=True)
@@ -162,6 +162,6 @@ def test_metres_are_smoothed_too_and_boxes_and_scores_are_left_alone() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"min_cutoff": 0}, {"beta": -1}, {"speed_cutoff": float("nan")}])
-def test_impossible_settings_are_refused_by_name(wrong: dict[str, float]) -> None:
+def test_invalid_settings_are_refused_by_name(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         OneEuroConfig(**wrong)  # type: ignore[arg-type]

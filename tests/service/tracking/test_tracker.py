@@ -1,4 +1,4 @@
-"""What a tracker promises to whoever uses it, with and without pixels."""
+"""The contract of a tracker, with and without pixels."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def ids(poses: Poses) -> list[int]:
 
 @pytest.mark.parametrize("assignment", ["greedy", "optimal"])
 @pytest.mark.parametrize("skeleton", [COCO_17, POSETRACK_15, BLAZEPOSE_33], ids=lambda s: s.name)
-def test_people_keep_their_ids_in_whatever_order_they_come(skeleton: Skeleton, assignment: str) -> None:
+def test_people_keep_their_ids_in_any_order(skeleton: Skeleton, assignment: str) -> None:
     tracker = PoseTracker(skeleton, TrackerConfig(assignment=assignment))  # type: ignore[arg-type]
     assert ids(tracker.update(people([A, B], skeleton=skeleton), None, 0.0)) == [1, 2]
     assert ids(tracker.update(people([B, A], skeleton=skeleton), None, 0.1)) == [2, 1]
 
 
-def test_nothing_but_ids_is_added() -> None:
+def test_only_ids_are_added() -> None:
     tracker, given = PoseTracker(COCO_17), people([A, B], keypoint_score=0.1)
     before = [getattr(given, field.name) for field in dataclasses.fields(Poses)]
     copies = [value.copy() if isinstance(value, np.ndarray) else value for value in before]
@@ -43,14 +43,14 @@ def test_nothing_but_ids_is_added() -> None:
     assert given.ids is None
 
 
-def test_people_without_pixels_are_followed_by_their_motion_through_each_other() -> None:
+def test_without_pixels_crossing_people_are_tracked_by_motion() -> None:
     tracker = PoseTracker(COCO_17)
     for n in range(31):
         result = tracker.update(people([(50 + 6 * n, 80), (230 - 6 * n, 84)]), None, n / 15)
         assert ids(result) == [1, 2]
 
 
-def test_ids_are_never_used_again_and_belong_to_the_instance() -> None:
+def test_ids_are_never_reused_and_belong_to_the_instance() -> None:
     tracker = PoseTracker(COCO_17, TrackerConfig(lost_seconds=1.0))
     assert ids(tracker.update(people([A]), None, 0.0)) == [1]
     for n in range(1, 30):
@@ -149,7 +149,7 @@ class TestFlow:
         first = tracker.propose(frame, 0.1).boxes
         np.testing.assert_array_equal(tracker.propose(frame, 0.1).boxes, first)
         tracker.update(people([(A[0] + 12, A[1])]), frame, 0.1)
-        np.testing.assert_allclose(tracker.tracks[0].velocity, (0, 0), atol=5)  # all of it was the camera's
+        np.testing.assert_allclose(tracker.tracks[0].velocity, (0, 0), atol=5)  # all motion was the camera's
 
     def test_proposals_without_pixels_follow_motion(self) -> None:
         tracker = PoseTracker(COCO_17)
@@ -243,7 +243,7 @@ class TestState:
                 tracker.restore(replace(state, tracks=broken))
 
 
-def test_weak_keypoints_are_filled_only_when_asked_for_and_said_so() -> None:
+def test_weak_keypoints_are_filled_only_on_request_and_reported() -> None:
     tracker = PoseTracker(COCO_17, TrackerConfig(fill_keypoints=True))
     tracker.update(people([A]), wall(), 0.0)
     given = people([(A[0] + 5, A[1])])
@@ -256,7 +256,7 @@ def test_weak_keypoints_are_filled_only_when_asked_for_and_said_so() -> None:
     np.testing.assert_array_equal(given.keypoints[0, 3], 0)
 
 
-def test_keypoints_that_are_no_numbers_do_no_harm() -> None:
+def test_keypoints_that_are_not_finite_are_no_error() -> None:
     tracker, poses = PoseTracker(COCO_17), people([A])
     tracker.update(people([A]), wall(), 0.0)
     poses.keypoints[0, 2] = np.nan
@@ -272,12 +272,12 @@ def test_poses_of_another_skeleton_are_refused() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"birth_score": 1.5}, {"lost_seconds": -1.0}, {"history": 0}, {"max_tracks": 0}, {"assignment": "best"}]
 )
-def test_settings_that_cannot_be_are_refused(wrong: dict[str, float]) -> None:
+def test_invalid_settings_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         TrackerConfig(**wrong)  # type: ignore[arg-type]
 
 
-def test_what_others_see_of_a_person() -> None:
+def test_tracks_describe_people() -> None:
     tracker = PoseTracker(COCO_17)
     for n in range(11):
         tracker.update(people([(50 + 5 * n, 80), B] if n < 9 else [(50 + 5 * n, 80)]), None, n / 10)

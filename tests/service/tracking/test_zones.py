@@ -1,4 +1,4 @@
-"""Zones and lines: each thing that happens is told once, and jitter tells nothing."""
+"""Zones and lines: each event is reported once, and jitter causes no events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DOOR = Line("door", (0.5, 0.9), (0.5, 0.1))  # upwards at x = 500, y 50..450
 def walk(
     zones: Zones, path: Iterable[tuple[float, float]], *, start: float = 0.0, step: float = 0.1
 ) -> list[ZoneEvent]:
-    """Person 7 goes along `path`, one point a frame."""
+    """Move person 7 along `path`, one point per frame."""
     events = []
     for n, place in enumerate(path):
         events += zones.update(standing({7: place}), WIDTH, HEIGHT, start + n * step)
@@ -32,7 +32,7 @@ def across(x0: float, x1: float, y: float = 250.0, steps: int = 21) -> list[tupl
     return [(float(x), y) for x in np.linspace(x0, x1, steps)]
 
 
-def test_someone_who_walks_through_enters_and_leaves() -> None:
+def test_a_person_who_walks_through_enters_and_leaves() -> None:
     events = walk(Zones([ROOM]), across(300, 700))
     assert [(e.kind, e.name, e.id) for e in events] == [("enter", "room", 7), ("leave", "room", 7)]
     entered, left = events
@@ -40,7 +40,7 @@ def test_someone_who_walks_through_enters_and_leaves() -> None:
     assert left.seconds == pytest.approx(1.0, abs=0.2)
 
 
-def test_someone_who_stays_dwells_once_a_visit() -> None:
+def test_a_person_who_stays_dwells_once_per_visit() -> None:
     zones = Zones([replace(ROOM, dwell_seconds=1.0)])
     stay = [(500.0, 250.0)] * 30
     kinds = [e.kind for e in walk(zones, [*stay, (900.0, 250.0), *stay])]
@@ -48,12 +48,12 @@ def test_someone_who_stays_dwells_once_a_visit() -> None:
 
 
 def test_the_feet_count_not_the_head() -> None:
-    tall = standing({7: (500.0, 450.0)}, height=300)  # the feet are below the room, all else is in it
+    tall = standing({7: (500.0, 450.0)}, height=300)  # the feet are below the zone, everything else is inside
     assert Zones([ROOM]).update(tall, WIDTH, HEIGHT, 0.0) == []
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_jitter_on_a_border_is_no_event(seed: int) -> None:
+def test_jitter_at_a_border_is_no_event(seed: int) -> None:
     rng = np.random.default_rng(seed)
     zones = Zones([ROOM], [DOOR])
     border = [(float(400 + rng.uniform(-4, 4)), 250.0) for _ in range(200)]
@@ -73,24 +73,24 @@ def test_a_line_is_crossed_to_its_right_and_to_its_left() -> None:
     assert [(e.kind, e.direction) for e in walk(zones, across(550, 450), start=10)] == [("cross", "left")]
 
 
-def test_a_line_ends_where_it_ends() -> None:
+def test_a_line_is_not_crossed_beyond_its_ends() -> None:
     assert walk(Zones(lines=[DOOR]), across(450, 550, y=480)) == []
     around = [(450.0, 250.0), (450.0, 480.0), (550.0, 480.0), (550.0, 250.0)]
     assert walk(Zones(lines=[DOOR]), around) == []
 
 
 @pytest.mark.parametrize("frames", [2, 3, 8, 60])
-def test_a_crossing_counts_once_however_many_frames_show_it(frames: int) -> None:
+def test_a_crossing_over_several_frames_counts_once(frames: int) -> None:
     assert len(walk(Zones(lines=[DOOR]), across(400, 600, steps=frames))) == 1
 
 
-def test_a_slanted_line_has_the_sides_that_one_sees_on_the_screen() -> None:
-    slope = Line("slope", (0.1, 0.1), (0.9, 0.9))  # seen along it, the left lower corner is to the right
+def test_a_slanted_line_has_the_sides_seen_on_the_screen() -> None:
+    slope = Line("slope", (0.1, 0.1), (0.9, 0.9))  # seen along the line, the lower left corner is on the right
     (event,) = walk(Zones(lines=[slope]), [(800.0, 100.0), (200.0, 400.0)])
     assert event.direction == "right"
 
 
-def test_someone_out_of_sight_stays_for_a_while_and_then_has_left() -> None:
+def test_a_person_out_of_sight_leaves_after_a_while() -> None:
     zones = Zones([ROOM], lost_seconds=2.0)
     walk(zones, [(500.0, 250.0)] * 11)
     assert zones.update(standing({}), WIDTH, HEIGHT, 2.5) == []
@@ -98,13 +98,13 @@ def test_someone_out_of_sight_stays_for_a_while_and_then_has_left() -> None:
     assert zones.state() == ZonesState()
 
 
-def test_a_short_gap_interrupts_no_visit_and_hides_no_crossing() -> None:
+def test_a_short_gap_neither_ends_a_visit_nor_hides_a_crossing() -> None:
     zones = Zones([ROOM], [DOOR])
     walk(zones, [(450.0, 250.0)])
     assert [e.kind for e in walk(zones, [(550.0, 250.0)], start=1.5)] == ["cross"]
 
 
-def test_people_are_told_apart_and_unconfirmed_ones_are_nobody() -> None:
+def test_people_are_independent_and_unconfirmed_ones_are_ignored() -> None:
     zones = Zones([ROOM])
     inside = (500.0, 250.0)
     events = zones.update(standing({1: inside, 2: (100.0, 100.0), -1: inside, 3: inside}), WIDTH, HEIGHT, 0.0)
@@ -112,7 +112,7 @@ def test_people_are_told_apart_and_unconfirmed_ones_are_nobody() -> None:
     assert zones.update(replace(standing({4: inside}), ids=None), WIDTH, HEIGHT, 0.1) == []
 
 
-def test_memory_is_bounded_by_who_was_seen_lately() -> None:
+def test_memory_is_bounded_by_the_people_seen_recently() -> None:
     zones = Zones([ROOM], [DOOR])
     for n in range(2000):
         zones.update(standing({n: (500.0, 250.0)}), WIDTH, HEIGHT, n / 10)
@@ -120,7 +120,7 @@ def test_memory_is_bounded_by_who_was_seen_lately() -> None:
 
 
 @pytest.mark.parametrize("stop", [3, 9, 14])
-def test_a_stream_that_resumes_elsewhere_tells_the_same(stop: int) -> None:
+def test_a_restored_state_gives_the_same_events(stop: int) -> None:
     def fresh() -> Zones:
         return Zones([replace(ROOM, dwell_seconds=0.5)], [DOOR])
 
@@ -162,7 +162,7 @@ def test_a_state_of_other_zones_is_refused() -> None:
         (lambda: Zones([ROOM], lost_seconds=-1), "lost_seconds"),
     ],
 )
-def test_what_makes_no_sense_is_refused_clearly(make: Callable[[], object], says: str) -> None:
+def test_invalid_zones_are_refused_clearly(make: Callable[[], object], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         make()
 
@@ -176,6 +176,6 @@ def test_depth_inside_agrees_with_opencv_on_a_polygon_with_a_notch() -> None:
     np.testing.assert_allclose(depth_inside(points, polygon), expected, atol=1e-3)
 
 
-def test_thickness_is_half_of_a_strips_width() -> None:
+def test_thickness_is_half_a_strips_width() -> None:
     strip = np.array([[0, 0], [1000, 0], [1000, 10], [0, 10]], np.float64)
     assert thickness(strip) == pytest.approx(5, rel=0.02)

@@ -1,4 +1,4 @@
-"""People for tests that look at tracks only: where they stand is all that counts."""
+"""People for tests that use only tracks: just their positions matter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ K = len(COCO_17)
 
 
 def standing(feet: dict[int, tuple[float, float]], *, height: float = 40.0, score: float = 0.9) -> Poses:
-    """A person by id with the feet at x, y pixels: a box half as wide as high, all keypoints in its middle."""
+    """A person per id with the feet at x, y pixels: a box half as wide as high, with all keypoints in its middle."""
     at = np.array(list(feet.values()), np.float32).reshape(-1, 2)
     x, y = at.T
     middle = np.stack([x, y - height / 2], axis=1)

@@ -1,4 +1,4 @@
-"""Folders and archives to list, and what a listing says of them."""
+"""Creates folders and archives to list, and reads listings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs of `posewire batch` as processes, archives for them, and ways to end them."""
+"""Runs of `posewire batch` as processes, their archives, and ways to end them."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def deadly(path, *rest, **more):
     return opened(path, *rest, **more)
 os.open = deadly
 """
-"""As sitecustomize.py: whoever opens the killer is dead, as of a decoder's fault or for want of memory."""
+"""As sitecustomize.py: kills the process that opens the file, like a decoder's crash or a lack of memory."""
 STILLBORN = """
 import os, sys
 if "--multiprocessing-fork" in sys.orig_argv:
     os.kill(os.getpid(), 9)
 """
-"""As sitecustomize.py: worker processes die before they begin."""
+"""As sitecustomize.py: worker processes die at their start."""
 
 
 def make_archive(folder: Path, images: int, videos: int, frames: int) -> Path:
-    """A folder `source` of little images, videos and a broken image, and beside it the catalogue of little models."""
+    """Create a folder `source` of small images, videos and a broken image, beside the catalogue of tiny models."""
     tiny_catalogue(folder)
     source = folder / "source"
     (source / "more").mkdir(parents=True)
@@ -57,7 +57,7 @@ def make_archive(folder: Path, images: int, videos: int, frames: int) -> Path:
 
 
 def start(catalogue: Path, *arguments: object, path: Path | None = None) -> subprocess.Popen[str]:
-    """The command as a process. path: where all its processes look for modules first."""
+    """Start the command as a process. path: searched first for modules by all its processes."""
     variables = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     variables["POSEWIRE_CATALOGUE"] = str(catalogue)
     if path is not None:
@@ -67,36 +67,36 @@ def start(catalogue: Path, *arguments: object, path: Path | None = None) -> subp
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """The exit code, and what was said."""
+    """Return the exit code and the output."""
     _, said = process.communicate(timeout=300)
     return process.returncode, said
 
 
 def batch(catalogue: Path, *arguments: object, path: Path | None = None) -> tuple[int, str]:
-    """A run from beginning to end."""
+    """Run the command to its end."""
     return finish(start(catalogue, *arguments, path=path))
 
 
 def in_a_video(folder: Path) -> bool:
-    """Whether a run has seen some of a video, but not all of it."""
+    """True if a run has processed a part of a video."""
     return any(journal.stat().st_size > 5000 for journal in folder.glob("parts/*.journal"))
 
 
 def between_images(folder: Path) -> bool:
-    """Whether a run has done some of the images."""
+    """True if a run has done some of the images."""
     return any(folder.glob("parts/images-*.done"))
 
 
 def end(process: subprocess.Popen[str], how: signal.Signals, once: Callable[[], bool]) -> str:
-    """End a run at a certain moment; gives what it said, once its workers are gone, too.
+    """End a run once a condition holds. Returns its output when its workers have ended as well.
 
-    Ray's own agents would stay for some minutes more.
+    Also ends Ray's own agents, which would run for some minutes more.
     """
-    wait_for(lambda: process.poll() is not None or once(), patience=120)
+    wait_for(lambda: process.poll() is not None or once(), timeout=120)
     family = descendants(process.pid)
     process.send_signal(how)
     _, said = process.communicate(timeout=60)
-    wait_for(lambda: not any(is_worker(pid) for pid in family), patience=60)
+    wait_for(lambda: not any(is_worker(pid) for pid in family), timeout=60)
     for pid in family:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -104,7 +104,7 @@ def end(process: subprocess.Popen[str], how: signal.Signals, once: Callable[[], 
 
 
 def is_worker(pid: int) -> bool:
-    """Whether a process is there and does shards."""
+    """True if the process exists and is a worker."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except FileNotFoundError:
@@ -113,19 +113,19 @@ def is_worker(pid: int) -> bool:
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes that a process has started, and theirs."""
+    """Return the child processes of a process, and their children."""
     listed = Path(f"/proc/{pid}/task/{pid}/children")
     children = [int(child) for child in listed.read_text().split()] if listed.exists() else []
     return children + [below for child in children for below in descendants(child)]
 
 
 def results(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder of results."""
+    """Return the contents of all files in a folder of results."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def failed(folder: Path) -> dict[str, str]:
-    """The problem of every file that failed."""
+    """Return the problem of each file that failed."""
     rows: list[dict[str, Any]] = [json.loads(line) for line in (folder / "failed.jsonl").read_text().splitlines()]
     assert all(row["why"] for row in rows)
     return {row["path"]: row["problem"] for row in rows}

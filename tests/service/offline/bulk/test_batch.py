@@ -1,4 +1,4 @@
-"""`posewire batch` as a user runs it: what comes out does not depend on how often it was killed."""
+"""`posewire batch` as a user runs it. Results do not depend on interruptions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ OPTIONS = ("--shard", 8, "--workers", 2)
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of images and videos; two levels above it is the catalogue."""
+    """A folder of images and videos. The catalogue is two levels above it."""
     return make_archive(tmp_path_factory.mktemp("batch"), IMAGES, VIDEOS, FRAMES)
 
 
@@ -54,7 +54,7 @@ def catalogue(archive: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(archive: Path, catalogue: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The results of an undisturbed run."""
+    """The results of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole") / "results"
     code, said = batch(catalogue, archive, folder, *OPTIONS)
     assert code == 1, said
@@ -66,7 +66,7 @@ def whole(archive: Path, catalogue: Path, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
-def test_every_image_and_video_has_its_people(whole: Path) -> None:
+def test_every_image_and_video_has_results(whole: Path) -> None:
     images = [json.loads(line) for line in (whole / "images.jsonl").read_text().splitlines()]
     names = [image["image"] for image in images]
     assert names == sorted(n for n in names if "/" not in n) + sorted(n for n in names if "/" in n)
@@ -79,7 +79,7 @@ def test_every_image_and_video_has_its_people(whole: Path) -> None:
         assert len(ids) == 2
 
 
-def test_files_that_failed_are_listed_with_what_is_wrong(whole: Path) -> None:
+def test_failed_files_are_listed_with_their_problems(whole: Path) -> None:
     assert failed(whole) == {"broken.jpg": "undecodable"}
     assert "truncated JPEG" in (whole / "failed.jsonl").read_text()
 
@@ -92,7 +92,7 @@ def test_the_digests_are_those_of_the_results(whole: Path) -> None:
     assert all(hashlib.sha256((whole / name).read_bytes()).hexdigest() == digest for digest, name in sums)
 
 
-def test_images_come_out_as_posewire_image_gives_them(archive: Path, catalogue: Path, whole: Path) -> None:
+def test_results_of_images_equal_those_of_posewire_image(archive: Path, catalogue: Path, whole: Path) -> None:
     first = json.loads((whole / "images.jsonl").read_text().splitlines()[0])
     command = ["-m", "service", "image", str(archive / "000.jpg"), "--model", "pair", "--min-score", "0"]
     environment = {**os.environ, "POSEWIRE_CATALOGUE": str(catalogue)}
@@ -101,13 +101,13 @@ def test_images_come_out_as_posewire_image_gives_them(archive: Path, catalogue: 
 
 
 @pytest.mark.parametrize("where", [(), pytest.param(("--ray",), marks=needs_ray)], ids=["processes", "ray"])
-def test_after_kill_9_the_same_command_gives_what_an_undisturbed_run_gives(
+def test_after_kill_9_the_same_command_gives_the_results_of_an_uninterrupted_run(
     archive: Path, catalogue: Path, whole: Path, tmp_path: Path, where: tuple[str, ...]
 ) -> None:
     folder = tmp_path / "results"
     command = (archive, folder, *OPTIONS, *where)
     end(start(catalogue, *command), signal.SIGKILL, lambda: in_a_video(folder))
-    assert where or list(folder.glob("parts/*.journal"))  # an actor of Ray may finish its video before it hears of it
+    assert where or list(folder.glob("parts/*.journal"))  # an actor of Ray may finish its video before it is killed
     end(start(catalogue, *command), signal.SIGKILL, lambda: between_images(folder))
     assert not (folder / "SHA256SUMS").exists()
     code, said = batch(catalogue, *command)
@@ -117,12 +117,12 @@ def test_after_kill_9_the_same_command_gives_what_an_undisturbed_run_gives(
     assert results(folder) == results(whole)
 
 
-def test_a_worker_that_is_killed_is_replaced_and_its_shard_done_again(
+def test_a_killed_worker_is_replaced_and_its_shard_is_done_again(
     archive: Path, catalogue: Path, whole: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "results"
     run = start(catalogue, archive, folder, *OPTIONS)
-    wait_for(lambda: run.poll() is not None or in_a_video(folder), patience=120)
+    wait_for(lambda: run.poll() is not None or in_a_video(folder), timeout=120)
     victim = next(pid for pid in descendants(run.pid) if is_worker(pid))
     os.kill(victim, signal.SIGKILL)
     code, said = finish(run)
@@ -132,7 +132,7 @@ def test_a_worker_that_is_killed_is_replaced_and_its_shard_done_again(
 
 
 @pytest.mark.parametrize("where", [(), pytest.param(("--ray",), marks=needs_ray)], ids=["processes", "ray"])
-def test_a_file_that_kills_its_workers_is_listed_and_its_neighbours_are_done(
+def test_a_file_that_kills_workers_is_listed_and_its_neighbours_are_done(
     catalogue: Path, archive: Path, tmp_path: Path, where: tuple[str, ...]
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(KILLING)
@@ -147,7 +147,7 @@ def test_a_file_that_kills_its_workers_is_listed_and_its_neighbours_are_done(
     assert (tmp_path / "with/images.jsonl").read_bytes() == (tmp_path / "without/images.jsonl").read_bytes()
 
 
-def test_ctrl_c_says_that_one_can_go_on(archive: Path, catalogue: Path, tmp_path: Path) -> None:
+def test_after_ctrl_c_the_command_says_that_it_can_continue(archive: Path, catalogue: Path, tmp_path: Path) -> None:
     folder = tmp_path / "results"
     run = start(catalogue, archive, folder, *OPTIONS)
     said = end(run, signal.SIGINT, lambda: in_a_video(folder))
@@ -157,7 +157,7 @@ def test_ctrl_c_says_that_one_can_go_on(archive: Path, catalogue: Path, tmp_path
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_an_archive_gives_what_its_files_give(
+def test_an_archive_gives_the_results_of_its_files(
     archive: Path, catalogue: Path, whole: Path, tmp_path: Path, kind: str
 ) -> None:
     files = sorted(archive.rglob("*.*"), key=lambda path: (len(path.relative_to(archive).parts), path))
@@ -202,7 +202,7 @@ def test_a_rerun_has_nothing_to_do(archive: Path, catalogue: Path, whole: Path) 
     assert results(whole) == before
 
 
-def test_workers_that_cannot_begin_end_the_batch_with_a_line(archive: Path, catalogue: Path, tmp_path: Path) -> None:
+def test_workers_that_cannot_start_end_the_batch_with_a_line(archive: Path, catalogue: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(STILLBORN)
     code, said = finish(start(catalogue, archive, tmp_path / "results", *OPTIONS, path=tmp_path))
     assert code == 1

@@ -1,4 +1,4 @@
-"""What of an earlier run's files was damaged is done again, or named."""
+"""Damaged files of an earlier run are done again or reported."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def run(source: Path, folder: Path) -> tuple[Done, list[str]]:
     return done, [name for pool in pools for name in pool.done]
 
 
-def test_what_was_damaged_is_done_again_to_the_same_results(
+def test_damaged_results_are_done_again_with_the_same_results(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POSEWIRE_CATALOGUE", str(tiny_catalogue(tmp_path)))
@@ -83,7 +83,7 @@ def test_a_damaged_summary_or_mark_is_none(tmp_path: Path, content: bytes) -> No
     assert Mark.read(tmp_path / "a") is None
 
 
-def test_a_summary_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_summary_is_read_as_it_was_written(tmp_path: Path) -> None:
     summary = Summary(1, 2, 3, (Failure("a", "b", "c"),), "0" * 64)
     publish_summary(summary, tmp_path / "a")
     assert Summary.read(tmp_path / "a") == summary
@@ -101,7 +101,7 @@ def test_a_damaged_manifest_is_named(tmp_path: Path, content: bytes) -> None:
         agree(tmp_path, {})
 
 
-def test_a_manifest_too_large_for_one_or_no_file_is_one_line(tmp_path: Path) -> None:
+def test_a_manifest_that_is_too_large_or_not_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_bytes(b" " * (2 << 20))
     with pytest.raises(BulkError, match="is larger than"), claimed(tmp_path, {}):
         pass
@@ -111,7 +111,7 @@ def test_a_manifest_too_large_for_one_or_no_file_is_one_line(tmp_path: Path) -> 
         pass
 
 
-def test_a_disk_that_is_full_ends_the_batch_in_one_line(source: Path, tmp_path: Path) -> None:
+def test_a_full_disk_ends_the_batch_with_one_line(source: Path, tmp_path: Path) -> None:
     catalogue = tiny_catalogue(tmp_path)
     few = tmp_path / "few"
     few.mkdir()

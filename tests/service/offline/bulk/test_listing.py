@@ -1,4 +1,4 @@
-"""What is listed, in which order, and what of an archive is never read."""
+"""Which files are listed, in which order, and which members of an archive are never read."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_folder_is_listed_in_the_order_of_its_paths(tmp_path: Path) -> None:
     assert read_all(listing)["sub/c.mp4"] == b"sub/c.mp4"
 
 
-def test_a_list_names_files_beside_it_or_anywhere(tmp_path: Path) -> None:
+def test_a_list_names_files_by_relative_or_absolute_paths(tmp_path: Path) -> None:
     far = fill(tmp_path / "far", "x.jpg") / "x.jpg"
     fill(tmp_path / "near", "a.jpg", "film.mov")
     source = tmp_path / "near/list.txt"
@@ -48,17 +48,17 @@ def test_a_list_names_files_beside_it_or_anywhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_an_archive_is_read_where_it_is(tmp_path: Path, kind: str) -> None:
+def test_an_archive_is_read_in_place(tmp_path: Path, kind: str) -> None:
     members = {"./b.jpg": b"second", "a/a.jpg": b"first" * 100, "notes.txt": b"", "b.jpeg": b""}
     path = tmp_path / f"all.{kind}"
     listing = list_source(make_zip(path, members) if kind == "zip" else make_tar(path, *members.items()), APART)
     assert (listing.kind, listing.left_out.files) == (kind, 1)
     assert list(read_all(listing).items()) == [("b.jpg", b"second"), ("a/a.jpg", b"first" * 100), ("b.jpeg", b"")]
-    assert read_all(listing, most=3)["b.jpg"] == b"seco"  # one byte more tells that it is too large
+    assert read_all(listing, most=3)["b.jpg"] == b"seco"  # one extra byte shows that it is too large
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_video_in_an_archive_is_on_the_disk_only_while_it_is_used(tmp_path: Path) -> None:
+def test_a_video_in_an_archive_is_copied_only_while_it_is_used(tmp_path: Path) -> None:
     film = bytes(range(256)) * 10_000
     listing = list_source(make_zip(tmp_path / "all.zip", {"film.mp4": film}, zipfile.ZIP_STORED), APART)
     source = open_source(listing.kind, listing.root)
@@ -68,7 +68,7 @@ def test_a_video_in_an_archive_is_on_the_disk_only_while_it_is_used(tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["all.zip"]
 
 
-def test_traps_in_a_zip_are_named_and_not_opened(tmp_path: Path) -> None:
+def test_zip_bombs_are_named_and_not_opened(tmp_path: Path) -> None:
     path = make_zip(
         tmp_path / "all.zip", {"../up.jpg": b"1", "/root.jpg": b"2", "bomb.mp4": bytes(10**7), "a\\..\\b.png": b""}
     )
@@ -79,7 +79,7 @@ def test_traps_in_a_zip_are_named_and_not_opened(tmp_path: Path) -> None:
     )
 
 
-def test_an_image_that_unpacks_to_a_thousand_times_its_size_is_read_no_further_than_allowed(tmp_path: Path) -> None:
+def test_an_image_that_unpacks_to_a_thousand_times_its_size_is_read_only_up_to_the_limit(tmp_path: Path) -> None:
     listing = list_source(make_zip(tmp_path / "all.zip", {"bomb.jpg": bytes(10**7)}), APART)
     assert len(read_all(listing, most=1000)["bomb.jpg"]) == 1001
 
@@ -112,7 +112,7 @@ def test_links_and_devices_in_a_tar_are_not_followed(tmp_path: Path) -> None:
     ]
 
 
-def test_a_tar_that_was_cut_off_gives_what_it_has(tmp_path: Path) -> None:
+def test_a_truncated_tar_lists_its_whole_members(tmp_path: Path) -> None:
     path = make_tar(tmp_path / "all.tar", ("a.jpg", b"a"), ("b.jpg", bytes(5000)))
     path.write_bytes(path.read_bytes()[:2500])
     assert problems(list_source(path, APART)) == {
@@ -121,7 +121,7 @@ def test_a_tar_that_was_cut_off_gives_what_it_has(tmp_path: Path) -> None:
     }
 
 
-def test_a_tar_that_is_damaged_in_the_middle_says_so(tmp_path: Path) -> None:
+def test_a_tar_that_is_damaged_in_the_middle_is_reported(tmp_path: Path) -> None:
     path = make_tar(tmp_path / "all.tar", ("a.jpg", b"a"), ("b.jpg", b"b"), ("c.jpg", b"c"))
     path.write_bytes(path.read_bytes().replace(b"b.jpg", b"\xff\xff\xff\xff\xff"))
     listing = list_source(path, APART)
@@ -147,14 +147,14 @@ def test_a_tar_that_is_damaged_in_the_middle_says_so(tmp_path: Path) -> None:
         ("a.txt", b"# nothing\n", "there is no image and no video in"),
     ],
 )
-def test_anything_else_is_refused_in_a_line(tmp_path: Path, name: str, data: bytes, says: str) -> None:
+def test_other_sources_are_refused_in_a_line(tmp_path: Path, name: str, data: bytes, says: str) -> None:
     (tmp_path / name).write_bytes(data)
     with pytest.raises(BulkError) as caught:
         list_source(tmp_path / name, APART)
     assert says in str(caught.value)
 
 
-def test_the_digest_tells_of_every_change(tmp_path: Path) -> None:
+def test_the_digest_changes_with_every_file(tmp_path: Path) -> None:
     listing = list_source(fill(tmp_path, "a.jpg", "b.jpg"), APART)
     assert list_source(tmp_path, APART).sha256 == listing.sha256
 
@@ -168,10 +168,10 @@ def test_the_digest_tells_of_every_change(tmp_path: Path) -> None:
     ("files", "ids"),
     [(("000139.jpg", "12.jpg"), [139, 12]), (("1.jpg", "sub/1.png"), [0, 1]), (("7.jpg", "a.jpg"), [0, 1])],
 )
-def test_images_that_are_named_by_numbers_keep_them(tmp_path: Path, files: tuple[str, ...], ids: list[int]) -> None:
+def test_images_named_by_numbers_keep_their_numbers(tmp_path: Path, files: tuple[str, ...], ids: list[int]) -> None:
     assert [entry.image_id for entry in list_source(fill(tmp_path, *files), APART).entries] == ids
 
 
-def test_an_entry_knows_what_it_is() -> None:
+def test_an_entry_is_an_image_or_a_video() -> None:
     assert SourceFile(0, "A.MKV", 0, 1, 1).video
     assert not SourceFile(0, "mkv.jpg", 0, 1, 1).video

@@ -1,4 +1,4 @@
-"""Folders, lists and archives as users have them: one odd file never costs the others."""
+"""Unusual folders, lists and archives: one odd file never affects the others."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_folders_and_files_that_cannot_be_read_are_listed() -> None:
         assert as_nobody(folder / "sub") == [f"{folder}/sub cannot be read: Permission denied"]
 
 
-def test_names_of_any_bytes_are_read_and_told_in_a_line(tmp_path: Path) -> None:
+def test_names_of_any_bytes_are_read_and_shown_in_a_line(tmp_path: Path) -> None:
     for name in (
         b"\xff.jpg",
         b"a\nb.jpg",
@@ -96,7 +96,7 @@ def test_names_of_any_bytes_are_read_and_told_in_a_line(tmp_path: Path) -> None:
     }
 
 
-def test_what_is_no_file_is_told_and_not_waited_for(tmp_path: Path) -> None:
+def test_pipes_and_devices_are_reported_and_do_not_block(tmp_path: Path) -> None:
     fill(tmp_path, "a.jpg")
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "loop.jpg").symlink_to("loop.jpg")
@@ -115,7 +115,7 @@ def test_what_is_no_file_is_told_and_not_waited_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("made", [Path.unlink, lambda path: path.write_bytes(b"more"), "pipe"])
-def test_a_file_that_changed_or_went_since_it_was_listed_is_told(
+def test_a_file_that_changed_or_vanished_since_the_listing_is_reported(
     tmp_path: Path, made: Callable[[Path], object] | str
 ) -> None:
     listing = list_source(fill(tmp_path, "a.jpg"), APART)
@@ -129,7 +129,7 @@ def test_a_file_that_changed_or_went_since_it_was_listed_is_told(
         read_all(listing)
 
 
-def test_the_files_of_macos_are_left_out(tmp_path: Path) -> None:
+def test_metadata_files_of_macos_are_left_out(tmp_path: Path) -> None:
     files = ("photos/a.jpg", "__MACOSX/photos/._a.jpg", "photos/._b.jpg", "photos/.DS_Store", "__MACOSX/x.mp4")
     fill(tmp_path / "folder", *files)
     archives = (
@@ -142,7 +142,7 @@ def test_the_files_of_macos_are_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_lists_with_marks_ends_of_lines_and_blanks_of_any_kind(tmp_path: Path, encoding: str) -> None:
+def test_lists_may_have_byte_order_marks_and_any_line_ends_and_blanks(tmp_path: Path, encoding: str) -> None:
     fill(tmp_path, "a.jpg", "ö.jpg", "with blank.jpg", "blank.jpg ", "\u2028.jpg")
     text = "a.jpg\r\n  ö.jpg \t\r\nwith blank.jpg\nblank.jpg \n\n\u2028.jpg\n# no\n" + "x" * 5000 + "\nnul\0.jpg"
     (tmp_path / "list.txt").write_bytes(text.encode(encoding))
@@ -159,14 +159,14 @@ def test_a_list_may_name_files_whose_names_are_not_utf_8(tmp_path: Path) -> None
     assert read_all(list_source(tmp_path / "list.txt", APART)) == {"\\xff.jpg": b"data"}
 
 
-def test_a_pipe_in_the_place_of_a_list_is_refused(tmp_path: Path) -> None:
+def test_a_pipe_as_a_list_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(BulkError, match="is a pipe or a device; write the list of files to a file"):
         list_source(tmp_path / "pipe", APART)
 
 
 def patched(path: Path, field: int, size: int, value: int, *, number: int = 0) -> Path:
-    """A zip with another number in a field of the `number`th record of its directory."""
+    """Change a field of the `number`th record of a zip's directory."""
     data = bytearray(path.read_bytes())
     at = -1
     for _ in range(number + 1):
@@ -190,7 +190,9 @@ PAIR = {"a.jpg": b"a", "b.jpg": b"b"}
         (NEEDED, 2, 999, ""),
     ],
 )
-def test_an_odd_member_of_a_zip_costs_no_other(tmp_path: Path, field: int, size: int, value: int, problem: str) -> None:
+def test_an_odd_member_of_a_zip_affects_no_others(
+    tmp_path: Path, field: int, size: int, value: int, problem: str
+) -> None:
     listing = list_source(patched(make_zip(tmp_path / "a.zip", PAIR), field, size, value), APART)
     assert [entry.problem for entry in listing.entries] == [problem, ""]
     assert read(listing, 1) == b"b"
@@ -256,7 +258,7 @@ def test_a_member_larger_than_it_says_fails_its_checksum(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("how", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_damaged_data_is_told_whatever_it_is_compressed_by(tmp_path: Path, how: int) -> None:
+def test_damaged_data_is_reported_for_every_compression(tmp_path: Path, how: int) -> None:
     path = make_zip(tmp_path / "a.zip", {"a.jpg": os.urandom(3000)}, how)
     data = bytearray(path.read_bytes())
     assert len(read_all(list_source(path, APART), most=5000)["a.jpg"]) == 3000
@@ -266,7 +268,7 @@ def test_damaged_data_is_told_whatever_it_is_compressed_by(tmp_path: Path, how: 
         read_all(list_source(path, APART), most=5000)
 
 
-def test_a_zip_that_is_cut_off_or_in_parts_says_what_to_do(tmp_path: Path) -> None:
+def test_the_error_of_an_incomplete_zip_says_what_to_do(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "a.zip", PAIR)
     whole = path.read_bytes()
     path.write_bytes(whole[:-30])
@@ -279,7 +281,7 @@ def test_a_zip_that_is_cut_off_or_in_parts_says_what_to_do(tmp_path: Path) -> No
         list_source(path, APART)
 
 
-def test_a_zip_behind_other_bytes_and_one_with_a_comment_are_read(tmp_path: Path) -> None:
+def test_zips_with_preceding_bytes_or_a_comment_are_read(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "a.zip", PAIR)
     path.write_bytes(b"#!/bin/sh\n" * 99 + path.read_bytes())
     assert read_all(list_source(path, APART)) == PAIR
@@ -288,7 +290,7 @@ def test_a_zip_behind_other_bytes_and_one_with_a_comment_are_read(tmp_path: Path
     assert read_all(list_source(tmp_path / "b.zip", APART)) == PAIR
 
 
-def test_a_directory_that_breaks_off_gives_what_it_has(tmp_path: Path) -> None:
+def test_a_truncated_directory_lists_its_whole_records(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "a.zip", PAIR)
     data = path.read_bytes()
     at = data.rindex(b"PK\x01\x02")
@@ -298,7 +300,7 @@ def test_a_directory_that_breaks_off_gives_what_it_has(tmp_path: Path) -> None:
     assert problems(listing) == {"a.zip": "is not whole: its directory names 1 of 2 members"}
 
 
-def test_members_of_one_name_are_all_read(tmp_path: Path) -> None:
+def test_members_with_the_same_name_are_all_read(tmp_path: Path) -> None:
     renamed(make_zip(tmp_path / "a.zip", {"a.jpg": b"1", "b.jpg": b"2"}), b"b.jpg", b"a.jpg")
     for path in (tmp_path / "a.zip", make_tar(tmp_path / "a.tar", ("a.jpg", b"1"), ("a.jpg", b"2"))):
         listing = list_source(path, APART)
@@ -336,7 +338,7 @@ def tar_header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
         tar_header("b", 512, tarfile.XHDTYPE) * 3000,
     ],
 )
-def test_an_odd_header_in_a_tar_ends_it_with_a_word_and_never_hangs(tmp_path: Path, odd: bytes) -> None:
+def test_an_odd_header_in_a_tar_ends_the_listing_and_is_reported(tmp_path: Path, odd: bytes) -> None:
     first = make_tar(tmp_path / "a.tar", ("a.jpg", b"a")).read_bytes()[:1024]
     (tmp_path / "a.tar").write_bytes(first + odd + first + bytes(1024))
     listing = list_source(tmp_path / "a.tar", APART)
@@ -344,7 +346,7 @@ def test_an_odd_header_in_a_tar_ends_it_with_a_word_and_never_hangs(tmp_path: Pa
     assert "is not whole" in problems(listing)["a.tar"]
 
 
-def test_the_results_inside_the_source_are_no_source(tmp_path: Path) -> None:
+def test_results_inside_the_source_are_not_listed(tmp_path: Path) -> None:
     fill(tmp_path, "a.jpg", "out/b.jpg")
     (tmp_path / "loop").symlink_to("loop")
     assert names(list_source(tmp_path, tmp_path / "out")) == ["a.jpg"]

@@ -1,4 +1,4 @@
-"""What `posewire batch` refuses, before any work is spent on it."""
+"""What `posewire batch` refuses before it starts to work."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Refused = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a source, a catalogue, and results of it in `results`."""
+    """A folder with a source, a catalogue, and the source's results in `results`."""
     folder = tmp_path_factory.mktemp("refusals")
     tiny_catalogue(folder)
     (folder / "source").mkdir()
@@ -33,7 +33,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def refused(done: Path, monkeypatch: pytest.MonkeyPatch) -> Refused:
-    """Runs the command in `done` and gives the one line that it says."""
+    """Run the command in `done` and return its one line of output."""
     monkeypatch.chdir(done)
     monkeypatch.setenv("POSEWIRE_CATALOGUE", "tiny.toml")
 
@@ -64,21 +64,21 @@ def test_other_options_or_another_model_need_another_folder(
     assert line.endswith("; name a new folder, or run it as before")
 
 
-def test_a_file_more_is_another_batch(refused: Refused, done: Path) -> None:
+def test_an_additional_file_is_another_batch(refused: Refused, done: Path) -> None:
     more = done / "source/b.jpg"
     more.write_bytes(encoded(photo(160, 120)))
     assert "(source images was 1, now it is 2)" in refused("source", "results")
     more.unlink()
 
 
-def test_a_file_that_changed_is_another_batch(refused: Refused, done: Path) -> None:
+def test_a_changed_file_is_another_batch(refused: Refused, done: Path) -> None:
     before = (done / "source/a.jpg").stat()
     os.utime(done / "source/a.jpg", (1, 1))
     assert "(files of the source have another name, size or time now)" in refused("source", "results")
     os.utime(done / "source/a.jpg", ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def test_other_weights_under_the_same_name_are_another_batch(refused: Refused, done: Path) -> None:
+def test_other_weights_of_a_model_are_another_batch(refused: Refused, done: Path) -> None:
     kept = {name: (done / name).read_bytes() for name in ("tiny.xml", "tiny.bin")}
     save_keypoint_graph(done / "tiny.xml", channels=4)
     assert "(model sha256 pair was " in refused("source", "results")
@@ -86,7 +86,7 @@ def test_other_weights_under_the_same_name_are_another_batch(refused: Refused, d
         (done / name).write_bytes(data)
 
 
-def test_networks_that_would_compute_otherwise_end_the_batch(refused: Refused, done: Path) -> None:
+def test_networks_that_would_run_differently_end_the_batch(refused: Refused, done: Path) -> None:
     networks = done / "results/networks.json"
     before = networks.read_text()
     networks.write_text(before.replace("OpenVinoRuntime", "TensorRtRuntime"))
@@ -98,7 +98,7 @@ def test_networks_that_would_compute_otherwise_end_the_batch(refused: Refused, d
     (done / "kept").rename(done / "results/parts/images-00000.done")
 
 
-def test_a_folder_of_something_else_is_left_alone(refused: Refused, done: Path, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_not_changed(refused: Refused, done: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     assert refused("source", tmp_path).endswith(
         "has files in it that are no results of posewire batch; name a new folder"
@@ -127,18 +127,18 @@ def test_two_runs_cannot_share_a_folder(refused: Refused, done: Path) -> None:
         (("source", "out", "--shard", 0), "pair", 2, "0 is not in the range"),
     ],
 )
-def test_mistakes_are_one_clear_line(
+def test_user_errors_are_one_clear_line(
     refused: Refused, done: Path, arguments: tuple[object, ...], model: str, code: int, says: str
 ) -> None:
     assert says in refused(*arguments, model=model, code=code)
     assert not (done / "out").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_one_clear_line(refused: Refused, done: Path) -> None:
+def test_an_unwritable_folder_is_one_clear_line(refused: Refused, done: Path) -> None:
     assert refused("source", "/proc/nowhere").startswith("Error: cannot write /proc/nowhere")
 
 
-def test_the_manifest_says_what_the_results_are_of(done: Path) -> None:
+def test_the_manifest_identifies_the_batch(done: Path) -> None:
     said = json.loads((done / "results/manifest.json").read_text())
     assert said["source"]["kind"] == "folder"
     assert (said["source"]["images"], said["source"]["videos"]) == (1, 0)
@@ -148,7 +148,7 @@ def test_the_manifest_says_what_the_results_are_of(done: Path) -> None:
 
 
 @needs_ray
-def test_a_ray_cluster_that_is_not_there_is_one_clear_line(
+def test_a_missing_ray_cluster_is_one_clear_line(
     refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")

@@ -1,4 +1,4 @@
-"""What could not be done is tried again where that is asked for, and nothing else is."""
+"""Failed files are tried again on request, and nothing else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.service.offline.bulk.runs import failed, results
 
 
 class OneHere(BulkWorkerPool):
-    """A single worker, in this process. done: the shards that it was given."""
+    """A pool with one worker in this process. done: names of its shards."""
 
     size = 1
 
@@ -33,17 +33,15 @@ class OneHere(BulkWorkerPool):
         self.done.append(task.shard.name)
         self._outcomes[worker] = self._worker.do(task)
 
-    def wait(self, seconds: float) -> Mapping[int, Outcome]:  # noqa: ARG002 - nobody is waited for
+    def wait(self, seconds: float) -> Mapping[int, Outcome]:  # noqa: ARG002 - returns at once
         outcomes, self._outcomes = self._outcomes, {}
         return outcomes
 
     def close(self) -> None:
-        """There is no process to end."""
+        """Do nothing: there is no process."""
 
 
-def test_failed_files_are_tried_again_and_the_results_are_those_of_an_undisturbed_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_retried_files_give_the_results_of_an_undisturbed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POSEWIRE_CATALOGUE", str(tiny_catalogue(tmp_path)))
     source = tmp_path / "source"
     source.mkdir()
@@ -77,11 +75,11 @@ def test_failed_files_are_tried_again_and_the_results_are_those_of_an_undisturbe
         ill.write_bytes(content)
         os.utime(ill, ns=times)
 
-    put(bytes(len(whole)))  # as of a disk that gives nothing for a while
+    put(bytes(len(whole)))  # like a disk that temporarily reads zeros
     assert [failure.path for failure in run("disturbed").failures] == ["3.jpg"]
     put(whole)
     assert len(run("disturbed").failures) == 1
-    assert len(pools) == 2  # there was nothing to do
+    assert len(pools) == 2  # no pool was opened, as nothing was missing
     done = run("disturbed", retry_failed=True)
     assert (done.failures, done.earlier, pools[-1].done) == ((), 1, ["images-00001"])
     assert failed(tmp_path / "disturbed") == {}

@@ -1,4 +1,4 @@
-"""Who is to blame where workers die, and how a batch is told of."""
+"""Finding the files that kill workers, and the progress of a batch."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ def deaths(*marks: tuple[int, ...]) -> Case:
     return case
 
 
-def test_files_at_which_a_worker_died_are_tried_alone() -> None:
+def test_files_of_a_dead_worker_are_tried_alone() -> None:
     task = deaths((1, 2)).task()
     assert (set(task.alone), set(task.without)) == ({1, 2}, set())
 
 
-def test_a_file_at_which_another_one_dies_is_left_out() -> None:
+def test_a_file_that_kills_a_second_worker_is_left_out() -> None:
     task = deaths((1, 2), (2,)).task()
     assert (set(task.alone), set(task.without)) == ({1}, {2})
 
 
-def test_one_death_proves_nothing() -> None:
+def test_one_death_is_not_enough_to_leave_a_file_out() -> None:
     assert deaths((2,)).task().without == frozenset()
 
 
-def test_files_that_kill_in_company_only_are_left_out_in_the_end() -> None:
+def test_files_that_kill_only_as_a_group_are_left_out_in_the_end() -> None:
     assert deaths((1, 2), (1, 2), (1, 2)).task().without == frozenset()
     assert deaths((1, 2), (1, 2), (1, 2), (1, 2)).task().without == {1, 2}
 
 
-def test_workers_that_never_begin_end_the_batch() -> None:
+def test_workers_that_die_before_they_start_end_the_batch() -> None:
     case = Case(images(1))
     case.learn(None, "exit code 1")
     case.learn(Mark((1,), 0, 1), "killed")
@@ -52,7 +52,7 @@ def test_workers_that_never_begin_end_the_batch() -> None:
         case.learn(None, "exit code 1")
 
 
-def test_images_go_in_shards_and_each_video_for_itself() -> None:
+def test_images_share_shards_and_each_video_has_its_own() -> None:
     names = ["a.jpg", "b.mp4", "c.png", "d.jpg", "../e.mov"]
     shards = cut_into_shards([SourceFile(n, name, name, 1, 1) for n, name in enumerate(names)], 2)
     assert [[entry.name for entry in shard.entries] for shard in shards] == [
@@ -77,7 +77,7 @@ def test_a_terminal_shows_a_bar_for_each_shard_under_way(tmp_path: Path) -> None
     assert said == ["\x1b[3A\x1b[J", "2 of 5: images-00000: 4 images, 7 people, 1 failed\n"]
 
 
-def test_elsewhere_there_is_a_line_for_each_shard(tmp_path: Path) -> None:
+def test_without_a_terminal_there_is_a_line_for_each_shard(tmp_path: Path) -> None:
     said: list[str] = []
     progress = BulkProgress(tmp_path, 2, 0, said.append, False)
     progress.working([images(1)])
@@ -90,5 +90,5 @@ def test_elsewhere_there_is_a_line_for_each_shard(tmp_path: Path) -> None:
     ]
 
 
-def test_a_video_that_does_not_tell_its_length_has_an_empty_bar() -> None:
+def test_a_video_of_unknown_length_has_an_empty_bar() -> None:
     assert bar(images(1), Mark((1,), 48, 0)).endswith("[------------------------] 48/?")

@@ -1,4 +1,4 @@
-"""Coroutines that tests tell with a Serving in this process."""
+"""Running scenarios, as coroutines, with a Serving in this process."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def serve(catalogue: Path, model: str) -> Serving:
     return open_serving(load([catalogue]), [model], Settings())
 
 
-def run(serving: Serving, story: Coroutine[Any, Any, Result]) -> Result:
+def run(serving: Serving, scenario: Coroutine[Any, Any, Result]) -> Result:
     async def whole() -> Result:
         await serving.start()
         try:
-            return await story
+            return await scenario
         finally:
             await serving.close(5.0)
 
