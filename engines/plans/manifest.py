@@ -153,7 +153,7 @@ def check_options(
         raise ValueError(f"the plan computes in {manifest.precision}, not in {precision}; build it for that")
     if max_batch is not None and max_batch not in manifest.batch_sizes:
         batch_sizes = ", ".join(map(str, manifest.batch_sizes))
-        raise ValueError(f"the plan has no rung of {max_batch}, only {batch_sizes}; build it for that batch")
+        raise ValueError(f"the plan has no batch size of {max_batch}, only {batch_sizes}; build it for that batch")
     if pixels != manifest.pixels:
         raise ValueError(f"the plan was built for {manifest.pixels}, not for {pixels}; build it for that")
     have = [spec.name for spec in manifest.outputs]

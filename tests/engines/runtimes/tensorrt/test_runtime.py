@@ -72,7 +72,7 @@ def test_a_plan_of_another_version_or_gpu_is_refused(built: PlanFile) -> None:
     ("options", "complaint"),
     [
         (("bf16", None, PIXELS, None), "computes in fp32, not in bf16"),
-        (("auto", 8, PIXELS, None), "has no rung of 8, only 1, 2, 4"),
+        (("auto", 8, PIXELS, None), "has no batch size of 8, only 1, 2, 4"),
         (("auto", None, None, None), "was built for PixelInput"),
         (("auto", None, PIXELS, ("boxes",)), "gives heatmaps, means, not boxes"),
     ],
