@@ -104,11 +104,11 @@ class Views:
     def open(
         self, runtime: Runtime, pixels: PixelInput, *, flip: bool = False, reading: KeypointDecoder | None = None
     ) -> View:
-        """A view of the network behind `runtime`, which was opened with `pixels`.
+        """Open a view of the network in `runtime`, which was opened with `pixels`.
 
-        flip: the outputs for the mirror images are needed. reading: all that is wanted of the outputs; a device sends
-        no more than that back, see `engines.ops.keypoint_decoding.decoded_on_device`.
-        Raises ValueError where crops are to be cut out on a device that takes none.
+        flip: also run mirrored crops. reading: if given, a device view decodes the outputs on the device and returns
+        only the result, see `engines.ops.keypoint_decoding.decoded_on_device`.
+        Raises ValueError if crops are to be cut out on a device that does not support it.
         """
         if isinstance(runtime, MultiDeviceRuntime):
             each = [self.open(one, pixels, flip=flip, reading=reading) for one in runtime.runtimes]

@@ -27,7 +27,7 @@ _REFINEMENTS: Mapping[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = MappingP
 
 
 def read(reading: KeypointDecoder, outputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """What `reading.read` gives: (n, K, 2) places in input pixels and (n, K) scores, float32 on the device."""
+    """`reading.decode` on the device: (n, K, 2) positions in input pixels and (n, K) scores, float32."""
     match reading:
         case HeatmapDecoder():
             return _read_heatmaps(reading, outputs)

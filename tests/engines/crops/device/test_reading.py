@@ -1,4 +1,4 @@
-"""Readings on the device give what `engines.ops.keypoint_decoding` gives."""
+"""Decoding on the device gives the same as `engines.ops.keypoint_decoding`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def both(request: pytest.FixtureRequest) -> Both:
 
 
 @pytest.mark.parametrize("reading", READINGS, ids=str)
-def test_heatmaps_are_read_as_numpy_reads_them(both: Both, reading: HeatmapDecoder) -> None:
+def test_heatmaps_are_decoded_as_by_numpy(both: Both, reading: HeatmapDecoder) -> None:
     outputs = {"heatmaps": heatmaps(8), "heatmaps" + MIRRORED: heatmaps(8, seed=1)}
     here, there = both(reading, outputs)
     np.testing.assert_allclose(there[0], here[0], atol=1e-3)
@@ -69,7 +69,7 @@ def test_simcc_is_decoded_as_by_numpy(both: Both) -> None:
 
 @pytest.mark.parametrize("garbage", GARBAGE)
 @pytest.mark.parametrize("reading", READINGS, ids=str)
-def test_garbage_is_read_without_an_error(both: Both, reading: HeatmapDecoder, garbage: float) -> None:
+def test_invalid_values_are_decoded_without_an_error(both: Both, reading: HeatmapDecoder, garbage: float) -> None:
     maps = np.full((2, 17, 64, 48), garbage, np.float32)
     here, there = both(reading, {"heatmaps": maps, "heatmaps" + MIRRORED: maps})
     np.testing.assert_array_equal(there[1], here[1])

@@ -64,7 +64,7 @@ def test_keypoints_decoded_on_the_device_are_the_same(runtime: Runtime, refineme
     assert_within_a_quarter_pixel(poses(family, there, BATCH, REGIONS), poses(family, here, BATCH, REGIONS))
 
 
-def test_no_more_than_keypoints_comes_back(runtime: Runtime) -> None:
+def test_only_keypoints_are_copied_back(runtime: Runtime) -> None:
     view = Views("device").open(runtime, PIXELS, reading=Heatmap(PIXELS, COCO_17).keypoint_decoder)
     outputs = view(BATCH, REGIONS).outputs
     assert {name: output.shape for name, output in outputs.items()} == {"places": (3, 17, 2), "scores": (3, 17)}
