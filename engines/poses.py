@@ -1,4 +1,7 @@
-"""The people found in a frame, and the regions of it that networks run on."""
+"""The people found in a frame, and the regions of it that networks run on.
+
+`to_frame` maps network coordinates back to frame coordinates; `Region.to_input` is its inverse.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A plan that is ordered, everything that it depends on, and the search for one that has been built already."""
+"""The key of a TensorRT plan (everything that it depends on), and finding the plan file of a key.
+
+The choice between a plan and the graph is made in `service.inference.backends`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Admission to one queue: its bounds, and refusing work that cannot be done by its deadline."""
+"""Admission to one queue: bounds its length and refuses work that it cannot do by the deadline.
+
+`service.inference.admission` decides for a whole pipeline.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The scheduler between the event loop and the workers: one lock around the waiting and the running work."""
+"""The scheduler between the event loop and the workers: batches are formed here, when a worker takes work.
+
+One lock protects the waiting and the running work.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,10 @@ class _Running:
     expected: float
 
     def remaining(self, now: float) -> float:
-        """Seconds until it is expected to end. An overdue batch is assumed to need as much time again as it is late."""
+        """Seconds until it is expected to end.
+
+        An overdue batch is assumed to need as long again as it is already overdue.
+        """
         return abs(self.expected - (now - self.since))
 
 
@@ -62,7 +68,7 @@ class Scheduler(Generic[E]):
         self._queue = WorkQueue[E](limits.max_queue)
         self._admission = QueueAdmission(name, self._queue, limits.batch_sizes, limits.max_batch, limits.max_delay)
         self._running: dict[int, _Running] = {}  # by worker
-        self._started: set[int] = set()  # workers that `missing` returned and `take` has not let go
+        self._started: set[int] = set()  # workers that `missing` returned and that have not exited from `take`
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)  # there is work for an idle worker, or it should stop
         self._accepting = False
@@ -71,7 +77,7 @@ class Scheduler(Generic[E]):
     def reshape(self, max_batch: int, batch_sizes: Sequence[int], workers: int) -> None:
         """Change the batch size and the number of workers from now on, and learn anew how long batches take.
 
-        Workers whose numbers are too high are let go at their next `take`. Raises ValueError as BatchingLimits does.
+        Workers with index >= `workers` exit at their next `take`. Raises ValueError as BatchingLimits does.
         """
         with self._lock:
             limits = replace(self._limits, max_batch=max_batch, batch_sizes=tuple(batch_sizes), workers=workers)
@@ -87,7 +93,7 @@ class Scheduler(Generic[E]):
             return numbers
 
     def admit(self, units: int, priority: Priority, client: str, deadline: float) -> Forecast:
-        """Predict when so much work would be done, or refuse it as `offer` would.
+        """Predict when this many units would be done, or refuse them as `offer` would.
 
         Raises ClosedError, DeadlineExceededError or OverloadedError.
         """
@@ -132,7 +138,7 @@ class Scheduler(Generic[E]):
             self._work.notify()
 
     def withdraw(self, entries: Sequence[E]) -> None:
-        """Remove entries from the queue whose results are no longer awaited, as far as they still wait there."""
+        """Remove the entries that are still queued; nobody awaits their results."""
         with self._lock:
             now = self._clock()
             for entry in entries:
@@ -168,12 +174,12 @@ class Scheduler(Generic[E]):
             self._begin(worker, entries, self._clock())
 
     def ran(self, entries: Sequence[E], seconds: float) -> None:
-        """Learn that these entries took so many seconds as one batch."""
+        """Record that these entries ran as one batch in `seconds`."""
         with self._lock:
             self._admission.ran(entries, seconds)
 
     def end(self, worker: int) -> None:
-        """Note that a worker runs nothing any more."""
+        """Record that a worker is idle."""
         with self._lock:
             self._running.pop(worker, None)
 
@@ -194,7 +200,7 @@ class Scheduler(Generic[E]):
             self._work.notify_all()
 
     def stop(self) -> None:
-        """Let all workers go. Waiting work stays in the queue."""
+        """Tell all workers to exit. Waiting work stays in the queue."""
         with self._lock:
             self._accepting = False
             self._stopped = True
@@ -241,7 +247,7 @@ class Scheduler(Generic[E]):
         return [0.0] * self._idle() + remaining
 
     def _idle(self) -> int:
-        """The number of workers that run nothing, without those that `reshape` lets go."""
+        """The number of workers that run nothing, without those that exit after a `reshape`."""
         return self._limits.workers - sum(worker < self._limits.workers for worker in self._running)
 
     def _delay(self, units: int, now: float) -> float | None:

@@ -1,4 +1,7 @@
-"""Admission to a pipeline: whether all of its queues together can do the work by its deadline."""
+"""Admission to a whole pipeline, decided before the request body is read: can all its queues meet the deadline?
+
+`service.batching.admission` bounds a single queue.
+"""
 
 from __future__ import annotations
 

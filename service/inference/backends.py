@@ -1,4 +1,4 @@
-"""Choosing the backend that runs the networks of this server, and opening networks with it."""
+"""Chooses the backend, and for each network between a TensorRT plan and the graph; opens networks accordingly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Estimating and tracking the frames of a video, in order. Frames that an earlier run estimated come from its journal.
+"""Estimates and tracks the frames of a video in order, resuming from a journal of the frames estimated earlier.
 
 `VideoTracker` does what all runs have in common; subclasses decide how many frames are estimated at once.
 `posewire video` uses `ConcurrentVideoTracker`, `posewire batch` uses `bulk.video_shard.LockstepVideoTracker`.
@@ -23,7 +23,7 @@ from service.inference.model_registry import ServedModel
 from service.inference.stage import InferenceOptions
 from service.media.video_reader import VideoError, VideoFrame, VideoReader
 from service.offline.journal import Journal, JournalError
-from service.offline.video_journal import JournaledFrame, pack, unpack
+from service.offline.video_records import JournaledFrame, pack, unpack
 from service.tracking import PoseTracker
 
 T = TypeVar("T")

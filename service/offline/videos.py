@@ -27,7 +27,7 @@ from service.media.draw import Trails, draw
 from service.media.video_reader import VideoError, VideoFrame, VideoInfo, VideoReader
 from service.media.video_writer import VIDEO_SUFFIXES, VideoWriter
 from service.offline.journal import Journal
-from service.offline.video_journal import fingerprint
+from service.offline.video_records import fingerprint
 from service.offline.video_tracking import ConcurrentVideoTracker, VideoOptions
 from service.tracking.smoothing import OneEuro
 
@@ -36,9 +36,8 @@ from service.tracking.smoothing import OneEuro
 class VideoTask:
     """The input, outputs and options of one run.
 
-    out: the video to write, with skeletons drawn. poses: the file of poses to write. At least one of both is needed.
-    trails: length of the drawn trails in seconds. smooth: smooth the drawn keypoints; the file of poses has them
-    unsmoothed.
+    out: the video to write, with skeletons drawn. poses: the poses file to write. At least one of the two is required.
+    trails: length of the drawn trails in seconds. smooth: smooth the drawn keypoints; the poses file is never smoothed.
     """
 
     source: Path
@@ -100,8 +99,8 @@ async def process_video(
 ) -> VideoDone:
     """Write the outputs of `task`. Files get their final names when they are complete. advance: called once per frame.
 
-    Raises VideoError and JournalError if something cannot be read or written. The journal is then kept, also after a
-    cancellation.
+    Raises VideoError and JournalError if something cannot be read or written. The journal is kept in that case,
+    and on cancellation.
     """
     async with AsyncExitStack() as stack:
         journal = stack.enter_context(Journal(task.journal, _about(task, model)))
@@ -180,7 +179,7 @@ class _OutputWriter:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the written video lacks, for the user."""
+        """Warnings for the user about what the written video leaves out."""
         return () if self._video is None else tuple(self._video.notes)
 
     def write(self, frame: VideoFrame, people: Poses) -> None:

@@ -28,7 +28,7 @@ _DEFAULTS = TrackerConfig()
 _STALE = 0.5
 """Seconds out of sight after which a person's earlier poses are dropped."""
 _GLANCE = 0.5
-"""The most seconds out of sight that one frame adds. Longer gaps had no frames in which to see the person."""
+"""Cap on the unseen time that one frame adds: in a longer gap there were no frames to see the person in."""
 _BROKEN = 0.3
 """Share of found keypoints below which flow has failed."""
 _MARGIN = 0.15
@@ -60,8 +60,8 @@ class PoseTracker:
     def unsettled(self) -> bool:
         """True if the detector should run on the next frame.
 
-        That is the case if a person in sight was lost or barely recognised, flow failed, frames paused, or there was no
-        frame yet.
+        True before the first frame, after a long gap between frames, after flow failed, and when a visible person was
+        lost or scored low.
         """
         return self._unsettled
 
@@ -137,7 +137,7 @@ class PoseTracker:
         self._unsettled = True
 
     def _advance(self, frame: Frame | None, timestamp: float) -> None:
-        """Move all people to this frame, unless that is already done."""
+        """Propagate all tracks to this frame; does nothing if already done."""
         if not math.isfinite(timestamp):
             raise ValueError(f"the timestamp is {timestamp}; it must be a number of seconds")
         if timestamp < self._now:
@@ -211,12 +211,12 @@ class PoseTracker:
             fresh = singles(seen, np.flatnonzero(left), taken, config.duplicate_oks, self.skeleton.sigmas)
             for pose in np.sort(fresh[seen.scores[fresh] >= config.birth_score]):
                 ids[pose] = self._new_id()
-            self._bear(scene, fresh, ids)
+            self._add_tracks(scene, fresh, ids)
         self._held = np.zeros(len(self._tracks), np.float32)
         return ids
 
-    def _bear(self, scene: Scene, fresh: NDArray[np.intp], ids: NDArray[np.int64]) -> None:
-        """Add the poses `fresh` as new people. Above `max_tracks`, drop the people unseen for the longest time."""
+    def _add_tracks(self, scene: Scene, fresh: NDArray[np.intp], ids: NDArray[np.int64]) -> None:
+        """Start a track for each new pose. Above `max_tracks`, drop the people unseen for the longest time."""
         seen = scene.seen
         born = TrackState.zeros(len(fresh), self.config.history, len(self.skeleton))
         born.ids[:] = ids[fresh]
@@ -247,7 +247,10 @@ class PoseTracker:
         return self._next_id - 1
 
     def _fill(self, poses: Poses, rows: NDArray[np.intp], chosen: NDArray[np.intp]) -> Poses:
-        """Replace weak keypoints by confident ones of the queue, moved by flow, with half their score."""
+        """Replace low-scoring keypoints with better ones from the person's recent poses.
+
+        These are moved by flow, and their score is halved.
+        """
         keypoints, scores = poses.keypoints.copy(), poses.keypoint_scores.copy()
         for row, pose in zip(rows, chosen, strict=True):
             for past in self._tracks.poses[row]:

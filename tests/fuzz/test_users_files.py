@@ -39,7 +39,7 @@ from service.offline.bulk.manifest import agree, claimed
 from service.offline.bulk.shards import Mark, Summary, publish_summary
 from service.offline.bulk.sources import open_source
 from service.offline.journal import Journal, JournalError
-from service.offline.video_journal import JournaledFrame, pack, unpack
+from service.offline.video_records import JournaledFrame, pack, unpack
 from tests.service.formats.people import two_people
 from tests.service.offline.bulk.archives import make_tar, make_zip
 

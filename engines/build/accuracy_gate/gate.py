@@ -29,7 +29,8 @@ FALLBACKS: dict[Precision, tuple[Precision, ...]] = {
     "bf16": ("bf16", "fp32"),
     "fp32": ("fp32",),
 }
-"""The precisions tried for each requested one, in order: bf16 has fewer digits than fp16, but the range of fp32."""
+"""The precisions tried for each requested one, in order. bf16 has a shorter mantissa than fp16, but fp32's exponent
+range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,9 @@ a quarter of a cell: one pixel, or 0.004. Measured on real crops: Simple Pose ha
 of 0.0018 in bf16, with a score of 0.007 and an unchanged AP; RTMDet-nano 0.0003 and 0.003. Raw outputs differ by more,
 because most of a heatmap is near 0: 0.2 in bf16."""
 TRADE = GateLimits(distance=0.012, far=0.06, lost=0.05, gained=0.05, score=0.05, outputs=0.6)
-"""For int8, which trades some accuracy for speed: three times as much. Measured on Simple Pose, a small network that is
-hard to quantise: a distance of 0.0038, or 0.0047 with symmetric activations; bad scales that cost 0.08 AP had 0.016."""
+"""For int8, which trades accuracy for speed; its limits are 2 to 3 times those of ROUNDING. Measured on Simple
+Pose, a small network that is hard to quantise: a distance of 0.0038, or 0.0047 with symmetric activations; bad scales
+that cost 0.08 AP had 0.016."""
 LIMITS: dict[Precision, GateLimits] = {"int8": TRADE, "fp16": ROUNDING, "bf16": ROUNDING, "fp32": ROUNDING}
 
 
@@ -134,9 +136,10 @@ def compare(
 def choose(
     asked: Precision, build: Callable[[Precision], Candidate], judge: Callable[[Precision, Candidate], GateReport]
 ) -> tuple[Candidate, tuple[GateReport, ...]]:
-    """The first of FALLBACKS that passes, and the reports on all that were tried; the last is of the one chosen.
+    """Return the first candidate of FALLBACKS that passes, and the reports.
 
-    fp32 is not judged: it is the reference.
+    Reports on all candidates judged. fp32 is the reference and is not judged; when it is chosen, the last report, if
+    any, is of a rejected candidate.
     """
     reports: list[GateReport] = []
     for precision in FALLBACKS[asked][:-1]:

@@ -28,7 +28,7 @@ _CONCURRENCY = 2
 
 
 class TensorRtRuntime:
-    """One plan, with its weights once on the device and a CUDA graph for each concurrent batch and batch size.
+    """Runs one plan. The weights are loaded once; each concurrent batch has one CUDA graph per batch size.
 
     path: .plan, with its manifest beside it. device: "cuda" or "cuda:1". precision, max_batch, pixels, outputs: as the
     plan was built. Raises ValueError if they differ, PlanError for a plan that is damaged or built for another machine,
@@ -150,7 +150,7 @@ class _Contexts:
         return bind
 
     def bind_dynamic(self) -> DynamicBinding:
-        """A binding for outputs that allocate memory once their sizes are known, for one batch at a time."""
+        """A binding for outputs whose memory is allocated once their sizes are known, for one batch at a time."""
         workspace = self._new_workspace()
 
         def bind(batch_size: int, arrays: Mapping[str, int], outputs: Mapping[str, OutputBuffer]) -> Enqueue:
@@ -172,7 +172,11 @@ class _Contexts:
         try:
             write_atomically(self._plan.runtime_cache, bytes(memoryview(self._cache.serialize())))
         except OSError as error:
-            logger.warning("%s cannot be written (%s); the next start compiles anew", self._plan.runtime_cache, error)
+            logger.warning(
+                "%s cannot be written (%s); the kernels will be compiled again at the next start",
+                self._plan.runtime_cache,
+                error,
+            )
 
     def close(self) -> None:
         """Free the contexts and their memory, then the engine."""
@@ -218,7 +222,7 @@ class _Contexts:
         return context
 
     def _describe(self, manifest: Manifest, batch_size: int) -> tuple[TensorSpec, ...]:
-        """The outputs with their sides for this plan's inputs; -1 for sides that depend on the data."""
+        """The outputs with their dimensions for this plan's inputs; -1 for dimensions that depend on the data."""
         context = self._context(batch_size, None)
         self._contexts.remove(context)
         return tuple(

@@ -19,7 +19,7 @@ from service.offline.bulk.manifest import GROUP
 from service.offline.bulk.shards import Style
 from service.offline.bulk.writing import open_poses
 from service.offline.journal import DamagedJournalError, Journal
-from service.offline.video_journal import DAMAGED, JournaledFrame, fingerprint, pack, unpack
+from service.offline.video_records import DAMAGED, JournaledFrame, fingerprint, pack, unpack
 from service.offline.video_tracking import VideoOptions, VideoTracker
 from service.offline.videos import video_document
 

@@ -12,7 +12,7 @@ import pytest
 
 from engines.skeletons import COCO_17, MPII_16
 from service.offline.journal import DamagedJournalError, Journal, JournalError
-from service.offline.video_journal import JournaledFrame, pack, unpack
+from service.offline.video_records import JournaledFrame, pack, unpack
 from tests.service.formats.people import two_people
 
 ABOUT = {"video": "a.mp4", "min_score": 0.3}

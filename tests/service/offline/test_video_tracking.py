@@ -18,7 +18,7 @@ from service.config import Settings
 from service.inference.model_registry import open_serving
 from service.media.video_reader import VideoError, VideoFrame, VideoReader
 from service.offline.journal import Journal
-from service.offline.video_journal import JournaledFrame, fingerprint, pack, unpack
+from service.offline.video_records import JournaledFrame, fingerprint, pack, unpack
 from service.offline.video_tracking import ConcurrentVideoTracker, VideoOptions
 from tests.graphs import tiny_catalogue
 from tests.pictures import photo

@@ -1,4 +1,4 @@
-"""Journal records of a video: the poses that the networks estimated in each frame."""
+"""The journal records of a video (the poses estimated in each frame), and the fingerprint that identifies the video."""
 
 from __future__ import annotations
 
