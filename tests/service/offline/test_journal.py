@@ -6,14 +6,9 @@ import os
 import resource
 from pathlib import Path
 
-import numpy as np
-import ormsgpack
 import pytest
 
-from engines.skeletons import COCO_17, MPII_16
-from service.offline.journal import DamagedJournalError, Journal, JournalError
-from service.offline.video_records import JournaledFrame, pack, unpack
-from tests.service.formats.people import two_people
+from service.offline.journal import Journal, JournalError
 
 ABOUT = {"video": "a.mp4", "min_score": 0.3}
 
@@ -156,16 +151,3 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
                 journal.append(bytes(100_000))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-@pytest.mark.parametrize("record", [b"", b"\xff", ormsgpack.packb([1]), ormsgpack.packb([1, True, "a", 2, 3, 4, None])])
-def test_a_record_that_is_not_a_frame_is_an_error(record: bytes) -> None:
-    with pytest.raises(DamagedJournalError, match="delete it to start anew"):
-        unpack(record, COCO_17)
-
-
-def test_a_frame_is_decoded_without_loss() -> None:
-    look = JournaledFrame(3, True, two_people())
-    np.testing.assert_array_equal(unpack(pack(look), COCO_17).poses.keypoints, look.poses.keypoints)
-    with pytest.raises(DamagedJournalError):
-        unpack(pack(look), MPII_16)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,11 @@ from service.config import Settings
 from service.inference.model_registry import open_serving
 from service.media.video_reader import VideoError, VideoFrame, VideoReader
 from service.offline.journal import Journal
-from service.offline.video_records import JournaledFrame, fingerprint, pack, unpack
+from service.offline.video_records import JournaledFrame, pack, unpack
 from service.offline.video_tracking import ConcurrentVideoTracker, VideoOptions
 from tests.graphs import tiny_catalogue
 from tests.pictures import photo
 from tests.service.media.videos import make_video
-from tests.service.tracking.walkers import standing
 
 FRAMES = 25
 
@@ -145,34 +144,3 @@ def test_frames_are_estimated_again_from_a_damaged_record_on(folder: Path, damag
     assert again.notes == ("the journal is damaged after 6 frames, so the rest was done anew",)
     assert [frame.pts for frame in again.journaled] == [frame.pts for frame in whole.journaled]
     assert track(folder, options).notes == ()
-
-
-def test_poses_are_decoded_from_a_record_without_loss() -> None:
-    rng = np.random.default_rng(0)
-    poses = Poses(
-        rng.random((3, 33, 2), np.float32),
-        rng.random((3, 33), np.float32),
-        rng.random((3, 4), np.float32),
-        rng.random(3, np.float32),
-        BLAZEPOSE_33,
-        keypoints_3d=rng.random((3, 33, 3), np.float32),
-    )
-    frame = unpack(pack(JournaledFrame(12_345, False, poses)), BLAZEPOSE_33)
-    assert (frame.pts, frame.detected) == (12_345, False)
-    for name in ("keypoints", "keypoint_scores", "boxes", "scores", "keypoints_3d"):
-        np.testing.assert_array_equal(getattr(frame.poses, name), getattr(poses, name))
-
-
-def test_a_frame_without_people_can_be_recorded() -> None:
-    assert len(unpack(pack(JournaledFrame(0, True, Poses.empty(COCO_17))), COCO_17).poses) == 0
-    one = replace(standing({1: (5.0, 5.0)}), ids=None)
-    assert unpack(pack(JournaledFrame(0, True, one)), COCO_17).poses.keypoints_3d is None
-
-
-def test_fingerprints_differ_where_any_hashed_part_differs(tmp_path: Path) -> None:
-    path = tmp_path / "a"
-    prints = set()
-    for content in (b"", b"a", b"b", b"ab", bytes(3_000_000), bytes(2_999_999) + b"1", b"1" + bytes(2_999_999)):
-        path.write_bytes(content)
-        prints.add(fingerprint(path))
-    assert len(prints) == 7
