@@ -39,7 +39,7 @@ class PixelInput:
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """One input or output of a graph. shape: per item, without the batch dimension; -1 for a side that varies."""
+    """One input or output of a graph. shape: per item, without the batch dimension; -1 for a dimension that varies."""
 
     name: str
     shape: tuple[int, ...]

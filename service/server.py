@@ -74,7 +74,7 @@ def run_server(settings: Settings, catalogue: Catalogue, choice: tuple[Sequence[
             ws_max_size=int(settings.max_frame_mb * 1e6),
             ws_ping_interval=settings.ping_seconds,
             ws_ping_timeout=settings.ping_seconds,
-            ws_per_message_deflate=False,  # does not shrink images, and takes two buffers for each connection
+            ws_per_message_deflate=False,  # would not shrink images, and takes two buffers for each connection
             timeout_keep_alive=_KEEP_ALIVE_S,
             forwarded_allow_ips=Proxies(settings.proxies).names(),
             access_log=False,
@@ -108,7 +108,7 @@ def _check(settings: Settings) -> None:
     setting = "redis_url"
     try:
         if url := settings.redis_url.get_secret_value():
-            check_url(url)  # its errors do not show the password
+            check_url(url)  # these errors do not show the password
         setting = "api_keys_file" if settings.api_keys_file else "api_keys"
         ApiKeys.read(settings.api_keys, settings.api_keys_file)
         setting = "tls_key" if settings.tls_certificate is None else "tls_certificate"

@@ -21,17 +21,17 @@ Progress = Callable[[float, str], None]
 
 
 class EngineBuilder:
-    """A graph that TensorRT has parsed. inputs, outputs: shapes per item, -1 where a side varies.
+    """A graph that TensorRT has parsed. inputs, outputs: shapes per item, -1 for dimensions that vary.
 
-    onnx: the serialised graph, with a free batch and otherwise fixed input sides. Raises PlanBuildError if TensorRT
-    does not support it.
+    onnx: the serialised graph, with a free batch size and otherwise fixed input dimensions. Raises PlanBuildError if
+    TensorRT does not support it.
     """
 
     def __init__(self, flavour: Flavour, onnx: bytes) -> None:
         trt = flavour.trt
         self._flavour = flavour
         self._log = _log(trt)
-        with gpu_setup(flavour.name != TENSORRT_RTX):  # others open the GPU
+        with gpu_setup(flavour.name != TENSORRT_RTX):  # only RTX builds without opening the GPU
             self._builder = trt.Builder(self._log)
         self._network = self._builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         self._parser = trt.OnnxParser(self._network, self._log)  # holds the weights until the engine is built
@@ -61,9 +61,8 @@ class EngineBuilder:
                 shape = (batch_size, *spec.shape)
                 profile.set_shape(spec.name, shape, shape, shape)
             config.add_optimization_profile(profile)
-        timed = (
-            self._flavour.name != TENSORRT_RTX
-        )  # RTX times nothing during a build, and keeps its own cache at run time
+        # TensorRT-RTX times no kernels during a build, and keeps its own cache at run time.
+        timed = self._flavour.name != TENSORRT_RTX
         if timed:
             take_timings(config, timings)
         monitor = None if progress is None else _monitor(trt, progress)
@@ -85,8 +84,8 @@ class EngineBuilder:
 def set_flags(config: Any, flavour: Flavour) -> None:
     """Set the flags of the builder configuration for plans of this flavour."""
     trt = flavour.trt
-    config.clear_flag(trt.BuilderFlag.TF32)  # nodes are in fp32 only where less precision would not do
-    if flavour.name == TENSORRT_LEAN:  # only features of the lean runtime, and no copy of it in every plan
+    config.clear_flag(trt.BuilderFlag.TF32)  # nodes in fp32 are those that need full precision
+    if flavour.name == TENSORRT_LEAN:  # a plan that the lean runtime can run, without a copy of that runtime in it
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
         config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)
 
@@ -153,7 +152,7 @@ def _monitor(trt: Any, progress: Progress) -> Any:
 
         def _tell(self, name: str) -> None:
             share = self._phases[name].share()
-            if share > self._share:  # a phase may begin anew within its parent's step
+            if share > self._share:  # a phase may start over within its parent's step
                 self._share = share
                 progress(share, name)
 

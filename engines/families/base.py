@@ -16,7 +16,7 @@ from engines.skeletons import Skeleton
 
 
 class Family(Protocol):
-    """The properties of every role."""
+    """The properties that all roles have."""
 
     @property
     def pixels(self) -> PixelInput:
@@ -81,7 +81,7 @@ class HasKeypointDecoder(Protocol):
 
     @property
     def keypoint_decoder(self) -> KeypointDecoder:
-        """Describes how to compute them from the outputs."""
+        """Describes how to compute positions and scores from the outputs."""
 
 
 @runtime_checkable
@@ -90,4 +90,4 @@ class HasFlipTest(Protocol):
 
     @property
     def flip(self) -> bool:
-        """Whether `decode` also needs each output for the mirror images, with MIRRORED appended to its name."""
+        """True if `decode` also needs each output for the mirror images, with MIRRORED appended to its name."""

@@ -27,7 +27,7 @@ BODY_CENTRE, BODY_TOP = 0, 1
 _GRIDS = ((8, 2), (16, 2), (32, 6))  # (stride, boxes per cell); the graph's three layers of stride 32 interleave
 _SAME_FACE = 0.3  # IoU
 _SAME_BODY = 0.5  # similarity of the alignment points, see `merge`
-_ALIGNMENT_SIGMAS = np.full(4, 0.1, np.float32)  # about their variation between tiles, relative to the body's radius
+_ALIGNMENT_SIGMAS = np.full(4, 0.1, np.float32)  # how much they vary between tiles, relative to the body's radius
 _MAX_CANDIDATES = 256  # bounds the work for unusual images; a crowd gives a few dozen
 _MAX_BODY = 2.5  # tile sides
 _MAX_REACH = 4.0  # input sizes; bodies further from their cell are dropped
@@ -98,7 +98,7 @@ class BlazePoseDetector:
         found = np.flatnonzero(scores >= self.min_score)
         found = found[(np.abs(raw[found]) < reach).all(axis=1)]  # false for NaN and infinity
         if not len(found):
-            return _NO_PEOPLE  # as in most tiles; the rest would take its time without any people
+            return _NO_PEOPLE  # most tiles are empty; skip the remaining work
         found = found[np.argsort(-scores[found], kind="stable")][:_MAX_CANDIDATES]
         centres, half = cell_centres(width, height)[found], raw[found, 2:4] / 2
         faces = np.concatenate([raw[found, :2] - half, raw[found, :2] + half], axis=1) + np.tile(centres, 2)

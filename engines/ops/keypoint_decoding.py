@@ -17,8 +17,8 @@ from engines.ops.flip import MIRRORED, unmirrored
 from engines.ops.peaks import blurred_peaks, find_peaks, refine_dark, refine_quarter
 from engines.poses import Floats
 
-PLACES, SCORES = "places", "scores"
-"""The names of the outputs of a device that has decoded them."""
+POSITIONS, SCORES = "positions", "scores"
+"""The names of the outputs when a device has already decoded them."""
 
 
 def _refined(refine: Callable[[Floats, Floats], Floats]) -> Callable[[Floats], tuple[Floats, Floats]]:
@@ -97,4 +97,4 @@ KeypointDecoder = HeatmapDecoder | SimCCDecoder
 
 def decoded_on_device(outputs: Arrays) -> tuple[Floats, Floats] | None:
     """(n, K, 2) positions in input pixels and (n, K) scores if a device has decoded the outputs, else None."""
-    return (outputs[PLACES], outputs[SCORES]) if PLACES in outputs else None
+    return (outputs[POSITIONS], outputs[SCORES]) if POSITIONS in outputs else None

@@ -102,7 +102,7 @@ def _has_kernels(rtx: Any, gpu: Gpu) -> bool:
 
 
 def _version(module: str) -> str:
-    """The version of the package that provides the module, or of the module itself if it came another way."""
+    """The version of the package that provides the module, or of the module itself if it was installed differently."""
     try:
         return version(f"{module.replace('_', '-')}-cu13")
     except PackageNotFoundError:

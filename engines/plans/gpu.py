@@ -27,7 +27,7 @@ def gpu_index(device: str) -> int | None:
 
 
 def find_gpu(index: int = 0) -> Gpu | None:
-    """The GPU with this index among those that CUDA_VISIBLE_DEVICES leaves.
+    """The GPU with this index among those that CUDA_VISIBLE_DEVICES allows.
 
     None if there is no such GPU, no driver or no cuda-python.
     """

@@ -1,4 +1,4 @@
-"""TensorRT's timing cache on disk, so that a build does not measure kernels again that an earlier one has measured."""
+"""TensorRT's timing cache on disk, so that a build reuses the kernel timings of earlier ones."""
 
 from __future__ import annotations
 

@@ -70,7 +70,10 @@ class Runtime(Protocol):
         """
 
     def release(self) -> None:
-        """Free memory that is only kept for the next batch, which then takes a little longer. Does nothing in use."""
+        """Free memory that is only kept for the next batch, which then takes a little longer.
+
+        Does nothing while in use.
+        """
 
     def close(self) -> None:
         """Free the graph once the calls under way have ended. Closing twice is allowed."""

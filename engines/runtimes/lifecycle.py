@@ -1,4 +1,4 @@
-"""What runtimes share while they open, run and close: calls under way, GPU setup, and memory given back."""
+"""Lifecycle helpers that runtimes share: active calls, the lock for GPU setup, and returning freed memory."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ActiveCalls:
 
     @contextmanager
     def paused(self) -> Iterator[bool]:
-        """Let no call begin inside the context. Yields True if the runtime is open and no call is under way."""
+        """Block new calls inside the context. Yields True if the runtime is open and no call is under way."""
         with self._changed:
             yield self._active == 0 and not self._closed
 
@@ -78,7 +78,7 @@ class SharedCores:
 
 
 def return_freed_memory() -> None:
-    """Give freed pages that the C library still holds back to the system, if the C library supports it (glibc)."""
+    """Return the freed pages that the C library still holds to the system, where it supports that (glibc)."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

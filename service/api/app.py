@@ -132,7 +132,7 @@ def _memory_budget(settings: Settings) -> int:
 def _open_tracking_workers(settings: Settings, metrics: Metrics) -> TrackingWorkers:
     return TrackingWorkers(
         settings.trackers or max(1, usable_cores(settings.workers) // 4),
-        streams=2 * settings.max_streams,  # a stream that is ending may still have its place when another begins
+        streams=2 * settings.max_streams,  # a stream that is ending may still hold its slot when another begins
         frame_bytes=3 * int(settings.max_pixels_m * 1e6),
         hang_after=settings.hang_seconds,
         replaced=metrics.streams.tracker_replaced,

@@ -20,10 +20,10 @@ _RESERVED_FILES = 256
 _DISCARD_BYTES_PER_S = 10_000_000
 """Rate at which bodies are read and discarded after their response, over all connections."""
 _PROXY_SHARE = 0.9
-"""The part of all connections that one trusted proxy may have."""
+"""The share of all connections that one trusted proxy may have."""
 _LOG_EVERY_S = 10.0
 _EXPLANATIONS_PER_S = 100
-"""Refused connections that get a response with the reason, a second. In a flood, the others are just closed."""
+"""Refused connections per second that get a response with the reason. In a flood, the others are just closed."""
 _MESSAGES_PER_S, _MESSAGE_BURST = 2_000, 10_000
 """Messages on all websockets of one client: a thousand frames a second with an acknowledgement each."""
 

@@ -26,7 +26,7 @@ _MAX_HEADERS = 100
 _MAX_PIPELINED = 16
 """Requests on a connection that wait for the response to the request before them."""
 _LINGER_S = 1.0
-"""Seconds for a refused client to read the reason before the connection is aborted."""
+"""How many seconds a refused client has to read the reason before the connection is aborted."""
 _MANY_CHUNKS, _SMALL_CHUNK = 1_000, 128
 """A body with more chunks than this must have chunks of at least this average size in bytes: each costs a call."""
 
@@ -39,7 +39,7 @@ class BoundedHttp(HttpToolsProtocol):
     """An HTTP connection that a client cannot make hold much memory, or stay for long."""
 
     def __init__(self, lease: Lease | None, **options: Any) -> None:
-        """lease: of the connection's place; None for a connection that will be refused. options: uvicorn's."""
+        """lease: counts the connection; None for a connection that will be refused. options: uvicorn's."""
         super().__init__(**options)
         self._owner: Connections = self.app_state["connections"]
         self._lease = lease

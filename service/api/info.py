@@ -24,7 +24,7 @@ Draining = Annotated[int, Query(ge=400, le=599, description="status of the answe
 
 @router.get("/", include_in_schema=False)
 async def root() -> Response:
-    """Lead a browser to /docs."""
+    """Redirect a browser to /docs."""
     return RedirectResponse("docs")  # relative, as a proxy may serve the API below another path
 
 

@@ -1,4 +1,4 @@
-"""A server's life: startup, housekeeping, reload at SIGHUP, drain at SIGTERM, and shutdown."""
+"""The lifecycle of a server: startup, housekeeping, reload at SIGHUP, drain at SIGTERM, and shutdown."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def _do_housekeeping(state: ServerState, serving: Serving) -> None:
     """Refresh gauges, log how many requests were refused, end expired streams, and manage memory, in rounds.
 
     Memory is moved onto huge pages in the first round and after some busy rounds. After some idle rounds the networks
-    free the memory that they can do without.
+    free the memory that they do not need.
     """
     answered, refused, idle, busy = 0, state.refused, 0, 0
     gpus = await asyncio.to_thread(Gpus)

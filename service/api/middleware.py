@@ -35,8 +35,8 @@ _HANDSHAKE_COST = 10
 _COSTS_PER_S, _COST_BURST = 200, 250
 """Cost that one client may cause beside images: a twentieth of the event loop's time."""
 _DELAY_S = 1.0
-"""Delay of each request beyond that. To refuse it would take as long as to answer it. A waiting connection costs
-nothing, and the number of connections is limited.
+"""Delay of each request beyond that budget. Refusing a request would take as long as answering it. A waiting connection
+costs nothing, and the number of connections is limited.
 """
 _ERROR_COSTS = {400: 1, 413: 1, 415: 1, 422: 1, 503: 4}
 """Cost of the errors of POST /pose that only the client can cause, and of 503, which clients may repeat at once."""
@@ -121,7 +121,7 @@ class RequestMiddleware:
                     await self._delay_if_over_budget(scope, _COSTS.get(scope["path"], 1))
                     await self.app(scope, receive, send_with_headers)
             except ClientDisconnect:
-                pass  # there is nobody to respond to
+                pass  # no client is left to respond to
             except Exception as error:
                 if status == 499:
                     resources.close()

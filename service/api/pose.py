@@ -108,7 +108,7 @@ def _read_query(query: bytes) -> PoseQuery:
 
 
 _read_query_cached = lru_cache(256)(_read_query)
-"""Clients send the same few queries again and again."""
+"""Cached, because clients repeat the same few queries."""
 
 
 def _options_of(client: str, query: PoseQuery, server: ServerState, deadline: float, lease: Lease) -> InferenceOptions:

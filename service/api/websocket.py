@@ -33,7 +33,7 @@ second with an acknowledgement each are 120. Frames beyond that are not refused,
 _UNCOUNTED = 1 << 16
 """Bytes of an incomplete message that are not counted as held memory: as many as a webcam's picture has."""
 _SLICE_S = 0.001
-"""How long one connection is read before the event loop runs others."""
+"""How many seconds one connection is read before the event loop runs others."""
 _STEPS = (512, 8_192)
 """The fewest and the most bytes that are parsed in one step."""
 _FRAMES_A_STEP = 16
@@ -159,7 +159,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         return pause
 
     def _rest(self, seconds: float) -> None:
-        """Stop reading for a while: TCP makes the client wait."""
+        """Pause reading, so that TCP makes the client wait."""
         self.transport.pause_reading()
         self._parse_scheduled = True
         self.loop.call_later(seconds, self._parse)

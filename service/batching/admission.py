@@ -19,7 +19,7 @@ _MIN_FACTOR = 1.25
 _MAX_FACTOR = 4.0
 _UP = 1.1
 _DOWN = _UP ** (-1 / 300)
-"""One batch with a miss outweighs 300 without: the margin settles where about that share is late."""
+"""One batch with a miss outweighs 300 without, so the margin settles where about 1 in 300 is late."""
 
 
 class SafetyMargin:
@@ -36,7 +36,7 @@ class SafetyMargin:
         self._missed = False
 
     def miss(self) -> None:
-        """Note that work which should have been in time was late."""
+        """Record that work that was predicted to be in time was late."""
         self._missed = True
 
     def learn(self) -> None:
@@ -69,7 +69,7 @@ class QueueAdmission(Generic[E]):
     def test(
         self, units: int, priority: Priority, client: str, deadline: float, now: float, busy: Sequence[float]
     ) -> None:
-        """Raise DeadlineExceededError or OverloadedError if so much work of a client must not wait."""
+        """Raise DeadlineExceededError or OverloadedError if `units` of work of a client must not be queued."""
         self.test_deadline(deadline, now)
         queue = self._queue
         # An idle worker takes anything: refusing would gain nothing, and a wrong prediction would never be corrected.
@@ -114,7 +114,7 @@ class QueueAdmission(Generic[E]):
     def wait(
         self, units: int, priority: Priority, client: str, busy: Sequence[float], *, enough: float = -inf
     ) -> float:
-        """Seconds until so much work of a client would be done; 0 before anything has run.
+        """Seconds until `units` of work of a client would be done; 0 before anything has run.
 
         If all waiting work is done within `enough` seconds, that time is returned: an upper bound that costs nothing,
         while the exact answer goes through all clients.
@@ -124,13 +124,13 @@ class QueueAdmission(Generic[E]):
         return self._until_done(self._queue.ahead(units, priority, client), busy)
 
     def ran(self, entries: Iterable[E], seconds: float) -> None:
-        """Learn that these entries took so many seconds as one batch."""
+        """Record that these entries ran as one batch in `seconds`."""
         self.time.observe(sum(entry.units for entry in entries), seconds)
         for priority in {entry.priority for entry in entries if entry.promised}:
             self._margins[priority].learn()
 
     def missed(self, entry: E) -> None:
-        """Learn that an entry had no result by its deadline."""
+        """Record that an entry had no result by its deadline."""
         if entry.promised:
             self._margins[entry.priority].miss()
 

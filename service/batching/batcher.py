@@ -38,9 +38,9 @@ from service.batching.worker_pool import WorkerPool
 logger = logging.getLogger(__name__)
 
 _END_S = 0.5
-"""How long `close` waits for threads to end. Only those with a batch under way do not end at once."""
+"""How long `close` waits for threads to end. All end at once, except those that run a batch."""
 _RETRY_S = 0.1
-"""The interval at which a thread that ends tries to report it, if the event loop could not take the message."""
+"""How often a thread that ends retries to report it, if the event loop could not take the message."""
 
 
 class Batcher(Generic[T, R]):
@@ -208,7 +208,7 @@ class Batcher(Generic[T, R]):
     def admit(
         self, units: int, *, priority: Priority = Priority.STILL, client: str = "", deadline: float | None = None
     ) -> Forecast:
-        """Predict when so many units of work would be done, or refuse them as `submit` would; reserves nothing.
+        """Predict when `units` of work would be done, or refuse them as `submit` would; reserves nothing.
 
         For callers that want to know before they read a request, or before the first of several stages.
         """
@@ -230,12 +230,12 @@ class Batcher(Generic[T, R]):
         self._scheduler.release(reservation)
 
     def predict(self, units: int = 1, *, priority: Priority = Priority.STILL, client: str = "") -> Forecast:
-        """Predict when so much work would be done if it was submitted now."""
+        """Predict when `units` of work would be done if they were submitted now."""
         return self._scheduler.predict(units, priority, client)
 
     @property
     def health(self) -> Health:
-        """Whether it serves. It recovers by itself when the cause goes away."""
+        """The health of the batcher. It recovers by itself when the cause goes away."""
         if self._loop is None or self._closed:
             return Health("closed", f"{self.name} is closed" if self._closed else f"{self.name} is not started")
         if dead := self._pool.dead:
@@ -246,7 +246,7 @@ class Batcher(Generic[T, R]):
 
     @property
     def idle(self) -> bool:
-        """Whether no caller waits for a result."""
+        """True if no caller waits for a result."""
         return not self._submissions
 
     @property
@@ -312,7 +312,7 @@ class Batcher(Generic[T, R]):
 
     def _worker_ended(self, worker: Worker[T, R]) -> None:
         self._scheduler.end(worker.index)
-        if worker.undelivered is None:  # it ended while it took work, and the items that it took are unknown
+        if worker.undelivered is None:  # it ended while taking work, so the items that it took are unknown
             self._fail_all(ClosedError(f"a worker of {self.name} failed while it took work"))
         for item in worker.undelivered or ():
             item.submission.fail(RunError(f"a worker of {self.name} failed, its log says why"))

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 from service.batching.types import WorkItem
 
 CREDIT = 16
-"""Units by which a client that arrives may be ahead of the clients that have been waiting."""
+"""Units of work by which an arriving client may be served ahead of the clients that have been waiting."""
 _EARNED = 4
 """Units of credit for each unit served to a flooding client. It bounds everybody's wait, however many clients come."""
 _MAX_CREDIT = 16 * CREDIT
@@ -31,7 +31,7 @@ class Backlog:
     def __init__(self) -> None:
         self.total = 0
         self._units: dict[str, int] = {}
-        self._clients: dict[int, int] = {}  # the number of clients with so many units, for `ahead`
+        self._clients: dict[int, int] = {}  # number of clients by their units, for `ahead`
 
     def of(self, client: str) -> int:
         """The units of one client."""
@@ -102,7 +102,7 @@ class FairQueue(Generic[E]):
         self.backlog = Backlog()
         self._now = 0
         self._credit = 0
-        self._left: dict[str, int] = {}  # the starts of clients that have nothing waiting, the first to leave first
+        self._left: dict[str, int] = {}  # start times of clients with nothing waiting, in the order in which they left
         self._ticks = count()
         self._clients: dict[str, _Client[E]] = {}
         self._turns: list[_Client[E]] = []

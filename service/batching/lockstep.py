@@ -87,7 +87,7 @@ class _Group:
                     await self._serve(list(same_queue))
         finally:
             for task in tasks:
-                task.cancel()  # does nothing to those that have ended
+                task.cancel()  # no effect on tasks that have ended
             ended = await asyncio.gather(*tasks, return_exceptions=True)
         return ended
 
@@ -104,7 +104,7 @@ class _Group:
             self._pause()
 
     def _pause(self) -> None:
-        """Note that a member waits or has ended."""
+        """Record that a member waits or has ended."""
         self._running -= 1
         if not self._running:
             self._all_waiting.set()

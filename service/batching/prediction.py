@@ -1,4 +1,4 @@
-"""The time that batches take, learnt while they run, and when waiting work will be done."""
+"""Predicts how long batches take, learning from each one, and when waiting work will be done."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ServiceTime:
         self._seconds = [0.0] * len(batch_sizes)
 
     def observe(self, units: int, seconds: float) -> None:
-        """Learn that a batch of `units` took `seconds`."""
+        """Record that a batch of `units` took `seconds`."""
         index = bisect_left(self._batch_sizes, units)
         size = self._batch_sizes[index] if index < len(self._batch_sizes) else units
         if self.known:

@@ -75,7 +75,7 @@ class Scheduler(Generic[E]):
         self._stopped = False
 
     def reshape(self, max_batch: int, batch_sizes: Sequence[int], workers: int) -> None:
-        """Change the batch size and the number of workers from now on, and learn anew how long batches take.
+        """Change the batch size and the number of workers from now on, and discard the learnt service times.
 
         Workers with index >= `workers` exit at their next `take`. Raises ValueError as BatchingLimits does.
         """
@@ -83,7 +83,7 @@ class Scheduler(Generic[E]):
             limits = replace(self._limits, max_batch=max_batch, batch_sizes=tuple(batch_sizes), workers=workers)
             self._admission.reshape(batch_sizes, max_batch)
             self._limits = limits
-            self._work.notify_all()  # some workers have to go, and the waiting work may fill a batch now
+            self._work.notify_all()  # some workers may have to exit, and the waiting work may fill a batch now
 
     def missing(self) -> list[int]:
         """The numbers of the workers to be started. Each is returned once, and counts as started from then on."""
@@ -169,7 +169,7 @@ class Scheduler(Generic[E]):
         return None
 
     def begin(self, worker: int, entries: Sequence[E]) -> None:
-        """Note that a worker starts to run these entries of a batch that it has taken before."""
+        """Record that a worker starts to run these entries of the batch that it took."""
         with self._lock:
             self._begin(worker, entries, self._clock())
 
@@ -247,7 +247,7 @@ class Scheduler(Generic[E]):
         return [0.0] * self._idle() + remaining
 
     def _idle(self) -> int:
-        """The number of workers that run nothing, without those that exit after a `reshape`."""
+        """The number of idle workers, not counting those that exit after a `reshape`."""
         return self._limits.workers - sum(worker < self._limits.workers for worker in self._running)
 
     def _delay(self, units: int, now: float) -> float | None:

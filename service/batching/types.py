@@ -136,7 +136,7 @@ class Submission(Generic[R]):
 
     @property
     def done(self) -> bool:
-        """Whether the call has ended, so that its items need not run any more."""
+        """True if the call has ended, so that its items need not run any more."""
         return self.future.done()
 
     def settle(self, index: int, outcome: Outcome[R]) -> None:
@@ -186,7 +186,7 @@ class Health:
 
     @property
     def ok(self) -> bool:
-        """Whether the batcher serves."""
+        """True if the batcher serves."""
         return self.state == "ok"
 
 
@@ -215,10 +215,10 @@ class BatchObserver:
         """A worker took a batch."""
 
     def batch_finished(self, name: str, items: int, seconds: float) -> None:
-        """A batch has run, with all retries, in so many seconds. Its results are on their way to the event loop."""
+        """A batch has run, including all retries, in `seconds`. Its results are on their way to the event loop."""
 
     def waited(self, name: str, seconds: float) -> None:
-        """An item's batch started so many seconds after the item's arrival."""
+        """An item's batch started `seconds` after the item's arrival."""
 
     def rejected(self, name: str, reason: str) -> None:
         """A submission was refused on arrival: `full`, `late`, `expired` or `closed`."""
@@ -246,7 +246,7 @@ class GuardedObserver(BatchObserver):
             setattr(self, method, _guarded(getattr(observer, method)))
 
     def ended(self, name: str, error: BaseException, items: int) -> None:
-        """Report how a call ended that has no results for so many of its items."""
+        """Report how a call ended, once for each item without a result."""
         match error:
             case DeadlineExceededError():
                 report = [self.expired] * items

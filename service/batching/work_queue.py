@@ -9,7 +9,7 @@ from service.batching.fair_queue import E, FairQueue
 from service.batching.types import Priority
 
 WEIGHTS = {Priority.LIVE: 8, Priority.STILL: 4, Priority.BULK: 1}
-"""The shares of the work units that priorities get while all of them wait."""
+"""The share of the work units that each priority gets while all of them have work waiting."""
 
 _STRIDES = {priority: max(WEIGHTS.values()) // weight for priority, weight in WEIGHTS.items()}
 """The virtual time of one unit. Integers, so that it stays exact however long the queue runs."""
@@ -92,7 +92,7 @@ class WorkQueue(Generic[E]):
         empty queue takes anything, as waiting would never help a request that is larger than the queue.
         """
         if not self.load or 2 * (self.load + units) <= self.max_units:
-            return 0  # the usual case, without looking up this client's backlog: it is no more than the load
+            return 0  # the usual case; this client's backlog need not be looked up, as it cannot exceed the load
         held = sum(queue.backlog.of(client) for queue in self._queues.values())
         return max(0, held + units - (self.max_units - self.load - units))
 
@@ -104,7 +104,7 @@ class WorkQueue(Generic[E]):
         queue = self._queues[priority]
         own = queue.backlog.ahead(units, client)
         if queue.backlog.total == self.load:
-            return own  # the usual case: nothing of another priority
+            return own  # the usual case: no work of another priority
         return own + sum(
             min(queue.backlog.total, -(-own * WEIGHTS[other] // WEIGHTS[priority]))
             for other, queue in self._queues.items()

@@ -25,7 +25,7 @@ from service.batching.types import (
 logger = logging.getLogger(__name__)
 
 _NICE = 5
-"""Gives a thread a third of the processor time of one without, when both want it."""
+"""With this nice value a thread gets a third of the processor time of a normal one, when both want it."""
 _LOWEST = 19
 
 Run = Callable[[Sequence[T]], Sequence[R | BaseException]]
@@ -133,7 +133,7 @@ class Worker(Generic[T, R]):
             self._on_exit(self)
 
     def _serve_batch(self) -> bool:
-        """Serve one batch; False if there will be no more. A frame of its own, so that items are freed after it."""
+        """Serve one batch; False if there will be no more. In its own function, so that items are freed after it."""
         self.undelivered = None
         work = self._scheduler.take(self.index)
         if work is None:
@@ -176,7 +176,7 @@ class Worker(Generic[T, R]):
 
     def _run_alone(self, item: QueuedItem[T, R], failure: Exception) -> Outcome[R]:
         if item.submission.done:
-            return failure  # its result is no longer awaited
+            return failure  # nobody awaits its result
         self._scheduler.begin(self.index, [item])
         outcomes = self._attempt([item])
         return outcomes if isinstance(outcomes, Exception) else outcomes[0]
@@ -202,7 +202,7 @@ class Worker(Generic[T, R]):
 
 
 def _as_exception(error: BaseException) -> Exception:
-    """An exception to raise at the caller. One that would end its event loop or coroutine is wrapped in RunError."""
+    """An exception to raise in the caller. One that would end its event loop or coroutine is wrapped in RunError."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
     wrapped = RunError(f"run raised {error!r}")

@@ -1,4 +1,4 @@
-"""The worker pool of one batcher: starts workers, replaces those that end, and joins those that are let go."""
+"""The worker pool of one batcher: starts workers, replaces those that end, and joins those that have exited."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PAUSE_S, _MAX_PAUSE_S = 0.1, 10.0
 
 
 class WorkerPool(Generic[T, R]):
-    """Starts the workers that the scheduler asks for, replaces those that end, and joins those that it lets go.
+    """Starts the workers that the scheduler asks for, replaces those that end, and joins those that it tells to exit.
 
     A thread that ended because of `run` is replaced at once: each such end costs an item, so it cannot spin. A thread
     that failed in any other way, or could not be started, is started again after a pause.
@@ -57,9 +57,9 @@ class WorkerPool(Generic[T, R]):
                     loop.call_soon_threadsafe(self._pause, worker, why, changed)
 
     def replace(self, worker: Worker[T, R], changed: Callable[[], None]) -> None:
-        """Remove a worker whose thread has ended if it was let go; otherwise start another thread for it. On the loop.
+        """Remove a worker whose thread has ended if it was told to exit; otherwise start another thread for it.
 
-        changed: see `start_missing`.
+        On the loop. changed: see `start_missing`.
         """
         worker.running = False
         if worker.dismissed:
@@ -73,7 +73,7 @@ class WorkerPool(Generic[T, R]):
         self._check_ended()
 
     def stop(self) -> None:
-        """Replace no worker any more; `ended` is set once the last thread has ended. On the loop."""
+        """Stop replacing workers; `ended` is set once the last thread has ended. On the loop."""
         self._stopped = True
         for timer in self._paused.values():
             timer.cancel()

@@ -35,7 +35,7 @@ _REFUSING_CODES = (1011, 1013, 4429)
 class LostError(Exception):
     """The connection was lost or could not be opened. Another attempt may succeed. The message says why.
 
-    code: close code. refused: True if the server is running but wants no connection for a while. retry_after: the
+    code: close code. refused: True if the server is running but refuses connections for a while. retry_after: the
     seconds that it asked for.
     """
 

@@ -18,7 +18,7 @@ _SILENT, _GONE = 4408, 4410
 _STEADY_S = 5.0
 """A connection that lasted this long is replaced at once. After shorter ones there are growing pauses."""
 _QUIET_S = 0.5
-"""How long to wait for the last results of a server that shuts down, before another one takes over."""
+"""How long to wait for the last results of a server that shuts down, before switching to another one."""
 
 
 @dataclass(frozen=True, slots=True)

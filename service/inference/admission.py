@@ -41,7 +41,7 @@ class PipelineAdmission:
         self._active = 0
         self._overhead = 1.0
         self._margins = {priority: SafetyMargin() for priority in Priority}
-        self._same_stall_until = dict.fromkeys(Priority, -inf)  # a miss before that has the cause of an earlier one
+        self._same_stall_until = dict.fromkeys(Priority, -inf)  # a miss before this belongs to a counted stall
 
     def test(self, work: Work, options: InferenceOptions) -> float:
         """Seconds until `work` should be done; 0 if it need not wait, or if that is not known yet.

@@ -23,23 +23,23 @@ from service.media.pixels import encode, reduced
 from service.quota import Lease
 
 _GRACE_S = 0.25
-"""How much longer an abandoned picture may take before its process is killed: starting another takes longer still."""
+"""How much longer an abandoned picture may take before its process is killed: starting a new one takes longer."""
 _MEMORY_SHARE = 0.375
 """The part of this process's memory that all decoder processes together may use."""
 _BASE_BYTES, _BYTES_PER_PIXEL = 64_000_000, 18
-"""The most memory that a decoder process takes: a base, and so much per pixel of a WebP, which takes the most."""
+"""The most memory that a decoder process takes: a base, and an amount per pixel of a WebP, the costliest format."""
 _PICTURE_COPIES = 3
 """The memory of a picture to draw on, in sizes of its pixels: these, the encoder's output and a copy of that."""
 _PIXELS_PER_SECOND = 5_000_000
-"""Pixels decoded in a second of processor time, at the least: usual files are decoded three times as fast."""
+"""The least number of pixels decoded in a second of processor time. Usual files are decoded three times as fast."""
 
 
 def decoder_pool(limits: ImageLimits, memory: int, cores: int, *, time_factor: int = 1) -> DecoderPool:
-    """The decoder processes for a program that may use `memory` bytes and so many cores.
+    """The decoder processes for a program that may use `memory` bytes and `cores` CPU cores.
 
     At least two, so that a slow picture leaves one for others. All of them together may use no more than _MEMORY_SHARE
     of `memory`; if that is not enough for the largest pictures, these are refused.
-    time_factor: a picture may take so many times the usual time.
+    time_factor: a picture may take this many times the usual time.
     """
     part = int(memory * _MEMORY_SHARE)
     wanted = _BASE_BYTES + limits.max_bytes + _BYTES_PER_PIXEL * limits.max_pixels
@@ -76,7 +76,7 @@ class _ProcessJob:
     _process: DecoderProcess | None = None
 
     def given_to(self, process: DecoderProcess | None) -> None:
-        """Note the process that decodes this picture, or None when it has ended."""
+        """Set the process that decodes this picture, or None when it has ended."""
         with self._lock:
             self._process = process
 
@@ -87,7 +87,7 @@ class _ProcessJob:
                 self._process.kill()
 
     def reserve(self, size: int) -> None:
-        """Count so many bytes of pixels; called on the thread that waits for the process.
+        """Count `size` bytes of pixels; called on the thread that waits for the process.
 
         Raises QuotaExceededError if there is no memory for them.
         """

@@ -89,11 +89,11 @@ class Serving:
             await batcher.start()
 
     def build_plans(self) -> None:
-        """Build the missing TensorRT plans in the background; each takes over as soon as it is ready."""
+        """Build the missing TensorRT plans in the background; each is used as soon as it is ready."""
         self.plans.start()
 
     def fell_back(self, network: str, asked: str) -> bool:
-        """Whether a network runs in another precision than the settings ask for, or its plan could not be built."""
+        """True if a network does not run in the precision of the settings, or its plan could not be built."""
         status = self.plan_statuses.get(network)
         if status is None:
             return asked not in ("auto", self.runtimes[network].spec.precision)
@@ -204,14 +204,15 @@ class ModelRegistry:
         with ThreadPoolExecutor(thread_name_prefix="posewire-open") as pool:
             self._runtimes |= dict(zip(missing, pool.map(self._open_runtime, missing), strict=True))
         for name in missing:
-            self._runtimes[name].release()  # while one was being compiled, the others could not release all memory
+            # Networks could not release all of their memory while others were being compiled.
+            self._runtimes[name].release()
         for model in models:
             pipeline = self._open_pipeline(model)
             skeleton = (self._estimators | self._one_stage)[model.name].skeleton
             self._models[model.name] = ServedModel(model, pipeline, skeleton, "" if self._models else why)
 
     def serving(self) -> Serving:
-        """The loaded models. To be called once."""
+        """The loaded models. Call it once."""
         plans = PlanBuilder(self._opener.tasks(self._take_over))
         return Serving(self._models, self._batchers, self._runtimes, self._opener.statuses, plans, self._decoder)
 
@@ -281,7 +282,7 @@ class ModelRegistry:
         return batcher
 
     def _take_over(self, name: str, plan: PlanFile) -> None:
-        """Let a plan that was built run its network from now on."""
+        """Run a network with its newly built plan from now on."""
         runtime = self._opener.open_plan(plan, self._families()[name].outputs)
         replace_runtime(self._runtimes, self._stages[name], runtime, partial(self._open_view, name))
 
@@ -301,7 +302,7 @@ def replace_runtime(
     runtimes[stage.name] = new
     try:
         old.close()
-    except Exception:  # it runs nothing any more, and its memory is freed with the process
+    except Exception:  # it is idle from now on, and its memory is freed with the process
         logger.exception("what ran %s before cannot be closed", stage.name)
 
 

@@ -66,7 +66,7 @@ class Pipeline(ABC):
 
     @abstractmethod
     def _work(self, images: int) -> Work:
-        """The work units that so many images bring to the stages' queues."""
+        """The work units that this many images bring to the stages' queues."""
 
     def test(self, options: InferenceOptions, images: int = 1) -> None:
         """Raise OverloadedError or DeadlineExceededError if `admit` would; reserves nothing."""
@@ -75,7 +75,7 @@ class Pipeline(ABC):
     def admit(
         self, options: InferenceOptions, images: int = 1, *, data: Sequence[bytes] = (), draw: bool = False
     ) -> AbstractContextManager[InferenceOptions]:
-        """Admit so many images, or refuse them before any work is spent: see `PipelineAdmission.admit`.
+        """Admit this many images, or refuse them before any work is spent: see `PipelineAdmission.admit`.
 
         data: the encoded images, if they have arrived. draw: the people will be drawn on them.
         """

@@ -1,4 +1,4 @@
-"""Builds TensorRT plans while a slower runtime serves their models; each takes over when it is ready."""
+"""Builds TensorRT plans while a slower runtime serves their models; each plan is used as soon as it is ready."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class PlanTask:
 
 
 class PlanBuilder:
-    """Builds plans one after another, each in a process of its own, so that a crash does not affect the server.
+    """Builds plans one after another, each in a separate process, so that a crash does not affect the server.
 
     One thread, posewire-plans, which ends when all plans are built. However it ends, no task stays in "building".
     """

@@ -145,7 +145,7 @@ class Stage(Generic[Result]):
     def _run_batch(self, crops: Sequence[CropRequest]) -> Sequence[StageOutput[Result]]:
         while True:
             runtime, view = self._network
-            largest = runtime.spec.max_batch  # a batch may have been gathered for a runtime with larger batches
+            largest = runtime.spec.max_batch  # the batch may have been formed for a runtime with larger batches
             try:
                 return [
                     output

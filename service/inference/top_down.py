@@ -16,7 +16,7 @@ from service.inference.pipeline import Pipeline, select_people
 from service.inference.stage import InferenceOptions, Stage, Timing
 
 _DETAIL = 3
-"""A frame should measure so many times the detector's input along one side, for the sake of the crops."""
+"""A frame should be this many times as large as the detector's input along one side, so that crops have detail."""
 _SMOOTHING = 0.05
 """Weight of the newest frame in the running mean of people per frame."""
 
@@ -48,7 +48,7 @@ class TopDown(Pipeline):
         self._detector = detector
         self._detect = detect
         self._people = 1.0
-        # Of a frame of the usual shape.
+        # For a frame with the usual aspect ratio.
         self._regions_per_frame = len(detector.regions(640, 480)) if detector is not None else 0
 
     @property

@@ -99,7 +99,7 @@ def _send(
 
 
 def _grant_time(seconds: int) -> None:
-    """Let the kernel end this process after so many more seconds of processor time, rounded up."""
+    """Let the kernel end this process after `seconds` more of processor time, rounded up."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + seconds + 1, hard))

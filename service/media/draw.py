@@ -181,7 +181,7 @@ def _draw_label(canvas: Frame, text: str, box: NDArray[np.float32]) -> None:
 
 
 _MOST_POINTS = 256
-"""Limit of one trail, so that a high frame rate costs no more. More points would not be visible."""
+"""The most points of one trail, which bounds its cost at high frame rates. More would not be visible."""
 
 
 class Trails:

@@ -1,4 +1,4 @@
-"""Prometheus metrics. Each Metrics has a registry of its own, so two servers in one process stay separate."""
+"""Prometheus metrics. Each Metrics has its own registry, so two servers in one process stay separate."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Metrics(BatchObserver):
             registry=registry,
         )  # fmt: skip
 
-        # To look a child up by its labels takes longer than to count. There are few children, and they stay.
+        # Looking a child up by its labels takes longer than counting. There are few children, so they are cached.
         self._requests_of = cache(self.requests.labels)
         self._request_seconds_of = cache(self.request_seconds.labels)
         self._part_seconds_of = cache(self.part_seconds.labels)

@@ -11,7 +11,7 @@ from engines.runtimes.nvml import GpuState
 
 
 class NetworkMetrics:
-    """The device and precision of each network, which change when a TensorRT plan takes over."""
+    """The device and precision of each network, which change when a TensorRT plan replaces the graph."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._info = Gauge(
@@ -26,7 +26,7 @@ class NetworkMetrics:
         self._shown: dict[str, tuple[str, str]] = {}
 
     def refresh(self, network: str, spec: RuntimeSpec, *, fallback: bool) -> None:
-        """Set the gauges of a network. fallback: it runs in another precision than was asked for."""
+        """Set the gauges of a network. fallback: it does not run in the requested precision."""
         now = spec.device, spec.precision
         before = self._shown.get(network, now)
         if before != now:

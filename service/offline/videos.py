@@ -136,7 +136,7 @@ def _about(task: VideoTask, model: str) -> dict[str, object]:
 
 
 def video_document(name: str, info: VideoInfo, served: ServedModel) -> dict[str, object]:
-    """The head of a file of poses, which describes the video."""
+    """The header of a poses file, which describes the video."""
     return {
         "video": name,
         "width": info.width,

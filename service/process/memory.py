@@ -24,7 +24,7 @@ _KERNEL = Path("/sys/kernel/mm/transparent_hugepage")
 _PROCESS = Path("/proc/self")
 _PRESENT = np.uint64(1 << 63)  # of an entry of /proc/self/pagemap
 _FULL = 0.9
-"""The part of a huge page that must be in use already. Moving to the huge page adds the rest to the process."""
+"""The share of a huge page that must be in use already. Moving to the huge page adds the rest to the process."""
 
 
 def memory_limit(root: Path = Path("/")) -> int:

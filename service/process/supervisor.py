@@ -86,9 +86,9 @@ class Supervisor:
 
 
 async def attempt(name: str, seconds: float, work: Callable[[], object] | Awaitable[object]) -> None:
-    """Do one step of a shutdown. Its exceptions are logged, and so is a timeout.
+    """Run one step of a shutdown. Its exceptions are logged, and so is a timeout.
 
-    work: an awaitable, which is cancelled after so many seconds; or a function that blocks, which runs on a daemon
+    work: an awaitable, which is cancelled after `seconds`; or a function that blocks, which runs on a daemon
     thread: a network that hangs must hold up neither the next step nor the end of the process.
     """
     try:

@@ -13,7 +13,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 _BUSY = 2.2
-"""How many times its own work a frame may take. At 2, each batch finds the next one complete; beyond, frames wait."""
+"""How long a frame may take, as a multiple of its own work.
+
+At 2, the next batch is complete when one ends; above, frames wait.
+"""
 _DECREASE = 0.9
 _START = 4.0
 

@@ -81,7 +81,7 @@ class FrameProcessor:
             return await self._process(picture, timestamp, options)
         finally:
             if options.lease is not None:
-                options.lease.release()  # the stream's next frame grows it again
+                options.lease.release()  # the lease grows again with the stream's next frame
 
     async def _process(self, picture: bytes, timestamp: float, options: InferenceOptions) -> ProcessedFrame:
         image, timing = await self._pipeline.decode(picture, options, accepted=FRAMES)

@@ -1,4 +1,4 @@
-"""All streams of a server: begins and resumes them, bounds their number, and ends them when the server goes down."""
+"""All streams of a server: begins and resumes them, bounds their number, and ends them when the server shuts down."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from service.tracking_workers.state import StreamState
 log = logging.getLogger(__name__)
 
 _END_S = 2.0
-"""How long streams may take to end, or to tell their clients that the server goes down."""
+"""How long streams may take to end, or to tell their clients that the server shuts down."""
 _FLUSH_S = 0.5
 """How long a draining server waits for its streams' states to be stored before it sends clients elsewhere."""
 
@@ -51,7 +51,7 @@ class Beginning:
 
 
 class Streams:
-    """The open streams by session, and the store with the state of those that may be resumed.
+    """The open streams by session, and the store with the state of streams that may be resumed.
 
     most: how many streams may be open at once. share: how many of them one client may have, 0..1. resume_seconds: how
     long a session can be resumed after its stream has ended. idle_seconds: how long an open stream may be idle.

@@ -52,7 +52,7 @@ class Channel(Protocol):
 
 
 class SessionObserver:
-    """Is called for the frames of a session. The methods do nothing; subclasses override them."""
+    """Receives the events of a session's frames. The methods do nothing; subclasses override them."""
 
     def received(self, replaced: int) -> None:
         """A frame arrived. replaced: how many waiting frames it replaced, 0 or 1."""

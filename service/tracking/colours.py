@@ -27,9 +27,9 @@ the tests)."""
 _LEAST = 3
 """Keypoints with known colours on both sides that a comparison needs."""
 _MANY = 10
-"""Keypoints from which on the evidence is full."""
+"""The number of compared keypoints from which colours count fully."""
 _SUREST = 0.9
-"""Largest likelihood by colours alone: people dress alike, and light changes."""
+"""Upper limit of the likelihood by colours alone, because people dress alike and light changes."""
 
 
 @dataclass(frozen=True, slots=True)

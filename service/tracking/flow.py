@@ -22,7 +22,7 @@ _TEXTURE = 5e-4
 _RETURN = 1.0
 """Largest forward-backward error, in pixels of the image that is used."""
 _LARGE = 100.0
-"""Height in pixels from which on people can be tracked at half size without loss."""
+"""Height in pixels from which people can be tracked at half resolution without loss."""
 _MOST = 0.8
 """Share of people who must be that large."""
 _GRID = (6, 4)
@@ -93,7 +93,7 @@ def _lucas_kanade(last: Grey, grey: Grey, begin: Floats) -> tuple[Floats, NDArra
     """Return the moves (P, 2) in pixels of these images, and which (P,) pass the forward-backward check."""
     ahead, back = np.empty_like(begin), begin.copy()
     ahead, forth, _ = _search(last, grey, begin, ahead, 0)
-    # The backward search starts at its expected result, so that it needs few steps if that is right.
+    # The backward search starts at its expected result, so it needs few steps if that is right.
     back, home, _ = _search(grey, last, ahead, back, cv2.OPTFLOW_USE_INITIAL_FLOW)
     ok = (forth[:, 0] > 0) & (home[:, 0] > 0) & (np.square(back - begin).sum(axis=1) < _RETURN**2)
     return ahead - begin, ok

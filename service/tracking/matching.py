@@ -1,4 +1,7 @@
-"""Matching the poses of a frame to people in several rounds. Each round uses the poses and people left by the last."""
+"""Matching the poses of a frame to people in several rounds.
+
+Each round uses the poses and people that the rounds before it left unmatched.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ class Scene:
 
 
 class _Round:
-    """Assigns poses to tracks, and keeps those that are still free."""
+    """Assigns poses to tracks, and keeps the poses and tracks that are still unmatched."""
 
     def __init__(self, tracks: int, poses: int) -> None:
         self.free_tracks, self.free_poses = np.ones(tracks, np.bool_), np.ones(poses, np.bool_)
@@ -94,7 +97,7 @@ def singles(seen: Observed, candidates: Indices, known: Indices, least: float, s
 
 
 def _better_first(seen: Observed, weak: Mask, least: float, sigmas: Floats) -> tuple[Mask, ...]:
-    """Split the weak poses: first those that do not duplicate a better weak pose, then the duplicates."""
+    """Split the weak poses in two: poses that do not duplicate a better weak pose, and the duplicates."""
     count = np.count_nonzero(weak)
     if count < 2:
         return (weak,) if count else ()

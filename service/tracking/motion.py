@@ -60,7 +60,7 @@ def trust(tracks: TrackState, seconds: float) -> NDArray[np.float32]:
     return trusted / np.float32(1 + (seconds / _SOON) ** 2)
 
 
-def let_go(tracks: TrackState, which: NDArray[np.bool_]) -> None:
+def discard_flow(tracks: TrackState, which: NDArray[np.bool_]) -> None:
     """Move people to their positions by constant velocity, because flow may have followed the person in front."""
     if which.any():
         tracks.poses[which, ..., :2] += tracks.drifts[which][:, None, None]

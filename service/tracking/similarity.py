@@ -23,15 +23,15 @@ _AREA = 0.6
 _MOTION = 0.5
 """The weight of constant velocity, relative to flow that has found every keypoint of the person."""
 _DOUBT = 0.2
-"""The weight of a pose's own score, so that of two poses of one person the better is matched."""
+"""The weight of a pose's score: of two poses of one person, the one with the higher score is matched."""
 _UNSURE = 0.2
 """Seconds out of sight that double the area in which a keypoint is expected."""
 _AWAY = 0.9
-"""Factor on similarities with missed people. Without it, two people with one pose would alternate."""
+"""Factor on similarities with missed people. Without it, two people would alternate in matching a single pose."""
 _DENIED = 1.0
-"""The least sum of weights by which a similarity is divided: one common keypoint is not enough evidence."""
+"""Lower bound of the sum of weights that a similarity is divided by: one common keypoint is not enough evidence."""
 _START, _SPREAD = 0.3, 0.6
-"""Tolerance of the expected position, in sizes: at once, and the increase after one second out of sight."""
+"""Tolerance of the expected position, in sizes: for a person in sight, and the increase after a second out of sight."""
 _FAR = 6.0
 """Largest distance in squared tolerances. It corresponds to a similarity of 0.05."""
 _GROWTH = 0.5

@@ -117,7 +117,7 @@ class OneEuro:
         return len(self._pixels)
 
     def state(self) -> SmoothingState | None:
-        """Return the state for `restore`, or None without people. 3D keypoints are not included and start anew."""
+        """Return the state for `restore`, or None without people. 3D keypoints are not included: they start over."""
         return self._pixels.state()
 
     def restore(self, state: SmoothingState) -> None:

@@ -27,7 +27,7 @@ _DEFAULTS = TrackerConfig()
 
 _STALE = 0.5
 """Seconds out of sight after which a person's earlier poses are dropped."""
-_GLANCE = 0.5
+_MAX_UNSEEN_STEP = 0.5
 """Cap on the unseen time that one frame adds: in a longer gap there were no frames to see the person in."""
 _BROKEN = 0.3
 """Share of found keypoints below which flow has failed."""
@@ -153,7 +153,7 @@ class PoseTracker:
             if self.config.use_flow:
                 carried = self._track_points(frame)
         share = motion.carry(self._tracks, elapsed, carried)
-        motion.let_go(self._tracks, self._tracks.missed >= HOLD)
+        motion.discard_flow(self._tracks, self._tracks.missed >= HOLD)
         in_view = self._tracks.missed == 0
         lost_hold = carried is not None and in_view.any() and float(share[in_view].mean()) < _BROKEN
         self._held = share if carried is None else share * motion.trust(self._tracks, elapsed)
@@ -192,7 +192,7 @@ class PoseTracker:
             )
         motion.observe(tracks, rows, seen, chosen, self._now)
         tracks.poses[returned, 1:, :, 2] = 0
-        tracks.missed[missing] += min(self._elapsed, _GLANCE)
+        tracks.missed[missing] += min(self._elapsed, _MAX_UNSEEN_STEP)
         hardly = was_in_view & (missing | (tracks.scores < config.weak_score))
         self._unsettled = self._broken or bool(hardly.any())
         self._elapsed = 0.0

@@ -22,7 +22,7 @@ from service.tracking_workers.worker import ProcessEndedError, TrackingWorker
 log = logging.getLogger(__name__)
 
 _TRIES = 2
-"""How many processes a frame may end before it is given up."""
+"""After a frame has ended this many processes, it is given up."""
 _PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 """Pause before the next start, doubled with each process in a row that ended before it took requests."""
 _FAILURES = 3

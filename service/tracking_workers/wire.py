@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle  # between a process and its own child, over a socket that no other process has
+import pickle  # safe between a process and its child, over a socket that no other process has
 import struct
 from dataclasses import dataclass
 from typing import Any

@@ -19,7 +19,7 @@ from service.tracking_workers.wire import LENGTH, Failed, Ready, Reply, Request,
 log = logging.getLogger(__name__)
 
 _START_S = 120.0
-"""How long a process may take to start, importing from a cold disk on a busy machine. Requests are not timed before."""
+"""How long a process may take to start, importing from a cold disk on a busy machine. Requests are timed from then."""
 
 
 class TrackingWorkerError(RuntimeError):
@@ -121,7 +121,8 @@ class TrackingWorker(asyncio.Protocol):
             self._transport.abort()
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._process.pid, signal.SIGKILL)  # asyncio's kill may reap it behind asyncio's back
+                # asyncio's own kill may reap the process without asyncio noticing.
+                os.kill(self._process.pid, signal.SIGKILL)
 
     async def close(self) -> None:
         """Kill the process, wait for its end and free the arena."""

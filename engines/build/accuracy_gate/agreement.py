@@ -90,7 +90,7 @@ class Tally:
 
 
 def finite(outputs: Arrays) -> bool:
-    """Whether all values of a graph's outputs are finite."""
+    """True if all values of a graph's outputs are finite."""
     return all(bool(np.isfinite(values).all()) for values in outputs.values())
 
 

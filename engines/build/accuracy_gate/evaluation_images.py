@@ -54,7 +54,7 @@ def evaluation_images_for(model: Model, catalogue: Mapping[str, Model], images: 
 
 
 def has_dense_outputs(model: Model) -> bool:
-    """Whether its outputs are maps and vectors, and not lists of candidates, whose order means nothing."""
+    """True if its outputs are maps and vectors, not lists of candidates in arbitrary order."""
     return model.role not in ("detector", "one-stage")
 
 
@@ -117,7 +117,7 @@ def as_inputs(graph: Path, crops: Crops, pixels: PixelInput) -> list[Arrays]:
 
 @contextmanager
 def _regions(model: Model, catalogue: Mapping[str, Model]) -> Iterator[Callable[[Frame], Sequence[Region]]]:
-    """A function that gives the regions of a frame that `model` takes."""
+    """A function that returns the regions of a frame to crop for `model`."""
     if model.role == "detector":
         detector = open_detector(model)
         yield lambda frame: detector.regions(frame.shape[1], frame.shape[0])

@@ -84,11 +84,11 @@ class GateReport:
 
     @property
     def passed(self) -> bool:
-        """Whether the candidate may be used."""
+        """True if the candidate may be used."""
         return not self.failures
 
     def to_json(self) -> str:
-        """As one JSON object, for a manifest."""
+        """The report as one JSON object, for a manifest."""
         return json.dumps(asdict(self) | {"passed": self.passed})
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Prepares an ONNX graph for TensorRT: a free batch, only the outputs that are read, and uint8 RGB crops as its input.
+"""Prepares an ONNX graph for TensorRT: a free batch size, only the outputs that are read, and uint8 RGB input.
 
 `engines.runtimes.openvino.runtime` does this when it opens a graph; for TensorRT it has to be part of the graph.
 """
@@ -19,7 +19,7 @@ _BATCH = "n"
 
 
 def prepare(model: ModelProto, pixels: PixelInput | None = None, outputs: Sequence[str] | None = None) -> ModelProto:
-    """A copy of the graph with a free batch, only the `outputs` (None: all), and `pixels` folded into its only input.
+    """A copy of the graph with a free batch size, only the `outputs` (None: all), and `pixels` folded into its input.
 
     With pixels the graph takes (n, height, width, 3) uint8 RGB; its input keeps its name.
     Raises ValueError for outputs that the graph does not have, and with pixels if it does not take one image.

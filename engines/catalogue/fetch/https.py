@@ -75,9 +75,7 @@ def _attempt(client: httpx.Client, url: str, part: Path, advance: _Advance) -> b
                 return False
         elif response.status_code == httpx.codes.OK:
             have, total = 0, _content_length(response)
-            part.write_bytes(
-                b""
-            )  # before the version changes, so that data of one version is never taken for the other's
+            part.write_bytes(b"")  # before the new version is recorded, so that data of two versions is never mixed
             _version(part).write_text(_version_of(response), encoding="utf-8")
         else:
             raise FetchError(

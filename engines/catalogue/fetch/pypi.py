@@ -40,13 +40,13 @@ def download(source: PypiSource, work: Path, *, progress: DownloadProgress | Non
         "PIP_NO_INPUT": "1",
         "TMPDIR": str(work),
     }
-    # Files for its output, because pipes would have to be read while pip runs.
+    # pip writes its output to files: pipes would have to be read while it runs.
     with output.open("wb") as out, errors.open("wb") as err:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment)  # noqa: S603
         try:
             _wait(process, source, work, progress)
         finally:
-            process.kill()  # if the wait was interrupted; no effect on a process that has ended
+            process.kill()  # in case the wait was interrupted; no effect on a process that has ended
             process.wait()
     found = list(wheels.glob("*.whl"))
     if process.returncode != 0 or len(found) != 1:
@@ -64,7 +64,7 @@ def _wait(process: subprocess.Popen[bytes], source: PypiSource, work: Path, prog
             process.wait(POLL_SECONDS)
         except subprocess.TimeoutExpired:
             if progress:
-                progress(_size(work), _announced(work / "pip.out"), source.origin)
+                progress(_size(work), _size_reported(work / "pip.out"), source.origin)
         else:
             return
 
@@ -80,7 +80,7 @@ def _size(folder: Path) -> int:
     return max(sizes, default=0)
 
 
-def _announced(output: Path) -> int | None:
+def _size_reported(output: Path) -> int | None:
     """The size in bytes that pip printed, as in "Downloading x.whl (35.6 MB)"."""
     match = re.search(r"\((\d+(?:\.\d+)?) (kB|MB|GB)\)", output.read_text("utf-8", errors="replace"))
     return match and round(float(match[1]) * {"kB": 1e3, "MB": 1e6, "GB": 1e9}[match[2]])

@@ -48,12 +48,12 @@ class PypiSource:
 
     @property
     def origin(self) -> str:
-        """Its name in records and messages."""
+        """The source's name in records and messages."""
         return f"{self.package}=={self.version}"
 
     @property
     def key(self) -> str:
-        """Its folder in the cache. Entries of one source share one folder, and so one download."""
+        """The name of its folder in the cache. Entries of one source share a folder, and so one download."""
         return f"{self.package}-{self.version}-py{self.python}-{self.platform}"
 
 
@@ -65,7 +65,7 @@ class HttpsSource:
 
     @property
     def origin(self) -> str:
-        """Its name in records and messages."""
+        """The source's name in records and messages."""
         return self.url
 
     @property
@@ -75,7 +75,7 @@ class HttpsSource:
 
     @property
     def is_folder(self) -> bool:
-        """Whether each file has a URL of its own."""
+        """True if each file has its own URL."""
         return urlsplit(self.url).path.endswith("/")
 
     def url_of(self, file: File) -> str:
@@ -84,7 +84,7 @@ class HttpsSource:
 
     @property
     def key(self) -> str:
-        """Its folder in the cache: readable, and different for every URL."""
+        """The name of its folder in the cache: readable, and different for every URL."""
         readable = re.sub(r"[^\w.-]+", "-", PurePosixPath(self.name).stem, flags=re.ASCII).strip(".-")[:80]
         return f"{readable or 'download'}-{hashlib.sha256(self.url.encode()).hexdigest()[:12]}"
 
@@ -97,7 +97,7 @@ class FileSource:
 
     @property
     def origin(self) -> str:
-        """Its name in messages."""
+        """The source's name in messages."""
         return str(self.path)
 
 
@@ -114,7 +114,7 @@ class CheckpointSource:
 
     @property
     def origin(self) -> str:
-        """Its name in messages."""
+        """The source's name in messages."""
         return f"{self.file} of {self.url}"
 
 

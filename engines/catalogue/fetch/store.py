@@ -83,7 +83,7 @@ def fetch(
         try:
             with _locked(cache / source.key, source.origin, progress):
                 if not is_cached(cache, source, files):  # else another process fetched them while this one waited
-                    _bring_in(cache, source, files, also, progress, connect_timeout)
+                    _fetch_missing(cache, source, files, also, progress, connect_timeout)
         except OSError as error:
             raise FetchError(
                 f"the model cache {shown(cache)} cannot be used: {error.strerror or 'the file system refuses'}",
@@ -107,7 +107,7 @@ def _check_in_place(path: Path, file: File) -> None:
         raise FetchError(f"{path} does not have the sha256 that the catalogue gives", "correct one of the two")
 
 
-def _bring_in(
+def _fetch_missing(
     cache: Path,
     source: PypiSource | HttpsSource,
     files: Sequence[File],

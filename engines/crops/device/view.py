@@ -18,7 +18,7 @@ from engines.crops.device.reading import read
 from engines.crops.views import TensorRuntime, ViewOutput
 from engines.inputs import PixelInput
 from engines.ops.flip import MIRRORED
-from engines.ops.keypoint_decoding import PLACES, SCORES, KeypointDecoder
+from engines.ops.keypoint_decoding import POSITIONS, SCORES, KeypointDecoder
 from engines.poses import Frame, Region
 
 
@@ -56,8 +56,8 @@ class DeviceView:
                 mirrored = self._runtime.run_tensors({self._input: batch.flip(2)})
                 outputs |= {name + MIRRORED: output for name, output in mirrored.items()}
             if self._reading is not None:
-                places, scores = read(self._reading, outputs)
-                outputs = {PLACES: places, SCORES: scores}
+                positions, scores = read(self._reading, outputs)
+                outputs = {POSITIONS: positions, SCORES: scores}
             return ViewOutput(_to_host(outputs), preparing)
 
     def _stream(self) -> AbstractContextManager[Any]:

@@ -14,7 +14,7 @@ from engines.runtimes.base import cut_into_batch_sizes
 logger = logging.getLogger(__name__)
 
 _PAUSE_S, _LONGEST_PAUSE_S = 10.0, 3600.0
-"""The pause before compiling is tried again after a failure."""
+"""The first and the longest pause before compiling is retried after a failure."""
 
 
 class Graph(Protocol):

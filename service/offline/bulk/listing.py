@@ -86,7 +86,7 @@ class Listing:
 
 
 def list_source(source: Path, apart: Path) -> Listing:
-    """List the files of a folder and its subfolders, of a .zip or .tar, or those that a text file names, one per line.
+    """List the files of a folder and its subfolders, of a .zip or .tar, or the files in a text file, one per line.
 
     apart: the folder of results, which is skipped. Raises BulkError for other sources and if there are no files.
     """

@@ -18,7 +18,7 @@ _MOST_EARLY_DEATHS = 3
 _MOST_DEATHS = 2
 """Workers that may die at a file, the last time while they process it alone, before it is left out."""
 _MOST_GROUP_DEATHS = 4
-"""Workers that may die at a group of files of which none kills a worker alone, before the group is left out."""
+"""Workers that may die at a group of files, none of which kills a worker alone, before the group is left out."""
 _BAR = 24
 _LONGEST_NAME = 32
 _MOST_BARS = 16

@@ -135,7 +135,7 @@ def _listen(line: Connection, tasks: SimpleQueue[Task]) -> None:
     except (EOFError, OSError):
         pass  # the parent is gone
     finally:
-        os._exit(1)  # also after any other error, as no task could arrive any more
+        os._exit(1)  # also after any other error: no further task could arrive
 
 
 def _cause_of_death(exitcode: int | None) -> str:

@@ -23,7 +23,7 @@ class StoredState:
 
     @property
     def order(self) -> tuple[int, int]:
-        """Sorts the states of a session by how new they are."""
+        """Sort key of a session's states, oldest first."""
         return self.generation, self.sequence
 
 
@@ -45,7 +45,7 @@ class Store(Protocol):
     shared: bool
 
     async def start(self, lost: Lost) -> None:
-        """Start writing. Never fails: a store that is away is written to once it is back."""
+        """Start writing. Never fails: states are written once the store can be reached."""
 
     def keep(self, session: str, state: StoredState, seconds: float) -> None:
         """Store a state for `seconds`, in place of an older one of the session. Returns at once."""
@@ -68,7 +68,7 @@ class Store(Protocol):
 
 
 class StoreObserver:
-    """Is called when a shared store is reached or written to. The methods do nothing; subclasses override them."""
+    """Receives the events of a shared store. The methods do nothing; subclasses override them."""
 
     def reached(self, up: bool) -> None:
         """The store was tried. up: it could be reached."""

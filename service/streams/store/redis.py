@@ -73,7 +73,7 @@ class RedisStore:
             timeout=_TIMEOUT_S,
             socket_timeout=_TIMEOUT_S,
             socket_connect_timeout=_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 1),  # a connection from before a restart of Redis is no outage
+            retry=Retry(NoBackoff(), 1),  # a stale connection after a restart of Redis is not an outage
         )
         self._redis = Redis.from_pool(pool)
         self._tokens = tokens
@@ -219,7 +219,7 @@ class RedisStore:
         for (session, state, _), holder in zip(batch, holders, strict=True):
             if self._waiting.get(session) in (state, None):
                 self._waiting.drop(session)
-            if not isinstance(holder, int):  # Redis refuses this state: trying again would not help
+            if not isinstance(holder, int):  # Redis refuses this state; a retry would not help
                 outcomes["failed"] += 1
                 log.error("Redis did not take the state of a stream: %s", reason(holder))
             elif holder > state.generation:

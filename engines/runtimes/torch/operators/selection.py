@@ -9,7 +9,7 @@ from engines.runtimes.torch.operators.node import Factory, Function, GraphNode, 
 
 
 def _from_front(indices: Tensor, size: int) -> Tensor:
-    """Negative indices count from the end; make all of them count from the front."""
+    """Convert negative indices, which count from the end, to indices from the front."""
     indices = indices.long()
     return torch.where(indices < 0, indices + size, indices)
 

@@ -67,7 +67,7 @@ def test_keypoints_decoded_on_the_device_are_the_same(runtime: Runtime, refineme
 def test_only_keypoints_are_copied_back(runtime: Runtime) -> None:
     view = Views("device").open(runtime, PIXELS, reading=Heatmap(PIXELS, COCO_17).keypoint_decoder)
     outputs = view(BATCH, REGIONS).outputs
-    assert {name: output.shape for name, output in outputs.items()} == {"places": (3, 17, 2), "scores": (3, 17)}
+    assert {name: output.shape for name, output in outputs.items()} == {"positions": (3, 17, 2), "scores": (3, 17)}
 
 
 def test_without_a_reading_whole_outputs_are_copied_back(runtime: Runtime) -> None:
