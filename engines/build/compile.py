@@ -143,7 +143,7 @@ def _choose(
 ) -> tuple[Precision, Sequence[GateReport]]:
     """The requested precision, or the first fallback that passes the gate, and the gate's reports.
 
-    A graph that no runtime here computes as TensorRT will is accepted without judgement and without a report.
+    A graph that no runtime here can compute as TensorRT will is accepted without a judgement or a report.
     """
     pixels = order.pixels
     if evaluation_images is None or pixels is None:
@@ -164,7 +164,7 @@ def _choose(
 
 
 def _batches(graph: Path) -> bool:
-    """Whether the graph computes the items of a batch independently: many graphs take a batch and mix its items.
+    """True if the graph computes the items of a batch independently: many graphs take a batch and mix its items.
 
     OpenVINO is used for the test, because TensorRT needs a GPU. Plans of graphs that only TensorRT runs are for
     batches of one.

@@ -89,7 +89,7 @@ class Model:
 
     @property
     def cached(self) -> bool:
-        """Whether its files are on this machine, so that `fetch` needs no network."""
+        """True if its files are on this machine, so that `fetch` needs no network."""
         return fetching.is_cached(self.cache, self.source, self.files)
 
     def fetch(self, progress: DownloadProgress | None = None, *, connect_timeout: float = 3.0) -> Path:

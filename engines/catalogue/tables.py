@@ -31,7 +31,7 @@ class Table:
         return CatalogueError(f"{self.where} {key}: {problem}")
 
     def has(self, key: str) -> bool:
-        """Whether the optional `key` is present. Also makes it a known key."""
+        """True if the optional `key` is present. Also makes it a known key."""
         self._known[key] = None
         return key in self._content
 

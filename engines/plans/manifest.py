@@ -112,7 +112,7 @@ class PlanFile:
 
     @property
     def runtime_cache(self) -> Path:
-        """The file beside the plan where TensorRT-RTX keeps the kernels that it has compiled on the GPU."""
+        """The file beside the plan where TensorRT-RTX stores the kernels that it has compiled on the GPU."""
         return self.path.with_suffix(".runtime-cache")
 
 

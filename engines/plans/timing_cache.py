@@ -15,7 +15,7 @@ def take_timings(config: Any, path: Path) -> None:
 
 
 def keep_timings(config: Any, path: Path) -> None:
-    """Merge the timings of a finished build into the file at `path`, which other builds may have extended meanwhile."""
+    """Merge the timings of a finished build into the file at `path`, which other builds may have extended since."""
     with locked(path.with_suffix(".timings-lock")):
         known = _read(config, path)
         known.combine(config.get_timing_cache(), True)

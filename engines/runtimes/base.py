@@ -17,7 +17,7 @@ from engines.inputs import Arrays, TensorSpec
 
 @dataclass(frozen=True, slots=True)
 class RuntimeSpec:
-    """What a compiled graph takes and gives; the only authority on shapes and batch sizes.
+    """The inputs, outputs and batch sizes of a compiled graph; the only authority on them.
 
     batch_sizes: the batch sizes that run without padding or splitting, ascending; the last is `max_batch`.
     concurrency: how many calls of `run` can usefully be under way at once.

@@ -56,7 +56,7 @@ class Connections:
     ) -> None:
         """Set the limits.
 
-        share: the part of `total` that one client may have.
+        share: the fraction of `total` that one client may have.
         memory: the quota for websocket messages while they arrive; None if only each message is bounded.
         head_seconds: timeout of a request's head, and of a connection's first byte.
         stall_seconds: how long a client may read too little of a response, or go on sending a body after its response.

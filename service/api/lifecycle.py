@@ -129,7 +129,7 @@ def _refresh_gauges(state: ServerState, serving: Serving) -> None:
 def _draining(state: ServerState, supervisor: Supervisor) -> Iterator[None]:
     """At SIGTERM, fail /readyz but keep serving for `drain_seconds`, then pass the signal on to uvicorn.
 
-    Streams are told at once that the server goes away, and are ended at the end of that time. A second SIGTERM or
+    Streams are told at once that the server shuts down, and are ended at the end of that time. A second SIGTERM or
     Ctrl-C ends the wait.
     """
     loop = asyncio.get_running_loop()

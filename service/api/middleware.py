@@ -33,7 +33,7 @@ _COSTS = {"/metrics": 20, "/openapi.json": 20, "/docs": 5, "/models": 5, "/skele
 """Cost of a request in units of about 0.2 ms of the event loop; 1 for all other paths."""
 _HANDSHAKE_COST = 10
 _COSTS_PER_S, _COST_BURST = 200, 250
-"""Cost that one client may cause beside images: a twentieth of the event loop's time."""
+"""Cost that one client may cause in addition to images: a twentieth of the event loop's time."""
 _DELAY_S = 1.0
 """Delay of each request beyond that budget. Refusing a request would take as long as answering it. A waiting connection
 costs nothing, and the number of connections is limited.

@@ -210,7 +210,7 @@ def _accepted_picture(accept: str) -> str:
 
 
 async def _cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """Await `work`. If the client disconnects meanwhile, cancel it, which saves its inference, and raise
+    """Await `work`. If the client disconnects first, cancel it, which saves its inference, and raise
     ClientDisconnect. Disconnects are noticed only after `_WATCH_AFTER_S`.
     """
     waiting = asyncio.current_task()

@@ -118,7 +118,7 @@ class FairQueue(Generic[E]):
         return min((e.arrived for client in self._turns for e in client.entries), default=inf)
 
     def push(self, entry: E) -> None:
-        """Add an entry, behind those of its client whose deadlines are no later."""
+        """Add an entry after those of its client that have the same or an earlier deadline."""
         client = self._clients.get(entry.client)
         if client is None:
             start = max(self._now - min(CREDIT, self._credit), self._left.pop(entry.client, 0))

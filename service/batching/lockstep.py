@@ -34,11 +34,11 @@ class LockstepBatcher(Batcher[T, R]):
     """A Batcher that the members of a group pass in lockstep. Other callers use it as any Batcher."""
 
     def __init__(self, run: Run[T, R], **options: Any) -> None:
-        """As Batcher, but with one worker: several would divide the waiting work by how busy they are."""
+        """Like Batcher, but with one worker: with several, the division of work would depend on timing."""
         super().__init__(run, **(options | {"workers": 1}))
 
     def reshape(self, max_batch: int, batch_sizes: Sequence[int], workers: int) -> None:  # noqa: ARG002
-        """As Batcher.reshape, but the number of workers stays 1."""
+        """Like Batcher.reshape, but the number of workers stays 1."""
         super().reshape(max_batch, batch_sizes, 1)
 
     async def submit_all(self, items: Sequence[T], **options: Any) -> list[BatchResult[R]]:

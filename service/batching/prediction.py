@@ -76,7 +76,7 @@ class ServiceTime:
 def _start(work: float, busy: Sequence[float]) -> float:
     """Seconds until a worker is free, after workers busy for `busy` seconds each did `work` seconds more together.
 
-    The work goes to the workers that are free first, so that one that hangs is not counted on.
+    The work goes to the workers that are free first, so a hung worker gets none of it.
     """
     level = 0.0
     times = sorted(busy)

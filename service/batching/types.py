@@ -175,7 +175,7 @@ class QueuedItem(WorkItem, Generic[T, R]):
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether a batcher serves, with a sentence about it.
+    """The state of a batcher, with a sentence about it.
 
     hung: a batch runs much longer than expected; it may still end. dead: a worker has ended and could not be replaced
     yet; the batcher keeps trying.
@@ -202,7 +202,7 @@ class Stats:
 
 
 class BatchObserver:
-    """Receives the events of a batcher, and ignores them. Override the methods whose events should be counted.
+    """Receives the events of a batcher. The methods do nothing; override those of the events to count.
 
     `name` is the batcher's. Methods must be quick and thread-safe. An exception from one is logged and affects no item.
 

@@ -49,10 +49,10 @@ class WorkQueue(Generic[E]):
         self._count(entry, 1)
 
     def pop(self, limit: int, now: float) -> tuple[list[E], list[E]]:
-        """Remove the next entries, at most `limit` units in all, and the entries met on the way whose deadline passed.
+        """Remove the next entries, at most `limit` units in all, and any expired entries before them.
 
         Returns both lists. An entry of more than `limit` units comes alone. An entry that does not fit keeps its place:
-        if smaller entries overtook it, large ones would wait for ever.
+        if smaller entries overtook it, large ones would wait forever.
         """
         batch: list[E] = []
         expired: list[E] = []

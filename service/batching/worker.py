@@ -81,9 +81,9 @@ class Worker(Generic[T, R]):
     ) -> None:
         """`deliver` is called once for every item taken, and `on_exit` as the last act of each thread.
 
-        running: whether a thread serves. dismissed: whether the scheduler let the worker go. failures: the number of
-        threads in a row that ended by an error outside of `run`, without one batch served. undelivered: the items that
-        the last thread took and did not deliver; None if it ended while it took items, so that they are unknown.
+        running: whether a thread serves. dismissed: whether the scheduler told the worker to exit. failures: the number
+        of threads in a row that ended by an error outside of `run` before they served a batch. undelivered: the items
+        that the last thread took and did not deliver; None if it ended while taking items, so that they are unknown.
         """
         self.index = index
         self.running = False
@@ -103,7 +103,7 @@ class Worker(Generic[T, R]):
 
     def start(self) -> None:
         """Serve on a new thread. Raises RuntimeError or MemoryError if the system cannot start one."""
-        # A daemon thread, as a runtime that hangs for ever must not keep the process from ending.
+        # A daemon thread, because a runtime that hangs must not keep the process from exiting.
         thread = threading.Thread(target=self._main, name=f"posewire-{self._name}-{self.index}", daemon=True)
         self._broken = False
         self.running = True

@@ -115,7 +115,7 @@ class JsonNode:
         return float(self.numbers(())[()])
 
     def positive(self, shape: tuple[int, ...] = ()) -> NDArray[np.float32]:
-        """As `numbers`, but refuses numbers below 0."""
+        """Like `numbers`, but refuses numbers below 0."""
         found = self.numbers(shape)
         if (found < 0).any():
             raise self.error(f"must not be below 0, as {float(found.min()):g} is")
@@ -173,7 +173,7 @@ def _has_truths(value: object) -> bool:
 
 
 def _not_json(data: bytes, error: orjson.JSONDecodeError) -> str:
-    """Say why a file is not JSON, as far as its bytes show."""
+    """Describe why a file is not JSON, judging by its bytes."""
     for mark, what in _OTHER_FILES.items():
         if data.startswith(mark):
             return f"it is {what}"

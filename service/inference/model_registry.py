@@ -51,7 +51,7 @@ _CLOSE_S = 6.0
 """How long a network may take to close, which waits for the running batch."""
 
 AnyBatcher = Batcher[Any, Any]
-"""A Batcher whose items do not matter here."""
+"""A Batcher of any kind of items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +143,10 @@ def open_serving(
     progress: DownloadProgress | None = None,
     repeatable: bool = False,
 ) -> Serving:
-    """Load the models of `names` (at least one, the first is the default) with their detectors; blocks meanwhile.
+    """Load the models of `names` (at least one, the first is the default) with their detectors; blocks.
 
     why: how the first was chosen. repeatable: see `ModelRegistry`.
-    Raises as `ModelRegistry.load`, UnknownModelError, and NoTensorRTError if that is to run the networks and cannot.
+    Raises as `ModelRegistry.load`, UnknownModelError, and NoTensorRTError if TensorRT is required and cannot run.
     """
     models = [servable(catalogue[name]) for name in dict.fromkeys(names)]
     registry = ModelRegistry(catalogue, settings, observer, repeatable=repeatable)
@@ -169,7 +169,7 @@ class ModelRegistry:
         repeatable: bool = False,
     ) -> None:
         """repeatable: compute on one core, and let groups run in lockstep, for results that are the same to the last
-        bit each time. Raises NoTensorRTError if that is to run the networks and cannot.
+        bit each time. Raises NoTensorRTError if TensorRT is required and cannot run.
         """
         self._catalogue = catalogue
         self._settings = settings
@@ -236,7 +236,7 @@ class ModelRegistry:
             raise
         except ValueError as error:
             raise CatalogueError(f"{name}: {error}") from error
-        except RuntimeError as error:  # of OpenVINO or torch, whose messages are about their own sources
+        except RuntimeError as error:  # from OpenVINO or torch, whose messages refer to their own sources
             logger.debug("%s: %s", name, error)
             raise CatalogueError(
                 f"{name}: {shown(model.fetch())} cannot be run; "
@@ -290,7 +290,7 @@ class ModelRegistry:
 def replace_runtime(
     runtimes: dict[str, Runtime], stage: Stage[Any], new: Runtime, open_view: Callable[[Runtime], View]
 ) -> None:
-    """Let `new` run a stage's network in place of its runtime in `runtimes`, which is closed.
+    """Replace a stage's runtime in `runtimes` with `new`, and close the old one.
 
     open_view: opens the view of a runtime. If that or the switch fails, `new` is closed and nothing has changed.
     """

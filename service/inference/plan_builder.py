@@ -73,7 +73,7 @@ class PlanBuilder:
             self._fail_unbuilt(f"no thread could be started to build it: {error}")
 
     def close(self) -> None:
-        """Kill the current build, which leaves no files behind, and start no other."""
+        """Kill the current build, which leaves no files behind, and start no further ones."""
         with self._lock:
             self._closed = True
             if self._child is not None:

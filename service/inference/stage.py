@@ -109,7 +109,7 @@ class Stage(Generic[Result]):
         return self._network[0]
 
     def switch(self, runtime: Runtime, view: View) -> Runtime:
-        """Let `runtime` run the network from the next batch on. Returns the previous runtime, for the caller to close.
+        """Run the network with `runtime` from the next batch on. Returns the previous runtime, for the caller to close.
 
         No request is blocked: the previous runtime ends the batches that it has begun, and a batch that reaches it
         after it was closed goes to the new one. If this raises, the previous runtime goes on as before.

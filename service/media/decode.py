@@ -33,7 +33,7 @@ __all__ = [
 def recognise(
     data: bytes | memoryview, limits: ImageLimits, accepted: Collection[str] = IMAGES
 ) -> tuple[str, JpegFile | None]:
-    """Tell the kind of an image by its bytes. Also return the header of a JPEG that may be decoded in this process.
+    """Determine an image's kind from its bytes. Also return the header of a JPEG that may be decoded in this process.
 
     Decoding such a JPEG takes a bounded time and little memory; other images need a decoder process.
     Takes at most about 2 ms, whatever the bytes are. Raises ImageError as `decode` does.

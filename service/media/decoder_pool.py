@@ -43,7 +43,7 @@ class DecoderPool:
         reserve: Reserve | None = None,
         given_to: Callable[[DecoderProcess | None], None] = lambda _: None,
     ) -> DecodedImage:
-        """As `DecoderProcess.decode`. Waits while all processes are busy.
+        """Like `DecoderProcess.decode`. Waits while all processes are busy.
 
         given_to: called with the process before it gets the image, so that the caller can kill it, and with None before
         the process can get another image.

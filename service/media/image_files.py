@@ -109,7 +109,7 @@ _OTHER_FILES = (
 
 
 def kind_of(data: bytes | memoryview, accepted: Collection[str] = IMAGES) -> str:
-    """Tell the kind of an image file by its first bytes. Raises NotAnImageError for kinds that are not `accepted`."""
+    """Determine a file's kind from its first bytes. Raises NotAnImageError for kinds that are not `accepted`."""
     head = bytes(data[:16])
     found = _match(head, _SIGNATURES)
     if found == "WebP" and not head.startswith(b"RIFF"):

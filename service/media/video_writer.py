@@ -92,7 +92,7 @@ class VideoWriter:
 
     @property
     def notes(self) -> list[str]:
-        """What was left out, as messages for the user."""
+        """Messages for the user about what was left out."""
         return self._sound.notes
 
     def __enter__(self) -> Self:

@@ -30,7 +30,7 @@ class Supervisor:
     def keep(
         self, name: str, work: Callable[[], Coroutine[Any, Any, None]], longest_delay: float = _DELAYS_S[1]
     ) -> asyncio.Task[None]:
-        """Run `work` for ever: when it returns or raises, call it again after a delay. Cancel the task to end it."""
+        """Run `work` forever: when it returns or raises, call it again after a delay. Cancel the task to end it."""
         return self._start(name, self._repeat(name, work, longest_delay))
 
     def once(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -122,7 +122,7 @@ class Workers(Multiprocess):
             listening.close()
 
     def join_all(self) -> None:
-        """Wait until all workers have ended. Signals that arrive meanwhile are passed on, and end their drain."""
+        """Wait until all workers have ended. Signals that arrive until then are passed on, and end their drain."""
         for process in self.processes:
             while process.exitcode is None:
                 process.process.join(_POLL_S)
@@ -152,7 +152,7 @@ class Workers(Multiprocess):
     def _remove(self, process: Process, slot: _WorkerSlot) -> None:
         process.kill()  # it may hang
         process.join()
-        mark_process_dead(process.pid)  # type: ignore[no-untyped-call]  # else its gauges would count for ever
+        mark_process_dead(process.pid)  # type: ignore[no-untyped-call]  # otherwise its gauges would be counted forever
         if process.exitcode == STARTUP_FAILURE and not self._served:
             log.error(
                 "worker %s could not start; the server ends, as another one would fail in the same way", process.pid
@@ -190,7 +190,7 @@ class Workers(Multiprocess):
 
 @contextmanager
 def _ignoring(number: int) -> Iterator[None]:
-    """Ignore a signal meanwhile. Child processes inherit this, and ignore it until they install a handler."""
+    """Ignore a signal inside the context. Child processes inherit this, and ignore it until they install a handler."""
     before = signal.signal(number, signal.SIG_IGN)
     try:
         yield

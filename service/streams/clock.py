@@ -12,8 +12,8 @@ class FrameClock:
     """Converts a client's timestamps to the server's clock. Its times never decrease.
 
     Capture times suit a tracker better than arrival times, which contain the network's jitter. But a client's clock may
-    have any origin, may be set, and starts anew when its page is reloaded. So only differences between timestamps are
-    used: the offset is that of the frame with the shortest delay so far, and is determined anew when a frame would be
+    have any origin, may be set, and starts over when its page is reloaded. So only differences between timestamps are
+    used: the offset is that of the frame with the shortest delay so far, and is determined again when a frame would be
     more than 5 s old.
 
     last: the time of the last frame of a resumed stream, NaN if there was none.

@@ -106,7 +106,7 @@ class FrameProcessor:
         return not (recently and self._pipeline.detects) or self._unsettled
 
     async def _propose(self, frame: Frame, timestamp: float) -> tuple[Detections, float]:
-        """Return where tracked people are expected, in place of the detector's boxes, and the seconds it took.
+        """Return the expected boxes of tracked people, to use in place of the detector's, and the seconds it took.
 
         Their scores are 1. A pose's score is multiplied with that of its box, so that it would decrease from frame to
         frame if boxes had the scores of the last poses.

@@ -27,7 +27,7 @@ class OneEuroConfig:
     raw_speed: compute the speed from the previous raw value, as many implementations do, instead of the previous
         filtered value, as in the paper.
     min_score: keypoints below this score count as unseen and are not changed.
-    forget_seconds: people and keypoints that were unseen for longer start anew.
+    forget_seconds: people and keypoints that were unseen for longer start over.
     Raises ValueError for invalid values.
     """
 
@@ -127,7 +127,7 @@ class OneEuro:
     def smooth(self, poses: Poses, timestamp: float) -> Poses:
         """Return the poses with smoothed keypoints, in 2D and, if there are any, in 3D.
 
-        timestamp: of the frame, in seconds. If it goes back, all filters start anew; if it stands still, nothing moves.
+        timestamp: of the frame, in seconds. If it goes back, all filters start over; if it stands still, nothing moves.
         """
         if poses.ids is None:
             return poses

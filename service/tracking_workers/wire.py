@@ -25,7 +25,7 @@ class StartStream:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Propose:
-    """Return where tracked people are expected. offset, shape: of the frame, in the arena. timestamp: seconds."""
+    """Return the expected boxes of tracked people. offset, shape: of the frame, in the arena. timestamp: seconds."""
 
     slot: int
     offset: int

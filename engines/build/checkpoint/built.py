@@ -52,7 +52,7 @@ class BuildRequest:
 
 
 def is_built(request: BuildRequest, folder: Path) -> bool:
-    """Whether `folder` holds the result of this request, with an unchanged graph.
+    """True if `folder` holds the result of this request, with an unchanged graph.
 
     The catalogue file may have been edited since: users fill in the licence of the weights.
     """
@@ -73,7 +73,7 @@ def _origin(request: BuildRequest) -> str:
 
 
 def is_users_own(path: Path) -> bool:
-    """Whether `path` is a catalogue file that was not generated."""
+    """True if `path` is a catalogue file that was not generated."""
     return path.exists() and not path.read_bytes().startswith(FIRST_WORDS.encode())
 
 

@@ -109,7 +109,7 @@ def inner_graphs(node: NodeProto) -> Iterable[GraphProto]:
 
 
 def has_graph_inside(node: NodeProto) -> bool:
-    """Whether the node is an If, Loop or Scan, which run graphs of their own."""
+    """True if the node is an If, Loop or Scan, which contain graphs."""
     return any(True for _ in inner_graphs(node))
 
 
@@ -150,5 +150,5 @@ def save_whole(model: ModelProto, path: Path) -> None:
 
 
 def is_float(tensor: TensorProto) -> bool:
-    """Whether a constant is fp32."""
+    """True if a constant is fp32."""
     return tensor.data_type == TensorProto.FLOAT

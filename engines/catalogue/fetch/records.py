@@ -77,7 +77,7 @@ def vouched(path: Path, origin: str | None = None) -> str | None:
 
 
 def is_verified(path: Path, file: File, origin: str) -> bool:
-    """Whether the file `path` is the one expected. It is hashed if its record is missing or outdated."""
+    """True if the file `path` is the one expected. It is hashed if its record is missing or outdated."""
     try:
         expected = expected_digest(path, file, origin)
         if expected is None:

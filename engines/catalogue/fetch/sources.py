@@ -122,7 +122,7 @@ Source = PypiSource | HttpsSource | FileSource | CheckpointSource
 
 
 def permitted(url: str, first: str | None = None) -> bool:
-    """Whether a model may be downloaded from `url`, if given after a redirect from the catalogue's URL `first`.
+    """True if a model may be downloaded from `url`, if given after a redirect from the catalogue's URL `first`.
 
     HTTPS is always permitted, plain HTTP only on this machine and not after a redirect from HTTPS.
     """

@@ -47,7 +47,7 @@ def locate(cache: Path, source: PypiSource | HttpsSource | FileSource, file: Fil
 
 
 def is_cached(cache: Path, source: Source, files: Sequence[File]) -> bool:
-    """Whether all `files` are on this machine and intact. Files that changed since their fetch are hashed again."""
+    """True if all `files` are on this machine and intact. Files that changed since their fetch are hashed again."""
     if isinstance(source, CheckpointSource):
         return False
     if isinstance(source, FileSource):

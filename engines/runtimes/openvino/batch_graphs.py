@@ -39,7 +39,7 @@ class BatchGraphs(Generic[G]):
     """The graph of each batch size. Thread-safe.
 
     ready: the graphs that exist from the start; batch size 1 must be among them. later: batch sizes that are compiled
-    on a background thread the first time that a batch has so many items. Until then such batches run in smaller pieces.
+    on a background thread the first time that a batch needs them. Until then such batches run in smaller pieces.
     compile_for: compiles and warms up the graph of a batch size. If it fails, or no thread can be started, it is tried
     again after a pause, which doubles with each failure in a row. clock: seconds.
     """

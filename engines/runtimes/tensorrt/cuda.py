@@ -79,7 +79,7 @@ class Cuda:
             _call(cuda.cudaEventDestroy, event)  # takes effect once it has happened
 
     def capture(self, work: Callable[[], None], stream: int) -> int:
-        """See `Driver.capture`. Other threads may use the device meanwhile, but not wait for all of it."""
+        """See `Driver.capture`. During capture, other threads may use the device but must not synchronise all of it."""
         _call(cuda.cudaStreamBeginCapture, stream, cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
         try:
             work()

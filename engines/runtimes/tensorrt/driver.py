@@ -106,7 +106,7 @@ class BufferLayout:
 
     @classmethod
     def of(cls, specs: Sequence[TensorSpec], max_batch: int) -> BufferLayout:
-        """The layout of arrays with these specs, whose sides must all be known."""
+        """The layout of arrays with these specs, whose dimensions must all be known."""
         fields = []
         end = 0
         for spec in specs:

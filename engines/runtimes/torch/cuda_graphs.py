@@ -107,7 +107,7 @@ class _Executor:
                 program(*feeds)
         self._stream.synchronize()
         graph = torch.cuda.CUDAGraph()
-        # thread_local: other threads may allocate memory and run other networks meanwhile.
+        # thread_local: other threads may allocate memory and run other networks during capture.
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
             results = tuple(result.contiguous() for result in program(*feeds))
         return graph, results

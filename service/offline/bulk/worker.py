@@ -40,7 +40,7 @@ _PROBLEMS: Sequence[tuple[type[BaseException], str]] = (
 
 @dataclass(frozen=True, slots=True)
 class BulkJob:
-    """What all shards have in common. kind, root: of the source. folder: the folder of results."""
+    """The settings that all shards share. kind, root: of the source. folder: the folder of results."""
 
     kind: Kind
     root: Path

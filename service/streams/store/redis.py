@@ -2,8 +2,8 @@
 
 A session is a hash `posewire:session:ID` of generation, sequence, state and date, which expires. All access is by three
 scripts, see `redis_scripts`, so that holders of a session cannot undo each other's writes. Redis is not needed to
-process a frame: the newest state of each session waits in memory for a task that writes it. While Redis is away, states
-wait on, and this server's own streams can be resumed from them.
+process a frame: the newest state of each session waits in memory for a task that writes it. While Redis is unreachable,
+states stay there, and this server's own streams can be resumed from them.
 
 Nothing in Redis is trusted. Damaged data costs only the session that it belongs to, and is replaced when the session's
 next state is written. Servers' clocks may differ, so states are dated by the clock of Redis, and returned with their
@@ -45,7 +45,7 @@ _LARGEST = 1_000_000
 _PROBE_S = 5.0
 """How often Redis is probed."""
 _BACKOFF_S = (0.1, 2.0)
-"""The first and the longest pause between two tries while Redis is away."""
+"""The first and the longest pause between two tries while Redis is unreachable."""
 _CONNECTIONS = 8
 
 
@@ -82,7 +82,7 @@ class RedisStore:
         self._work = asyncio.Event()
         self._written = asyncio.Event()
         self._up: bool | None = None  # unknown at first
-        self._reason = ""  # why Redis is away
+        self._reason = ""  # why Redis is unreachable
         self._pause = _BACKOFF_S[0]
         self._lost: Lost = lambda _session, _generation: None
         self._writer: asyncio.Task[None] | None = None
@@ -104,7 +104,7 @@ class RedisStore:
         self._work.set()
 
     async def claim(self, session: str, seconds: float) -> StoredState | None:
-        """See `Store.claim`. While Redis is away, states that wait to be written can be claimed."""
+        """See `Store.claim`. While Redis is unreachable, states that wait to be written can be claimed."""
         failed: StoreAwayError | StateError | None = None
         stored: StoredState | None = None
         try:
@@ -130,7 +130,7 @@ class RedisStore:
         return await self._waiting.reap()
 
     async def flush(self, seconds: float) -> None:
-        """See `Store.flush`. Does not wait for a Redis that is away."""
+        """See `Store.flush`. Does not wait while Redis is unreachable."""
         if not len(self._waiting) or self._up is False:
             return
         with contextlib.suppress(TimeoutError):
@@ -172,7 +172,7 @@ class RedisStore:
                 self._pause = _BACKOFF_S[0]
             else:
                 self._observer.wrote("failed", len(self._waiting))
-                self._written.set()  # `flush` should not wait for a Redis that is away
+                self._written.set()  # `flush` should not wait while Redis is unreachable
                 await asyncio.sleep(self._pause)
                 self._pause = min(2 * self._pause, _BACKOFF_S[1])
             if due:
