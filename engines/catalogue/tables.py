@@ -1,6 +1,6 @@
 """Validates a catalogue's TOML tables key by key, with errors that name the entry, the key and the allowed values.
 
-Pydantic was tried in its place: models that give the same sentences took 348 lines with the schema, where this and the
+Pydantic was tried instead: models that give the same sentences took 348 lines with the schema, where this and the
 schema take 336, because every sentence has to be rebuilt from pydantic's error types.
 """
 

@@ -108,7 +108,7 @@ class Views:
 
         flip: also run mirrored crops. reading: if given, a device view decodes the outputs on the device and returns
         only the result, see `engines.ops.keypoint_decoding.decoded_on_device`.
-        Raises ValueError if crops are to be cut out on a device that does not support it.
+        Raises ValueError if the device cannot cut out crops but `where` requires it.
         """
         if isinstance(runtime, MultiDeviceRuntime):
             each = [self.open(one, pixels, flip=flip, reading=reading) for one in runtime.runtimes]

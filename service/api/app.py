@@ -124,7 +124,7 @@ def _open_streams(settings: Settings, metrics: Metrics, supervisor: Supervisor) 
 def _memory_budget(settings: Settings) -> int:
     """Return the bytes that one process may use for requests and responses.
 
-    By default a quarter of its memory: networks, trackers, decoders and Python need the other three.
+    By default a quarter of its memory: networks, trackers, decoders and Python need the rest.
     """
     return settings.memory_mb * 1_000_000 or memory_limit() // (4 * settings.workers)
 

@@ -180,7 +180,7 @@ def _reloading(state: ServerState, supervisor: Supervisor, tls: ServerTls | None
 
 
 async def _reload(state: ServerState, tls: ServerTls | None) -> None:
-    """Read the API keys and the certificate again. If a file cannot be used, its old content stays in force."""
+    """Read the API keys and the certificate again. If a file cannot be used, its old content stays in use."""
     settings = state.settings
     if settings.api_keys_file is not None:
         try:

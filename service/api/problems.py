@@ -161,7 +161,7 @@ def bad_parameter(errors: Sequence[Any], *, skip: int = 0) -> ApiError:
 
 
 def problem_of(error: BaseException) -> ApiError | None:
-    """Return the ApiError that stands for an error of another package, or None for a defect of the server."""
+    """Return the ApiError for an error of another package, or None for a defect of the server."""
     if isinstance(error, ApiError):
         return error
     detail = str(error)

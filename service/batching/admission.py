@@ -27,7 +27,7 @@ class SafetyMargin:
 
     Predictions do not include requests that arrive later, which take turns with the waiting ones, nor stalls of the
     machine. The factor rises when accepted work is late, and falls slowly when work with little time to spare is not;
-    work with time to spare says nothing about it. Several misses in a row count once, as one stall delays everything
+    work with time to spare does not change it. Several misses in a row count once, as one stall delays everything
     that waits.
     """
 

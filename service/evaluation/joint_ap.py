@@ -22,7 +22,7 @@ Bools = NDArray[np.bool_]
 class JointAp:
     """Each (16,): percent per joint of PoseTrack's 15, and their mean; nan for joints that are never labelled.
 
-    precision, recall: over all found joints, whatever their score.
+    precision, recall: over all found joints, regardless of score.
     """
 
     ap: Doubles

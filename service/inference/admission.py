@@ -30,8 +30,8 @@ class PipelineAdmission:
     """Refuses requests on arrival that a whole pipeline could not finish by their deadline.
 
     An admitted request reserves its work in every queue, so that requests in an earlier stage count for those that
-    arrive later. The queues know nothing of the time that passes between them, on an event loop that also serves and
-    refuses others: the ratio of the time of the whole to the sum of its parts is learnt from requests that waited.
+    arrive later. The queues do not account for the time between them, on an event loop that also serves and refuses
+    others: the ratio of the time of the whole to the sum of its parts is learnt from requests that waited.
     """
 
     def __init__(self, observer: BatchObserver | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -46,7 +46,7 @@ class PipelineAdmission:
     def test(self, work: Work, options: InferenceOptions) -> float:
         """Seconds until `work` should be done; 0 if it need not wait, or if that is not known yet.
 
-        Raises OverloadedError, with the seconds after which a retry is worth it, ClosedError or DeadlineExceededError.
+        Raises OverloadedError, with the seconds after which to retry, ClosedError or DeadlineExceededError.
         """
         left = inf if options.deadline is None else options.deadline - self._clock()
         if left <= 0:

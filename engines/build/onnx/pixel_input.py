@@ -73,7 +73,7 @@ def _fold_pixels(graph: GraphProto, pixels: PixelInput) -> None:
 def _normalising(
     outer: str, inner: str, pixels: PixelInput, network_type: int, *, channels_first: bool
 ) -> list[NodeProto]:
-    """The nodes for `(x[order] - mean) / std`, in float32 whatever the network's own type is."""
+    """The nodes for `(x[order] - mean) / std`, in float32 regardless of the network's own type."""
     steps: list[tuple[str, list[str], dict[str, Any]]] = [("Cast", [], {"to": TensorProto.FLOAT})]
     if pixels.order == "bgr":
         steps.append(("Gather", [f"{outer}/order"], {"axis": 3}))

@@ -12,8 +12,8 @@ from openvino.preprocess import ColorFormat, PrePostProcessor
 from engines.inputs import PixelInput, TensorSpec
 from engines.runtimes.openvino.upsampling import convolve_before_upsampling
 
-# The binding fills its tables of numpy types at first use, behind a C++ guard that it acquires while it holds the
-# interpreter's lock and keeps while it releases that lock. Two threads that arrive first together deadlock, and block
+# At first use the binding fills its tables of numpy types. A C++ guard protects them, which it acquires while it holds
+# the GIL and keeps while it releases the GIL. Two threads that first use the binding at the same time deadlock, and block
 # all others (2026.4.1, networks being opened in parallel). So the tables are filled here, under the import lock: every
 # runtime reads its graph with this module.
 ov.Tensor(np.zeros(1, ov.Type.f32.to_dtype()))
