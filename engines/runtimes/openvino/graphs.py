@@ -14,8 +14,8 @@ from engines.runtimes.openvino.upsampling import convolve_before_upsampling
 
 # At first use the binding fills its tables of numpy types. A C++ guard protects them, which it acquires while it holds
 # the GIL and keeps while it releases the GIL. Two threads that first use the binding at once deadlock, and block all
-# others (2026.4.1, networks being opened in parallel). So the tables are filled here, under the import lock: every runtime
-# reads its graph with this module.
+# others (2026.4.1, networks being opened in parallel). So the tables are filled here, under the import lock: every
+# runtime reads its graph with this module.
 ov.Tensor(np.zeros(1, ov.Type.f32.to_dtype()))
 
 
