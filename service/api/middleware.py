@@ -31,15 +31,17 @@ _ROUTES = frozenset({"/pose", "/models", "/skeletons", "/livez", "/readyz", "/me
 
 _COSTS = {"/metrics": 20, "/openapi.json": 20, "/docs": 5, "/models": 5, "/skeletons": 5}
 """Cost of a request in units of about 0.2 ms of the event loop; 1 for all other paths."""
-_HANDSHAKE_COST = 10
-_COSTS_PER_S, _COST_BURST = 200, 250
+_HANDSHAKE_COST = 5
+_COSTS_PER_S, _COST_BURST = 200, 500
 """Cost that one client may cause in addition to images: a twentieth of the event loop's time."""
 _DELAY_S = 1.0
 """Delay of each request beyond that budget. Refusing a request would take as long as answering it. A waiting connection
 costs nothing, and the number of connections is limited.
 """
-_ERROR_COSTS = {400: 1, 413: 1, 415: 1, 422: 1, 503: 4}
-"""Cost of the errors of POST /pose that only the client can cause, and of 503, which clients may repeat at once."""
+_COUNTED_ERRORS = frozenset({400, 413, 415, 422, 503})
+"""Errors of POST /pose that count as a cheap request: those that only the client can cause, and refusals for overload,
+after which some clients ask again at once.
+"""
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 _PIECE = 1 << 16
 """Bytes of a response that are given to the transport at a time. The transport buffers a whole body whether or not the
@@ -173,8 +175,8 @@ class RequestMiddleware:
 
     async def _send_problem(self, error: Exception, scope: Scope, send: Send) -> None:
         problem = problem_of(error)
-        if problem is not None and problem.status in _ERROR_COSTS:
-            await self._delay_if_over_budget(scope, _ERROR_COSTS[problem.status])
+        if problem is not None and problem.status in _COUNTED_ERRORS:
+            await self._delay_if_over_budget(scope, 1)
         if problem is None:
             log.error("a request failed", exc_info=error)
             problem = ApiError("internal", "the server failed on this request; its log says why")
