@@ -98,7 +98,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _bad_parameter)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _defect)
-    return RequestMiddleware(app, state, direct={("POST", "/pose"): pose.answer})
+    return RequestMiddleware(app, state, direct={("POST", "/pose"): pose.answer, ("GET", "/livez"): info.answer_live})
 
 
 def _open_streams(settings: Settings, metrics: Metrics, supervisor: Supervisor) -> Streams:

@@ -116,11 +116,12 @@ class RequestMiddleware:
             try:
                 client = self._authenticate(scope)
                 scope["state"] = {**scope.get("state", {}), "client": client, "resources": resources}
+                if (scope["method"], scope["path"]) != ("POST", "/pose"):
+                    await self._delay_if_over_budget(scope, _COSTS.get(scope["path"], 1))
                 if handler := self._direct.get((scope["method"], scope["path"])):
                     response = await handler(self._state, Request(scope, receive))
                     await response(scope, receive, send_with_headers)
                 else:
-                    await self._delay_if_over_budget(scope, _COSTS.get(scope["path"], 1))
                     await self.app(scope, receive, send_with_headers)
             except ClientDisconnect:
                 pass  # no client is left to respond to
