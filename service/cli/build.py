@@ -16,6 +16,7 @@ from engines.catalogue.models import load
 from engines.plans.flavour import NoTensorRTError, find_flavour
 from engines.plans.gpu import Gpu, find_gpu
 from service.cli.build_int8 import build_int8_model
+from service.cli.output import file_error
 
 if TYPE_CHECKING:
     from engines.build.precision.convert import Precision
@@ -171,7 +172,7 @@ def _build_checkpoint(
             click.echo(f"{request.graph(out)}: already built of {checkpoint}")
             return catalogue
     except OSError as error:
-        raise click.ClickException(f"{error.filename or checkpoint}: {error.strerror or error}") from error
+        raise file_error(error, checkpoint) from error
     if find_spec("torch") is None:
         raise click.ClickException("building needs torch: pip install 'posewire[torch]'")
     from engines.build.checkpoint.build import (  # with torch, which takes seconds to import
@@ -187,7 +188,7 @@ def _build_checkpoint(
     except (BuildError, CheckpointError, ExportError) as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
-        raise click.ClickException(f"{error.filename or out}: {error.strerror or error}") from error
+        raise file_error(error, out) from error
     pixels = built.pixels
     click.echo(
         f"{built.graph}: input {pixels.height}x{pixels.width} {pixels.order}, {built.skeleton}, "

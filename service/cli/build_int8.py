@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from engines.catalogue.models import Catalogue
+from service.cli.output import file_error
 
 
 def build_int8_model(catalogue: Catalogue, name: str, images: Path | None, out: Path) -> tuple[str, Path]:
@@ -27,7 +28,7 @@ def build_int8_model(catalogue: Catalogue, name: str, images: Path | None, out: 
     except (CalibrationError, PrecisionError) as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
-        raise click.ClickException(f"{error.filename or out}: {error.strerror or error}") from error
+        raise file_error(error, out) from error
     report = built.report
     click.echo(
         f"{built.graph}: {report}; against fp32, of a crop: keypoints {report.distance:.4f} apart, "

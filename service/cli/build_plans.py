@@ -18,6 +18,7 @@ from engines.catalogue.models import Catalogue, Model
 from engines.plans.flavour import Flavour, find_flavour, find_lean_builder
 from engines.plans.gpu import find_gpu
 from engines.plans.lookup import PlanBuildError, PlanOrder, find_plan
+from service.cli.output import file_error
 
 if TYPE_CHECKING:
     from engines.build.precision.convert import Precision
@@ -53,7 +54,7 @@ def build_plans(
         except (PlanBuildError, CalibrationError) as error:
             raise click.ClickException(f"{name}: {error}") from error
         except OSError as error:
-            raise click.ClickException(f"{error.filename or name}: {error.strerror or error}") from error
+            raise file_error(error, name) from error
 
 
 def _build_plan(catalogue: Catalogue, model: Model, order: PlanOrder, flavour: Flavour, images: Path | None) -> None:

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import click
 
@@ -31,6 +32,11 @@ def give_up_output() -> None:
         with suppress(OSError, AttributeError):  # a stream is None or was replaced
             os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
+
+
+def file_error(error: OSError, path: Path | str) -> click.ClickException:
+    """The error to show for a file that cannot be read or written. path: named if the system does not name one."""
+    return click.ClickException(f"{error.filename or path}: {error.strerror or error}")
 
 
 @contextmanager

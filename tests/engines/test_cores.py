@@ -12,19 +12,9 @@ from pathlib import Path
 import pytest
 
 from engines.cores import cpu_quota, usable_cores
+from tests.control_groups import simulated_machine
 
 GROUPS = Path("/sys/fs/cgroup")
-
-
-def machine(root: Path, groups: str, files: dict[str, str]) -> Path:
-    """A root folder with this /proc/self/cgroup and these files under /sys/fs/cgroup."""
-    (root / "proc/self").mkdir(parents=True)
-    (root / "proc/self/cgroup").write_text(groups)
-    for name, content in files.items():
-        path = root / "sys/fs/cgroup" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
-    return root
 
 
 @pytest.mark.parametrize(
@@ -51,7 +41,7 @@ def machine(root: Path, groups: str, files: dict[str, str]) -> Path:
 def test_the_lowest_quota_of_all_parent_groups_applies(
     tmp_path: Path, groups: str, files: dict[str, str], cpus: float
 ) -> None:
-    assert cpu_quota(machine(tmp_path, groups, files)) == cpus
+    assert cpu_quota(simulated_machine(tmp_path, groups, files)) == cpus
 
 
 def test_without_control_groups_there_is_no_quota(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,30 +36,36 @@ class HangingNetwork:
         return self._run(feeds)
 
 
-def test_a_hung_network_makes_the_server_unready_until_it_returns(catalogue: Path, jpeg: bytes) -> None:
-    settings = Settings(hang_seconds=0.3, model=("tiny",))
-    hanging_networks: list[HangingNetwork] = []
+@asynccontextmanager
+async def served(catalogue: Path, settings: Settings) -> AsyncIterator[tuple[httpx.AsyncClient, HangingNetwork]]:
+    """A client of a server in this process, and the server's network."""
+    networks: list[HangingNetwork] = []
 
     def open_models(observer: BatchObserver) -> Serving:
         serving = open_serving(load([catalogue]), ["tiny"], settings, observer)
-        hanging_networks.append(HangingNetwork(serving))
+        networks.append(HangingNetwork(serving))
         return serving
 
+    app = create_app(settings, open_models)
+    async with (
+        app.app.router.lifespan_context(app.app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
+    ):
+        yield client, networks[0]
+
+
+def test_a_hung_network_makes_the_server_unready_until_it_returns(catalogue: Path, jpeg: bytes) -> None:
     async def scenario() -> None:
-        app = create_app(settings, open_models)
-        async with (
-            app.app.router.lifespan_context(app.app),
-            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
-        ):
+        async with served(catalogue, Settings(hang_seconds=0.3, model=("tiny",))) as (client, network):
             assert (await client.get("/readyz")).status_code == 200
-            hanging_networks[0].go.clear()
+            network.go.clear()
             hanging = asyncio.create_task(client.post("/pose?timeout_ms=20000", content=jpeg))
             await until(client, 503)
             unready = (await client.get("/readyz")).json()
             assert unready["status"] == "unhealthy"
             assert "tiny" in unready["detail"]
             assert (await client.get("/livez")).status_code == 200
-            hanging_networks[0].go.set()
+            network.go.set()
             assert (await hanging).status_code == 200
             await until(client, 200)
 
@@ -65,23 +73,11 @@ def test_a_hung_network_makes_the_server_unready_until_it_returns(catalogue: Pat
 
 
 def test_a_request_whose_deadline_passes_while_a_network_hangs_gets_504(catalogue: Path, jpeg: bytes) -> None:
-    settings = Settings(model=("tiny",))
-    hanging_networks: list[HangingNetwork] = []
-
-    def open_models(observer: BatchObserver) -> Serving:
-        serving = open_serving(load([catalogue]), ["tiny"], settings, observer)
-        hanging_networks.append(HangingNetwork(serving))
-        return serving
-
     async def scenario() -> None:
-        app = create_app(settings, open_models)
-        async with (
-            app.app.router.lifespan_context(app.app),
-            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
-        ):
-            hanging_networks[0].go.clear()
+        async with served(catalogue, Settings(model=("tiny",))) as (client, network):
+            network.go.clear()
             answer = await client.post("/pose?timeout_ms=200", content=jpeg)
-            hanging_networks[0].go.set()
+            network.go.set()
             assert answer.status_code == 504
             assert answer.json()["type"] == "/problems/deadline-passed"
 

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.process.memory import memory_limit, use_huge_pages
+from tests.control_groups import simulated_machine
 
 SIZE = 32 << 20
 
@@ -57,17 +58,6 @@ def test_sparsely_used_memory_does_not_move(memory: NDArray[np.uint8]) -> None:
     assert kilobytes("AnonHugePages", memory) == 0
 
 
-def groups(root: Path, lines: str, limits: dict[str, str]) -> Path:
-    """Make the files of a machine where this process is in these control groups with these limits."""
-    (root / "proc/self").mkdir(parents=True)
-    (root / "proc/self/cgroup").write_text(lines)
-    for name, limit in limits.items():
-        file = root / "sys/fs/cgroup" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"{limit}\n")
-    return root
-
-
 @pytest.mark.parametrize(
     ("lines", "limits"),
     [
@@ -77,10 +67,11 @@ def groups(root: Path, lines: str, limits: dict[str, str]) -> Path:
     ],
 )  # fmt: skip
 def test_the_smallest_limit_of_all_enclosing_groups_counts(lines: str, limits: dict[str, str], tmp_path: Path) -> None:
-    assert memory_limit(groups(tmp_path, lines, limits)) == 1000
+    files = {name: f"{limit}\n" for name, limit in limits.items()}
+    assert memory_limit(simulated_machine(tmp_path, lines, files)) == 1000
 
 
 def test_without_a_limit_it_is_the_memory_of_the_machine(tmp_path: Path) -> None:
     machine = memory_limit(tmp_path)
     assert machine > 1_000_000_000
-    assert memory_limit(groups(tmp_path, "0::/\n", {"memory.max": "max"})) == machine
+    assert memory_limit(simulated_machine(tmp_path, "0::/\n", {"memory.max": "max\n"})) == machine
