@@ -30,7 +30,7 @@ def group() -> Iterator[MemoryGroup]:
 
 
 def holding(group: MemoryGroup, size: int) -> subprocess.Popen[bytes]:
-    """A process of the group that has so many bytes in use, once it has said so."""
+    """Start a process in the group, and return once it holds `size` bytes."""
     command = [*group.prefix, sys.executable, "-c", _HOLD.format(size)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     group.attach(process.pid)

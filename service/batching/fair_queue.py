@@ -56,7 +56,7 @@ class Backlog:
         """The units that run until `units` more of `client` have run, these included.
 
         While two clients wait, they are served equally. So each other client runs at most as much meanwhile as this
-        one, however large its backlog is.
+        one, however large its backlog is. Credit beside a flood is not counted: `SafetyMargin` learns what it delays.
         """
         own = self.of(client) + units
         # Hundreds of clients have only a few different amounts, this client's own among them.

@@ -267,7 +267,7 @@ def _guarded(method: Callable[..., None]) -> Callable[..., None]:
         nonlocal logged
         try:
             method(*arguments)
-        except Exception:
+        except Exception:  # it must not cost an item; the first one is logged
             if not logged:
                 logged = True
                 logger.exception("an observer failed; it goes on to be called, and this is not logged again")

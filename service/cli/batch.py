@@ -18,7 +18,7 @@ from engines.cores import usable_cores
 @click.option("--ray", is_flag=True, help="On the Ray cluster that RAY_ADDRESS names, or one of this machine's own.")
 @click.option("--workers", type=click.IntRange(1), help="Processes, of one core each.  [default: one per core]")
 @click.option("--gpus", type=click.FloatRange(0), default=0.0, help="With --ray: the part of a GPU for each worker.")
-@click.option("--model", default="auto", show_default=True, help="Model to use; auto takes the best that can be had.")
+@click.option("--model", default="auto", show_default=True, help="Model to use; auto takes the best one available.")
 @click.option("--format", "style", type=click.Choice(["json", "coco", "csv"]), default="json", show_default=True)
 @click.option("--min-score", type=click.FloatRange(0, 1), default=0.3, show_default=True)
 @click.option("--max-people", type=click.IntRange(1), default=50, show_default=True)

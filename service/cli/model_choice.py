@@ -11,7 +11,7 @@ import click
 from engines.catalogue.fetch import DownloadProgress
 from engines.catalogue.models import Catalogue
 
-MODEL_HELP = "Model to use; several, separated by commas, for serve. auto takes the best that can be had."
+MODEL_HELP = "Model to use; several, separated by commas, for serve. auto takes the best one available."
 
 
 def choose(catalogue: Catalogue, names: Sequence[str]) -> tuple[list[str], str]:

@@ -81,7 +81,7 @@ class Supervisor:
         log.error("the background task %s has ended%s", name, " with an error" if error else "", exc_info=error)
         try:
             self._ended(name)
-        except Exception:
+        except Exception:  # the task must be restarted even if its end cannot be counted
             log.exception("the end of the background task %s could not be counted", name)
 
 
@@ -96,7 +96,7 @@ async def attempt(name: str, seconds: float, work: Callable[[], object] | Awaita
             await (_on_thread(name, work) if callable(work) else work)
     except TimeoutError:
         log.error("%s has not ended within %g s and is left behind", name, seconds)
-    except Exception:
+    except Exception:  # the next step of the shutdown must run
         log.exception("%s failed", name)
 
 

@@ -22,7 +22,7 @@ openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs Open
 
 
 def logged(server: ServerProcess, text: str, times: int = 1) -> None:
-    """Wait until this text is in so many lines of the log."""
+    """Wait until at least `times` lines of the log contain the text."""
     wait_for(lambda: sum(text in line for line in server.log) >= times)
 
 

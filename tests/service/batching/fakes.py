@@ -28,7 +28,7 @@ class Runtime:
         return [2 * item for item in items]
 
     async def entered(self, batches: int = 1) -> None:
-        """Wait until so many more batches have started."""
+        """Wait until `batches` more batches have started."""
         for _ in range(batches):
             assert await asyncio.to_thread(self._entered.acquire, timeout=10)
 

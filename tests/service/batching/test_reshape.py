@@ -118,7 +118,7 @@ def test_a_lockstep_batcher_keeps_one_worker() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One call with so many items, and the iterations of the event loop before the next step.
+    """A call with `items` items, followed by `pause` iterations of the event loop.
 
     shape: the largest batch and the number of workers to change to before the call, or None.
     """

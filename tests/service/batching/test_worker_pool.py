@@ -17,7 +17,7 @@ from tests.waiting import until
 
 
 def failing(method: Callable[..., Any], error: BaseException, times: int) -> Callable[..., Any]:
-    """A method that raises so many times before it works."""
+    """Wrap a method so that its first `times` calls raise `error`."""
     remaining = times
 
     def call(*arguments: Any) -> Any:

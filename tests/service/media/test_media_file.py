@@ -30,7 +30,7 @@ def times(path: Path) -> list[float]:
 
 
 def steady(path: Path, frames: int) -> bool:
-    """Check that a file has so many frames, each 1/25 s after the one before."""
+    """Whether the file has `frames` frames, each 1/25 s after the one before."""
     found = times(path)
     return found == pytest.approx([found[0] + n / 25 for n in range(frames)], abs=1e-3) and 0 <= found[0] < 0.1
 

@@ -41,7 +41,7 @@ def make_video(
     options: dict[str, str] | None = None,
     draw: Callable[[int, int, int], Frame] = picture,
 ) -> Path:
-    """A video of so many frames, at `times` in ticks (one after the other if not given), of even `size`.
+    """A video of `frames` frames of an even `size`. times: of the frames in ticks, 0, 1, 2 and so on if not given.
 
     rate: frames a second that the file says it has; one for each tick if not given.
     sound: the codec of a tone as long as the video; none for "". options: of the container. draw: makes a frame of its
