@@ -70,9 +70,9 @@ async def browse(url: str) -> AsyncIterator[Page]:
             [CHROMIUM, *_OPTIONS, f"--user-data-dir={profile}", "about:blank"], stdout=quiet, stderr=quiet
         )
         try:
-            await until(lambda: port.is_file() and port.read_text().count("\n") >= 1)
+            await until(lambda: port.is_file() and port.read_text("utf-8").count("\n") >= 1)
             async with httpx.AsyncClient() as client:
-                targets = (await client.get(f"http://127.0.0.1:{port.read_text().split()[0]}/json/list")).json()
+                targets = (await client.get(f"http://127.0.0.1:{port.read_text('utf-8').split()[0]}/json/list")).json()
             address = next(target["webSocketDebuggerUrl"] for target in targets if target["type"] == "page")
             async with connect(address, max_size=None, compression=None) as socket:
                 page = Page(socket)

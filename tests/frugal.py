@@ -21,5 +21,5 @@ def run_frugally(*arguments: str, folder: Path) -> subprocess.CompletedProcess[s
     command = [sys.executable, "-c", _PROGRAM, *arguments]
     paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
-        command, cwd=folder, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, check=False
+        command, cwd=folder, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, encoding="utf-8", check=False
     )

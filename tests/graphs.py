@@ -98,7 +98,7 @@ def tiny_catalogue(folder: Path) -> Path:
     save_keypoint_graph(folder / "tiny.xml")
     save_detector_graph(folder / "pair.xml", [(40, 40, 120, 220, 0.9), (180, 60, 260, 230, 0.8)])
     path = folder / "tiny.toml"
-    path.write_text(_TINY)
+    path.write_text(_TINY, "utf-8")
     return path
 
 

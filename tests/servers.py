@@ -51,7 +51,7 @@ class ServerProcess:
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
-            self._command, env=self._variables, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+            self._command, env=self._variables, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, encoding="utf-8"
         )
         self._reader = threading.Thread(target=self._read, name="server-log", daemon=True)
         self._reader.start()
@@ -83,7 +83,7 @@ class ServerProcess:
 
     def cpu_seconds(self) -> float:
         """Processor time of the process so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def open_files(self) -> int:
@@ -115,7 +115,7 @@ class ServerProcess:
 
 
 def _status_kb(pid: int, name: str) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
         if line.startswith(name):
             return float(line.split()[1])
     raise ValueError(f"process {pid} has no {name}")

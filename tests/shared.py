@@ -16,7 +16,7 @@ needs_shared = pytest.mark.skipif(
 
 def weights_catalogue(folder: Path) -> Path:
     """A catalogue file in `folder` that describes ../shared/data/weights."""
-    template = Path(__file__).with_name("weights.toml").read_text()
+    template = Path(__file__).with_name("weights.toml").read_text("utf-8")
     path = folder / "weights.toml"
-    path.write_text(template.replace('"WEIGHTS"', f'"{SHARED / "data/weights"}"'))
+    path.write_text(template.replace('"WEIGHTS"', f'"{SHARED / "data/weights"}"'), "utf-8")
     return path

@@ -31,7 +31,7 @@ def test_a_plan_that_takes_too_long_is_not_waited_for(tmp_path: Path) -> None:
 
 def test_every_part_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--device", "cpu", "--tiny", "--json", str(tmp_path / "gpu.json")]) == 0
-    rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    rows = json.loads((tmp_path / "gpu.json").read_text("utf-8"))["rows"]
     assert [row["way"] for row in rows if "note" in row] == ["tensorrt_rtx", "tensorrt"]
     by_way = {(row["part"], row.get("way"), row.get("batch size")): row for row in rows}
     for way in ("torch eager", "torch runtime, not captured"):

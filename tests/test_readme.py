@@ -18,7 +18,7 @@ from tests.graphs import tiny_catalogue
 from tests.pictures import encoded, photo
 from tests.servers import ServerProcess
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 CURLS = [line.strip().strip("`") for line in README.splitlines() if re.match(r"\s+curl ", line)]
 
 
@@ -52,7 +52,7 @@ def test_the_python_client_works_when_pasted(folder: Path, server: ServerProcess
         (folder / "frames" / f"{number}.jpg").write_bytes(encoded(photo()))
     program = program.replace("localhost:8000", f"127.0.0.1:{server.port}")
     command, here = [sys.executable, "-c", program], os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run(command, cwd=folder, env=here, capture_output=True, check=False, text=True)
+    done = subprocess.run(command, cwd=folder, env=here, capture_output=True, check=False, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()[-3:]] == ["0", "1", "2"]
 

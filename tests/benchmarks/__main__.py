@@ -10,7 +10,7 @@ _HERE = Path(__file__).parent
 _NAMES = sorted(
     path.parent.name if path.stem == "__main__" else path.stem
     for path in (*_HERE.glob("*.py"), *_HERE.glob("*/__main__.py"))
-    if path != Path(__file__) and 'if __name__ == "__main__"' in path.read_text()
+    if path != Path(__file__) and 'if __name__ == "__main__"' in path.read_text("utf-8")
 )
 
 

@@ -77,7 +77,7 @@ class _Group:
         folder.mkdir()
         self.folder = folder
         try:
-            (folder / limit_file).write_text(str(limit))
+            (folder / limit_file).write_text(str(limit), "utf-8")
         except OSError:
             folder.rmdir()
             raise
@@ -97,10 +97,10 @@ class _Group:
         """Do nothing: the prefix starts it in the group."""
 
     def pids(self) -> list[int]:
-        return [int(pid) for pid in (self.folder / "cgroup.procs").read_text().split()]
+        return [int(pid) for pid in (self.folder / "cgroup.procs").read_text("utf-8").split()]
 
     def _number(self, file: str, key: str = "") -> int:
-        text = (self.folder / file).read_text()
+        text = (self.folder / file).read_text("utf-8")
         if not key:
             return int(text)
         return next((int(line.split()[1]) for line in text.splitlines() if line.split()[0] == key), 0)
@@ -119,7 +119,7 @@ class _Version1(_Group):
         return self._number("memory.max_usage_in_bytes")
 
     def reset(self) -> None:
-        (self.folder / "memory.max_usage_in_bytes").write_text("0")
+        (self.folder / "memory.max_usage_in_bytes").write_text("0", "utf-8")
 
     def kills(self) -> int:
         return self._number("memory.oom_control", "oom_kill")
@@ -130,11 +130,11 @@ class _Version2(_Group):
 
     def __init__(self, folder: Path, limit: int) -> None:
         controllers = folder.parent / "cgroup.subtree_control"
-        if "memory" not in controllers.read_text().split():
-            controllers.write_text("+memory")  # refused if the parent group has its own processes
+        if "memory" not in controllers.read_text("utf-8").split():
+            controllers.write_text("+memory", "utf-8")  # refused if the parent group has its own processes
         super().__init__(folder, "memory.max", limit)
         with suppress(OSError):
-            (folder / "memory.swap.max").write_text("0")
+            (folder / "memory.swap.max").write_text("0", "utf-8")
         self._peak: IO[str] | None = None
         with suppress(OSError):  # Linux 6.12 and later: each open file has its own peak
             self._peak = (folder / "memory.peak").open("r+")
@@ -188,14 +188,14 @@ class _Unlimited:
         for pid in found:
             with suppress(OSError):
                 for children in Path(f"/proc/{pid}/task").glob("*/children"):
-                    found += [int(child) for child in children.read_text().split()]
+                    found += [int(child) for child in children.read_text("utf-8").split()]
         return found
 
     def usage(self) -> int:
         total = 0
         for pid in self.pids():
             with suppress(OSError):
-                total += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+                total += int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1])
         return total * os.sysconf("SC_PAGE_SIZE")
 
     def peak(self) -> int:

@@ -157,10 +157,12 @@ def int8_catalogue(folder: Path) -> Path:
         (calibration / f"{number:02}{picture.suffix}").symlink_to(picture)
     inputs = as_inputs(model.fetch(), crops_of_images(calibration, model, catalogue), model.input)
     convert(model.fetch(), folder / "int8.onnx", "int8", calibration=inputs)
-    entry = weights_catalogue(folder).read_text().split(f"[models.{_MODEL}]")[1].split("[models.")[0]
+    entry = weights_catalogue(folder).read_text("utf-8").split(f"[models.{_MODEL}]")[1].split("[models.")[0]
     lines = [line for line in entry.splitlines() if not line.startswith(("source", "files"))]
     path = folder / "int8.toml"
-    path.write_text("\n".join([f"[models.{_MODEL}-int8]", 'source = { kind = "file", path = "int8.onnx" }', *lines]))
+    path.write_text(
+        "\n".join([f"[models.{_MODEL}-int8]", 'source = { kind = "file", path = "int8.onnx" }', *lines]), "utf-8"
+    )
     return path
 
 

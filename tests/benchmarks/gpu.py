@@ -204,7 +204,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def keep(rows: Sequence[Row]) -> None:
         if given.json is not None:
-            given.json.write_text(json.dumps({"gpu": name, "machine": machine(), "rows": rows}, indent=2) + "\n")
+            given.json.write_text(
+                json.dumps({"gpu": name, "machine": machine(), "rows": rows}, indent=2) + "\n", "utf-8"
+            )
 
     rows = run(given.device, given.tiny, given.minutes, given.weights, keep)
     print(f"{name}; {machine()}, torch {torch.__version__}")

@@ -107,7 +107,7 @@ def peer(name: str, requirement: str, people: list[Poses]) -> float:
         )
         script = Path(__file__).parent / "peers/matching_times.py"
         ran = subprocess.run(
-            [peer_python(name, requirement), script, name, source], check=True, capture_output=True, text=True
+            [peer_python(name, requirement), script, name, source], check=True, capture_output=True, encoding="utf-8"
         )
     return float(json.loads(ran.stdout)["ms"])
 

@@ -28,7 +28,12 @@ def machine() -> str:
     info = Path("/proc/cpuinfo")
     if info.is_file():
         model = next(
-            (line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line), model
+            (
+                line.split(":", 1)[1].strip()
+                for line in info.read_text(encoding="utf-8").splitlines()
+                if "model name" in line
+            ),
+            model,
         )
     return f"{model}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
 
@@ -42,4 +47,4 @@ def main(run: Callable[[], list[Row]], show: Callable[[list[Row]], str] = table)
     print(machine())
     print(show(rows))
     if target is not None:
-        target.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n")
+        target.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n", "utf-8")

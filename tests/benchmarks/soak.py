@@ -94,7 +94,9 @@ def usage_of(pids: Sequence[int]) -> Usage:
     shared: dict[tuple[int, int], float] = {}
     for process in (Path(f"/proc/{pid}") for pid in pids):
         with suppress(OSError):
-            status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines() if ":" in line)
+            status = dict(
+                line.split(":", 1) for line in (process / "status").read_text("utf-8").splitlines() if ":" in line
+            )
             memory += float(status.get("VmRSS", "0 kB").split()[0]) / 1e3
             threads += int(status["Threads"])
             for descriptor in (process / "fd").iterdir():
@@ -291,7 +293,7 @@ def main() -> int:
     print(machine())
     print(show(rows))
     if options.json:
-        options.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n")
+        options.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n", "utf-8")
     return int(not all(row.get("holds", True) for row in rows))
 
 

@@ -127,7 +127,7 @@ def stopped(task: Stop, folder: Path) -> list[Row]:
     """Rows of measurements of stopped cameras, followed by their goals."""
     with server(folder, 20.0) as running:
         command = [sys.executable, "-m", "tests.benchmarks.cameras", str(running.port), str(task.fps)]
-        clients = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(task.cameras)]
+        clients = [subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") for _ in range(task.cameras)]
         lines: list[list[str]] = [[] for _ in clients]
         readers = [threading.Thread(target=_read, args=(each, into)) for each, into in zip(clients, lines, strict=True)]
         for reader in readers:

@@ -55,7 +55,7 @@ Tracker = Callable[[Sequence[Poses], Sequence[Frame], float], Ids]
 
 def read_truth() -> list[Poses]:
     """The people of each frame, with their ids."""
-    document = json.loads((_SEQUENCE / "ground_truth.json").read_text())
+    document = json.loads((_SEQUENCE / "ground_truth.json").read_text("utf-8"))
     names = {int(number): name for number, name in document["joint_ids"].items()}
     joints = {number: POSETRACK_15.keypoints.index(_JOINTS.get(name, name)) for number, name in names.items()}
     return [_people(frame["persons"], joints) for frame in document["frames"]]

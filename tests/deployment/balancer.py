@@ -53,7 +53,7 @@ class Balancer:
                 pass_fds=(front.fileno(), stats.fileno()),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                text=True,
+                encoding="utf-8",
             )
         self._reader = threading.Thread(target=self._read, name="haproxy-log")
         self._reader.start()

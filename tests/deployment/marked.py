@@ -50,7 +50,7 @@ def marked_catalogue(folder: Path) -> Path:
     model.reshape({image.output(0): ov.PartialShape([-1, 3, SIZE, SIZE])})
     ov.save_model(model, folder / "marked.xml", compress_to_fp16=False)
     path = folder / "marked.toml"
-    path.write_text(_MARKED)
+    path.write_text(_MARKED, "utf-8")
     return path
 
 

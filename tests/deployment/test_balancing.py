@@ -30,7 +30,7 @@ pytestmark = needs_haproxy
 
 
 def test_the_configuration_is_valid_without_a_warning() -> None:
-    done = subprocess.run([str(find("haproxy")), "-c", "-f", str(CONFIGURATION)], capture_output=True, text=True)
+    done = subprocess.run([str(find("haproxy")), "-c", "-f", str(CONFIGURATION)], capture_output=True, encoding="utf-8")
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -139,7 +139,7 @@ def test_a_renewed_certificate_is_loaded_at_sighup_and_no_connection_is_lost(
     def renew() -> bytes:
         make_certificate(tmp_path, host)
         (tmp_path / "tls.pem").rename(served / "tls.pem")  # a new file in place of the old one
-        return ssl.PEM_cert_to_DER_cert((tmp_path / "certificate.pem").read_text())
+        return ssl.PEM_cert_to_DER_cert((tmp_path / "certificate.pem").read_text("utf-8"))
 
     def shown() -> bytes:
         return ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate((host, 8443)))
@@ -216,7 +216,7 @@ def knock(balancer: Balancer, opened: ExitStack) -> bytes:
 
 
 def test_its_problem_types_are_those_of_the_api() -> None:
-    documents = [json.loads(found) for found in re.findall(r"string '({.*})'", CONFIGURATION.read_text())]
+    documents = [json.loads(found) for found in re.findall(r"string '({.*})'", CONFIGURATION.read_text("utf-8"))]
     assert len(documents) >= 7
     for document in documents:
         name = document["type"].removeprefix("/problems/")

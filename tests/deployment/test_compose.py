@@ -23,7 +23,7 @@ from tests.waiting import wait_for
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
 COMPOSE_FILES = (ROOT / "docker-compose.yml", ROOT / "docker" / "tls.yml")
-COMPOSE: Mapping[str, Any] = yaml.safe_load(COMPOSE_FILES[0].read_text())
+COMPOSE: Mapping[str, Any] = yaml.safe_load(COMPOSE_FILES[0].read_text("utf-8"))
 SERVICES: Mapping[str, Mapping[str, Any]] = COMPOSE["services"]
 REPLICAS = ("posewire", "posewire-gpu")
 
@@ -39,12 +39,12 @@ def tool(name: str) -> str:
 @pytest.mark.parametrize("path", COMPOSE_FILES, ids=lambda path: path.name)
 def test_the_file_matches_the_compose_specification(path: Path) -> None:
     command = [tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stdout
 
 
 def test_the_dockerfile_is_lint_clean() -> None:
-    done = subprocess.run([tool("hadolint"), str(DOCKERFILE)], capture_output=True, text=True)
+    done = subprocess.run([tool("hadolint"), str(DOCKERFILE)], capture_output=True, encoding="utf-8")
     assert (done.returncode, done.stdout) == (0, "")
 
 
@@ -63,8 +63,8 @@ def test_the_settings_of_replicas_exist_and_are_valid(name: str, monkeypatch: py
 
 
 def test_the_variables_of_the_load_balancer_are_read_by_it() -> None:
-    text = CONFIGURATION.read_text()
-    tls = yaml.safe_load(COMPOSE_FILES[1].read_text())["services"]["haproxy"]
+    text = CONFIGURATION.read_text("utf-8")
+    tls = yaml.safe_load(COMPOSE_FILES[1].read_text("utf-8"))["services"]["haproxy"]
     for variable in (*SERVICES["haproxy"]["environment"], *tls["environment"]):
         assert re.search(rf"\${{?{variable}\b", text)
     for variable, value in SERVICES["haproxy"]["environment"].items():  # the same default in both files
@@ -73,7 +73,7 @@ def test_the_variables_of_the_load_balancer_are_read_by_it() -> None:
 
 
 def test_one_address_cannot_use_up_the_capacity_of_a_replica_or_the_load_balancer() -> None:
-    text = CONFIGURATION.read_text()
+    text = CONFIGURATION.read_text("utf-8")
     defaults = {name: int(value) for name, value in re.findall(r"presetenv POSEWIRE_CLIENT_(\w+) (\d+)", text)}
     stills, streams = (int(found) for found in re.findall(r"server-template .* maxconn (\d+)", text))
     assert defaults["PENDING"] <= stills / 2
@@ -85,7 +85,7 @@ def test_one_address_cannot_use_up_the_capacity_of_a_replica_or_the_load_balance
 
 
 def test_a_replica_has_time_to_drain_and_the_load_balancer_notices_it() -> None:
-    text = CONFIGURATION.read_text()
+    text = CONFIGURATION.read_text("utf-8")
     for name in REPLICAS:
         environment = SERVICES[name]["environment"]
         drain, grace = (float(environment[f"POSEWIRE_{part}_SECONDS"]) for part in ("DRAIN", "GRACE"))
@@ -96,7 +96,7 @@ def test_a_replica_has_time_to_drain_and_the_load_balancer_notices_it() -> None:
 
 
 def test_a_hanging_replica_is_detected_within_three_intervals() -> None:
-    text = CONFIGURATION.read_text()
+    text = CONFIGURATION.read_text("utf-8")
     interval, once, again = (seconds(text, name) for name in ("inter", "timeout check", "fastinter"))
     assert "fall 2" in text
     assert interval + once + again + once < 3 * interval
@@ -112,7 +112,7 @@ def test_every_service_has_minimal_rights_and_limited_resources(name: str) -> No
     assert limits["memory"]
     assert limits["pids"]
     assert "build" in service or re.search(r":v?\d+\.\d+\.\d+", service["image"])  # pinned
-    assert "healthcheck" in service or "HEALTHCHECK" in DOCKERFILE.read_text()
+    assert "healthcheck" in service or "HEALTHCHECK" in DOCKERFILE.read_text("utf-8")
 
 
 def test_mounted_and_referenced_files_exist() -> None:
@@ -143,14 +143,16 @@ def test_the_store_accepts_its_options_and_writes_nothing_to_disk(tmp_path: Path
 
 def test_the_public_secrets_are_empty() -> None:
     for secret in COMPOSE["secrets"].values():
-        lines = (ROOT / resolve(secret["file"])).read_text().splitlines()
+        lines = (ROOT / resolve(secret["file"])).read_text("utf-8").splitlines()
         assert all(line.startswith("#") for line in lines)
 
 
 def test_secrets_made_with_the_commands_of_the_readme_are_never_committed(tmp_path: Path) -> None:
     def git(*arguments: str) -> str:
         command = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org", *arguments]
-        return subprocess.run(command, cwd=tmp_path, env=alone, check=True, capture_output=True, text=True).stdout
+        return subprocess.run(
+            command, cwd=tmp_path, env=alone, check=True, capture_output=True, encoding="utf-8"
+        ).stdout
 
     alone = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1"}
     shutil.copytree(ROOT / "docker", tmp_path / "docker", ignore=shutil.ignore_patterns("secrets"))
@@ -162,27 +164,31 @@ def test_secrets_made_with_the_commands_of_the_readme_are_never_committed(tmp_pa
     committed = set(git("ls-files").split())
     assert {f"docker/no-secrets/{name}" for name in COMPOSE["secrets"]} <= committed
 
-    [commands] = re.findall(r"^((?:    .*no-secrets.*\n)(?:    .*\n)*)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    [commands] = re.findall(
+        r"^((?:    .*no-secrets.*\n)(?:    .*\n)*)", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE
+    )
     subprocess.run(["sh", "-e", "-c", commands], cwd=tmp_path, check=True)
-    [(variable, folder)] = [line.split("=") for line in (tmp_path / ".env").read_text().split()]
+    [(variable, folder)] = [line.split("=") for line in (tmp_path / ".env").read_text("utf-8").split()]
     assert variable == "POSEWIRE_SECRETS"
     for name in (*COMPOSE["secrets"], "tls/site.pem", "../../tls.pem", "../k8s/base/api_keys"):
-        (tmp_path / folder / name).write_text("secret")
+        (tmp_path / folder / name).write_text("secret", "utf-8")
     git("add", "--all")
     assert git("status", "--porcelain") == ""
     assert set(git("ls-files").split()) == committed
 
 
 def test_services_refer_to_each_other_by_existing_names() -> None:
-    assert re.search(r"presetenv POSEWIRE_REPLICAS posewire:8000\b", CONFIGURATION.read_text())
+    assert re.search(r"presetenv POSEWIRE_REPLICAS posewire:8000\b", CONFIGURATION.read_text("utf-8"))
     assert "posewire" in SERVICES["posewire-gpu"]["networks"]["replicas"]["aliases"]
-    grafana = yaml.safe_load((ROOT / "docker" / "grafana" / "datasource.yml").read_text())
+    grafana = yaml.safe_load((ROOT / "docker" / "grafana" / "datasource.yml").read_text("utf-8"))
     assert grafana["datasources"][0]["url"] == "http://prometheus:9090"
     assert "prometheus" in SERVICES
 
 
 def test_the_image_is_built_from_files_that_exist_and_are_not_ignored() -> None:
-    let_through = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    let_through = {
+        line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line.startswith("!")
+    }
     copied = list(copies())
     assert len(copied) > 5
     for source in copied:
@@ -192,7 +198,7 @@ def test_the_image_is_built_from_files_that_exist_and_are_not_ignored() -> None:
 
 def copies() -> Iterator[str]:
     """Return the paths that the Dockerfile copies from the repository."""
-    for arguments in re.findall(r"^COPY (?!--from)(.*)$", DOCKERFILE.read_text(), re.MULTILINE):
+    for arguments in re.findall(r"^COPY (?!--from)(.*)$", DOCKERFILE.read_text("utf-8"), re.MULTILINE):
         yield from arguments.split()[:-1]
 
 

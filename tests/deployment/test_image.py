@@ -70,7 +70,7 @@ def builder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
 @pytest.fixture(scope="module")
 def base(builder: Builder) -> str:
     """Make the base image of the Dockerfile, and return its name."""
-    [tag] = re.findall(r"^ARG PYTHON=(\S+)$", DOCKERFILE.read_text(), re.MULTILINE)
+    [tag] = re.findall(r"^ARG PYTHON=(\S+)$", DOCKERFILE.read_text("utf-8"), re.MULTILINE)
     archive = builder.folder / "base.tar"
     command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={_PYTHON}", "bookworm", str(archive)]
     subprocess.run(command, check=True)
@@ -102,13 +102,15 @@ def test_it_is_under_700_mb(builder: Builder, base: str, image: Path) -> None:
 
 
 def test_it_starts_offline_with_a_read_only_root_and_ends_gracefully(image: Path, tmp_path: Path) -> None:
-    [user] = re.findall(r"^USER (\S+)$", DOCKERFILE.read_text(), re.MULTILINE)
+    [user] = re.findall(r"^USER (\S+)$", DOCKERFILE.read_text("utf-8"), re.MULTILINE)
     models = shutil.copytree(image / "models", tmp_path / "models")  # as an engine initialises a new volume
     subprocess.run(["chown", "-R", user, models], check=True)
     script = Path(__file__).with_name("image.sh")
     namespaces = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child"]
     done = subprocess.run(
-        [*namespaces, script, image, models, user, ROOT / ".assets" / "astronaut.jpg"], capture_output=True, text=True
+        [*namespaces, script, image, models, user, ROOT / ".assets" / "astronaut.jpg"],
+        capture_output=True,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
     answer, status = done.stdout.splitlines()
@@ -118,9 +120,9 @@ def test_it_starts_offline_with_a_read_only_root_and_ends_gracefully(image: Path
 
 
 def test_it_contains_a_bill_of_materials_with_licences(image: Path) -> None:
-    document = json.loads((image / "opt" / "posewire" / "sbom.json").read_text())
+    document = json.loads((image / "opt" / "posewire" / "sbom.json").read_text("utf-8"))
     components = {component["name"]: component for component in document["components"]}
-    locked = re.findall(r"^([\w.-]+)==(\S+)", (ROOT / ".lock" / "run.txt").read_text(), re.MULTILINE)
+    locked = re.findall(r"^([\w.-]+)==(\S+)", (ROOT / ".lock" / "run.txt").read_text("utf-8"), re.MULTILINE)
     installed = {(name, component["version"]) for name, component in components.items()}
     assert installed <= {(re.sub(r"[-_.]+", "-", name).lower(), version) for name, version in locked}
     assert all(component["licenses"] for component in components.values())
@@ -130,7 +132,7 @@ def test_it_contains_a_bill_of_materials_with_licences(image: Path) -> None:
 
 
 def test_only_needed_files_are_in_the_build_context(builder: Builder, tmp_path: Path) -> None:
-    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY . /\n", "utf-8")
     builder("bud", "--isolation", "chroot", "--file", str(tmp_path / "Dockerfile"), "--tag", "context", ".")
     root = builder.mount("context")
     assert {path.name for path in root.iterdir()} == {
@@ -152,5 +154,5 @@ def test_it_has_no_tools_to_install_or_compile(image: Path) -> None:
 
 def megabytes(folder: Path) -> float:
     """Return the size of the files below in megabytes."""
-    done = subprocess.run(["du", "--summarize", "--bytes", folder], capture_output=True, text=True, check=True)
+    done = subprocess.run(["du", "--summarize", "--bytes", folder], capture_output=True, encoding="utf-8", check=True)
     return int(done.stdout.split()[0]) / 1e6

@@ -20,7 +20,7 @@ Document = dict[str, Any]
 
 
 def read(path: Path) -> list[Document]:
-    return [document for document in yaml.safe_load_all(path.read_text()) if document]
+    return [document for document in yaml.safe_load_all(path.read_text(encoding="utf-8")) if document]
 
 
 def resources(folder: str) -> Iterator[Document]:
@@ -109,14 +109,15 @@ def test_pods_run_the_image_with_minimal_rights() -> None:
     spec = find("Deployment")["spec"]["template"]["spec"]
     [container] = spec["containers"]
     assert (
-        f"USER {spec['securityContext']['runAsUser']}:{spec['securityContext']['runAsGroup']}" in DOCKERFILE.read_text()
+        f"USER {spec['securityContext']['runAsUser']}:{spec['securityContext']['runAsGroup']}"
+        in DOCKERFILE.read_text("utf-8")
     )
     assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in spec["volumes"]}
     for folder, tag in (("base", "cpu"), ("gpu", "gpu")):
         [kustomization] = read(K8S / folder / "kustomization.yaml")
         image = kustomization["images"][0]
         assert (image["name"], f"{image['newName']}:{image['newTag']}") == (container["image"], f"posewire:{tag}")
-        assert f"AS {tag}\n" in DOCKERFILE.read_text()
+        assert f"AS {tag}\n" in DOCKERFILE.read_text("utf-8")
 
 
 def test_redis_is_the_same_as_in_compose() -> None:

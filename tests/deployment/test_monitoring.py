@@ -24,8 +24,10 @@ needs_prometheus = needs("prometheus", "prometheus")
 needs_promtool = needs("promtool", "prometheus")
 
 EXAMPLES = Path(__file__).with_name("alerts_test.yml")
-ALERTS = [rule for group in yaml.safe_load((DOCKER / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
-PANELS = [p for p in json.loads((DOCKER / "grafana" / "posewire.json").read_text())["panels"] if "targets" in p]
+ALERTS = [
+    rule for group in yaml.safe_load((DOCKER / "alerts.yml").read_text("utf-8"))["groups"] for rule in group["rules"]
+]
+PANELS = [p for p in json.loads((DOCKER / "grafana" / "posewire.json").read_text("utf-8"))["panels"] if "targets" in p]
 QUERIES = {target["expr"] for panel in PANELS for target in panel["targets"]}
 
 _ELSEWHERE = ("posewire_gpu_", "posewire_store_", "posewire_expired_total")
@@ -36,7 +38,7 @@ _RATE = f"{8 * INTERVAL_S:.0f}s"
 
 
 def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(find("promtool")), *arguments], capture_output=True, text=True)
+    return subprocess.run([str(find("promtool")), *arguments], capture_output=True, encoding="utf-8")
 
 
 @needs_promtool
@@ -52,7 +54,7 @@ def test_each_alert_is_raised_by_its_example_and_not_before() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     raised = {
         check["alertname"]
-        for example in yaml.safe_load(EXAMPLES.read_text())["tests"]
+        for example in yaml.safe_load(EXAMPLES.read_text("utf-8"))["tests"]
         for check in example["alert_rule_test"]
         if check.get("exp_alerts")
     }
@@ -113,7 +115,7 @@ def test_every_query_has_a_result_after_traffic(busy: Fleet, jpeg: bytes) -> Non
 
 def autoscaler_query() -> str:
     """Return the query of the adapter for docker/k8s' autoscaler, with replicas instead of pods."""
-    [rule] = yaml.safe_load((DOCKER / "k8s" / "adapter.yaml").read_text())["rules"]
+    [rule] = yaml.safe_load((DOCKER / "k8s" / "adapter.yaml").read_text("utf-8"))["rules"]
     query: str = rule["metricsQuery"]
     return query.replace("<<.GroupBy>>", "instance").replace("<<.LabelMatchers>>", 'job="posewire"')
 

@@ -58,7 +58,7 @@ def test_bundled_libraries_are_listed_with_their_own_licences(document: Document
 
 
 def test_the_image_is_labelled_with_every_copyleft_licence_in_it(document: Document) -> None:
-    [label] = re.findall(r'image\.licenses="([^"]*)"', DOCKERFILE.read_text())
+    [label] = re.findall(r'image\.licenses="([^"]*)"', DOCKERFILE.read_text("utf-8"))
     for name in (
         "av",
         "certifi",
@@ -80,8 +80,10 @@ def test_a_library_with_an_unknown_licence_fails_the_build(tmp_path: Path) -> No
     (tmp_path / "strange.libs" / "libstrange-0123abcd.so.4").touch()
     folder = tmp_path / "strange-1.0.dist-info"
     folder.mkdir()
-    (folder / "METADATA").write_text("Metadata-Version: 2.4\nName: strange\nVersion: 1.0\nLicense-Expression: MIT\n")
-    (folder / "RECORD").write_text("strange.libs/libstrange-0123abcd.so.4,,\n")
+    (folder / "METADATA").write_text(
+        "Metadata-Version: 2.4\nName: strange\nVersion: 1.0\nLicense-Expression: MIT\n", "utf-8"
+    )
+    (folder / "RECORD").write_text("strange.libs/libstrange-0123abcd.so.4,,\n", "utf-8")
     done = write(PYTHONPATH=f"{tmp_path}:{ROOT}")
     assert done.returncode == 1
     assert "strange bundles libstrange-0123abcd.so.4, whose licence docker/sbom.py does not know" in done.stderr
@@ -90,4 +92,4 @@ def test_a_library_with_an_unknown_licence_fails_the_build(tmp_path: Path) -> No
 def write(**environment: str) -> subprocess.CompletedProcess[str]:
     """Run the script."""
     command = [sys.executable, str(ROOT / "docker" / "sbom.py")]
-    return subprocess.run(command, env=os.environ | environment, cwd="/", capture_output=True, text=True)
+    return subprocess.run(command, env=os.environ | environment, cwd="/", capture_output=True, encoding="utf-8")

@@ -36,7 +36,7 @@ class Watcher:
         assert program is not None
         self._folder = tempfile.TemporaryDirectory(prefix="posewire-prometheus-")
         folder = Path(self._folder.name)
-        (folder / "prometheus.yml").write_text(yaml.safe_dump(self._configuration(folder)))
+        (folder / "prometheus.yml").write_text(yaml.safe_dump(self._configuration(folder)), "utf-8")
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         with (folder / "log").open("wb") as log:
@@ -70,7 +70,7 @@ class Watcher:
         return series
 
     def _configuration(self, folder: Path) -> dict[str, Any]:
-        configuration: dict[str, Any] = yaml.safe_load((DOCKER / "prometheus.yml").read_text())
+        configuration: dict[str, Any] = yaml.safe_load((DOCKER / "prometheus.yml").read_text("utf-8"))
         configuration["global"] = dict.fromkeys(configuration["global"], f"{INTERVAL_S * 1000:.0f}ms")
         configuration["rule_files"] = [str(DOCKER / name) for name in configuration["rule_files"]]
         (folder / "key").touch()

@@ -64,7 +64,7 @@ def group() -> Iterator[Path]:
         pytest.skip(f"needs to make control groups: {error.strerror}")
     try:
         try:
-            (made / ("cpu.max" if v2 else "cpu.cfs_quota_us")).write_text("125000 100000" if v2 else "125000")
+            (made / ("cpu.max" if v2 else "cpu.cfs_quota_us")).write_text("125000 100000" if v2 else "125000", "utf-8")
         except OSError as error:
             pytest.skip(f"control groups have no quota here: {error.strerror}")
         yield made
@@ -76,7 +76,7 @@ def test_a_real_quota_is_read(group: Path) -> None:
     script = "from engines.cores import *; print(cpu_quota(), usable_cores(), usable_cores(2))"
     enter = 'echo $$ > "$1"/cgroup.procs && exec "$2" -c "$3"'
     done = subprocess.run(
-        ["sh", "-c", enter, "sh", group, sys.executable, script], capture_output=True, text=True, check=True
+        ["sh", "-c", enter, "sh", group, sys.executable, script], capture_output=True, encoding="utf-8", check=True
     )
     cores = len(os.sched_getaffinity(0))
     assert done.stdout.split() == ["1.25", str(min(2, cores)), "1"]

@@ -26,6 +26,6 @@ def test_importing_the_server_opens_no_connections_and_writes_no_files(tmp_path:
     variables = {name: value for name, value in os.environ.items() if name not in ("CI", "TF_BUILD", "JENKINS_URL")}
     variables |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     command = [sys.executable, "-c", WATCHED]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, env=variables, capture_output=True, encoding="utf-8", timeout=60, check=True)
     assert json.loads(done.stdout) == [[], []]
     assert list(tmp_path.iterdir()) == []

@@ -57,7 +57,7 @@ PLACES = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_siz
 def bounded() -> Iterator[None]:
     """Limit how much more memory may be allocated."""
     before = resource.getrlimit(resource.RLIMIT_AS)
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + _MOST_MEMORY, before[1]))
     try:
         yield

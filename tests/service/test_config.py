@@ -21,7 +21,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_environment_overrides_the_file_and_the_file_overrides_defaults(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file.write_text('port = 1\nburst = 2\nmodel = ["a", "b"]\nproxies = "10.0.0.0/8, ::1"\n')
+    file.write_text('port = 1\nburst = 2\nmodel = ["a", "b"]\nproxies = "10.0.0.0/8, ::1"\n', encoding="utf-8")
     monkeypatch.setenv("POSEWIRE_BURST", "3")
     settings = Settings()
     assert (settings.port, settings.burst, settings.rate) == (1, 3, 0.0)
@@ -39,7 +39,7 @@ def test_the_environment_overrides_the_file_and_the_file_overrides_defaults(
 )
 def test_a_missing_or_invalid_file_is_named(file: Path, content: str | None, says: str) -> None:
     if content is not None:
-        file.write_text(content)
+        file.write_text(content, encoding="utf-8")
     with pytest.raises(SettingsError, match=says):
         Settings()
 
@@ -60,7 +60,7 @@ def test_a_missing_folder_of_secrets_is_named(monkeypatch: pytest.MonkeyPatch, t
     ],
 )
 def test_an_invalid_value_is_reported_with_its_name_and_file(file: Path, content: str, says: str) -> None:
-    file.write_text(content)
+    file.write_text(content, encoding="utf-8")
     with pytest.raises(ValidationError) as raised:
         Settings()
     assert explain(raised.value).startswith(says.format(file=file))
@@ -69,11 +69,11 @@ def test_an_invalid_value_is_reported_with_its_name_and_file(file: Path, content
 def test_an_invalid_variable_is_not_blamed_on_the_file_and_no_secret_is_shown(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file.write_text("resume_key = 12345\n")
+    file.write_text("resume_key = 12345\n", encoding="utf-8")
     with pytest.raises(ValidationError) as raised:
         Settings()
     assert "12345" not in explain(raised.value)
-    file.write_text("")
+    file.write_text("", encoding="utf-8")
     monkeypatch.setenv("POSEWIRE_WORKERS", "many")
     with pytest.raises(ValidationError) as raised:
         Settings()

@@ -15,7 +15,7 @@ _ROOT = Path(__file__).parents[3]
 def hold(chosen: str, seconds: float) -> list[Row]:
     """The number of passed tests of each kind. chosen: as pytest's -k."""
     command = [sys.executable, "-m", "pytest", "tests/contract", "tests/engines/runtimes", "-k", chosen]
-    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=seconds, check=False)
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, encoding="utf-8", timeout=seconds, check=False)
     last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr[-200:]
     counts = {kind: int(number) for number, kind in re.findall(r"(\d+) (passed|failed|skipped|error)", last)}
     row: Row = {

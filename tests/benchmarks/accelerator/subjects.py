@@ -52,7 +52,8 @@ class Subject:
         size = f'width = {self.pixels.width}, height = {self.pixels.height}, order = "{self.pixels.order}"'
         path.write_text(
             f'[models.{self.name}]\n{self.entry}\nsource = {{ kind = "file", path = "{self.graph}" }}\n'
-            f"input = {{ {size}, mean = {mean}, std = {std} }}\n"
+            f"input = {{ {size}, mean = {mean}, std = {std} }}\n",
+            encoding="utf-8",
         )
         return path
 

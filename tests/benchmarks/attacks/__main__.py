@@ -35,7 +35,9 @@ _WARM_S, _QUIET_S, _AFTER_S = 4.0, 16.0, 4.0
 def main() -> int:
     """Measure the chosen attacks, and print one table."""
     options = _arguments()
-    rows: list[Row] = json.loads(options.json.read_text())["rows"] if options.json and options.json.is_file() else []
+    rows: list[Row] = (
+        json.loads(options.json.read_text("utf-8"))["rows"] if options.json and options.json.is_file() else []
+    )
     wanted = [(way, name, options.seconds) for way in options.way for name in options.only]
     done = set(map(_key, rows))
     for way, group in itertools.groupby((each for each in wanted if each not in done), key=lambda each: each[0]):
@@ -47,7 +49,7 @@ def main() -> int:
             said = "; ".join(missed(row)) or "all holds"
             print(f"{row['way']} {row['attack']}: {said}", file=sys.stderr, flush=True)
             if options.json:
-                options.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n")
+                options.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n", "utf-8")
     rows = sorted((row for row in rows if _key(row) in wanted), key=lambda row: wanted.index(_key(row)))
     print(machine())
     print(PROMISES + "\n")

@@ -20,13 +20,13 @@ def peer_python(name: str, *requirements: str, shares: bool = False) -> Path:
     home = _PEERS / name
     python, stamp = home / "bin/python", home / "requirements.txt"
     wanted = "\n".join(requirements) + "\n"
-    if stamp.is_file() and stamp.read_text() == wanted:
+    if stamp.is_file() and stamp.read_text("utf-8") == wanted:
         return python
     print(f"installing {', '.join(requirements)} into {home}", file=sys.stderr)
     venv.create(home, clear=True, with_pip=True)
     subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *requirements], check=True)
     if shares:
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-        (home / "lib" / version / "site-packages/shared.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    stamp.write_text(wanted)  # last: an installation that broke off is made again
+        (home / "lib" / version / "site-packages/shared.pth").write_text(sysconfig.get_path("purelib") + "\n", "utf-8")
+    stamp.write_text(wanted, "utf-8")  # last: an installation that broke off is made again
     return python

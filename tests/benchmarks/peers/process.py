@@ -27,7 +27,7 @@ class PeerProcess:
         self._command = [str(part) for part in (*command, self.port, *arguments)]
 
     def __enter__(self) -> Self:
-        self._log = tempfile.TemporaryFile("w+")
+        self._log = tempfile.TemporaryFile("w+", encoding="utf-8")
         self.process = subprocess.Popen(
             self._command,
             cwd=ROOT,

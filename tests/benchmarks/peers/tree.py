@@ -56,7 +56,7 @@ class ProcessTree:
 def _stat(pid: int) -> list[str]:
     """The fields of /proc/PID/stat from the state on (proc(5), number 3); empty if the process has ended."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
         return []
 
@@ -68,7 +68,7 @@ def _ticks(pid: int) -> int:
 
 def _pss_kb(pid: int) -> int:
     try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)

@@ -120,7 +120,7 @@ def test_a_damaged_plan_is_built_again(tmp_path: Path, order: PlanOrder, rtx: Fl
     elif damage == "no manifest":
         manifest.unlink()
     elif damage == "manifest cut off":
-        manifest.write_text(manifest.read_text()[:100])
+        manifest.write_text(manifest.read_text("utf-8")[:100], "utf-8")
     else:
         plan.path.unlink()
     assert find_plan(order, tmp_path, rtx) is None
@@ -145,7 +145,7 @@ print(plan.manifest.built_at, plan.manifest.plan_sha256)
 
 def builder(order: PlanOrder, folder: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", BUILD, str(order.onnx), str(folder)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8")
 
 
 def test_two_processes_at_once_build_once(tmp_path: Path, order: PlanOrder) -> None:

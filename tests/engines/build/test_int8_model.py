@@ -39,7 +39,7 @@ def spot_catalogue(folder: Path) -> Path:
     """A catalogue file with the model `spots`."""
     save_network(folder / "spots.onnx", constants=spot_finder())
     path = folder / "spots.toml"
-    path.write_text(SPOTS)
+    path.write_text(SPOTS, "utf-8")
     return path
 
 

@@ -155,10 +155,12 @@ def test_a_users_entries_come_last_and_replace_others(
     own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = '{ kind = "file", path = "a.onnx" }'
-    own.write_text(estimator("mine", source) + estimator("rtmpose-s", source, 'detector = "rtmdet-m"'))
+    own.write_text(
+        estimator("mine", source) + estimator("rtmpose-s", source, 'detector = "rtmdet-m"'), encoding="utf-8"
+    )
     later = tmp_path / "later.toml"
     later.write_text(
-        estimator("mine", '{ kind = "file", path = "own" }', 'files = [{ path = "a.onnx" }]', 'title = "x"')
+        estimator("mine", '{ kind = "file", path = "own" }', 'files = [{ path = "a.onnx" }]', 'title = "x"'), "utf-8"
     )
     monkeypatch.setenv("POSEWIRE_CATALOGUE", os.pathsep.join([str(own), "", str(later)]))
     models = catalogue.load()
@@ -174,7 +176,9 @@ def test_a_users_entries_come_last_and_replace_others(
 
 
 def test_entries_cannot_be_changed(own: Path, tmp_path: Path) -> None:
-    own.write_text(estimator("mine", '{ kind = "file", path = "a.onnx" }', "options = { a = [1, { b = [2] }] }"))
+    own.write_text(
+        estimator("mine", '{ kind = "file", path = "a.onnx" }', "options = { a = [1, { b = [2] }] }"), encoding="utf-8"
+    )
     model = catalogue.load([own], tmp_path)["mine"]
     with pytest.raises(TypeError):
         model.options["a"] = 1  # type: ignore[index]
@@ -207,7 +211,7 @@ def test_where_fetched_files_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     ],
 )
 def test_files_that_are_refused(own: Path, tmp_path: Path, text: str, message: str) -> None:
-    own.write_text(text)
+    own.write_text(text, encoding="utf-8")
     with pytest.raises(CatalogueError, match=rf"own\.toml: {message}"):
         catalogue.load([own], tmp_path)
 
@@ -244,7 +248,7 @@ FILES = 'files = [{ path = "a" }]'
     ],
 )
 def test_entries_that_are_refused(own: Path, tmp_path: Path, source: str, more: str, message: str) -> None:
-    own.write_text(estimator("a", source, more))
+    own.write_text(estimator("a", source, more), encoding="utf-8")
     with pytest.raises(CatalogueError, match=rf"own\.toml: \[models\.a\] {message}"):
         catalogue.load([own], tmp_path)
 
@@ -268,7 +272,7 @@ def test_entries_that_are_refused(own: Path, tmp_path: Path, source: str, more: 
 def test_values_that_are_refused(own: Path, tmp_path: Path, old: str, new: str, message: str) -> None:
     text = estimator("a", HTTPS, FILES)
     assert old in text
-    own.write_text(text.replace(old, new))
+    own.write_text(text.replace(old, new), encoding="utf-8")
     with pytest.raises(CatalogueError, match=rf"own\.toml: \[models\.a\] {message}"):
         catalogue.load([own], tmp_path)
 
@@ -289,7 +293,7 @@ def unreachable() -> str:
 
 
 def choose(own: Path, defaults: str, *entries: str) -> Choice:
-    own.write_text("\n".join([f"defaults = {defaults}", *entries]))
+    own.write_text("\n".join([f"defaults = {defaults}", *entries]), encoding="utf-8")
     return catalogue.load([own], own.parent / "cache").choose_default()
 
 
@@ -341,7 +345,7 @@ def test_a_folder_of_real_models(tmp_path: Path) -> None:
     own = tmp_path / "weights.toml"
     folder = f'{{ kind = "file", path = "{os.path.relpath(WEIGHTS, tmp_path)}" }}'
     network = 'files = [{ path = "tinypose_256x192/model.xml" }, { path = "tinypose_256x192/model.bin" }]'
-    own.write_text(estimator("tinypose", folder, network))
+    own.write_text(estimator("tinypose", folder, network), "utf-8")
     model = catalogue.load([own], tmp_path / "cache")["tinypose"]
     assert model.cached
     assert model.fetch().samefile(WEIGHTS / "tinypose_256x192" / "model.xml")

@@ -118,7 +118,7 @@ def test_posenet_finds_the_people_of_a_photograph(tmp_path: Path) -> None:
     crop(frame, region, family.pixels, batch[0])
     [poses] = family.decode(runtime.run({runtime.spec.inputs[0].name: batch}), [region])
     runtime.close()
-    truth = json.loads((SHARED / "data/coco/person_keypoints.json").read_text())["annotations"]
+    truth = json.loads((SHARED / "data/coco/person_keypoints.json").read_text("utf-8"))["annotations"]
     people = [person for person in truth if person["image_id"] == 214753 and person["num_keypoints"] > 8]
     known = np.array([person["keypoints"] for person in people], np.float32).reshape(-1, 17, 3)
     areas = np.array([person["area"] for person in people])

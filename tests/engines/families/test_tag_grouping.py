@@ -76,7 +76,7 @@ def test_empty_heatmaps_give_no_people() -> None:
 @pytest.mark.parametrize("name", GOLDENS)
 def test_people_equal_those_of_the_authors_code(name: str) -> None:
     golden = np.load(SHARED / f"goldens/decoders/{name}.npz")
-    index: dict[str, Any] = json.loads((SHARED / f"goldens/decoders/{name}.json").read_text())
+    index: dict[str, Any] = json.loads((SHARED / f"goldens/decoders/{name}.json").read_text("utf-8"))
     heatmaps, tags = golden["heatmaps"][0], golden["tags"][0]
     for variant, parameters in index["variants"].items():
         if not parameters["assignment_unique"]:

@@ -240,7 +240,7 @@ def test_a_broken_file_is_refused(kind: str, tmp_path: Path) -> None:
     elif kind.startswith("torch"):
         torch.save(small(), path, _use_new_zipfile_serialization=kind == "torch")
     else:
-        path.write_text("<html>404 Not Found</html>" * 9 if kind == "text" else "")
+        path.write_text("<html>404 Not Found</html>" * 9 if kind == "text" else "", "utf-8")
     path.write_bytes(cut(path.read_bytes()))
     with pytest.raises(CheckpointError, match=r"broken\.pth"):
         read_state(path)

@@ -40,7 +40,7 @@ def one_thread() -> Iterator[None]:
 
 
 def golden(name: str) -> Any:
-    return json.loads((SHARED / f"goldens/models/{name}.json").read_text())
+    return json.loads((SHARED / f"goldens/models/{name}.json").read_text("utf-8"))
 
 
 def layout(network: torch.nn.Module) -> dict[str, tuple[list[int], str]]:

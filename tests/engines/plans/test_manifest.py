@@ -37,7 +37,7 @@ MANIFEST = Manifest(
 def saved(folder: Path, manifest: Manifest = MANIFEST) -> Path:
     path = folder / "tiny.plan"
     path.write_bytes(PLAN)
-    manifest_path(path).write_text(manifest.dump())
+    manifest_path(path).write_text(manifest.dump(), "utf-8")
     return path
 
 
@@ -62,14 +62,14 @@ def test_a_damaged_plan_is_refused(tmp_path: Path) -> None:
 )
 def test_a_damaged_manifest_is_refused_by_name(tmp_path: Path, text: str) -> None:
     path = saved(tmp_path)
-    manifest_path(path).write_text(text, errors="surrogateescape")
+    manifest_path(path).write_text(text, errors="surrogateescape", encoding="utf-8")
     with pytest.raises(PlanError, match=r"tiny\.json: .*(damaged|cannot be read)"):
         PlanFile.open(path)
 
 
 def test_a_manifest_of_another_format_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path)
-    manifest_path(path).write_text(json.dumps(json.loads(MANIFEST.dump()) | {"format": 99}))
+    manifest_path(path).write_text(json.dumps(json.loads(MANIFEST.dump()) | {"format": 99}), "utf-8")
     with pytest.raises(PlanError, match="not of format 1"):
         PlanFile.open(path)
 

@@ -44,7 +44,7 @@ def test_device_crops_on_a_backend_without_a_device_are_an_error_at_the_start(tm
     variables = {key: value for key, value in os.environ.items() if not key.startswith("POSEWIRE_")}
     variables |= {"POSEWIRE_CATALOGUE": str(tiny_catalogue(tmp_path)), "POSEWIRE_CROPS": "device"}
     command = [sys.executable, "-m", "service", "serve", "--model", "tiny", "--port", "0", "--backend", "openvino"]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=variables, capture_output=True, encoding="utf-8", timeout=60, check=False)
     assert done.returncode == 1
     assert (
         done.stderr

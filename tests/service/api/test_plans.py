@@ -35,7 +35,7 @@ _BUILDING_S = 120.0  # at the lowest priority, on a machine that may be busy
 def server(graph: Path, *arguments: str) -> ServerProcess:
     """Return a server with the model of `graph`, and a cache beside it."""
     catalogue = graph.with_name("models.toml")
-    catalogue.write_text(CATALOGUE)
+    catalogue.write_text(CATALOGUE, "utf-8")
     environment = {"test_graph": graph, "models": graph.parent / "cache", "log_format": "text"}
     return ServerProcess(
         "--model", "tiny", *arguments, catalogue=catalogue, environment=environment, module="tests.plan_server"

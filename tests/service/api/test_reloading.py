@@ -39,7 +39,7 @@ def status(server: ServerProcess, key: str, client: httpx.Client | None = None) 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_keys_are_reloaded_and_no_connection_is_dropped(workers: int, catalogue: Path, tmp_path: Path) -> None:
     file = tmp_path / "keys"
-    file.write_text(digest("old"))
+    file.write_text(digest("old"), "utf-8")
     environment = {"api_keys_file": file}
     arguments = ("--model", "tiny", "--workers", str(workers))
     with (
@@ -49,12 +49,12 @@ def test_keys_are_reloaded_and_no_connection_is_dropped(workers: int, catalogue:
         wait_for(lambda: sum("startup complete" in line for line in server.log) == workers)
         assert status(server, "old", client) == 200
         [connection] = client._transport._pool.connections  # type: ignore[attr-defined]
-        file.write_text(f"{digest('new')}  # of the year\n{digest('old')}")
+        file.write_text(f"{digest('new')}  # of the year\n{digest('old')}", "utf-8")
         server.process.send_signal(signal.SIGHUP)
         logged(server, "2 API keys are accepted now", workers)
         for _ in range(4):  # new connections, which reach all workers
             assert status(server, "new") == 200
-        file.write_text(digest("new"))
+        file.write_text(digest("new"), "utf-8")
         server.process.send_signal(signal.SIGHUP)
         logged(server, "1 API keys are accepted now", workers)
         assert {status(server, "old") for _ in range(4)} == {401}
@@ -93,20 +93,20 @@ def test_a_damaged_file_of_keys_changes_nothing(
 @pytest.fixture(scope="module")
 def keyed(catalogue: Path, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
     file = tmp_path_factory.mktemp("keys") / "keys"
-    file.write_text(f"\ufeff{digest('old')}\r\n")
+    file.write_text(f"\ufeff{digest('old')}\r\n", "utf-8")
     with ServerProcess("--model", "tiny", catalogue=catalogue, environment={"api_keys_file": file}) as server:
         yield server, file
 
 
 def test_streams_of_a_revoked_key_are_ended_and_others_continue(catalogue: Path, tmp_path: Path, jpeg: bytes) -> None:
     file = tmp_path / "keys"
-    file.write_text(f"{digest('kept')}\n{digest('revoked')}\n")
+    file.write_text(f"{digest('kept')}\n{digest('revoked')}\n", "utf-8")
 
     async def scenario(server: ServerProcess) -> None:
         async with stream(server.port, key="kept") as kept, stream(server.port, key="revoked") as revoked:
             await kept.ask(jpeg)
             await revoked.ask(jpeg)
-            file.write_text(digest("kept"))
+            file.write_text(digest("kept"), "utf-8")
             server.process.send_signal(signal.SIGHUP)
             code, reason = await revoked.ending()
             assert code == 4401
@@ -124,7 +124,7 @@ def shown(server: ServerProcess) -> bytes:
 
 
 def der(certificate: Path) -> bytes:
-    return ssl.PEM_cert_to_DER_cert(certificate.read_text())
+    return ssl.PEM_cert_to_DER_cert(certificate.read_text(encoding="utf-8"))
 
 
 @openssl

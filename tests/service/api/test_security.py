@@ -46,7 +46,7 @@ def test_no_key_or_a_wrong_one_is_refused(headers: dict[str, str]) -> None:
 
 def test_digests_are_read_from_settings_and_a_file_and_plain_keys_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "keys"
-    file.write_text(f"# team vision\n{digest('one')}  # laptop\n\n{digest('two')}\n")
+    file.write_text(f"# team vision\n{digest('one')}  # laptop\n\n{digest('two')}\n", "utf-8")
     keys = ApiKeys.read((digest("three"),), file)
     assert {keys.check({"x-api-key": name}) for name in ("one", "two", "three")} == {
         f"key:{digest(name)[:12]}" for name in ("one", "two", "three")

@@ -41,13 +41,13 @@ def from_address(server: ServerProcess, address: str) -> httpx.AsyncClient:
 def decoders(server: ServerProcess) -> list[int]:
     """Return the ids of a server's decoder processes."""
     children = Path(f"/proc/{server.process.pid}/task").glob("*/children")
-    pids = [int(pid) for tasks in children for pid in tasks.read_text().split()]
+    pids = [int(pid) for tasks in children for pid in tasks.read_text("utf-8").split()]
     return [pid for pid in pids if b"decoder_child" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def busy(pid: int) -> bool:
     """Return whether a process has used more processor time than its start takes."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return int(fields[11]) / os.sysconf("SC_CLK_TCK") > 0.5
 
 

@@ -23,7 +23,7 @@ from tests.browser import browse, needs_chromium
 from tests.pictures import photo
 from tests.servers import ServerProcess
 
-PAGE = (Path(__file__).parents[3] / "service/api/stream.md").read_text()
+PAGE = (Path(__file__).parents[3] / "service/api/stream.md").read_text("utf-8")
 
 
 def example(language: str) -> str:
@@ -69,9 +69,9 @@ def test_the_python_example_runs(live: ServerProcess, tmp_path: Path) -> None:
         writer.write(np.asarray(photo(320, 240, seed)))
     writer.release()
     script = tmp_path / "client.py"
-    script.write_text(example("python"))
+    script.write_text(example("python"), "utf-8")
     command = [sys.executable, str(script), f"ws://127.0.0.1:{live.port}/stream", str(video)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0] == "model: pair"

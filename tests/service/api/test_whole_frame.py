@@ -74,7 +74,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     for kind in kinds():
         save_constant_graph(folder / f"{kind.family}.xml", kind.outputs, *kind.size)
     catalogue = tiny_catalogue(folder)
-    catalogue.write_text(catalogue.read_text() + "".join(entry(kind) for kind in kinds()))
+    catalogue.write_text(catalogue.read_text("utf-8") + "".join(entry(kind) for kind in kinds()), "utf-8")
     names = ",".join(["tiny", *(kind.family for kind in kinds())])
     with (
         ServerProcess("--model", names, catalogue=catalogue) as server,

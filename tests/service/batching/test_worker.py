@@ -211,7 +211,9 @@ asyncio.run(main())
 
 @linux
 def test_if_the_system_denies_a_lower_priority_threads_keep_theirs() -> None:
-    done = subprocess.run([sys.executable, "-c", _DENIED], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", _DENIED], capture_output=True, encoding="utf-8", timeout=60, check=True
+    )
     assert done.stdout.split("]") == ["[0, 1, 2, 3, 4, 5, 6, 7, 8", " ok 0\n"]
     [line] = done.stderr.splitlines()
     assert line.startswith("the threads of x keep the event loop's priority, lowering it is denied: [Errno 1]")

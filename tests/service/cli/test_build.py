@@ -25,5 +25,5 @@ def test_the_server_and_its_runtimes_do_not_import_torch() -> None:
         "import engines.runtimes.openvino.runtime;"
         "assert not {'torch', 'onnx', 'safetensors'} & set(sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr

@@ -35,7 +35,7 @@ options = { output = "heatmaps" }
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """With a catalogue of an ONNX model, `spots`, and others that are no ONNX graphs."""
     save_heatmap_onnx(tmp_path / "net.onnx")
-    (tmp_path / "spots.toml").write_text(CATALOGUE)
+    (tmp_path / "spots.toml").write_text(CATALOGUE, "utf-8")
     monkeypatch.setenv("POSEWIRE_CATALOGUE", f"{tmp_path / 'spots.toml'}:{tiny_catalogue(tmp_path)}")
     monkeypatch.setenv("POSEWIRE_MODELS", str(tmp_path / "cache"))
     return tmp_path

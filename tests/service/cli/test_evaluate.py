@@ -70,7 +70,7 @@ def test_posetrack_metrics_are_printed_and_written(folder: Path) -> None:
     assert [line.split()[0] for line in lines[3:6]] == ["MOTP", "precision", "recall"]
     assert "2 switches, 0 misses, 0 false positives" in lines[6]
 
-    document = json.loads((folder / "out.json").read_text())
+    document = json.loads((folder / "out.json").read_text("utf-8"))
     assert document["MOTA"]["left_knee"] == pytest.approx(100 * 10 / 12)
     assert document["MOTA"]["Total"] == pytest.approx(100 * 10 / 12)
     assert document["people"]["IDF1"] == pytest.approx(10 / 12)
@@ -98,20 +98,20 @@ def test_undefined_metrics_are_a_dash_and_null(folder: Path) -> None:
     video(folder / "gt/a.json", *[truth] * 4)
     done = posewire("posetrack", folder / "gt/a.json", folder / "pred/a.json", "--json", folder / "out.json")
     assert done.stdout.splitlines()[1].split()[5] == "-"
-    assert json.loads((folder / "out.json").read_text())["AP"]["Hip"] is None
+    assert json.loads((folder / "out.json").read_text("utf-8"))["AP"]["Hip"] is None
 
 
 def test_coco_metrics_are_printed_and_written(folder: Path) -> None:
     done = posewire("coco", folder / "coco.json", folder / "results.json", "--json", folder / "out.json")
     names, figures = (line.split() for line in done.stdout.splitlines())
     assert dict(zip(names, figures, strict=True))["AP"] == "1.000"
-    assert json.loads((folder / "out.json").read_text())["ap_per_threshold"] == pytest.approx([1] * 10)
+    assert json.loads((folder / "out.json").read_text("utf-8"))["ap_per_threshold"] == pytest.approx([1] * 10)
 
 
 @needs_shared
 def test_results_may_be_a_folder_of_files(folder: Path) -> None:
     metrics = SHARED / "goldens/metrics"
-    rows = json.loads((metrics / "coco_synth_pred.json").read_text())
+    rows = json.loads((metrics / "coco_synth_pred.json").read_text("utf-8"))
     (folder / "parts").mkdir()
     for n in range(3):
         save(folder / f"parts/{n}.json", rows[n::3])
@@ -139,7 +139,7 @@ def test_user_errors_are_one_clear_line(
     folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int, says: str
 ) -> None:
     (folder / "empty").mkdir()
-    (folder / "broken.json").write_text('[{"image_id": 42')
+    (folder / "broken.json").write_text('[{"image_id": 42', "utf-8")
     save(folder / "other.json", coco_results(two_people(), image_id=43))
     video(folder / "twice.json", people(5, 5))
     monkeypatch.chdir(folder)

@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def posewire(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     variables = {**os.environ, "POSEWIRE_CATALOGUE": str(folder / "tiny.toml"), **environment}
     command = [sys.executable, "-m", "service", *arguments]
-    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, encoding="utf-8", check=False)
 
 
 def test_one_image_is_printed_as_an_object(folder: Path) -> None:
@@ -116,7 +116,7 @@ def test_invalid_settings_are_reported_before_anything_starts(
 
 
 def test_a_broken_catalogue_is_named(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "mine.toml").write_text("[models.x]\nrole = 'king'\n")
+    (tmp_path / "mine.toml").write_text("[models.x]\nrole = 'king'\n", "utf-8")
     done = posewire(folder, "models", "list", POSEWIRE_CATALOGUE=str(tmp_path / "mine.toml"))
     assert done.returncode == 1
     assert "mine.toml" in done.stderr
@@ -127,7 +127,8 @@ def test_a_damaged_graph_is_named(folder: Path, tmp_path: Path, content: bytes) 
     (tmp_path / "bad.onnx").write_bytes(content)
     (tmp_path / "mine.toml").write_text(
         '[models.bad]\nrole = "estimator"\nfamily = "heatmap"\nskeleton = "coco-17"\n'
-        'source = { kind = "file", path = "bad.onnx" }\ninput = { width = 192, height = 256 }\n'
+        'source = { kind = "file", path = "bad.onnx" }\ninput = { width = 192, height = 256 }\n',
+        "utf-8",
     )
     done = posewire(folder, "image", "0.jpg", "--model", "bad", POSEWIRE_CATALOGUE=str(tmp_path / "mine.toml"))
     assert done.returncode == 1

@@ -54,5 +54,5 @@ def measured(name: str) -> list[list[JointFrame]]:
 @cache
 def measurements(name: str) -> dict[str, Any]:
     """Return the metrics that poseval computed for it."""
-    results: dict[str, Any] = json.loads((_GOLDENS / "posetrack_results.json").read_text())["results"][name]
+    results: dict[str, Any] = json.loads((_GOLDENS / "posetrack_results.json").read_text("utf-8"))["results"][name]
     return results

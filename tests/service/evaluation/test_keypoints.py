@@ -66,7 +66,7 @@ def test_truth_and_results_are_not_changed() -> None:
 @pytest.mark.parametrize("name", ["coco_synth", "coco_mini_val"])
 def test_metrics_equal_those_of_pycocotools(name: str) -> None:
     expected, labelled, results = (
-        json.loads((METRICS / f"{name}{part}.json").read_text()) for part in ("", "_gt", "_pred")
+        json.loads((METRICS / f"{name}{part}.json").read_text("utf-8")) for part in ("", "_gt", "_pred")
     )
     found = keypoint_ap(labelled, results)
     assert [getattr(found, stat) for stat in _STATS] == pytest.approx(expected["stats"], abs=1e-6)

@@ -40,7 +40,7 @@ def measured_video(name: str) -> list[TrackedFrame]:
 @cache
 def measurements() -> dict[str, Any]:
     """TrackEval's metrics: per sequence, and for all together as `combined`."""
-    document = json.loads((METRICS / "trackeval.json").read_text())
+    document = json.loads((METRICS / "trackeval.json").read_text("utf-8"))
     return {**document["per_sequence"], "combined": document["combined"]}
 
 

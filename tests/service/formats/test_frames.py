@@ -26,7 +26,7 @@ def write(path: Path) -> Path:
 
 def test_json_is_one_object_with_one_line_per_frame(tmp_path: Path) -> None:
     path = write(tmp_path / "poses.json")
-    document = json.loads(path.read_text())
+    document = json.loads(path.read_text("utf-8"))
     assert {key: document[key] for key in ABOUT} == ABOUT
     assert [(f["frame"], f["time"], [p["id"] for p in f["people"]]) for f in document["frames"]] == [
         (0, 0.0, [7, 9]),
@@ -34,11 +34,11 @@ def test_json_is_one_object_with_one_line_per_frame(tmp_path: Path) -> None:
         (2, 0.066667, [-1]),
     ]
     assert document["frames"][0]["people"][1]["box"] == [40.25, 40.0, 60.25, 80.0]
-    assert len(path.read_text().splitlines()) == 5
+    assert len(path.read_text("utf-8").splitlines()) == 5
 
 
 def test_csv_has_one_row_per_keypoint(tmp_path: Path) -> None:
-    rows = list(csv.DictReader(write(tmp_path / "poses.csv").read_text().splitlines()))
+    rows = list(csv.DictReader(write(tmp_path / "poses.csv").read_text("utf-8").splitlines()))
     assert len(rows) == 3 * len(COCO_17)
     assert [(row["frame"], row["time"], row["person"], row["id"]) for row in rows[:: len(COCO_17)]] == [
         ("0", "0.000000", "0", "7"),
@@ -51,7 +51,7 @@ def test_csv_has_one_row_per_keypoint(tmp_path: Path) -> None:
 def test_a_video_without_frames_is_a_valid_file(tmp_path: Path) -> None:
     with FramesFile(tmp_path / "a.json", ".json", {}):
         pass
-    assert json.loads((tmp_path / "a.json").read_text()) == {"frames": []}
+    assert json.loads((tmp_path / "a.json").read_text("utf-8")) == {"frames": []}
 
 
 def test_an_interrupted_file_is_not_valid(tmp_path: Path) -> None:
@@ -63,4 +63,4 @@ def test_an_interrupted_file_is_not_valid(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="power"):
         break_off()
     with pytest.raises(json.JSONDecodeError):
-        json.loads((tmp_path / "a.json").read_text())
+        json.loads((tmp_path / "a.json").read_text("utf-8"))

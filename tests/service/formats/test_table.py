@@ -59,7 +59,7 @@ def test_an_image_without_people_has_no_rows() -> None:
 def test_images_with_people_are_read_as_written(written: PoseSequence) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "video.csv"
-        path.write_text(csv_table((frame.name, frame.poses) for frame in written.frames))
+        path.write_text(csv_table((frame.name, frame.poses) for frame in written.frames), "utf-8")
         read = read_table(path)
     peopled = [frame for frame in written.frames if len(frame.poses)]
     for ours, theirs in zip(read.frames, peopled, strict=True):
@@ -91,7 +91,7 @@ def test_a_videos_frames_have_times(tmp_path: Path) -> None:
 def test_errors_are_reported(tmp_path: Path, cut: str, put: str, says: str) -> None:
     text = csv_table([("a.jpg", two_people())])
     path = tmp_path / "poses.csv"
-    path.write_text(text.replace(cut, put, 1))
+    path.write_text(text.replace(cut, put, 1), "utf-8")
     with pytest.raises(FormatError, match=says) as refusal:
         read_table(path)
     assert str(refusal.value).startswith(str(path))
@@ -132,7 +132,7 @@ def test_a_byte_order_mark_is_skipped(tmp_path: Path, encoding: str) -> None:
     ],
 )
 def test_duplicate_rows_are_reported(tmp_path: Path, images: tuple[str, ...], says: str) -> None:
-    (tmp_path / "a.csv").write_text(csv_table([(name, two_people()) for name in images]))
+    (tmp_path / "a.csv").write_text(csv_table([(name, two_people()) for name in images]), "utf-8")
     with pytest.raises(FormatError, match=says):
         read_table(tmp_path / "a.csv")
 
@@ -148,6 +148,6 @@ def test_duplicate_rows_are_reported(tmp_path: Path, images: tuple[str, ...], sa
     ],
 )
 def test_wrong_cells_are_reported(tmp_path: Path, before: str, after: str, says: str) -> None:
-    (tmp_path / "a.csv").write_text(csv_table([("a", two_people())]).replace(before, after))
+    (tmp_path / "a.csv").write_text(csv_table([("a", two_people())]).replace(before, after), "utf-8")
     with pytest.raises(FormatError, match=says):
         read_table(tmp_path / "a.csv")

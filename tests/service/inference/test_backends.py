@@ -46,7 +46,7 @@ def test_without_a_gpu_openvino_is_chosen() -> None:
 )
 def test_bf16_is_used_for_models_that_are_accurate_enough_in_it(tmp_path: Path) -> None:
     path = tiny_catalogue(tmp_path)
-    path.write_text(path.read_text().replace("[models.pair]", "[models.pair]\nbf16 = false"))
+    path.write_text(path.read_text("utf-8").replace("[models.pair]", "[models.pair]\nbf16 = false"), "utf-8")
     catalogue = load([path])
     for name, precision, expected in (("tiny", "auto", "bf16"), ("pair", "auto", "fp32"), ("pair", "bf16", "bf16")):
         opener = RuntimeOpener(Settings(precision=precision), Backend("openvino"))
@@ -62,7 +62,8 @@ def test_a_plan_that_does_not_run_is_replaced_by_the_graph(tmp_path: Path, caplo
     (tmp_path / "models.toml").write_text(
         '[models.tiny]\nrole = "estimator"\nfamily = "heatmap"\nskeleton = "coco-17"\n'
         'source = { kind = "file", path = "net.onnx" }\ninput = { width = 48, height = 64 }\n'
-        'options = { output = "heatmaps" }\n'
+        'options = { output = "heatmaps" }\n',
+        "utf-8",
     )
     os.environ["POSEWIRE_MODELS"] = str(tmp_path / "cache")
     model, flavour = load([tmp_path / "models.toml"])["tiny"], find_flavour(None, [TENSORRT_RTX])
@@ -87,7 +88,7 @@ def test_a_plan_that_does_not_run_is_replaced_by_the_graph(tmp_path: Path, caplo
     plan = order.path(plans_folder(model), key)
     plan.parent.mkdir(parents=True)
     plan.write_bytes(garbage)
-    manifest_path(plan).write_text(manifest.dump())
+    manifest_path(plan).write_text(manifest.dump(), "utf-8")
     opener = RuntimeOpener(Settings(precision="fp32"), Backend("tensorrt", flavour))
     with closing(opener.open(model, order.outputs)) as runtime:
         assert [spec.name for spec in runtime.spec.outputs] == ["heatmaps"]

@@ -41,7 +41,7 @@ def catalogue(folder: Path, kind: str) -> Path:
     save_constant_graph(folder / "detector.xml", outputs, 320, 256)
     path = tiny_catalogue(folder)
     path.write_text(
-        path.read_text().replace('detector = "pair-detector"', 'detector = "people-detector"')
+        path.read_text("utf-8").replace('detector = "pair-detector"', 'detector = "people-detector"')
         + f"""
 [models.people-detector]
 role = "detector"
@@ -50,7 +50,8 @@ source = {{ kind = "file", path = "." }}
 files = [{{ path = "detector.xml" }}, {{ path = "detector.bin" }}]
 input = {{ width = 320, height = 256 }}
 options = {{ {options} }}
-"""
+""",
+        "utf-8",
     )
     return path
 

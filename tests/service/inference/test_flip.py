@@ -21,7 +21,9 @@ from tests.pictures import photo
 @pytest.fixture
 def serving(tmp_path: Path) -> Serving:
     path = tiny_catalogue(tmp_path)
-    path.write_text(path.read_text() + "options = { flip = true, flip_shift = false }\n")  # of the last, `tiny`
+    path.write_text(
+        path.read_text("utf-8") + "options = { flip = true, flip_shift = false }\n", "utf-8"
+    )  # of the last, `tiny`
     return open_serving(load([path]), ["tiny"], Settings(precision="fp32"))
 
 

@@ -22,7 +22,7 @@ def use_builder(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
     """Let builders run `program` in place of engines.build. Plans are opened, but not read."""
     real = sys.executable
     script = Path(os.environ["POSEWIRE_TEST_BUILDER"])
-    script.write_text(f"#!{real}\n{program}")
+    script.write_text(f"#!{real}\n{program}", encoding="utf-8")
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
     monkeypatch.setattr(PlanFile, "open", lambda path: SimpleNamespace(path=path, manifest=None))

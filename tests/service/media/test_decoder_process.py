@@ -38,7 +38,7 @@ def decoded(pool: DecoderPool, data: bytes = PNG, kind: str = "PNG") -> bool:
 def gone(pid: int) -> bool:
     """True if a process has ended. A zombie has."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
 
@@ -79,7 +79,7 @@ def test_the_time_limit_is_per_image_and_not_per_process(pool: DecoderPool) -> N
     for _ in range(8):
         pool.decode("PNG", data, LIMITS, None)
     [pid] = pool.pids
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     assert (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") > 1
 
 
@@ -184,7 +184,7 @@ def test_a_decoder_ends_in_the_middle_of_an_image_when_its_server_is_killed() ->
         pid = int(server.stdout.readline())
 
         def busy() -> bool:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
             return int(fields[11]) / os.sysconf("SC_CLK_TCK") > 0.5
 
         wait_for(busy)

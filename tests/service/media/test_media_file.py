@@ -155,7 +155,7 @@ def test_names_have_no_special_meaning(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_playlist_opens_no_other_file(tmp_path: Path, text: str) -> None:
     make_video(tmp_path / "other.mp4", 3, size=SMALL)
     for name in ("a.mp4", "a.m3u8"):
-        (tmp_path / name).write_text(text.format("other.mp4"))
+        (tmp_path / name).write_text(text.format("other.mp4"), "utf-8")
         with pytest.raises(VideoError, match="cannot be read as a video"):
             VideoReader(tmp_path / name)
 

@@ -111,7 +111,7 @@ def test_damage_in_the_middle_is_left_out_or_concealed(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_a_video_is_named(tmp_path: Path) -> None:
-    (tmp_path / "notes.mp4").write_text("hello\n" * 50)
+    (tmp_path / "notes.mp4").write_text("hello\n" * 50, "utf-8")
     (tmp_path / "empty.mp4").write_bytes(b"")
     whole = make_video(tmp_path / "whole.mp4", 12).read_bytes()
     (tmp_path / "headless.mp4").write_bytes(whole[: len(whole) // 2])  # the index is at the end

@@ -82,10 +82,10 @@ def test_a_journal_of_other_work_is_replaced_and_reported(tmp_path: Path) -> Non
 
 def test_a_file_that_is_not_a_journal_is_not_changed(tmp_path: Path) -> None:
     path = tmp_path / "j"
-    path.write_text("my notes\n")
+    path.write_text("my notes\n", "utf-8")
     with pytest.raises(JournalError, match="not a journal of posewire; move it away"):
         Journal(path, ABOUT)
-    assert path.read_text() == "my notes\n"
+    assert path.read_text("utf-8") == "my notes\n"
 
 
 def test_two_processes_cannot_do_the_same_work_at_once(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def start(
     """Start the command as a process. most_bytes: limit of a file's size."""
     variables = {**os.environ, "POSEWIRE_CATALOGUE": str(folder / "tiny.toml")}
     command = [sys.executable, "-m", "service", "video", *map(str, arguments), "--model", model, "--min-score", "0"]
-    process = subprocess.Popen(command, cwd=folder, env=variables, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=folder, env=variables, stderr=subprocess.PIPE, encoding="utf-8")
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
     return process
 
@@ -65,7 +65,7 @@ def interrupt(process: subprocess.Popen[str], journal: Path, how: signal.Signals
 
 
 def frames(path: Path) -> list[dict[str, Any]]:
-    listed: list[dict[str, Any]] = json.loads(path.read_text())["frames"]
+    listed: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["frames"]
     return listed
 
 
@@ -84,7 +84,7 @@ def test_a_video_gives_poses_with_ids_and_a_video_of_the_same_frames_and_sound(f
     assert code == 0, said
     assert "20 frames, " in said
 
-    document = json.loads(poses.read_text())
+    document = json.loads(poses.read_text("utf-8"))
     about = {key: value for key, value in document.items() if key not in ("frames", "keypoints")}
     assert about == {
         "video": "short.mp4", "width": 160, "height": 120, "frame_rate": 25.0, "model": "pair", "skeleton": "coco-17"
@@ -190,7 +190,7 @@ def test_user_errors_are_one_clear_line(
     folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int, says: str
 ) -> None:
     make_song(folder / "song.m4a")
-    (folder / "notes.txt").write_text("hello\n" * 50)
+    (folder / "notes.txt").write_text("hello\n" * 50, "utf-8")
     if not (folder / "pipe.mp4").exists():
         os.mkfifo(folder / "pipe.mp4")
     monkeypatch.chdir(folder)
@@ -210,7 +210,7 @@ def test_unusual_sound_and_names_are_no_error(folder: Path, tmp_path: Path) -> N
     assert "5 frames, " in said
     assert said.strip().endswith("; sound tracks of an unsupported codec were left out: 1")
     assert len(frames(tmp_path / "p:oses.json")) == 5
-    assert json.loads((tmp_path / "p:oses.json").read_text())["video"] == "a:b\\xe9.mp4"
+    assert json.loads((tmp_path / "p:oses.json").read_text("utf-8"))["video"] == "a:b\\xe9.mp4"
     with VideoReader(tmp_path / "o:ut.mp4") as video:
         assert len(list(video)) == 5
 

@@ -20,7 +20,7 @@ openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs Open
 def test_with_a_certificate_plain_http_gets_no_answer(catalogue: Path, tmp_path: Path, jpeg: bytes) -> None:
     certificate, key = certificates.make(tmp_path, "one")
     both = tmp_path / "both.pem"
-    both.write_text(certificate.read_text() + key.read_text())
+    both.write_text(certificate.read_text("utf-8") + key.read_text("utf-8"), "utf-8")
     environment = {"tls_certificate": both}
     with ServerProcess("--model", "tiny", catalogue=catalogue, environment=environment, trusted=certificate) as server:
         silent = socket.create_connection((server.host, server.port))
@@ -58,7 +58,7 @@ def test_unusable_certificates_are_reported_in_one_line(
     if fault == "missing":
         certificate.unlink()
     elif fault == "no certificate":
-        certificate.write_text("nonsense")
+        certificate.write_text("nonsense", "utf-8")
     elif fault == "another key":
         _, key = certificates.make(tmp_path, "another")
     elif fault == "passphrase":

@@ -113,14 +113,14 @@ def test_sigterm_to_the_supervisor_drains_all_workers_and_loses_no_still(tmp_pat
 def runs(pid: int) -> bool:
     """Return whether a process exists and is not a zombie."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
 
 
 def children(pid: int) -> list[int]:
     """Return the child processes of a process."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()]
 
 
 def test_workers_and_their_trackers_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:

@@ -71,4 +71,4 @@ def _figures(name: str, seeds: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    RECORDED.write_text(json.dumps(figures(), indent=2) + "\n")
+    RECORDED.write_text(json.dumps(figures(), indent=2) + "\n", "utf-8")

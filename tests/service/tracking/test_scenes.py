@@ -33,7 +33,7 @@ def test_people_are_recognised_after_five_seconds_without_a_connection(seed: int
 
 def test_no_metric_drops() -> None:
     """After an improvement, run python -m tests.service.tracking.metrics."""
-    recorded, now = json.loads(RECORDED.read_text()), figures()
+    recorded, now = json.loads(RECORDED.read_text("utf-8")), figures()
     assert recorded.keys() == now.keys() == PLANS.keys()
     for name, before in recorded.items():
         assert now[name]["switches"] <= before["switches"], name

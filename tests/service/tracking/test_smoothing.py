@@ -42,7 +42,7 @@ def first(poses: Poses) -> float:
 @pytest.mark.parametrize("number", range(4))
 def test_signals_are_filtered_as_in_the_paper(number: int, derivative: str) -> None:
     folder = SHARED / "goldens/metrics"
-    index = json.loads((folder / "one_euro.json").read_text())
+    index = json.loads((folder / "one_euro.json").read_text("utf-8"))
     golden = np.load(folder / "one_euro.npz")
     cutoffs = index["params"][number]
     config = OneEuroConfig(cutoffs["mincutoff"], cutoffs["beta"], cutoffs["dcutoff"], derivative == "rawprev")

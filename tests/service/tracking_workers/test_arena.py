@@ -25,7 +25,7 @@ def pages(arena: Arena) -> int:
 def mapped(fd: int) -> int:
     """Return how many bytes of the memory this process has mapped."""
     inode = str(os.fstat(fd).st_ino)
-    fields = (line.split() for line in Path("/proc/self/maps").read_text().splitlines())
+    fields = (line.split() for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines())
     ranges = (f[0].split("-") for f in fields if f[4] == inode)
     return sum(int(high, 16) - int(low, 16) for low, high in ranges)
 

@@ -204,7 +204,8 @@ def child(folder: Path, monkeypatch: pytest.MonkeyPatch, before: str) -> Iterato
     script = folder / "python"
     script.write_text(
         f"#!{sys.executable}\n{before}\nimport sys, runpy; del sys.argv[:3]; sys.argv.insert(0, 'child')\n"
-        "runpy.run_module('service.tracking_workers.main', run_name='__main__', alter_sys=False)\n"
+        "runpy.run_module('service.tracking_workers.main', run_name='__main__', alter_sys=False)\n",
+        "utf-8",
     )
     script.chmod(0o755)
     with monkeypatch.context() as patch:
@@ -245,7 +246,7 @@ def test_processes_that_end_at_their_start_are_restarted_with_pauses_and_reporte
             for _ in range(1000):
                 with pytest.raises(ProcessEndedError):
                     await stream.update(NOBODY, FRAME, 1.0)
-            assert len(started.read_text()) == 2, "at once, and one retry"
+            assert len(started.read_text("utf-8")) == 2, "at once, and one retry"
             await asyncio.sleep(0.6)
             problems = [workers.problem]
             with pytest.raises(ProcessEndedError):
@@ -381,7 +382,7 @@ asyncio.run(main())
 def runs(pid: int) -> bool:
     """Return True if a process exists and is not a zombie."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
 
@@ -389,7 +390,7 @@ def runs(pid: int) -> bool:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("stopped", [False, True], ids=["idle", "in the middle of a request"])
 def test_a_server_that_is_killed_leaves_no_process(stopped: bool) -> None:
-    with subprocess.Popen([sys.executable, "-c", _SERVER], stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen([sys.executable, "-c", _SERVER], stdout=subprocess.PIPE, encoding="utf-8") as server:
         assert server.stdout is not None
         pid = int(server.stdout.readline())
         assert runs(pid)

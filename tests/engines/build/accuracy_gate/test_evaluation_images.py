@@ -23,7 +23,7 @@ def photos(folder: Path, count: int) -> Path:
     folder.mkdir()
     for number in range(count):
         photo().point([value // (number + 1) for value in range(256)] * 3).save(folder / f"{number:03}.png")
-    (folder / "notes.txt").write_text("not an image")
+    (folder / "notes.txt").write_text("not an image", "utf-8")
     return folder
 
 
@@ -68,7 +68,7 @@ def test_the_digest_depends_on_the_images_and_the_detector(tmp_path: Path) -> No
     digest = images_digest(folder, catalogue["pair"], catalogue)
     assert images_digest(folder, catalogue["tiny"], catalogue) != digest, "it has no detector"
     (folder / "001.png").rename(folder / "002.png")
-    (folder / "notes.txt").write_text("of no interest")
+    (folder / "notes.txt").write_text("of no interest", "utf-8")
     assert images_digest(folder, catalogue["pair"], catalogue) == digest
     photo().save(folder / "003.png")
     assert images_digest(folder, catalogue["pair"], catalogue) != digest

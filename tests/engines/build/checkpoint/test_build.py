@@ -33,7 +33,7 @@ from tests.servers import ServerProcess
 def posewire(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     variables = {key: value for key, value in os.environ.items() if not key.startswith("POSEWIRE_")}
     command = [sys.executable, "-m", "service", *arguments]
-    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, encoding="utf-8", check=False)
 
 
 def empty_checkpoint(path: Path, architecture: str, num_keypoints: int) -> Path:
@@ -70,7 +70,7 @@ def test_a_checkpoint_becomes_a_model_that_post_pose_serves(tmp_path: Path) -> N
             "the model exists; its int8 version is requested"
         )
 
-    catalogue.write_text(catalogue.read_text().replace('"unknown"', '"MIT"'))
+    catalogue.write_text(catalogue.read_text("utf-8").replace('"unknown"', '"MIT"'), "utf-8")
     again = run_frugally(*build, folder=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "mine.onnx: already built of pose_resnet_50_96x64.pth.tar" in again.stdout
@@ -120,10 +120,10 @@ def test_a_skeleton_with_another_number_of_keypoints_is_refused(tmp_path: Path) 
 
 def test_a_catalogue_file_of_the_users_own_is_not_overwritten(tmp_path: Path) -> None:
     checkpoint = empty_checkpoint(tmp_path / "empty.pth", "simple-baseline-r50", 17)
-    (tmp_path / "mine.toml").write_text("[models.other]\n")
+    (tmp_path / "mine.toml").write_text("[models.other]\n", "utf-8")
     with pytest.raises(BuildError, match=r"mine\.toml is not a file that was built; choose another name or folder"):
         build_checkpoint(BuildRequest("simple-baseline-r50", checkpoint, "mine"), tmp_path)
-    assert (tmp_path / "mine.toml").read_text() == "[models.other]\n"
+    assert (tmp_path / "mine.toml").read_text("utf-8") == "[models.other]\n"
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -27,7 +27,7 @@ def built(tmp_path: Path) -> BuildRequest:
     (tmp_path / "weights_256x192.pth").write_bytes(b"weights")
     built = BuildRequest("simple-baseline-r50", tmp_path / "weights_256x192.pth", "mine", detector="rtmdet-nano")
     built.graph(tmp_path).write_bytes(b"a graph")
-    built.catalogue(tmp_path).write_text(f"{FIRST_WORDS} simple-baseline-r50`.")
+    built.catalogue(tmp_path).write_text(f"{FIRST_WORDS} simple-baseline-r50`.", "utf-8")
     note_built(built, tmp_path)
     return built
 
@@ -36,7 +36,7 @@ def test_a_built_request_is_found_again(tmp_path: Path, built: BuildRequest) -> 
     assert is_built(built, tmp_path)
     os.utime(built.checkpoint, (0, 0))
     assert is_built(built, tmp_path), "a checkpoint is identified by its content"
-    built.catalogue(tmp_path).write_text(f"{FIRST_WORDS} simple-baseline-r50`, licence MIT.")
+    built.catalogue(tmp_path).write_text(f"{FIRST_WORDS} simple-baseline-r50`, licence MIT.", "utf-8")
     assert is_built(built, tmp_path), "users may edit its catalogue file"
 
 

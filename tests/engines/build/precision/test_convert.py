@@ -170,7 +170,7 @@ def test_old_graphs_are_upgraded_to_an_opset_with_the_type(tmp_path: Path) -> No
 def test_conversion_errors_are_reported_and_leave_no_files(
     text: str, precision: Precision, says: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "small.onnx").write_text(text)
+    (tmp_path / "small.onnx").write_text(text, "utf-8")
     with pytest.raises(PrecisionError, match=says):
         convert(tmp_path / "small.onnx", tmp_path / "low.onnx", precision)
     assert not (tmp_path / "low.onnx").exists()

@@ -53,7 +53,7 @@ def test_a_download_that_cannot_be_resumed_starts_over(part: Path, publisher: Pu
 
 def test_a_complete_part_is_not_downloaded_again(part: Path, publisher: Publisher) -> None:
     part.write_bytes(CONTENT)
-    part.with_name("download.part.version").write_text('"1"')
+    part.with_name("download.part.version").write_text('"1"', "utf-8")
     https.download(publisher.url(), part, label="")
     assert part.read_bytes() == CONTENT
     assert len(publisher.asked) == 1
@@ -61,7 +61,7 @@ def test_a_complete_part_is_not_downloaded_again(part: Path, publisher: Publishe
 
 def test_a_part_that_is_too_long_is_dropped(part: Path, publisher: Publisher) -> None:
     part.write_bytes(CONTENT + b"more")
-    part.with_name("download.part.version").write_text('"1"')
+    part.with_name("download.part.version").write_text('"1"', "utf-8")
     https.download(publisher.url(), part, label="")
     assert part.read_bytes() == CONTENT
     assert [publisher.asked_start(0), publisher.asked_start(1)] == [len(CONTENT) + 4, 0]

@@ -147,7 +147,7 @@ def test_two_processes_at_once_download_once(tmp_path: Path, publisher: Publishe
     command = [sys.executable, "-c", FETCH, publisher.url(), str(tmp_path)]
     with subprocess.Popen(command) as first:
         eventually(lambda: len(publisher.asked) == 1)
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as second:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as second:
             assert second.stdout
             assert second.stdout.readline() == "waiting\n"
             publisher.go_on.set()
@@ -212,7 +212,7 @@ def test_a_file_without_a_pinned_digest_is_verified_against_its_first_one(tmp_pa
 
 
 def test_a_cache_that_cannot_be_written_to_is_named(tmp_path: Path, publisher: Publisher) -> None:
-    (tmp_path / "cache").write_text("a file")
+    (tmp_path / "cache").write_text("a file", "utf-8")
     with pytest.raises(FetchError, match=r"the model cache .*/cache cannot be used: .*; point POSEWIRE_MODELS at"):
         fetching.fetch(tmp_path / "cache", HttpsSource(publisher.url()), [File("model.onnx")])
 

@@ -123,7 +123,7 @@ def test_keypoints_of_real_people_are_within_a_quarter_pixel(name: str, tmp_path
 
 def annotated(count: int) -> list[tuple[Frame, Detections]]:
     """COCO images with the first two people of each."""
-    content = json.loads((SHARED / "data/coco/person_keypoints.json").read_text())
+    content = json.loads((SHARED / "data/coco/person_keypoints.json").read_text("utf-8"))
     found = []
     for image in content["images"][:count]:
         rows = [a["bbox"] for a in content["annotations"] if a["image_id"] == image["id"] and a["num_keypoints"]][:2]

@@ -35,5 +35,5 @@ with ThreadPoolExecutor(len(ports)) as pool:
 def test_the_first_graphs_of_a_process_can_be_described_on_several_threads() -> None:
     """OpenVINO's binding alone deadlocks here nearly every time, see `graphs`."""
     command = [sys.executable, "-c", CONCURRENT]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=60, check=True)
     assert done.stdout.split() == ["float32", "uint8"] * 2

@@ -43,7 +43,7 @@ def altered(built: PlanFile, tmp_path: Path) -> Callable[..., Path]:
     def copy(plan: bytes | None = None, **changes: object) -> Path:
         path = tmp_path / "copy.plan"
         path.write_bytes(built.read() if plan is None else plan)
-        manifest_path(path).write_text(replace(built.manifest, **changes).dump())  # type: ignore[arg-type]
+        manifest_path(path).write_text(replace(built.manifest, **changes).dump(), "utf-8")  # type: ignore[arg-type]
         return path
 
     return copy

@@ -52,7 +52,7 @@ def make_archive(folder: Path, images: int, videos: int, frames: int) -> Path:
     for n in range(videos):
         make_video(source / f"{n}.mp4", frames)
     (source / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a picture")
-    (source / "notes.txt").write_text("not a picture, and not called one")
+    (source / "notes.txt").write_text("not a picture, and not called one", "utf-8")
     return source
 
 
@@ -63,7 +63,7 @@ def start(catalogue: Path, *arguments: object, path: Path | None = None) -> subp
     if path is not None:
         variables["PYTHONPATH"] = str(path)
     command = [sys.executable, "-m", "service", "batch", *map(str, arguments), "--model", "pair", "--min-score", "0"]
-    return subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, encoding="utf-8")
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -115,7 +115,7 @@ def is_worker(pid: int) -> bool:
 def descendants(pid: int) -> list[int]:
     """Return the child processes of a process, and their children."""
     listed = Path(f"/proc/{pid}/task/{pid}/children")
-    children = [int(child) for child in listed.read_text().split()] if listed.exists() else []
+    children = [int(child) for child in listed.read_text(encoding="utf-8").split()] if listed.exists() else []
     return children + [below for child in children for below in descendants(child)]
 
 
@@ -126,6 +126,8 @@ def results(folder: Path) -> dict[str, bytes]:
 
 def failed(folder: Path) -> dict[str, str]:
     """Return the problem of each file that failed."""
-    rows: list[dict[str, Any]] = [json.loads(line) for line in (folder / "failed.jsonl").read_text().splitlines()]
+    rows: list[dict[str, Any]] = [
+        json.loads(line) for line in (folder / "failed.jsonl").read_text("utf-8").splitlines()
+    ]
     assert all(row["why"] for row in rows)
     return {row["path"]: row["problem"] for row in rows}

@@ -67,13 +67,13 @@ def whole(archive: Path, catalogue: Path, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_every_image_and_video_has_results(whole: Path) -> None:
-    images = [json.loads(line) for line in (whole / "images.jsonl").read_text().splitlines()]
+    images = [json.loads(line) for line in (whole / "images.jsonl").read_text("utf-8").splitlines()]
     names = [image["image"] for image in images]
     assert names == sorted(n for n in names if "/" not in n) + sorted(n for n in names if "/" in n)
     assert len(names) == IMAGES
     assert {(image["width"], image["height"], len(image["people"])) for image in images} == {(160, 120, 2)}
     for n in range(VIDEOS):
-        video = json.loads((whole / f"videos/{n:05}-{n}.mp4.json").read_text())
+        video = json.loads((whole / f"videos/{n:05}-{n}.mp4.json").read_text("utf-8"))
         assert (video["video"], len(video["frames"])) == (f"{n}.mp4", FRAMES)
         ids = {person["id"] for frame in video["frames"][2:] for person in frame["people"]}
         assert len(ids) == 2
@@ -81,11 +81,11 @@ def test_every_image_and_video_has_results(whole: Path) -> None:
 
 def test_failed_files_are_listed_with_their_problems(whole: Path) -> None:
     assert failed(whole) == {"broken.jpg": "undecodable"}
-    assert "truncated JPEG" in (whole / "failed.jsonl").read_text()
+    assert "truncated JPEG" in (whole / "failed.jsonl").read_text("utf-8")
 
 
 def test_the_digests_are_those_of_the_results(whole: Path) -> None:
-    sums = [line.split("  ") for line in (whole / "SHA256SUMS").read_text().splitlines()]
+    sums = [line.split("  ") for line in (whole / "SHA256SUMS").read_text("utf-8").splitlines()]
     assert [name for _, name in sums] == [
         "failed.jsonl", "images.jsonl", "videos/00000-0.mp4.json", "videos/00001-1.mp4.json"
     ]  # fmt: skip
@@ -93,7 +93,7 @@ def test_the_digests_are_those_of_the_results(whole: Path) -> None:
 
 
 def test_results_of_images_equal_those_of_posewire_image(archive: Path, catalogue: Path, whole: Path) -> None:
-    first = json.loads((whole / "images.jsonl").read_text().splitlines()[0])
+    first = json.loads((whole / "images.jsonl").read_text("utf-8").splitlines()[0])
     command = ["-m", "service", "image", str(archive / "000.jpg"), "--model", "pair", "--min-score", "0"]
     environment = {**os.environ, "POSEWIRE_CATALOGUE": str(catalogue)}
     done = subprocess.run([sys.executable, *command], capture_output=True, env=environment, check=True)
@@ -135,14 +135,14 @@ def test_a_killed_worker_is_replaced_and_its_shard_is_done_again(
 def test_a_file_that_kills_workers_is_listed_and_its_neighbours_are_done(
     catalogue: Path, archive: Path, tmp_path: Path, where: tuple[str, ...]
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text(KILLING)
+    (tmp_path / "sitecustomize.py").write_text(KILLING, "utf-8")
     listed = [str(archive / f"more/{n:03}.jpg") for n in (1, 2, 4, 5)]
     (tmp_path / KILLER).write_bytes((archive / "more/007.jpg").read_bytes())
-    (tmp_path / "list.txt").write_text("\n".join([*listed[:2], KILLER, *listed[2:]]))
+    (tmp_path / "list.txt").write_text("\n".join([*listed[:2], KILLER, *listed[2:]]), "utf-8")
     code, said = batch(catalogue, tmp_path / "list.txt", tmp_path / "with", "--workers", 1, *where, path=tmp_path)
     assert code == 1, said
     assert failed(tmp_path / "with") == {KILLER: "killed-worker"}
-    (tmp_path / "list.txt").write_text("\n".join(listed))
+    (tmp_path / "list.txt").write_text("\n".join(listed), "utf-8")
     assert batch(catalogue, tmp_path / "list.txt", tmp_path / "without")[0] == 0
     assert (tmp_path / "with/images.jsonl").read_bytes() == (tmp_path / "without/images.jsonl").read_bytes()
 
@@ -177,20 +177,24 @@ def test_an_archive_gives_the_results_of_its_files(
 
 
 def test_other_formats(archive: Path, catalogue: Path, tmp_path: Path) -> None:
-    (tmp_path / "list.txt").write_text(f"{archive / '000.jpg'}\n{archive / 'more/001.jpg'}\n{archive / '0.mp4'}\n")
+    (tmp_path / "list.txt").write_text(
+        f"{archive / '000.jpg'}\n{archive / 'more/001.jpg'}\n{archive / '0.mp4'}\n", "utf-8"
+    )
     for style in ("coco", "csv"):
         code, said = batch(catalogue, tmp_path / "list.txt", tmp_path / style, "--format", style)
         assert code == 0, said
-    people = json.loads((tmp_path / "coco/images.json").read_text())
+    people = json.loads((tmp_path / "coco/images.json").read_text("utf-8"))
     assert [person["image_id"] for person in people] == [0, 0, 1, 1]
-    rows = list(csv.DictReader((tmp_path / "coco/image_ids.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((tmp_path / "coco/image_ids.csv").read_text("utf-8").splitlines()))
     assert [(row["image_id"], Path(row["image"]).name) for row in rows] == [("0", "000.jpg"), ("1", "001.jpg")]
-    tracked = json.loads((tmp_path / "coco/videos/00000-0.mp4.json").read_text())
+    tracked = json.loads((tmp_path / "coco/videos/00000-0.mp4.json").read_text("utf-8"))
     assert ({p["image_id"] for p in tracked}, len(tracked)) == (set(range(FRAMES)), 2 * FRAMES)
-    table = list(csv.DictReader((tmp_path / "csv/images.csv").read_text().splitlines()))
+    table = list(csv.DictReader((tmp_path / "csv/images.csv").read_text("utf-8").splitlines()))
     assert len(table) == 2 * 2 * 17
-    assert (tmp_path / "csv/videos/00000-0.mp4.csv").read_text().startswith("frame,time,person,id,score,keypoint")
-    assert (tmp_path / "csv/failed.jsonl").read_text() == ""
+    assert (
+        (tmp_path / "csv/videos/00000-0.mp4.csv").read_text("utf-8").startswith("frame,time,person,id,score,keypoint")
+    )
+    assert (tmp_path / "csv/failed.jsonl").read_text("utf-8") == ""
 
 
 def test_a_rerun_has_nothing_to_do(archive: Path, catalogue: Path, whole: Path) -> None:
@@ -203,7 +207,7 @@ def test_a_rerun_has_nothing_to_do(archive: Path, catalogue: Path, whole: Path) 
 
 
 def test_workers_that_cannot_start_end_the_batch_with_a_line(archive: Path, catalogue: Path, tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(STILLBORN)
+    (tmp_path / "sitecustomize.py").write_text(STILLBORN, "utf-8")
     code, said = finish(start(catalogue, archive, tmp_path / "results", *OPTIONS, path=tmp_path))
     assert code == 1
     assert said.splitlines()[-1] == (

@@ -87,7 +87,7 @@ def test_a_summary_is_read_as_it_was_written(tmp_path: Path) -> None:
     summary = Summary(1, 2, 3, (Failure("a", "b", "c"),), "0" * 64)
     publish_summary(summary, tmp_path / "a")
     assert Summary.read(tmp_path / "a") == summary
-    (tmp_path / "a").write_text((tmp_path / "a").read_text().replace('"frames": 2, ', ""))
+    (tmp_path / "a").write_text((tmp_path / "a").read_text("utf-8").replace('"frames": 2, ', ""), "utf-8")
     assert Summary.read(tmp_path / "a") is None
 
 
@@ -122,7 +122,7 @@ def test_a_full_disk_ends_the_batch_with_one_line(source: Path, tmp_path: Path) 
         [*map(str, command), "--workers", "1"],
         env={**os.environ, "POSEWIRE_CATALOGUE": str(catalogue)},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500)),
     )
@@ -131,4 +131,4 @@ def test_a_full_disk_ends_the_batch_with_one_line(source: Path, tmp_path: Path) 
     assert line.startswith(f"Error: cannot write {tmp_path}/out")
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out/images.jsonl").exists()
-    assert json.loads((tmp_path / "out/manifest.json").read_text())
+    assert json.loads((tmp_path / "out/manifest.json").read_text("utf-8"))

@@ -40,7 +40,7 @@ def test_a_list_names_files_by_relative_or_absolute_paths(tmp_path: Path) -> Non
     far = fill(tmp_path / "far", "x.jpg") / "x.jpg"
     fill(tmp_path / "near", "a.jpg", "film.mov")
     source = tmp_path / "near/list.txt"
-    source.write_text(f"# mine\na.jpg\n\n{far}\nfilm.mov\ngone.jpg\n.\n")
+    source.write_text(f"# mine\na.jpg\n\n{far}\nfilm.mov\ngone.jpg\n.\n", "utf-8")
     listing = list_source(source, APART)
     assert names(listing) == ["a.jpg", str(far), "film.mov", "gone.jpg", "."]
     assert [entry.video for entry in listing.entries] == [False, False, True, False, False]

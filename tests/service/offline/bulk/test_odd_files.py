@@ -51,7 +51,7 @@ def open_to_all() -> Iterator[Path]:
 
 def as_nobody(source: Path) -> list[str]:
     command = [sys.executable, "-c", AS_NOBODY, str(source)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout.splitlines()
 
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user, whom files are closed to")

@@ -88,18 +88,18 @@ def test_other_weights_of_a_model_are_another_batch(refused: Refused, done: Path
 
 def test_networks_that_would_run_differently_end_the_batch(refused: Refused, done: Path) -> None:
     networks = done / "results/networks.json"
-    before = networks.read_text()
-    networks.write_text(before.replace("OpenVinoRuntime", "TensorRtRuntime"))
+    before = networks.read_text("utf-8")
+    networks.write_text(before.replace("OpenVinoRuntime", "TensorRtRuntime"), "utf-8")
     (done / "results/parts/images-00000.done").rename(done / "kept")
     line = refused("source", "results", "--workers", 1)
     assert "has results of networks run as {'pair-detector': ['TensorRtRuntime', " in line
     assert line.endswith("; set backend and precision, or name a new folder")
-    networks.write_text(before)
+    networks.write_text(before, "utf-8")
     (done / "kept").rename(done / "results/parts/images-00000.done")
 
 
 def test_a_folder_with_other_files_is_not_changed(refused: Refused, done: Path, tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "mine.txt").write_text("mine", "utf-8")
     assert refused("source", tmp_path).endswith(
         "has files in it that are no results of posewire batch; name a new folder"
     )
@@ -107,7 +107,7 @@ def test_a_folder_with_other_files_is_not_changed(refused: Refused, done: Path, 
 
 
 def test_a_damaged_manifest_is_named(refused: Refused, tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text('{"source": ')
+    (tmp_path / "manifest.json").write_text('{"source": ', "utf-8")
     assert "manifest.json is damaged" in refused("source", tmp_path)
 
 
@@ -139,7 +139,7 @@ def test_an_unwritable_folder_is_one_clear_line(refused: Refused, done: Path) ->
 
 
 def test_the_manifest_identifies_the_batch(done: Path) -> None:
-    said = json.loads((done / "results/manifest.json").read_text())
+    said = json.loads((done / "results/manifest.json").read_text("utf-8"))
     assert said["source"]["kind"] == "folder"
     assert (said["source"]["images"], said["source"]["videos"]) == (1, 0)
     assert said["model"]["name"] == "pair"
