@@ -19,6 +19,7 @@ from service.batching.types import (
     BatchResult,
     ClosedError,
     DeadlineExceededError,
+    Division,
     Forecast,
     GuardedObserver,
     Health,
@@ -60,6 +61,7 @@ class Batcher(Generic[T, R]):
         *,
         name: str,
         cost: Callable[[T], int] = lambda _: 1,
+        division: Division[T, R] | None = None,
         max_batch: int = 8,
         max_delay: float = 0.0,
         max_queue: int = 256,
@@ -72,6 +74,7 @@ class Batcher(Generic[T, R]):
         """Make a batcher that does nothing until `start`.
 
         run: called on worker threads, by `workers` of them at once. cost: an item's work units, at least 1.
+        division: how to divide items of several units, so that a batch may take a part of one; None if it may not.
         max_batch, max_queue: in work units. max_delay: seconds that an idle worker waits for a batch to fill up.
         batch_sizes: those with a service time of their own, ascending; powers of two up to max_batch by default.
         hang_after: seconds that a batch may take, and be several times slower than usual, before `health` is bad.
@@ -82,6 +85,7 @@ class Batcher(Generic[T, R]):
         limits = BatchingLimits(max_batch, max_delay, max_queue, workers, sizes, hang_after)
         self.name = name
         self._cost = cost
+        self._division = division
         self._clock = clock
         self._observer = GuardedObserver(observer or BatchObserver())
         self._scheduler = scheduler = Scheduler[QueuedItem[T, R]](name, limits, clock)
@@ -271,7 +275,9 @@ class Batcher(Generic[T, R]):
             units = self._cost(item)
             if units < 1:
                 raise ValueError(f"the cost of an item of {self.name} must be at least 1 unit, not {units}")
-            queued.append(QueuedItem(units, priority, client, deadline, arrived, item, submission, index))
+            queued.append(
+                QueuedItem(units, priority, client, deadline, arrived, item, submission, index, self._division)
+            )
         try:
             self._scheduler.offer(queued, admitted=admitted, reservation=reservation)
         except BatchingError as refusal:

@@ -84,10 +84,10 @@ class FairQueue(Generic[E]):
     virtual time.
 
     Virtual time is the number of work units that every client in the queue has been served since it arrived. An entry
-    is charged before it runs, so a client with large entries waits longer for each of them, and a client with nothing
-    left owes nothing and can be forgotten: memory is bounded by the waiting entries. Both orders are sorted lists, so
-    that an entry in the middle can be removed at once. At the few hundred entries that wait here, inserting into a list
-    is cheaper than any tree.
+    is charged before it runs, so a client with large entries waits longer for each of them (divisible ones come unit
+    by unit), and a client with nothing left owes nothing and can be forgotten: memory is bounded by the waiting
+    entries. Both orders are sorted lists, so that an entry in the middle can be removed at once. At the few hundred
+    entries that wait here, inserting into a list is cheaper than any tree.
 
     A client floods the queue once it has been served more than CREDIT units while it always had something waiting. The
     units that it gets earn credit for the others: a client that arrives starts up to CREDIT units before the present,
@@ -126,14 +126,26 @@ class FairQueue(Generic[E]):
             self._credit -= client.credit
         entry.rank = (entry.deadline, next(self._ticks))
         insort(client.entries, entry, key=_rank)
-        self._count(entry, 1)
+        self._count(entry.client, entry.units, 1)
         if client.entries[0] is entry:
             self._reorder(client)
 
+    @property
+    def alone(self) -> bool:
+        """True if at most one client waits."""
+        return len(self._turns) <= 1
+
     def pop(self) -> E:
         """Remove the head and charge its client. The queue must not be empty."""
+        units = self.head.units
+        entry = self.take(units)
+        entry.units = units
+        return entry
+
+    def take(self, units: int) -> E:
+        """Subtract units from the head, and remove it if that was its last. Charges its client, returns the head."""
         client = self._turns[0]
-        units = client.entries[0].units
+        entry = client.entries[0]
         paid = min(units, client.credit)
         client.credit -= paid
         client.served += units - paid
@@ -141,7 +153,12 @@ class FairQueue(Generic[E]):
             self._credit = min(self._credit + _EARNED * (units - paid), _MAX_CREDIT)
         client.start += units
         self._now = max(self._now, client.start)
-        return self._drop(client, 0)
+        entry.units -= units
+        self._count(entry.client, -units, 0 if entry.units else -1)
+        if not entry.units:
+            del client.entries[0]
+        self._reorder(client)
+        return entry
 
     def remove(self, entry: E) -> bool:
         """Remove an entry at any position, without charge. Returns False if it does not wait here."""
@@ -151,27 +168,23 @@ class FairQueue(Generic[E]):
         index = bisect_left(client.entries, entry.rank, key=_rank)
         if index == len(client.entries) or client.entries[index] is not entry:
             return False
-        self._drop(client, index)
-        return True
-
-    def _count(self, entry: E, sign: int) -> None:
-        self.units += sign * entry.units
-        self.items += sign
-        self.backlog.change(entry.client, sign * entry.units)
-
-    def _drop(self, client: _Client[E], index: int) -> E:
-        entry = client.entries.pop(index)
-        self._count(entry, -1)
+        del client.entries[index]
+        self._count(entry.client, -entry.units, -1)
         if index == 0:
             self._reorder(client)
-        return entry
+        return True
+
+    def _count(self, client: str, units: int, items: int) -> None:
+        self.units += units
+        self.items += items
+        self.backlog.change(client, units)
 
     def _reorder(self, client: _Client[E]) -> None:
         """Move a client to the position of its next entry; remove it if it has none."""
         if client.turn is not None:
             del self._turns[bisect_left(self._turns, client.turn, key=_turn)]
         if client.entries:
-            client.turn = (client.start + client.entries[0].units, next(self._ticks))
+            client.turn = (client.start + client.entries[0].least, next(self._ticks))
             insort(self._turns, client, key=_turn)
         else:
             del self._clients[client.name]

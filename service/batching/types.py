@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from math import inf
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +79,15 @@ class WorkItem:
     promised: bool = field(default=False, init=False)
     rank: tuple[float, int] = field(default=(inf, -1), init=False)
 
+    @property
+    def least(self) -> int:
+        """The units of it that a batch must take at least: all of them, unless it can be divided."""
+        return self.units
+
+    def divide(self, units: int) -> Self:
+        """Return the first `units` of its work as an entry of their own. `units` of this entry is the rest already."""
+        raise NotImplementedError(f"an entry of {units + self.units} units cannot be divided")
+
 
 @dataclass(slots=True, eq=False)
 class Reservation:
@@ -107,17 +116,30 @@ class BatchResult(Generic[R]):
     """The result of one item, and the time that it took.
 
     queued_s: seconds from the item's arrival to the start of the run that gave its result. ran_s: seconds of that run.
-    batch: the number of items in that run, this one included.
+    batch: the number of items in that run, this one included. Of an item that was divided, all three are those of the
+    run that ended last. units: the item's units in that run.
     """
 
     value: R
     queued_s: float
     ran_s: float
     batch: int
+    units: int = 1
 
 
 Outcome = BatchResult[R] | Exception
-"""How a run ended for one item."""
+"""How a run ended for one item, or a part of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Division(Generic[T, R]):
+    """How to divide an item of several units between batches.
+
+    split: (item, units) to the first `units` of it and the rest. join: the results of its parts, in order, to its own.
+    """
+
+    split: Callable[[T, int], tuple[T, T]]
+    join: Callable[[Sequence[R]], R]
 
 
 class Submission(Generic[R]):
@@ -127,26 +149,37 @@ class Submission(Generic[R]):
     without a reference cycle, images are freed as soon as nothing needs them, not when the garbage collector runs.
     """
 
-    __slots__ = ("_results", "future", "missing")
+    __slots__ = ("_parts", "_results", "future", "missing")
 
     def __init__(self, future: asyncio.Future[list[BatchResult[R]]], items: int) -> None:
         self.future = future
         self.missing = items
         self._results: dict[int, BatchResult[R]] = {}
+        self._parts: dict[int, dict[int, BatchResult[R]]] = {}  # of items that were divided, by their first unit
 
     @property
     def done(self) -> bool:
         """True if the call has ended, so that its items need not run any more."""
         return self.future.done()
 
-    def settle(self, index: int, outcome: Outcome[R]) -> None:
-        """Record the outcome of an item. The last result or the first error ends the call; later ones are dropped."""
+    def settle(self, item: QueuedItem[Any, R], outcome: Outcome[R]) -> None:
+        """Record the outcome of an item, or of a part of one. The last result or the first error ends the call; later
+        ones are dropped.
+        """
         if self.future.done():
             return
         if not isinstance(outcome, BatchResult):
             self.future.set_exception(outcome)
             return
-        self._results[index] = outcome
+        if item.units < item.total and item.division is not None:
+            parts = self._parts.setdefault(item.index, {})
+            parts[item.first] = outcome
+            if sum(part.units for part in parts.values()) < item.total:
+                return
+            slowest = max(parts.values(), key=lambda part: part.queued_s + part.ran_s)
+            value = item.division.join([parts[first].value for first in sorted(parts)])
+            outcome = replace(slowest, value=value)
+        self._results[item.index] = outcome
         self.missing -= 1
         if not self.missing:
             self.future.set_result([self._results[i] for i in range(len(self._results))])
@@ -159,16 +192,40 @@ class Submission(Generic[R]):
 
 @dataclass(slots=True, eq=False)
 class QueuedItem(WorkItem, Generic[T, R]):
-    """One submitted item. index: its position in the submission."""
+    """One submitted item, or the part of one that has not been divided from it. index: its position in the submission.
+
+    division: how to divide it, None if it runs as a whole. first, total: its first unit, and the units of all parts.
+    """
 
     item: T
     submission: Submission[R]
     index: int
+    division: Division[T, R] | None = None
+    first: int = 0
+    total: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.total = self.units
+
+    @property
+    def least(self) -> int:
+        """See `WorkItem.least`."""
+        return self.units if self.division is None else 1
+
+    def divide(self, units: int) -> Self:
+        """See `WorkItem.divide`."""
+        if self.division is None:
+            return super().divide(units)
+        item, self.item = self.division.split(self.item, units)
+        part = replace(self, units=units, item=item)
+        part.total, part.promised = self.total, self.promised
+        self.first += units
+        return part
 
     def settle(self, outcome: Outcome[R]) -> None:
         """Record the item's outcome. On the event loop."""
         try:
-            self.submission.settle(self.index, outcome)
+            self.submission.settle(self, outcome)
         except Exception as error:  # noqa: BLE001 - it becomes this submission's outcome; other items are not affected
             self.submission.fail(error)
 

@@ -46,15 +46,16 @@ class WorkQueue(Generic[E]):
         if not queue.units:
             self._starts[entry.priority] = self._now
         queue.push(entry)
-        self._count(entry, 1)
+        self._count(entry.units, 1)
 
     def pop(self, limit: int, now: float) -> tuple[list[E], list[E]]:
         """Remove the next entries, at most `limit` units in all, and any expired entries before them.
 
-        Returns both lists. An entry of more than `limit` units comes alone. An entry that does not fit keeps its place:
-        if smaller entries overtook it, large ones would wait forever.
+        Returns both lists. Of a divisible entry the batch has a part, if the rest does not fit or is not due yet. Any
+        other entry of more than `limit` units comes alone. An entry that does not fit keeps its place: if smaller
+        entries overtook it, large ones would wait forever.
         """
-        batch: list[E] = []
+        taken: dict[E, int] = {}
         expired: list[E] = []
         while limit > 0 and (priority := self._next()) is not None:
             queue = self._queues[priority]
@@ -63,20 +64,23 @@ class WorkQueue(Generic[E]):
                 self.remove(entry)
                 expired.append(entry)
                 continue
-            if batch and entry.units > limit:
+            units = entry.least
+            if taken and units > limit:
                 break
-            start = self._starts[priority] = self._starts[priority] + entry.units * _STRIDES[priority]
+            if units < entry.units and queue.alone and queue.units == self.units:
+                units = min(entry.units, limit)  # no other client waits for its turn after each unit
+            start = self._starts[priority] = self._starts[priority] + units * _STRIDES[priority]
             self._now = max(self._now, start)
-            batch.append(queue.pop())
-            self._count(entry, -1)
-            limit -= entry.units
-        return batch, expired
+            taken[queue.take(units)] = taken.get(entry, 0) + units
+            self._count(-units, 0 if entry.units else -1)
+            limit -= units
+        return [_part(entry, units) for entry, units in taken.items()], expired
 
     def remove(self, entry: E) -> bool:
         """Remove an entry that need not run any more. Returns False if it does not wait."""
         waited = self._queues[entry.priority].remove(entry)
         if waited:
-            self._count(entry, -1)
+            self._count(-entry.units, -1)
         return waited
 
     def reserve(self, units: int, priority: Priority, client: str) -> None:
@@ -111,17 +115,25 @@ class WorkQueue(Generic[E]):
             if other is not priority
         )
 
-    def _count(self, entry: E, sign: int) -> None:
-        self.units += sign * entry.units
-        self.load += sign * entry.units
-        self.items += sign
+    def _count(self, units: int, items: int) -> None:
+        self.units += units
+        self.load += units
+        self.items += items
 
     def _next(self) -> Priority | None:
         """The priority whose next entry finishes first in virtual time; the most urgent one of equals."""
         first, soonest = None, inf
         for priority, queue in self._queues.items():
             if queue.units:
-                finish = self._starts[priority] + queue.head.units * _STRIDES[priority]
+                finish = self._starts[priority] + queue.head.least * _STRIDES[priority]
                 if finish < soonest:
                     first, soonest = priority, finish
         return first
+
+
+def _part(entry: E, units: int) -> E:
+    """The `units` that were taken of an entry: the entry itself if they were its last."""
+    if entry.units:
+        return entry.divide(units)
+    entry.units = units
+    return entry

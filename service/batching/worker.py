@@ -196,7 +196,7 @@ class Worker(Generic[T, R]):
         return [
             _as_exception(result)
             if isinstance(result, BaseException)
-            else BatchResult(result, started - item.arrived, seconds, len(items))
+            else BatchResult(result, started - item.arrived, seconds, len(items), item.units)
             for item, result in zip(items, results, strict=True)
         ]
 

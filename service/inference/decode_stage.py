@@ -12,7 +12,7 @@ from typing import Any
 
 from engines.poses import Frame, Poses
 from service.batching import Batcher, DeadlineExceededError, OverloadedError
-from service.inference.stage import InferenceOptions, Timing
+from service.inference.stage import InferenceOptions, PendingFrame, Timing
 from service.media.decode import DecodedImage, ImageLimits, recognise
 from service.media.decoder_pool import DecoderPool
 from service.media.decoder_process import Bounds, DecoderEndedError, DecoderProcess
@@ -115,6 +115,16 @@ class _DrawJob:
     media_type: str
 
 
+@dataclass(frozen=True, slots=True)
+class QuickImage:
+    """A small JPEG that is not decoded yet. width, height: as displayed. scale: by which `frame` is reduced."""
+
+    frame: PendingFrame
+    width: int
+    height: int
+    scale: int
+
+
 @dataclass(slots=True)
 class _ClientSlots:
     """The decoder processes that one client may use at once. users: its images that have or wait for one."""
@@ -162,6 +172,19 @@ class DecodeStage:
     def queue_for(self, data: bytes) -> Batcher[Any, Any]:
         """The queue that an image will probably pass."""
         return self.batcher if data[:3] == b"\xff\xd8\xff" else self.processes
+
+    def open_quick(self, data: bytes, needs: tuple[int, int], options: InferenceOptions) -> QuickImage | None:
+        """A small JPEG, to be decoded by a network's worker. None for any other image.
+
+        Its memory is counted in `options.lease`. Raises ImageError and QuotaExceededError as `decode` does.
+        """
+        _, file = recognise(data, self._limits)
+        if file is None or not file.quick:
+            return None
+        _grow(options.lease, file.peak_bytes(needs))
+        width, height, scale = file.decoded_size(needs)
+        frame = PendingFrame((height, width, 3), lambda: file.decode(needs).pixels)
+        return QuickImage(frame, *file.upright_size, scale)
 
     async def decode(
         self,

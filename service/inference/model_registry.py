@@ -28,7 +28,7 @@ from engines.files import shown
 from engines.inputs import Arrays
 from engines.plans.flavour import NoTensorRTError
 from engines.plans.manifest import PlanFile
-from engines.poses import Poses, Region
+from engines.poses import Detections, Poses, Region
 from engines.runtimes import Runtime
 from engines.skeletons import Skeleton
 from service.batching import Batcher, BatchObserver, LockstepBatcher
@@ -39,7 +39,7 @@ from service.inference.decode_stage import DecodeStage, decoder_pool
 from service.inference.one_stage import OneStage
 from service.inference.pipeline import Pipeline
 from service.inference.plan_builder import PlanBuilder, PlanStatus
-from service.inference.stage import Result, Stage
+from service.inference.stage import POSE_ROWS, RowKind, Rows, Stage, list_rows
 from service.inference.top_down import TopDown
 from service.media.decode import ImageLimits
 from service.process.memory import memory_limit
@@ -249,24 +249,26 @@ class ModelRegistry:
         reading = family.keypoint_decoder if isinstance(family, HasKeypointDecoder) else None
         return self._views.open(runtime, family.pixels, flip=flip, reading=reading)
 
-    def _open_stage(self, name: str, decode: Callable[[Arrays, Sequence[Region]], Sequence[Result]]) -> Stage[Result]:
+    def _open_stage(
+        self, name: str, decode: Callable[[Arrays, Sequence[Region]], Rows], kind: RowKind[Rows]
+    ) -> Stage[Rows]:
         """The stage of a network, which all models that use it share."""
         if name not in self._stages:
             runtime, pixels = self._runtimes[name], self._families()[name].pixels
             view = self._open_view(name, runtime)
-            self._stages[name] = Stage(name, runtime, pixels, view, decode, self._open_queue)
+            self._stages[name] = Stage(name, runtime, pixels, view, decode, kind, self._open_queue)
         return self._stages[name]
 
     def _open_pipeline(self, model: Model) -> Pipeline:
         admission = PipelineAdmission(self._observer)
         if (one_stage := self._one_stage.get(model.name)) is not None:
-            stage = self._open_stage(model.name, one_stage.decode)
+            stage = self._open_stage(model.name, one_stage.decode, list_rows(Poses))
             return OneStage(self._decoder, one_stage, stage, admission=admission)
         estimator, detector, detect = self._estimators[model.name], None, None
         if model.detector is not None:
             detector = self._detectors[model.detector]
-            detect = self._open_stage(model.detector, detector.decode)
-        estimate = self._open_stage(model.name, _one_pose_per_region(estimator))
+            detect = self._open_stage(model.detector, detector.decode, list_rows(Detections))
+        estimate = self._open_stage(model.name, estimator.decode, POSE_ROWS)
         return TopDown(self._decoder, estimator, estimate, detector, detect, admission=admission)
 
     def _open_queue(self, run: Callable[[Sequence[Any]], Sequence[Any]], name: str, **options: Any) -> AnyBatcher:
@@ -304,13 +306,3 @@ def replace_runtime(
         old.close()
     except Exception:  # it is idle from now on, and its memory is freed with the process
         logger.exception("what ran %s before cannot be closed", stage.name)
-
-
-def _one_pose_per_region(estimator: Estimator) -> Callable[[Arrays, Sequence[Region]], Sequence[Poses]]:
-    """The estimator's decoding, vectorised over the batch, then cut into one Poses per region."""
-
-    def decode_each(outputs: Arrays, regions: Sequence[Region]) -> Sequence[Poses]:
-        poses = estimator.decode(outputs, regions)
-        return [poses.select(slice(n, n + 1)) for n in range(len(regions))]
-
-    return decode_each

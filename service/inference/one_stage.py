@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from engines.families import OneStageModel
 from engines.poses import Detections, Frame, Poses
 from service.inference.admission import PipelineAdmission, Work
 from service.inference.decode_stage import DecodeStage
 from service.inference.pipeline import Pipeline, select_people
-from service.inference.stage import InferenceOptions, Stage, Timing
+from service.inference.stage import InferenceOptions, PendingFrame, Stage, Timing
 
 
 class OneStage(Pipeline):
@@ -19,7 +20,7 @@ class OneStage(Pipeline):
         self,
         decoder: DecodeStage,
         model: OneStageModel,
-        stage: Stage[Poses],
+        stage: Stage[list[Poses]],
         *,
         admission: PipelineAdmission | None = None,
     ) -> None:
@@ -28,7 +29,7 @@ class OneStage(Pipeline):
         self._stage = stage
 
     @property
-    def stages(self) -> Sequence[Stage[Detections] | Stage[Poses]]:
+    def stages(self) -> Sequence[Stage[Any]]:
         """See `Pipeline.stages`."""
         return [self._stage]
 
@@ -39,7 +40,7 @@ class OneStage(Pipeline):
 
     async def frame(
         self,
-        frame: Frame,
+        frame: Frame | PendingFrame,
         options: InferenceOptions,
         people: Detections | None = None,  # noqa: ARG002 - the network always takes the whole frame
     ) -> tuple[Poses, Timing]:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from engines.poses import Detections, Frame, Poses
 from service.inference.admission import PipelineAdmission, Work
 from service.inference.decode_stage import DecodeStage
-from service.inference.stage import InferenceOptions, Stage, Timing
+from service.inference.stage import InferenceOptions, PendingFrame, Stage, Timing
 from service.media.decode import DecodedImage
 from service.media.image_files import IMAGES
+from service.media.jpeg import UnusualJpegError, seems_quick
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Pipeline(ABC):
 
     @property
     @abstractmethod
-    def stages(self) -> Sequence[Stage[Detections] | Stage[Poses]]:
+    def stages(self) -> Sequence[Stage[Any]]:
         """The stages in the order in which a frame passes them."""
 
     @property
@@ -57,9 +59,9 @@ class Pipeline(ABC):
 
     @abstractmethod
     async def frame(
-        self, frame: Frame, options: InferenceOptions, people: Detections | None = None
+        self, frame: Frame | PendingFrame, options: InferenceOptions, people: Detections | None = None
     ) -> tuple[Poses, Timing]:
-        """All people in a decoded frame, best first, in its pixels.
+        """All people in a frame, best first, in its pixels.
 
         people: the boxes of the people, from a tracker; by default the pipeline detects them.
         """
@@ -79,7 +81,11 @@ class Pipeline(ABC):
 
         data: the encoded images, if they have arrived. draw: the people will be drawn on them.
         """
-        queues = [self._decoder.queue_for(image) for image in data] or [self._decoder.batcher] * images
+        if data:
+            quick = self.stages[0].decodes_frames and not draw
+            queues = [self._decoder.queue_for(image) for image in data if not (quick and seems_quick(image))]
+        else:
+            queues = [self._decoder.batcher] * images
         decoding = [(queue, queues.count(queue)) for queue in dict.fromkeys(queues)]
         drawing = [(self._decoder.drawing, images)] if draw else []
         return self._admission.admit([*decoding, *self._work(images), *drawing], options)
@@ -90,11 +96,14 @@ class Pipeline(ABC):
         Raises ImageError for bytes that are not an image within the limits, and what `DecodeStage.decode` and `frame`
         raise.
         """
+        if self.stages[0].decodes_frames and not whole:
+            with suppress(UnusualJpegError):
+                if (quick := self._decoder.open_quick(data, self._needs, options)) is not None:
+                    poses, timing = await self.frame(quick.frame, options)
+                    return Estimate(_scaled(poses, quick.scale), quick.width, quick.height, timing)
         image, decoding = await self.decode(data, options, whole=whole)
         poses, timing = await self.frame(image.pixels, options)
-        if image.scale != 1:
-            poses = poses.scaled(image.scale)
-        return Estimate(poses, image.width, image.height, timing + decoding, image.whole)
+        return Estimate(_scaled(poses, image.scale), image.width, image.height, timing + decoding, image.whole)
 
     async def decode(
         self, data: bytes, options: InferenceOptions, *, whole: bool = False, accepted: Collection[str] = IMAGES
@@ -111,6 +120,10 @@ class Pipeline(ABC):
         if estimate.whole is None:
             raise ValueError("the pixels of this image were not kept")
         return await self._decoder.draw(estimate.whole, estimate.poses, media_type, options)
+
+
+def _scaled(poses: Poses, scale: int) -> Poses:
+    return poses if scale == 1 else poses.scaled(scale)
 
 
 def select_people(poses: Poses, options: InferenceOptions) -> Poses:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Generic, TypeVar
 
-from engines.crops.views import View
+from engines.crops.views import CpuView, View
 from engines.inputs import Arrays, PixelInput
 from engines.ops.affine import align
-from engines.poses import Frame, Region
+from engines.poses import Frame, Poses, Region
 from engines.runtimes.base import Runtime, RuntimeClosedError
-from service.batching import Batcher, BatchResult, Priority, Reservation
+from service.batching import Batcher, Division, Priority, Reservation
 from service.quota import Lease
 
-Result = TypeVar("Result")
+Item = TypeVar("Item")
+Rows = TypeVar("Rows")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,27 +62,74 @@ class Timing:
         )
 
 
+class PendingFrame:
+    """A frame that the first worker to need its pixels decodes. Thread-safe.
+
+    shape: (height, width, 3), of the decoded frame. decode: may raise for a damaged image; then every call of `pixels`
+    raises.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], decode: Callable[[], Frame]) -> None:
+        self.shape = shape
+        self._decode = decode
+        self._lock = threading.Lock()
+        self._result: Frame | Exception | None = None
+
+    def pixels(self) -> Frame:
+        """The decoded frame."""
+        with self._lock:
+            if self._result is None:
+                try:
+                    self._result = self._decode()
+                except Exception as error:  # noqa: BLE001 - raised below, to each caller
+                    self._result = error
+        if isinstance(self._result, Exception):
+            raise self._result
+        return self._result
+
+
 @dataclass(frozen=True, slots=True)
-class CropRequest:
-    """A region of a frame to crop for a network. Counts as one work unit."""
+class FrameRequest:
+    """The regions of one frame to run a network on. Each counts as one work unit, and batches may take some of them."""
 
-    frame: Frame
-    region: Region
+    frame: Frame | PendingFrame
+    regions: Sequence[Region]
+
+    def split(self, units: int) -> tuple[FrameRequest, FrameRequest]:
+        """The requests for the first `units` regions and for the rest."""
+        return FrameRequest(self.frame, self.regions[:units]), FrameRequest(self.frame, self.regions[units:])
 
 
 @dataclass(frozen=True, slots=True)
-class StageOutput(Generic[Result]):
-    """The decoded result for one crop request, and the time of its batch (timing.queue is not known here)."""
+class RowKind(Generic[Rows]):
+    """What a network's results for several regions are, a row for each. cut: some rows. join: parts, in their order."""
 
-    value: Result
+    cut: Callable[[Rows, slice], Rows]
+    join: Callable[[Sequence[Rows]], Rows]
+
+
+def list_rows(_: type[Item]) -> RowKind[list[Item]]:
+    """A list with one of these for each region."""
+    return RowKind(lambda rows, part: rows[part], lambda parts: [row for part in parts for row in part])
+
+
+POSE_ROWS: RowKind[Poses] = RowKind(Poses.select, Poses.join)
+"""Poses with one person for each region."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutput(Generic[Rows]):
+    """The decoded results for a frame request, and the time of its batch (timing.queue is not known here)."""
+
+    rows: Rows
     timing: Timing
 
 
-class Stage(Generic[Result]):
-    """Runs the network on batches of waiting crop requests, and decodes each batch at once.
+class Stage(Generic[Rows]):
+    """Runs the network on batches of regions of waiting frames, and decodes each batch at once.
 
     pixels: the network's input. view: crops regions and runs `runtime` on them. decode: (outputs, regions) to one
-    result per region.
+    row per region. kind: of the rows.
     """
 
     def __init__(
@@ -88,13 +138,16 @@ class Stage(Generic[Result]):
         runtime: Runtime,
         pixels: PixelInput,
         view: View,
-        decode: Callable[[Arrays, Sequence[Region]], Sequence[Result]],
-        open_queue: Callable[..., Batcher[CropRequest, StageOutput[Result]]],
+        decode: Callable[[Arrays, Sequence[Region]], Rows],
+        kind: RowKind[Rows],
+        open_queue: Callable[..., Batcher[FrameRequest, StageOutput[Rows]]],
     ) -> None:
         self.name = name
         self.batcher = open_queue(
             self._run_batch,
             name,
+            cost=lambda request: len(request.regions),
+            division=Division(FrameRequest.split, self._join),
             max_batch=runtime.spec.max_batch,
             batch_sizes=runtime.spec.batch_sizes,
             workers=runtime.spec.concurrency,
@@ -102,11 +155,17 @@ class Stage(Generic[Result]):
         self._pixels = pixels
         self._network = (runtime, view)
         self._decode = decode
+        self._kind = kind
 
     @property
     def runtime(self) -> Runtime:
         """The runtime that runs the network now."""
         return self._network[0]
+
+    @property
+    def decodes_frames(self) -> bool:
+        """True if its workers should decode frames: on a CPU, where another queue before it would only cost time."""
+        return isinstance(self._network[1], CpuView)
 
     def switch(self, runtime: Runtime, view: View) -> Runtime:
         """Run the network with `runtime` from the next batch on. Returns the previous runtime, for the caller to close.
@@ -128,47 +187,74 @@ class Stage(Generic[Result]):
         self.batcher.reshape(runtime.spec.max_batch, runtime.spec.batch_sizes, runtime.spec.concurrency)
 
     async def run(
-        self, frame: Frame, regions: Sequence[Region], options: InferenceOptions
-    ) -> tuple[list[Result], Timing]:
-        """Run the network on `regions` of a frame. Returns their results in order, and the timing of the slowest."""
+        self, frame: Frame | PendingFrame, regions: Sequence[Region], options: InferenceOptions
+    ) -> tuple[Rows, Timing]:
+        """Run the network on `regions` of a frame, at least one. Returns a row for each, and the timing of the slowest.
+
+        Raises what `Batcher.submit` raises, and what decoding a pending frame raises.
+        """
         height, width = frame.shape[:2]
-        results = await self.batcher.submit_all(
-            [CropRequest(frame, align(region, width, height, self._pixels)) for region in regions],
+        result = await self.batcher.submit(
+            FrameRequest(frame, [align(region, width, height, self._pixels) for region in regions]),
             priority=options.priority,
             client=options.client,
             deadline=options.deadline,
             admitted=options.admitted,
             reservation=options.reservations.get(self.batcher.name),
         )
-        return [result.value.value for result in results], _slowest(results)
+        return result.value.rows, result.value.timing + Timing(queue=result.queued_s)
 
-    def _run_batch(self, crops: Sequence[CropRequest]) -> Sequence[StageOutput[Result]]:
+    def _run_batch(self, requests: Sequence[FrameRequest]) -> Sequence[StageOutput[Rows] | Exception]:
+        """Run the network on all regions of the requests. A frame that cannot be decoded fails its own request only."""
+        started = time.perf_counter()
+        frames: list[Frame] = []
+        regions: list[Region] = []
+        outcomes: list[slice | Exception] = []
+        for request in requests:
+            try:
+                frame = request.frame.pixels() if isinstance(request.frame, PendingFrame) else request.frame
+            except Exception as error:  # noqa: BLE001 - it is the outcome of this request
+                outcomes.append(error)
+                continue
+            outcomes.append(slice(len(regions), len(regions) + len(request.regions)))
+            frames += [frame] * len(request.regions)
+            regions += request.regions
+        if not regions:
+            return [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+        output = self._run_regions(frames, regions, Timing(prepare=time.perf_counter() - started))
+        if len(requests) == 1:
+            return [output]
+        return [
+            StageOutput(self._kind.cut(output.rows, outcome), output.timing) if isinstance(outcome, slice) else outcome
+            for outcome in outcomes
+        ]
+
+    def _run_regions(self, frames: Sequence[Frame], regions: Sequence[Region], timing: Timing) -> StageOutput[Rows]:
+        """Run the network on `regions[n]` of `frames[n]`. timing: the time spent on them so far."""
         while True:
             runtime, view = self._network
             largest = runtime.spec.max_batch  # the batch may have been formed for a runtime with larger batches
             try:
-                return [
-                    output
-                    for start in range(0, len(crops), largest)
-                    for output in self._infer(view, crops[start : start + largest])
+                parts = [
+                    self._infer(view, frames[start : start + largest], regions[start : start + largest])
+                    for start in range(0, len(regions), largest)
                 ]
             except RuntimeClosedError:
                 if runtime is self.runtime:
                     raise
+            else:
+                rows = parts[0].rows if len(parts) == 1 else self._kind.join([part.rows for part in parts])
+                return StageOutput(rows, reduce(Timing.__add__, (part.timing for part in parts), timing))
 
-    def _infer(self, view: View, crops: Sequence[CropRequest]) -> list[StageOutput[Result]]:
+    def _infer(self, view: View, frames: Sequence[Frame], regions: Sequence[Region]) -> StageOutput[Rows]:
         started = time.perf_counter()
-        regions = [crop.region for crop in crops]
-        inferred = view([crop.frame for crop in crops], regions)
+        inferred = view(frames, regions)
         done = time.perf_counter()
-        results = self._decode(inferred.outputs, regions)
+        rows = self._decode(inferred.outputs, regions)
         decoded = time.perf_counter()
-        timing = Timing(0.0, inferred.preparing, done - started - inferred.preparing, decoded - done)
-        return [StageOutput(result, timing) for result in results]
+        return StageOutput(rows, Timing(0.0, inferred.preparing, done - started - inferred.preparing, decoded - done))
 
-
-def _slowest(results: Sequence[BatchResult[StageOutput[Result]]]) -> Timing:
-    if not results:
-        return Timing()
-    last = max(results, key=lambda result: result.queued_s + result.ran_s)
-    return last.value.timing + Timing(queue=last.queued_s)
+    def _join(self, parts: Sequence[StageOutput[Rows]]) -> StageOutput[Rows]:
+        """Join the outputs for the parts of a divided request. The timing is that of the slowest."""
+        slowest = max((part.timing for part in parts), key=lambda timing: sum(timing.parts().values()))
+        return StageOutput(self._kind.join([part.rows for part in parts]), slowest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from engines.poses import Detections, Frame, Poses
 from service.inference.admission import PipelineAdmission, Work
 from service.inference.decode_stage import DecodeStage
 from service.inference.pipeline import Pipeline, select_people
-from service.inference.stage import InferenceOptions, Stage, Timing
+from service.inference.stage import InferenceOptions, PendingFrame, Stage, Timing
 
 _DETAIL = 3
 """A frame should be this many times as large as the detector's input along one side, so that crops have detail."""
@@ -33,7 +34,7 @@ class TopDown(Pipeline):
         estimator: Estimator,
         estimate: Stage[Poses],
         detector: Detector | None = None,
-        detect: Stage[Detections] | None = None,
+        detect: Stage[list[Detections]] | None = None,
         *,
         admission: PipelineAdmission | None = None,
     ) -> None:
@@ -52,7 +53,7 @@ class TopDown(Pipeline):
         self._regions_per_frame = len(detector.regions(640, 480)) if detector is not None else 0
 
     @property
-    def stages(self) -> Sequence[Stage[Detections] | Stage[Poses]]:
+    def stages(self) -> Sequence[Stage[Any]]:
         """See `Pipeline.stages`."""
         return [self._estimate] if self._detect is None else [self._detect, self._estimate]
 
@@ -68,17 +69,16 @@ class TopDown(Pipeline):
         return [(self._detect.batcher, images * self._regions_per_frame), people]
 
     async def frame(
-        self, frame: Frame, options: InferenceOptions, people: Detections | None = None
+        self, frame: Frame | PendingFrame, options: InferenceOptions, people: Detections | None = None
     ) -> tuple[Poses, Timing]:
         """See `Pipeline.frame`."""
         people, timing = await self._detect_people(frame, options) if people is None else (people, Timing())
         if not len(people):
             return Poses.empty(self._estimator.skeleton), timing
-        parts, estimating = await self._estimate.run(frame, self._estimator.regions(people), options)
-        poses = self._estimator.merge(Poses.join(parts), people)
-        return select_people(poses, options), timing + estimating
+        poses, estimating = await self._estimate.run(frame, self._estimator.regions(people), options)
+        return select_people(self._estimator.merge(poses, people), options), timing + estimating
 
-    async def _detect_people(self, frame: Frame, options: InferenceOptions) -> tuple[Detections, Timing]:
+    async def _detect_people(self, frame: Frame | PendingFrame, options: InferenceOptions) -> tuple[Detections, Timing]:
         height, width = frame.shape[:2]
         if self._detector is None or self._detect is None:
             return Detections(np.array([[0, 0, width, height]], np.float32), np.ones(1, np.float32)), Timing()
