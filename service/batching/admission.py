@@ -35,6 +35,16 @@ class SafetyMargin:
         self.factor = _INITIAL_FACTOR
         self._missed = False
 
+    def test(self, name: str, needed: float, left: float) -> None:
+        """Raise OverloadedError if work of `name` that needs that many seconds may miss its deadline in `left`."""
+        allowed = left / self.factor
+        if needed > allowed:
+            raise OverloadedError(
+                f"{name} would need {needed:.3f} s, the deadline is in {left:.3f} s",
+                reason="late",
+                retry_after_s=needed - allowed,
+            )
+
     def miss(self) -> None:
         """Record that work that was predicted to be in time was late."""
         self._missed = True
@@ -83,14 +93,8 @@ class QueueAdmission(Generic[E]):
             )
         if deadline == inf:
             return
-        allowed = (deadline - now) / self._margins[priority].factor
-        wait = self.wait(units, priority, client, busy, enough=allowed)
-        if wait > allowed:
-            raise OverloadedError(
-                f"{self._name} would need {wait:.3f} s, the deadline is in {deadline - now:.3f} s",
-                reason="late",
-                retry_after_s=wait - allowed,
-            )
+        margin, left = self._margins[priority], deadline - now
+        margin.test(self._name, self.wait(units, priority, client, busy, enough=left / margin.factor), left)
 
     def test_deadline(self, deadline: float, now: float) -> None:
         """Raise DeadlineExceededError if a deadline has passed."""

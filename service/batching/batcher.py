@@ -249,6 +249,11 @@ class Batcher(Generic[T, R]):
         return Health("ok", f"{self.name} serves")
 
     @property
+    def started(self) -> bool:
+        """True once `start` was called."""
+        return self._loop is not None
+
+    @property
     def idle(self) -> bool:
         """True if no caller waits for a result."""
         return not self._submissions

@@ -62,15 +62,12 @@ class PipelineAdmission:
         if longest <= 0:
             return 0.0
         needed = self._overhead * (sum(forecast.run for forecast in forecasts) + longest)
-        allowed = left / self._margins[options.priority].factor
-        if needed > allowed:
-            slowest = work[waiting.index(longest)][0].name
-            self._observer.rejected(slowest, "late")
-            raise OverloadedError(
-                f"{slowest} would need {needed:.3f} s, the deadline is in {left:.3f} s",
-                reason="late",
-                retry_after_s=needed - allowed,
-            )
+        slowest = work[waiting.index(longest)][0].name
+        try:
+            self._margins[options.priority].test(slowest, needed, left)
+        except OverloadedError as refusal:
+            self._observer.rejected(slowest, refusal.reason)
+            raise
         return needed
 
     @contextmanager

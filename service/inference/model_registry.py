@@ -84,9 +84,10 @@ class Serving:
         return next(iter(self.models.values()))
 
     async def start(self) -> None:
-        """Start the worker threads."""
+        """Start the worker threads, also those of models that were loaded since the last call."""
         for batcher in self.batchers:
-            await batcher.start()
+            if not batcher.started:
+                await batcher.start()
 
     def build_plans(self) -> None:
         """Build the missing TensorRT plans in the background; each is used as soon as it is ready."""
@@ -155,7 +156,7 @@ def open_serving(
 
 
 class ModelRegistry:
-    """Loads models: fetches, compiles and warms up their networks, and joins them into pipelines.
+    """Loads and unloads models: fetches, compiles and warms up their networks, and joins them into pipelines.
 
     A network that two models share is opened once and has one queue. All pipelines share one decode stage.
     """
@@ -211,8 +212,25 @@ class ModelRegistry:
             skeleton = (self._estimators | self._one_stage)[model.name].skeleton
             self._models[model.name] = ServedModel(model, pipeline, skeleton, "" if self._models else why)
 
+    async def unload(self, name: str, drain_seconds: float = 10.0) -> None:
+        """Serve a model no more: finish its accepted work, then free the networks that no other model uses.
+
+        drain_seconds: for the accepted work. Raises ValueError for the only model, KeyError if it is not loaded.
+        """
+        if len(self._models) == 1:
+            raise ValueError(f"{name} is the only model that is served")
+        del self._models[name]
+        used = {network for served in self._models.values() for network in (served.model.name, served.model.detector)}
+        for network in [network for network in self._runtimes if network not in used]:
+            batcher = self._stages.pop(network).batcher
+            await batcher.close(drain_seconds)
+            self._batchers.remove(batcher)
+            for families in (self._detectors, self._estimators, self._one_stage):
+                families.pop(network, None)
+            await attempt(f"closing {network}", _CLOSE_S, self._runtimes.pop(network).close)
+
     def serving(self) -> Serving:
-        """The loaded models. Call it once."""
+        """The loaded models; those that are loaded or unloaded later, too. Call it once."""
         plans = PlanBuilder(self._opener.tasks(self._take_over))
         return Serving(self._models, self._batchers, self._runtimes, self._opener.statuses, plans, self._decoder)
 

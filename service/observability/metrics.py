@@ -41,7 +41,11 @@ class Metrics(BatchObserver):
             "posewire_ready", "1 while /readyz answers 200.", registry=registry, multiprocess_mode="livemin"
         )
         self._batch_items = Histogram(
-            "posewire_batch_size", "Items in a batch.", ["network"], buckets=(1, 2, 4, 8, 16, 32), registry=registry
+            "posewire_batch_size",
+            "Regions of frames, or images, in a batch.",
+            ["network"],
+            buckets=(1, 2, 4, 8, 16, 32),
+            registry=registry,
         )
         self._batch_seconds = Histogram(
             "posewire_batch_seconds", "Time that a batch ran.", ["network"], buckets=_SECONDS, registry=registry
@@ -137,7 +141,7 @@ class Metrics(BatchObserver):
 
     def batch_started(self, name: str, items: int, units: int) -> None:  # noqa: ARG002
         """See `BatchObserver.batch_started`."""
-        self._batch_items_of(name).observe(items)
+        self._batch_items_of(name).observe(units)
 
     def batch_finished(self, name: str, items: int, seconds: float) -> None:  # noqa: ARG002
         """See `BatchObserver.batch_finished`."""

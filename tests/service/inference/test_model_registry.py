@@ -15,6 +15,7 @@ from engines.catalogue.models import load
 from engines.crops.views import CpuView
 from engines.poses import Poses
 from engines.runtimes import Runtime, RuntimeClosedError, open_runtime
+from service.batching import ClosedError
 from service.config import Settings
 from service.inference.model_registry import ModelRegistry, replace_runtime
 from service.inference.stage import InferenceOptions
@@ -38,6 +39,33 @@ def test_models_are_loaded_one_at_a_time(tmp_path: Path) -> None:
     assert list(serving.runtimes) == ["tiny", "pair-detector", "pair"]
     assert [batcher.name for batcher in serving.batchers][3:] == list(serving.runtimes)
     assert len(run(serving, serving.models["pair"].pipeline.image(JPEG, OPTIONS)).poses) > 0
+
+
+def test_a_model_is_loaded_and_another_one_unloaded_while_the_server_runs(tmp_path: Path) -> None:
+    catalogue = load([tiny_catalogue(tmp_path)])
+    registry = ModelRegistry(catalogue, Settings())
+    registry.load([catalogue["pair"]])
+    serving = registry.serving()
+
+    async def scenario() -> None:
+        with pytest.raises(ValueError, match="pair is the only model"):
+            await registry.unload("pair")
+        await asyncio.to_thread(registry.load, [catalogue["tiny"]])
+        await serving.start()
+        runtime = serving.runtimes["pair"]
+        pipeline = serving.models["pair"].pipeline
+        under_way = asyncio.create_task(pipeline.image(JPEG, OPTIONS))
+        await asyncio.sleep(0)
+        await registry.unload("pair")
+        assert len((await under_way).poses) > 0, "accepted work is finished"
+        with pytest.raises(ClosedError):
+            await pipeline.image(JPEG, OPTIONS)
+        with pytest.raises(RuntimeClosedError):
+            runtime.run({"image": np.zeros((1, 256, 192, 3), np.uint8)})
+        assert list(serving.runtimes) == [serving.default.model.name] == ["tiny"]
+        await serving.default.pipeline.image(JPEG, OPTIONS)
+
+    run(serving, scenario())
 
 
 @pytest.mark.parametrize("largest", [1, 8], ids=["to smaller batches", "to larger batches"])

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from service.media.image_files import read_orientation
+from service.media.jpeg import JpegFile
 from service.media.pixels import MEDIA_TYPES, encode
 from tests.pictures import encoded
 from tests.service.media.files import LIMITS, decode, picture, rgb, smooth
@@ -55,6 +56,19 @@ def test_reduced_images_are_upright(orientation: int) -> None:
     assert (decoded.width, decoded.height, decoded.scale) == (*meant.size, 4)
     assert decoded.pixels.shape[1::-1] == needs
     assert np.abs(decoded.pixels - rgb(meant.reduce(4))).mean() < 4
+
+
+@every_orientation
+@pytest.mark.parametrize("size", [(160, 96), (161, 97), (40, 333), (9, 7)])
+@pytest.mark.parametrize("needs", [None, (40, 24), (13, 90), (1, 1)])
+def test_the_size_of_a_reduced_jpeg_is_known_before_it_is_decoded(
+    orientation: int, size: tuple[int, int], needs: tuple[int, int] | None
+) -> None:
+    image, _ = stored(orientation, size)
+    file = JpegFile.read(encoded(image, exif=image.getexif()), LIMITS)
+    decoded = file.decode(needs)
+    assert file.decoded_size(needs) == (*decoded.pixels.shape[1::-1], decoded.scale)
+    assert file.upright_size == (decoded.width, decoded.height)
 
 
 def test_the_needed_size_is_that_of_the_upright_image() -> None:
