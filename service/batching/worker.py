@@ -192,7 +192,8 @@ class Worker(Generic[T, R]):
             self._broken |= not isinstance(error, Exception)
             return _as_exception(error)
         seconds = self._clock() - started
-        self._scheduler.ran(items, seconds)
+        if not any(isinstance(result, BaseException) for result in results):  # failed work may take no time at all
+            self._scheduler.ran(items, seconds)
         return [
             _as_exception(result)
             if isinstance(result, BaseException)

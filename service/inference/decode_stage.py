@@ -124,6 +124,10 @@ class QuickImage:
     height: int
     scale: int
 
+    def decoded(self) -> DecodedImage:
+        """The decoded image."""
+        return DecodedImage(self.frame.pixels(), self.width, self.height, self.scale)
+
 
 @dataclass(slots=True)
 class _ClientSlots:
@@ -173,12 +177,14 @@ class DecodeStage:
         """The queue that an image will probably pass."""
         return self.batcher if data[:3] == b"\xff\xd8\xff" else self.processes
 
-    def open_quick(self, data: bytes, needs: tuple[int, int], options: InferenceOptions) -> QuickImage | None:
+    def open_quick(
+        self, data: bytes, needs: tuple[int, int], options: InferenceOptions, accepted: Collection[str]
+    ) -> QuickImage | None:
         """A small JPEG, to be decoded by a network's worker. None for any other image.
 
         Its memory is counted in `options.lease`. Raises ImageError and QuotaExceededError as `decode` does.
         """
-        _, file = recognise(data, self._limits)
+        _, file = recognise(data, self._limits, accepted)
         if file is None or not file.quick:
             return None
         _grow(options.lease, file.peak_bytes(needs))

@@ -96,14 +96,26 @@ class Pipeline(ABC):
         Raises ImageError for bytes that are not an image within the limits, and what `DecodeStage.decode` and `frame`
         raise.
         """
+        image, poses, timing = await self.decode_and_estimate(data, options, whole=whole)
+        if image.scale != 1:
+            poses = poses.scaled(image.scale)
+        return Estimate(poses, image.width, image.height, timing, image.whole)
+
+    async def decode_and_estimate(
+        self, data: bytes, options: InferenceOptions, *, whole: bool = False, accepted: Collection[str] = IMAGES
+    ) -> tuple[DecodedImage, Poses, Timing]:
+        """The pixels of an encoded image, as many as the pipeline needs, and the people in their coordinates.
+
+        A small JPEG passes one queue less than with `decode` and `frame`, if a worker of the first network decodes it.
+        """
         if self.stages[0].decodes_frames and not whole:
             with suppress(UnusualJpegError):
-                if (quick := self._decoder.open_quick(data, self._needs, options)) is not None:
+                if (quick := self._decoder.open_quick(data, self._needs, options, accepted)) is not None:
                     poses, timing = await self.frame(quick.frame, options)
-                    return Estimate(_scaled(poses, quick.scale), quick.width, quick.height, timing)
-        image, decoding = await self.decode(data, options, whole=whole)
+                    return quick.decoded(), poses, timing
+        image, decoding = await self.decode(data, options, whole=whole, accepted=accepted)
         poses, timing = await self.frame(image.pixels, options)
-        return Estimate(_scaled(poses, image.scale), image.width, image.height, timing + decoding, image.whole)
+        return image, poses, timing + decoding
 
     async def decode(
         self, data: bytes, options: InferenceOptions, *, whole: bool = False, accepted: Collection[str] = IMAGES
@@ -120,10 +132,6 @@ class Pipeline(ABC):
         if estimate.whole is None:
             raise ValueError("the pixels of this image were not kept")
         return await self._decoder.draw(estimate.whole, estimate.poses, media_type, options)
-
-
-def _scaled(poses: Poses, scale: int) -> Poses:
-    return poses if scale == 1 else poses.scaled(scale)
 
 
 def select_people(poses: Poses, options: InferenceOptions) -> Poses:

@@ -73,8 +73,8 @@ class FrameProcessor:
     async def process(self, picture: bytes, timestamp: float, deadline: float) -> ProcessedFrame:
         """Return the people in an encoded picture. timestamp: seconds, never decreasing. deadline: monotonic seconds.
 
-        Raises ImageError if the bytes are no picture that streams accept, and the errors of `Pipeline.decode`,
-        `Pipeline.frame` and `TrackedStream.update`.
+        Raises ImageError if the bytes are no picture that streams accept, and the errors of `Pipeline.image` and
+        `TrackedStream.update`.
         """
         options = replace(self._options, deadline=deadline)
         try:
@@ -84,13 +84,15 @@ class FrameProcessor:
                 options.lease.release()  # the lease grows again with the stream's next frame
 
     async def _process(self, picture: bytes, timestamp: float, options: InferenceOptions) -> ProcessedFrame:
-        image, timing = await self._pipeline.decode(picture, options, accepted=FRAMES)
-        people, proposing = None, 0.0
-        if not self._detector_is_due(timestamp):
-            people, proposing = await self._propose(image.pixels, timestamp)
-        found, inference = await self._pipeline.frame(image.pixels, options, people)
-        if people is None:
+        proposing = 0.0
+        if self._detector_is_due(timestamp):
+            image, found, timing = await self._pipeline.decode_and_estimate(picture, options, accepted=FRAMES)
             self._detected = timestamp
+        else:
+            image, timing = await self._pipeline.decode(picture, options, accepted=FRAMES)
+            people, proposing = await self._propose(image.pixels, timestamp)
+            found, inference = await self._pipeline.frame(image.pixels, options, people)
+            timing += inference
         tracked, tracking = await self._stream.update(found, image.pixels, timestamp)
         self._unsettled = tracked.unsettled
         poses, velocities, ages = self._reported(found, tracked)
@@ -98,7 +100,7 @@ class FrameProcessor:
             poses, velocities = poses.scaled(image.scale), velocities * np.float32(image.scale)
         if self._hello.skeleton != "native":
             poses = poses.as_skeleton(SKELETONS[self._hello.skeleton])
-        seconds = {**(timing + inference).parts(), "track": proposing + tracking}
+        seconds = {**timing.parts(), "track": proposing + tracking}
         return ProcessedFrame(poses, velocities, ages, tracked.events, image.width, image.height, seconds)
 
     def _detector_is_due(self, timestamp: float) -> bool:
