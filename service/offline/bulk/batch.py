@@ -91,7 +91,7 @@ def do_batch(
 
 def _summary(shard: Shard, folder: Path, options: BulkOptions) -> Summary | None:
     """The summary of a shard; None if the shard is not done, or its result has changed since."""
-    summary = Summary.read(shard.done(folder))
+    summary = Summary.read(shard.file(folder, ".done"))
     if summary is None or digest_of(shard.result(folder, options.style)) != summary.sha256:
         return None
     return summary
@@ -106,9 +106,9 @@ def _summary_of_done(shard: Shard, folder: Path, options: BulkOptions) -> Summar
 
 def _forget_failed(shards: Sequence[Shard], folder: Path, options: BulkOptions) -> None:
     for shard in shards:
-        summary = Summary.read(shard.done(folder))
+        summary = Summary.read(shard.file(folder, ".done"))
         if summary is not None and summary.failures:
-            shard.done(folder).unlink()
+            shard.file(folder, ".done").unlink()
             shard.result(folder, options.style).unlink(missing_ok=True)  # a damaged video has a partial result
 
 

@@ -43,7 +43,7 @@ class ShardScheduler:
             for worker in range(self._pool.size):
                 if waiting and worker not in busy:
                     case = busy[worker] = waiting.popleft()
-                    case.shard.mark(self._folder).unlink(missing_ok=True)
+                    case.shard.file(self._folder, ".at").unlink(missing_ok=True)
                     self._pool.give(worker, case.task())
             self._progress.working([case.shard for case in busy.values()])
             for worker, outcome in self._pool.wait(_POLL_S).items():
@@ -55,7 +55,7 @@ class ShardScheduler:
                         raise BulkError(outcome.why)
                     case Lost():
                         self._progress.lost(case.shard, outcome.how)
-                        case.learn(Mark.read(case.shard.mark(self._folder)), outcome.how)
+                        case.learn(Mark.read(case.shard.file(self._folder, ".at")), outcome.how)
                         waiting.appendleft(case)
 
 
@@ -108,7 +108,7 @@ class BulkProgress:
         """Redraw the bars of the current shards. Called several times a second."""
         if not self.terminal:
             return
-        lines = [bar(shard, Mark.read(shard.mark(self.folder))) for shard in under_way[:_MOST_BARS]]
+        lines = [bar(shard, Mark.read(shard.file(self.folder, ".at"))) for shard in under_way[:_MOST_BARS]]
         self._clear()
         self.say("".join(f"{line}\x1b[K\n" for line in [*lines, f"{self.done} of {self.shards} shards"]))
         self._drawn = len(lines) + 1
