@@ -118,7 +118,6 @@ class ApiError(Exception):
         return members | identity
 
     def response(self) -> Response:
-        """Return the HTTP response."""
         return Response(orjson.dumps(self.document()), self.status, self._headers())
 
     async def send(self, send: Send) -> None:

@@ -104,7 +104,6 @@ class SocketChannel:
             raise ConnectionResetError("the client has left") from error
 
     async def receive(self) -> str | bytes:
-        """See `Channel.receive`."""
         message = await self._socket.receive()
         if message["type"] == "websocket.disconnect":
             self.code = message["code"]
@@ -113,7 +112,6 @@ class SocketChannel:
         return message["bytes"] if text is None else text
 
     async def send(self, message: str | bytes) -> None:
-        """See `Channel.send`."""
         kind = "text" if isinstance(message, str) else "bytes"
         try:
             await self._socket.send({"type": "websocket.send", kind: message})

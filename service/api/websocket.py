@@ -81,7 +81,6 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self._parse()
 
     async def receive(self) -> ASGIReceiveEvent:
-        """Return the next message to the application."""
         message = await self.queue.get()
         if self.read_paused and self.queue.empty():
             self.read_paused = False
@@ -193,7 +192,6 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         super().handle_text(event)
 
     def handle_bytes(self, event: Frame) -> None:
-        """Handle a binary message, or its first fragment."""
         self._fragments = len(event.data)
         super().handle_bytes(event)
 

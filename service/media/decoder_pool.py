@@ -29,7 +29,6 @@ class DecoderPool:
 
     @property
     def pids(self) -> list[int]:
-        """The ids of the current processes."""
         with self._lock:
             return [process.pid for process in (*self._idle, *self._busy)]
 

@@ -98,7 +98,6 @@ class MediaFile:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
         self.file.close()
         self._bytes.close()
 

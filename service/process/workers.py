@@ -81,7 +81,6 @@ class Workers(Multiprocess):
                     process.process.kill()
 
     def init_processes(self) -> None:
-        """Start the workers."""
         self._groups = core_groups(sorted(os.sched_getaffinity(0)), self.processes_num)
         self._slots: list[_WorkerSlot] = []
         self._served = False
@@ -210,6 +209,5 @@ class Application:
     tls: ServerTls | None = None
 
     def __call__(self) -> ASGIApp:
-        """Import the factory and call it."""
         factory: Callable[[ServerTls | None], ASGIApp] = import_from_string(self.factory)
         return factory(self.tls)

@@ -100,7 +100,6 @@ class TrackingWorkers:
                 await self._start()
 
     async def close(self) -> None:
-        """End all processes."""
         workers, self._workers = self._workers, []
         await asyncio.gather(*(worker.close() for worker in workers))
         await self._closing.wait()

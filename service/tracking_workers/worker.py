@@ -64,7 +64,6 @@ class TrackingWorker(asyncio.Protocol):
 
     @property
     def pid(self) -> int:
-        """The process id. The process must have been started."""
         assert self._process is not None  # noqa: S101
         return self._process.pid
 
@@ -132,7 +131,6 @@ class TrackingWorker(asyncio.Protocol):
         self.arena.close()
 
     def data_received(self, data: bytes) -> None:
-        """Handle part of a message, or several messages."""
         self._received += data
         while len(self._received) >= LENGTH.size:
             end = LENGTH.size + LENGTH.unpack_from(self._received)[0]

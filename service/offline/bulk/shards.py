@@ -81,7 +81,6 @@ class Shard:
 
     @property
     def video(self) -> bool:
-        """True for a video, False for images."""
         return self.entries[0].video
 
     @property

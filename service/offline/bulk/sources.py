@@ -48,7 +48,6 @@ class Source(ABC):
             scratch.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close the archive."""
         if self._archive is not None:
             self._archive.close()
 

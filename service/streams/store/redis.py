@@ -138,7 +138,6 @@ class RedisStore:
                 await self._written.wait()
 
     async def close(self) -> None:
-        """See `Store.close`."""
         if self._writer is not None:
             self._writer.cancel()
             await asyncio.gather(self._writer, return_exceptions=True)
