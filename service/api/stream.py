@@ -179,7 +179,7 @@ async def _run(
     """Begin or resume a session, and serve it with a slot, memory and a tracker of its own."""
     settings, streams = server.settings, server.streams
     async with streams.begin(hello, served.skeleton.name, client) as beginning:
-        name, state = beginning.session, beginning.state
+        name, state = beginning.slot.session, beginning.state
         options = InferenceOptions(
             client=client,
             priority=Priority.LIVE,
@@ -206,14 +206,14 @@ async def _run(
                     client=client,
                     memory=frames,
                 )
-                async with streams.hold(beginning, session, client):
+                async with streams.hold(beginning.slot, session):
                     await session.run(_welcome(served, hello, beginning, streams.resume_seconds))
 
 
 def _welcome(served: ServedModel, hello: Hello, beginning: Beginning, resume_seconds: float) -> dict[str, Any]:
     skeleton = served.skeleton if hello.skeleton == "native" else SKELETONS[hello.skeleton]
     return {
-        "session": beginning.session,
+        "session": beginning.slot.session,
         "resumed": beginning.state is not None,
         **({"detail": beginning.detail} if beginning.detail else {}),
         "model": served.model.name,
