@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from engines.skeletons import SKELETONS
-from service.api.addresses import client_of
+from service.api.addresses import client_of_scope, peer_of
 from service.api.hello import HelloMessage
 from service.api.problems import ApiError, problem_of
 from service.api.state import ServerState
@@ -83,8 +83,7 @@ async def stream(socket: WebSocket) -> None:
     finally:
         metrics.open.dec()
         metrics.closed(code)
-        peer = socket.client.host if socket.client else ""
-        extra = {"status": code, "ms": round((time.perf_counter() - began) * 1e3), "client": peer}
+        extra = {"status": code, "ms": round((time.perf_counter() - began) * 1e3), "client": peer_of(socket.scope)}
         log.info("WS /stream %d", code, extra=extra)
         request_id.reset(marked)
 
@@ -134,7 +133,7 @@ async def _serve(server: ServerState, socket: WebSocket, channel: SocketChannel)
         raise StreamError(CloseCode.BAD_HELLO, f"subprotocol: this server speaks {' and '.join(SUBPROTOCOLS)}")
     message = await _receive_hello(server, socket, channel)
     try:
-        client = server.keys.check(_headers(socket, message)) or _address(socket)
+        client = server.keys.check(_headers(socket, message)) or client_of_scope(socket.scope)
         server.rate_limit.take(client)
         served = server.find_model(message.model)
     except ApiError as problem:
@@ -150,7 +149,7 @@ async def _receive_hello(server: ServerState, socket: WebSocket, channel: Socket
         if name not in _IN_URL:
             raise StreamError(CloseCode.BAD_HELLO, f"parameter {name}: only {' and '.join(_IN_URL)} may be in the URL")
     timeout = min(_HELLO_S, server.settings.idle_seconds)
-    with server.streams.greeting(_address(socket)):
+    with server.streams.greeting(client_of_scope(socket.scope)):
         try:
             async with asyncio.timeout(timeout):
                 first = await channel.receive()
@@ -161,10 +160,6 @@ async def _receive_hello(server: ServerState, socket: WebSocket, channel: Socket
     if named and hello.model not in (None, named):
         raise StreamError(CloseCode.BAD_HELLO, f"model: the hello says {hello.model}, the URL {named}")
     return hello.model_copy(update={"model": hello.model or named})
-
-
-def _address(socket: WebSocket) -> str:
-    return client_of(socket.client.host) if socket.client else ""
 
 
 def _headers(socket: WebSocket, hello: HelloMessage) -> Mapping[str, str]:

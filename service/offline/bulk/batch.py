@@ -12,7 +12,7 @@ from engines.files import shown
 from service.offline.bulk.errors import BulkError
 from service.offline.bulk.listing import LeftOut, list_source
 from service.offline.bulk.manifest import BulkOptions, claimed, manifest
-from service.offline.bulk.scheduler import BulkProgress, ShardScheduler
+from service.offline.bulk.scheduler import BulkProgress, work
 from service.offline.bulk.shards import Failure, Shard, Summary, cut_into_shards, digest_of
 from service.offline.bulk.worker import BulkJob
 from service.offline.bulk.worker_pool import BulkWorkerPool
@@ -75,7 +75,7 @@ def do_batch(
             progress = BulkProgress(folder, len(shards), len(shards) - len(missing), say, terminal)
             pool = open_pool(BulkJob(listing.kind, listing.root, Path(os.path.realpath(folder)), model, options))
             try:
-                ShardScheduler(folder, pool, progress).work(missing)
+                work(missing, pool, progress)
             finally:
                 progress.end()
                 pool.close()
