@@ -111,8 +111,7 @@ class Workers(Multiprocess):
     def handle_ttin(self) -> None:
         """Ignore the signal: the number of workers is a setting."""
 
-    def handle_ttou(self) -> None:
-        """Ignore the signal: the number of workers is a setting."""
+    handle_ttou = handle_ttin
 
     def terminate_all(self) -> None:
         """Send SIGTERM to the workers, and close the listening sockets, so that late clients are refused at once."""
