@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from service.tracking_workers.arena import Arena
-from service.tracking_workers.wire import LENGTH, Failed, Ready, Reply, Request, decode, encode
+from service.tracking_workers.wire import LENGTH, EndStream, Failed, Ready, Reply, Request, decode, encode
 
 log = logging.getLogger(__name__)
 
@@ -109,10 +109,12 @@ class TrackingWorker(asyncio.Protocol):
             raise TrackingWorkerError(answer.value.traceback)
         return answer.value, answer.seconds
 
-    def send(self, request: Request) -> None:
-        """Send a request and ignore its reply."""
-        if self._transport is not None:
-            self._transport.write(encode((0, request)))
+    def release(self, slot: int) -> None:
+        """End the stream in a slot, and free the slot."""
+        if self.alive and self._transport is not None:
+            self._transport.write(encode((0, EndStream(slot))))  # nobody waits for the reply
+            self.arena.clear(slot)
+            self.free.append(slot)
 
     def kill(self) -> None:
         """Kill the process. Pending requests raise ProcessEndedError."""
