@@ -133,7 +133,8 @@ async def _serve(server: ServerState, socket: WebSocket, channel: SocketChannel)
         raise StreamError(CloseCode.BAD_HELLO, f"subprotocol: this server speaks {' and '.join(SUBPROTOCOLS)}")
     message = await _receive_hello(server, socket, channel)
     try:
-        client = server.keys.check(_headers(socket, message)) or client_of_scope(socket.scope)
+        key = message.key.get_secret_value()  # browsers cannot set headers
+        client = server.keys.check({"x-api-key": key} if key else socket.headers) or client_of_scope(socket.scope)
         server.rate_limit.take(client)
         served = server.find_model(message.model)
     except ApiError as problem:
@@ -160,12 +161,6 @@ async def _receive_hello(server: ServerState, socket: WebSocket, channel: Socket
     if named and hello.model not in (None, named):
         raise StreamError(CloseCode.BAD_HELLO, f"model: the hello says {hello.model}, the URL {named}")
     return hello.model_copy(update={"model": hello.model or named})
-
-
-def _headers(socket: WebSocket, hello: HelloMessage) -> Mapping[str, str]:
-    """Return the headers, or the key of the hello in place of them. Browsers cannot set headers."""
-    key = hello.key.get_secret_value()
-    return {"x-api-key": key} if key else socket.headers
 
 
 async def _run(

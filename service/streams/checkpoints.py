@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from service.streams.slots import Slot
 from service.streams.store.base import Store
@@ -15,42 +16,35 @@ _DRAINING_S = 0.05
 """The interval while the server drains: clients that reconnect elsewhere should find the state of the last frame."""
 
 
+@dataclass(eq=False)
 class Checkpoints:
     """Saves the state of each of the open `streams` to a store, every `seconds` if it has changed.
 
     keep_seconds: how long the store keeps a state. clock: returns seconds.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        streams: Mapping[str, Slot],
-        seconds: float,
-        keep_seconds: float,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._store = store
-        self._streams = streams
-        self._seconds = seconds
-        self._keep_seconds = keep_seconds
-        self._clock = clock
+    store: Store
+    streams: Mapping[str, Slot]
+    seconds: float
+    keep_seconds: float
+    clock: Callable[[], float] = time.monotonic
 
     async def run(self) -> None:
         """Take checkpoints forever."""
         while True:
-            await asyncio.sleep(self._seconds / _ROUNDS)
-            self.take(self._seconds * (1 - 1 / _ROUNDS))  # a younger one is at most `seconds` old in the next round
+            await asyncio.sleep(self.seconds / _ROUNDS)
+            self.take(self.seconds * (1 - 1 / _ROUNDS))  # a younger one is at most `seconds` old in the next round
 
     def take(self, age: float = 0.0) -> None:
         """Save the state of streams whose last checkpoint is at least `age` seconds old."""
-        now = self._clock()
-        for name, slot in self._streams.items():
+        now = self.clock()
+        for name, slot in self.streams.items():
             state = slot.state()
             if state.data is not slot.saved and now - slot.saved_at >= age:
                 slot.saved, slot.saved_at = state.data, now
-                self._store.keep(name, state, self._keep_seconds)
+                self.store.keep(name, state, self.keep_seconds)
 
     def drain(self) -> None:
         """Take all checkpoints now, and from now on soon after each frame."""
         self.take()
-        self._seconds = min(self._seconds, _DRAINING_S)
+        self.seconds = min(self.seconds, _DRAINING_S)

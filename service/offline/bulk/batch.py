@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,8 +68,11 @@ def do_batch(
     listing = list_source(source, folder)
     with claimed(folder, manifest(listing, catalogue, model, options)):
         shards = cut_into_shards(listing.entries, options.shard)
-        if retry_failed:
-            _forget_failed(shards, folder, options)
+        for shard in shards if retry_failed else ():
+            summary = Summary.read(shard.file(folder, ".done"))
+            if summary is not None and summary.failures:
+                shard.file(folder, ".done").unlink()
+                shard.result(folder, options.style).unlink(missing_ok=True)  # a damaged video has a partial result
         missing = [shard for shard in shards if _summary(shard, folder, options) is None]
         if missing:
             progress = BulkProgress(folder, len(shards), len(shards) - len(missing), say, terminal)
@@ -102,14 +105,6 @@ def _summary_of_done(shard: Shard, folder: Path, options: BulkOptions) -> Summar
     if summary is None:
         raise BulkError(f"the results of {shard.name} in {shown(folder)} were changed or lost; run it again")
     return summary
-
-
-def _forget_failed(shards: Sequence[Shard], folder: Path, options: BulkOptions) -> None:
-    for shard in shards:
-        summary = Summary.read(shard.file(folder, ".done"))
-        if summary is not None and summary.failures:
-            shard.file(folder, ".done").unlink()
-            shard.result(folder, options.style).unlink(missing_ok=True)  # a damaged video has a partial result
 
 
 def _sweep(folder: Path) -> None:

@@ -29,7 +29,11 @@ def work(shards: Sequence[Shard], pool: BulkWorkerPool, progress: BulkProgress) 
 
     Raises BulkError if the workers cannot work at all.
     """
-    waiting = deque(Case(shard) for shard in sorted(shards, key=_order))
+
+    def order(shard: Shard) -> tuple[bool, int, int]:
+        return not shard.video, -sum(entry.size for entry in shard.entries) if shard.video else 0, shard.number
+
+    waiting = deque(Case(shard) for shard in sorted(shards, key=order))
     busy: dict[int, Case] = {}
     while waiting or busy:
         for worker in range(pool.size):
@@ -49,10 +53,6 @@ def work(shards: Sequence[Shard], pool: BulkWorkerPool, progress: BulkProgress) 
                     progress.lost(case.shard, outcome.how)
                     case.learn(Mark.read(case.shard.file(progress.folder, ".at")), outcome.how)
                     waiting.appendleft(case)
-
-
-def _order(shard: Shard) -> tuple[bool, int, int]:
-    return not shard.video, -sum(entry.size for entry in shard.entries) if shard.video else 0, shard.number
 
 
 @dataclass(slots=True)
