@@ -50,7 +50,9 @@ def create_app(
     """
     metrics = Metrics()
     supervisor = Supervisor(metrics.task_ended)
-    memory = Quota("bytes of memory", _memory_budget(settings), settings.client_share)
+    # By default a quarter of this process's memory: networks, trackers, decoders and Python need the rest.
+    budget = settings.memory_mb * 1_000_000 or memory_limit() // (4 * settings.workers)
+    memory = Quota("bytes of memory", budget, settings.client_share)
     state = ServerState(
         settings=settings,
         metrics=metrics,
@@ -117,14 +119,6 @@ def _open_streams(settings: Settings, metrics: Metrics, supervisor: Supervisor) 
         checkpoint_seconds=settings.checkpoint_ms / 1000,
         supervisor=supervisor,
     )
-
-
-def _memory_budget(settings: Settings) -> int:
-    """Return the bytes that one process may use for requests and responses.
-
-    By default a quarter of its memory: networks, trackers, decoders and Python need the rest.
-    """
-    return settings.memory_mb * 1_000_000 or memory_limit() // (4 * settings.workers)
 
 
 def _open_tracking_workers(settings: Settings, metrics: Metrics) -> TrackingWorkers:

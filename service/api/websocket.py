@@ -123,7 +123,9 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
                 return
             if frames and (pause := self._charge(frames)):
                 self._unparsed = bytes(data[at:])
-                self._rest(pause)
+                self.transport.pause_reading()  # so that TCP makes the client wait
+                self._parse_scheduled = True
+                self.loop.call_later(pause, self._parse)
                 return
             factor = 2.0 if frames < _FRAMES_A_STEP else 0.5
             self._step = int(min(max(self._step * factor, _STEPS[0]), _STEPS[1]))
@@ -156,12 +158,6 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             client = client_of_scope(self.scope)
             pause = max(pause, self._owner.messages.charge(client, frames))
         return pause
-
-    def _rest(self, seconds: float) -> None:
-        """Pause reading, so that TCP makes the client wait."""
-        self.transport.pause_reading()
-        self._parse_scheduled = True
-        self.loop.call_later(seconds, self._parse)
 
     def _account(self) -> bool:
         """Hold memory for the incomplete message and the one that waits. Returns False if there is not enough."""

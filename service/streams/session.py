@@ -318,9 +318,6 @@ class Session:
 
 def _event(event: ZoneEvent) -> dict[str, object]:
     """Return an event without the members that do not apply to it."""
-    members = {"kind": event.kind, "name": event.name, "id": event.id}
-    if event.direction is not None:
-        members["direction"] = event.direction
-    if event.seconds is not None:
-        members["seconds"] = round(event.seconds, 3)
-    return members
+    seconds = None if event.seconds is None else round(event.seconds, 3)
+    members = {"kind": event.kind, "name": event.name, "id": event.id, "direction": event.direction, "seconds": seconds}
+    return {name: value for name, value in members.items() if value is not None}

@@ -114,7 +114,14 @@ class StreamSlots:
             else:
                 shared.lease = shared.lease.pass_to(client)
         except QuotaExceededError as error:
-            raise StreamError(CloseCode.TRY_LATER, self._refusal(client, error.reason)) from error
+            if error.reason == "full":
+                reason = f"{self._streams.held} streams are open, as many as this server takes"
+            else:
+                reason = (
+                    f"{self._streams.held_by(client)} streams of this client (address or API key) are open, "
+                    "as many as one client may have"
+                )
+            raise StreamError(CloseCode.TRY_LATER, reason) from error
         if shared.connections:
             shared.connections[-1].end(CloseCode.REPLACED, TAKEN_OVER)
         slot = Slot(session, client, shared)
@@ -132,11 +139,3 @@ class StreamSlots:
         """Assign a slot to a new session. The slot must be the only one of its session."""
         self._sessions[session] = self._sessions.pop(slot.session)
         slot.session = session
-
-    def _refusal(self, client: str, reason: str) -> str:
-        if reason == "full":
-            return f"{self._streams.held} streams are open, as many as this server takes"
-        return (
-            f"{self._streams.held_by(client)} streams of this client (address or API key) are open, "
-            "as many as one client may have"
-        )
