@@ -67,36 +67,12 @@ class VideoTask:
         return beside.with_name(beside.name + ".journal")
 
 
-@dataclass(frozen=True, slots=True)
-class VideoDone:
-    """The outcome of a run. resumed: number of frames from an earlier run. people: number of identities.
-
-    restarted: True if a journal of another video or of other options was replaced. problem: "" unless the video is
-    damaged. notes: further messages for the user.
-    """
-
-    frames: int
-    resumed: int
-    people: int
-    restarted: bool
-    problem: str
-    notes: tuple[str, ...] = ()
-
-    def summary(self) -> str:
-        """The outcome as a line for the user."""
-        parts = [f"{self.frames} frames, {self.people} people"]
-        if self.resumed:
-            parts.append(f"went on after {self.resumed} frames of an earlier run")
-        if self.restarted:
-            parts.append("an earlier run had other options or another video, so this one began anew")
-        return "; ".join([*parts, *self.notes])
-
-
 async def process_video(
     video: VideoReader, task: VideoTask, catalogue: Catalogue, model: str, *, advance: Callable[[], None]
-) -> VideoDone:
+) -> tuple[str, str]:
     """Write the outputs of `task`. Files get their final names when they are complete. advance: called once per frame.
 
+    Returns the outcome as a line for the user, and what is damaged in the video, or "".
     Raises VideoError and JournalError if something cannot be read or written. The journal is kept in that case,
     and on cancellation.
     """
@@ -125,9 +101,12 @@ async def process_video(
         await writing
         await asyncio.to_thread(outputs.close)
         journal.remove()
-        resumed, restarted = min(journal.found, done), journal.other is not None
-        notes = tracker.notes + writer.notes
-        return VideoDone(done, resumed, len(tracker.ids), restarted, video.problem, notes)
+        outcome = [f"{done} frames, {len(tracker.ids)} people"]
+        if resumed := min(journal.found, done):
+            outcome.append(f"went on after {resumed} frames of an earlier run")
+        if journal.other is not None:
+            outcome.append("an earlier run had other options or another video, so this one began anew")
+        return "; ".join([*outcome, *tracker.notes, *writer.notes]), video.problem
 
 
 def _begin(outputs: ExitStack, path: Path | None) -> Path | None:
