@@ -7,7 +7,9 @@ import errno
 import os
 import re
 import stat
-import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
@@ -101,18 +103,29 @@ def without_mark(data: bytes) -> bytes:
     return data
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write the file at `path` so that readers see either the old content or the new.
+@contextmanager
+def published(path: Path, *, durable: bool = True, unique: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside `path`. Its file gets the name `path` when it is complete, and is removed after an
+    error, so that readers see either the old content or the new.
 
-    If the process is killed, it may leave a file whose name begins with a dot and the stem of `path`.
+    durable: the file is on disk before it is renamed, and survives a crash of the machine. unique: others may write
+    the same file at once. If the process is killed, it may leave a file whose name begins with a dot and the stem of
+    `path`, and ends in .part; otherwise NAME.part, which the next writer replaces.
     """
-    draft, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-")
+    part = path.with_name(f"{path.name}.part")
+    if unique:
+        part = path.with_name(f".{path.stem}-{os.getpid()}-{threading.get_ident()}{path.suffix}.part")
     try:
-        with os.fdopen(draft, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(draft)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        yield part
+        if durable:
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write the file at `path`, see `published`."""
+    with published(path) as part:
+        part.write_bytes(content)

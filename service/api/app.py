@@ -50,7 +50,9 @@ def create_app(
     """
     metrics = Metrics()
     supervisor = Supervisor(metrics.task_ended)
-    memory = Quota("bytes of memory", _memory_budget(settings), settings.client_share)
+    # By default a quarter of this process's memory: networks, trackers, decoders and Python need the rest.
+    budget = settings.memory_mb * 1_000_000 or memory_limit() // (4 * settings.workers)
+    memory = Quota("bytes of memory", budget, settings.client_share)
     state = ServerState(
         settings=settings,
         metrics=metrics,
@@ -94,10 +96,8 @@ def create_app(
     app.include_router(pose.router, tags=["pose"])
     app.include_router(stream.router, tags=["stream"])
     app.include_router(info.router, tags=["server"])
-    app.add_exception_handler(ApiError, _problem)
-    app.add_exception_handler(RequestValidationError, _bad_parameter)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _defect)
+    for kind in (ApiError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, _answer_error)
     return RequestMiddleware(app, state, direct={("POST", "/pose"): pose.answer, ("GET", "/livez"): info.answer_live})
 
 
@@ -121,14 +121,6 @@ def _open_streams(settings: Settings, metrics: Metrics, supervisor: Supervisor) 
     )
 
 
-def _memory_budget(settings: Settings) -> int:
-    """Return the bytes that one process may use for requests and responses.
-
-    By default a quarter of its memory: networks, trackers, decoders and Python need the rest.
-    """
-    return settings.memory_mb * 1_000_000 or memory_limit() // (4 * settings.workers)
-
-
 def _open_tracking_workers(settings: Settings, metrics: Metrics) -> TrackingWorkers:
     return TrackingWorkers(
         settings.trackers or max(1, usable_cores(settings.workers) // 4),
@@ -139,28 +131,20 @@ def _open_tracking_workers(settings: Settings, metrics: Metrics) -> TrackingWork
     )
 
 
-async def _problem(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)  # noqa: S101 - the class that it is registered for
-    return error.response()
-
-
-async def _defect(_: Request, _error: Exception) -> Response:
-    return ApiError("internal", "the server failed on this request; its log says why").response()
-
-
-async def _bad_parameter(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - the class that it is registered for
-    return bad_parameter(error.errors(), skip=1).response()
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - the class that it is registered for
-    if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
-        problem = ApiError("method-not-allowed", f"{request.url.path[:200]} takes {allowed}, not {request.method}")
-        problem.headers["allow"] = allowed
-    elif error.status_code == 404:
-        problem = ApiError("not-found", f"there is nothing at {request.url.path[:200]}")
-    else:
-        problem = ApiError("bad-request", str(error.detail))
+async def _answer_error(request: Request, error: Exception) -> Response:
+    match error:
+        case ApiError():
+            problem = error
+        case RequestValidationError():
+            problem = bad_parameter(error.errors(), skip=1)
+        case HTTPException(status_code=405):
+            allowed = (error.headers or {}).get("Allow", "")
+            problem = ApiError("method-not-allowed", f"{request.url.path[:200]} takes {allowed}, not {request.method}")
+            problem.headers["allow"] = allowed
+        case HTTPException(status_code=404):
+            problem = ApiError("not-found", f"there is nothing at {request.url.path[:200]}")
+        case HTTPException():
+            problem = ApiError("bad-request", str(error.detail))
+        case _:
+            problem = ApiError("internal", "the server failed on this request; its log says why")
     return problem.response()

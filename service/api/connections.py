@@ -83,7 +83,12 @@ class Connections:
         most = self._proxy_most if self._proxies.trusts(peer) else None
         try:
             if self.quota.held >= self.quota.total and self._idle:
-                self._evict()
+                longest = next(iter(self._idle))
+                del self._idle[longest]
+                longest.abort()
+                self._report(
+                    "evicted", f"all {self.quota.total} connections are taken: the longest idle one was closed"
+                )
             return self.quota.take(client, most=most)
         except QuotaExceededError as error:
             self._report(error.reason, f"a connection of {client} was refused: {error}")
@@ -108,12 +113,6 @@ class Connections:
         discard it as fast as clients send would leave no time for others.
         """
         return discarded * self.discarding / _DISCARD_BYTES_PER_S
-
-    def _evict(self) -> None:
-        longest = next(iter(self._idle))
-        del self._idle[longest]
-        longest.abort()
-        self._report("evicted", f"all {self.quota.total} connections are taken: the longest idle one was closed")
 
     def _report(self, reason: str, message: str) -> None:
         """Count every closed connection, but log only one every few seconds."""

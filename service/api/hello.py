@@ -90,20 +90,8 @@ class HelloMessage(BaseModel):
             Zones(zones, lines)  # their names must differ
         except ValueError as error:
             raise StreamError(CloseCode.BAD_HELLO, str(error)) from error
-        return Hello(
-            model=self.model,
-            skeleton=self.skeleton,
-            min_score=self.min_score,
-            max_people=self.max_people,
-            smoothing=self.smoothing,
-            detect_every=self.detect_every / 1000,
-            window=self.window,
-            timestamps=self.timestamps,
-            extras=self.extras,
-            resume=self.resume,
-            zones=zones,
-            lines=lines,
-        )
+        same = self.model_dump(exclude={"type", "format", "key", "detect_every", "zones", "lines"})
+        return Hello(**same, detect_every=self.detect_every / 1000, zones=zones, lines=lines)
 
 
 def _check_unique(members: list[tuple[str, object]]) -> None:

@@ -59,12 +59,10 @@ class BoundedHttp(HttpToolsProtocol):
     # The connection
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called when the connection has ended."""
         self._release()
         super().connection_lost(exc)
 
     def abort(self) -> None:
-        """See `EvictableConnection.abort`."""
         self._release()
         self.transport.abort()
 
@@ -85,7 +83,6 @@ class BoundedHttp(HttpToolsProtocol):
     # What a client sends
 
     def data_received(self, data: bytes) -> None:
-        """Called with bytes of requests."""
         if self._ignoring_input:
             self._ignored += len(data)
             if self._ignored > 1_000_000:
@@ -141,7 +138,6 @@ class BoundedHttp(HttpToolsProtocol):
             adopt(lease)
 
     def on_message_begin(self) -> None:
-        """Called by the parser when a request begins."""
         if len(self.pipeline) >= _MAX_PIPELINED:
             self._ignoring_input = True  # the last response says that the connection closes
             self.pipeline[0][0].keep_alive = False
@@ -151,13 +147,11 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        """Called by the parser with a piece of the URL."""
         super().on_url(url)
         if len(self.url) > _MAX_URL:
             self._stop(ApiError("url-too-long", f"the URL has more than {_MAX_URL:,} bytes"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by the parser with a header or trailer."""
         size = len(name) + len(value)
         self._head_size += size
         if size > _MAX_HEADER or self._head_size > _MAX_HEAD or len(self.headers) >= _MAX_HEADERS:
@@ -176,7 +170,6 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Called by the parser with a piece of the body."""
         self._progress = True
         if self.parser.should_upgrade():
             return
@@ -191,7 +184,6 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Called by the parser when the whole request has arrived."""
         self._progress = True
         if self.parser.should_upgrade():
             return

@@ -9,9 +9,9 @@ import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from itertools import count
-from types import FrameType
+from typing import Any
 
 from engines.runtimes.nvml import Gpus
 from service.api.security import ApiKeys
@@ -125,17 +125,12 @@ def _refresh_gauges(state: ServerState, serving: Serving) -> None:
         state.metrics.networks.refresh(name, runtime.spec, fallback=fallback)
 
 
-@contextmanager
-def _draining(state: ServerState, supervisor: Supervisor) -> Iterator[None]:
+def _draining(state: ServerState, supervisor: Supervisor) -> AbstractContextManager[None]:
     """At SIGTERM, fail /readyz but keep serving for `drain_seconds`, then pass the signal on to uvicorn.
 
     Streams are told at once that the server shuts down, and are ended at the end of that time. A second SIGTERM or
     Ctrl-C ends the wait.
     """
-    loop = asyncio.get_running_loop()
-    if threading.current_thread() is not threading.main_thread():
-        yield  # a server inside a test; only the main thread can handle signals
-        return
     stop = signal.getsignal(signal.SIGTERM)
 
     async def end(wait: float) -> None:
@@ -148,35 +143,35 @@ def _draining(state: ServerState, supervisor: Supervisor) -> Iterator[None]:
             if callable(stop):
                 stop(signal.SIGTERM, None)
 
-    def drain(_number: int, _frame: FrameType | None) -> None:
+    def drain() -> None:
         wait = 0.0 if state.draining else state.settings.drain_seconds
         state.draining = True
         state.shutdown_deadline = min(state.shutdown_deadline, time.monotonic() + wait + state.settings.grace_seconds)
-        loop.call_soon_threadsafe(lambda: supervisor.once("drain", end(wait)))
+        supervisor.once("drain", end(wait))
 
-    signal.signal(signal.SIGTERM, drain)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, stop)
+    return _handling(signal.SIGTERM, drain, stop)
+
+
+def _reloading(state: ServerState, supervisor: Supervisor, tls: ServerTls | None) -> AbstractContextManager[None]:
+    """Reload API keys and certificate at each SIGHUP. No connection is dropped. Afterwards the signal is ignored."""
+    return _handling(signal.SIGHUP, lambda: supervisor.once("reload", _reload(state, tls)), signal.SIG_IGN)
 
 
 @contextmanager
-def _reloading(state: ServerState, supervisor: Supervisor, tls: ServerTls | None) -> Iterator[None]:
-    """Reload API keys and certificate at each SIGHUP. No connection is dropped. Afterwards the signal is ignored."""
+def _handling(number: signal.Signals, handle: Callable[[], object], after: Any) -> Iterator[None]:
+    """Call `handle` on the event loop at each signal, and restore the handler `after` at the end.
+
+    Does nothing in a server inside a test, because only the main thread can handle signals.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield  # a server inside a test; only the main thread can handle signals
+        yield
         return
     loop = asyncio.get_running_loop()
-
-    def reload() -> None:
-        supervisor.once("reload", _reload(state, tls))
-
-    signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(reload))
+    signal.signal(number, lambda *_: loop.call_soon_threadsafe(handle))
     try:
         yield
     finally:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(number, after)
 
 
 async def _reload(state: ServerState, tls: ServerTls | None) -> None:

@@ -79,7 +79,6 @@ class RequestMiddleware:
         self._id_prefix = secrets.token_hex(4)  # differs between processes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See the ASGI specification."""
         if scope["type"] == "websocket" and (problem := self._refuse_websocket(scope)) is not None:
             await problem.response()(scope, receive, send)
             return

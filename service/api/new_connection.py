@@ -52,16 +52,13 @@ class NewConnection(asyncio.Protocol):
             self._switch_to_http(lease).data_received(data)
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Called when the client has disconnected without sending anything."""
         self._release()
 
     def abort(self) -> None:
-        """See `EvictableConnection.abort`."""
         self._release()
         self._transport.abort()
 
     def shutdown(self) -> None:
-        """Called by uvicorn when the server shuts down."""
         self.abort()
 
     def _switch_to_http(self, lease: Lease | None = None) -> BoundedHttp:

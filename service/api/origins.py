@@ -67,7 +67,6 @@ class PagePolicy:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See the ASGI specification."""
         head: Message | None = None  # of a page, held back until its body can be hashed
 
         async def send_with_policy(message: Message) -> None:

@@ -118,7 +118,6 @@ class ApiError(Exception):
         return members | identity
 
     def response(self) -> Response:
-        """Return the HTTP response."""
         return Response(orjson.dumps(self.document()), self.status, self._headers())
 
     async def send(self, send: Send) -> None:
@@ -162,23 +161,24 @@ def bad_parameter(errors: Sequence[Any], *, skip: int = 0) -> ApiError:
 
 def problem_of(error: BaseException) -> ApiError | None:
     """Return the ApiError for an error of another package, or None for a defect of the server."""
-    if isinstance(error, ApiError):
-        return error
     detail = str(error)
-    if isinstance(error, ImageTooLargeError):
-        return ApiError("too-large", detail)
-    if isinstance(error, NotAnImageError):
-        return ApiError("not-an-image", detail)
-    if isinstance(error, ImageError):
-        return ApiError("undecodable-image", detail)
-    if isinstance(error, QuotaExceededError) and error.reason == "share":
-        return ApiError("rate-limited", detail, retry_after_s=error.retry_after_s)
-    if isinstance(error, OverloadedError):
-        return ApiError("overloaded", detail, retry_after_s=error.retry_after_s)
-    if isinstance(error, DeadlineExceededError):
-        return ApiError("deadline-passed", detail)
-    if isinstance(error, MemoryError):
-        return ApiError("overloaded", "this server has no memory left; try again later", retry_after_s=1.0)
-    if isinstance(error, ClosedError):
-        return ApiError("overloaded", "this server is shutting down; try another", retry_after_s=1.0)
+    match error:
+        case ApiError():
+            return error
+        case ImageTooLargeError():
+            return ApiError("too-large", detail)
+        case NotAnImageError():
+            return ApiError("not-an-image", detail)
+        case ImageError():
+            return ApiError("undecodable-image", detail)
+        case QuotaExceededError(reason="share"):
+            return ApiError("rate-limited", detail, retry_after_s=error.retry_after_s)
+        case OverloadedError():
+            return ApiError("overloaded", detail, retry_after_s=error.retry_after_s)
+        case DeadlineExceededError():
+            return ApiError("deadline-passed", detail)
+        case MemoryError():
+            return ApiError("overloaded", "this server has no memory left; try again later", retry_after_s=1.0)
+        case ClosedError():
+            return ApiError("overloaded", "this server is shutting down; try another", retry_after_s=1.0)
     return None

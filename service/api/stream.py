@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from engines.skeletons import SKELETONS
-from service.api.addresses import client_of
+from service.api.addresses import client_of_scope, peer_of
 from service.api.hello import HelloMessage
 from service.api.problems import ApiError, problem_of
 from service.api.state import ServerState
@@ -83,8 +83,7 @@ async def stream(socket: WebSocket) -> None:
     finally:
         metrics.open.dec()
         metrics.closed(code)
-        peer = socket.client.host if socket.client else ""
-        extra = {"status": code, "ms": round((time.perf_counter() - began) * 1e3), "client": peer}
+        extra = {"status": code, "ms": round((time.perf_counter() - began) * 1e3), "client": peer_of(socket.scope)}
         log.info("WS /stream %d", code, extra=extra)
         request_id.reset(marked)
 
@@ -104,7 +103,6 @@ class SocketChannel:
             raise ConnectionResetError("the client has left") from error
 
     async def receive(self) -> str | bytes:
-        """See `Channel.receive`."""
         message = await self._socket.receive()
         if message["type"] == "websocket.disconnect":
             self.code = message["code"]
@@ -113,7 +111,6 @@ class SocketChannel:
         return message["bytes"] if text is None else text
 
     async def send(self, message: str | bytes) -> None:
-        """See `Channel.send`."""
         kind = "text" if isinstance(message, str) else "bytes"
         try:
             await self._socket.send({"type": "websocket.send", kind: message})
@@ -136,7 +133,8 @@ async def _serve(server: ServerState, socket: WebSocket, channel: SocketChannel)
         raise StreamError(CloseCode.BAD_HELLO, f"subprotocol: this server speaks {' and '.join(SUBPROTOCOLS)}")
     message = await _receive_hello(server, socket, channel)
     try:
-        client = server.keys.check(_headers(socket, message)) or _address(socket)
+        key = message.key.get_secret_value()  # browsers cannot set headers
+        client = server.keys.check({"x-api-key": key} if key else socket.headers) or client_of_scope(socket.scope)
         server.rate_limit.take(client)
         served = server.find_model(message.model)
     except ApiError as problem:
@@ -152,7 +150,7 @@ async def _receive_hello(server: ServerState, socket: WebSocket, channel: Socket
         if name not in _IN_URL:
             raise StreamError(CloseCode.BAD_HELLO, f"parameter {name}: only {' and '.join(_IN_URL)} may be in the URL")
     timeout = min(_HELLO_S, server.settings.idle_seconds)
-    with server.streams.greeting(_address(socket)):
+    with server.streams.greeting(client_of_scope(socket.scope)):
         try:
             async with asyncio.timeout(timeout):
                 first = await channel.receive()
@@ -165,23 +163,13 @@ async def _receive_hello(server: ServerState, socket: WebSocket, channel: Socket
     return hello.model_copy(update={"model": hello.model or named})
 
 
-def _address(socket: WebSocket) -> str:
-    return client_of(socket.client.host) if socket.client else ""
-
-
-def _headers(socket: WebSocket, hello: HelloMessage) -> Mapping[str, str]:
-    """Return the headers, or the key of the hello in place of them. Browsers cannot set headers."""
-    key = hello.key.get_secret_value()
-    return {"x-api-key": key} if key else socket.headers
-
-
 async def _run(
     server: ServerState, channel: SocketChannel, served: ServedModel, hello: Hello, encoding: Encoding, client: str
 ) -> None:
     """Begin or resume a session, and serve it with a slot, memory and a tracker of its own."""
     settings, streams = server.settings, server.streams
     async with streams.begin(hello, served.skeleton.name, client) as beginning:
-        name, state = beginning.session, beginning.state
+        name, state = beginning.slot.session, beginning.state
         options = InferenceOptions(
             client=client,
             priority=Priority.LIVE,
@@ -208,14 +196,14 @@ async def _run(
                     client=client,
                     memory=frames,
                 )
-                async with streams.hold(beginning, session, client):
+                async with streams.hold(beginning.slot, session):
                     await session.run(_welcome(served, hello, beginning, streams.resume_seconds))
 
 
 def _welcome(served: ServedModel, hello: Hello, beginning: Beginning, resume_seconds: float) -> dict[str, Any]:
     skeleton = served.skeleton if hello.skeleton == "native" else SKELETONS[hello.skeleton]
     return {
-        "session": beginning.session,
+        "session": beginning.slot.session,
         "resumed": beginning.state is not None,
         **({"detail": beginning.detail} if beginning.detail else {}),
         "model": served.model.name,

@@ -81,7 +81,6 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self._parse()
 
     async def receive(self) -> ASGIReceiveEvent:
-        """Return the next message to the application."""
         message = await self.queue.get()
         if self.read_paused and self.queue.empty():
             self.read_paused = False
@@ -124,7 +123,9 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
                 return
             if frames and (pause := self._charge(frames)):
                 self._unparsed = bytes(data[at:])
-                self._rest(pause)
+                self.transport.pause_reading()  # so that TCP makes the client wait
+                self._parse_scheduled = True
+                self.loop.call_later(pause, self._parse)
                 return
             factor = 2.0 if frames < _FRAMES_A_STEP else 0.5
             self._step = int(min(max(self._step * factor, _STEPS[0]), _STEPS[1]))
@@ -158,12 +159,6 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             pause = max(pause, self._owner.messages.charge(client, frames))
         return pause
 
-    def _rest(self, seconds: float) -> None:
-        """Pause reading, so that TCP makes the client wait."""
-        self.transport.pause_reading()
-        self._parse_scheduled = True
-        self.loop.call_later(seconds, self._parse)
-
     def _account(self) -> bool:
         """Hold memory for the incomplete message and the one that waits. Returns False if there is not enough."""
         size = len(self.conn.reader.buffer) + self._fragments + self._queued
@@ -193,7 +188,6 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         super().handle_text(event)
 
     def handle_bytes(self, event: Frame) -> None:
-        """Handle a binary message, or its first fragment."""
         self._fragments = len(event.data)
         super().handle_bytes(event)
 

@@ -52,12 +52,12 @@ def video(
             if model == "auto":
                 click.echo(why, err=True)
             with progress_bar(source.name, reader.info.frames or 1) as advance:
-                done = asyncio.run(process_video(reader, task, catalogue, names[0], advance=advance))
+                outcome, problem = asyncio.run(process_video(reader, task, catalogue, names[0], advance=advance))
     except (VideoError, JournalError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         click.echo("Stopped; the same command goes on from here.", err=True)
         sys.exit(130)
-    click.echo(done.summary(), err=True)
-    if done.problem:
-        raise click.ClickException(done.problem)
+    click.echo(outcome, err=True)
+    if problem:
+        raise click.ClickException(problem)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import Self
 
 from service.media.decoder_process import Bounds, DecoderEndedError, DecoderProcess, Reserve
@@ -29,7 +28,6 @@ class DecoderPool:
 
     @property
     def pids(self) -> list[int]:
-        """The ids of the current processes."""
         with self._lock:
             return [process.pid for process in (*self._idle, *self._busy)]
 
@@ -79,9 +77,7 @@ class DecoderPool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _take(self) -> DecoderProcess:

@@ -65,7 +65,8 @@ class DecoderProcess:
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,  # libtiff writes a line for each error
                     pass_fds=(number,),
-                    env=_environment(os.environ),
+                    # Without settings, because these may hold keys and passwords.
+                    env={k: v for k, v in os.environ.items() if not k.startswith("POSEWIRE_")} | _ENVIRONMENT,
                 )
         except BaseException:
             self._connection.close()
@@ -73,7 +74,6 @@ class DecoderProcess:
 
     @property
     def pid(self) -> int:
-        """The process id."""
         return self._process.pid
 
     @property
@@ -170,8 +170,3 @@ def _name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"exit code {-number}"
-
-
-def _environment(inherited: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the process, without settings, because these may hold keys and passwords."""
-    return {name: value for name, value in inherited.items() if not name.startswith("POSEWIRE_")} | _ENVIRONMENT

@@ -8,8 +8,7 @@ import stat
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self, cast
+from typing import Any, Self, cast
 
 import av
 from av.audio.stream import AudioStream
@@ -36,20 +35,10 @@ class VideoError(Exception):
     """The video cannot be read or written. The message is for the user."""
 
 
-class Ratio(Protocol):
-    """PyAV's type of times and rates: a Fraction up to version 18, its own type from 19 on."""
-
-    @property
-    def numerator(self) -> int:
-        """The numerator."""
-
-    @property
-    def denominator(self) -> int:
-        """The denominator."""
-
-
-def fraction(ratio: Ratio | None) -> Fraction | None:
-    """Convert to a Fraction. None if it is unknown, which PyAV gives as None or 0."""
+def fraction(ratio: Any) -> Fraction | None:
+    """Convert PyAV's type of times and rates: a Fraction up to version 18, its own type from 19 on. None if it is
+    unknown, which PyAV gives as None or 0.
+    """
     if ratio is None or ratio.numerator <= 0 or ratio.denominator <= 0:
         return None
     return Fraction(ratio.numerator, ratio.denominator)
@@ -92,13 +81,10 @@ class MediaFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
         self.file.close()
         self._bytes.close()
 

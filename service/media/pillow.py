@@ -204,6 +204,7 @@ class _Converter:
         """Raises UndecodableImageError if the pixels have no known range of values."""
         self._alpha = image.mode in _ALPHA_MODES or image.has_transparency_data
         self._levels: list[int] | None = None
+        clear = image.info.get("transparency")
         if image.mode.startswith("I;16"):
             self._alpha = False  # ignores the transparent colour of a 16-bit PNG, as OpenCV does
             self._levels = _levels(image)
@@ -212,7 +213,7 @@ class _Converter:
                 f"pixels of Pillow's mode {image.mode} have no known range of values; export it with 8 or 16 bits a "
                 "channel"
             )
-        elif image.mode == "RGB" and max(_colour(image.info.get("transparency"))) > 255:
+        elif image.mode == "RGB" and isinstance(clear, tuple) and max(clear) > 255:
             self._alpha = False
         elif kind == "BMP" and self._alpha:
             # Most programs leave the fourth byte unused and 0.
@@ -231,10 +232,6 @@ class _Converter:
         result = Image.new("RGB", part.size, BACKGROUND)
         result.paste(clear.convert("RGB"), mask=alpha)
         return result
-
-
-def _colour(transparency: object) -> tuple[int, ...]:
-    return transparency if isinstance(transparency, tuple) else (0,)
 
 
 def _levels(image: ImageFile.ImageFile) -> list[int]:

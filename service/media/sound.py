@@ -43,7 +43,9 @@ class Sound:
             if _takes(target.format.name, source.path, stream.index):
                 self._tracks[stream.index] = _Copied(target.add_stream_from_template(stream))
             else:
-                self._tracks[stream.index] = _Encoded(_encoder(target, stream, codec))
+                made = cast("AudioStream", target.add_stream(codec, rate=_HERTZ))
+                made.layout = "mono" if stream.layout.nb_channels == 1 else "stereo"
+                self._tracks[stream.index] = _Encoded(made)
         self._packets = self._demux(source)
         self._next = next(self._packets, None)
 
@@ -102,12 +104,6 @@ def _takes(container: str, source: Path, index: int) -> bool:
     except (av.FFmpegError, ValueError):
         return False
     return True
-
-
-def _encoder(target: OutputContainer, stream: AudioStream, codec: str) -> AudioStream:
-    made = cast("AudioStream", target.add_stream(codec, rate=_HERTZ))
-    made.layout = "mono" if stream.layout.nb_channels == 1 else "stereo"
-    return made
 
 
 @dataclass(slots=True)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
-from types import TracebackType
 from typing import Self, cast
 
 import av
@@ -18,6 +17,7 @@ from av.video.stream import VideoStream
 
 from engines.poses import Frame
 from service.media.media_file import MediaFile, VideoError, fraction
+from service.media.pixels import is_sideways, upright
 from service.media.timeline import JUMP_S, Guess, steady
 
 __all__ = ["VideoError", "VideoFrame", "VideoInfo", "VideoReader"]
@@ -74,7 +74,7 @@ class VideoReader:
         self._cut = False
         self._encrypted = False
         self._guess = Guess()
-        self._upright = _Upright()
+        self._orientation = 1
         self._media = MediaFile(path)
         try:
             rate, tick = self._media.rate, self._media.tick
@@ -86,7 +86,7 @@ class VideoReader:
             if first is None:
                 raise VideoError(f"{path} has no frame that can be decoded" + self._reason())
             self._first: tuple[av.VideoFrame, int] | None = first
-            self._upright = _Upright.of(first[0])
+            self._orientation = _orientation(first[0])
             self._size = first[0].width, first[0].height
             self.info = self._describe(*first)
         except BaseException:
@@ -96,9 +96,7 @@ class VideoReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._media.close()
 
     def __iter__(self) -> Iterator[VideoFrame]:
@@ -107,7 +105,7 @@ class VideoReader:
         timed, self._first = self._first, None
         while timed is not None:
             frame, pts = timed
-            pixels = self._upright.turn(self._pixels(frame))
+            pixels = upright(self._pixels(frame), self._orientation)
             yield VideoFrame(number, pixels, pts, float(pts * self._tick - self.info.start))
             number += 1
             timed = next(self._frames, None)
@@ -119,7 +117,7 @@ class VideoReader:
             frames = max(1, round(Fraction(file.duration, av.time_base) * self._media.rate))
         aspect = fraction(stream.sample_aspect_ratio) or Fraction(1)
         width, height = first.width, first.height
-        if self._upright.transposed:
+        if is_sideways(self._orientation):
             width, height, aspect = height, width, 1 / aspect
         start, time = self._media.start, pts * self._tick
         if not 0 <= time - start <= self._media.error_seconds:
@@ -186,7 +184,7 @@ class VideoReader:
         matrix = "ITU709" if frame.colorspace == _UNNAMED and frame.height >= _HD_HEIGHT else None
         width, height = self._size
         rgb = frame.reformat(width, height, "rgb24", src_colorspace=matrix, dst_color_range="JPEG")
-        return np.asarray(rgb.to_ndarray(), np.uint8)
+        return np.ascontiguousarray(rgb.to_ndarray(), np.uint8)
 
 
 def _ends_within_a_packet(container: str, size: int) -> bool:
@@ -194,34 +192,15 @@ def _ends_within_a_packet(container: str, size: int) -> bool:
     return container == "mpegts" and all(size % packet for packet in (188, 192, 204))
 
 
-@dataclass(frozen=True, slots=True)
-class _Upright:
-    """The transform from stored to displayed pixels: swap the axes, then mirror them."""
-
-    transposed: bool = False
-    mirror_x: bool = False
-    mirror_y: bool = False
-
-    @staticmethod
-    def of(frame: av.VideoFrame) -> _Upright:
-        """Read a frame's display matrix (libavutil/display.h), which maps (x, y) to (a x + c y, b x + d y).
-
-        Other rotations are rounded to the nearest quarter turn.
-        """
-        try:
-            matrix = cast("Mapping[Type, SideData]", frame.side_data)[Type.DISPLAYMATRIX]
-        except KeyError:
-            return _Upright()
-        a, b, _, c, d, *_ = struct.unpack("9i", bytes(matrix))
-        transposed = abs(b) + abs(c) > abs(a) + abs(d)
-        return _Upright(transposed, (c if transposed else a) < 0, (b if transposed else d) < 0)
-
-    def turn(self, pixels: Frame) -> Frame:
-        """Return the frame upright and contiguous."""
-        if self.transposed:
-            pixels = pixels.transpose(1, 0, 2)
-        if self.mirror_x:
-            pixels = pixels[:, ::-1]
-        if self.mirror_y:
-            pixels = pixels[::-1]
-        return np.ascontiguousarray(pixels)
+def _orientation(frame: av.VideoFrame) -> int:
+    """Read a frame's display matrix (libavutil/display.h), which maps (x, y) to (a x + c y, b x + d y), as an EXIF
+    orientation, 1..8. Other rotations are rounded to the nearest quarter turn.
+    """
+    try:
+        matrix = cast("Mapping[Type, SideData]", frame.side_data)[Type.DISPLAYMATRIX]
+    except KeyError:
+        return 1
+    a, b, _, c, d, *_ = struct.unpack("9i", bytes(matrix))
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        return ((5, 8), (6, 7))[c < 0][b < 0]
+    return ((1, 4), (2, 3))[a < 0][d < 0]

@@ -20,7 +20,6 @@ class JsonFormatter(logging.Formatter):
     """One JSON object a line: time, level, logger, message, request_id, and the members of `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """See logging.Formatter."""
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -42,7 +41,6 @@ class TextFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
-        """See logging.Formatter."""
         extra = " ".join(f"{key}={value}" for key, value in vars(record).items() if key not in _STANDARD)
         return f"{super().format(record)} {extra}".rstrip()
 

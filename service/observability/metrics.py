@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -20,46 +20,30 @@ class Metrics(BatchObserver):
     """The server's counters, gauges and histograms. Batchers report to it directly."""
 
     def __init__(self) -> None:
-        registry = CollectorRegistry()
-        self._registry = registry
-        self.requests = Counter(
-            "posewire_requests", "HTTP requests by route and status.", ["route", "status"], registry=registry
+        registry = self._registry = CollectorRegistry()
+        counter = partial(Counter, registry=registry)
+        histogram = partial(Histogram, buckets=_SECONDS, registry=registry)
+        total = partial(Gauge, registry=registry, multiprocess_mode="livesum")
+        self.requests = counter("posewire_requests", "HTTP requests by route and status.", ["route", "status"])
+        self.request_seconds = histogram(
+            "posewire_request_seconds", "Time from a request's first byte to its answer's last.", ["route"]
         )
-        self.request_seconds = Histogram(
-            "posewire_request_seconds", "Time from a request's first byte to its answer's last.", ["route"],
-            buckets=_SECONDS, registry=registry,
-        )  # fmt: skip
-        self.part_seconds = Histogram(
-            "posewire_part_seconds", "Latency of an image, split into parts.", ["part"], buckets=_SECONDS,
-            registry=registry,
-        )  # fmt: skip
-        self.people = Counter("posewire_people", "People found in images.", registry=registry)
-        self.decode_failures = Counter(
-            "posewire_decode_failures", "Images that could not be decoded, by problem.", ["problem"], registry=registry
+        self.part_seconds = histogram("posewire_part_seconds", "Latency of an image, split into parts.", ["part"])
+        self.people = counter("posewire_people", "People found in images.")
+        self.decode_failures = counter(
+            "posewire_decode_failures", "Images that could not be decoded, by problem.", ["problem"]
         )
         self._ready = Gauge(
             "posewire_ready", "1 while /readyz answers 200.", registry=registry, multiprocess_mode="livemin"
         )
-        self._batch_items = Histogram(
-            "posewire_batch_size",
-            "Regions of frames, or images, in a batch.",
-            ["network"],
-            buckets=(1, 2, 4, 8, 16, 32),
-            registry=registry,
+        self._batch_items = histogram(
+            "posewire_batch_size", "Regions or images in a batch.", ["network"], buckets=(1, 2, 4, 8, 16, 32)
         )
-        self._batch_seconds = Histogram(
-            "posewire_batch_seconds", "Time that a batch ran.", ["network"], buckets=_SECONDS, registry=registry
-        )
-        self._wait = Histogram(
-            "posewire_queue_wait_seconds", "Time that an item waited for its batch.", ["network"],
-            buckets=_SECONDS, registry=registry,
-        )  # fmt: skip
-        self._depth = Gauge(
-            "posewire_queue_depth", "Work units that wait.", ["network"], registry=registry,
-            multiprocess_mode="livesum",
-        )  # fmt: skip
+        self._batch_seconds = histogram("posewire_batch_seconds", "Time that a batch ran.", ["network"])
+        self._wait = histogram("posewire_queue_wait_seconds", "Time that an item waited for its batch.", ["network"])
+        self._depth = total("posewire_queue_depth", "Work units that wait.", ["network"])
         self._events = {
-            event: Counter(f"posewire_{event}", text, ["network"], registry=registry)
+            event: counter(f"posewire_{event}", text, ["network"])
             for event, text in {
                 "cancelled": "Items dropped because their client left.",
                 "expired": "Items whose deadline passed.",
@@ -67,25 +51,15 @@ class Metrics(BatchObserver):
                 "worker_restarts": "Worker threads that died and were replaced.",
             }.items()
         }
-        self._rejected = Counter(
-            "posewire_rejected", "Work refused on arrival, by reason.", ["network", "reason"], registry=registry
+        self._rejected = counter("posewire_rejected", "Work refused on arrival, by reason.", ["network", "reason"])
+        self._connections_refused = counter(
+            "posewire_connections_refused", "Connections closed at a limit, by reason or status.", ["reason"]
         )
-        self._connections_refused = Counter(
-            "posewire_connections_refused", "Connections closed at a limit, by reason or status.", ["reason"],
-            registry=registry,
-        )  # fmt: skip
-        self._connections = Gauge(
-            "posewire_connections", "Open connections.", registry=registry, multiprocess_mode="livesum"
+        self._connections = total("posewire_connections", "Open connections.")
+        self._memory = total("posewire_client_memory_bytes", "Bytes held of `memory_mb`: bodies, pixels, answers.")
+        self._task_failures = counter(
+            "posewire_task_failures", "Background tasks that ended on their own, with an error or too early.", ["task"]
         )
-        self._memory = Gauge(
-            "posewire_client_memory_bytes", "Bytes held of `memory_mb`: bodies, pixels, answers.", registry=registry,
-            multiprocess_mode="livesum",
-        )  # fmt: skip
-
-        self._task_failures = Counter(
-            "posewire_task_failures", "Background tasks that ended on their own, with an error or too early.", ["task"],
-            registry=registry,
-        )  # fmt: skip
 
         # Looking a child up by its labels takes longer than counting. There are few children, so they are cached.
         self._requests_of = cache(self.requests.labels)
@@ -140,33 +114,25 @@ class Metrics(BatchObserver):
             self._depth.labels(network).set(units)
 
     def batch_started(self, name: str, items: int, units: int) -> None:  # noqa: ARG002
-        """See `BatchObserver.batch_started`."""
         self._batch_items_of(name).observe(units)
 
     def batch_finished(self, name: str, items: int, seconds: float) -> None:  # noqa: ARG002
-        """See `BatchObserver.batch_finished`."""
         self._batch_seconds_of(name).observe(seconds)
 
     def waited(self, name: str, seconds: float) -> None:
-        """See `BatchObserver.waited`."""
         self._wait_of(name).observe(seconds)
 
     def rejected(self, name: str, reason: str) -> None:
-        """See `BatchObserver.rejected`."""
         self._rejected.labels(name, reason).inc()
 
     def cancelled(self, name: str) -> None:
-        """See `BatchObserver.cancelled`."""
         self._events["cancelled"].labels(name).inc()
 
     def expired(self, name: str) -> None:
-        """See `BatchObserver.expired`."""
         self._events["expired"].labels(name).inc()
 
     def failed(self, name: str) -> None:
-        """See `BatchObserver.failed`."""
         self._events["failed"].labels(name).inc()
 
     def restarted(self, name: str) -> None:
-        """See `BatchObserver.restarted`."""
         self._events["worker_restarts"].labels(name).inc()

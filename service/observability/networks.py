@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Gauge
 
@@ -14,14 +15,14 @@ class NetworkMetrics:
     """The device and precision of each network, which change when a TensorRT plan replaces the graph."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._info = Gauge(
+        gauge = partial(Gauge, registry=registry, multiprocess_mode="livemax")
+        self._info = gauge(
             "posewire_network_info", "1 for what a network runs on now and in which arithmetic.",
-            ["network", "device", "precision"], registry=registry, multiprocess_mode="livemax",
+            ["network", "device", "precision"],
         )  # fmt: skip
-        self._fallbacks = Gauge(
+        self._fallbacks = gauge(
             "posewire_precision_fallback", "1 where a network runs in another arithmetic than was asked for, because "
-            "the accuracy gate refused it, its plan failed, or its device has none.", ["network"], registry=registry,
-            multiprocess_mode="livemax",
+            "the accuracy gate refused it, its plan failed, or its device has none.", ["network"],
         )  # fmt: skip
         self._shown: dict[str, tuple[str, str]] = {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -16,37 +17,33 @@ class StreamMetrics(SessionObserver):
     """Metrics of streams; sessions report to it directly. part_seconds, people: shared with stills."""
 
     def __init__(self, registry: CollectorRegistry, part_seconds: Histogram, people: Counter) -> None:
+        counter = partial(Counter, registry=registry)
         self.open = Gauge("posewire_streams", "Open streams.", registry=registry, multiprocess_mode="livesum")
-        frames = Counter(
-            "posewire_stream_frames", "Frames of streams: received, and served, dropped or failed.", ["outcome"],
-            registry=registry,
-        )  # fmt: skip
+        frames = counter(
+            "posewire_stream_frames", "Frames of streams: received, and served, dropped or failed.", ["outcome"]
+        )
         self._received, self._served, self._dropped, self._failed = map(
             frames.labels, ("received", "served", "dropped", "failed")
         )
         self._age = Histogram(
             "posewire_stream_age_seconds", "Age of a frame when its result went out.", buckets=_AGES, registry=registry
         )
-        self._resumes = Counter(
-            "posewire_stream_resumes", "Streams begun with a token, by whether it was still good.", ["resumed"],
-            registry=registry,
-        )  # fmt: skip
-        self._closes = Counter("posewire_stream_closes", "Ended streams by close code.", ["code"], registry=registry)
-        self._tracker_restarts = Counter(
-            "posewire_tracker_restarts", "Processes that track people, which ended and were replaced.",
-            registry=registry,
-        )  # fmt: skip
+        self._resumes = counter(
+            "posewire_stream_resumes", "Streams begun with a token, by whether it was still good.", ["resumed"]
+        )
+        self._closes = counter("posewire_stream_closes", "Ended streams by close code.", ["code"])
+        self._tracker_restarts = counter(
+            "posewire_tracker_restarts", "Processes that track people, which ended and were replaced."
+        )
         self._part_seconds = part_seconds
         self._people = people
 
     def received(self, replaced: int) -> None:
-        """See `SessionObserver.received`."""
         self._received.inc()
         if replaced:
             self._dropped.inc(replaced)
 
     def result(self, age: float, seconds: Mapping[str, float], people: int) -> None:
-        """See `SessionObserver.result`."""
         self._served.inc()
         self._age.observe(age)
         for part, value in seconds.items():
@@ -54,7 +51,6 @@ class StreamMetrics(SessionObserver):
         self._people.inc(people)
 
     def failed(self) -> None:
-        """See `SessionObserver.failed`."""
         self._failed.inc()
 
     def began(self, *, token: bool, resumed: bool) -> None:
@@ -75,13 +71,13 @@ class StoreMetrics(StoreObserver):
     """Metrics of a RedisStore, which reports to it directly. The label keeps them out of servers without one."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._up = Gauge(
-            "posewire_store_up", "1 while the store that servers share can be reached.", ["store"], registry=registry,
-            multiprocess_mode="livemin",
-        )  # fmt: skip
-        self._waiting = Gauge(
-            "posewire_store_waiting", "States of streams that wait to be written to the store.", ["store"],
-            registry=registry, multiprocess_mode="livesum",
+        gauge = partial(Gauge, labelnames=["store"], registry=registry)
+        self._up = gauge(
+            "posewire_store_up", "1 while the store that servers share can be reached.", multiprocess_mode="livemin"
+        )
+        self._waiting = gauge(
+            "posewire_store_waiting", "States of streams that wait to be written to the store.",
+            multiprocess_mode="livesum",
         )  # fmt: skip
         self._writes = Counter(
             "posewire_store_writes", "States of streams: kept, refused (another server has the stream), or failed to "
@@ -89,13 +85,10 @@ class StoreMetrics(StoreObserver):
         )  # fmt: skip
 
     def reached(self, up: bool) -> None:
-        """See `StoreObserver.reached`."""
         self._up.labels("redis").set(up)
 
     def wrote(self, outcome: str, states: int) -> None:
-        """See `StoreObserver.wrote`."""
         self._writes.labels(outcome).inc(states)
 
     def waiting(self, states: int) -> None:
-        """See `StoreObserver.waiting`."""
         self._waiting.labels("redis").set(states)

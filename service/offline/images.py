@@ -44,13 +44,6 @@ class ImageResult:
     height: int = 0
     problem: str = ""
 
-    @property
-    def people(self) -> Poses:
-        """The poses. Raises ValueError if the image had a problem."""
-        if self.poses is None:
-            raise ValueError(f"{self.path} has no poses: {self.problem}")
-        return self.poses
-
 
 def drawings(files: Sequence[Path], target: Path) -> list[Path]:
     """The paths of the pictures to draw: `target` itself if it names a picture, otherwise one path per file in that
@@ -105,8 +98,10 @@ async def estimate_files(
                 data = await asyncio.to_thread(_read, path, most_bytes)
                 estimate = await pipeline.image(data, options, whole=picture is not None)
                 if picture is not None:
-                    content, _ = await pipeline.draw(estimate, _media_type(picture), options)
-                    await asyncio.to_thread(_write, picture, content)
+                    media_type = "image/png" if picture.suffix.lower() == ".png" else "image/jpeg"
+                    content, _ = await pipeline.draw(estimate, media_type, options)
+                    picture.parent.mkdir(parents=True, exist_ok=True)
+                    await asyncio.to_thread(picture.write_bytes, content)
                 result = ImageResult(path, estimate.poses, estimate.width, estimate.height)
             except (ImageError, OverloadedError) as error:
                 result = ImageResult(path, problem=str(error))
@@ -127,39 +122,25 @@ def _read(path: Path, most: int) -> bytes:
         return file.read(most + 1)
 
 
-def _media_type(picture: Path) -> str:
-    return "image/png" if picture.suffix.lower() == ".png" else "image/jpeg"
-
-
-def _write(picture: Path, content: bytes) -> None:
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    picture.write_bytes(content)
-
-
 def write_results(results: Sequence[ImageResult], style: str) -> str:
     """The results as text, without images that had a problem.
 
     style: json, coco, openpose (one object, or a list for several images) or csv.
     """
-    if style == "csv":
-        return csv_table([(shown(result.path), result.people) for result in results if not result.problem])
     ids = image_ids([result.path.stem for result in results], range(len(results)))
-    documents = [_document(result, n, style) for result, n in zip(results, ids, strict=True) if not result.problem]
+    found = [(n, result, result.poses) for n, result in zip(ids, results, strict=True) if result.poses is not None]
+    if style == "csv":
+        return csv_table([(shown(result.path), poses) for _, result, poses in found])
     if style == "coco":
-        whole: object = [person for document in documents for person in document]  # type: ignore[attr-defined]
+        whole: object = [person for n, _, poses in found for person in coco_results(poses, n)]
     else:
+        if style == "openpose":
+            documents: list[object] = [openpose_document(poses) for _, _, poses in found]
+        else:
+            documents = [image_document(shown(r.path), r.width, r.height, poses) for _, r, poses in found]
         whole = documents[0] if len(documents) == 1 else documents
     options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
     return orjson.dumps(whole, option=options).decode()
-
-
-def _document(result: ImageResult, image_id: int, style: str) -> object:
-    poses = result.people
-    if style == "coco":
-        return coco_results(poses, image_id)
-    if style == "openpose":
-        return openpose_document(poses)
-    return image_document(shown(result.path), result.width, result.height, poses)
 
 
 def image_document(name: str, width: int, height: int, poses: Poses) -> dict[str, object]:

@@ -45,8 +45,7 @@ class Journal:
         self.path = path
         self.found = 0
         self.other: Mapping[str, object] | None = None
-        self._left = 0
-        self._added = 0
+        self._left = self._added = 0
         line = _MAGIC + json.dumps(dict(about), sort_keys=True).encode() + b"\n"
         with self._usable():
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o644)  # does not block on a pipe
@@ -99,18 +98,13 @@ class Journal:
         self._added += 1
 
     def cut(self, keep: int) -> None:
-        """Drop all records of the earlier run except the first `keep`. New records follow these.
-
-        Raises JournalError if the file cannot be written.
-        """
-        try:
+        """Drop all records of the earlier run except the first `keep`. New records follow these."""
+        with self._usable():
             self._file.seek(0)
             self._file.readline(_MAX_LINE)
             for _ in range(keep):
                 self._read()
             self._file.truncate(self._file.tell())
-        except OSError as error:
-            raise JournalError(f"cannot write {self.path}: {error.strerror}") from error
         self.found, self._left = keep, 0
 
     def remove(self) -> None:
@@ -133,7 +127,7 @@ class Journal:
         if there and not there.startswith(_MAGIC) and not _MAGIC.startswith(there):
             raise DamagedJournalError(f"{shown(self.path)} is not a journal of posewire; move it away")
         if there == line:
-            end = self._file.tell()
+            end = len(line)
             while self._read() is not None:
                 self.found += 1
                 end = self._file.tell()
@@ -142,7 +136,10 @@ class Journal:
             self._left = self.found
             return
         if there.endswith(b"\n"):
-            self.other = _about(there)
+            self.other = {}  # unless it can be read
+            with suppress(ValueError, RecursionError):
+                about = json.loads(there[len(_MAGIC) :])
+                self.other = about if isinstance(about, dict) else {}
         self._file.seek(0)
         self._file.truncate()
         self._file.write(line)
@@ -158,12 +155,3 @@ class Journal:
             return None
         record = self._file.read(length)
         return record if len(record) == length and zlib.crc32(record) == checksum else None
-
-
-def _about(line: bytes) -> Mapping[str, object]:
-    """The `about` in a journal's first line; empty if it is damaged."""
-    try:
-        about = json.loads(line[len(_MAGIC) :])
-    except (ValueError, RecursionError):
-        return {}
-    return about if isinstance(about, dict) else {}

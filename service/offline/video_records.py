@@ -37,31 +37,27 @@ def pack(frame: JournaledFrame) -> bytes:
 
 def unpack(record: bytes, skeleton: Skeleton) -> JournaledFrame:
     """Decode a packed frame. Raises DamagedJournalError for other bytes, and for poses of another skeleton."""
-    try:
-        return _unpack(record, skeleton)
-    except (ValueError, TypeError) as error:
-        raise DamagedJournalError(DAMAGED) from error
-
-
-def _unpack(record: bytes, skeleton: Skeleton) -> JournaledFrame:
-    pts, detected, points, point_scores, boxes, scores, metres = ormsgpack.unpackb(record)
     k = len(skeleton)
-    if type(pts) is not int or type(detected) is not bool:
-        raise TypeError
 
     def array(data: bytes, *shape: int) -> NDArray[np.float32]:
         return np.frombuffer(data, "<f4").reshape(-1, *shape).astype(np.float32)
 
-    keypoints = array(points, k, 2)
-    people = len(keypoints)
-    poses = Poses(
-        keypoints,
-        array(point_scores, k).reshape(people, k),
-        array(boxes, 4).reshape(people, 4),
-        array(scores).reshape(people),
-        skeleton,
-        keypoints_3d=None if metres is None else array(metres, k, 3).reshape(people, k, 3),
-    )
+    try:
+        pts, detected, points, point_scores, boxes, scores, metres = ormsgpack.unpackb(record)
+        if type(pts) is not int or type(detected) is not bool:
+            raise TypeError
+        keypoints = array(points, k, 2)
+        people = len(keypoints)
+        poses = Poses(
+            keypoints,
+            array(point_scores, k).reshape(people, k),
+            array(boxes, 4).reshape(people, 4),
+            array(scores).reshape(people),
+            skeleton,
+            keypoints_3d=None if metres is None else array(metres, k, 3).reshape(people, k, 3),
+        )
+    except (ValueError, TypeError) as error:
+        raise DamagedJournalError(DAMAGED) from error
     return JournaledFrame(pts, detected, poses)
 
 

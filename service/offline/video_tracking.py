@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Executor
 from contextlib import aclosing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -22,7 +22,7 @@ from service.batching import Priority
 from service.inference.model_registry import ServedModel
 from service.inference.stage import InferenceOptions
 from service.media.video_reader import VideoError, VideoFrame, VideoReader
-from service.offline.journal import Journal, JournalError
+from service.offline.journal import DamagedJournalError, Journal
 from service.offline.video_records import JournaledFrame, pack, unpack
 from service.tracking import PoseTracker
 
@@ -49,15 +49,12 @@ class VideoOptions:
     max_people: int = 50
     detect_every: float = 0.0
 
-    def about(self) -> dict[str, object]:
-        """The options as plain JSON, for the journal."""
-        return asdict(self)
-
 
 class VideoTracker(ABC):
     """Estimates and tracks the frames of one video. pool: runs the tracker; None runs it on the event loop.
 
-    notes: messages for the user, complete when all frames have been tracked.
+    ids: of all people who were reported. notes: messages for the user. Both are complete when all frames have been
+    tracked.
     """
 
     def __init__(
@@ -75,6 +72,7 @@ class VideoTracker(ABC):
         self._inference_options = InferenceOptions(
             priority=Priority.BULK, max_people=options.max_people, min_score=least, admitted=True
         )
+        self.ids: set[int] = set()
         self.notes: tuple[str, ...] = ()
 
     async def tracked(self) -> AsyncGenerator[tuple[VideoFrame, Poses], None]:
@@ -94,7 +92,10 @@ class VideoTracker(ABC):
         if estimate.detected:
             self._detected_at = frame.seconds
         poses = self._tracker.update(estimate.poses, frame.pixels, frame.seconds)
-        return poses.select(poses.scores >= self._options.min_score)
+        poses = poses.select(poses.scores >= self._options.min_score)
+        if poses.ids is not None:
+            self.ids |= set(poses.ids[poses.ids >= 0].tolist())
+        return poses
 
     async def _run(self, work: Callable[[], T]) -> T:
         if self._pool is None:
@@ -109,26 +110,29 @@ class ConcurrentVideoTracker(VideoTracker):
     """
 
     async def _estimated(self) -> AsyncGenerator[tuple[VideoFrame, JournaledFrame], None]:
-        in_flight: deque[tuple[VideoFrame, asyncio.Future[JournaledFrame], bool]] = deque()
+        in_flight: deque[tuple[VideoFrame, JournaledFrame | asyncio.Task[JournaledFrame]]] = deque()
         frames = iter(self._video)
         try:
             while True:
                 while len(in_flight) < self._most_in_flight() and (
                     frame := await self._run(lambda: next(frames, None))
                 ):
-                    in_flight.append(self._start(frame))
+                    in_flight.append(
+                        (frame, self._journaled(frame.number) or asyncio.create_task(self._estimate(frame)))
+                    )
                 if not in_flight:
                     return
-                frame, estimating, new = in_flight.popleft()
-                estimate = await estimating
-                if estimate.pts != frame.pts:
-                    raise VideoError(f"{self._journal.path} does not fit the video; delete it to start anew")
-                if new:
+                frame, estimate = in_flight.popleft()
+                if isinstance(estimate, asyncio.Task):
+                    estimate = await estimate
                     self._journal.append(pack(estimate))
+                elif estimate.pts != frame.pts:
+                    raise VideoError(f"{self._journal.path} does not fit the video; delete it to start anew")
                 yield frame, estimate
         finally:
-            for _, estimating, _ in in_flight:
-                estimating.cancel()
+            for _, estimate in in_flight:
+                if isinstance(estimate, asyncio.Task):
+                    estimate.cancel()
 
     def _most_in_flight(self) -> int:
         """How many frames are estimated at once. One if the boxes in a frame depend on the frame before."""
@@ -137,15 +141,6 @@ class ConcurrentVideoTracker(VideoTracker):
         bytes_each = self._video.info.width * self._video.info.height * 3
         return max(2, min(_MOST_IN_FLIGHT, _IN_FLIGHT_BYTES // bytes_each))
 
-    def _start(self, frame: VideoFrame) -> tuple[VideoFrame, asyncio.Future[JournaledFrame], bool]:
-        """Start to estimate a frame, unless it is in the journal. The last item is True if it was not."""
-        estimate = self._journaled(frame.number)
-        if estimate is None:
-            return frame, asyncio.ensure_future(self._estimate(frame)), True
-        known: asyncio.Future[JournaledFrame] = asyncio.get_running_loop().create_future()
-        known.set_result(estimate)
-        return frame, known, False
-
     def _journaled(self, number: int) -> JournaledFrame | None:
         """The journal's next frame. A damaged record and all records after it are dropped."""
         record = self._journal.next()
@@ -153,7 +148,7 @@ class ConcurrentVideoTracker(VideoTracker):
             return None
         try:
             return unpack(record, self._served.skeleton)
-        except (JournalError, TypeError, ValueError):
+        except DamagedJournalError:
             self._journal.cut(keep=number)
             self.notes = (f"the journal is damaged after {number} frames, so the rest was done anew",)
             return None

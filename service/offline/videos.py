@@ -11,13 +11,11 @@ import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from engines.catalogue.models import Catalogue
-from engines.files import shown
+from engines.files import published, shown
 from engines.poses import Poses
 from service import __version__
 from service.config import Settings
@@ -69,47 +67,25 @@ class VideoTask:
         return beside.with_name(beside.name + ".journal")
 
 
-@dataclass(frozen=True, slots=True)
-class VideoDone:
-    """The outcome of a run. resumed: number of frames from an earlier run. people: number of identities.
-
-    restarted: True if a journal of another video or of other options was replaced. problem: "" unless the video is
-    damaged. notes: further messages for the user.
-    """
-
-    frames: int
-    resumed: int
-    people: int
-    restarted: bool
-    problem: str
-    notes: tuple[str, ...] = ()
-
-    def summary(self) -> str:
-        """The outcome as a line for the user."""
-        parts = [f"{self.frames} frames, {self.people} people"]
-        if self.resumed:
-            parts.append(f"went on after {self.resumed} frames of an earlier run")
-        if self.restarted:
-            parts.append("an earlier run had other options or another video, so this one began anew")
-        return "; ".join([*parts, *self.notes])
-
-
 async def process_video(
     video: VideoReader, task: VideoTask, catalogue: Catalogue, model: str, *, advance: Callable[[], None]
-) -> VideoDone:
+) -> tuple[str, str]:
     """Write the outputs of `task`. Files get their final names when they are complete. advance: called once per frame.
 
+    Returns the outcome as a line for the user, and what is damaged in the video, or "".
     Raises VideoError and JournalError if something cannot be read or written. The journal is kept in that case,
     and on cancellation.
     """
     async with AsyncExitStack() as stack:
-        journal = stack.enter_context(Journal(task.journal, _about(task, model)))
+        # The journal is identified by everything that the estimates depend on.
+        about = {"video": fingerprint(task.source), "model": model, "version": __version__, **asdict(task.options)}
+        journal = stack.enter_context(Journal(task.journal, about))
         outputs = stack.enter_context(ExitStack())
-        out, poses = (outputs.enter_context(_published(path)) for path in (task.out, task.poses))
+        out, poses = (_begin(outputs, path) for path in (task.out, task.poses))
         serving = await asyncio.to_thread(open_serving, catalogue, [model], Settings())
         stack.push_async_callback(serving.close, drain_seconds=1.0)
         await serving.start()
-        writer = outputs.enter_context(_OutputWriter(task, video.info, serving.default, out, poses))
+        writer = _OutputWriter(outputs, task, video.info, serving.default, out, poses)
         pool = outputs.enter_context(ThreadPoolExecutor(3, thread_name_prefix="posewire-video"))
         tracker = ConcurrentVideoTracker(video, serving.default, task.options, journal, pool)
         loop = asyncio.get_running_loop()
@@ -125,14 +101,22 @@ async def process_video(
         await writing
         await asyncio.to_thread(outputs.close)
         journal.remove()
-        resumed, restarted = min(journal.found, done), journal.other is not None
-        notes = tracker.notes + writer.notes
-        return VideoDone(done, resumed, len(writer.people), restarted, video.problem, notes)
+        outcome = [f"{done} frames, {len(tracker.ids)} people"]
+        if resumed := min(journal.found, done):
+            outcome.append(f"went on after {resumed} frames of an earlier run")
+        if journal.other is not None:
+            outcome.append("an earlier run had other options or another video, so this one began anew")
+        return "; ".join([*outcome, *tracker.notes, *writer.notes]), video.problem
 
 
-def _about(task: VideoTask, model: str) -> dict[str, object]:
-    """Identifies the journal: everything that the estimates depend on."""
-    return {"video": fingerprint(task.source), "model": model, "version": __version__, **task.options.about()}
+def _begin(outputs: ExitStack, path: Path | None) -> Path | None:
+    """Create the temporary file of an output, which `outputs` publishes. Only this process writes it."""
+    if path is None:
+        return None
+    with _writing(path):
+        part = outputs.enter_context(published(path, unique=False))
+        part.touch()
+        return part
 
 
 def video_document(name: str, info: VideoInfo, served: ServedModel) -> dict[str, object]:
@@ -149,33 +133,31 @@ def video_document(name: str, info: VideoInfo, served: ServedModel) -> dict[str,
 
 
 class _OutputWriter:
-    """Writes the frames of one video to its outputs, in order. A context manager. people: all ids so far."""
+    """Writes the frames of one video to its outputs, in order.
+
+    outputs: closes the outputs. out, poses: the paths to write to, without their final names.
+    """
 
     def __init__(
-        self, task: VideoTask, info: VideoInfo, served: ServedModel, out: Path | None, poses: Path | None
+        self,
+        outputs: ExitStack,
+        task: VideoTask,
+        info: VideoInfo,
+        served: ServedModel,
+        out: Path | None,
+        poses: Path | None,
     ) -> None:
-        self.people: set[int] = set()
         self._task = task
         self._smoother = OneEuro() if task.smooth else None
         self._trails = Trails(task.trails) if task.trails > 0 else None
         self._video: VideoWriter | None = None
         self._poses: FramesFile | None = None
-        with ExitStack() as opening:
-            if out is not None and task.out is not None:
-                self._video = opening.enter_context(VideoWriter(out, task.out.suffix, info, task.source))
-            if poses is not None and task.poses is not None:
-                opening.enter_context(_writing(task.poses))
-                about = video_document(shown(task.source.name), info, served)
-                self._poses = opening.enter_context(FramesFile(poses, task.poses.suffix, about))
-            self._closing = opening.pop_all()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._closing.__exit__(kind, error, trace)
+        if out is not None and task.out is not None:
+            self._video = outputs.enter_context(VideoWriter(out, task.out.suffix, info, task.source))
+        if poses is not None and task.poses is not None:
+            outputs.enter_context(_writing(task.poses))
+            about = video_document(shown(task.source.name), info, served)
+            self._poses = outputs.enter_context(FramesFile(poses, task.poses.suffix, about))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -184,8 +166,6 @@ class _OutputWriter:
 
     def write(self, frame: VideoFrame, people: Poses) -> None:
         """Write a frame with its people."""
-        if people.ids is not None:
-            self.people.update(number for number in people.ids.tolist() if number >= 0)
         if self._poses is not None and self._task.poses is not None:
             with _writing(self._task.poses):
                 self._poses.write(frame.number, frame.seconds, people)
@@ -194,24 +174,6 @@ class _OutputWriter:
                 people = self._smoother.smooth(people, frame.seconds)
             trails = self._trails.update(people, frame.seconds) if self._trails is not None else ()
             self._video.write(draw(frame.pixels, people, trails=trails), frame.pts)
-
-
-@contextmanager
-def _published(path: Path | None) -> Iterator[Path | None]:
-    """Yield a temporary path beside `path`. It is renamed to `path` at the end, and removed after an error."""
-    if path is None:
-        yield None
-        return
-    part = path.with_name(path.name + ".part")
-    with _writing(path):
-        part.touch()
-    try:
-        yield part
-        with _writing(path):
-            part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 @contextmanager

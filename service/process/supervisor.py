@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from concurrent.futures import Future
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -101,25 +101,16 @@ async def attempt(name: str, seconds: float, work: Callable[[], object] | Awaita
 
 
 async def _on_thread(name: str, work: Callable[[], object]) -> None:
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-
-    def finish(error: Exception | None) -> None:
-        if done.done():
-            return
-        if error is None:
-            done.set_result(None)
-        else:
-            done.set_exception(error)
+    done: Future[None] = Future()
+    done.set_running_or_notify_cancel()  # from now on it cannot be cancelled, only left behind
 
     def run() -> None:
-        error: Exception | None = None
         try:
             work()
-        except Exception as raised:  # noqa: BLE001 - it is raised where `done` is awaited
-            error = raised
-        with suppress(RuntimeError):  # the event loop is closed
-            loop.call_soon_threadsafe(finish, error)
+        except Exception as error:  # noqa: BLE001 - it is raised where `done` is awaited
+            done.set_exception(error)
+        else:
+            done.set_result(None)
 
     threading.Thread(target=run, name=f"posewire-{name}", daemon=True).start()
-    await done
+    await asyncio.wrap_future(done)

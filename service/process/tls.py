@@ -91,7 +91,6 @@ class TlsLoop(uvloop.Loop):
     """uvloop, whose servers close connections that do not complete their TLS handshake in time."""
 
     async def create_server(self, *arguments: Any, **options: Any) -> asyncio.Server:
-        """See `asyncio.loop.create_server`."""
         if options.get("ssl") is not None:
             options.setdefault("ssl_handshake_timeout", _HANDSHAKE_S)
         server = await super().create_server(*arguments, **options)

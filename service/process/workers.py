@@ -81,7 +81,6 @@ class Workers(Multiprocess):
                     process.process.kill()
 
     def init_processes(self) -> None:
-        """Start the workers."""
         self._groups = core_groups(sorted(os.sched_getaffinity(0)), self.processes_num)
         self._slots: list[_WorkerSlot] = []
         self._served = False
@@ -112,8 +111,7 @@ class Workers(Multiprocess):
     def handle_ttin(self) -> None:
         """Ignore the signal: the number of workers is a setting."""
 
-    def handle_ttou(self) -> None:
-        """Ignore the signal: the number of workers is a setting."""
+    handle_ttou = handle_ttin
 
     def terminate_all(self) -> None:
         """Send SIGTERM to the workers, and close the listening sockets, so that late clients are refused at once."""
@@ -210,6 +208,5 @@ class Application:
     tls: ServerTls | None = None
 
     def __call__(self) -> ASGIApp:
-        """Import the factory and call it."""
         factory: Callable[[ServerTls | None], ASGIApp] = import_from_string(self.factory)
         return factory(self.tls)

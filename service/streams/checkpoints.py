@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from service.streams.session import Session
-from service.streams.store.base import Store, StoredState
+from service.streams.slots import Slot
+from service.streams.store.base import Store
 
 _ROUNDS = 10
 """How many times in each interval streams are checked. Streams come due in different rounds, not all at once."""
@@ -17,62 +16,35 @@ _DRAINING_S = 0.05
 """The interval while the server drains: clients that reconnect elsewhere should find the state of the last frame."""
 
 
-@dataclass(slots=True, eq=False)
-class OpenStream:
-    """A stream for as long as its connection lasts.
-
-    generation: see `StoredState`. client: address or API key. ended: set when the stream has ended and its state is
-    saved. saved: the state of the last checkpoint, at the time `saved_at`.
-    """
-
-    session: Session
-    generation: int
-    client: str = ""
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    saved: bytes = b""
-    saved_at: float = -math.inf
-
-    def state(self) -> StoredState:
-        """Return the stream's state for the store."""
-        return StoredState(self.generation, self.session.sequence, self.session.state, self.session.age)
-
-
+@dataclass(eq=False)
 class Checkpoints:
-    """Saves the state of each of `streams` to a store, every `seconds` if it has changed.
+    """Saves the state of each of the open `streams` to a store, every `seconds` if it has changed.
 
     keep_seconds: how long the store keeps a state. clock: returns seconds.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        streams: Mapping[str, OpenStream],
-        seconds: float,
-        keep_seconds: float,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._store = store
-        self._streams = streams
-        self._seconds = seconds
-        self._keep_seconds = keep_seconds
-        self._clock = clock
+    store: Store
+    streams: Mapping[str, Slot]
+    seconds: float
+    keep_seconds: float
+    clock: Callable[[], float] = time.monotonic
 
     async def run(self) -> None:
         """Take checkpoints forever."""
         while True:
-            await asyncio.sleep(self._seconds / _ROUNDS)
-            self.take(self._seconds * (1 - 1 / _ROUNDS))  # a younger one is at most `seconds` old in the next round
+            await asyncio.sleep(self.seconds / _ROUNDS)
+            self.take(self.seconds * (1 - 1 / _ROUNDS))  # a younger one is at most `seconds` old in the next round
 
     def take(self, age: float = 0.0) -> None:
         """Save the state of streams whose last checkpoint is at least `age` seconds old."""
-        now = self._clock()
-        for name, stream in self._streams.items():
-            state = stream.session.state
-            if state is not stream.saved and now - stream.saved_at >= age:
-                stream.saved, stream.saved_at = state, now
-                self._store.keep(name, stream.state(), self._keep_seconds)
+        now = self.clock()
+        for name, slot in self.streams.items():
+            state = slot.state()
+            if state.data is not slot.saved and now - slot.saved_at >= age:
+                slot.saved, slot.saved_at = state.data, now
+                self.store.keep(name, state, self.keep_seconds)
 
     def drain(self) -> None:
         """Take all checkpoints now, and from now on soon after each frame."""
         self.take()
-        self._seconds = min(self._seconds, _DRAINING_S)
+        self.seconds = min(self.seconds, _DRAINING_S)

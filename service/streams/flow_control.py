@@ -119,6 +119,13 @@ class Window:
             self._room.set()
 
 
+@dataclass(slots=True)
+class ConcurrencySlot:
+    """One frame that is being processed. worked: seconds of work on it, without waiting; 0 if it failed."""
+
+    worked: float = 0.0
+
+
 class ConcurrencyLimiter:
     """Limits how many frames of one pipeline's streams are processed at once to as many as keep it busy.
 
@@ -199,12 +206,3 @@ class ConcurrencyLimiter:
         elif self._short:
             self._limit += self._limit if self._slow_start else 1.0
         self._round, self._short = [], False
-
-
-class ConcurrencySlot:
-    """One frame that is being processed. worked: seconds of work on it, without waiting; 0 if it failed."""
-
-    __slots__ = ("worked",)
-
-    def __init__(self) -> None:
-        self.worked = 0.0

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 
 from service.process.supervisor import Supervisor
-from service.streams.checkpoints import Checkpoints, OpenStream
+from service.streams.checkpoints import Checkpoints
 from service.streams.flow_control import ConcurrencyLimiter
 from service.streams.protocol import CloseCode, Hello, StreamError
 from service.streams.session import Session
@@ -32,22 +32,15 @@ _FLUSH_S = 0.5
 class Beginning:
     """How a stream begins.
 
-    sequence: number of results of the session so far. generation: see `StoredState`. state: to continue from, None for
-    a new session. gap: seconds since the frame that `state` belongs to. detail: why the client's token did not resume
-    its session.
+    sequence: number of results of the session so far. state: to continue from, None for a new session. gap: seconds
+    since the frame that `state` belongs to. detail: why the client's token did not resume its session.
     """
 
     slot: Slot
     sequence: int = 0
-    generation: int = 1
     state: StreamState | None = None
     gap: float = 0.0
     detail: str = ""
-
-    @property
-    def session(self) -> str:
-        """The session's id."""
-        return self.slot.session
 
 
 class Streams:
@@ -74,7 +67,7 @@ class Streams:
         self._store = store
         self._tokens = tokens
         self._slots = StreamSlots(most, share)
-        self._open: dict[str, OpenStream] = {}
+        self._open: dict[str, Slot] = {}
         self._limiters: dict[str, ConcurrencyLimiter] = {}
         # The last checkpoint of an idle stream must still be there when the stream ends and may be resumed.
         self._keep_seconds = idle_seconds + resume_seconds if resume_seconds else 0.0
@@ -117,7 +110,7 @@ class Streams:
                 self._check_draining()
                 yield self._resume(slot, claim, stored, detail, hello, skeleton)
             finally:
-                if stored is not None and slot.session == claim.session and not slot.opened:
+                if stored is not None and slot.session == claim.session and slot.stream is None:
                     self._store.keep(claim.session, stored, self.resume_seconds)  # the client may try again
 
     def limiter(self, model: str) -> ConcurrencyLimiter:
@@ -129,26 +122,21 @@ class Streams:
         return self._tokens.make(Claim(session, sequence, next_id))
 
     @asynccontextmanager
-    async def hold(self, beginning: Beginning, session: Session, client: str = "") -> AsyncIterator[None]:
-        """Register an open stream for as long as the context lasts, then store its state so that it can be resumed.
-
-        client: for `end_unauthorized`.
-        """
-        beginning.slot.open(session)
-        name = beginning.session
-        entry = self._open[name] = OpenStream(session, beginning.generation, client)
+    async def hold(self, slot: Slot, session: Session) -> AsyncIterator[None]:
+        """Register an open stream for as long as the context lasts, then store its state so that it can be resumed."""
+        slot.stream = session
+        self._open[slot.session] = slot
         try:
             yield
         finally:
-            del self._open[name]
-            self._store.keep(name, entry.state(), self.resume_seconds)
-            entry.ended.set()
+            del self._open[slot.session]
+            self._store.keep(slot.session, slot.state(), self.resume_seconds)
 
     def end_unauthorized(self, admits: Callable[[str], bool]) -> int:
         """End the streams of clients that are no longer admitted. Returns how many."""
-        unauthorized = [entry for entry in self._open.values() if not admits(entry.client)]
-        for entry in unauthorized:
-            entry.session.end(CloseCode.UNAUTHORIZED, "the API key is not one that this server accepts any more")
+        unauthorized = [slot for slot in self._open.values() if not admits(slot.client)]
+        for slot in unauthorized:
+            slot.end(CloseCode.UNAUTHORIZED, "the API key is not one that this server accepts any more")
         return len(unauthorized)
 
     async def reap(self) -> None:
@@ -161,14 +149,14 @@ class Streams:
         if self._checkpointing is not None:
             self._checkpoints.drain()
             await self._store.flush(_FLUSH_S)
-        await _within(_END_S, [entry.session.go_away(seconds) for entry in self._open.values()])
+        await _within(_END_S, [slot.stream.go_away(seconds) for slot in self._open.values() if slot.stream])
 
     async def close(self) -> None:
         """End all streams and store their state."""
         self._draining = True
-        ended = [entry.ended.wait() for entry in self._open.values()]
-        for entry in self._open.values():
-            entry.session.end(CloseCode.GOING_AWAY, "this server is going down; connect again with the last token")
+        ended = [slot.ended.wait() for slot in self._open.values()]
+        for slot in self._open.values():
+            slot.end(CloseCode.GOING_AWAY, "this server is going down; connect again with the last token")
         await _within(_END_S, ended)
         if self._checkpointing is not None:
             self._checkpointing.cancel()
@@ -193,9 +181,9 @@ class Streams:
 
     def _lose(self, session: str, generation: int) -> None:
         """End a stream whose session another server has resumed."""
-        entry = self._open.get(session)
-        if entry is not None and entry.generation <= generation:
-            entry.session.end(CloseCode.REPLACED, TAKEN_OVER)
+        slot = self._open.get(session)
+        if slot is not None and slot.generation <= generation:
+            slot.end(CloseCode.REPLACED, TAKEN_OVER)
 
     async def _claim(self, claim: Claim) -> tuple[StoredState | None, str]:
         """Return the stored state of the claimed session, or None and why there is none."""
@@ -224,7 +212,8 @@ class Streams:
                     next_id = max(state.tracker.next_id, claim.next_id)
                     state = replace(state, tracker=replace(state.tracker, next_id=next_id))
                     sequence = max(stored.sequence, claim.sequence)
-                    return Beginning(slot, sequence, stored.generation, state, stored.age)
+                    slot.generation = stored.generation
+                    return Beginning(slot, sequence, state, stored.age)
                 detail = f"the session has {state.tracker.skeleton} poses, this model gives {skeleton}"
         self._slots.rename(slot, new_session())
         return Beginning(slot, detail=detail)

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, InitVar, dataclass
 from typing import Any, Protocol
 
 from service.batching import ClosedError, DeadlineExceededError, OverloadedError
@@ -75,6 +75,7 @@ class SessionLimits:
     idle: float
 
 
+@dataclass(eq=False)
 class Session:
     """One connection after its hello.
 
@@ -85,60 +86,45 @@ class Session:
     processed. clock: monotonic seconds. wall: seconds since 1970, where the time of a new session begins.
     """
 
-    def __init__(
-        self,
-        channel: Channel,
-        hello: Hello,
-        encoding: Encoding,
-        processor: FrameProcessor,
-        limits: SessionLimits,
-        limiter: ConcurrencyLimiter,
-        *,
-        token: Callable[[int, int], str],
-        describe: Callable[[Exception], Problem | None],
-        observer: SessionObserver,
-        sequence: int = 0,
-        last: float = math.nan,
-        gap: float = 0.0,
-        client: str = "",
-        memory: Lease | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
-    ) -> None:
-        self.sequence = sequence
-        self._channel = channel
-        self._hello = hello
-        self._encoding = encoding
-        self._processor = processor
-        self._limits = limits
-        self._limiter = limiter
-        self._token = token
-        self._describe = describe
-        self._observer = observer
-        self._clock = clock
+    channel: Channel
+    hello: Hello
+    encoding: Encoding
+    processor: FrameProcessor
+    limits: SessionLimits
+    limiter: ConcurrencyLimiter
+    _: KW_ONLY
+    token: Callable[[int, int], str]
+    describe: Callable[[Exception], Problem | None]
+    observer: SessionObserver
+    sequence: int = 0
+    last: float = math.nan
+    gap: InitVar[float] = 0.0
+    client: str = ""
+    memory: Lease | None = None
+    clock: Callable[[], float] = time.monotonic
+    wall: InitVar[Callable[[], float]] = time.time
+
+    def __post_init__(self, gap: float, wall: Callable[[], float]) -> None:
         # Servers' clocks may differ: the time of a resumed session continues from its last frame.
-        self._epoch = (wall() if math.isnan(last) else last + gap) - clock()
-        self._last = last
-        self._frame_clock = FrameClock(last)
-        self._client = client
-        self._memory = memory
+        self._epoch = (wall() if math.isnan(self.last) else self.last + gap) - self.clock()
+        self._frame_clock = FrameClock(self.last)
         self._mailbox = Mailbox()
-        self._window = Window(hello.window)
+        self._window = Window(self.hello.window)
         self._processing: QueuedFrame | None = None
         self._failures = 0
         self._renewal, self._last_token, self._last_next_id = -math.inf, "", 0
-        self._has_events = bool(hello.zones or hello.lines)
+        self._has_events = bool(self.hello.zones or self.hello.lines)
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
     def state(self) -> bytes:
         """The stream's state after its last frame, see `codec`."""
-        return self._processor.state
+        return self.processor.state
 
     @property
     def age(self) -> float:
         """Seconds since the frame that `state` belongs to. 0 before the first frame."""
-        return 0.0 if math.isnan(self._last) else self._clock() + self._epoch - self._last
+        return 0.0 if math.isnan(self.last) else self.clock() + self._epoch - self.last
 
     async def run(self, welcome: Mapping[str, Any]) -> None:
         """Send the welcome, then serve until the client leaves (ConnectionError) or the stream ends (StreamError)."""
@@ -164,15 +150,15 @@ class Session:
     async def _receive(self) -> None:
         while True:
             try:
-                async with asyncio.timeout(self._limits.idle):
-                    message = await self._channel.receive()
+                async with asyncio.timeout(self.limits.idle):
+                    message = await self.channel.receive()
             except TimeoutError as error:
                 if self._processing is not None or self._mailbox.size:
                     continue  # the client may be waiting for the result of its frame
-                raise StreamError(CloseCode.SILENT, f"nothing came for {self._limits.idle:g} s") from error
+                raise StreamError(CloseCode.SILENT, f"nothing came for {self.limits.idle:g} s") from error
             if isinstance(message, bytes):
                 self._account(waiting=len(message))
-                self._observer.received(self._mailbox.put(message, self._clock()))
+                self.observer.received(self._mailbox.put(message, self.clock()))
             else:
                 number = read_acknowledgement(message)
                 try:
@@ -187,7 +173,7 @@ class Session:
             if held_up:
                 await self._wait_for_window()
             await self._mailbox.arrival()
-            async with self._limiter.slot(self._client) as slot:
+            async with self.limiter.slot(self.client) as slot:
                 queued = self._mailbox.take()
                 self._processing = queued
                 timestamp, outcome = await self._process(queued, held_up)
@@ -205,21 +191,21 @@ class Session:
 
         Raises StreamError if there is not enough memory.
         """
-        if self._memory is None:
+        if self.memory is None:
             return
         size = waiting + (len(self._processing.data) if self._processing is not None else 0)
         try:
-            self._memory.grow(size - self._memory.amount)
+            self.memory.grow(size - self.memory.amount)
         except QuotaExceededError as error:
             raise StreamError(CloseCode.TRY_LATER, "this server has no memory left for a frame of this size") from error
 
     async def _wait_for_window(self) -> None:
         """Wait until another result may be sent. Raises StreamError if the client acknowledges none in time."""
         try:
-            async with asyncio.timeout(self._limits.idle):
+            async with asyncio.timeout(self.limits.idle):
                 await self._window.wait()
         except TimeoutError as error:
-            reason = f'no result was acknowledged for {self._limits.idle:g} s; send {{"ack": FRAME}}, or window 0'
+            reason = f'no result was acknowledged for {self.limits.idle:g} s; send {{"ack": FRAME}}, or window 0'
             raise StreamError(CloseCode.GONE, reason) from error
 
     async def _process(self, queued: QueuedFrame, held_up: bool) -> tuple[float | None, ProcessedFrame | Exception]:
@@ -229,36 +215,40 @@ class Session:
         """
         timestamp = None
         try:
-            timestamp, picture = read_frame(queued.data, self._hello.timestamps)
-            waited = self._clock() - queued.arrived
+            timestamp, picture = read_frame(queued.data, self.hello.timestamps)
+            waited = self.clock() - queued.arrived
             if held_up and waited > _STALE_S:
                 raise DeadlineExceededError(f"the frame waited {waited:.1f} s for results to be acknowledged")
             client_time = None if timestamp is None else timestamp / 1e3
             taken = self._frame_clock.convert(client_time, queued.arrived + self._epoch)
-            processed = await self._processor.process(picture, taken, queued.arrived + self._limits.frame)
-            self._last = taken
+            processed = await self.processor.process(picture, taken, queued.arrived + self.limits.frame)
+            self.last = taken
             return timestamp, processed
         except Exception as error:  # noqa: BLE001 - sent to the client in place of a result
             return timestamp, error
 
     async def _succeed(self, queued: QueuedFrame, timestamp: float | None, processed: ProcessedFrame) -> None:
         started = time.perf_counter()
-        people = embed(self._people(processed), self._encoding)
+        people = embed(self._people(processed), self.encoding)
         seconds = {**processed.seconds, "serialise": time.perf_counter() - started}
         members = {
             "width": processed.width,
             "height": processed.height,
             "people": people,
-            **({"events": [_event(event) for event in processed.events]} if self._has_events else {}),
+            **(
+                {"events": [_event(event) for event in processed.events]}
+                if self.hello.zones or self.hello.lines
+                else {}
+            ),
             "timing_ms": {part: round(1e3 * value, 3) for part, value in seconds.items()},
         }
         self._failures = 0
-        self._observer.result(self._clock() - queued.arrived, seconds, len(processed.poses))
+        self.observer.result(self.clock() - queued.arrived, seconds, len(processed.poses))
         await self._report("result", queued, timestamp, members)
 
     def _people(self, processed: ProcessedFrame) -> list[dict[str, object]]:
         people = people_list(processed.poses)
-        if self._hello.extras:
+        if self.hello.extras:
             for person, velocity, age in zip(
                 people, processed.velocities.round(2), processed.ages.round(3), strict=True
             ):
@@ -266,11 +256,11 @@ class Session:
         return people
 
     async def _fail(self, queued: QueuedFrame, timestamp: float | None, error: Exception) -> None:
-        problem = self._describe(error)
+        problem = self.describe(error)
         if problem is None:
             log.error("a frame failed", exc_info=error)
             problem = {"title": "The server failed on this frame"}
-        self._observer.failed()
+        self.observer.failed()
         await self._report("error", queued, timestamp, {"error": problem})
         match error:
             case ClosedError():
@@ -293,7 +283,7 @@ class Session:
                 "type": kind,
                 "frame": queued.number,
                 "timestamp": timestamp,
-                "age_ms": round(1e3 * (self._clock() - queued.arrived), 3),
+                "age_ms": round(1e3 * (self.clock() - queued.arrived), 3),
                 "dropped": queued.dropped,
                 **members,
                 "token": self._current_token(),
@@ -302,25 +292,22 @@ class Session:
 
     def _current_token(self) -> str:
         """Return the last token, or a new one if that is too old or an id has been assigned since."""
-        now, next_id = self._clock(), self._processor.next_id
+        now, next_id = self.clock(), self.processor.next_id
         if now >= self._renewal or next_id != self._last_next_id:
             self._renewal, self._last_next_id = now + _RENEWAL_S, next_id
-            self._last_token = self._token(self.sequence, next_id)
+            self._last_token = self.token(self.sequence, next_id)
         return self._last_token
 
     async def _send(self, document: Mapping[str, Any]) -> None:
         try:
-            async with asyncio.timeout(self._limits.idle):
-                await self._channel.send(encode(document, self._encoding))
+            async with asyncio.timeout(self.limits.idle):
+                await self.channel.send(encode(document, self.encoding))
         except TimeoutError as error:
-            raise StreamError(CloseCode.GONE, f"nothing was read for {self._limits.idle:g} s") from error
+            raise StreamError(CloseCode.GONE, f"nothing was read for {self.limits.idle:g} s") from error
 
 
 def _event(event: ZoneEvent) -> dict[str, object]:
     """Return an event without the members that do not apply to it."""
-    members = {"kind": event.kind, "name": event.name, "id": event.id}
-    if event.direction is not None:
-        members["direction"] = event.direction
-    if event.seconds is not None:
-        members["seconds"] = round(event.seconds, 3)
-    return members
+    seconds = None if event.seconds is None else round(event.seconds, 3)
+    members = {"kind": event.kind, "name": event.name, "id": event.id, "direction": event.direction, "seconds": seconds}
+    return {name: value for name, value in members.items() if value is not None}

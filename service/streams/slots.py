@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from service.quota import Lease, Quota, QuotaExceededError
 from service.streams.protocol import CloseCode, StreamError
 from service.streams.session import Session
+from service.streams.store.base import StoredState
 
 TAKEN_OVER = "another connection has taken this session over"
 _END_S = 5.0
@@ -24,33 +26,33 @@ class _Shared:
     connections: list[Slot] = field(default_factory=list)
 
 
+@dataclass(slots=True, eq=False)
 class Slot:
-    """The slot of one connection. session: the id of its session."""
+    """One connection of a session, until it has ended.
 
-    def __init__(self, session: str, shared: _Shared) -> None:
-        self.session = session
-        self.ended = asyncio.Event()
-        self._shared = shared
-        self._open: Session | None = None
+    session: the session's id. client: address or API key. generation: see `StoredState`. stream: once it has begun.
+    saved: the state of the last checkpoint, at the time `saved_at`.
+    """
 
-    @property
-    def replaced(self) -> bool:
-        """True if a newer connection has resumed the session."""
-        return self._shared.connections[-1] is not self
+    session: str
+    client: str
+    _shared: _Shared
+    generation: int = 1
+    stream: Session | None = None
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    saved: bytes = b""
+    saved_at: float = -math.inf
 
-    @property
-    def opened(self) -> bool:
-        """True if the stream has begun."""
-        return self._open is not None
+    def end(self, code: CloseCode, reason: str) -> None:
+        """End the stream, if it has begun."""
+        if self.stream is not None:
+            self.stream.end(code, reason)
 
-    def open(self, session: Session) -> None:
-        """Begin the stream. It is ended when another connection resumes the session."""
-        self._open = session
-
-    def end(self) -> None:
-        """End the stream, because another connection replaces it."""
-        if self._open is not None:
-            self._open.end(CloseCode.REPLACED, TAKEN_OVER)
+    def state(self) -> StoredState:
+        """The state for the store, of a stream that has begun."""
+        stream = self.stream
+        assert stream is not None  # noqa: S101 - tells the type checker
+        return StoredState(self.generation, stream.sequence, stream.state, stream.age)
 
     async def wait_for_older(self) -> None:
         """Wait until older connections of the session have ended.
@@ -68,7 +70,7 @@ class Slot:
 
     def check(self) -> None:
         """Raise StreamError if a newer connection has resumed the session."""
-        if self.replaced:
+        if self._shared.connections[-1] is not self:
             raise StreamError(CloseCode.REPLACED, TAKEN_OVER)
 
 
@@ -112,10 +114,17 @@ class StreamSlots:
             else:
                 shared.lease = shared.lease.pass_to(client)
         except QuotaExceededError as error:
-            raise StreamError(CloseCode.TRY_LATER, self._refusal(client, error.reason)) from error
+            if error.reason == "full":
+                reason = f"{self._streams.held} streams are open, as many as this server takes"
+            else:
+                reason = (
+                    f"{self._streams.held_by(client)} streams of this client (address or API key) are open, "
+                    "as many as one client may have"
+                )
+            raise StreamError(CloseCode.TRY_LATER, reason) from error
         if shared.connections:
-            shared.connections[-1].end()
-        slot = Slot(session, shared)
+            shared.connections[-1].end(CloseCode.REPLACED, TAKEN_OVER)
+        slot = Slot(session, client, shared)
         shared.connections.append(slot)
         try:
             yield slot
@@ -130,11 +139,3 @@ class StreamSlots:
         """Assign a slot to a new session. The slot must be the only one of its session."""
         self._sessions[session] = self._sessions.pop(slot.session)
         slot.session = session
-
-    def _refusal(self, client: str, reason: str) -> str:
-        if reason == "full":
-            return f"{self._streams.held} streams are open, as many as this server takes"
-        return (
-            f"{self._streams.held_by(client)} streams of this client (address or API key) are open, "
-            "as many as one client may have"
-        )

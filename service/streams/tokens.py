@@ -50,7 +50,6 @@ class _Signer(TimestampSigner):
     clock: Callable[[], float]
 
     def get_timestamp(self) -> int:
-        """See `TimestampSigner.get_timestamp`."""
         return int(self.clock())
 
 

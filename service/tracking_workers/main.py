@@ -19,18 +19,7 @@ from engines.skeletons import SKELETONS, Skeleton
 from service.process.parent import die_with_parent
 from service.tracking_workers.arena import Arena
 from service.tracking_workers.stream_tracker import StreamTracker
-from service.tracking_workers.wire import (
-    LENGTH,
-    EndStream,
-    Failed,
-    Propose,
-    Ready,
-    Reply,
-    Request,
-    StartStream,
-    decode,
-    encode,
-)
+from service.tracking_workers.wire import LENGTH, EndStream, Failed, Ready, Reply, Request, StartStream, decode, encode
 
 
 @dataclass(slots=True)
@@ -56,18 +45,12 @@ class _Streams:
             self._streams.pop(request.slot, None)  # it may have failed to start
             return None
         stream = self._streams[request.slot]
-        if stream.frame is None or isinstance(request, Propose) or request.new_frame:
+        if stream.frame is None or request.new_frame:
             stream.frame = self._arena.read(request.offset, request.shape)
-        if isinstance(request, Propose):
+        if request.poses is None:
             return stream.tracker.propose(stream.frame, request.timestamp)
-        poses = Poses(
-            request.keypoints,
-            request.keypoint_scores,
-            request.boxes,
-            request.scores,
-            stream.skeleton,
-            keypoints_3d=request.keypoints_3d,
-        )
+        points, point_scores, boxes, scores, metres = request.poses
+        poses = Poses(points, point_scores, boxes, scores, stream.skeleton, keypoints_3d=metres)
         return stream.tracker.update(poses, stream.frame, request.timestamp)
 
 

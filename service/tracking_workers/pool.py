@@ -7,7 +7,6 @@ import logging
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from engines.poses import Floats, Frame, Poses
@@ -16,7 +15,7 @@ from service.process.supervisor import Supervisor
 from service.tracking_workers.codec import pack
 from service.tracking_workers.state import StreamState, TrackingOptions
 from service.tracking_workers.stream_tracker import TrackingResult, initial_state
-from service.tracking_workers.wire import EndStream, Propose, Request, StartStream, Update
+from service.tracking_workers.wire import Columns, StartStream, TrackFrame
 from service.tracking_workers.worker import ProcessEndedError, TrackingWorker
 
 log = logging.getLogger(__name__)
@@ -80,8 +79,10 @@ class TrackingWorkers:
             self._streams -= 1
             stream.end()
 
-    async def acquire_slot(self) -> WorkerSlot:
-        """Take a slot of the worker with the most free slots. Raises ProcessEndedError if there is no worker."""
+    async def acquire_slot(self) -> tuple[TrackingWorker, int]:
+        """Take a slot of the worker with the most free slots, which its `release` ends. Raises ProcessEndedError if
+        there is no worker.
+        """
         async with self._starting:
             for worker in self.processes:
                 if not worker.alive:
@@ -91,7 +92,7 @@ class TrackingWorkers:
         emptiest = max(self._workers, key=lambda worker: len(worker.free), default=None)
         if emptiest is None or not emptiest.free:
             raise ProcessEndedError("there is no process to follow the stream now; the log says why")
-        return WorkerSlot(emptiest, emptiest.free.pop())
+        return emptiest, emptiest.free.pop()
 
     async def revive(self) -> None:
         """Try to start a process if none could be started. An unready server gets no streams that would cause it."""
@@ -100,7 +101,6 @@ class TrackingWorkers:
                 await self._start()
 
     async def close(self) -> None:
-        """End all processes."""
         workers, self._workers = self._workers, []
         await asyncio.gather(*(worker.close() for worker in workers))
         await self._closing.wait()
@@ -145,21 +145,6 @@ class TrackingWorkers:
         log.error("a process that follows streams %s; the next one is started in %.1f s at the earliest", why, pause)
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerSlot:
-    """A slot of a worker, held by one stream."""
-
-    worker: TrackingWorker
-    slot: int
-
-    def release(self) -> None:
-        """End the stream in this slot, and free the slot."""
-        if self.worker.alive:
-            self.worker.send(EndStream(self.slot))
-            self.worker.arena.clear(self.slot)
-            self.worker.free.append(self.slot)
-
-
 class TrackedStream:
     """One stream in a worker. If its process ends, another one continues from the state of the last frame.
 
@@ -173,16 +158,14 @@ class TrackedStream:
         self._workers = workers
         self._skeleton = skeleton
         self._options = options
-        self._slot: WorkerSlot | None = None
+        self._worker: TrackingWorker | None = None
+        self._slot = 0  # of the worker
         self._written: Frame | None = None
         self._offset = 0
 
     async def propose(self, frame: Frame, timestamp: float) -> tuple[Floats, float]:
         """Return the boxes of `StreamTracker.propose`, and the seconds it took. Raises the errors of `update`."""
-        boxes, seconds = await self._request(
-            frame, lambda slot, offset, _: Propose(slot, offset, frame.shape, timestamp)
-        )
-        return boxes, seconds
+        return await self._request(frame, timestamp, None)
 
     async def update(self, poses: Poses, frame: Frame, timestamp: float) -> tuple[TrackingResult, float]:
         """Return the result of `StreamTracker.update`, and the seconds it took.
@@ -191,44 +174,43 @@ class TrackedStream:
         """
         columns = poses.keypoints, poses.keypoint_scores, poses.boxes, poses.scores, poses.keypoints_3d
         result: TrackingResult
-        result, seconds = await self._request(
-            frame, lambda slot, offset, new_frame: Update(slot, offset, frame.shape, new_frame, timestamp, *columns)
-        )
+        result, seconds = await self._request(frame, timestamp, columns)
         self.state, self.next_id = result.state, result.next_id
         self._written = None  # the next frame may be in the same array
         return result, seconds
 
     def end(self) -> None:
         """Stop tracking the stream."""
-        if self._slot is not None:
-            self._slot.release()
+        if self._worker is not None:
+            self._worker.release(self._slot)
 
-    async def _request(self, frame: Frame, make: Callable[[int, int, bool], Request]) -> tuple[Any, float]:
-        """Send the request that `make` returns for a slot, the frame's offset, and whether the frame is a new one."""
+    async def _request(self, frame: Frame, timestamp: float, poses: Columns | None) -> tuple[Any, float]:
+        """Send a frame to the stream's worker. Returns the value and the seconds of its reply."""
         tries = _TRIES
         while True:
             try:
-                held = await self._started()
+                worker = await self._started()
                 new_frame = self._written is not frame
                 if new_frame:
-                    self._offset = held.worker.arena.write(held.slot, frame)
+                    self._offset = worker.arena.write(self._slot, frame)
                     self._written = frame
-                return await held.worker.request(make(held.slot, self._offset, new_frame))
+                return await worker.request(
+                    TrackFrame(self._slot, self._offset, frame.shape, new_frame, timestamp, poses)
+                )
             except ProcessEndedError as error:
                 tries -= error.suspect  # a request that only waited behind another is not the cause
                 if not tries:
                     raise
 
-    async def _started(self) -> WorkerSlot:
-        """Return the stream's slot, after starting the stream in a new one if its process has ended."""
-        if self._slot is None or not self._slot.worker.alive:
-            self._slot = None
-            acquired = await self._workers.acquire_slot()
+    async def _started(self) -> TrackingWorker:
+        """Return the stream's worker, after starting the stream in a new one if its process has ended."""
+        if self._worker is None or not self._worker.alive:
+            self._worker = None
+            worker, slot = await self._workers.acquire_slot()
             try:
-                start = StartStream(acquired.slot, self._skeleton.name, self._options, self.state)
-                await acquired.worker.request(start)
+                await worker.request(StartStream(slot, self._skeleton.name, self._options, self.state))
             except BaseException:
-                acquired.release()
+                worker.release(slot)
                 raise
-            self._slot, self._written = acquired, None
-        return self._slot
+            self._worker, self._slot, self._written = worker, slot, None
+        return self._worker

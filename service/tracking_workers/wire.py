@@ -11,6 +11,8 @@ from engines.poses import Floats
 from service.tracking_workers.state import TrackingOptions
 
 LENGTH = struct.Struct(">I")
+Columns = tuple[Floats, Floats, Floats, Floats, Floats | None]
+"""keypoints, keypoint_scores, boxes, scores and keypoints_3d of Poses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,29 +26,18 @@ class StartStream:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Propose:
-    """Return the expected boxes of tracked people. offset, shape: of the frame, in the arena. timestamp: seconds."""
+class TrackFrame:
+    """Track the poses of a frame or, without poses, return the expected boxes of tracked people.
 
-    slot: int
-    offset: int
-    shape: tuple[int, ...]
-    timestamp: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Update:
-    """Track the poses of a frame, given as columns of Poses. new_frame: the frame differs from the last request's."""
+    offset, shape: of the frame, in the arena. new_frame: it differs from the last request's. timestamp: seconds.
+    """
 
     slot: int
     offset: int
     shape: tuple[int, ...]
     new_frame: bool
     timestamp: float
-    keypoints: Floats
-    keypoint_scores: Floats
-    boxes: Floats
-    scores: Floats
-    keypoints_3d: Floats | None
+    poses: Columns | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +68,7 @@ class Reply:
     seconds: float
 
 
-Request = StartStream | Propose | Update | EndStream
+Request = StartStream | TrackFrame | EndStream
 
 
 def encode(message: object) -> bytes:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from service.tracking_workers.arena import Arena
-from service.tracking_workers.wire import LENGTH, Failed, Ready, Reply, Request, decode, encode
+from service.tracking_workers.wire import LENGTH, EndStream, Failed, Ready, Reply, Request, decode, encode
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,6 @@ class TrackingWorker(asyncio.Protocol):
 
     @property
     def pid(self) -> int:
-        """The process id. The process must have been started."""
         assert self._process is not None  # noqa: S101
         return self._process.pid
 
@@ -110,10 +109,12 @@ class TrackingWorker(asyncio.Protocol):
             raise TrackingWorkerError(answer.value.traceback)
         return answer.value, answer.seconds
 
-    def send(self, request: Request) -> None:
-        """Send a request and ignore its reply."""
-        if self._transport is not None:
-            self._transport.write(encode((0, request)))
+    def release(self, slot: int) -> None:
+        """End the stream in a slot, and free the slot."""
+        if self.alive and self._transport is not None:
+            self._transport.write(encode((0, EndStream(slot))))  # nobody waits for the reply
+            self.arena.clear(slot)
+            self.free.append(slot)
 
     def kill(self) -> None:
         """Kill the process. Pending requests raise ProcessEndedError."""
@@ -132,7 +133,6 @@ class TrackingWorker(asyncio.Protocol):
         self.arena.close()
 
     def data_received(self, data: bytes) -> None:
-        """Handle part of a message, or several messages."""
         self._received += data
         while len(self._received) >= LENGTH.size:
             end = LENGTH.size + LENGTH.unpack_from(self._received)[0]

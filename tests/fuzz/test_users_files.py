@@ -36,7 +36,7 @@ from service.formats.table import csv_table, read_table
 from service.offline.bulk.errors import BulkError, UnreadableError
 from service.offline.bulk.listing import list_source
 from service.offline.bulk.manifest import agree, claimed
-from service.offline.bulk.shards import Mark, Summary, publish_summary
+from service.offline.bulk.shards import Mark, Summary
 from service.offline.bulk.sources import open_source
 from service.offline.journal import Journal, JournalError
 from service.offline.video_records import JournaledFrame, pack, unpack
@@ -214,7 +214,7 @@ def test_journals_summaries_and_manifests(
                 COCO_17,
             )
 
-        publish_summary(Summary(1, 2, 3, (), "0" * 64), folder / "done")
+        Summary(1, 2, 3, (), "0" * 64).write(folder / "done")
         content = mutated((folder / "done").read_bytes(), places, cut) if anything is None else anything
         for file in ("done", "manifest.json", "networks.json", "model.lock.json"):
             (folder / file).write_bytes(content)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from engines.files import shown
 from service.offline.bulk.errors import BulkError
 from service.offline.bulk.listing import LeftOut, list_source
 from service.offline.bulk.manifest import BulkOptions, claimed, manifest
-from service.offline.bulk.scheduler import BulkProgress, ShardScheduler
+from service.offline.bulk.scheduler import BulkProgress, work
 from service.offline.bulk.shards import Failure, Shard, Summary, cut_into_shards, digest_of
 from service.offline.bulk.worker import BulkJob
 from service.offline.bulk.worker_pool import BulkWorkerPool
@@ -68,14 +68,17 @@ def do_batch(
     listing = list_source(source, folder)
     with claimed(folder, manifest(listing, catalogue, model, options)):
         shards = cut_into_shards(listing.entries, options.shard)
-        if retry_failed:
-            _forget_failed(shards, folder, options)
+        for shard in shards if retry_failed else ():
+            summary = Summary.read(shard.file(folder, ".done"))
+            if summary is not None and summary.failures:
+                shard.file(folder, ".done").unlink()
+                shard.result(folder, options.style).unlink(missing_ok=True)  # a damaged video has a partial result
         missing = [shard for shard in shards if _summary(shard, folder, options) is None]
         if missing:
             progress = BulkProgress(folder, len(shards), len(shards) - len(missing), say, terminal)
             pool = open_pool(BulkJob(listing.kind, listing.root, Path(os.path.realpath(folder)), model, options))
             try:
-                ShardScheduler(folder, pool, progress).work(missing)
+                work(missing, pool, progress)
             finally:
                 progress.end()
                 pool.close()
@@ -91,7 +94,7 @@ def do_batch(
 
 def _summary(shard: Shard, folder: Path, options: BulkOptions) -> Summary | None:
     """The summary of a shard; None if the shard is not done, or its result has changed since."""
-    summary = Summary.read(shard.done(folder))
+    summary = Summary.read(shard.file(folder, ".done"))
     if summary is None or digest_of(shard.result(folder, options.style)) != summary.sha256:
         return None
     return summary
@@ -102,14 +105,6 @@ def _summary_of_done(shard: Shard, folder: Path, options: BulkOptions) -> Summar
     if summary is None:
         raise BulkError(f"the results of {shard.name} in {shown(folder)} were changed or lost; run it again")
     return summary
-
-
-def _forget_failed(shards: Sequence[Shard], folder: Path, options: BulkOptions) -> None:
-    for shard in shards:
-        summary = Summary.read(shard.done(folder))
-        if summary is not None and summary.failures:
-            shard.done(folder).unlink()
-            shard.result(folder, options.style).unlink(missing_ok=True)  # a damaged video has a partial result
 
 
 def _sweep(folder: Path) -> None:

@@ -55,7 +55,6 @@ class SourceFile:
 
     @property
     def video(self) -> bool:
-        """True for a video, False for an image."""
         return _suffix(self.name) in VIDEOS
 
 

@@ -14,13 +14,13 @@ from typing import Any
 
 from engines.catalogue.models import Catalogue
 from engines.catalogue.schema import Model
-from engines.files import read_small, shown
+from engines.files import published, read_small, shown
 from engines.runtimes import Runtime
 from service import __version__
 from service.config import Settings
 from service.offline.bulk.errors import BulkError
 from service.offline.bulk.listing import Listing
-from service.offline.bulk.shards import Style, published
+from service.offline.bulk.shards import Style
 
 GROUP = 16
 """Images or frames that pass the networks in lockstep: enough to fill every batch, few enough for memory."""
@@ -84,7 +84,10 @@ def claimed(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
         if not there.exists() and any(path.name != ".lock" for path in folder.iterdir()):
             raise BulkError(f"{shown(folder)} has files in it that are no results of posewire batch; name a new folder")
         with (folder / ".lock").open("a", encoding="utf-8") as lock:
-            _lock(folder, lock.fileno())
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise BulkError(f"{shown(folder)} is in use: another posewire batch works on it") from error
             if there.exists():
                 _compare(folder, _read(there), about)
             else:
@@ -133,13 +136,6 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise BulkError(f"{shown(path)} is damaged; name a new folder")
     return found
-
-
-def _lock(folder: Path, handle: int) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise BulkError(f"{shown(folder)} is in use: another posewire batch works on it") from error
 
 
 def _compare(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -109,6 +109,5 @@ class _Actor:
         self._worker: ShardWorker | None = None
 
     def do(self, task: Task) -> Summary:
-        """See `ShardWorker.do`."""
         self._worker = self._worker or ShardWorker(self._job)
         return self._worker.do(task)

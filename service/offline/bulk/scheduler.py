@@ -24,43 +24,35 @@ _LONGEST_NAME = 32
 _MOST_BARS = 16
 
 
-class ShardScheduler:
-    """Runs shards on a worker pool. folder: the folder of results."""
+def work(shards: Sequence[Shard], pool: BulkWorkerPool, progress: BulkProgress) -> None:
+    """Process all shards: first the videos, largest first, so that no large one is left for the end.
 
-    def __init__(self, folder: Path, pool: BulkWorkerPool, progress: BulkProgress) -> None:
-        self._folder = folder
-        self._pool = pool
-        self._progress = progress
+    Raises BulkError if the workers cannot work at all.
+    """
 
-    def work(self, shards: Sequence[Shard]) -> None:
-        """Process all shards: first the videos, largest first, so that no large one is left for the end.
+    def order(shard: Shard) -> tuple[bool, int, int]:
+        return not shard.video, -sum(entry.size for entry in shard.entries) if shard.video else 0, shard.number
 
-        Raises BulkError if the workers cannot work at all.
-        """
-        waiting = deque(Case(shard) for shard in sorted(shards, key=_order))
-        busy: dict[int, Case] = {}
-        while waiting or busy:
-            for worker in range(self._pool.size):
-                if waiting and worker not in busy:
-                    case = busy[worker] = waiting.popleft()
-                    case.shard.mark(self._folder).unlink(missing_ok=True)
-                    self._pool.give(worker, case.task())
-            self._progress.working([case.shard for case in busy.values()])
-            for worker, outcome in self._pool.wait(_POLL_S).items():
-                case = busy.pop(worker)
-                match outcome:
-                    case Summary():
-                        self._progress.finished(case.shard, outcome)
-                    case Broken():
-                        raise BulkError(outcome.why)
-                    case Lost():
-                        self._progress.lost(case.shard, outcome.how)
-                        case.learn(Mark.read(case.shard.mark(self._folder)), outcome.how)
-                        waiting.appendleft(case)
-
-
-def _order(shard: Shard) -> tuple[bool, int, int]:
-    return not shard.video, -sum(entry.size for entry in shard.entries) if shard.video else 0, shard.number
+    waiting = deque(Case(shard) for shard in sorted(shards, key=order))
+    busy: dict[int, Case] = {}
+    while waiting or busy:
+        for worker in range(pool.size):
+            if waiting and worker not in busy:
+                case = busy[worker] = waiting.popleft()
+                case.shard.file(progress.folder, ".at").unlink(missing_ok=True)
+                pool.give(worker, case.task())
+        progress.working([case.shard for case in busy.values()])
+        for worker, outcome in pool.wait(_POLL_S).items():
+            case = busy.pop(worker)
+            match outcome:
+                case Summary():
+                    progress.finished(case.shard, outcome)
+                case Broken():
+                    raise BulkError(outcome.why)
+                case Lost():
+                    progress.lost(case.shard, outcome.how)
+                    case.learn(Mark.read(case.shard.file(progress.folder, ".at")), outcome.how)
+                    waiting.appendleft(case)
 
 
 @dataclass(slots=True)
@@ -108,8 +100,8 @@ class BulkProgress:
         """Redraw the bars of the current shards. Called several times a second."""
         if not self.terminal:
             return
-        lines = [bar(shard, Mark.read(shard.mark(self.folder))) for shard in under_way[:_MOST_BARS]]
-        self._clear()
+        lines = [bar(shard, Mark.read(shard.file(self.folder, ".at"))) for shard in under_way[:_MOST_BARS]]
+        self.end()
         self.say("".join(f"{line}\x1b[K\n" for line in [*lines, f"{self.done} of {self.shards} shards"]))
         self._drawn = len(lines) + 1
 
@@ -124,15 +116,12 @@ class BulkProgress:
         """Report that a worker died at a shard, which will be done again."""
         self._line(f"a worker died at {shard.name} ({how}); another one does it again")
 
-    def end(self) -> None:
-        """Remove the bars."""
-        self._clear()
-
     def _line(self, text: str) -> None:
-        self._clear()
+        self.end()
         self.say(text + "\n")
 
-    def _clear(self) -> None:
+    def end(self) -> None:
+        """Remove the bars."""
         if self._drawn:
             self.say(f"\x1b[{self._drawn}A\x1b[J")
             self._drawn = 0

@@ -12,19 +12,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal, TypeVar
+from typing import Literal, Self
 
 from pydantic import TypeAdapter
 
+from engines.files import published
 from service.offline.bulk.listing import SourceFile
 
-T = TypeVar("T")
 Style = Literal["json", "coco", "csv"]
 
 _SUFFIXES = {"json": ".jsonl", "coco": ".jsonl", "csv": ".csv"}
@@ -41,8 +39,27 @@ class Failure:
     why: str
 
 
+class _Record:
+    """A dataclass in a file of its own, as JSON."""
+
+    def write(self, path: Path, *, durable: bool = True) -> None:
+        """Replace the file at `path`, see `published`."""
+        with published(path, durable=durable) as part:
+            part.write_text(json.dumps(asdict(self)) + "\n", "utf-8")  # type: ignore[call-overload]
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        """Read what was written, with exactly its keys; None if it is missing or damaged. Raises OSError."""
+        try:
+            content = path.read_bytes()
+            read = TypeAdapter(cls).validate_json(content, strict=True)
+            return read if json.loads(content).keys() == asdict(read).keys() else None  # type: ignore[call-overload]
+        except (FileNotFoundError, ValueError, RecursionError):
+            return None
+
+
 @dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(_Record):
     """The outcome of a shard. images, frames: number processed. people: found in images, or identities in a video.
 
     sha256: digest of the result; "" if there is none, as for a video that failed.
@@ -54,11 +71,6 @@ class Summary:
     failures: tuple[Failure, ...] = ()
     sha256: str = ""
 
-    @staticmethod
-    def read(path: Path) -> Summary | None:
-        """Read what `publish_summary` wrote; None if it is missing or damaged. Raises OSError."""
-        return _read(path, Summary)
-
 
 @dataclass(frozen=True, slots=True)
 class Shard:
@@ -69,7 +81,6 @@ class Shard:
 
     @property
     def video(self) -> bool:
-        """True for a video, False for images."""
         return self.entries[0].video
 
     @property
@@ -86,21 +97,9 @@ class Shard:
             return folder / "videos" / (self.name + (".csv" if style == "csv" else ".json"))
         return folder / "parts" / (self.name + _SUFFIXES[style])
 
-    def done(self, folder: Path) -> Path:
-        """The path of its summary, which exists when it is done."""
-        return folder / "parts" / f"{self.name}.done"
-
-    def journal(self, folder: Path) -> Path:
-        """The path of a video's journal, which exists until the shard is done."""
-        return folder / "parts" / f"{self.name}.journal"
-
-    def scratch(self, folder: Path) -> Path:
-        """The path of a temporary copy of a video in an archive."""
-        return folder / "parts" / f"{self.name}.scratch"
-
-    def mark(self, folder: Path) -> Path:
-        """The path of the worker's mark."""
-        return folder / "parts" / f"{self.name}.at"
+    def file(self, folder: Path, suffix: str) -> Path:
+        """The path of one of its files in `parts`, see above."""
+        return folder / "parts" / f"{self.name}{suffix}"
 
 
 def cut_into_shards(entries: Sequence[SourceFile], images_each: int) -> list[Shard]:
@@ -112,19 +111,6 @@ def cut_into_shards(entries: Sequence[SourceFile], images_each: int) -> list[Sha
     return shards + [Shard(n, (video,)) for n, video in enumerate(videos)]
 
 
-@contextmanager
-def published(path: Path) -> Iterator[Path]:
-    """Yield a temporary path. Its file is renamed to `path` once it is on disk, and removed after an error."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        yield part
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def digest_of(path: Path) -> str:
     """The SHA-256 of a file in hex; "" if there is no file. Raises OSError."""
     try:
@@ -134,37 +120,13 @@ def digest_of(path: Path) -> str:
         return ""
 
 
-def publish_summary(summary: Summary, path: Path) -> None:
-    """Write a shard's summary, which marks it as done."""
-    with published(path) as part:
-        part.write_text(json.dumps(asdict(summary)) + "\n", "utf-8")
-
-
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """What a worker is about to do. at: numbers of the entries. done: finished steps of the shard, out of `of`."""
+class Mark(_Record):
+    """What a worker is about to do. at: numbers of the entries. done: finished steps of the shard, out of `of`.
+
+    Need not be durable: it tells why a process has died, not why a machine has.
+    """
 
     at: tuple[int, ...]
     done: int
     of: int
-
-    def write(self, path: Path) -> None:
-        """Write the mark. It survives a crash of the process, but not of the machine."""
-        part = path.with_name(path.name + ".part")
-        part.write_text(json.dumps(asdict(self)), "utf-8")
-        part.replace(path)
-
-    @staticmethod
-    def read(path: Path) -> Mark | None:
-        """Read the last mark; None if it is missing or damaged. Raises OSError."""
-        return _read(path, Mark)
-
-
-def _read(path: Path, kind: type[T]) -> T | None:
-    """Read a JSON object of type `kind` with exactly its keys; None if it is missing or damaged."""
-    try:
-        content = path.read_bytes()
-        read = TypeAdapter(kind).validate_json(content, strict=True)
-        return read if json.loads(content).keys() == asdict(read).keys() else None  # type: ignore[call-overload]
-    except (FileNotFoundError, ValueError, RecursionError):
-        return None

@@ -18,73 +18,27 @@ from service.offline.bulk.zips import Stretch, open_member, read_directory
 _PIECE = 1 << 20
 
 
-class Source(ABC):
-    """Reads the files of a folder, a list or an archive. Thread-safe."""
-
-    @abstractmethod
-    def read(self, entry: SourceFile, most: int) -> bytes:
-        """Read an entry, or `most` + 1 bytes of a larger one. Raises UnreadableError."""
-
-    @abstractmethod
-    def file(self, entry: SourceFile, scratch: Path) -> AbstractContextManager[Path]:
-        """Give an entry as a file: its own, or a temporary copy at `scratch`. A context manager.
-
-        Raises UnreadableError, and OSError if the copy cannot be written.
-        """
-
-    @abstractmethod
-    def close(self) -> None:
-        """Close the archive."""
-
-
-def open_source(kind: Kind, root: Path) -> Source:
-    """Open a source. Raises UnreadableError if the archive cannot be opened, BulkError if a zip is incomplete."""
-    with _readable():
-        if kind == "zip":
-            return _Zip(root)
-        return _Tar(root) if kind == "tar" else _Files(root if kind == "folder" else root.parent)
-
-
-class _Files(Source):
-    """Plain files, under `root` unless their path is absolute."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def read(self, entry: SourceFile, most: int) -> bytes:
-        with _readable(), self._open(entry) as file:
-            return file.read(most + 1)
-
-    def file(self, entry: SourceFile, scratch: Path) -> AbstractContextManager[Path]:  # noqa: ARG002
-        with _readable():
-            self._open(entry).close()
-        return nullcontext(self._root / str(entry.at))
-
-    def _open(self, entry: SourceFile) -> BinaryIO:
-        """Open an entry, which may have been removed or replaced since it was listed."""
-        file = open_regular(self._root / str(entry.at))
-        if (size := os.fstat(file.fileno()).st_size) != entry.size:
-            file.close()
-            raise UnreadableError(f"has changed since it was listed: it had {entry.size:,} bytes, now it has {size:,}")
-        return file
-
-    def close(self) -> None:
-        """Do nothing: no file is kept open."""
-
-
 class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-class _Archive(Source):
-    """Members of an archive. Videos are copied to disk while they are used, because decoders need to seek."""
+class Source(ABC):
+    """Reads the files of a folder, a list or an archive. Thread-safe. archive: closed with the source."""
+
+    def __init__(self, archive: BinaryIO | None = None) -> None:
+        self._archive = archive
 
     def read(self, entry: SourceFile, most: int) -> bytes:
-        with _readable(), self._open(entry) as member:
-            return member.read(most + 1)
+        """Read an entry, or `most` + 1 bytes of a larger one. Raises UnreadableError."""
+        with _readable(), self._open(entry) as file:
+            return file.read(most + 1)
 
     @contextmanager
     def file(self, entry: SourceFile, scratch: Path) -> Iterator[Path]:
+        """Give an entry as a file: its own, or a temporary copy at `scratch`, because decoders need to seek.
+
+        Raises UnreadableError, and OSError if the copy cannot be written.
+        """
         try:
             with scratch.open("wb") as copy:
                 for piece in self._pieces(entry):
@@ -92,6 +46,10 @@ class _Archive(Source):
             yield scratch
         finally:
             scratch.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        if self._archive is not None:
+            self._archive.close()
 
     def _pieces(self, entry: SourceFile) -> Iterator[bytes]:
         with _readable():
@@ -105,35 +63,60 @@ class _Archive(Source):
                 yield piece
 
     @abstractmethod
-    def _open(self, entry: SourceFile) -> AbstractContextManager[_Readable]:
-        """Open a member."""
+    def _open(self, entry: SourceFile) -> AbstractContextManager[_Readable]: ...
 
 
-class _Zip(_Archive):
-    """At most the declared size of a member is unpacked. A larger member then fails its checksum."""
+def open_source(kind: Kind, root: Path) -> Source:
+    """Open a source. Raises UnreadableError if the archive cannot be opened, BulkError if a zip is incomplete."""
+    with _readable():
+        if kind == "zip":
+            return _Zip(root.open("rb"))
+        return _Tar(root.open("rb")) if kind == "tar" else _Files(root if kind == "folder" else root.parent)
+
+
+class _Files(Source):
+    """Plain files, under `root` unless their path is absolute."""
 
     def __init__(self, root: Path) -> None:
-        self._file = root.open("rb")
-        self._members = read_directory(self._file).members
+        super().__init__()
+        self._root = root
+
+    @contextmanager
+    def file(self, entry: SourceFile, scratch: Path) -> Iterator[Path]:  # noqa: ARG002
+        with _readable():
+            self._open(entry).close()
+        yield self._root / str(entry.at)
+
+    def _open(self, entry: SourceFile) -> BinaryIO:
+        """Open an entry, which may have been removed or replaced since it was listed."""
+        file = open_regular(self._root / str(entry.at))
+        if (size := os.fstat(file.fileno()).st_size) != entry.size:
+            file.close()
+            raise UnreadableError(f"has changed since it was listed: it had {entry.size:,} bytes, now it has {size:,}")
+        return file
+
+
+class _Zip(Source):
+    """At most the declared size of a member is unpacked. A larger member then fails its checksum."""
+
+    def __init__(self, archive: BinaryIO) -> None:
+        super().__init__(archive)
+        self._handle = archive.fileno()
+        self._members = read_directory(archive).members
 
     def _open(self, entry: SourceFile) -> AbstractContextManager[_Readable]:
         if int(entry.at) >= len(self._members):
             raise UnreadableError("is no longer in the archive, which has changed since it was listed")
-        return open_member(self._file.fileno(), self._members[int(entry.at)])
-
-    def close(self) -> None:
-        self._file.close()
+        return open_member(self._handle, self._members[int(entry.at)])
 
 
-class _Tar(_Archive):
-    def __init__(self, root: Path) -> None:
-        self._file = root.open("rb")
+class _Tar(Source):
+    def __init__(self, archive: BinaryIO) -> None:
+        super().__init__(archive)
+        self._handle = archive.fileno()
 
     def _open(self, entry: SourceFile) -> AbstractContextManager[_Readable]:
-        return nullcontext(Stretch(self._file.fileno(), int(entry.at), entry.size))
-
-    def close(self) -> None:
-        self._file.close()
+        return nullcontext(Stretch(self._handle, int(entry.at), entry.size))
 
 
 @contextmanager

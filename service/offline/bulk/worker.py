@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from engines.catalogue.models import CatalogueError, FetchError, UnknownModelError, load
-from engines.files import shown
+from engines.files import published, shown
 from service.batching import Priority, run_in_lockstep
 from service.config import Settings
 from service.inference.model_registry import image_limits, open_serving
 from service.inference.pipeline import Estimate
 from service.inference.stage import InferenceOptions
 from service.media.image_files import ImageError, ImageTooLargeError, NotAnImageError, UndecodableImageError
-from service.media.video_reader import VideoError
+from service.media.video_reader import VideoError, VideoReader
 from service.offline.bulk.errors import BulkError, FailedError, UnreadableError, unexpected
 from service.offline.bulk.listing import Kind, SourceFile
 from service.offline.bulk.manifest import GROUP, BulkOptions, agree, cannot_write
-from service.offline.bulk.shards import Failure, Mark, Shard, Summary, digest_of, publish_summary, published
+from service.offline.bulk.shards import Failure, Mark, Shard, Summary, digest_of
 from service.offline.bulk.sources import open_source
-from service.offline.bulk.video_shard import TrackedVideo, track_video
-from service.offline.bulk.writing import image_lines
-from service.offline.journal import DamagedJournalError, JournalError
+from service.offline.bulk.video_shard import LockstepVideoTracker
+from service.offline.bulk.writing import image_lines, open_poses
+from service.offline.journal import DamagedJournalError, Journal, JournalError
+from service.offline.video_records import fingerprint
 from service.offline.video_tracking import VideoOptions
+from service.offline.videos import video_document
 
 _PROBLEMS: Sequence[tuple[type[BaseException], str]] = (
     (UnreadableError, "unreadable"),
@@ -36,6 +39,8 @@ _PROBLEMS: Sequence[tuple[type[BaseException], str]] = (
     (VideoError, "unreadable"),
     (FailedError, "failed"),
 )
+_GROUP_BYTES = 256 << 20
+"""Memory limit for the pixels of a group of frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,23 +100,22 @@ class ShardWorker:
             shard.result(folder, self._job.options.style).unlink(missing_ok=True)
             summary = self._runner.run(self._video(task) if shard.video else self._images(task))
             summary = replace(summary, sha256=digest_of(shard.result(folder, self._job.options.style)))
-            publish_summary(summary, shard.done(folder))
-            shard.journal(folder).unlink(missing_ok=True)
+            summary.write(shard.file(folder, ".done"))
+            shard.file(folder, ".journal").unlink(missing_ok=True)
         return summary
 
     async def _images(self, task: Task) -> Summary:
         shard, folder, style = task.shard, self._job.folder, self._job.options.style
-        mark = shard.mark(folder)
-        people = 0
+        people, of = 0, len(shard.entries)
         failures = []
         with published(shard.result(folder, style)) as part, part.open("w", encoding="utf-8", newline="\n") as out:
-            for start in range(0, len(shard.entries), GROUP):
+            for start in range(0, of, GROUP):
                 group = shard.entries[start : start + GROUP]
                 able = [e for e in group if _known_failure(e, task) is None]
                 for entry in (e for e in able if e.number in task.alone):
-                    Mark((entry.number,), start, len(shard.entries)).write(mark)
+                    self._mark(shard, [entry], start, of)
                     await run_in_lockstep([self._estimate(entry)])
-                Mark(tuple(entry.number for entry in able), start, len(shard.entries)).write(mark)
+                self._mark(shard, able, start, of)
                 found = await run_in_lockstep([self._estimate(entry) for entry in able])
                 outcomes = dict(zip((entry.number for entry in able), found, strict=True))
                 for entry in group:
@@ -121,7 +125,7 @@ class ShardWorker:
                         out.write(image_lines(entry, outcome, style))
                     else:
                         failures.append(_known_failure(entry, task) or _failure(entry, outcome))
-        return Summary(len(shard.entries), 0, people, tuple(failures))
+        return Summary(of, 0, people, tuple(failures))
 
     async def _estimate(self, entry: SourceFile) -> Estimate:
         data = self._source.read(entry, self._most_bytes)
@@ -132,38 +136,51 @@ class ShardWorker:
         [entry] = shard.entries
         if known := _known_failure(entry, task):
             return Summary(failures=(known,))
-        result, options = shard.result(folder, self._job.options.style), self._job.options
+        self._mark(shard, [entry], 0, 0)
         path = Path(entry.name)
-
-        def step(done: int, of: int) -> None:
-            Mark((entry.number,), done, of).write(shard.mark(folder))
-
-        async def track() -> TrackedVideo:
-            nonlocal path
-            with self._source.file(entry, shard.scratch(folder)) as path, published(result) as part:
-                seek, journal = VideoOptions(options.min_score, options.max_people), shard.journal(folder)
-                return await track_video(
-                    path, entry.name, self._serving.default, seek, journal, part, options.style, step
-                )
-
-        step(0, 0)
         try:
-            try:
-                done = await track()
-            except DamagedJournalError:
-                shard.journal(folder).unlink(missing_ok=True)
-                done = await track()
+            with self._source.file(entry, shard.file(folder, ".scratch")) as path:
+                try:
+                    summary = await self._track(path, shard)
+                except DamagedJournalError:
+                    shard.file(folder, ".journal").unlink(missing_ok=True)
+                    summary = await self._track(path, shard)
         except (UnreadableError, VideoError, FailedError) as error:
-            failure = _failure(entry, error)
-            return Summary(failures=(replace(failure, why=_renamed(failure.why, path, entry)),))
-        problem = _renamed(done.problem, path, entry)
-        broken = (Failure(entry.name, "not-whole", problem),) if problem else ()
-        return Summary(frames=done.frames, people=done.people, failures=broken)
+            summary = Summary(failures=(_failure(entry, error),))
+        return replace(summary, failures=tuple(_renamed(failure, path) for failure in summary.failures))
+
+    async def _track(self, path: Path, shard: Shard) -> Summary:
+        """Write the poses of the video at `path`. Raises VideoError, FailedError, JournalError and OSError."""
+        options, served, [entry] = self._job.options, self._serving.default, shard.entries
+        frames = 0
+        with VideoReader(path) as video, published(shard.result(self._job.folder, options.style)) as part:
+            size = max(1, min(GROUP, _GROUP_BYTES // (3 * video.info.width * video.info.height)))
+            try:
+                about: dict[str, object] = {"video": fingerprint(path), "group": size}
+            except OSError as error:
+                raise VideoError(f"{path} cannot be read: {error.strerror}") from error
+            header = video_document(entry.name, video.info, served)
+            with (
+                Journal(shard.file(self._job.folder, ".journal"), about) as journal,
+                open_poses(part, options.style, header) as write,
+            ):
+                seek = VideoOptions(options.min_score, options.max_people)
+                tracker = LockstepVideoTracker(video, served, seek, journal, size, partial(self._mark, shard, [entry]))
+                async with aclosing(tracker.tracked()) as tracked:
+                    async for frame, poses in tracked:
+                        write(frame.number, frame.seconds, poses)
+                        frames += 1
+        broken = (Failure(entry.name, "not-whole", video.problem),) if video.problem else ()
+        return Summary(frames=frames, people=len(tracker.ids), failures=broken)
+
+    def _mark(self, shard: Shard, at: Sequence[SourceFile], done: int, of: int) -> None:
+        """Tell what this process is about to do, in case it dies."""
+        Mark(tuple(entry.number for entry in at), done, of).write(shard.file(self._job.folder, ".at"), durable=False)
 
 
-def _renamed(text: str, path: Path, entry: SourceFile) -> str:
-    """Replace the path of the file in a message by the entry's name."""
-    return text.replace(str(path), entry.name).replace(shown(path), entry.name)
+def _renamed(failure: Failure, path: Path) -> Failure:
+    """Replace the path of the file in a failure's message by the entry's name."""
+    return replace(failure, why=failure.why.replace(str(path), failure.path).replace(shown(path), failure.path))
 
 
 @contextmanager

@@ -5,21 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import TextIO
 
 import orjson
 
+from engines.files import published
 from engines.poses import Poses
 from service.formats.coco import coco_results
 from service.formats.frames import FramesFile
 from service.formats.table import HEADER, keypoint_lines
 from service.inference.pipeline import Estimate
 from service.offline.bulk.listing import NOWHERE, SourceFile
-from service.offline.bulk.shards import Failure, Shard, Style, digest_of, published
+from service.offline.bulk.shards import Failure, Shard, Style, digest_of
 from service.offline.images import image_document
 
 FAILED = "failed.jsonl"
@@ -39,50 +40,37 @@ def image_lines(entry: SourceFile, estimate: Estimate, style: Style) -> str:
     return _line(image_document(entry.name, estimate.width, estimate.height, estimate.poses))
 
 
-class PosesFile(Protocol):
-    """An open file of a video's poses."""
+@contextmanager
+def open_poses(path: Path, style: Style, about: dict[str, object]) -> Iterator[Callable[[int, float, Poses], None]]:
+    """Open a file of poses. Yields a function that appends a frame, as `FramesFile.write`.
 
-    def write(self, number: int, seconds: float, poses: Poses) -> None:
-        """Append a frame."""
+    json, csv: as `posewire video --poses`. coco: results with the frame number as image_id.
+    """
+    if style != "coco":
+        with FramesFile(path, f".{style}", about) as frames:
+            yield frames.write
+        return
+    with path.open("w", encoding="utf-8", newline="\n") as file, _json_list(file) as add:
 
+        def write(number: int, _seconds: float, poses: Poses) -> None:
+            for person in coco_results(poses, number):
+                add(_line(person))
 
-def open_poses(path: Path, style: Style, about: dict[str, object]) -> AbstractContextManager[PosesFile]:
-    """Open a file of poses. json, csv: as `posewire video --poses`. coco: results with the frame number as image_id."""
-    if style == "coco":
-        return _coco_frames(path)
-    return FramesFile(path, f".{style}", about)
-
-
-class _CocoFrames:
-    def __init__(self, file: TextIO) -> None:
-        self._list = _List(file)
-
-    def write(self, number: int, seconds: float, poses: Poses) -> None:  # noqa: ARG002
-        for person in coco_results(poses, number):
-            self._list.add(_line(person))
+        yield write
 
 
 @contextmanager
-def _coco_frames(path: Path) -> Iterator[PosesFile]:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        frames = _CocoFrames(file)
-        yield frames
-        frames._list.end()
+def _json_list(file: TextIO) -> Iterator[Callable[[str], object]]:
+    """Write a JSON list with one item per line. Yields a function that appends an item."""
+    separator = "[\n"
 
+    def add(line: str) -> None:
+        nonlocal separator
+        file.write(separator + line.rstrip("\n"))
+        separator = ",\n"
 
-class _List:
-    """Writes a JSON list with one item per line."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-        self._separator = "[\n"
-
-    def add(self, line: str) -> None:
-        self._file.write(self._separator + line.rstrip("\n"))
-        self._separator = ",\n"
-
-    def end(self) -> None:
-        self._file.write("\n]\n" if self._separator == ",\n" else "[]\n")
+    yield add
+    file.write("\n]\n" if separator == ",\n" else "[]\n")
 
 
 def merge(folder: Path, shards: Sequence[Shard], style: Style, failures: Iterable[Failure]) -> None:
@@ -113,16 +101,11 @@ def merge(folder: Path, shards: Sequence[Shard], style: Style, failures: Iterabl
 def _join(parts: Iterable[Path], style: Style, whole: TextIO) -> None:
     if style == "csv":
         csv.writer(whole, lineterminator="\n").writerow(HEADER)
-    listed = _List(whole) if style == "coco" else None
-    for path in parts:
-        with path.open(encoding="utf-8", newline="\n") as lines:
-            for line in lines:
-                if listed is not None:
-                    listed.add(line)
-                else:
-                    whole.write(line)
-    if listed is not None:
-        listed.end()
+    with _json_list(whole) if style == "coco" else nullcontext(whole.write) as add:
+        for path in parts:
+            with path.open(encoding="utf-8", newline="\n") as lines:
+                for line in lines:
+                    add(line)
 
 
 def _line(value: object) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +39,19 @@ Lost = Callable[[str, int], None]
 """Called with a session that another server has claimed, and the last generation that has lost it."""
 
 
-class Store(Protocol):
+class Store(ABC):
     """Keeps a few kB for each session. shared: other servers can resume the sessions."""
 
-    shared: bool
+    shared = False
 
-    async def start(self, lost: Lost) -> None:
+    async def start(self, lost: Lost) -> None:  # noqa: B027
         """Start writing. Never fails: states are written once the store can be reached."""
 
+    @abstractmethod
     def keep(self, session: str, state: StoredState, seconds: float) -> None:
         """Store a state for `seconds`, in place of an older one of the session. Returns at once."""
 
+    @abstractmethod
     async def claim(self, session: str, seconds: float) -> StoredState | None:
         """Return the state under a new generation, so that earlier holders lose the session. None if there is no state.
 
@@ -57,13 +59,14 @@ class Store(Protocol):
         StateError if the stored data is damaged.
         """
 
+    @abstractmethod
     async def reap(self) -> int:
         """Remove expired states. Returns how many are left in this process."""
 
-    async def flush(self, seconds: float) -> None:
+    async def flush(self, seconds: float) -> None:  # noqa: B027
         """Wait until all states are written, for `seconds` at most."""
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027
         """Stop writing."""
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from service.streams.store.base import Lost, StoredState
+from service.streams.store.base import Store, StoredState
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +19,11 @@ class _Entry:
         return replace(self.state, age=self.state.age + now - self.since)
 
 
-class MemoryStore:
+class MemoryStore(Store):
     """A Store of at most `most` sessions and `most_bytes` bytes. When it is full, the oldest states are removed.
 
     clock: returns seconds.
     """
-
-    shared = False
 
     def __init__(
         self, most: int = 10_000, most_bytes: int = 64_000_000, clock: Callable[[], float] = time.monotonic
@@ -43,9 +41,6 @@ class MemoryStore:
         """Iterate over sessions, their states and the seconds until they expire, oldest first."""
         now = self._clock()
         return ((name, entry.aged(now), entry.expires - now) for name, entry in self._entries.items())
-
-    async def start(self, lost: Lost) -> None:
-        """See `Store.start`. No other server can claim a session from here."""
 
     def keep(self, session: str, state: StoredState, seconds: float) -> None:
         """See `Store.keep`. A state larger than the store is not kept."""
@@ -68,17 +63,10 @@ class MemoryStore:
         return None if state is None else replace(state, generation=state.generation + 1)
 
     async def reap(self) -> int:
-        """See `Store.reap`."""
         now = self._clock()
         for session in [name for name, entry in self._entries.items() if entry.expires <= now]:
             self.drop(session)
         return len(self._entries)
-
-    async def flush(self, seconds: float) -> None:
-        """See `Store.flush`. There is nothing to write."""
-
-    async def close(self) -> None:
-        """See `Store.close`."""
 
     def get(self, session: str) -> StoredState | None:
         """Return a state and keep it. None if there is none or it has expired."""

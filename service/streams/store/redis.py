@@ -24,7 +24,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from service.process.supervisor import Supervisor
-from service.streams.store.base import Lost, StoreAwayError, StoredState, StoreObserver
+from service.streams.store.base import Lost, Store, StoreAwayError, StoredState, StoreObserver
 from service.streams.store.memory import MemoryStore
 from service.streams.store.redis_errors import ERRORS, reason, refuses_all
 from service.streams.store.redis_scripts import CLAIM, KEEP, PROBE
@@ -49,7 +49,7 @@ _BACKOFF_S = (0.1, 2.0)
 _CONNECTIONS = 8
 
 
-class RedisStore:
+class RedisStore(Store):
     """A Store in the Redis at `url`, see `check_url`.
 
     tokens: get a key that all servers of this Redis share; None if a key was configured. States that wait to be written
@@ -138,7 +138,6 @@ class RedisStore:
                 await self._written.wait()
 
     async def close(self) -> None:
-        """See `Store.close`."""
         if self._writer is not None:
             self._writer.cancel()
             await asyncio.gather(self._writer, return_exceptions=True)

@@ -57,8 +57,8 @@ def begin(stored: bytes | None, skeleton: str = "coco-17", hello: Hello | None =
 
 def test_a_token_resumes_the_session_with_its_sequence_and_state() -> None:
     beginning = begin(pack(StreamState(STATE, ZonesState())))
-    assert (beginning.session, beginning.sequence, beginning.detail) == (SESSION, 12, "")
-    assert beginning.generation == 2
+    assert (beginning.slot.session, beginning.sequence, beginning.detail) == (SESSION, 12, "")
+    assert beginning.slot.generation == 2
     assert beginning.state is not None
     assert beginning.state.tracker.next_id == 7
     assert 2 <= beginning.gap < 3
@@ -74,7 +74,7 @@ def test_ids_that_the_client_has_seen_are_not_assigned_again_after_an_older_stat
 def test_a_state_with_another_skeleton_begins_a_new_session() -> None:
     beginning = begin(pack(StreamState(PoseTracker(POSETRACK_15).state(), ZonesState())))
     assert beginning.state is None
-    assert beginning.session != SESSION
+    assert beginning.slot.session != SESSION
     assert beginning.detail == "the session has posetrack-15 poses, this model gives coco-17"
 
 
@@ -172,7 +172,7 @@ class Server:
     async def stream(self, hello: Hello, client: str) -> AsyncIterator[FakeSession]:
         async with self.streams.begin(hello, "coco-17", client) as beginning:
             session = FakeSession()
-            async with self.streams.hold(beginning, cast(Session, session)):
+            async with self.streams.hold(beginning.slot, cast(Session, session)):
                 self.open += 1
                 self.most_open = max(self.open, self.most_open)
                 self.resumed.append(beginning.state is not None)

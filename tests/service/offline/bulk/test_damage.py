@@ -16,7 +16,7 @@ from service.config import Settings
 from service.offline.bulk.batch import Done, do_batch
 from service.offline.bulk.errors import BulkError
 from service.offline.bulk.manifest import BulkOptions, agree, claimed
-from service.offline.bulk.shards import Failure, Mark, Summary, publish_summary
+from service.offline.bulk.shards import Failure, Mark, Summary
 from service.offline.bulk.worker import BulkJob
 from tests.graphs import tiny_catalogue
 from tests.pictures import encoded, photo
@@ -85,7 +85,7 @@ def test_a_damaged_summary_or_mark_is_none(tmp_path: Path, content: bytes) -> No
 
 def test_a_summary_is_read_as_it_was_written(tmp_path: Path) -> None:
     summary = Summary(1, 2, 3, (Failure("a", "b", "c"),), "0" * 64)
-    publish_summary(summary, tmp_path / "a")
+    summary.write(tmp_path / "a")
     assert Summary.read(tmp_path / "a") == summary
     (tmp_path / "a").write_text((tmp_path / "a").read_text("utf-8").replace('"frames": 2, ', ""), "utf-8")
     assert Summary.read(tmp_path / "a") is None

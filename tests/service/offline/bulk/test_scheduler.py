@@ -65,7 +65,7 @@ def test_a_terminal_shows_a_bar_for_each_shard_under_way(tmp_path: Path) -> None
     said: list[str] = []
     shard, other = images(1, 2, 3, 4), Shard(1, (SourceFile(5, "5.jpg", "5.jpg", 1, 1),))
     (tmp_path / "parts").mkdir()
-    Mark((2,), 2, 4).write(shard.mark(tmp_path))
+    Mark((2,), 2, 4).write(shard.file(tmp_path, ".at"))
     progress = BulkProgress(tmp_path, 5, 1, said.append, True)
     progress.working([shard, other])
     assert said.pop().replace("\x1b[K", "").splitlines() == [
