@@ -17,8 +17,10 @@ setup: $(VENV)/.run ## install what the server needs into .venv, if anything cha
 run: setup ## serve on port 8000 (ARGS="--port 9000" adds options)
 	@exec $(BIN)/posewire serve --log-format text $(ARGS)
 
-test: $(VENV)/.dev ## run the tests, two at a time (ARGS="-k batching" adds options)
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+# Tests wait more than they compute: two at a time use less than half of two cores. A file's tests share servers, so they
+# run in one process. The files start in the order of their names: those with few but long tests are the first ones.
+test: $(VENV)/.dev ## run the tests, three at a time (ARGS="-k batching" adds options)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 extras: $(VENV)/.extras ## install PyTorch, TensorRT-RTX and Ray, for `posewire build`, `batch --ray` and their tests
 

@@ -31,7 +31,6 @@ from service.process.memory import bound_pools
 from service.process.parent import end_with_parent
 from service.process.tls import ServerTls
 from service.process.workers import Application, Workers
-from service.streams.store.redis import check_url
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +107,8 @@ def _check(settings: Settings) -> None:
     setting = "redis_url"
     try:
         if url := settings.redis_url.get_secret_value():
+            from service.streams.store.redis import check_url  # slow to import
+
             check_url(url)  # these errors do not show the password
         setting = "api_keys_file" if settings.api_keys_file else "api_keys"
         ApiKeys.read(settings.api_keys, settings.api_keys_file)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 from pathlib import Path
 
+import httpx
+import httpx._transports.default
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -13,6 +16,10 @@ from tests.pictures import encoded, photo
 
 # A shell that runs tests in the background ignores SIGINT, which the processes of tests would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# `httpx.get` and every new client load the certificates of all authorities, which takes 20 ms or more: far longer than
+# a request, and tests that wait for a server send many. They share what was loaded first.
+httpx._transports.default.create_ssl_context = functools.lru_cache(httpx.create_ssl_context)  # type: ignore[attr-defined]
 
 # The time of an example depends on the load of the machine, so it is not checked.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])

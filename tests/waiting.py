@@ -6,7 +6,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
-_TIMEOUT_S = 20.0
+_TIMEOUT_S = 60.0
+"""Long, as tests of other files and other programs may keep the machine busy. Only a failing test waits for it."""
 _POLL_S = 0.01
 
 

@@ -35,7 +35,6 @@ from service.quota import Quota
 from service.streams.registry import Streams
 from service.streams.store.base import Store
 from service.streams.store.memory import MemoryStore
-from service.streams.store.redis import RedisStore
 from service.streams.tokens import Tokens
 from service.tracking_workers.pool import TrackingWorkers
 
@@ -108,6 +107,8 @@ def _open_streams(settings: Settings, metrics: Metrics, supervisor: Supervisor) 
     tokens = Tokens(key, round(settings.idle_seconds) + 2 * settings.resume_seconds)
     store: Store = MemoryStore()
     if url:
+        from service.streams.store.redis import RedisStore  # slow to import
+
         store = RedisStore(url, tokens=None if key else tokens, observer=metrics.store, supervisor=supervisor)
     return Streams(
         store,

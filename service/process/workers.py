@@ -176,6 +176,7 @@ class Workers(Multiprocess):
         process = Process(self.config, self.sockets)
         with _ignoring(signal.SIGHUP):  # it would end a process that does not handle it yet
             process.start()
+        process.child_conn.close()  # otherwise a ping would wait in vain for the answer of a worker that has just died
         if process.pid is not None:
             try:
                 os.sched_setaffinity(process.pid, self._groups[number % len(self._groups)])

@@ -19,11 +19,22 @@ def server(catalogue: Path) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="session")
 def live(catalogue: Path) -> Iterator[ServerProcess]:
-    """A server for streams: each network takes 20 ms for a batch, and timeouts are short."""
-    environment = {"service_ms": 20, "idle_seconds": 1.2, "ping_seconds": 0.5, "resume_seconds": 1, "max_frame_mb": 1}
-    models = ("--model", "pair,tiny")
-    with ServerProcess(*models, catalogue=catalogue, environment=environment, module="tests.slow_server") as running:
+    """A server for streams: each network takes 20 ms for a batch."""
+    with _streams_server(catalogue) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def impatient(catalogue: Path) -> Iterator[ServerProcess]:
+    """As `live`, with short timeouts, which a client on a busy machine may exceed."""
+    with _streams_server(catalogue, idle_seconds=1.2, ping_seconds=0.5, resume_seconds=1) as running:
+        yield running
+
+
+def _streams_server(catalogue: Path, **timeouts: float) -> ServerProcess:
+    environment = {"service_ms": 20, "max_frame_mb": 1, **timeouts}
+    models = ("--model", "pair,tiny")
+    return ServerProcess(*models, catalogue=catalogue, environment=environment, module="tests.slow_server")
 
 
 @pytest.fixture
