@@ -33,7 +33,7 @@ from service.batching.types import (
     Submission,
     T,
 )
-from service.batching.worker import LowPriority, Run, Worker
+from service.batching.worker import NICE, LowPriority, Run, Worker
 from service.batching.worker_pool import WorkerPool
 
 logger = logging.getLogger(__name__)
@@ -68,6 +68,7 @@ class Batcher(Generic[T, R]):
         workers: int = 1,
         batch_sizes: Sequence[int] | None = None,
         hang_after: float = 5.0,
+        nice: int = NICE,
         clock: Callable[[], float] = time.monotonic,
         observer: BatchObserver | None = None,
     ) -> None:
@@ -78,6 +79,7 @@ class Batcher(Generic[T, R]):
         max_batch, max_queue: in work units. max_delay: seconds that an idle worker waits for a batch to fill up.
         batch_sizes: those with a service time of their own, ascending; powers of two up to max_batch by default.
         hang_after: seconds that a batch may take, and be several times slower than usual, before `health` is bad.
+        nice: of the worker threads, 0 to 19, above the process's own.
         clock: in seconds; deadlines are times of this clock.
         Raises ValueError for limits that make no sense.
         """
@@ -89,7 +91,7 @@ class Batcher(Generic[T, R]):
         self._clock = clock
         self._observer = GuardedObserver(observer or BatchObserver())
         self._scheduler = scheduler = Scheduler[QueuedItem[T, R]](name, limits, clock)
-        low = LowPriority(name)
+        low = LowPriority(name, nice)
         self._pool = WorkerPool(
             name,
             scheduler,

@@ -24,7 +24,7 @@ from service.batching.types import (
 
 logger = logging.getLogger(__name__)
 
-_NICE = 5
+NICE = 5
 """With this nice value a thread gets a third of the processor time of a normal one, when both want it."""
 _LOWEST = 19
 
@@ -39,9 +39,10 @@ class LowPriority:
     system denies the change, the thread keeps its priority and a warning is logged once.
     """
 
-    def __init__(self, name: str) -> None:
-        """name: of the batcher that the threads serve, for the log."""
+    def __init__(self, name: str, nice: int = NICE) -> None:
+        """name: of the batcher that the threads serve, for the log. nice: added to the main thread's nice value."""
         self._name = name
+        self._nice = nice
         self._denied = False
 
     def apply(self) -> None:
@@ -50,7 +51,7 @@ class LowPriority:
             return
         try:
             main = os.getpriority(os.PRIO_PROCESS, os.getpid())
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(main + _NICE, _LOWEST))
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(main + self._nice, _LOWEST))
         except OSError as error:  # seccomp filters and security modules may deny it
             if not self._denied:
                 self._denied = True

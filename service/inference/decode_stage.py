@@ -30,6 +30,8 @@ _BASE_BYTES, _BYTES_PER_PIXEL = 64_000_000, 18
 """The most memory that a decoder process takes: a base, and an amount per pixel of a WebP, the costliest format."""
 _PICTURE_COPIES = 3
 """The memory of a picture to draw on, in sizes of its pixels: these, the encoder's output and a copy of that."""
+_DRAW_NICE = 15
+"""Drawing gets a tenth of the processor time of a worker of a network: encoding a large PNG takes up to a second."""
 _PIXELS_PER_SECOND = 5_000_000
 """The least number of pixels decoded in a second of processor time. Usual files are decoded three times as fast."""
 
@@ -166,7 +168,7 @@ class DecodeStage:
             self._decode_in_processes, "decode-process", max_batch=1, workers=pool.size, hang_after=hang_after
         )
         self.drawing: Batcher[_DrawJob, bytes] = open_queue(
-            _draw, "draw", max_batch=1, workers=max(1, workers // 2), hang_after=hang_after
+            _draw, "draw", max_batch=1, workers=max(1, workers // 2), hang_after=hang_after, nice=_DRAW_NICE
         )
         self.pool = pool
         self._limits = limits
