@@ -12,7 +12,7 @@ from typing import Any
 
 from engines.poses import Frame, Poses
 from service.batching import Batcher, DeadlineExceededError, OverloadedError
-from service.inference.stage import InferenceOptions, PendingFrame, Timing
+from service.inference.stage import InferenceOptions, PendingFrame, Timing, submit
 from service.media.decode import DecodedImage, ImageLimits, recognise
 from service.media.decoder_pool import DecoderPool
 from service.media.decoder_process import Bounds, DecoderEndedError, DecoderProcess
@@ -329,12 +329,5 @@ def _grow(lease: Lease | None, size: int) -> int:
 
 
 async def _submit(batcher: Batcher[Any, Any], job: object, options: InferenceOptions) -> tuple[Any, Timing]:
-    result = await batcher.submit(
-        job,
-        priority=options.priority,
-        client=options.client,
-        deadline=options.deadline,
-        admitted=options.admitted,
-        reservation=options.reservations.get(batcher.name),
-    )
+    result = await submit(batcher, job, options)
     return result.value, Timing(queue=result.queued_s, prepare=result.ran_s)

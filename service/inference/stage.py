@@ -14,10 +14,11 @@ from engines.inputs import Arrays, PixelInput
 from engines.ops.affine import align
 from engines.poses import Frame, Poses, Region
 from engines.runtimes.base import Runtime, RuntimeClosedError
-from service.batching import Batcher, Division, Priority, Reservation
+from service.batching import Batcher, BatchResult, Division, Priority, Reservation
 from service.quota import Lease
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 Rows = TypeVar("Rows")
 
 
@@ -38,6 +39,18 @@ class InferenceOptions:
     admitted: bool = False
     reservations: Mapping[str, Reservation] = field(default_factory=dict)
     lease: Lease | None = None
+
+
+async def submit(batcher: Batcher[Item, Result], item: Item, options: InferenceOptions) -> BatchResult[Result]:
+    """`Batcher.submit` with the options of an inference request."""
+    return await batcher.submit(
+        item,
+        priority=options.priority,
+        client=options.client,
+        deadline=options.deadline,
+        admitted=options.admitted,
+        reservation=options.reservations.get(batcher.name),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,14 +207,8 @@ class Stage(Generic[Rows]):
         Raises what `Batcher.submit` raises, and what decoding a pending frame raises.
         """
         height, width = frame.shape[:2]
-        result = await self.batcher.submit(
-            FrameRequest(frame, [align(region, width, height, self._pixels) for region in regions]),
-            priority=options.priority,
-            client=options.client,
-            deadline=options.deadline,
-            admitted=options.admitted,
-            reservation=options.reservations.get(self.batcher.name),
-        )
+        request = FrameRequest(frame, [align(region, width, height, self._pixels) for region in regions])
+        result = await submit(self.batcher, request, options)
         return result.value.rows, result.value.timing + Timing(queue=result.queued_s)
 
     def _run_batch(self, requests: Sequence[FrameRequest]) -> Sequence[StageOutput[Rows] | Exception]:
