@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Executor
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -50,6 +50,7 @@ class VideoOptions:
     detect_every: float = 0.0
 
 
+@dataclass(eq=False)
 class VideoTracker(ABC):
     """Estimates and tracks the frames of one video. pool: runs the tracker; None runs it on the event loop.
 
@@ -57,23 +58,22 @@ class VideoTracker(ABC):
     tracked.
     """
 
-    def __init__(
-        self, video: VideoReader, served: ServedModel, options: VideoOptions, journal: Journal, pool: Executor | None
-    ) -> None:
-        self._video = video
-        self._served = served
-        self._options = options
-        self._journal = journal
-        self._pool = pool
-        self._tracker = PoseTracker(served.skeleton)
+    video: VideoReader
+    served: ServedModel
+    options: VideoOptions
+    journal: Journal
+    pool: Executor | None = None
+    ids: set[int] = field(default_factory=set, init=False)
+    notes: tuple[str, ...] = field(default=(), init=False)
+
+    def __post_init__(self) -> None:
+        self._tracker = PoseTracker(self.served.skeleton)
         self._detected_at = -np.inf  # seconds
         # The tracker uses weak poses as well; only those that reach the user's min_score are reported.
-        least = min(options.min_score, self._tracker.config.weak_score)
+        least = min(self.options.min_score, self._tracker.config.weak_score)
         self._inference_options = InferenceOptions(
-            priority=Priority.BULK, max_people=options.max_people, min_score=least, admitted=True
+            priority=Priority.BULK, max_people=self.options.max_people, min_score=least, admitted=True
         )
-        self.ids: set[int] = set()
-        self.notes: tuple[str, ...] = ()
 
     async def tracked(self) -> AsyncGenerator[tuple[VideoFrame, Poses], None]:
         """Yield every frame with its people and their ids. Callers that stop early must close the generator.
@@ -92,15 +92,15 @@ class VideoTracker(ABC):
         if estimate.detected:
             self._detected_at = frame.seconds
         poses = self._tracker.update(estimate.poses, frame.pixels, frame.seconds)
-        poses = poses.select(poses.scores >= self._options.min_score)
+        poses = poses.select(poses.scores >= self.options.min_score)
         if poses.ids is not None:
             self.ids |= set(poses.ids[poses.ids >= 0].tolist())
         return poses
 
     async def _run(self, work: Callable[[], T]) -> T:
-        if self._pool is None:
+        if self.pool is None:
             return work()
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        return await asyncio.get_running_loop().run_in_executor(self.pool, work)
 
 
 class ConcurrentVideoTracker(VideoTracker):
@@ -111,7 +111,7 @@ class ConcurrentVideoTracker(VideoTracker):
 
     async def _estimated(self) -> AsyncGenerator[tuple[VideoFrame, JournaledFrame], None]:
         in_flight: deque[tuple[VideoFrame, JournaledFrame | asyncio.Task[JournaledFrame]]] = deque()
-        frames = iter(self._video)
+        frames = iter(self.video)
         try:
             while True:
                 while len(in_flight) < self._most_in_flight() and (
@@ -125,9 +125,9 @@ class ConcurrentVideoTracker(VideoTracker):
                 frame, estimate = in_flight.popleft()
                 if isinstance(estimate, asyncio.Task):
                     estimate = await estimate
-                    self._journal.append(pack(estimate))
+                    self.journal.append(pack(estimate))
                 elif estimate.pts != frame.pts:
-                    raise VideoError(f"{self._journal.path} does not fit the video; delete it to start anew")
+                    raise VideoError(f"{self.journal.path} does not fit the video; delete it to start anew")
                 yield frame, estimate
         finally:
             for _, estimate in in_flight:
@@ -136,32 +136,32 @@ class ConcurrentVideoTracker(VideoTracker):
 
     def _most_in_flight(self) -> int:
         """How many frames are estimated at once. One if the boxes in a frame depend on the frame before."""
-        if self._options.detect_every > 0:
+        if self.options.detect_every > 0:
             return 1
-        bytes_each = self._video.info.width * self._video.info.height * 3
+        bytes_each = self.video.info.width * self.video.info.height * 3
         return max(2, min(_MOST_IN_FLIGHT, _IN_FLIGHT_BYTES // bytes_each))
 
     def _journaled(self, number: int) -> JournaledFrame | None:
         """The journal's next frame. A damaged record and all records after it are dropped."""
-        record = self._journal.next()
+        record = self.journal.next()
         if record is None:
             return None
         try:
-            return unpack(record, self._served.skeleton)
+            return unpack(record, self.served.skeleton)
         except DamagedJournalError:
-            self._journal.cut(keep=number)
+            self.journal.cut(keep=number)
             self.notes = (f"the journal is damaged after {number} frames, so the rest was done anew",)
             return None
 
     async def _estimate(self, frame: VideoFrame) -> JournaledFrame:
         people = await self._proposals(frame)
-        poses, _ = await self._served.pipeline.frame(frame.pixels, self._inference_options, people)
+        poses, _ = await self.served.pipeline.frame(frame.pixels, self._inference_options, people)
         return JournaledFrame(frame.pts, people is None, poses)
 
     async def _proposals(self, frame: VideoFrame) -> Detections | None:
         """The boxes that the tracker predicts; None if the detector runs on this frame."""
-        due = frame.seconds - self._detected_at >= self._options.detect_every - _ROUNDING_S
-        if due or self._tracker.unsettled or self._served.model.detector is None:
+        due = frame.seconds - self._detected_at >= self.options.detect_every - _ROUNDING_S
+        if due or self._tracker.unsettled or self.served.model.detector is None:
             return None
         expected = await self._run(lambda: self._tracker.propose(frame.pixels, frame.seconds))
         # A pose's score is weighted with its detection's. With the previous pose's score here, scores would sink

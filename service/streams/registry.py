@@ -97,7 +97,12 @@ class Streams:
         skeleton. client: whose share of the slots counts. Raises StreamError if no stream can begin.
         """
         self._check_draining()
-        claim, detail = self._read(hello.resume)
+        claim, detail = None, ""
+        if hello.resume:
+            try:
+                claim = self._tokens.read(hello.resume)
+            except TokenError as error:
+                detail = str(error)
         with self._slots.take(client, new_session() if claim is None else claim.session) as slot:
             if claim is None:
                 yield Beginning(slot, detail=detail)
@@ -165,15 +170,6 @@ class Streams:
     async def stop(self) -> None:
         """Close the store. Call `close` first."""
         await self._store.close()
-
-    def _read(self, token: str) -> tuple[Claim | None, str]:
-        """Return the claim of a token, or None and why the token is not valid."""
-        if not token:
-            return None, ""
-        try:
-            return self._tokens.read(token), ""
-        except TokenError as error:
-            return None, str(error)
 
     def _check_draining(self) -> None:
         if self._draining:

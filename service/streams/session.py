@@ -75,7 +75,7 @@ class SessionLimits:
     idle: float
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Session:
     """One connection after its hello.
 

@@ -26,7 +26,7 @@ class _Shared:
     connections: list[Slot] = field(default_factory=list)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Slot:
     """One connection of a session, until it has ended.
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 import ormsgpack
 
 from engines.files import shown
 from service.batching import run_in_lockstep
-from service.inference.model_registry import ServedModel
-from service.media.video_reader import VideoFrame, VideoReader
+from service.media.video_reader import VideoFrame
 from service.offline.bulk.errors import FailedError, unexpected
-from service.offline.journal import DamagedJournalError, Journal
+from service.offline.journal import DamagedJournalError
 from service.offline.video_records import DAMAGED, JournaledFrame, pack, unpack
-from service.offline.video_tracking import VideoOptions, VideoTracker
+from service.offline.video_tracking import VideoTracker
 
 
+@dataclass(eq=False, kw_only=True)
 class LockstepVideoTracker(VideoTracker):
     """Estimates groups of `size` frames in lockstep. One journal record per group, so that frames that are estimated
     again pass the networks in the same batches. Does not support `detect_every`.
@@ -24,40 +25,28 @@ class LockstepVideoTracker(VideoTracker):
     step: called with the number of frames done and the number expected, 0 if it is unknown.
     """
 
-    def __init__(
-        self,
-        video: VideoReader,
-        served: ServedModel,
-        options: VideoOptions,
-        journal: Journal,
-        size: int,
-        step: Callable[[int, int], None],
-    ) -> None:
-        super().__init__(video, served, options, journal, pool=None)
-        self._size = size
-        self._step = step
+    size: int
+    step: Callable[[int, int], None]
 
     async def _estimated(self) -> AsyncGenerator[tuple[VideoFrame, JournaledFrame], None]:
-        frames = iter(self._video)
-        while group := list(islice(frames, self._size)):
-            self._step(group[0].number, self._video.info.frames or 0)
+        frames = iter(self.video)
+        while group := list(islice(frames, self.size)):
+            self.step(group[0].number, self.video.info.frames or 0)
             for frame, estimate in zip(group, await self._estimates(group), strict=True):
                 yield frame, estimate
 
     async def _estimates(self, group: Sequence[VideoFrame]) -> list[JournaledFrame]:
         """The estimates of a group, from the journal if an earlier run has made them."""
-        record = self._journal.next()
+        record = self.journal.next()
         if record is not None:
             try:
-                estimates = [unpack(one, self._served.skeleton) for one in ormsgpack.unpackb(record)]
+                estimates = [unpack(one, self.served.skeleton) for one in ormsgpack.unpackb(record)]
             except (ValueError, TypeError) as error:
                 raise DamagedJournalError(DAMAGED) from error
             if [estimate.pts for estimate in estimates] != [frame.pts for frame in group]:
-                raise DamagedJournalError(
-                    f"{shown(self._journal.path)} does not fit the video; delete it to start anew"
-                )
+                raise DamagedJournalError(f"{shown(self.journal.path)} does not fit the video; delete it to start anew")
             return estimates
-        pipeline = self._served.pipeline
+        pipeline = self.served.pipeline
         outcomes = await run_in_lockstep([pipeline.frame(frame.pixels, self._inference_options) for frame in group])
         estimates = []
         for frame, outcome in zip(group, outcomes, strict=True):
@@ -67,5 +56,5 @@ class LockstepVideoTracker(VideoTracker):
                 what = f"frame {frame.number}"
                 raise FailedError(f"{what}: {unexpected(what, outcome)}") from outcome
             estimates.append(JournaledFrame(frame.pts, True, outcome[0]))
-        self._journal.append(ormsgpack.packb([pack(estimate) for estimate in estimates]))
+        self.journal.append(ormsgpack.packb([pack(estimate) for estimate in estimates]))
         return estimates

@@ -165,7 +165,8 @@ class ShardWorker:
                 open_poses(part, options.style, header) as write,
             ):
                 seek = VideoOptions(options.min_score, options.max_people)
-                tracker = LockstepVideoTracker(video, served, seek, journal, size, partial(self._mark, shard, [entry]))
+                step = partial(self._mark, shard, [entry])
+                tracker = LockstepVideoTracker(video, served, seek, journal, size=size, step=step)
                 async with aclosing(tracker.tracked()) as tracked:
                     async for frame, poses in tracked:
                         write(frame.number, frame.seconds, poses)
