@@ -104,7 +104,7 @@ class RawSocket:
         self._socket = socket.socket()
         if receive_buffer:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self._socket.settimeout(10)
+        self._socket.settimeout(20)
         self._socket.bind((source, 0))
         self._socket.connect(("127.0.0.1", port))
         self._socket.sendall(f"GET {path} HTTP/1.1\r\n{_HEAD}\r\n\r\n".encode())

@@ -98,7 +98,7 @@ def test_decoders_end_when_the_server_is_killed(fragile: ServerProcess) -> None:
     fragile.process.wait()
     assert len(pids) == 2
     for pid in pids:
-        wait_for(lambda pid=pid: not Path(f"/proc/{pid}").exists(), 5)  # type: ignore[misc]
+        wait_for(lambda pid=pid: not Path(f"/proc/{pid}").exists())  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])

@@ -128,7 +128,7 @@ def test_at_sigterm_streams_get_go_away_and_are_served_until_closed(ending: Serv
 
     with ending:
         go_away, result, end = asyncio.run(scenario())
-        assert ending.process.wait(10) == 0
+        assert ending.process.wait(30) == 0
     assert (go_away["type"], go_away["closes_in_ms"]) == ("go_away", 500)
     assert go_away["token"]
     assert result["type"] == "result"

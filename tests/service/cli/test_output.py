@@ -29,7 +29,7 @@ def posewire(folder: Path, command: str) -> subprocess.CompletedProcess[bytes]:
     """Run a line of the shell in which `posewire` is the command."""
     script = f'posewire() {{ {sys.executable} -m service "$@"; }}; {command}'
     variables = {**os.environ, "POSEWIRE_CATALOGUE": str(folder / "tiny.toml")}
-    return subprocess.run(["bash", "-c", script], cwd=folder, env=variables, capture_output=True, check=False)
+    return subprocess.run(["bash", "-c", script.encode()], cwd=folder, env=variables, capture_output=True, check=False)
 
 
 @needs_full

@@ -189,7 +189,7 @@ def test_a_decoder_ends_in_the_middle_of_an_image_when_its_server_is_killed() ->
 
         wait_for(busy)
         os.kill(server.pid, signal.SIGKILL)
-    wait_for(lambda: gone(pid), 5)
+    wait_for(lambda: gone(pid))
 
 
 def test_pixels_are_reduced_as_requested(pool: DecoderPool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 import zipfile
 from contextlib import closing
@@ -24,7 +25,7 @@ def problems(listing: Listing) -> dict[str, str]:
 
 def fill(folder: Path, *files: str) -> Path:
     for name in files:
-        path = folder / name
+        path = folder / os.fsdecode(name.encode())  # the names on the disk are UTF-8 in every locale
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(name.encode())
     return folder

@@ -315,7 +315,7 @@ def test_a_tar_whose_last_member_is_a_zip_is_a_tar(tmp_path: Path) -> None:
 
 def test_names_in_a_tar_of_any_bytes(tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
-    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT, errors="surrogateescape") as archive:
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT, encoding="utf-8", errors="surrogateescape") as archive:
         for name in ("\udcff.jpg", "a\nb.jpg", "ö" * 200 + ".jpg"):
             archive.addfile(tarfile.TarInfo(name))
     assert names(list_source(path, APART)) == ["\\xff.jpg", "a\\x0ab.jpg", "ö" * 200 + ".jpg"]
