@@ -39,7 +39,7 @@ lock: $(VENV)/.dev ## choose versions again, after a change of pyproject.toml (U
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
 		$(UPGRADE) -c .lock/run.txt --group dev pyproject.toml -o .lock/dev.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
-		-c .lock/dev.txt --extra torch --extra rtx --extra ray pyproject.toml -o .lock/extras.txt
+		-c .lock/dev.txt --extra torch --extra cuda --extra rtx --extra ray pyproject.toml -o .lock/extras.txt
 
 clean: ## remove all virtual environments and caches
 	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

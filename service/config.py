@@ -24,6 +24,14 @@ def _split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+def _refuse_torch(value: object) -> object:
+    if value == "torch":
+        from engines.runtimes import TORCH_IS_GONE  # with numpy, which no other setting needs
+
+        raise ValueError(TORCH_IS_GONE)
+    return value
+
+
 def _check_proxies(values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
         if values != ("*",):
@@ -52,8 +60,8 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("model", "POSEWIRE_MODEL"),
         description="models to serve, the first is the default; auto takes the best available",
     )
-    backend: Literal["auto", "openvino", "torch", "tensorrt"] = Field(
-        "auto", description="runtime of the networks; auto: TensorRT or else torch on a GPU, OpenVINO on a CPU"
+    backend: Annotated[Literal["auto", "openvino", "onnxruntime", "tensorrt"], BeforeValidator(_refuse_torch)] = Field(
+        "auto", description="runtime of the networks; auto: TensorRT or else ONNX Runtime on a GPU, OpenVINO on a CPU"
     )
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
         "auto", description="precision of the networks; fp16 and int8 on GPUs only"

@@ -34,12 +34,12 @@ def test_every_part_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[st
     rows = json.loads((tmp_path / "gpu.json").read_text("utf-8"))["rows"]
     assert [row["way"] for row in rows if "note" in row] == ["tensorrt_rtx", "tensorrt"]
     by_way = {(row["part"], row.get("way"), row.get("batch size")): row for row in rows}
-    for way in ("torch eager", "torch runtime, not captured"):
+    for way in ("torch eager", "ONNX Runtime fp32"):
         for batch_size in (1, 2):
             assert by_way["network", way, batch_size]["images/s"] > 0
             assert by_way["network", way, batch_size]["of matrix units"] > 0
     assert sum(row["part"] == "preparing" for row in rows) == 4
-    served = by_way["serving", "torch, 64 at once", None]
+    served = by_way["serving", "ONNX Runtime, 64 at once", None]
     assert served["images/s"] > 0
     assert served["failed"].keys() <= {"503"}  # a machine with much else to do refuses some, and breaks nothing
     assert served["p50 alone ms"] > 0

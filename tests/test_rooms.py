@@ -40,10 +40,11 @@ ALLOWED = {
     "uvicorn": ("service/api/", "service/process/", "service/server.py"),
     "websockets": ("service/api/websocket.py", "service/client/"),
     "httpx": ("engines/catalogue/fetch/https.py", "service/client/"),
-    # computing: the torch runtime reads its graphs with OpenVINO, which reads all three formats
-    "openvino": ("engines/runtimes/openvino/", "engines/runtimes/torch/", "engines/build/"),
+    # computing
+    "openvino": ("engines/runtimes/openvino/", "engines/build/"),
+    "onnxruntime": ("engines/runtimes/onnxruntime/",),
     "torch": ("engines/networks/", "engines/crops/", "engines/runtimes/", "engines/build/"),
-    "onnx": ("engines/build/",),
+    "onnx": ("engines/runtimes/onnxruntime/", "engines/build/"),
     "onnxscript": ("engines/build/", "service/cli/build_int8.py"),
     "cuda": ("engines/runtimes/tensorrt/", "engines/runtimes/nvml.py", "engines/plans/gpu.py"),
     "asyncio": ("service/",),

@@ -90,7 +90,7 @@ def set_flags(config: Any, flavour: Flavour) -> None:
         config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)
 
 
-_ELSE = "Serve it with backend openvino or torch, or export it without that operator"
+_ELSE = "Serve it with backend openvino or onnxruntime, or export it without that operator"
 
 
 def _name(flavour: Flavour) -> str:

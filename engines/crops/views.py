@@ -122,6 +122,7 @@ class Views:
                 return DeviceView(runtime, pixels, frames, flip=flip, reading=reading)
         elif self._where == "device":
             raise ValueError(
-                "crops can be cut out where torch runs, or tensorrt beside a torch with CUDA; say crops auto"
+                "crops can be cut out on the device of backends onnxruntime and tensorrt, beside a torch that can "
+                "use it; say crops auto"
             )
         return CpuView(runtime, pixels, flip=flip)

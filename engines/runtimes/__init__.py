@@ -12,12 +12,16 @@ from engines.runtimes.base import Runtime, RuntimeClosedError, RuntimeSpec
 from engines.runtimes.lifecycle import SharedCores
 
 if TYPE_CHECKING:
-    from engines.runtimes.tensorrt.runtime import TensorRtRuntime
+    from engines.runtimes.device_tensors import AddressRuntime
 
 __all__ = ["BACKENDS", "PixelInput", "Runtime", "RuntimeClosedError", "RuntimeSpec", "TensorSpec", "open_runtime"]
 
-BACKENDS = ("openvino", "torch", "tensorrt")
-"""OpenVINO on the CPU, torch on a GPU or the CPU, TensorRT plans on a GPU."""
+BACKENDS = ("openvino", "onnxruntime", "tensorrt")
+"""OpenVINO on the CPU, ONNX Runtime on a GPU or the CPU, TensorRT plans on a GPU."""
+TORCH_IS_GONE = (
+    "backend torch has been replaced by onnxruntime: pip install 'posewire[onnxruntime]', or 'posewire[cuda]' with an "
+    "NVIDIA GPU, and say backend onnxruntime"
+)
 
 
 def open_runtime(
@@ -58,14 +62,17 @@ def open_runtime(
             low_memory=low_memory,
             shared_cores=shared_cores,
         )
-    if backend == "torch":
+    if backend == "onnxruntime":
         try:
-            from engines.runtimes.torch.runtime import TorchRuntime
+            from engines.runtimes.onnxruntime.runtime import OnnxRuntime
         except ModuleNotFoundError as error:
-            if error.name != "torch":
+            if error.name not in ("onnx", "onnxruntime"):
                 raise
-            raise ValueError("backend torch needs PyTorch: pip install 'posewire[torch]'") from error
-        return TorchRuntime(
+            raise ValueError(
+                "backend onnxruntime needs ONNX Runtime and onnx: pip install 'posewire[onnxruntime]', "
+                "or 'posewire[cuda]' with an NVIDIA GPU"
+            ) from error
+        graph = OnnxRuntime(
             path,
             precision=precision,
             max_batch=max_batch,
@@ -74,6 +81,7 @@ def open_runtime(
             device=device,
             threads=threads,
         )
+        return _with_tensors(graph)
     if backend == "tensorrt":
         if path.suffix != ".plan":
             raise ValueError(f"tensorrt runs plans; {path.name} is none: `posewire build` makes one of an ONNX graph")
@@ -86,18 +94,20 @@ def open_runtime(
         plan = TensorRtRuntime(
             path, precision=precision, max_batch=max_batch, pixels=pixels, outputs=outputs, device=device
         )
-        return _with_tensors(plan, device or "cuda")
+        return _with_tensors(plan)
+    if backend == "torch":
+        raise ValueError(TORCH_IS_GONE)
     raise ValueError(f"backend {backend!r} is not one of {', '.join(BACKENDS)}")
 
 
-def _with_tensors(plan: TensorRtRuntime, device: str) -> Runtime:
-    """Wrap the plan so that it also takes torch tensors, if torch can use the device."""
-    if not plan.has_fixed_outputs or find_spec("torch") is None:
-        return plan
+def _with_tensors(graph: AddressRuntime) -> Runtime:
+    """Wrap the runtime so that it also takes torch tensors, if its shapes are fixed and torch can use its device."""
+    if any(-1 in port.shape for port in (*graph.spec.inputs, *graph.spec.outputs)) or find_spec("torch") is None:
+        return graph
     import torch
 
-    if not torch.cuda.is_available():
-        return plan
-    from engines.runtimes.tensorrt.device_tensors import TensorPlanRuntime
+    if graph.torch_device != "cpu" and not torch.cuda.is_available():
+        return graph
+    from engines.runtimes.device_tensors import TensorAddressRuntime
 
-    return TensorPlanRuntime(plan, torch.device(device if ":" in device else f"{device}:0"))
+    return TensorAddressRuntime(graph, torch.device(graph.torch_device))

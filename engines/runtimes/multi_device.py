@@ -23,17 +23,18 @@ _RETRY_SECONDS = 1.0
 
 
 def visible_devices(backend: str) -> tuple[str, ...]:
-    """The devices that CUDA_VISIBLE_DEVICES leaves, or ("cpu",) for backends that run on the CPU.
+    """The GPUs that CUDA_VISIBLE_DEVICES leaves and the backend can use; ("cpu",) if it runs on the CPU here.
 
     TensorRT gets only the GPUs of the same kind as the first, because a plan is for one kind of GPU.
     """
     if backend == "openvino":
         return ("cpu",)
-    if backend == "torch":
-        import torch
-
-        usable = torch.cuda.is_available()  # device_count also counts GPUs whose driver is too old for this torch
-        return tuple(f"cuda:{n}" for n in range(torch.cuda.device_count())) if usable else ("cpu",)
+    if backend == "onnxruntime":
+        try:
+            from engines.runtimes.onnxruntime.runtime import visible_gpus
+        except ModuleNotFoundError:  # not installed; `open_runtime` says what is missing
+            return ("cpu",)
+        return visible_gpus() or ("cpu",)
     gpus = list(takewhile(lambda gpu: gpu is not None, map(find_gpu, count())))
     return tuple(f"cuda:{n}" for n, gpu in enumerate(gpus) if gpu == gpus[0])
 

@@ -93,7 +93,7 @@ def _build_plan(catalogue: Catalogue, model: Model, order: PlanOrder, flavour: F
             f"  accuracy gate: {report['precision']} {verdict} ({report['crops']} crops, {report['compared']} compared)"
         )
     if not plan.manifest.gate and plan.manifest.precision != "fp32":
-        click.echo("  accuracy gate: not judged; that needs torch: pip install 'posewire[torch]'")
+        click.echo("  accuracy gate: not judged; that needs ONNX Runtime: pip install 'posewire[onnxruntime]'")
 
 
 def _describe(manifest: Manifest) -> str:

@@ -17,7 +17,7 @@ from service.config import Settings
 @click.option("--port", type=int, help="Port to listen on; 0 takes a free one.  [default: 8000]")
 @click.option("--model", help=MODEL_HELP)
 @click.option("--workers", type=int, help="Server processes, each on cores and with models of its own.  [default: 1]")
-@click.option("--backend", help="auto, openvino, torch or tensorrt.  [default: auto]")
+@click.option("--backend", help="auto, openvino, onnxruntime or tensorrt.  [default: auto]")
 @click.option("--precision", help="auto, fp32 or bf16; on GPUs fp16 or int8, too.  [default: auto]")
 @click.option("--config", type=click.Path(exists=True, dir_okay=False), help="TOML file with any of the settings.")
 @click.option("--log-format", help="json or text.  [default: json]")

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 from engines.build.model_plans import order_for, plans_folder
@@ -35,18 +36,19 @@ _MAX_BATCH = 32
 class Backend:
     """The software that runs networks. flavour: of TensorRT, if it is that."""
 
-    name: Literal["openvino", "torch", "tensorrt"]
+    name: Literal["openvino", "onnxruntime", "tensorrt"]
     flavour: Flavour | None = None
 
 
 def choose_backend(wanted: str) -> Backend:
-    """The backend of that name. "auto" is TensorRT, or else torch, on a machine with a GPU, and OpenVINO without one.
+    """The backend of that name. "auto" is TensorRT, or else ONNX Runtime, on a GPU that they can use, and
+    OpenVINO without one.
 
     Raises NoTensorRTError if TensorRT is requested by name and cannot run here.
     """
     gpu = find_gpu() if wanted in ("auto", "tensorrt") else None
-    if wanted == "torch":
-        return Backend("torch")
+    if wanted == "onnxruntime":
+        return Backend("onnxruntime")
     if wanted == "tensorrt":
         return Backend("tensorrt", _flavour(gpu))
     if gpu is None:
@@ -67,9 +69,13 @@ def check_backend(settings: Settings) -> None:
         raise CatalogueError(
             f"precision {settings.precision} is for GPUs, and backend openvino computes in fp32 or bf16; say auto"
         )
+    if backend.name == "onnxruntime" and settings.precision not in _onnxruntime_precisions():
+        raise CatalogueError(
+            f"backend onnxruntime computes in fp32, and on GPUs in fp16, not in {settings.precision} here; say auto"
+        )
     if backend.name == "openvino" and settings.crops == "device":
         raise CatalogueError(
-            "crops are cut out on a device by backends torch and tensorrt, not openvino; say crops auto"
+            "crops are cut out on a device by backends onnxruntime and tensorrt, not openvino; say crops auto"
         )
     if settings.devices == _AUTO:
         return
@@ -85,11 +91,15 @@ def check_backend(settings: Settings) -> None:
         raise CatalogueError(f"devices {','.join(settings.devices)} name one of them twice")
 
 
+def _onnxruntime_precisions() -> tuple[str, ...]:
+    return ("auto", "fp32") if visible_devices("onnxruntime") == ("cpu",) else ("auto", "fp32", "fp16")
+
+
 def _flavour(gpu: Gpu | None) -> Flavour:
     if gpu is None:
         raise NoTensorRTError(
             "backend tensorrt needs an NVIDIA GPU with its driver, and finds none (`nvidia-smi` says more); "
-            "serve with backend auto, openvino or torch"
+            "serve with backend auto, openvino or onnxruntime"
         )
     flavour = find_flavour(gpu)
     _ = flavour.trt  # loads it now, while another backend can still be chosen
@@ -97,10 +107,9 @@ def _flavour(gpu: Gpu | None) -> Flavour:
 
 
 def _without_tensorrt(gpu: Gpu | None) -> Backend:
-    if gpu is None or find_spec("torch") is None:
-        return Backend("openvino")
-    # torch may be built without CUDA, or for a later driver. On the CPU, OpenVINO is faster.
-    return Backend("torch" if visible_devices("torch") != ("cpu",) else "openvino")
+    # ONNX Runtime may be missing, or built without CUDA. On the CPU, OpenVINO is faster.
+    usable = gpu is not None and visible_devices("onnxruntime") != ("cpu",)
+    return Backend("onnxruntime" if usable else "openvino")
 
 
 @dataclass(slots=True)
@@ -126,9 +135,11 @@ class RuntimeOpener:
         Raises FetchError, and ValueError or RuntimeError for a graph that cannot be run.
         """
         backend, path = self.backend, model.fetch()
-        if backend.name != "tensorrt" or backend.flavour is None or path.suffix != ".onnx":
-            name = "openvino" if backend.name == "tensorrt" else backend.name
-            return self._open_graph(name, model, outputs, self.settings.precision)
+        if path.suffix != ".onnx" and backend.name != "openvino":
+            logger.info("%s is not an ONNX graph: OpenVINO runs it, on the CPU", model.name)
+            return self._open_graph("openvino", model, outputs, "auto")
+        if backend.name != "tensorrt" or backend.flavour is None:
+            return self._open_graph(backend.name, model, outputs, self.settings.precision)
         order = order_for(model, self._plan_precision(), _MAX_BATCH)
         plan = find_plan(order, plans_folder(model), backend.flavour)
         if plan is None:
@@ -170,15 +181,21 @@ class RuntimeOpener:
     def _open_graph(self, backend: str, model: Model, outputs: tuple[str, ...] | None, precision: str) -> Runtime:
         if precision == "auto" and not model.bf16:
             precision = "fp32"
-        return open_on(
-            self._devices(backend),
-            model.fetch(),
-            backend,
-            precision=precision,
-            pixels=model.input,
-            outputs=outputs,
-            cache_dir=model.cache / "compiled",
-            threads=self.threads,
-            low_memory=not self.repeatable,
-            shared_cores=self.shared_cores,
-        )
+        with TemporaryDirectory(prefix="posewire-fp16-") as folder:
+            path = model.fetch()
+            if backend == "onnxruntime" and precision == "fp16":  # it computes as a graph says
+                from engines.build.precision.convert import convert  # needs onnx and onnxscript
+
+                path, precision = convert(path, Path(folder) / path.name, "fp16").path, "auto"
+            return open_on(
+                self._devices(backend),
+                path,
+                backend,
+                precision=precision,
+                pixels=model.input,
+                outputs=outputs,
+                cache_dir=model.cache / "compiled",
+                threads=self.threads,
+                low_memory=not self.repeatable,
+                shared_cores=self.shared_cores,
+            )

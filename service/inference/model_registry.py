@@ -254,7 +254,7 @@ class ModelRegistry:
             raise
         except ValueError as error:
             raise CatalogueError(f"{name}: {error}") from error
-        except RuntimeError as error:  # from OpenVINO or torch, whose messages refer to their own sources
+        except RuntimeError as error:  # from OpenVINO or ONNX Runtime, whose messages refer to their own sources
             logger.debug("%s: %s", name, error)
             raise CatalogueError(
                 f"{name}: {shown(model.fetch())} cannot be run; "

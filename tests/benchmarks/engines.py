@@ -1,7 +1,7 @@
 """The fastest runtime on this machine: python -m tests.benchmarks engines [--json FILE]
 
 SimpleBaseline-R50 256x192 with recipe weights, crops per second at each batch size: OpenVINO in fp32, bf16 and int8,
-torch, and as peer ONNX Runtime in fp32, alternating in one run; medians. `computes in` is the precision of the
+torch itself, and as peer ONNX Runtime in fp32, alternating in one run; medians. `computes in` is the precision of the
 convolutions, as reported by OpenVINO. Goals are those for a CPU with AMX. Without it, the peak is twice that of fp32 in
 bf16 (avx512_bf16) and four times in int8 (VNNI). The loss of AP in int8 is measured on real images (needs ../shared):
 Simple Pose, calibrated on frames of PoseTrack and on four COCO images that are not among the 32 of the AP.
@@ -65,14 +65,13 @@ class Engine:
         return len(batch[INPUT]) * self.callers / taken
 
 
-def engines(graph: Path, folder: Path) -> list[Engine]:
+def engines(graph: Path, module: torch.nn.Module, folder: Path) -> list[Engine]:
     """All available runtimes, compiled from the same graph."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = len(os.sched_getaffinity(0))
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     made = [Engine("ONNX Runtime fp32", lambda feeds: session.run(None, dict(feeds)), 1)]
-    eager = open_runtime(graph, "torch", precision="fp32", max_batch=_RUNGS[-1], device="cpu")
-    made.append(Engine("torch fp32", eager.run, eager.spec.concurrency))
+    made.append(Engine("torch fp32", lambda feeds: _eager(module, feeds), 1))
     quantised = convert(graph, folder / "int8.onnx", "int8", calibration=[{INPUT: images(8, 3, 256, 192).numpy()}])
     for name, path, precision in (("fp32", graph, "fp32"), ("bf16", graph, "bf16"), ("int8", quantised.path, "fp32")):
         try:
@@ -81,6 +80,11 @@ def engines(graph: Path, folder: Path) -> list[Engine]:
             continue
         made.append(Engine(f"OpenVINO {name}", runtime.run, runtime.spec.concurrency, execution_types(path, precision)))
     return made
+
+
+def _eager(module: torch.nn.Module, feeds: Arrays) -> object:
+    with torch.inference_mode():
+        return module(torch.from_numpy(feeds[INPUT]))
 
 
 def execution_types(graph: Path, precision: str) -> str:
@@ -103,8 +107,9 @@ def speed(folder: Path) -> list[Row]:
         network = build_network(_NAME)
     published = PUBLISHED[_NAME]
     graph = folder / f"{_NAME}.onnx"
-    export_onnx(published.served(fill(network, gain=_GAIN)), graph, height=256, width=192, outputs=published.outputs)
-    made = engines(graph, folder)
+    module = published.served(fill(network, gain=_GAIN)).eval()
+    export_onnx(module, graph, height=256, width=192, outputs=published.outputs)
+    made = engines(graph, module, folder)
     batches = {batch_size: {INPUT: images(batch_size, 3, 256, 192).numpy()} for batch_size in _RUNGS}
     rates: dict[tuple[str, int], list[float]] = {(e.name, batch_size): [] for e in made for batch_size in _RUNGS}
     for turn in range(_ROUNDS + 1):

@@ -104,7 +104,7 @@ class Bench:
         with self.part("network", measured.subject.name, way), opened(measured.subject, setup) as found:
             for batch_size, step in found.steps.items():
                 rate = throughput.rate(step, found.wait, batch_size, self.scale.seconds)
-                if way == "program":  # which serves
+                if way == "onnxruntime":  # which serves
                     measured.bare = max(measured.bare, rate)
                 share = round(rate * measured.flops / measured.ceiling, 3)
                 what = {"part": "network", "what": measured.subject.name, "way": found.name, "batch size": batch_size}
@@ -127,7 +127,7 @@ class Bench:
         """Run the tests of this device."""
         from tests.benchmarks.accelerator.contract import hold
 
-        chosen = "cuda or gpu or tensorrt" if self.device == "cuda" else "torch-cpu and test_refusals"
+        chosen = "cuda or gpu or tensorrt" if self.device == "cuda" else "onnxruntime-cpu and test_refusals"
         with self.part("contract", chosen):
             self.rows += hold(chosen, max(min(self.ends - time.monotonic(), _CONTRACT_S), 1.0))
 
@@ -144,7 +144,7 @@ def run(
 
     with tempfile.TemporaryDirectory() as name:
         folder, scale = Path(name), _TINY if tiny else Scale()
-        precision, ends = "fp32" if device == "cpu" else "bf16", time.monotonic() + 60 * minutes
+        precision, ends = "fp32" if device == "cpu" else "fp16", time.monotonic() + 60 * minutes
         bench = Bench(device, precision, scale, ends, folder, keep)
         where = torch.device(device)
         ceiling = throughput.ceiling(where, bench.precision, scale.matrix, scale.seconds)
@@ -157,7 +157,7 @@ def run(
                 subject = make()
                 measured.append(Measured(subject, where, subject.flops(), ceiling))
                 bench.network(measured[-1], "eager")
-                bench.network(measured[-1], "program")
+                bench.network(measured[-1], "onnxruntime")
                 bench.around(measured[-1])
         bench.contract()
         for way in ("tensorrt_rtx", "tensorrt"):

@@ -36,8 +36,13 @@ class Backend:
         return self.open_file(folder, pixels=pixels, outputs=outputs, max_batch=max_batch)
 
 
-def _from_graph(folder: Path, *, backend: str, device: str | None = None, **options: object) -> Runtime:
-    return open_runtime(save_ir(folder / "tiny.xml"), backend, precision="fp32", device=device, **options)  # type: ignore[arg-type]  # as `Backend.open` names them
+def _from_ir(folder: Path, **options: object) -> Runtime:
+    return open_runtime(save_ir(folder / "tiny.xml"), precision="fp32", **options)  # type: ignore[arg-type]  # as `Backend.open` names them
+
+
+def _from_onnx(folder: Path, *, device: str, **options: object) -> Runtime:
+    graph = save_onnx_graph(folder / "tiny.onnx")
+    return open_runtime(graph, "onnxruntime", precision="fp32", device=device, **options)  # type: ignore[arg-type]  # as `Backend.open` names them
 
 
 def _from_plan(
@@ -63,16 +68,18 @@ def _nothing() -> str:
     return ""
 
 
-def _torch() -> str:
-    return "" if find_spec("torch") else "torch: pip install 'posewire[torch]'"
+def _onnxruntime() -> str:
+    if find_spec("onnxruntime") is None or find_spec("onnx") is None:
+        return "ONNX Runtime and onnx: pip install 'posewire[onnxruntime]'"
+    return ""
 
 
-def _torch_with_gpu() -> str:
-    if missing := _torch():
+def _onnxruntime_with_gpu() -> str:
+    if missing := _onnxruntime():
         return missing
-    import torch
+    from engines.runtimes.onnxruntime.runtime import visible_gpus
 
-    return "" if torch.cuda.is_available() else "an NVIDIA GPU and a torch that is built with CUDA"
+    return "" if visible_gpus() else "an NVIDIA GPU, and ONNX Runtime for it: pip install 'posewire[cuda]'"
 
 
 def _tensorrt(*modules: str, extra: str) -> str:
@@ -91,9 +98,9 @@ def _tensorrt(*modules: str, extra: str) -> str:
 
 
 BACKENDS = (
-    Backend("openvino", _nothing, partial(_from_graph, backend="openvino")),
-    Backend("torch-cpu", _torch, partial(_from_graph, backend="torch", device="cpu")),
-    Backend("torch-cuda", _torch_with_gpu, partial(_from_graph, backend="torch", device="cuda")),
+    Backend("openvino", _nothing, _from_ir),
+    Backend("onnxruntime-cpu", _onnxruntime, partial(_from_onnx, device="cpu")),
+    Backend("onnxruntime-cuda", _onnxruntime_with_gpu, partial(_from_onnx, device="cuda")),
     Backend(
         "tensorrt",
         partial(_tensorrt, "tensorrt", extra="tensorrt"),

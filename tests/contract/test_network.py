@@ -14,7 +14,7 @@ from tests.contract.network import INPUT, crops, expected, normalised, save_ir, 
 @pytest.mark.parametrize("form", ["xml", "onnx"])
 def test_a_file_computes_the_same_as_numpy(form: str, tmp_path: Path) -> None:
     if form == "onnx":
-        pytest.importorskip("onnx", reason="needs onnx: pip install 'posewire[torch]'")
+        pytest.importorskip("onnx", reason="needs onnx: pip install 'posewire[onnxruntime]'")
     save = save_onnx_graph if form == "onnx" else save_ir
     runtime = open_runtime(save(tmp_path / f"tiny.{form}"), precision="fp32", max_batch=2)
     batch = normalised(crops(2))

@@ -10,12 +10,13 @@ from google.protobuf.message import DecodeError
 
 from engines.build.accuracy_gate.evaluation_images import EvaluationImages, as_inputs
 from engines.build.accuracy_gate.gate import GateReport, compare
-from engines.build.onnx.pixel_input import prepare
+from engines.build.accuracy_gate.rounding import round_after_each_node
 from engines.build.onnx.suppression import cut_suppression
 from engines.build.precision.convert import Precision, PrecisionError, convert
 from engines.inputs import PixelInput
 from engines.plans.lookup import PlanBuildError, PlanOrder
 from engines.runtimes import Runtime, open_runtime
+from engines.runtimes.onnxruntime.graphs import prepare
 
 
 class NotJudgedError(RuntimeError):
@@ -63,13 +64,14 @@ class CandidateGraphs:
     def judge(self, precision: Precision, evaluation_images: EvaluationImages, pixels: PixelInput) -> GateReport:
         """Compare the graph in this precision with the same graph in fp32.
 
-        torch runs it, because it computes each operator in its declared type as TensorRT will; other runtimes compute
-        in the types that suit their CPU. Raises NotJudgedError if torch cannot run it.
+        ONNX Runtime computes it on the CPU with the roundings of a GPU, see `round_after_each_node`. Raises
+        NotJudgedError if it is not installed or cannot run the graph.
         """
-        graph = self.graph(precision, evaluation_images)
+        rounded = self._folder / f"{precision}-rounded.onnx"
+        onnx.save(round_after_each_node(onnx.load(self.graph(precision, evaluation_images))), rounded)
         try:
-            candidate = open_runtime(graph, "torch", precision="fp32", max_batch=1, device="cpu")
-        except ValueError as error:  # torch is not installed, or has no function for an operator
+            candidate = open_runtime(rounded, "onnxruntime", precision="fp32", max_batch=1, device="cpu")
+        except (ValueError, RuntimeError) as error:
             raise NotJudgedError(str(error)) from error
         with closing(candidate):
             return self.compare(precision, candidate, evaluation_images, pixels)

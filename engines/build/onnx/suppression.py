@@ -10,7 +10,8 @@ import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from engines.build.onnx.graphs import opset_of, prune
+from engines.build.onnx.graphs import opset_of
+from engines.runtimes.onnxruntime.graphs import prune
 
 _CANDIDATES = 1000
 _MOST_CHOSEN = 3840  # TensorRT's largest K

@@ -19,7 +19,8 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from engines.build.onnx.graphs import has_graph_inside, is_float, names_inside, opset_of, types_of
+from engines.build.onnx.graphs import has_graph_inside, is_float, opset_of, types_of
+from engines.runtimes.onnxruntime.graphs import names_inside
 
 Low = Literal["fp16", "bf16"]
 

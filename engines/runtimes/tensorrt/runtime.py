@@ -35,6 +35,8 @@ class TensorRtRuntime:
     NoTensorRTError if TensorRT is not installed, CudaError if there is no GPU.
     """
 
+    ordered_by_stream = True
+
     def __init__(
         self,
         path: Path,
@@ -48,6 +50,7 @@ class TensorRtRuntime:
         index = gpu_index(device or "cuda")
         if index is None:
             raise ValueError(f"TensorRT runs on the devices cuda, cuda:1 and so on, not on {device}")
+        self._index = index
         plan = PlanFile.open(path)
         batch_sizes = check_options(plan.manifest, precision, max_batch, pixels, outputs)
         gpu = find_gpu(index)
@@ -91,9 +94,9 @@ class TensorRtRuntime:
             return self._batches.run(feeds, count)
 
     @property
-    def has_fixed_outputs(self) -> bool:
-        """True if the sizes of the outputs do not depend on the data, which `run_on_device` requires."""
-        return isinstance(self._batches, BatchPipeline)
+    def torch_device(self) -> str:
+        """torch's name of the GPU."""
+        return f"cuda:{self._index}"
 
     def run_on_device(self, inputs: Mapping[str, int], outputs: Mapping[str, int], count: int, stream: int) -> None:
         """Like `run`, from and to device memory at these addresses, in order with the work on `stream`.

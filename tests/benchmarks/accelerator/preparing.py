@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -50,9 +52,9 @@ def compare(subject: Subject, device: torch.device, precision: str, batch: int, 
         crops(frames(), regions, pixels, store)
         finish(device)
 
-    runtime = open_runtime(
-        subject.graph, "torch", device=str(device), precision=precision, max_batch=batch, pixels=pixels
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        graph = subject.in_precision(precision, Path(folder))
+        runtime = open_runtime(graph, "onnxruntime", device=str(device), max_batch=batch, pixels=pixels)
     family = Heatmap(pixels, COCO_17)
     views = {
         "cpu": CpuView(runtime, pixels),

@@ -13,13 +13,12 @@ from tests.pictures import encoded, photo
 from tests.servers import ServerProcess
 
 _CROWD = 64
-_BACKENDS = {"cuda": "torch", "cpu": "torch"}
 
 
 def serve(subject: Subject, device: str, precision: str, bare: float, folder: Path, seconds: float) -> list[Row]:
     """Images per second of concurrent requests, their share of `bare`, and the median latency of single requests."""
     catalogue = subject.catalogue(folder / f"{subject.name}.toml")
-    settings = {"backend": _BACKENDS[device], "precision": precision, "max_people": 30}
+    settings = {"backend": "onnxruntime", "precision": precision, "max_people": 30}
     # Random weights give low scores, so people with any score are returned.
     shot = Shot(encoded(photo(640, 480), quality=90), "/pose?min_score=0")
     with ServerProcess("--model", subject.name, catalogue=catalogue, environment=settings) as server:
@@ -32,7 +31,7 @@ def serve(subject: Subject, device: str, precision: str, bare: float, folder: Pa
     row: Row = {
         "part": "serving",
         "what": f"POST /pose with {subject.name}",
-        "way": f"torch, {_CROWD} at once",
+        "way": f"ONNX Runtime, {_CROWD} at once",
         "images/s": round(crowd.rate, 1),
         "of bare": round(crowd.rate / bare, 3),
         "p50 alone ms": round(alone.percentile(50), 2),

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+import onnx
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from engines.build.checkpoint.export import export_onnx
 from engines.build.checkpoint.published import PUBLISHED
+from engines.build.precision.convert import convert
 from engines.networks import build_network
-from engines.runtimes import PixelInput, open_runtime
+from engines.runtimes import PixelInput
+from engines.runtimes.onnxruntime.graphs import prepare
 from tests.engines.networks.recipe import fill
 
 _GAINS = MappingProxyType({"simple-baseline-r50": 0.75, "higherhrnet-w32": 0.5})
@@ -34,17 +38,23 @@ class Subject:
     entry: str = ""
 
     def flops(self) -> float:
-        """Operations per image. A multiplication and an addition are two."""
+        """Operations per image; of a graph alone, those of its convolutions. A product and a sum are two."""
         if self.module is not None:
             with FlopCounterMode(display=False) as counter, torch.inference_mode():
                 self.module(torch.zeros(1, 3, self.pixels.height, self.pixels.width))
             return float(counter.get_total_flops())
-        runtime = open_runtime(self.graph, "torch", device="cpu", precision="fp32", max_batch=1, pixels=self.pixels)
-        (spec,) = runtime.spec.inputs
-        with FlopCounterMode(display=False) as counter:
-            runtime.run({spec.name: torch.zeros(1, *spec.shape, dtype=torch.uint8).numpy()})
-        runtime.close()
-        return float(counter.get_total_flops())
+        graph = prepare(onnx.load(self.graph), self.pixels).graph
+        kernels = {tensor.name: math.prod(tensor.dims[1:]) for tensor in graph.initializer}
+        values = {value.name: value.type.tensor_type.shape.dim for value in graph.value_info}
+        convolutions = [node for node in graph.node if node.op_type == "Conv"]
+        sides = [math.prod(side.dim_value for side in values[node.output[0]][1:]) for node in convolutions]
+        return 2.0 * float(sum(n * kernels[node.input[1]] for n, node in zip(sides, convolutions, strict=True)))
+
+    def in_precision(self, precision: str, folder: Path) -> Path:
+        """The graph for ONNX Runtime, which computes in the types that a graph declares. precision: fp32 or fp16."""
+        if precision == "fp32":
+            return self.graph
+        return convert(self.graph, folder / f"{self.name}-{precision}.onnx", "fp16").path
 
     def catalogue(self, path: Path) -> Path:
         """A catalogue file at `path` with this one model, applied to whole frames."""

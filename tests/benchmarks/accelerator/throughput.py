@@ -20,12 +20,11 @@ import torch
 from numpy.typing import NDArray
 
 from engines.build.compile import build_plan
-from engines.build.precision.convert import Precision
+from engines.crops.views import TensorRuntime
 from engines.plans.flavour import TENSORRT, TENSORRT_RTX, find_flavour
 from engines.plans.gpu import find_gpu
 from engines.plans.lookup import PlanOrder
 from engines.runtimes import TensorSpec, open_runtime
-from engines.runtimes.torch.runtime import TorchRuntime
 from tests.benchmarks.accelerator.subjects import Subject
 
 Step = Callable[[], object]
@@ -41,7 +40,7 @@ class Way:
     wait: Callable[[], None]
 
 
-HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+TYPES = {"fp16": torch.float16, "fp32": torch.float32}
 
 
 def rate(step: Step, wait: Callable[[], None], batch: int, seconds: float) -> float:
@@ -68,7 +67,7 @@ def finish(device: torch.device) -> None:
 
 def ceiling(device: torch.device, precision: str, size: int, seconds: float) -> float:
     """Floating point operations per second of a large matrix product: the peak of the matrix units."""
-    left, right = (torch.randn(size, size, device=device, dtype=HALVES[precision]) for _ in range(2))
+    left, right = (torch.randn(size, size, device=device, dtype=TYPES[precision]) for _ in range(2))
     with torch.inference_mode():
         return rate(lambda: left @ right, partial(finish, device), 1, seconds) * 2 * size**3
 
@@ -88,8 +87,8 @@ class Setup:
 def eager(subject: Subject, setup: Setup) -> Iterator[Way]:
     """The module as torch runs it by itself, channels last."""
     if subject.module is None:
-        raise LookupError("there is a graph alone, which torch runs as a program")
-    dtype = HALVES[setup.precision]
+        raise LookupError("there is a graph alone, which torch does not run")
+    dtype = TYPES[setup.precision]
     module = copy.deepcopy(subject.module).to(setup.device, dtype)
     module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack this form
 
@@ -111,23 +110,22 @@ def eager(subject: Subject, setup: Setup) -> Iterator[Way]:
 
 
 @contextmanager
-def program(subject: Subject, setup: Setup) -> Iterator[Way]:
-    """`engines.runtimes.torch.runtime`, with preprocessing: one CUDA graph per batch size if all shapes are fixed."""
-    most, device = setup.batch_sizes[-1], str(setup.device)
-    runtime = open_runtime(
-        subject.graph, "torch", device=device, precision=setup.precision, max_batch=most, pixels=subject.pixels
-    )
-    assert isinstance(runtime, TorchRuntime)
-    name = f"torch runtime, {'CUDA graphs' if runtime.captured else 'not captured'}"
+def onnxruntime(subject: Subject, setup: Setup) -> Iterator[Way]:
+    """`engines.runtimes.onnxruntime`, with preprocessing, on tensors of the device where all shapes are fixed."""
+    setup.cache.mkdir(parents=True, exist_ok=True)
+    graph, most = subject.in_precision(setup.precision, setup.cache), setup.batch_sizes[-1]
+    runtime = open_runtime(graph, "onnxruntime", device=str(setup.device), max_batch=most, pixels=subject.pixels)
     try:
         (spec,) = runtime.spec.inputs
-        feeds = {
-            batch_size: {spec.name: torch.from_numpy(_noise(spec, batch_size)).to(setup.device)}
-            for batch_size in setup.batch_sizes
-            if batch_size <= runtime.spec.max_batch
-        }
-        steps = {batch_size: partial(runtime.run_tensors, batch) for batch_size, batch in feeds.items()}
-        yield Way(name, steps, partial(finish, setup.device))
+        steps: dict[int, Step] = {}
+        for batch_size in (size for size in setup.batch_sizes if size <= runtime.spec.max_batch):
+            batch = _noise(spec, batch_size)
+            if isinstance(runtime, TensorRuntime):
+                tensor = torch.from_numpy(batch).to(setup.device)
+                steps[batch_size] = partial(runtime.run_tensors, {spec.name: tensor})
+            else:
+                steps[batch_size] = partial(runtime.run, {spec.name: batch})
+        yield Way(f"ONNX Runtime {runtime.spec.precision}", steps, partial(finish, setup.device))
     finally:
         runtime.close()
 
@@ -151,8 +149,7 @@ def _plan(subject: Subject, setup: Setup, wanted: str) -> Iterator[Way]:
     if setup.device.type != "cuda":
         raise LookupError("plans run on GPUs alone")
     flavour = find_flavour(find_gpu(setup.device.index or 0), (wanted,))
-    precision: Precision = "bf16" if setup.precision == "bf16" else "fp16"
-    order = PlanOrder(subject.graph, precision, setup.batch_sizes[-1], subject.pixels)
+    order = PlanOrder(subject.graph, "fp16", setup.batch_sizes[-1], subject.pixels)
     build_in_time(order, setup.cache, wanted, max(setup.ends - time.monotonic(), 0.0))
     plan = build_plan(order, setup.cache, flavour)  # found there
     runtime = open_runtime(plan.path, "tensorrt", pixels=plan.manifest.pixels)

@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.graphs import tiny_catalogue
+
 
 def save_onnx(
     path: Path, nodes: Sequence[onnx.NodeProto], constants: dict[str, np.ndarray], inputs: str, outputs: str
@@ -44,6 +46,45 @@ def save_heatmap_onnx(path: Path, *, sides: str = "n, 3, 64, 48", channels_last:
         "w2": rng.normal(0, 0.2, (17, 8, 3, 3)).astype(np.float32),
     }
     return save_onnx(path, nodes, weights, f"image: {sides}", "heatmaps: n, 17, h, w; means: n, 17")
+
+
+def save_detector_onnx(path: Path, boxes: Sequence[tuple[float, float, float, float, float]]) -> Path:
+    """`tests.graphs.save_detector_graph` as ONNX: the same boxes, x1, y1, x2, y2 and score, in every image."""
+    rows = np.array(boxes, np.float32)[None]
+    constants: dict[str, np.ndarray] = {
+        "zero": np.array(0, np.float32),
+        "rows": rows,
+        "people": rows[..., 0] * 0,
+        "three": np.array([-1, 1, 1], np.int64),
+        "two": np.array([-1, 1], np.int64),
+    }
+    nodes = [
+        helper.make_node("ReduceMean", ["input"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
+        helper.make_node("Reshape", ["nothing", "three"], ["flat"]),
+        helper.make_node("Add", ["flat", "rows"], ["dets"]),
+        helper.make_node("Reshape", ["nothing", "two"], ["row"]),
+        helper.make_node("Add", ["row", "people"], ["zeros"]),
+        helper.make_node("Cast", ["zeros"], ["labels"], to=TensorProto.INT64),
+    ]
+    save_onnx(path, nodes, constants, "input: n, 3, 320, 320", "dets: n, k, 5; labels: n, k")
+    model = onnx.load(path)
+    model.graph.output[1].type.tensor_type.elem_type = TensorProto.INT64
+    onnx.save(model, path)
+    return path
+
+
+def tiny_onnx_catalogue(folder: Path) -> Path:
+    """`tests.graphs.tiny_catalogue` with ONNX graphs: the models `tiny` and `pair`."""
+    save_heatmap_onnx(folder / "tiny.onnx", sides="n, 3, 256, 192")
+    save_detector_onnx(folder / "pair.onnx", [(40, 40, 120, 220, 0.9), (180, 60, 260, 230, 0.8)])
+    path = tiny_catalogue(folder)
+    text = path.read_text("utf-8")
+    for name in ("tiny", "pair"):
+        text = text.replace(f'{{ path = "{name}.xml" }}, {{ path = "{name}.bin" }}', f'{{ path = "{name}.onnx" }}')
+    text = text.replace('family = "heatmap"\n', 'family = "heatmap"\noptions = { output = "heatmaps" }\n')
+    path.write_text(text, "utf-8")
+    return path
 
 
 def _value(text: str) -> onnx.ValueInfoProto:

@@ -17,7 +17,18 @@ from engines.inputs import Arrays
 from engines.poses import Region
 from engines.runtimes import Runtime, RuntimeClosedError, RuntimeSpec, open_runtime
 from engines.runtimes.multi_device import MultiDeviceRuntime, open_on, visible_devices
-from tests.contract.network import HEATMAPS, HEIGHT, INPUT, PIXELS, WIDTH, crops, expected, normalised, save_ir
+from tests.contract.network import (
+    HEATMAPS,
+    HEIGHT,
+    INPUT,
+    PIXELS,
+    WIDTH,
+    crops,
+    expected,
+    normalised,
+    save_ir,
+    save_onnx_graph,
+)
 from tests.waiting import wait_for
 
 
@@ -199,11 +210,11 @@ def test_one_device_needs_no_multi_device_runtime(tmp_path: Path) -> None:
 @pytest.mark.parametrize("named", [[], ["cuda:0", "cuda:0"]])
 def test_devices_must_be_named_once(named: list[str], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="devices must be different ones, at least one"):
-        open_on(named, tmp_path / "tiny.xml", "torch")
+        open_on(named, tmp_path / "tiny.xml", "onnxruntime")
 
 
 def test_a_missing_device_is_an_error_and_closes_the_others(tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason="needs torch: pip install 'posewire[torch]'")
-    path = save_ir(tmp_path / "tiny.xml")
+    pytest.importorskip("onnx", reason="needs onnx: pip install 'posewire[onnxruntime]'")
+    path = save_onnx_graph(tmp_path / "tiny.onnx")
     with pytest.raises(ValueError, match="there is no device cuda:99"):
-        open_on(["cpu", "cuda:99"], path, "torch", precision="fp32")
+        open_on(["cpu", "cuda:99"], path, "onnxruntime", precision="fp32")

@@ -20,9 +20,9 @@ JPEG = encoded(photo(640, 480))
 
 
 def keypoints(catalogue: Path, crops: str) -> NDArray[np.float64]:
-    """Return the people that a server with a detector on torch finds in a batch of images, (people, 17, 3)."""
+    """Return the people that a server with a detector on ONNX Runtime finds in a batch of images, (people, 17, 3)."""
     with ServerProcess(
-        "--model", "pair", catalogue=catalogue, environment={"backend": "torch", "crops": crops}
+        "--model", "pair", catalogue=catalogue, environment={"backend": "onnxruntime", "crops": crops}
     ) as server:
         answer = httpx.post(f"{server.url}/pose?min_score=0", files=[("image", JPEG)] * 3, timeout=60)
         assert answer.status_code == 200, answer.text
@@ -33,7 +33,9 @@ def keypoints(catalogue: Path, crops: str) -> NDArray[np.float64]:
 
 def test_host_and_device_crops_give_the_same_people(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs torch: pip install 'posewire[torch]'")
-    catalogue = tiny_catalogue(tmp_path)
+    from tests.engines.build.onnx_graphs import tiny_onnx_catalogue
+
+    catalogue = tiny_onnx_catalogue(tmp_path)
     on_host, on_device = keypoints(catalogue, "cpu"), keypoints(catalogue, "device")
     assert on_host.shape == (2, 17, 3)
     assert np.abs(on_device[..., :2] - on_host[..., :2]).max() < 0.25
@@ -48,5 +50,5 @@ def test_device_crops_on_a_backend_without_a_device_are_an_error_at_the_start(tm
     assert done.returncode == 1
     assert (
         done.stderr
-        == "Error: crops are cut out on a device by backends torch and tensorrt, not openvino; say crops auto\n"
+        == "Error: crops are cut out on a device by backends onnxruntime and tensorrt, not openvino; say crops auto\n"
     )

@@ -18,6 +18,7 @@ from engines.catalogue.models import load
 from engines.plans.flavour import TENSORRT_RTX, NoTensorRTError, find_flavour
 from engines.plans.gpu import Gpu, find_gpu
 from engines.plans.manifest import Manifest, manifest_path
+from engines.runtimes import open_runtime
 from service.cli.main import main
 from service.config import Settings
 from service.inference import backends
@@ -38,7 +39,7 @@ def own_environment() -> Iterator[None]:
 def test_without_a_gpu_openvino_is_chosen() -> None:
     assert choose_backend("auto").name == "openvino"
     assert choose_backend("openvino").name == "openvino"
-    assert choose_backend("torch").name == "torch"
+    assert choose_backend("onnxruntime").name == "onnxruntime"
 
 
 @pytest.mark.skipif(
@@ -100,7 +101,7 @@ def test_a_plan_that_does_not_run_is_replaced_by_the_graph(tmp_path: Path, caplo
 
 @without_gpu
 def test_with_a_gpu_that_no_backend_can_use_openvino_is_chosen() -> None:
-    """Its driver is installed, with at most a TensorRT for other GPUs and a torch without CUDA."""
+    """Its driver is installed, with at most a TensorRT for other GPUs and an ONNX Runtime without CUDA."""
     with patch.object(backends, "find_gpu", lambda: Gpu("NVIDIA H100", (9, 0))):
         assert choose_backend("auto").name == "openvino"
 
@@ -129,8 +130,8 @@ def test_a_precision_for_gpus_is_refused_without_a_gpu() -> None:
     ("backend", "devices", "message"),
     [
         ("auto", "cuda:0", "devices cuda:0 are GPUs, and no backend is to use them; say auto"),
-        ("torch", "tpu", "device tpu is not one of cuda:0, cuda:1 and so on"),
-        ("torch", "cuda:0,cuda:1", "there is no device cuda:0 on this machine; `nvidia-smi` lists what there is"),
+        ("onnxruntime", "tpu", "device tpu is not one of cuda:0, cuda:1 and so on"),
+        ("onnxruntime", "cuda:0,cuda:1", "there is no device cuda:0 on this machine; `nvidia-smi` lists what there is"),
     ],
 )
 def test_devices_that_do_not_exist_are_named(backend: str, devices: str, message: str) -> None:
@@ -142,4 +143,41 @@ def test_devices_that_do_not_exist_are_named(backend: str, devices: str, message
 def test_an_unknown_backend_is_a_usage_error() -> None:
     done = CliRunner().invoke(main, ["serve", "--backend", "directml"])
     assert done.exit_code == 2
-    assert "setting backend: Input should be 'auto', 'openvino', 'torch' or 'tensorrt', not 'directml'" in done.stderr
+    expected = "setting backend: Input should be 'auto', 'openvino', 'onnxruntime' or 'tensorrt', not 'directml'"
+    assert expected in done.stderr
+
+
+def test_the_backend_that_was_replaced_names_its_successor(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["serve", "--backend", "torch"])
+    assert done.exit_code == 2
+    assert "backend torch has been replaced by onnxruntime: pip install 'posewire[onnxruntime]'" in done.stderr
+    with pytest.raises(ValueError, match="backend torch has been replaced by onnxruntime"):
+        open_runtime(tmp_path / "net.onnx", "torch")
+
+
+@without_gpu
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "int8"])
+def test_onnx_runtime_computes_in_fp32_on_a_cpu(precision: str) -> None:
+    done = CliRunner().invoke(main, ["serve", "--backend", "onnxruntime", "--precision", precision])
+    assert done.exit_code == 1
+    assert f"computes in fp32, and on GPUs in fp16, not in {precision} here; say auto" in done.stderr
+
+
+def test_on_a_gpu_graphs_are_converted_to_fp16_for_onnx_runtime(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript", reason="needs onnx and onnxscript: pip install 'posewire[torch]'")
+    from tests.engines.build.onnx_graphs import tiny_onnx_catalogue
+
+    model = load([tiny_onnx_catalogue(tmp_path)])["tiny"]
+    for precision in ("fp32", "fp16"):
+        opener = RuntimeOpener(Settings(precision=precision), Backend("onnxruntime"))
+        with closing(opener.open(model, None)) as runtime:
+            assert runtime.spec.precision == precision
+
+
+def test_what_is_not_an_onnx_graph_is_run_by_openvino(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    model = load([tiny_catalogue(tmp_path)])["tiny"]
+    opener = RuntimeOpener(Settings(precision="fp16"), Backend("onnxruntime"))
+    with closing(opener.open(model, None)) as runtime:
+        assert runtime.spec.precision in ("fp32", "bf16")
+    assert "tiny is not an ONNX graph: OpenVINO runs it, on the CPU" in caplog.text

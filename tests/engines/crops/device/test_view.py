@@ -23,8 +23,12 @@ from tests.pictures import photo
 from tests.shared import SHARED, needs_shared, weights_catalogue
 
 pytest.importorskip("torch", reason="needs torch: pip install 'posewire[torch]'")
+pytest.importorskip("onnxruntime", reason="needs ONNX Runtime: pip install 'posewire[onnxruntime]'")
 
 import torch
+
+from engines.runtimes.onnxruntime.runtime import visible_gpus
+from tests.engines.build.onnx_graphs import save_heatmap_onnx
 
 PIXELS = PixelInput(64, 48, "bgr", (103, 116, 124), (57, 57, 58))
 FRAMES = [np.asarray(photo(160, 120)), np.asarray(photo(90, 200, seed=1))]
@@ -37,11 +41,13 @@ BATCH = [FRAMES[0], FRAMES[1], FRAMES[0]]
 
 @pytest.fixture(scope="module", params=["cpu", "cuda"])
 def runtime(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Runtime:
-    """A torch runtime in fp32, like the runtime that it is compared with."""
-    if request.param == "cuda" and not torch.cuda.is_available():
+    """ONNX Runtime in fp32, like the runtime that it is compared with."""
+    if request.param == "cuda" and not (visible_gpus() and torch.cuda.is_available()):
         pytest.skip("needs an NVIDIA GPU")
-    path = save_keypoint_graph(tmp_path_factory.mktemp("graph") / "tiny.xml", height=64, width=48)
-    return open_runtime(path, "torch", device=request.param, precision="fp32", pixels=PIXELS, max_batch=4)
+    path = save_heatmap_onnx(tmp_path_factory.mktemp("graph") / "tiny.onnx")
+    return open_runtime(
+        path, "onnxruntime", device=request.param, precision="fp32", pixels=PIXELS, outputs=["heatmaps"], max_batch=4
+    )
 
 
 def poses(estimator: Estimator, view: View, frames: list[Frame], regions: list[Region]) -> Poses:
@@ -93,14 +99,14 @@ def test_the_device_for_crops_can_be_chosen(runtime: Runtime, tmp_path: Path) ->
     assert isinstance(Views().open(runtime, PIXELS), CpuView) is on_cpu
     assert isinstance(Views().open(openvino, PIXELS), CpuView)
     assert not isinstance(Views("device").open(runtime, PIXELS), CpuView)
-    with pytest.raises(ValueError, match="where torch runs, or tensorrt beside a torch with CUDA"):
+    with pytest.raises(ValueError, match="backends onnxruntime and tensorrt, beside a torch that can use it"):
         Views("device").open(openvino, PIXELS)
     with pytest.raises(ValueError, match="one of auto, cpu, device, not on 'gpu'"):
         Views("gpu")  # type: ignore[arg-type]
 
 
 @needs_shared
-@pytest.mark.parametrize("name", ["simplepose", "tinypose"])
+@pytest.mark.parametrize("name", ["simplepose"])
 def test_keypoints_of_real_people_are_within_a_quarter_pixel(name: str, tmp_path: Path) -> None:
     model = load([weights_catalogue(tmp_path)])[name]
     estimator = open_estimator(model)
@@ -112,7 +118,13 @@ def test_keypoints_of_real_people_are_within_a_quarter_pixel(name: str, tmp_path
         frames += [frame] * len(aligned)
         regions += aligned
     runtime = open_runtime(
-        model.fetch(), "torch", device="cpu", precision="fp32", pixels=pixels, outputs=estimator.outputs, max_batch=2
+        model.fetch(),
+        "onnxruntime",
+        device="cpu",
+        precision="fp32",
+        pixels=pixels,
+        outputs=estimator.outputs,
+        max_batch=2,
     )
     here, there = CpuView(runtime, pixels), Views("device").open(runtime, pixels, reading=estimator.keypoint_decoder)
     for start in range(0, len(frames), 2):

@@ -96,5 +96,5 @@ def test_unknown_precisions_devices_and_backends_are_named(graph: Path) -> None:
         open_runtime(graph, precision="fp8")
     with pytest.raises(ValueError, match="openvino runs on the device cpu alone, not on cuda"):
         open_runtime(graph, device="cuda")
-    with pytest.raises(ValueError, match="backend 'abacus' is not one of openvino, torch, tensorrt"):
+    with pytest.raises(ValueError, match="backend 'abacus' is not one of openvino, onnxruntime, tensorrt"):
         open_runtime(graph, "abacus")

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("onnx", reason="needs onnx: pip install 'posewire[torch]'")
+pytest.importorskip("onnx", reason="needs onnx: pip install 'posewire[onnxruntime]'")
 
 import onnx
 from onnx import TensorProto, helper
 
-from engines.build.onnx.pixel_input import prepare
 from engines.runtimes import PixelInput, open_runtime
+from engines.runtimes.onnxruntime.graphs import prepare
 from tests.engines.build.onnx_graphs import save_heatmap_onnx, save_onnx
 from tests.shared import SHARED, needs_shared
 

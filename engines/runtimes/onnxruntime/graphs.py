@@ -1,21 +1,23 @@
-"""Prepares an ONNX graph for TensorRT: a free batch size, only the outputs that are read, and uint8 RGB input.
+"""Prepares ONNX graphs: a free batch size, only the outputs that are read, and uint8 RGB input.
 
-`engines.runtimes.openvino.runtime` does this when it opens a graph; for TensorRT it has to be part of the graph.
+ONNX Runtime and TensorRT need all of this to be part of the graph. OpenVINO has steps of its own for it, see
+`engines.runtimes.openvino.graphs`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from engines.build.onnx.graphs import inner_graphs, prune, take_weights_from_inputs
 from engines.inputs import PixelInput
 
-_BATCH = "n"
+BATCH = "n"
+"""The name of the free batch dimension of a prepared graph."""
+_WEIGHTS_ALONE = 4  # from this IR version on, weights need not be inputs as well
 
 
 def prepare(model: ModelProto, pixels: PixelInput | None = None, outputs: Sequence[str] | None = None) -> ModelProto:
@@ -28,6 +30,7 @@ def prepare(model: ModelProto, pixels: PixelInput | None = None, outputs: Sequen
     prepared.CopyFrom(model)
     graph = prepared.graph
     take_weights_from_inputs(prepared)
+    mend_batch_norms(prepared)
     if outputs is not None:
         _keep_outputs(graph, outputs)
     if pixels is not None:
@@ -35,9 +38,71 @@ def prepare(model: ModelProto, pixels: PixelInput | None = None, outputs: Sequen
     for value in graph.input:
         _free_batch(value)
     del graph.value_info[:]  # they describe the old batch and size
+    declared = {value.name: value.type.tensor_type.shape.dim[:] for value in graph.output}
     for value in graph.output:
         value.type.tensor_type.ClearField("shape")
-    return onnx.shape_inference.infer_shapes(prepared, data_prop=True)
+    inferred = onnx.shape_inference.infer_shapes(prepared, data_prop=True)
+    for value in inferred.graph.output:
+        if not value.type.tensor_type.HasField("shape"):  # nothing is inferred through suppression
+            value.type.tensor_type.shape.dim.extend(declared[value.name])
+            _free_batch(value)
+    return inferred
+
+
+def take_weights_from_inputs(model: ModelProto) -> None:
+    """Make constants of weights that are also inputs, as all are up to IR version 3."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [port for port in model.graph.input if port.name not in weights]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    model.ir_version = max(model.ir_version, _WEIGHTS_ALONE)
+
+
+def mend_batch_norms(model: ModelProto) -> None:
+    """Remove the attribute spatial=0 (statistics per pixel) from batch norms whose statistics are per channel.
+
+    MXNet exported such nodes; every runtime goes by the shape of the statistics.
+    """
+    ranks = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "BatchNormalization" and ranks.get(node.input[1]) == 1:
+            attributes = [attribute for attribute in node.attribute if attribute.name != "spatial"]
+            del node.attribute[:]
+            node.attribute.extend(attributes)
+
+
+def inner_graphs(node: NodeProto) -> Iterable[GraphProto]:
+    """The bodies of If, Loop and Scan, which may read tensors of the graph around them."""
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            yield attribute.g
+        elif attribute.type == AttributeProto.GRAPHS:
+            yield from attribute.graphs
+
+
+def names_inside(node: NodeProto) -> set[str]:
+    """The names of the tensors that the graphs inside a node may read from outside."""
+    names: set[str] = set()
+    for graph in inner_graphs(node):
+        names.update(value.name for value in graph.output)  # a body may pass on an outer tensor unchanged
+        for inner in graph.node:
+            names |= {*inner.input, *names_inside(inner)}
+    return names
+
+
+def prune(graph: GraphProto, wanted: Collection[str]) -> None:
+    """Remove the nodes and constants of `graph` that the tensors `wanted` do not depend on."""
+    needed_names = set(wanted)
+    needed: list[NodeProto] = []
+    for node in reversed(graph.node):  # the nodes of a graph are in topological order
+        if needed_names.intersection(node.output):
+            needed.append(node)
+            needed_names |= {*node.input, *names_inside(node)}
+    kept = [tensor for tensor in graph.initializer if tensor.name in needed_names]
+    del graph.node[:]
+    graph.node.extend(reversed(needed))
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 def _keep_outputs(graph: GraphProto, names: Sequence[str]) -> None:
@@ -66,7 +131,7 @@ def _fold_pixels(graph: GraphProto, pixels: PixelInput) -> None:
     del graph.node[:]
     graph.node.extend(nodes)
     graph.initializer.extend(_constants(image.name, pixels))
-    shape: list[str | int | None] = [_BATCH, pixels.height, pixels.width, 3]
+    shape: list[str | int | None] = [BATCH, pixels.height, pixels.width, 3]
     image.CopyFrom(helper.make_tensor_value_info(image.name, TensorProto.UINT8, shape))
 
 
@@ -103,7 +168,7 @@ def _constants(outer: str, pixels: PixelInput) -> list[TensorProto]:
 
 def _free_batch(value: ValueInfoProto) -> None:
     if value.type.tensor_type.shape.dim:
-        value.type.tensor_type.shape.dim[0].dim_param = _BATCH
+        value.type.tensor_type.shape.dim[0].dim_param = BATCH
 
 
 def _rename_reads(node: NodeProto, old: str, new: str) -> None:

@@ -1,0 +1,1 @@
+"""ONNX Runtime on a GPU or the CPU. Import `runtime` only when this backend is used."""

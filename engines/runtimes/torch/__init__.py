@@ -1,1 +1,0 @@
-"""Graphs run by torch, on a GPU or the CPU. Import `runtime` only when this backend is used."""
