@@ -8,36 +8,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from engines.catalogue.fetch import (
-    CheckpointSource,
-    DownloadProgress,
-    FetchError,
-    File,
-    FileSource,
-    HttpsSource,
-    PypiSource,
-    Source,
-)
-from engines.catalogue.schema import Model, Role, read_entries
-from engines.catalogue.tables import CatalogueError
-
-__all__ = [
-    "Catalogue",
-    "CatalogueError",
-    "CheckpointSource",
-    "Choice",
-    "DownloadProgress",
-    "FetchError",
-    "File",
-    "FileSource",
-    "HttpsSource",
-    "Model",
-    "PypiSource",
-    "Role",
-    "Source",
-    "UnknownModelError",
-    "load",
-]
+from engines.catalogue.fetch.sources import DownloadProgress, FetchError
+from engines.catalogue.schema import CatalogueError, Model, read_models
 
 BUILT_IN = Path(__file__).with_name("models.toml")
 
@@ -129,10 +101,10 @@ def load(extra: Sequence[Path] | None = None, cache: Path | None = None) -> Cata
     models: dict[str, Model] = {}
     defaults: tuple[str, ...] = ()
     for path in (BUILT_IN, *extra):
-        entries = read_entries(path, cache)
-        models |= entries.models
-        if entries.defaults is not None:
-            defaults = entries.defaults
+        found, preferred = read_models(path, cache)
+        models |= found
+        if preferred is not None:
+            defaults = preferred
             for name in defaults:
                 _check_known(name, models, f"{path}: defaults")
     for model in models.values():

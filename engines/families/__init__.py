@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TypeVar
 
-from engines.catalogue.models import CatalogueError, Model
+from engines.catalogue import CatalogueError, Model
 from engines.families.associative_embedding import AssociativeEmbedding
 from engines.families.base import Detector, Estimator, HasFlipTest, HasKeypointDecoder, OneStageModel
 from engines.families.blazepose import BlazePose

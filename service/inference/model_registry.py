@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from engines.catalogue.fetch import DownloadProgress
-from engines.catalogue.models import Catalogue, CatalogueError, Model
+from engines.catalogue import Catalogue, CatalogueError, Model
+from engines.catalogue.fetch.sources import DownloadProgress
 from engines.cores import core_limit, usable_cores
 from engines.crops.views import View, Views
 from engines.families import (

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from engines.catalogue.models import Catalogue
+from engines.catalogue import Catalogue
 from engines.files import shown
 from engines.poses import Poses
 from service import __version__

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from engines.build.accuracy_gate.images import CalibrationError, images_digest, images_in, spread
-from engines.catalogue.models import Model
+from engines.catalogue import Model
 from engines.crops.views import CpuView
 from engines.families import Detector, open_detector, open_estimator, open_one_stage_model
 from engines.families.crop_decoder import CropDecoder, crop_decoder

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from torch import Tensor, nn
 
-from engines.catalogue.schema import Role
+from engines.catalogue import Role
 from engines.inputs import PixelInput
 
 _IMAGENET_MEAN = (123.675, 116.28, 103.53)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from engines.catalogue.models import CatalogueError, FetchError, UnknownModelError, load
+from engines.catalogue import CatalogueError, FetchError, UnknownModelError, load
 from engines.files import shown
 from service.batching import Priority, run_in_lockstep
 from service.config import Settings

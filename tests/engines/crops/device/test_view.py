@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engines.catalogue.models import load
+from engines.catalogue import load
 from engines.crops.views import CpuView, View, Views
 from engines.families import Estimator, HasKeypointDecoder, open_estimator
 from engines.families.heatmap import Heatmap

@@ -13,7 +13,7 @@ from simplejpeg import decode_jpeg
 
 pytest.importorskip("torch", reason="needs torch: pip install 'posewire[torch]'")
 
-from engines.catalogue.models import load
+from engines.catalogue import load
 from engines.families import open_detector, open_estimator, open_one_stage_model
 from engines.runtimes import PixelInput, open_runtime
 from engines.runtimes.torch.half_precision import half_precision_nodes
