@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from engines.catalogue import Model
-from engines.families import Detector, OneStageModel, open_detector, open_estimator, open_one_stage_model
+from engines.families import open_detector, open_estimator, open_one_stage_model
+from engines.families.base import Detector, OneStageModel
 from engines.inputs import Arrays
 from engines.poses import Detections, Poses, Region
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engines.families import Detector, Estimator
+from engines.families.base import Detector, Estimator
 from engines.families.regions import PADDING
 from engines.poses import Detections, Frame, Poses
 from service.inference.admission import PipelineAdmission, Work

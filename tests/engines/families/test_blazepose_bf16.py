@@ -14,7 +14,8 @@ import pytest
 from openvino import opset13 as op
 
 from engines.catalogue import FetchError, load
-from engines.families import Detector, Estimator, open_detector, open_estimator
+from engines.families import open_detector, open_estimator
+from engines.families.base import Detector, Estimator
 from engines.ops.affine import crop
 from engines.poses import Detections, Frame, Poses, Region
 from engines.runtimes.openvino.graphs import read_graph
