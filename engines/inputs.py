@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator
 
 Arrays = Mapping[str, NDArray[Any]]
 """Inputs or outputs of a graph by name, with the batch as the first dimension."""
@@ -51,13 +51,16 @@ class PixelInput:
     pad: Annotated[int | Literal["edge"], BeforeValidator(_pad)] = 0
 
 
+DType = Annotated[np.dtype[np.generic], PlainValidator(np.dtype), PlainSerializer(lambda dtype: dtype.name)]
+
+
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
     """One input or output of a graph. shape: per item, without the batch dimension; -1 for a dimension that varies."""
 
     name: str
     shape: tuple[int, ...]
-    dtype: np.dtype[np.generic]
+    dtype: DType
 
     def fits(self, array: NDArray[Any]) -> bool:
         """True if `array` is a batch of such items."""

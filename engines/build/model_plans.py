@@ -34,5 +34,4 @@ def plan_runner(order: PlanOrder, flavour: Flavour) -> Callable[[Path], Runtime]
 
 
 def plans_folder(model: Model) -> Path:
-    """The folder for plans of the model."""
     return model.cache / "plans"

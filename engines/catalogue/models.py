@@ -73,7 +73,9 @@ class Catalogue(Mapping[str, Model]):
         candidates = [name for name in self.defaults if all(part.commercial for part in self.parts(name))]
         for name in candidates:
             if all(part.cached for part in self.parts(name)):
-                return Choice(self[name], f"{name}: {_why_cached(name, candidates[0])}")
+                better = f"already on this machine; run `posewire models fetch {candidates[0]}` for the preferred one"
+                why = "the preferred model, already on this machine" if name == candidates[0] else better
+                return Choice(self[name], f"{name}: {why}")
         failures: list[tuple[str, FetchError]] = []
         for name in candidates:
             try:
@@ -142,12 +144,6 @@ def _sharing(model: Model, models: Collection[Model]) -> Model:
     """The model with `also` set to the files that others need from its source, so that one download serves them all."""
     others = {file: None for other in models if other.source == model.source for file in other.files}
     return replace(model, also=tuple(file for file in others if file not in model.files))
-
-
-def _why_cached(name: str, best: str) -> str:
-    if name == best:
-        return "the preferred model, already on this machine"
-    return f"already on this machine; run `posewire models fetch {best}` for the preferred one"
 
 
 def _why_fetched(failures: Sequence[tuple[str, FetchError]]) -> str:

@@ -76,13 +76,10 @@ def _frozen(value: object) -> object:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A table [models.NAME].
+    """A table [models.NAME], with the keys that this module describes.
 
-    skeleton: the keypoints it gives, None for a detector. detector: the model that finds the people for it, or None.
-    commercial: whether its licence allows commercial use. bf16: whether bf16 is exact enough for it.
-    accuracy: the published figure with its data set, or "".
     files: the first is the one that a runtime opens; empty for a model that has to be built.
-    options: settings of its family, read only (lists are tuples).
+    options: read only, lists are tuples.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")

@@ -49,7 +49,6 @@ class Published:
     options: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def served(self, network: nn.Module) -> nn.Module:
-        """The network with only the outputs that are served."""
         return network if self.peak is None else FinalHeatmaps(network, peak=self.peak).eval()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnxscript.optimizer
@@ -49,10 +50,15 @@ def read_prepared(path: Path, opset: int) -> ModelProto:
 def take_weights_from_inputs(model: ModelProto) -> None:
     """Make constants of weights that are also inputs, as all are up to IR version 3."""
     weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [port for port in model.graph.input if port.name not in weights]
-    del model.graph.input[:]
-    model.graph.input.extend(inputs)
+    refill(model.graph.input, (port for port in model.graph.input if port.name not in weights))
     model.ir_version = max(model.ir_version, _WEIGHTS_ALONE)
+
+
+def refill(field: Any, items: Iterable[object]) -> None:
+    """Replace the items of a repeated field by `items`, which may be computed from the old ones."""
+    kept = list(items)
+    del field[:]
+    field.extend(kept)
 
 
 def _mend_batch_norms(model: ModelProto) -> None:
@@ -63,9 +69,7 @@ def _mend_batch_norms(model: ModelProto) -> None:
     ranks = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "BatchNormalization" and ranks.get(node.input[1]) == 1:
-            attributes = [attribute for attribute in node.attribute if attribute.name != "spatial"]
-            del node.attribute[:]
-            node.attribute.extend(attributes)
+            refill(node.attribute, (attribute for attribute in node.attribute if attribute.name != "spatial"))
 
 
 def opset_of(model: ModelProto) -> int:
@@ -84,8 +88,7 @@ def lift_constants(model: ModelProto) -> None:
         tensor = model.graph.initializer.add()
         tensor.CopyFrom(value)
         tensor.name = node.output[0]
-    del model.graph.node[:]
-    model.graph.node.extend(kept)
+    refill(model.graph.node, kept)
 
 
 def types_of(model: ModelProto) -> Types:
@@ -131,11 +134,8 @@ def prune(graph: GraphProto, wanted: Collection[str]) -> None:
         if needed_names.intersection(node.output):
             needed.append(node)
             needed_names |= {*node.input, *names_inside(node)}
-    kept = [tensor for tensor in graph.initializer if tensor.name in needed_names]
-    del graph.node[:]
-    graph.node.extend(reversed(needed))
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    refill(graph.node, reversed(needed))
+    refill(graph.initializer, (tensor for tensor in graph.initializer if tensor.name in needed_names))
 
 
 def save_whole(model: ModelProto, path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from engines.build.onnx.graphs import inner_graphs, prune, take_weights_from_inputs
+from engines.build.onnx.graphs import inner_graphs, prune, refill, take_weights_from_inputs
 from engines.inputs import PixelInput
 
 _BATCH = "n"
@@ -44,8 +44,7 @@ def _keep_outputs(graph: GraphProto, names: Sequence[str]) -> None:
     have = {value.name: value for value in graph.output}
     if missing := [name for name in names if name not in have]:
         raise ValueError(f"the graph has no output {', '.join(missing)}; it has {', '.join(have)}")
-    del graph.output[:]
-    graph.output.extend(value for name, value in have.items() if name in names)  # in the graph's order, as in OpenVINO
+    refill(graph.output, (value for name, value in have.items() if name in names))  # in their order, as in OpenVINO
     prune(graph, names)
 
 
@@ -62,9 +61,7 @@ def _fold_pixels(graph: GraphProto, pixels: PixelInput) -> None:
     for node in graph.node:
         _rename_reads(node, image.name, inner)
     steps = _normalising(image.name, inner, pixels, network_type, channels_first=channels_first)
-    nodes = [*steps, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
+    refill(graph.node, [*steps, *graph.node])
     graph.initializer.extend(_constants(image.name, pixels))
     shape: list[str | int | None] = [_BATCH, pixels.height, pixels.width, 3]
     image.CopyFrom(helper.make_tensor_value_info(image.name, TensorProto.UINT8, shape))

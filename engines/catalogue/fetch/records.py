@@ -36,7 +36,6 @@ _RECORD = TypeAdapter(Record)
 
 
 def record_path(path: Path) -> Path:
-    """The path of the record of the file `path`."""
     return path.with_name(f"{path.name}.lock.json")
 
 

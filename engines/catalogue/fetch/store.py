@@ -67,8 +67,7 @@ def fetch(
     """Make sure that all `files` are here and intact; returns the path of the first.
 
     Cached files are used without the network. `also` names further files of the same source, which are kept if they
-    are part of the download, so that it need not be repeated for them.
-    connect_timeout: seconds within which the publisher's server must accept the connection.
+    are part of the download, so that it need not be repeated for them. connect_timeout: see `Model.fetch`.
     Raises FetchError if a file cannot be fetched, is not the one expected, cannot be written, or has to be built.
     """
     if isinstance(source, CheckpointSource):
