@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator
 
 Arrays = Mapping[str, NDArray[Any]]
 """Inputs or outputs of a graph by name, with the batch as the first dimension."""
@@ -20,6 +21,17 @@ def batch_sizes_up_to(max_batch: int) -> tuple[int, ...]:
     return (*(batch_size for batch_size in BATCH_SIZES if batch_size < max_batch), max_batch)
 
 
+def _pad(value: object) -> object:
+    if value != "edge" and not (type(value) is int and 0 <= value <= 255):
+        raise ValueError('it must be a whole number from 0 to 255, or "edge"')
+    return value
+
+
+Side = Annotated[int, Field(strict=True, ge=1, le=4096)]
+Level = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Scale = Annotated[Level, Field(gt=0)]
+
+
 @dataclass(frozen=True, slots=True)
 class PixelInput:
     """How uint8 RGB crops become the input of a network: `(x[order] - mean) / std`, computed inside the compiled graph.
@@ -29,12 +41,17 @@ class PixelInput:
     pad: the value of pixels outside the frame: a grey level, 0..255, or "edge" for the nearest pixel of the frame.
     """
 
-    height: int
-    width: int
+    __pydantic_config__ = ConfigDict(extra="forbid")  # pydantic validates those in catalogues, by these annotations
+
+    height: Side
+    width: Side
     order: Literal["rgb", "bgr"] = "rgb"
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    pad: int | Literal["edge"] = 0
+    mean: tuple[Level, Level, Level] = (0.0, 0.0, 0.0)
+    std: tuple[Scale, Scale, Scale] = (1.0, 1.0, 1.0)
+    pad: Annotated[int | Literal["edge"], BeforeValidator(_pad)] = 0
+
+
+DType = Annotated[np.dtype[np.generic], PlainValidator(np.dtype), PlainSerializer(lambda dtype: dtype.name)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +60,7 @@ class TensorSpec:
 
     name: str
     shape: tuple[int, ...]
-    dtype: np.dtype[np.generic]
+    dtype: DType
 
     def fits(self, array: NDArray[Any]) -> bool:
         """True if `array` is a batch of such items."""

@@ -19,7 +19,7 @@ import uvicorn
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from engines.catalogue.models import Catalogue, load
+from engines.catalogue import Catalogue, load
 from engines.cores import usable_cores
 from service.api.addresses import Proxies
 from service.api.app import create_app

@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from engines.catalogue.models import load
+from engines.catalogue import load
 from service.config import Settings
 from service.inference.model_registry import Serving, open_serving
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 from engines.build.accuracy_gate.evaluation_images import evaluation_images_for
 from engines.build.compile import build_plan
 from engines.build.model_plans import order_for, plan_runner, plans_folder
-from engines.catalogue.models import CatalogueError, FetchError, load
+from engines.catalogue import CatalogueError, FetchError, load
 from engines.plans.flavour import NoTensorRTError, find_flavour
 from engines.plans.gpu import find_gpu
 from engines.plans.lookup import PlanBuildError

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from engines.files import write_atomically
 from engines.inputs import TensorSpec
+from engines.locks import locked
 from engines.plans.flavour import TENSORRT_LEAN, TENSORRT_RTX, Flavour
 from engines.plans.lookup import PlanBuildError
-from engines.plans.timing_cache import keep_timings, take_timings
 from engines.runtimes.lifecycle import gpu_setup
 
 Progress = Callable[[float, str], None]
@@ -64,7 +65,7 @@ class EngineBuilder:
         # TensorRT-RTX times no kernels during a build, and keeps its own cache at run time.
         timed = self._flavour.name != TENSORRT_RTX
         if timed:
-            take_timings(config, timings)
+            config.set_timing_cache(_timings(config, timings), False)
         monitor = None if progress is None else _monitor(trt, progress)
         if monitor is not None:
             config.progress_monitor = monitor
@@ -75,19 +76,32 @@ class EngineBuilder:
             why = log.errors[0] if log.errors else "it gives no reason"
             raise PlanBuildError(f"{_name(self._flavour)} cannot build the graph: {why}. {_ELSE}")
         if timed:
-            keep_timings(config, timings)
+            _keep_timings(config, timings)
         if progress is not None:
             progress(1.0, "built")
         return bytes(memoryview(plan))
 
 
 def set_flags(config: Any, flavour: Flavour) -> None:
-    """Set the flags of the builder configuration for plans of this flavour."""
     trt = flavour.trt
     config.clear_flag(trt.BuilderFlag.TF32)  # nodes in fp32 are those that need full precision
     if flavour.name == TENSORRT_LEAN:  # a plan that the lean runtime can run, without a copy of that runtime in it
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
         config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)
+
+
+def _timings(config: Any, path: Path) -> Any:
+    """The timing cache at `path`, or an empty one if TensorRT rejects it (truncated, of another version)."""
+    kept = path.read_bytes() if path.is_file() else b""
+    return config.create_timing_cache(kept) or config.create_timing_cache(b"")
+
+
+def _keep_timings(config: Any, path: Path) -> None:
+    """Merge the kernel timings of a finished build into the file at `path`, which other builds may have extended."""
+    with locked(path.with_suffix(".timings-lock")):
+        known = _timings(config, path)
+        known.combine(config.get_timing_cache(), True)
+        write_atomically(path, bytes(memoryview(known.serialize())))
 
 
 _ELSE = "Serve it with backend openvino or onnxruntime, or export it without that operator"
@@ -142,19 +156,17 @@ def _monitor(trt: Any, progress: Progress) -> Any:
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             with self._lock:
-                self._phases[phase_name].done = step + 1
-                self._tell(phase_name)
+                phase = self._phases[phase_name]
+                phase.done = step + 1
+                share = phase.share()
+                if share > self._share:  # a phase may start over within its parent's step
+                    self._share = share
+                    progress(share, phase_name)
             return True
 
         def phase_finish(self, phase_name: str) -> None:
             with self._lock:
                 self._phases.pop(phase_name, None)
-
-        def _tell(self, name: str) -> None:
-            share = self._phases[name].share()
-            if share > self._share:  # a phase may start over within its parent's step
-                self._share = share
-                progress(share, name)
 
     return Monitor()
 
@@ -167,11 +179,7 @@ class _Phase:
     steps: int
     done: int = 0
 
-    def share(self) -> float:
-        """The completed share of the whole build according to this phase, 0..1."""
-        inner = min(self.done / self.steps, 1.0)
-        phase = self
-        while (parent := phase.parent) is not None:
-            inner = min((parent.done + inner) / parent.steps, 1.0)
-            phase = parent
-        return inner
+    def share(self, begun: float = 0.0) -> float:
+        """The completed share of the whole build according to this phase, 0..1. begun: the share of its next step."""
+        share = min((self.done + begun) / self.steps, 1.0)
+        return share if self.parent is None else self.parent.share(share)

@@ -20,7 +20,6 @@ from engines.build.accuracy_gate.gate import GateReport, choose
 from engines.build.builder import EngineBuilder, Progress
 from engines.build.precision.convert import Precision
 from engines.files import write_atomically
-from engines.inputs import PixelInput
 from engines.locks import locked
 from engines.plans.flavour import Flavour
 from engines.plans.lookup import PlanBuildError, PlanKey, PlanOrder, find_plan
@@ -107,35 +106,26 @@ def _build(
             )
             return _Built(plan, manifest)
 
-        if run is None or evaluation_images is None or order.pixels is None:
+        pixels = order.pixels
+        if run is None or evaluation_images is None or pixels is None:
             precision, reports = _choose(candidates, order, evaluation_images)
             built = build(precision)
         else:
-            judge = _plan_judge(candidates, evaluation_images, order.pixels, run, Path(folder))
+
+            def judge(precision: Precision, built: _Built) -> GateReport:
+                draft = Path(folder) / f"{precision}.plan"
+                _publish(draft, *built)
+                try:
+                    runtime = run(draft)
+                except (RuntimeError, ValueError) as error:
+                    raise PlanBuildError(f"the plan does not run here: {error}") from error
+                with closing(runtime):
+                    return candidates.compare(precision, runtime, evaluation_images, pixels)
+
             built, reports = choose(order.precision, build, judge)
     seconds = round(time.monotonic() - started, 3)
     gate = tuple(json.loads(report.to_json()) for report in reports)
     return built._replace(manifest=replace(built.manifest, seconds=seconds, gate=gate))
-
-
-def _plan_judge(
-    candidates: CandidateGraphs,
-    evaluation_images: EvaluationImages,
-    pixels: PixelInput,
-    run: Callable[[Path], Runtime],
-    folder: Path,
-) -> Callable[[Precision, _Built], GateReport]:
-    def judge(precision: Precision, built: _Built) -> GateReport:
-        draft = folder / f"{precision}.plan"
-        _publish(draft, *built)
-        try:
-            runtime = run(draft)
-        except (RuntimeError, ValueError) as error:
-            raise PlanBuildError(f"the plan does not run here: {error}") from error
-        with closing(runtime):
-            return candidates.compare(precision, runtime, evaluation_images, pixels)
-
-    return judge
 
 
 def _choose(

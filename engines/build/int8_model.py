@@ -13,7 +13,7 @@ from engines.build.accuracy_gate.evaluation_images import as_inputs, crops_of_im
 from engines.build.accuracy_gate.gate import GateReport, compare
 from engines.build.checkpoint.built import entry_text, is_users_own
 from engines.build.precision.convert import PrecisionError, convert
-from engines.catalogue.models import Model
+from engines.catalogue import Model
 from engines.families.crop_decoder import crop_decoder
 from engines.runtimes import open_runtime
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engines.catalogue.models import Model
+from engines.catalogue import Model
 from engines.families import open_detector, open_estimator, open_one_stage_model
 from engines.plans.flavour import Flavour
 from engines.plans.gpu import find_gpu
@@ -34,5 +34,4 @@ def plan_runner(order: PlanOrder, flavour: Flavour) -> Callable[[Path], Runtime]
 
 
 def plans_folder(model: Model) -> Path:
-    """The folder for plans of the model."""
     return model.cache / "plans"

@@ -8,36 +8,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from engines.catalogue.fetch import (
-    CheckpointSource,
-    DownloadProgress,
-    FetchError,
-    File,
-    FileSource,
-    HttpsSource,
-    PypiSource,
-    Source,
-)
-from engines.catalogue.schema import Model, Role, read_entries
-from engines.catalogue.tables import CatalogueError
-
-__all__ = [
-    "Catalogue",
-    "CatalogueError",
-    "CheckpointSource",
-    "Choice",
-    "DownloadProgress",
-    "FetchError",
-    "File",
-    "FileSource",
-    "HttpsSource",
-    "Model",
-    "PypiSource",
-    "Role",
-    "Source",
-    "UnknownModelError",
-    "load",
-]
+from engines.catalogue.fetch.sources import DownloadProgress, FetchError
+from engines.catalogue.schema import CatalogueError, Model, read_models
 
 BUILT_IN = Path(__file__).with_name("models.toml")
 
@@ -101,7 +73,9 @@ class Catalogue(Mapping[str, Model]):
         candidates = [name for name in self.defaults if all(part.commercial for part in self.parts(name))]
         for name in candidates:
             if all(part.cached for part in self.parts(name)):
-                return Choice(self[name], f"{name}: {_why_cached(name, candidates[0])}")
+                better = f"already on this machine; run `posewire models fetch {candidates[0]}` for the preferred one"
+                why = "the preferred model, already on this machine" if name == candidates[0] else better
+                return Choice(self[name], f"{name}: {why}")
         failures: list[tuple[str, FetchError]] = []
         for name in candidates:
             try:
@@ -129,10 +103,10 @@ def load(extra: Sequence[Path] | None = None, cache: Path | None = None) -> Cata
     models: dict[str, Model] = {}
     defaults: tuple[str, ...] = ()
     for path in (BUILT_IN, *extra):
-        entries = read_entries(path, cache)
-        models |= entries.models
-        if entries.defaults is not None:
-            defaults = entries.defaults
+        found, preferred = read_models(path, cache)
+        models |= found
+        if preferred is not None:
+            defaults = preferred
             for name in defaults:
                 _check_known(name, models, f"{path}: defaults")
     for model in models.values():
@@ -170,12 +144,6 @@ def _sharing(model: Model, models: Collection[Model]) -> Model:
     """The model with `also` set to the files that others need from its source, so that one download serves them all."""
     others = {file: None for other in models if other.source == model.source for file in other.files}
     return replace(model, also=tuple(file for file in others if file not in model.files))
-
-
-def _why_cached(name: str, best: str) -> str:
-    if name == best:
-        return "the preferred model, already on this machine"
-    return f"already on this machine; run `posewire models fetch {best}` for the preferred one"
 
 
 def _why_fetched(failures: Sequence[tuple[str, FetchError]]) -> str:

@@ -1,4 +1,4 @@
-"""Catalogue files: their TOML tables, validated and turned into Models.
+"""Catalogue files: their TOML tables, validated by pydantic and turned into Models.
 
 defaults = ["NAME", ...]              # best first; optional
 
@@ -29,60 +29,99 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, cast, get_args
+from typing import Annotated, Any, Literal
 
-from engines.catalogue import fetch as fetching
-from engines.catalogue.fetch import (
+from pydantic import AfterValidator, ConfigDict, Field, StrictBool, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from engines.catalogue.fetch import store
+from engines.catalogue.fetch.sources import (
     CheckpointSource,
     DownloadProgress,
     File,
     FileSource,
     HttpsSource,
+    Name,
     PypiSource,
     Source,
 )
-from engines.catalogue.tables import CatalogueError, Table
 from engines.files import read_small, shown, without_mark
 from engines.inputs import PixelInput
 from engines.skeletons import SKELETONS
 
 Role = Literal["detector", "estimator", "one-stage", "bottom-up"]
 
-_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-_MAX_SIDE = 4096
 _LARGEST_FILE = 16 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A catalogue entry.
+class CatalogueError(ValueError):
+    """A catalogue file is invalid. The message names the file, the entry, the key and the allowed values."""
 
-    skeleton: the keypoints it gives, None for a detector. detector: the model that finds the people for it, or None.
-    commercial: whether its licence allows commercial use. bf16: whether bf16 is exact enough for it.
-    accuracy: the published figure with its data set, or "".
+
+def _skeleton(name: str) -> str:
+    if name not in SKELETONS:
+        raise ValueError(f"it must be one of {', '.join(sorted(SKELETONS))}")
+    return name
+
+
+def _frozen(value: object) -> object:
+    """The value made read-only at every level: all callers share an entry."""
+    if isinstance(value, Mapping):
+        return MappingProxyType({key: _frozen(inner) for key, inner in value.items()})
+    return tuple(_frozen(inner) for inner in value) if isinstance(value, list) else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A table [models.NAME], with the keys that this module describes.
+
     files: the first is the one that a runtime opens; empty for a model that has to be built.
-    options: settings of its family, read only (lists are tuples).
+    options: read only, lists are tuples.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    role: Role
+    source: Annotated[Source, Field(discriminator="kind")]
+    title: str = ""
+    family: Name
+    skeleton: Annotated[str, AfterValidator(_skeleton)] | None = None
+    detector: str | None = None
+    licence: str = "unknown"
+    commercial: StrictBool = False
+    bf16: StrictBool = True
+    publisher: str = ""
+    accuracy: str = ""
+    files: tuple[File, ...] = ()
+    input: PixelInput
+    options: Annotated[Mapping[str, object], AfterValidator(_frozen)] = field(
+        default_factory=lambda: MappingProxyType({}), hash=False
+    )
+
+    def __post_init__(self) -> None:
+        if (self.skeleton is None) != (self.role == "detector"):
+            raise ValueError(f"skeleton: {'is missing' if self.skeleton is None else 'is not a key of a detector'}")
+        if self.detector is not None and self.role != "estimator":
+            raise ValueError("detector: is a key of estimators alone")
+        if isinstance(self.source, FileSource) and not self.files:
+            object.__setattr__(self, "files", (File(self.source.path.name),))
+        if bool(self.files) == isinstance(self.source, CheckpointSource):
+            raise ValueError(
+                f"files: {'is not a key of a checkpoint' if self.files else 'must be a list of one or more tables'}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(Entry):
+    """A catalogue entry with its name.
+
     declared_in: its catalogue file. cache: the folder for fetched files. also: other entries' files of the same source.
     """
 
     name: str
-    title: str
-    role: Role
-    family: str
-    skeleton: str | None
-    detector: str | None
-    licence: str
-    commercial: bool
-    bf16: bool
-    publisher: str
-    accuracy: str
-    source: Source
-    files: tuple[File, ...]
-    input: PixelInput
-    options: Mapping[str, object] = field(hash=False)
     declared_in: Path = field(repr=False)
     cache: Path = field(repr=False)
     also: tuple[File, ...] = field(default=(), repr=False)
@@ -90,7 +129,7 @@ class Model:
     @property
     def cached(self) -> bool:
         """True if its files are on this machine, so that `fetch` needs no network."""
-        return fetching.is_cached(self.cache, self.source, self.files)
+        return store.is_cached(self.cache, self.source, self.files)
 
     def fetch(self, progress: DownloadProgress | None = None, *, connect_timeout: float = 3.0) -> Path:
         """Make sure that its files are here and intact; returns the path of the one that a runtime opens.
@@ -100,25 +139,40 @@ class Model:
         connect_timeout: seconds within which the publisher's server must accept the connection.
         Raises FetchError, in a plain sentence, if a file cannot be fetched or is not the one expected.
         """
-        return fetching.fetch(
+        return store.fetch(
             self.cache, self.source, self.files, also=self.also, progress=progress, connect_timeout=connect_timeout
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Entries:
+@dataclass(frozen=True)
+class CatalogueFile:
     """The content of one catalogue file. defaults: None if it does not have them."""
 
-    models: Mapping[str, Model]
-    defaults: tuple[str, ...] | None
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    models: dict[Name, Entry] = field(default_factory=dict)
+    defaults: tuple[str, ...] | None = None
 
 
-def read_entries(path: Path, cache: Path) -> Entries:
-    """Read the catalogue file at `path`, whose models will keep fetched files in `cache`. Raises CatalogueError."""
+_FILE = TypeAdapter(CatalogueFile)
+_KINDS: dict[object, Any] = {
+    "checkpoint": CheckpointSource,
+    "file": FileSource,
+    "https": HttpsSource,
+    "pypi": PypiSource,
+}
+_TABLES = {"files": File, "input": PixelInput, **_KINDS}
+
+
+def read_models(path: Path, cache: Path) -> tuple[dict[str, Model], tuple[str, ...] | None]:
+    """The models of the catalogue file at `path`, which will keep fetched files in `cache`, and its defaults, or None.
+
+    Raises CatalogueError.
+    """
     name = shown(path)
     try:
         text = without_mark(read_small(path, _LARGEST_FILE)).decode()
-        top = Table(tomllib.loads(text), f"{name}:")
+        content = _FILE.validate_python(tomllib.loads(text), context=Path(os.path.realpath(path)).parent)
     except OSError as error:
         raise CatalogueError(f"{name}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
@@ -128,116 +182,36 @@ def read_entries(path: Path, cache: Path) -> Entries:
         raise CatalogueError(f"{name}: is not TOML (see {where[1] if where else 'the file'})") from error
     except RecursionError as error:
         raise CatalogueError(f"{name}: is not a catalogue (its lists or tables are nested too deep)") from error
-    entries = top.take("models", dict, "tables [models.NAME]", {})
-    defaults = top.take("defaults", list, "a list of model names", []) if top.has("defaults") else None
-    top.finish()
-    if not all(isinstance(name, str) for name in defaults or ()):
-        raise top.error("defaults", "must be a list of model names")
-    for name, entry in entries.items():
-        if not re.fullmatch(_NAME, name) or not isinstance(entry, dict):
-            raise top.error(f"[models.{name}]", f"must be a table, and its name of the form {_NAME}")
-    return Entries(
-        {name: _model(name, top.inner(entry, f"[models.{name}]"), path, cache) for name, entry in entries.items()},
-        None if defaults is None else tuple(defaults),
-    )
+    except ValidationError as error:
+        raise CatalogueError(f"{name}: {_sentence(error.errors()[0])}") from error
+    models = {
+        key: Model(**vars(entry) | {"title": entry.title or key}, name=key, declared_in=path, cache=cache)
+        for key, entry in content.models.items()
+    }
+    return models, content.defaults
 
 
-def _model(name: str, entry: Table, path: Path, cache: Path) -> Model:
-    role = cast(Role, entry.text("role", allowed=get_args(Role)))
-    source = _source(entry.table("source"), path)
-    model = Model(
-        name=name,
-        title=entry.text("title", name),
-        role=role,
-        family=entry.text("family", pattern=_NAME),
-        skeleton=None if role == "detector" else entry.text("skeleton", allowed=SKELETONS),
-        detector=entry.text("detector") if role == "estimator" and entry.has("detector") else None,
-        licence=entry.text("licence", "unknown"),
-        commercial=entry.take("commercial", bool, "true or false", False),
-        bf16=entry.take("bf16", bool, "true or false", True),
-        publisher=entry.text("publisher", ""),
-        accuracy=entry.text("accuracy", ""),
-        source=source,
-        files=_files(entry, source),
-        input=_pixel_input(entry.table("input")),
-        options=_frozen_table(entry.take("options", dict, "a table", {})),
-        declared_in=path,
-        cache=cache,
-    )
-    entry.finish()
-    return model
-
-
-def _source(table: Table, path: Path) -> Source:
-    source: Source
-    kind = table.text("kind", allowed=("pypi", "https", "file", "checkpoint"))
-    if kind == "pypi":
-        source = PypiSource(*(table.text(key, pattern=_NAME) for key in ("package", "version", "python", "platform")))
-    elif kind == "https":
-        source = HttpsSource(_url(table))
-    elif kind == "checkpoint":
-        source = CheckpointSource(table.text("architecture", pattern=_NAME), _url(table), table.text("file"))
-    else:
-        source = FileSource(Path(os.path.realpath(path)).parent / _users_path(table))
-    table.finish()
-    return source
-
-
-def _users_path(table: Table) -> Path:
-    path = table.text("path", pattern=r"[^\0]+")
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        raise table.error("path", f"is {path!r}; there is no such user's folder") from None
-
-
-def _url(table: Table) -> str:
-    url = table.text("url")
-    if not fetching.permitted(url):
-        raise table.error("url", f"is {url!r}; it must be an https:// address (http:// only of this machine)")
-    return url
-
-
-def _files(entry: Table, source: Source) -> tuple[File, ...]:
-    if isinstance(source, CheckpointSource):
-        return ()
-    if isinstance(source, FileSource) and not entry.has("files"):
-        return (File(source.path.name),)
-    return tuple(_file(table) for table in entry.tables("files"))
-
-
-def _file(table: Table) -> File:
-    path = table.text("path")
-    inside = PurePosixPath(path)
-    if not inside.name or inside.is_absolute() or ".." in inside.parts or "\\" in path or "\0" in path:
-        raise table.error("path", f"is {path!r}; it must be relative, with slashes, and lead to a file of the source")
-    sha256 = table.text("sha256", pattern=r"[0-9a-f]{64}") if table.has("sha256") else None
-    table.finish()
-    return File(path, sha256)
-
-
-def _pixel_input(table: Table) -> PixelInput:
-    default = PixelInput(1, 1)
-    pixels = PixelInput(
-        height=table.integer("height", 1, _MAX_SIDE),
-        width=table.integer("width", 1, _MAX_SIDE),
-        order=cast(Literal["rgb", "bgr"], table.text("order", default.order, allowed=("rgb", "bgr"))),
-        mean=table.triple("mean", default.mean),
-        std=table.triple("std", default.std),
-        pad=cast(int | Literal["edge"], table.integer_or("edge", "pad", 0, 255, 0)),
-    )
-    if min(pixels.std) <= 0:
-        raise table.error("std", "must be above 0")
-    table.finish()
-    return pixels
-
-
-def _frozen_table(table: Mapping[str, object]) -> Mapping[str, object]:
-    """The table made read-only at every level: all callers share an entry."""
-    return MappingProxyType({key: _frozen(value) for key, value in table.items()})
-
-
-def _frozen(value: object) -> object:
-    if isinstance(value, dict):
-        return _frozen_table(value)
-    return tuple(_frozen(inner) for inner in value) if isinstance(value, list) else value
+def _sentence(error: ErrorDetails) -> str:
+    """An error of pydantic as one line: the entry, the key, and what is wrong with its value."""
+    where, value = error["loc"], error["input"]
+    whole = Entry if len(where) > 1 else CatalogueFile
+    table = next((_TABLES[part] for part in reversed(where[2:-1]) if part in _TABLES), whole)
+    if where[2:3] == ("source",):
+        where = (*where[:3], *where[4:])  # without the tag of the union
+    entry = f"[models.{where[1]}]" if len(where) > 1 and where[0] == "models" else ""
+    keys = " ".join("name" if part == "[key]" else str(part) for part in (where[2:] if entry else where))
+    place = re.sub(r" (\d+)", r"[\1]", f"{entry} {keys}".strip())
+    message = re.sub(r"^\w+ should", "it must", error["msg"].removeprefix("Value error, "))
+    message = re.sub("a (valid )?dictionary.*", "a table", message.replace("match pattern", "be of the form"))
+    match error["type"]:
+        case "missing":
+            return f"{place}: is missing"
+        case "unexpected_keyword_argument":
+            return f"{place}: is not a key here; those are {', '.join(key.name for key in fields(table))}"
+        case "union_tag_not_found" | "union_tag_invalid":
+            given = f"is {error['ctx']['tag']!r}" if "tag" in error["ctx"] else "is missing"
+            return f"{place} kind: {given}; it must be one of {', '.join(map(str, _KINDS))}"
+        case "value_error" if isinstance(value, dict):
+            return f"{place} {message}"  # names the key itself
+        case _:
+            return f"{place}: is {value!r}; {message}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import numpy as np
@@ -51,41 +52,40 @@ class TensorRuntime(Runtime, Protocol):
         """Like `run`, in order with the work on torch's current stream."""
 
 
+@dataclass(eq=False)
 class CpuView:
     """Cuts out crops on the CPU. flip: also run the network on the mirrored crops."""
 
-    def __init__(self, runtime: Runtime, pixels: PixelInput, *, flip: bool = False) -> None:
-        self._runtime = runtime
-        self._pixels = pixels
-        self._flip = flip
-        self._input = runtime.spec.inputs[0].name
+    runtime: Runtime
+    pixels: PixelInput
+    _: KW_ONLY
+    flip: bool = False
 
     def __call__(self, frames: Sequence[Frame], regions: Sequence[Region]) -> ViewOutput:
-        """See `View`."""
         started = time.perf_counter()
         # The only copy of the pixels between the decoded frame and the network: each crop is written into the batch.
-        batch = np.empty((len(regions), self._pixels.height, self._pixels.width, 3), np.uint8)
+        batch = np.empty((len(regions), self.pixels.height, self.pixels.width, 3), np.uint8)
         for item, frame, region in zip(batch, frames, regions, strict=True):
-            crop(frame, region, self._pixels, item)
+            crop(frame, region, self.pixels, item)
         preparing = time.perf_counter() - started
-        outputs = self._runtime.run({self._input: batch})
-        if self._flip:
-            mirrored = self._runtime.run({self._input: batch[:, :, ::-1]})
-            outputs |= {name + MIRRORED: output for name, output in mirrored.items()}
+        name = self.runtime.spec.inputs[0].name
+        outputs = self.runtime.run({name: batch})
+        if self.flip:
+            mirrored = self.runtime.run({name: batch[:, :, ::-1]})
+            outputs |= {key + MIRRORED: output for key, output in mirrored.items()}
         return ViewOutput(outputs, preparing)
 
 
+@dataclass(eq=False)
 class MultiDeviceView:
     """One view for each device of a MultiDeviceRuntime. A batch is cut out where it is computed."""
 
-    def __init__(self, runtime: MultiDeviceRuntime, views: Sequence[View]) -> None:
-        self._runtime = runtime
-        self._views = tuple(views)
+    runtime: MultiDeviceRuntime
+    views: Sequence[View]
 
     def __call__(self, frames: Sequence[Frame], regions: Sequence[Region]) -> ViewOutput:
-        """See `View`."""
-        with self._runtime.acquire() as number:
-            return self._views[number](frames, regions)
+        with self.runtime.acquire() as number:
+            return self.views[number](frames, regions)
 
 
 class Views:

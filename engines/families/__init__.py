@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TypeVar
 
-from engines.catalogue.models import CatalogueError, Model
+from engines.catalogue import CatalogueError, Model
 from engines.families.associative_embedding import AssociativeEmbedding
-from engines.families.base import Detector, Estimator, HasFlipTest, HasKeypointDecoder, OneStageModel
+from engines.families.base import Detector, Estimator, OneStageModel
 from engines.families.blazepose import BlazePose
 from engines.families.blazepose_detector import BlazePoseDetector
 from engines.families.detections import BoxDetector, KeypointDetector
@@ -22,20 +22,6 @@ from engines.families.simcc import SimCC
 from engines.families.yolo_pose import YOLOPose
 from engines.families.yolox import YOLOX
 from engines.skeletons import SKELETONS, Skeleton
-
-__all__ = [
-    "DETECTORS",
-    "ESTIMATORS",
-    "ONE_STAGE_MODELS",
-    "Detector",
-    "Estimator",
-    "HasFlipTest",
-    "HasKeypointDecoder",
-    "OneStageModel",
-    "open_detector",
-    "open_estimator",
-    "open_one_stage_model",
-]
 
 Role = TypeVar("Role")
 

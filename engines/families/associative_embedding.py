@@ -6,17 +6,18 @@ The heatmaps are averaged (section 3.3, "heatmap aggregation"), the peaks groupe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from engines.families.tag_grouping import GroupingOptions, adjust, candidates, match, refine
-from engines.families.whole_frame import WholeFrameFamily, missing_at_mean, people_in_frame
-from engines.inputs import Arrays, PixelInput
+from engines.families.whole_frame import WholeFrameFamily, missing_at_mean
+from engines.inputs import Arrays
 from engines.ops.flip import MIRRORED, unmirrored
 from engines.poses import Floats, Poses, Region
-from engines.skeletons import COCO_17, Skeleton
+from engines.skeletons import COCO_17
 
 _MAX_TAG = 1e4
 _MAX_HEAT = 10.0  # the network aims at 1; values above these come from a broken graph
@@ -60,6 +61,7 @@ def resize(maps: Floats, height: int, width: int) -> Floats:
     return np.stack([cv2.resize(np.ascontiguousarray(m), size, interpolation=cv2.INTER_LINEAR) for m in maps])
 
 
+@dataclass(kw_only=True, eq=False)
 class AssociativeEmbedding(WholeFrameFamily):
     """Outputs `low` (n, 2K, h, w), K heatmaps and then K tag maps, and `high` (n, K, H, W), heatmaps.
 
@@ -70,37 +72,27 @@ class AssociativeEmbedding(WholeFrameFamily):
     Raises ValueError for an order that does not name each keypoint once.
     """
 
-    def __init__(
-        self,
-        pixels: PixelInput,
-        skeleton: Skeleton,
-        *,
-        low: str = "out_low",
-        high: str = "out_high",
-        project: bool = False,
-        flip: bool = False,
-        refine: bool = True,
-        order: Sequence[int] | None = None,
-        max_people: int = 30,
-        min_score: float = 0.1,
-        max_distance: float = 1.0,
-    ) -> None:
-        fallback = _COCO_ORDER if skeleton == COCO_17 else range(len(skeleton))
-        self._order = tuple(fallback if order is None else order)
-        if sorted(self._order) != list(range(len(skeleton))):
-            raise ValueError(f"order {list(self._order)} must name each of 0..{len(skeleton) - 1} once")
-        super().__init__(pixels, skeleton)
-        self.outputs = (low, high)
-        self.flip = flip
-        self._project = project
-        self._refine = refine
-        self._grouping = GroupingOptions(max_people=max_people, min_score=min_score, max_distance=max_distance)
+    low: str = "out_low"
+    high: str = "out_high"
+    project: bool = False
+    flip: bool = False
+    refine: bool = True
+    order: Sequence[int] | None = None
+    max_people: int = 30
+    min_score: float = 0.1
+    max_distance: float = 1.0
+
+    def __post_init__(self) -> None:
+        every = range(len(self.skeleton))
+        fallback = _COCO_ORDER if self.skeleton == COCO_17 else every
+        self._order = tuple(fallback if self.order is None else self.order)
+        if sorted(self._order) != list(every):
+            raise ValueError(f"order {list(self._order)} must name each of 0..{every[-1]} once")
+        self._grouping = GroupingOptions(self.max_people, self.min_score, self.max_distance)
+        self.outputs = (self.low, self.high)
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
-        """See `OneStageModel.decode`.
-
-        The score of a person is the mean score of all keypoints; missing ones count as 0.
-        """
+        """The score of a person is the mean score of all keypoints; missing ones count as 0."""
         sides = [[np.asarray(outputs[name], np.float32) for name in self.outputs]]
         if self.flip:
             sides.append([np.asarray(outputs[name + MIRRORED], np.float32) for name in self.outputs])
@@ -110,19 +102,19 @@ class AssociativeEmbedding(WholeFrameFamily):
         if not all(self._sane(low, high) for low, high in sides):
             return Poses.empty(self.skeleton)
         maps = aggregate(*sides[0], sides[1] if self.flip else None, self.skeleton.pairs)
-        if self._project:
+        if self.project:
             size = self.pixels.height, self.pixels.width
             tags = [resize(tags, *size) for tags in np.moveaxis(maps.tags, -1, 0)]
             maps = Maps(resize(maps.heatmaps, *size), np.stack(tags, axis=-1))
         people = match(candidates(*maps, self._grouping), self._order, self._grouping)
         scores = people[..., 2].mean(axis=1)
         people = adjust(people, maps.heatmaps)
-        if self._refine:
+        if self.refine:
             people = refine(people, *maps)
         height, width = maps.heatmaps.shape[-2:]
         points = people[..., :2] * np.array([self.pixels.width / width, self.pixels.height / height], np.float32)
         found = people[..., 2].clip(min=0)
-        return people_in_frame(missing_at_mean(points, found), found, scores, region, self.pixels, self.skeleton)
+        return self._poses(missing_at_mean(points, found), found, scores, region)
 
     def _sane(self, low: Floats, high: Floats) -> bool:
         k = len(self.skeleton)

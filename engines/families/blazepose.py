@@ -7,7 +7,7 @@ pose_landmark_by_roi_cpu.pbtxt, tensors_to_pose_landmarks_and_segmentation.pbtxt
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ _MARGIN = 0.05  # of the longer side of a box around keypoints: skull, hands and
 _MAX_REACH = 8.0  # input sizes; keypoints further out come from a broken graph
 
 
+@dataclass(eq=False)
 class BlazePose:
     """Outputs: landmarks `Identity`, presence `Identity_1`, heatmaps `Identity_3`, landmarks in metres `Identity_4`.
 
@@ -37,22 +38,19 @@ class BlazePose:
     Raises ValueError for another skeleton than BlazePose's.
     """
 
-    outputs = (
-        "Identity",
-        "Identity_1",
-        "Identity_3",
-        "Identity_4",
-    )  # without Identity_2, a mask, which takes a quarter of the time
+    outputs = ("Identity", "Identity_1", "Identity_3", "Identity_4")  # Identity_2, a mask, takes a quarter of the time
 
-    def __init__(self, pixels: PixelInput, skeleton: Skeleton = BLAZEPOSE_33, *, min_presence: float = 0.5) -> None:
-        if skeleton != BLAZEPOSE_33:
-            raise ValueError(f"skeleton {skeleton.name}: BlazePose gives {BLAZEPOSE_33.name}")
-        self.pixels = pixels
-        self.skeleton = skeleton
-        self.min_presence = min_presence
+    pixels: PixelInput
+    skeleton: Skeleton = BLAZEPOSE_33
+    _: KW_ONLY
+    min_presence: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.skeleton != BLAZEPOSE_33:
+            raise ValueError(f"skeleton {self.skeleton.name}: BlazePose gives {BLAZEPOSE_33.name}")
 
     def regions(self, people: Detections) -> list[Region]:
-        """See `Estimator.regions`: squares around bodies, rotated upright if the detector gives alignment points."""
+        """Squares around bodies, rotated upright if the detector gives alignment points."""
         if people.anchors is None:
             return person_regions(people, self.pixels.width, self.pixels.height)
         centre = people.anchors[:, BODY_CENTRE].astype(float)
@@ -65,7 +63,7 @@ class BlazePose:
         ]
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> Poses:
-        """See `Estimator.decode`. A pose's score is its presence, or 0 if that is too low or an output is garbage."""
+        """A pose's score is its presence, or 0 if that is too low or an output is garbage."""
         landmarks = _landmarks(outputs["Identity"])
         metres = _landmarks(outputs["Identity_4"])
         presence = np.asarray(outputs["Identity_1"], np.float32)[:, 0]
@@ -80,9 +78,8 @@ class BlazePose:
         visible, inside = sigmoid(landmarks[..., 3]), sigmoid(landmarks[..., 4])
         return Poses(
             keypoints=keypoints,
-            keypoint_scores=np.minimum(
-                visible, inside
-            ),  # they are trained separately, but a keypoint outside the frame is not visible
+            # They are trained separately, but a keypoint outside the frame is not visible.
+            keypoint_scores=np.minimum(visible, inside),
             boxes=_boxes(keypoints, inside),
             scores=np.where(sane, presence, 0),
             skeleton=self.skeleton,
@@ -90,7 +87,6 @@ class BlazePose:
         )
 
     def merge(self, poses: Poses, people: Detections) -> Poses:
-        """See `Estimator.merge`."""
         poses = replace(poses, scores=poses.scores * people.scores)
         poses = poses.select(poses.scores > 0)
         if len(poses) < 2:

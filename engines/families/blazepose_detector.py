@@ -7,6 +7,7 @@ pose_detection_cpu.pbtxt and the calculators named there).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
 from math import ceil
 from typing import Any
@@ -34,6 +35,7 @@ _MAX_REACH = 4.0  # input sizes; bodies further from their cell are dropped
 _NO_PEOPLE = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 4, 2), np.float32))
 
 
+@dataclass(eq=False)
 class BlazePoseDetector:
     """Outputs, per cell of three grids: a face box, four alignment points, and a logit.
 
@@ -45,31 +47,31 @@ class BlazePoseDetector:
 
     outputs = ("Identity", "Identity_1")
 
-    def __init__(
-        self, pixels: PixelInput, *, tiles: Sequence[int] = (), overlap: float = 0.2, min_score: float = 0.5
-    ) -> None:
-        if any(n < 2 for n in tiles):
-            raise ValueError(f"tiles {list(tiles)}: a side has 2 or more")
-        if not 0 <= overlap < 1 or not 0 < min_score <= 1:
-            raise ValueError(f"overlap {overlap} or min_score {min_score} is out of its range 0..1")
-        self.pixels = pixels
-        self.tiles = tuple(tiles)
-        self.overlap = overlap
-        self.min_score = min_score
+    pixels: PixelInput
+    _: KW_ONLY
+    tiles: Sequence[int] = ()
+    overlap: float = 0.2
+    min_score: float = 0.5
+
+    def __post_init__(self) -> None:
+        if any(n < 2 for n in self.tiles):
+            raise ValueError(f"tiles {list(self.tiles)}: a side has 2 or more")
+        if not 0 <= self.overlap < 1 or not 0 < self.min_score <= 1:
+            raise ValueError(f"overlap {self.overlap} or min_score {self.min_score} is out of its range 0..1")
 
     def regions(self, width: int, height: int) -> list[Region]:
-        """See `Detector.regions`: the whole frame, centred in the input, then the tiles row by row."""
+        """The whole frame, centred in the input, then the tiles row by row."""
         whole = letterbox(width, height, self.pixels.width, self.pixels.height, centred=True)
         return [whole, *(tile for n in self.tiles for tile in self._tiles(whole, n, width, height))]
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Detections]:
-        """See `Detector.decode`. The boxes are squares around whole bodies and may extend beyond the region."""
+        """The boxes are squares around whole bodies and may extend beyond the region."""
         raw = np.asarray(outputs["Identity"], np.float32)
         scores = sigmoid(np.asarray(outputs["Identity_1"], np.float32)[..., 0])
         return [self._people(*item) for item in zip(raw, scores, regions, strict=True)]
 
     def merge(self, parts: Sequence[Detections], regions: Sequence[Region]) -> Detections:
-        """See `Detector.merge`. A body that is much larger than its tile is dropped, because the frame or a larger tile
+        """A body that is much larger than its tile is dropped, because the frame or a larger tile
         shows more of it.
 
         Duplicates are found by the OKS of their alignment points, not by the IoU of their boxes: boxes of neighbours

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from engines.catalogue.schema import Model
-from engines.families import Detector, OneStageModel, open_detector, open_estimator, open_one_stage_model
+from engines.catalogue import Model
+from engines.families import open_detector, open_estimator, open_one_stage_model
+from engines.families.base import Detector, OneStageModel
 from engines.inputs import Arrays
 from engines.poses import Detections, Poses, Region
 

@@ -10,14 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.families.whole_frame import (
-    WholeFrameDetector,
-    WholeFrameFamily,
-    best_boxes,
-    corners,
-    detections_in_frame,
-    people_in_frame,
-)
+from engines.families.whole_frame import WholeFrameDetector, WholeFrameFamily, best_boxes, corners
 from engines.inputs import Arrays, PixelInput
 from engines.ops.activations import sigmoid
 from engines.poses import Detections, Floats, Poses, Region
@@ -96,12 +89,8 @@ class BoxDetector(WholeFrameDetector):
         self.outputs = self._boxes.names
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Detections]:
-        """See `Detector.decode`."""
         found = self._boxes.people(outputs, len(regions), self.pixels)
-        return [
-            detections_in_frame(boxes, scores, region, self.pixels)
-            for (boxes, scores, _), region in zip(found, regions, strict=True)
-        ]
+        return [self._detections(box, score, region) for (box, score, _), region in zip(found, regions, strict=True)]
 
 
 class KeypointDetector(WholeFrameFamily):
@@ -130,7 +119,6 @@ class KeypointDetector(WholeFrameFamily):
         self.outputs = (*self._boxes.names, keypoints, *((keypoint_scores,) if keypoint_scores else ()))
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
-        """See `OneStageModel.decode`."""
         batch = len(regions)
         points = per_image(outputs[self._keypoints], batch, 4)
         scores = points[..., 2] if self._scores is None else per_image(outputs[self._scores], batch, 3)
@@ -138,6 +126,6 @@ class KeypointDetector(WholeFrameFamily):
         points = points[..., 1::-1] if self._boxes.form == "yxyx" else points[..., :2]
         points = points * self._boxes.size(self.pixels)
         return [
-            people_in_frame(points[n][rows], scores[n][rows], sure, regions[n], self.pixels, self.skeleton, boxes)
+            self._poses(points[n][rows], scores[n][rows], sure, regions[n], boxes)
             for n, (boxes, sure, rows) in enumerate(self._boxes.people(outputs, batch, self.pixels))
         ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from engines.families.top_down import TopDownFamily
-from engines.inputs import PixelInput
 from engines.ops.keypoint_decoding import REFINEMENTS, HeatmapDecoder
-from engines.skeletons import Skeleton
 
 
+@dataclass(kw_only=True, eq=False)
 class Heatmap(TopDownFamily):
     """The first output is heatmaps (n, K, H, W); each cell is `input width / W` input pixels wide.
 
@@ -18,21 +19,15 @@ class Heatmap(TopDownFamily):
     Raises ValueError for an unknown refinement.
     """
 
-    def __init__(
-        self,
-        pixels: PixelInput,
-        skeleton: Skeleton,
-        *,
-        refinement: str = "quarter",
-        output: str | None = None,
-        scale: float = 1.0,
-        flip: bool = False,
-        flip_shift: bool = True,
-    ) -> None:
-        if refinement not in REFINEMENTS:
-            raise ValueError(f"refinement {refinement!r} is not one of {', '.join(REFINEMENTS)}")
-        pairs = skeleton.pairs if flip else None
-        decoder = HeatmapDecoder(pixels.width, pixels.height, refinement, scale, pairs, flip_shift)
-        super().__init__(pixels, skeleton, decoder)
-        self.outputs = None if output is None else (output,)
-        self.flip = flip
+    refinement: str = "quarter"
+    output: str | None = None
+    scale: float = 1.0
+    flip: bool = False
+    flip_shift: bool = True
+
+    def __post_init__(self) -> None:
+        if self.refinement not in REFINEMENTS:
+            raise ValueError(f"refinement {self.refinement!r} is not one of {', '.join(REFINEMENTS)}")
+        size, pairs = (self.pixels.width, self.pixels.height), self.skeleton.pairs if self.flip else None
+        self.keypoint_decoder = HeatmapDecoder(*size, self.refinement, self.scale, pairs, self.flip_shift)
+        self.outputs = None if self.output is None else (self.output,)

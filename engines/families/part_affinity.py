@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from engines.families.limb_matching import assemble, limb_scores, matches, peaks
-from engines.families.whole_frame import WholeFrameFamily, missing_at_mean, people_in_frame
-from engines.inputs import Arrays, PixelInput
+from engines.families.whole_frame import WholeFrameFamily, missing_at_mean
+from engines.inputs import Arrays
 from engines.poses import Floats, Poses, Region
-from engines.skeletons import COCO_17, Skeleton
+from engines.skeletons import COCO_17
 
 # The meaning of the channels: the keypoints of OpenPose's COCO model, the limbs, and the channel of each limb's field
 # (x, then y). The last two limbs are redundant.
@@ -30,6 +31,7 @@ _HALF = np.float32(0.5)
 _MAX_HEAT, _MAX_FIELD = 10.0, 100.0  # the network aims at 1; values above these come from a broken graph
 
 
+@dataclass(kw_only=True, eq=False)
 class PartAffinity(WholeFrameFamily):
     """Two outputs: heatmaps (n, 18 or 19, H, W), the last of 19 the background, and fields (n, 38, H, W).
 
@@ -40,33 +42,24 @@ class PartAffinity(WholeFrameFamily):
     Raises ValueError for another skeleton than COCO's.
     """
 
-    def __init__(
-        self,
-        pixels: PixelInput,
-        skeleton: Skeleton = COCO_17,
-        *,
-        heatmaps: str = "Mconv7_stage2_L2",
-        fields: str = "Mconv7_stage2_L1",
-        upsample: int = 2,
-        min_score: float = 0.1,
-        min_keypoints: int = 3,
-        max_people: int = 50,
-    ) -> None:
-        if skeleton != COCO_17:
+    heatmaps: str = "Mconv7_stage2_L2"
+    fields: str = "Mconv7_stage2_L1"
+    upsample: int = 2
+    min_score: float = 0.1
+    min_keypoints: int = 3
+    max_people: int = 50
+
+    def __post_init__(self) -> None:
+        if self.skeleton != COCO_17:
             raise ValueError(
-                f"skeleton {skeleton.name}: the fields' limbs are those of OpenPose's {COCO_17.name} model"
+                f"skeleton {self.skeleton.name}: the fields' limbs are those of OpenPose's {COCO_17.name} model"
             )
-        if not 1 <= upsample <= 8:
-            raise ValueError(f"upsample {upsample} is not one of 1..8")
-        super().__init__(pixels, skeleton)
-        self.outputs = (heatmaps, fields)
-        self._upsample = upsample
-        self._min_score = min_score
-        self._min_keypoints = min_keypoints
-        self._max_people = max_people
+        if not 1 <= self.upsample <= 8:
+            raise ValueError(f"upsample {self.upsample} is not one of 1..8")
+        self.outputs = (self.heatmaps, self.fields)
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
-        """See `OneStageModel.decode`. A person's score is the mean score of all keypoints; missing ones count as 0."""
+        """A person's score is the mean score of all keypoints; missing ones count as 0."""
         heatmaps, fields = (np.asarray(outputs[name], np.float32) for name in self.outputs)
         return [self._people(*item) for item in zip(heatmaps[:, : len(_KEYPOINTS)], fields, regions, strict=True)]
 
@@ -78,7 +71,7 @@ class PartAffinity(WholeFrameFamily):
             matches(limb_scores(_field(fields, channel), found[first][:, :2], found[second][:, :2]))
             for (first, second), channel in zip(_LIMBS, _CHANNELS, strict=True)
         ]
-        people = [person for person in assemble(_LIMBS, pairs) if len(person) >= self._min_keypoints]
+        people = [person for person in assemble(_LIMBS, pairs) if len(person) >= self.min_keypoints]
         keypoints = np.zeros((len(people), len(_KEYPOINTS), 3), np.float32)
         for keypoint, rows in enumerate(found):
             whose = [n for n, person in enumerate(people) if keypoint in person]
@@ -88,16 +81,16 @@ class PartAffinity(WholeFrameFamily):
         stride = np.array([self.pixels.width / width, self.pixels.height / height], np.float32)
         points, scores = (keypoints[:, _ORDER, :2] + _HALF) * stride - _HALF, keypoints[:, _ORDER, 2]
         points = missing_at_mean(points, scores)
-        return people_in_frame(points, scores, scores.mean(axis=1), region, self.pixels, self.skeleton)
+        return self._poses(points, scores, scores.mean(axis=1), region)
 
     def _candidates(self, heatmaps: Floats) -> list[Floats]:
         """For each of the (K, H, W) heatmaps, (m, 3) x, y in fractional cells and score."""
         height, width = heatmaps.shape[1:]
         maps = np.ascontiguousarray(np.moveaxis(heatmaps, 0, -1))
-        large = cv2.resize(maps, (width * self._upsample, height * self._upsample), interpolation=cv2.INTER_CUBIC)
-        found = peaks(large.astype(np.float32, copy=False), self._min_score, self._max_people)
+        large = cv2.resize(maps, (width * self.upsample, height * self.upsample), interpolation=cv2.INTER_CUBIC)
+        found = peaks(large.astype(np.float32, copy=False), self.min_score, self.max_people)
         for rows in found:
-            rows[:, :2] = (rows[:, :2] + _HALF) / np.float32(self._upsample) - _HALF
+            rows[:, :2] = (rows[:, :2] + _HALF) / np.float32(self.upsample) - _HALF
         return found
 
 

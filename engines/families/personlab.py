@@ -8,17 +8,17 @@ to all others, and short-range offsets refine each position (section 3.2).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.families.whole_frame import WholeFrameFamily, people_in_frame
-from engines.inputs import Arrays, PixelInput
+from engines.families.whole_frame import WholeFrameFamily
+from engines.inputs import Arrays
 from engines.ops.activations import sigmoid
 from engines.poses import Floats, Poses, Region
-from engines.skeletons import COCO_17, Skeleton
+from engines.skeletons import COCO_17
 
 Indices = NDArray[np.intp]
 
@@ -156,6 +156,7 @@ def suppress(points: Floats, scores: Floats, kinds: Indices, radius: float) -> t
     return np.array(stays, np.intp), np.array(totals, np.float32)
 
 
+@dataclass(kw_only=True, eq=False)
 class PersonLab(WholeFrameFamily):
     """Three outputs on a grid that covers the input from its first pixel to its last: heatmaps (n, H, W, 17), short
     offsets (n, H, W, 34) y then x, and mid offsets (n, H, W, 64) forwards y, x, backwards y, x.
@@ -166,41 +167,31 @@ class PersonLab(WholeFrameFamily):
     Raises ValueError for another skeleton than COCO's, and numbers out of their range.
     """
 
-    def __init__(
-        self,
-        pixels: PixelInput,
-        skeleton: Skeleton = COCO_17,
-        *,
-        heatmaps: str = "float_heatmaps",
-        short_offsets: str = "float_short_offsets",
-        mid_offsets: str = "float_mid_offsets",
-        quantised: Mapping[str, Sequence[float]] | None = None,
-        logits: bool = True,
-        min_score: float = 0.06,
-        radius: float = 20.0,
-    ) -> None:
-        if skeleton != COCO_17:
-            raise ValueError(f"skeleton {skeleton.name}: the tree of PersonLab's offsets is that of {COCO_17.name}")
-        if not 0 < min_score < 1 or not radius > 0:
-            raise ValueError(f"min_score {min_score} is not within 0..1, or radius {radius} is not above 0")
-        super().__init__(pixels, skeleton)
-        self.outputs = (heatmaps, short_offsets, mid_offsets)
-        self._quantised = quantised or {}
-        if unknown := sorted(set(self._quantised) - set(self.outputs)):
+    heatmaps: str = "float_heatmaps"
+    short_offsets: str = "float_short_offsets"
+    mid_offsets: str = "float_mid_offsets"
+    quantised: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    logits: bool = True
+    min_score: float = 0.06
+    radius: float = 20.0
+
+    def __post_init__(self) -> None:
+        if self.skeleton != COCO_17:
+            raise ValueError(f"skeleton {self.skeleton.name}: PersonLab's offsets are along the tree of {COCO_17.name}")
+        if not 0 < self.min_score < 1 or not self.radius > 0:
+            raise ValueError(f"min_score {self.min_score} is not within 0..1, or radius {self.radius} is not above 0")
+        self.outputs = (self.heatmaps, self.short_offsets, self.mid_offsets)
+        if unknown := sorted(set(self.quantised) - set(self.outputs)):
             raise ValueError(f"quantised names {', '.join(unknown)}; the outputs are {', '.join(self.outputs)}")
-        self._logits = logits
-        self._min_score = min_score
-        self._radius = radius
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
-        """See `OneStageModel.decode`."""
         heatmaps, short, mid = (self._real(name, outputs) for name in self.outputs)
         cells = heatmaps.shape[1:3]
         stride = (self.pixels.width - 1) / max(cells[1] - 1, 1)
         reach = max(self.pixels.width, self.pixels.height)
         everything = np.concatenate([heatmaps, short, mid], axis=-1)
         sane = (np.abs(everything) < reach).all(axis=-1, keepdims=True)  # nor NaN, nor inf
-        heatmaps = sigmoid(heatmaps) if self._logits else heatmaps
+        heatmaps = sigmoid(heatmaps) if self.logits else heatmaps
         heatmaps, short, mid = (np.where(sane, values, 0) for values in (heatmaps, short, mid))
         heatmaps = heatmaps.clip(0, 1).astype(np.float32)
         short = short.reshape(-1, *cells, 2, len(COCO_17))
@@ -210,15 +201,15 @@ class PersonLab(WholeFrameFamily):
 
     def _real(self, name: str, outputs: Arrays) -> Floats:
         values = np.asarray(outputs[name], np.float32)
-        if name not in self._quantised:
+        if name not in self.quantised:
             return values
-        scale, zero = self._quantised[name]
+        scale, zero = self.quantised[name]
         return (values - np.float32(zero)) * np.float32(scale)
 
     def _people(self, fields: Fields, region: Region) -> Poses:
-        rows, columns, kinds = seeds(votes(fields), self._min_score)
+        rows, columns, kinds = seeds(votes(fields), self.min_score)
         if not len(rows):
             return Poses.empty(self.skeleton)
         points, scores = grow(fields, rows, columns, kinds)
-        stays, totals = suppress(points, scores, kinds, self._radius)
-        return people_in_frame(points[stays][..., ::-1], scores[stays], totals, region, self.pixels, self.skeleton)
+        stays, totals = suppress(points, scores, kinds, self.radius)
+        return self._poses(points[stays][..., ::-1], scores[stays], totals, region)

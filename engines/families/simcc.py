@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from engines.families.top_down import TopDownFamily
-from engines.inputs import PixelInput
 from engines.ops.keypoint_decoding import SIMCC_OUTPUTS, SimCCDecoder
-from engines.skeletons import Skeleton
 
 
+@dataclass(kw_only=True, eq=False)
 class SimCC(TopDownFamily):
     """Outputs `simcc_x` (n, K, split x width) and `simcc_y` (n, K, split x height).
 
     split: bins per input pixel (2 for RTMPose).
     """
 
-    outputs = SIMCC_OUTPUTS
+    split: float = 2.0
 
-    def __init__(self, pixels: PixelInput, skeleton: Skeleton, *, split: float = 2.0) -> None:
-        super().__init__(pixels, skeleton, SimCCDecoder(split))
+    def __post_init__(self) -> None:
+        self.keypoint_decoder = SimCCDecoder(self.split)
+        self.outputs = SIMCC_OUTPUTS

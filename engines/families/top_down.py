@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,28 +20,29 @@ _MAX_SCORE = 10.0
 """Networks aim at 1 and may exceed it; scores above this come from a broken graph."""
 
 
+@dataclass(eq=False)
 class TopDownFamily:
     """An estimator with a position and a score for each keypoint: see `Estimator` and `HasKeypointDecoder`."""
 
-    outputs: tuple[str, ...] | None = None
-
-    def __init__(self, pixels: PixelInput, skeleton: Skeleton, keypoint_decoder: KeypointDecoder) -> None:
-        self.pixels = pixels
-        self.skeleton = skeleton
-        self.keypoint_decoder = keypoint_decoder
+    pixels: PixelInput
+    skeleton: Skeleton
+    keypoint_decoder: KeypointDecoder = field(init=False)
+    outputs: tuple[str, ...] | None = field(init=False, default=None)
 
     def regions(self, people: Detections) -> list[Region]:
-        """See `Estimator.regions`."""
         return person_regions(people, self.pixels.width, self.pixels.height)
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> Poses:
-        """See `Estimator.decode`."""
         points, scores = decoded_on_device(outputs) or self.keypoint_decoder.decode(outputs)
         return poses_from_input(points, scores, regions, self.pixels, self.skeleton)
 
     def merge(self, poses: Poses, people: Detections) -> Poses:
-        """See `Estimator.merge`."""
-        return weighted(poses, people)
+        """Give the poses the detector's boxes, which are tighter, and the product of both networks' scores.
+
+        Poses without a confident keypoint are dropped. The detector has already suppressed duplicates.
+        """
+        poses = replace(poses, boxes=people.boxes, scores=poses.scores * people.scores)
+        return poses.select(poses.scores > 0)
 
 
 def poses_from_input(
@@ -62,12 +63,3 @@ def poses_from_input(
     boxes = np.concatenate([sides[:, :2] - sides[:, 2:], sides[:, :2] + sides[:, 2:]], axis=1)
     keypoints = to_frame(points, regions, pixels.width, pixels.height)
     return Poses(keypoints, scores, boxes, person.astype(np.float32), skeleton)
-
-
-def weighted(poses: Poses, people: Detections) -> Poses:
-    """The poses with the detector's boxes, which are tighter than regions, and the product of both networks' scores.
-
-    Poses without a confident keypoint are dropped. The detector has already suppressed duplicates.
-    """
-    poses = replace(poses, boxes=people.boxes, scores=poses.scores * people.scores)
-    return poses.select(poses.scores > 0)

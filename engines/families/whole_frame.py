@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from engines.families.regions import letterbox
 from engines.inputs import PixelInput
 from engines.ops.nms import nms
 from engines.poses import Detections, Floats, Poses, Region, to_frame
-from engines.skeletons import Skeleton
+from engines.skeletons import COCO_17, Skeleton
 
 _MAX_REACH = 8.0  # input sizes; points further out come from a broken graph
 _COUNTED = 0.2  # keypoints with lower scores do not extend a person's box, unless there are no others
@@ -23,68 +24,64 @@ _MARGIN = 0.05  # of the longer side of a box around keypoints: skull, hands and
 Indices = NDArray[np.intp]
 
 
+@dataclass(eq=False)
 class WholeFrameFamily:
     """A `OneStageModel` without `decode`. Its input shows the whole frame at the top left."""
 
-    def __init__(self, pixels: PixelInput, skeleton: Skeleton) -> None:
-        self.pixels = pixels
-        self.skeleton = skeleton
+    pixels: PixelInput
+    skeleton: Skeleton = COCO_17
 
     def region(self, width: int, height: int) -> Region:
-        """See `OneStageModel.region`."""
         return letterbox(width, height, self.pixels.width, self.pixels.height)
 
+    def _poses(
+        self, points: Floats, keypoint_scores: Floats, scores: Floats, region: Region, boxes: Floats | None = None
+    ) -> Poses:
+        """The poses of one region in frame pixels, best first.
 
+        points: (N, K, 2) and boxes: (N, 4) x1, y1, x2, y2 in input pixels; None: boxes around the keypoints.
+        keypoint_scores: (N, K), scores: (N,); clipped to 0..1. People with non-finite or far-out coordinates or a
+        score of 0 are dropped.
+        """
+        if not len(scores):
+            return Poses.empty(self.skeleton)
+        if boxes is None:
+            boxes = boxes_around(points, keypoint_scores)
+        flat = np.concatenate([points.reshape(len(points), -1), boxes], axis=1)
+        reach = _MAX_REACH * max(self.pixels.width, self.pixels.height)
+        sane = (np.abs(flat) < reach).all(axis=1) & np.isfinite(keypoint_scores).all(axis=1) & (scores > 0)
+        order = np.argsort(-scores, kind="stable")
+        kept = order[sane[order]]
+        if not len(kept):
+            return Poses.empty(self.skeleton)
+        corners = np.concatenate([points[kept], boxes[kept].reshape(-1, 2, 2)], axis=1)
+        placed = to_frame(corners, [region] * len(kept), self.pixels.width, self.pixels.height)
+        return Poses(
+            keypoints=placed[:, :-2],
+            keypoint_scores=keypoint_scores[kept].clip(0, 1).astype(np.float32),
+            boxes=placed[:, -2:].reshape(-1, 4),
+            scores=scores[kept].clip(0, 1).astype(np.float32),
+            skeleton=self.skeleton,
+        )
+
+
+@dataclass(eq=False)
 class WholeFrameDetector:
     """A `Detector` without `decode`. Its input shows the whole frame at the top left."""
 
-    def __init__(self, pixels: PixelInput) -> None:
-        self.pixels = pixels
+    pixels: PixelInput
 
     def regions(self, width: int, height: int) -> list[Region]:
-        """See `Detector.regions`."""
         return [letterbox(width, height, self.pixels.width, self.pixels.height)]
 
     def merge(self, parts: Sequence[Detections], regions: Sequence[Region]) -> Detections:  # noqa: ARG002 - one
-        """See `Detector.merge`."""
         return parts[0]
 
-
-def people_in_frame(
-    points: Floats,
-    keypoint_scores: Floats,
-    scores: Floats,
-    region: Region,
-    pixels: PixelInput,
-    skeleton: Skeleton,
-    boxes: Floats | None = None,
-) -> Poses:
-    """The poses of one region in frame pixels, best first.
-
-    points: (N, K, 2) and boxes: (N, 4) x1, y1, x2, y2 in input pixels; None: boxes are computed from the keypoints.
-    keypoint_scores: (N, K), scores: (N,); clipped to 0..1. People with non-finite or far-out coordinates or a score of
-    0 are dropped.
-    """
-    if not len(scores):
-        return Poses.empty(skeleton)
-    if boxes is None:
-        boxes = boxes_around(points, keypoint_scores)
-    flat = np.concatenate([points.reshape(len(points), -1), boxes], axis=1)
-    reach = _MAX_REACH * max(pixels.width, pixels.height)
-    sane = (np.abs(flat) < reach).all(axis=1) & np.isfinite(keypoint_scores).all(axis=1) & (scores > 0)
-    order = np.argsort(-scores, kind="stable")
-    kept = order[sane[order]]
-    if not len(kept):
-        return Poses.empty(skeleton)
-    corners = np.concatenate([points[kept], boxes[kept].reshape(-1, 2, 2)], axis=1)
-    placed = to_frame(corners, [region] * len(kept), pixels.width, pixels.height)
-    return Poses(
-        keypoints=placed[:, :-2],
-        keypoint_scores=keypoint_scores[kept].clip(0, 1).astype(np.float32),
-        boxes=placed[:, -2:].reshape(-1, 4),
-        scores=scores[kept].clip(0, 1).astype(np.float32),
-        skeleton=skeleton,
-    )
+    def _detections(self, boxes: Floats, scores: Floats, region: Region) -> Detections:
+        """The detections of one region in frame pixels, from (N, 4) boxes in input pixels and (N,) scores."""
+        near = (np.abs(boxes) < _MAX_REACH * max(self.pixels.width, self.pixels.height)).all(axis=1) & (scores > 0)
+        placed = to_frame(boxes[near].reshape(1, -1, 2), [region], self.pixels.width, self.pixels.height)
+        return Detections(placed.reshape(-1, 4), scores[near].clip(0, 1).astype(np.float32))
 
 
 def boxes_around(points: Floats, keypoint_scores: Floats) -> Floats:
@@ -120,10 +117,3 @@ def corners(boxes: Floats) -> Floats:
     with np.errstate(invalid="ignore"):  # infinities
         half = boxes[..., 2:] / 2
         return np.concatenate([boxes[..., :2] - half, boxes[..., :2] + half], axis=-1)
-
-
-def detections_in_frame(boxes: Floats, scores: Floats, region: Region, pixels: PixelInput) -> Detections:
-    """The detections of one region in frame pixels, from (N, 4) boxes in input pixels and (N,) scores, best first."""
-    near = (np.abs(boxes) < _MAX_REACH * max(pixels.width, pixels.height)).all(axis=1) & (scores > 0)
-    placed = to_frame(boxes[near].reshape(1, -1, 2), [region], pixels.width, pixels.height)
-    return Detections(placed.reshape(-1, 4), scores[near].clip(0, 1).astype(np.float32))

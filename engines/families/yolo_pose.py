@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from engines.families.regions import letterbox
-from engines.families.whole_frame import WholeFrameFamily, best_boxes, corners, people_in_frame
-from engines.inputs import Arrays, PixelInput
+from engines.families.whole_frame import WholeFrameFamily, best_boxes, corners
+from engines.inputs import Arrays
 from engines.poses import Floats, Poses, Region
-from engines.skeletons import Skeleton
 
 _LAYOUTS = ("columns", "rows", "end-to-end")
 
 
+@dataclass(kw_only=True, eq=False)
 class YOLOPose(WholeFrameFamily):
     """The first output, in input pixels, keypoints as x, y, score, by `layout`:
 
@@ -26,41 +27,31 @@ class YOLOPose(WholeFrameFamily):
     Raises ValueError for an unknown layout.
     """
 
+    layout: str = "columns"
+    min_score: float = 0.1
+    overlap: float = 0.65
+
     outputs = None
 
-    def __init__(
-        self,
-        pixels: PixelInput,
-        skeleton: Skeleton,
-        *,
-        layout: str = "columns",
-        min_score: float = 0.1,
-        overlap: float = 0.65,
-    ) -> None:
-        if layout not in _LAYOUTS:
-            raise ValueError(f"layout {layout!r} is not one of {', '.join(_LAYOUTS)}")
-        super().__init__(pixels, skeleton)
-        self._layout = layout
-        self._min_score = min_score
-        self._overlap = overlap
+    def __post_init__(self) -> None:
+        if self.layout not in _LAYOUTS:
+            raise ValueError(f"layout {self.layout!r} is not one of {', '.join(_LAYOUTS)}")
 
     def region(self, width: int, height: int) -> Region:
-        """See `OneStageModel.region`: the whole frame, centred in the input."""
+        """The whole frame, centred in the input."""
         return letterbox(width, height, self.pixels.width, self.pixels.height, centred=True)
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
-        """See `OneStageModel.decode`."""
         raw = np.asarray(next(iter(outputs.values())), np.float32)
         return [self._people(rows, region) for rows, region in zip(raw, regions, strict=True)]
 
     def _people(self, raw: Floats, region: Region) -> Poses:
-        rows = raw.T if self._layout == "columns" else raw
+        rows = raw.T if self.layout == "columns" else raw
         with np.errstate(over="ignore", invalid="ignore"):  # garbage, which is dropped later
-            scores = rows[:, 4] * rows[:, 5] if self._layout == "rows" else rows[:, 4]
-        likely = np.flatnonzero(scores >= self._min_score)  # a few dozen of thousands
+            scores = rows[:, 4] * rows[:, 5] if self.layout == "rows" else rows[:, 4]
+        likely = np.flatnonzero(scores >= self.min_score)  # a few dozen of thousands
         rows, scores = rows[likely], scores[likely]
-        boxes = rows[:, :4] if self._layout == "end-to-end" else corners(rows[:, :4])
-        best = best_boxes(boxes, scores, self._min_score, self._overlap)
+        boxes = rows[:, :4] if self.layout == "end-to-end" else corners(rows[:, :4])
+        best = best_boxes(boxes, scores, self.min_score, self.overlap)
         points = rows[best, -3 * len(self.skeleton) :].reshape(len(best), len(self.skeleton), 3)
-        parts = points[..., :2], points[..., 2], scores[best]
-        return people_in_frame(*parts, region, self.pixels, self.skeleton, boxes[best])
+        return self._poses(points[..., :2], points[..., 2], scores[best], region, boxes[best])

@@ -6,12 +6,13 @@ Exports with suppression in the graph have RTMDet's outputs and use its family.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from engines.families.whole_frame import WholeFrameDetector, best_boxes, corners, detections_in_frame
-from engines.inputs import Arrays, PixelInput
+from engines.families.whole_frame import WholeFrameDetector, best_boxes, corners
+from engines.inputs import Arrays
 from engines.poses import Detections, Floats, Region
 
 _STRIDES = (8, 16, 32)
@@ -38,6 +39,7 @@ def decode_yolox(raw: Floats, width: int, height: int) -> Floats:
     return boxes
 
 
+@dataclass(kw_only=True, eq=False)
 class YOLOX(WholeFrameDetector):
     """The first output (n, A, 5 + classes): box, objectness and class scores at each point of three grids.
 
@@ -45,24 +47,24 @@ class YOLOX(WholeFrameDetector):
     are the same person. Raises ValueError for an input whose sides are not multiples of 32.
     """
 
+    person: int = 0
+    min_score: float = 0.3
+    overlap: float = 0.45
+
     outputs = None
 
-    def __init__(self, pixels: PixelInput, *, person: int = 0, min_score: float = 0.3, overlap: float = 0.45) -> None:
-        if pixels.width % _STRIDES[-1] or pixels.height % _STRIDES[-1]:
-            raise ValueError(f"input {pixels.width} x {pixels.height}: its sides must be multiples of {_STRIDES[-1]}")
-        super().__init__(pixels)
-        self._class = 5 + person
-        self._min_score = min_score
-        self._overlap = overlap
+    def __post_init__(self) -> None:
+        width, height = self.pixels.width, self.pixels.height
+        if width % _STRIDES[-1] or height % _STRIDES[-1]:
+            raise ValueError(f"input {width} x {height}: its sides must be multiples of {_STRIDES[-1]}")
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Detections]:
-        """See `Detector.decode`."""
         raw = np.asarray(next(iter(outputs.values())), np.float32)
         with np.errstate(over="ignore", invalid="ignore"):
-            scores = raw[..., 4] * raw[..., self._class]
+            scores = raw[..., 4] * raw[..., 5 + self.person]
         boxes = corners(decode_yolox(raw, self.pixels.width, self.pixels.height))
         found = []
         for box, score, region in zip(boxes, scores, regions, strict=True):
-            best = best_boxes(box, score, self._min_score, self._overlap)
-            found.append(detections_in_frame(box[best], score[best], region, self.pixels))
+            best = best_boxes(box, score, self.min_score, self.overlap)
+            found.append(self._detections(box[best], score[best], region))
         return found

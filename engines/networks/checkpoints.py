@@ -25,13 +25,7 @@ from engines.networks import NETWORKS, build_network
 State = Mapping[str, Tensor]
 """The parameters and running statistics of a network by their names."""
 
-_HOLDERS = (
-    "state_dict",
-    "model_state_dict",
-    "model",
-    "network",
-    "net",
-)  # the keys under which training scripts save the weights
+_HOLDERS = ("state_dict", "model_state_dict", "model", "network", "net")  # where training scripts save the weights
 _WRAPPERS = ("module.", "model.", "_orig_mod.")  # prefixes of DataParallel, the hourglass' trainer and torch.compile
 _SHOWN = 3
 _MOST_NUMBERS = 1 << 30
@@ -184,30 +178,12 @@ def nearest_network(state: State) -> tuple[str, int, float]:
 class _Placeholder:
     """Replaces a value beside the weights and drops its content."""
 
-    def __init__(self, *_: object, **__: object) -> None:
-        """Ignore all arguments."""
-
     def __new__(cls, *_: object, **__: object) -> Self:
         return super().__new__(cls)
 
-    def __setstate__(self, _: object) -> None:
-        """Ignore all arguments."""
+    def __init__(self, *_: object, **__: object) -> None: ...
 
-
-class _DictPlaceholder(_Placeholder):
-    """Replaces a subclass of dict."""
-
-    def __new__(cls, *_: object, **__: object) -> Any:
-        """A dict that the file can fill."""
-        return {}
-
-
-class _ListPlaceholder(_Placeholder):
-    """Replaces a container like a list."""
-
-    def __new__(cls, *_: object, **__: object) -> Any:
-        """A list that the file can fill."""
-        return []
+    def __setstate__(self, _: object) -> None: ...
 
 
 def _read_tensors(path: Path) -> Any:
@@ -228,7 +204,7 @@ def _read_tensors(path: Path) -> Any:
 
 def _placeholders() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
     beside = [(_Placeholder, f"{module}.{name}") for module, names in _BESIDE.items() for name in names.split()]
-    return [*beside, (_DictPlaceholder, "collections.defaultdict"), (_ListPlaceholder, "collections.deque")]
+    return [*beside, (lambda *_: {}, "collections.defaultdict"), (lambda *_: [], "collections.deque")]
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +22,7 @@ class CPN(nn.Module):
 
     def __init__(self, depth: int, num_keypoints: int) -> None:
         super().__init__()
-        self.resnet = _Backbone(depth)
+        self.resnet = ResNet(depth)
         self.global_net = _GlobalNet(num_keypoints)
         self.refine_net = _RefineNet(num_keypoints)
 
@@ -29,14 +31,8 @@ class CPN(nn.Module):
 
         GlobalNet's four from coarse to fine, then RefineNet's, which is the final result.
         """
-        pyramid, predictions = self.global_net(self.resnet(images))
+        pyramid, predictions = self.global_net(self.resnet.features(images)[::-1])
         return (*predictions, self.refine_net(pyramid))
-
-
-class _Backbone(ResNet):
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """The features of the stages, coarse to fine."""
-        return list(reversed(self.features(images)))
 
 
 class _GlobalNet(nn.Module):
@@ -50,7 +46,7 @@ class _GlobalNet(nn.Module):
         )
         self.predict = nn.ModuleList(_predictor(num_keypoints, 2 ** (_LEVELS - 1 - n)) for n in range(_LEVELS))
 
-    def forward(self, stages: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    def forward(self, stages: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """The pyramid and each level's heatmaps, coarse to fine, from the stages' features."""
         pyramid = [self.laterals[0](stages[0])]
         for lateral, upsample, stage in zip(self.laterals[1:], self.upsamples, stages[1:], strict=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d, relu
@@ -30,8 +32,8 @@ class StackedHourglass(nn.Module):
             nn.Sequential(_Residual(_WIDTH, _WIDTH), _Conv(_WIDTH, _WIDTH, norm=True)) for _ in range(stacks)
         )
         self.outs = nn.ModuleList(_Conv(_WIDTH, num_keypoints) for _ in range(stacks))
-        self.merge_features = nn.ModuleList(_Merge(_WIDTH) for _ in range(stacks - 1))
-        self.merge_preds = nn.ModuleList(_Merge(num_keypoints) for _ in range(stacks - 1))
+        self.merge_features = nn.ModuleList(_merge(_WIDTH) for _ in range(stacks - 1))
+        self.merge_preds = nn.ModuleList(_merge(num_keypoints) for _ in range(stacks - 1))
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, 3, h, w), sides a multiple of 64, to the heatmaps of every stack (n, stacks, K, h / 4, w / 4)."""
@@ -101,11 +103,5 @@ class _Conv(nn.Module):
         return x if self.bn is None else relu(self.bn(x))
 
 
-class _Merge(nn.Module):
-    def __init__(self, inputs: int) -> None:
-        super().__init__()
-        self.conv = _Conv(inputs, _WIDTH)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, inputs, h, w) to (n, 256, h, w)."""
-        return self.conv(x)
+def _merge(inputs: int) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(conv=_Conv(inputs, _WIDTH)))

@@ -6,9 +6,7 @@ see `engines.crops.device.reading`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 
@@ -21,25 +19,23 @@ POSITIONS, SCORES = "positions", "scores"
 """The names of the outputs when a device has already decoded them."""
 
 
-def _refined(refine: Callable[[Floats, Floats], Floats]) -> Callable[[Floats], tuple[Floats, Floats]]:
-    def read(heatmaps: Floats) -> tuple[Floats, Floats]:
-        peaks, scores = find_peaks(heatmaps)
-        return refine(heatmaps, peaks), scores
-
-    return read
+REFINEMENTS = ("quarter", "dark", "blurred")
+"""Ways to find a peak to a fraction of a cell, see `engines.ops.peaks`."""
 
 
-REFINEMENTS: Mapping[str, Callable[[Floats], tuple[Floats, Floats]]] = MappingProxyType(
-    {"quarter": _refined(refine_quarter), "dark": _refined(refine_dark), "blurred": blurred_peaks}
-)
-"""By name: (n, K, H, W) heatmaps to positions (n, K, 2) in cells and scores (n, K)."""
+def _peaks(heatmaps: Floats, refinement: str) -> tuple[Floats, Floats]:
+    """(n, K, H, W) heatmaps to positions (n, K, 2) in cells and scores (n, K)."""
+    if refinement == "blurred":
+        return blurred_peaks(heatmaps)
+    peaks, scores = find_peaks(heatmaps)
+    return (refine_dark if refinement == "dark" else refine_quarter)(heatmaps, peaks), scores
 
 
 @dataclass(frozen=True, slots=True)
 class HeatmapDecoder:
     """Decodes the first output, (n, K, H, W) heatmaps whose cells are `width / W` input pixels wide.
 
-    width, height: of the input. refinement: a key of REFINEMENTS. scale: multiplies the heatmaps' values into scores in
+    width, height: of the input. refinement: one of REFINEMENTS. scale: multiplies the heatmaps' values into scores in
     0..1. pairs: for the flip test, the (left, right) keypoints to swap in the heatmaps of the mirror image, which are
     then averaged with the others. shift: move those of the mirror image one cell to the right first.
     """
@@ -59,7 +55,7 @@ class HeatmapDecoder:
         if self.pairs is not None:
             mirrored = np.asarray(outputs[name + MIRRORED], np.float32)
             heatmaps = np.float32(0.5) * (heatmaps + unmirrored(mirrored, self.pairs, shift=self.shift))
-        cells, values = REFINEMENTS[self.refinement](heatmaps)
+        cells, values = _peaks(heatmaps, self.refinement)
         stride = np.array([self.width / heatmaps.shape[-1], self.height / heatmaps.shape[-2]], np.float32)
         return cells * stride, values * np.float32(self.scale)
 

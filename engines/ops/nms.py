@@ -15,10 +15,8 @@ def iou(a: Floating, b: Floating) -> Floating:
 
     a: (N, 4), b: (M, 4) x1, y1, x2, y2. Returns (N, M) in 0..1; a box without area overlaps nothing, itself included.
     """
-    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
-    intersection = np.prod(np.maximum(sides, 0), axis=-1)
-    area_a, area_b = (np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=-1) for boxes in (a, b))
-    union = area_a[:, None] + area_b[None, :] - intersection
+    intersection = _intersections(a, b)
+    union = _areas(a)[:, None] + _areas(b) - intersection
     overlap: Floating = np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
     return overlap
 
@@ -28,11 +26,21 @@ def within(boxes: Floating) -> Floating:
 
     boxes: (N, 4) x1, y1, x2, y2. Returns (N, N) in 0..1; 0 for a box without area.
     """
-    sides = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:]) - np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    intersection = np.prod(np.maximum(sides, 0), axis=-1)
-    area = np.broadcast_to(np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=-1), intersection.shape)
+    intersection = _intersections(boxes, boxes)
+    area = np.broadcast_to(_areas(boxes), intersection.shape)
     part: Floating = np.divide(intersection, area, out=np.zeros_like(intersection), where=area > 0)
     return part
+
+
+def _intersections(a: Floating, b: Floating) -> Floating:
+    sides = np.minimum(a[:, None, 2:], b[:, 2:]) - np.maximum(a[:, None, :2], b[:, :2])
+    area: Floating = np.prod(np.maximum(sides, 0), axis=-1)
+    return area
+
+
+def _areas(boxes: Floating) -> Floating:
+    area: Floating = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=-1)
+    return area
 
 
 def group(similarity: Floating, scores: Floating, threshold: float) -> tuple[Indices, Indices]:

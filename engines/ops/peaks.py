@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -58,17 +60,25 @@ def refine_dark(heatmaps: Floats, peaks: Floats) -> Floats:
     n = np.arange(len(maps)).reshape(x.shape)[..., None, None]
     around = np.arange(-1, 2)
     patch = np.log(np.maximum(maps[n, y[..., None, None] + around[:, None], x[..., None, None] + around], 1e-6))
+    across, down, determinant, concave = taylor(patch)
+    good = inside & concave
+    offset = np.stack([across, down], axis=-1) / np.where(good, determinant, 1.0)[..., None]
+    moved: Floats = (peaks + offset.clip(-1, 1) * good[..., None]).astype(np.float32)
+    return moved
+
+
+def taylor(patch: Any) -> tuple[Any, Any, Any, Any]:
+    """The maximum of the second-order Taylor expansion of (..., 3, 3) values, of numpy or torch, around the middle one.
+
+    Returns the numerators of its x and y, their denominator, and whether the surface is concave, each (...).
+    """
     dx = 0.5 * (patch[..., 1, 2] - patch[..., 1, 0])
     dy = 0.5 * (patch[..., 2, 1] - patch[..., 0, 1])
     dxx = patch[..., 1, 2] - 2 * patch[..., 1, 1] + patch[..., 1, 0]
     dyy = patch[..., 2, 1] - 2 * patch[..., 1, 1] + patch[..., 0, 1]
     dxy = 0.25 * (patch[..., 2, 2] - patch[..., 2, 0] - patch[..., 0, 2] + patch[..., 0, 0])
     determinant = dxx * dyy - dxy * dxy
-    good = inside & (determinant > 1e-9) & (dxx < 0)
-    safe = np.where(good, determinant, 1.0)
-    offset = np.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], axis=-1) / safe[..., None]
-    moved: Floats = (peaks + offset.clip(-1, 1) * good[..., None]).astype(np.float32)
-    return moved
+    return dxy * dy - dyy * dx, dxy * dx - dxx * dy, determinant, (determinant > 1e-9) & (dxx < 0)
 
 
 def blur_kernel() -> Floats:

@@ -53,9 +53,8 @@ class PlanKey:
         The readable parts are for people; the digest at the end covers the whole key.
         """
         word = re.sub(r"[^A-Za-z0-9_.-]+", "-", stem)[:60].strip(".-") or "model"
-        flavour = f"{self.flavour}{self.version}"
-        batch = f"b{self.batch_sizes[-1]}"
-        return f"{word}-{self.onnx_sha256[:8]}-{self.precision}-{batch}-{flavour}-{self.gpu}-{self.digest}.plan"
+        graph = f"{word}-{self.onnx_sha256[:8]}-{self.precision}-b{self.batch_sizes[-1]}"
+        return f"{graph}-{self.flavour}{self.version}-{self.gpu}-{self.digest}.plan"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +85,10 @@ class PlanOrder:
             raise PlanBuildError(f"{self.onnx}: cannot be read ({error.strerror})") from error
         if not 1 <= self.max_batch <= 1024:
             raise ValueError(f"the largest batch must be 1..1024, not {self.max_batch}")
-        return PlanKey(
-            digest,
-            flavour.name,
-            flavour.version,
-            flavour.target,
-            self.precision,
-            batch_sizes_up_to(self.max_batch),
-            self.pixels,
-            self.outputs,
-        )
+        builder, sizes = (flavour.name, flavour.version, flavour.target), batch_sizes_up_to(self.max_batch)
+        return PlanKey(digest, *builder, self.precision, sizes, self.pixels, self.outputs)
 
     def path(self, cache_dir: Path, key: PlanKey) -> Path:
-        """Where the plan is stored in `cache_dir`."""
         return cache_dir / key.file_name(self.name or self.onnx.stem)
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
+from pydantic import ConfigDict, TypeAdapter
 
 from engines.inputs import PixelInput, TensorSpec
 from engines.plans.flavour import Flavour, find_flavour, target_of
@@ -33,8 +32,10 @@ class Manifest:
     pixels: the preprocessing compiled into the plan. inputs, outputs: per item, -1 for a side that varies.
     gate: the accuracy gate's reports on the precisions that were tried, empty if it did not judge.
     evaluation_images: the digest of the images that it judged by, see `engines.build.accuracy_gate.images`; None for
-    drawn images. built_at: ISO 8601. seconds: build time.
+    drawn images. built_at: ISO 8601. seconds: build time. format: of the manifest itself.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     key: str
     onnx_sha256: str
@@ -52,31 +53,24 @@ class Manifest:
     seconds: float
     evaluation_images: str | None = None
     gate: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
+    format: int = _FORMAT
 
     def dump(self) -> str:
-        """The manifest as JSON."""
-        table = asdict(self) | {
-            "format": _FORMAT,
-            "inputs": [_tensor(spec) for spec in self.inputs],
-            "outputs": [_tensor(spec) for spec in self.outputs],
-        }
-        return json.dumps(table, indent=2) + "\n"
+        return _MANIFEST.dump_json(self, indent=2).decode() + "\n"
 
-    @classmethod
-    def parse(cls, text: str) -> Self:
+    @staticmethod
+    def parse(text: str) -> Manifest:
         """Read a manifest from JSON. Raises PlanError if it is not a manifest of this format."""
         try:
-            table = json.loads(text)
-            if table.pop("format") != _FORMAT:
-                raise PlanError(f"the manifest is not of format {_FORMAT}")
-            table["batch_sizes"] = tuple(table["batch_sizes"])
-            table["pixels"] = None if table["pixels"] is None else _pixels(table["pixels"])
-            table["gate"] = tuple(dict(report) for report in table["gate"])
-            table["inputs"] = tuple(TensorSpec(**_spec(spec)) for spec in table["inputs"])
-            table["outputs"] = tuple(TensorSpec(**_spec(spec)) for spec in table["outputs"])
-            return cls(**table)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise PlanError(f"the manifest is damaged ({type(error).__name__}: {error})") from error
+            manifest = _MANIFEST.validate_json(text)
+        except (ValueError, TypeError) as error:
+            raise PlanError(f"the manifest is damaged ({' '.join(str(error).split())})") from error
+        if manifest.format != _FORMAT:
+            raise PlanError(f"the manifest is not of format {_FORMAT}")
+        return manifest
+
+
+_MANIFEST = TypeAdapter(Manifest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +111,6 @@ class PlanFile:
 
 
 def manifest_path(plan: Path) -> Path:
-    """The path of the manifest of `plan`."""
     return plan.with_suffix(".json")
 
 
@@ -160,15 +153,3 @@ def check_options(
     if outputs is not None and set(outputs) != set(have):
         raise ValueError(f"the plan gives {', '.join(have)}, not {', '.join(outputs)}; build it for these outputs")
     return tuple(batch_size for batch_size in manifest.batch_sizes if max_batch is None or batch_size <= max_batch)
-
-
-def _tensor(spec: TensorSpec) -> dict[str, object]:
-    return {"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype.name}
-
-
-def _spec(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {**table, "shape": tuple(table["shape"]), "dtype": np.dtype(table["dtype"])}
-
-
-def _pixels(table: Mapping[str, Any]) -> PixelInput:
-    return PixelInput(**{**table, "mean": tuple(table["mean"]), "std": tuple(table["std"])})

@@ -8,7 +8,7 @@ from typing import Literal
 
 import click
 
-from engines.catalogue.models import load
+from engines.catalogue import load
 from engines.cores import usable_cores
 
 

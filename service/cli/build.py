@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from engines.build.checkpoint.built import BuildRequest, is_built
-from engines.catalogue.models import load
+from engines.catalogue import load
 from engines.plans.flavour import NoTensorRTError, find_flavour
 from engines.plans.gpu import Gpu, find_gpu
 from service.cli.build_int8 import build_int8_model

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from engines.catalogue.models import Catalogue
+from engines.catalogue import Catalogue
 from service.cli.output import file_error
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from engines.catalogue.models import CatalogueError, FetchError, UnknownModelError
+from engines.catalogue import CatalogueError, FetchError, UnknownModelError
 from engines.files import shown
 from engines.plans.flavour import NoTensorRTError
 from service import __version__

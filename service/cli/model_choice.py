@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import click
 
-from engines.catalogue.fetch import DownloadProgress
-from engines.catalogue.models import Catalogue
+from engines.catalogue import Catalogue
+from engines.catalogue.fetch.sources import DownloadProgress
 
 MODEL_HELP = "Model to use; several, separated by commas, for serve. auto takes the best one available."
 

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from engines.catalogue.models import load
+from engines.catalogue import load
 from service.cli.model_choice import fetch_progress
 from service.cli.output import write_out
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from engines.catalogue.models import load
+from engines.catalogue import load
 from service.cli.model_choice import MODEL_HELP, choose
 from service.config import Settings
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from engines.catalogue.models import load
+from engines.catalogue import load
 from service.cli.model_choice import MODEL_HELP, choose
 from service.cli.output import progress_bar
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ def coco_results(poses: Poses, image_id: int) -> list[dict[str, object]]:
     rows = np.concatenate([poses.keypoints.round(2), visibility[:, :, None]], axis=2)
     people: list[dict[str, object]] = [
         {"image_id": image_id, "category_id": _PERSON, "keypoints": row.ravel(), "score": score, "bbox": box}
-        for row, score, box in zip(rows, poses.scores.round(3), _sized(poses.boxes), strict=True)
+        for row, score, box in zip(rows, poses.scores.round(3), sized(poses.boxes), strict=True)
     ]
     if poses.ids is not None:
         for person, number in zip(people, poses.ids, strict=True):
@@ -58,15 +58,15 @@ def coco_annotations(sequence: PoseSequence) -> dict[str, object]:
     """
     skeleton = sequence.skeleton
     annotations: list[dict[str, object]] = []
-    for n, frame in enumerate(sequence.frames):
+    for number, frame in sequence.numbered():
         poses = frame.poses
         labelled = poses.keypoint_scores > 0
         points = np.where(labelled[..., None], poses.keypoints, 0).round(2)
         rows = np.concatenate([points, _LABELLED * labelled[..., None]], axis=2, dtype=np.float32)
-        for m, box in enumerate(_sized(poses.boxes)):
+        for m, box in enumerate(sized(poses.boxes)):
             entry: dict[str, object] = {
                 "id": len(annotations) + 1,
-                "image_id": n if frame.number is None else frame.number,
+                "image_id": number,
                 "category_id": _PERSON,
                 "iscrowd": 0,
                 "keypoints": rows[m].ravel(),
@@ -80,7 +80,8 @@ def coco_annotations(sequence: PoseSequence) -> dict[str, object]:
             annotations.append(entry)
     limbs = [[a + 1, b + 1] for a, b in skeleton.limbs]  # COCO counts keypoints from 1
     person = {"id": _PERSON, "name": "person", "keypoints": skeleton.keypoints, "skeleton": limbs}
-    return {"images": list(_images(sequence)), "annotations": annotations, "categories": [person]}
+    images = [image_entry(number, frame) for number, frame in sequence.numbered()]
+    return {"images": images, "annotations": annotations, "categories": [person]}
 
 
 def read_coco(path: Path) -> PoseSequence:
@@ -91,17 +92,17 @@ def read_coco(path: Path) -> PoseSequence:
     """
     root = JsonNode.read(path)
     if isinstance(root.value, list):
-        by_image = _by_image(root)
+        by_image = root.by_image()
         frames = [PoseFrame(str(n), _people(by_image[n], COCO_17, truth=False), n) for n in sorted(by_image)]
         return PoseSequence(path.stem, COCO_17, tuple(frames))
     skeleton = _skeleton(root)
-    by_image = _by_image(root["annotations"])
+    by_image = root["annotations"].by_image()
     frames = []
     _ids(root["images"], "image")
     for image in root["images"]:
         number = image["id"].integer()
         poses = _people(by_image.pop(number, []), skeleton, truth=True)
-        width, height = (None if (node := image.get(side)) is None else node.integer() for side in ("width", "height"))
+        width, height = (image.optional(side, JsonNode.integer) for side in ("width", "height"))
         frames.append(PoseFrame(image["file_name"].text(), poses, number, width=width, height=height))
     if by_image:
         raise root["annotations"].error(f"name image {min(by_image)}, which is not one of the images")
@@ -160,15 +161,15 @@ def _ids(listed: JsonNode, what: str) -> set[int]:
     return seen
 
 
-def _images(sequence: PoseSequence) -> Iterator[dict[str, object]]:
-    for n, frame in enumerate(sequence.frames):
-        image: dict[str, object] = {"id": n if frame.number is None else frame.number, "file_name": frame.name}
-        if frame.width is not None and frame.height is not None:
-            image |= {"width": frame.width, "height": frame.height}
-        yield image
+def image_entry(number: int, frame: PoseFrame) -> dict[str, object]:
+    """Return the entry of a frame in `images`."""
+    image: dict[str, object] = {"id": number, "file_name": frame.name}
+    if frame.width is not None and frame.height is not None:
+        image |= {"width": frame.width, "height": frame.height}
+    return image
 
 
-def _sized(boxes: Floats) -> Floats:
+def sized(boxes: Floats) -> Floats:
     """Convert boxes (N, 4) x1, y1, x2, y2 to rounded x, y, width, height."""
     x1, y1, x2, y2 = boxes.T
     return np.stack([x1, y1, x2 - x1, y2 - y1], axis=1).round(2)
@@ -187,25 +188,22 @@ def _skeleton(root: JsonNode) -> Skeleton:
     return COCO_17
 
 
-def _by_image(people: JsonNode) -> dict[int, list[JsonNode]]:
-    found: dict[int, list[JsonNode]] = {}
-    for person in people:
-        found.setdefault(person["image_id"].integer(), []).append(person)
-    return found
-
-
 def _people(people: list[JsonNode], skeleton: Skeleton, *, truth: bool) -> Poses:
-    singles = [person for person in people if not (person.has("iscrowd") and person.member("iscrowd").flag())]
-    return gather(skeleton, [_person(person, len(skeleton), truth=truth) for person in singles])
+    singles = []
+    for person in people:
+        if not (person.has("iscrowd") and person.member("iscrowd").flag()):
+            rows = person["keypoints"].numbers((len(skeleton), 3))
+            scores = (rows[:, 2] > 0).astype(np.float32) if truth else rows[:, 2].clip(0)
+            singles.append(tracked_person(person, rows[:, :2], scores))
+    return gather(skeleton, singles)
 
 
-def _person(person: JsonNode, count: int, *, truth: bool) -> SequencePerson:
-    rows = person["keypoints"].numbers((count, 3))
-    box, score, track = person.get("bbox"), person.get("score"), person.get("track_id")
+def tracked_person(person: JsonNode, points: Floats, scores: Floats) -> SequencePerson:
+    """Return a person of COCO's or PoseTrack's files with these keypoints."""
     return SequencePerson(
-        rows[:, :2],
-        (rows[:, 2] > 0).astype(np.float32) if truth else rows[:, 2].clip(0),
-        None if box is None else box.corners(),
-        None if score is None else score.number(),
-        None if track is None else track.integer(),
+        points,
+        scores,
+        person.optional("bbox", JsonNode.corners),
+        person.optional("score", JsonNode.number),
+        person.optional("track_id", JsonNode.integer),
     )

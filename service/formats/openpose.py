@@ -67,12 +67,9 @@ def read_openpose(path: Path) -> PoseSequence:
         root = JsonNode.read(file)
         documents = list(root) if isinstance(root.value, list) else [root]
         name = file.stem.removesuffix(_SUFFIX)
-        frames += [PoseFrame(name, _people(document)) for document in documents]
+        people = ([_person(person) for person in document["people"]] for document in documents)
+        frames += [PoseFrame(name, gather(OPENPOSE_25, listed)) for listed in people]
     return PoseSequence(path.stem, OPENPOSE_25, tuple(frames))
-
-
-def _people(document: JsonNode) -> Poses:
-    return gather(OPENPOSE_25, [_person(person) for person in document["people"]])
 
 
 def _person(person: JsonNode) -> SequencePerson:
@@ -82,6 +79,5 @@ def _person(person: JsonNode) -> SequencePerson:
             f"has {len(found.value)} numbers, not {3 * len(OPENPOSE_25)}; only BODY_25 is read (--model_pose BODY_25)"
         )
     rows = found.numbers((len(OPENPOSE_25), 3))
-    listed = person.get("person_id")
-    number = None if listed is None else listed.only().integer()
+    number = person.optional("person_id", lambda node: node.only().integer())
     return SequencePerson(rows[:, :2], rows[:, 2].clip(0), identity=None if number == _NOBODY else number)

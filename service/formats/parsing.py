@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from engines.files import read_small, shown, without_mark
 
 T = TypeVar("T", int, str)
+Read = TypeVar("Read")
 
 _LARGEST_FILE = 2 << 30
 _LARGEST = 1e15
@@ -58,7 +59,6 @@ class JsonNode:
             raise FormatError(f"{name}: is too large for the memory of this machine") from error
 
     def error(self, problem: str) -> FormatError:
-        """Return the exception for a problem with this value."""
         return FormatError(f"{self.where.rstrip(' .')} {problem}")
 
     def has(self, key: str) -> bool:
@@ -75,6 +75,11 @@ class JsonNode:
         """Return the member of an object; None if it is missing or null."""
         return self.member(key) if self.has(key) and self.value[key] is not None else None
 
+    def optional(self, key: str, read: Callable[[JsonNode], Read]) -> Read | None:
+        """Return what `read` makes of a member, None if the member is missing or null."""
+        found = self.get(key)
+        return None if found is None else read(found)
+
     def __getitem__(self, key: str) -> JsonNode:
         found = self.get(key)
         if found is None:
@@ -87,6 +92,13 @@ class JsonNode:
         stem = self.where.removesuffix(".")
         return (JsonNode(item, f"{stem}[{n}].") for n, item in enumerate(self.value))
 
+    def by_image(self) -> dict[int, list[JsonNode]]:
+        """Group a list of people by their `image_id`."""
+        found: dict[int, list[JsonNode]] = {}
+        for person in self:
+            found.setdefault(person["image_id"].integer(), []).append(person)
+        return found
+
     def unique(self, what: str, seen: set[T], key: T) -> T:
         """Add the key of this value to `seen` and return it. Raises FormatError if it is already there."""
         if key in seen:
@@ -96,14 +108,11 @@ class JsonNode:
 
     def flag(self) -> bool:
         """Return 0, 1, true or false as a bool."""
-        if self.value is True or self.value is False:
-            return self.value
-        if type(self.value) is not int or self.value not in (0, 1):
+        if not isinstance(self.value, int) or self.value not in (0, 1):
             raise self.error(f"must be 0 or 1, not {_kind(self.value)}")
         return self.value == 1
 
     def integer(self) -> int:
-        """Return an integer."""
         if isinstance(self.value, bool) or not isinstance(self.value, int):
             raise self.error(f"must be a whole number, not {_kind(self.value)}")
         if not -(2**63) <= self.value < 2**63:
@@ -111,7 +120,6 @@ class JsonNode:
         return self.value
 
     def number(self) -> float:
-        """Return a finite number."""
         return float(self.numbers(())[()])
 
     def positive(self, shape: tuple[int, ...] = ()) -> NDArray[np.float32]:
@@ -137,7 +145,6 @@ class JsonNode:
         return np.array([x, y, x + width, y + height], np.float32)
 
     def text(self) -> str:
-        """Return a string."""
         if not isinstance(self.value, str):
             raise self.error(f"must be a text, not {_kind(self.value)}")
         return self.value

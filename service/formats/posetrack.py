@@ -12,6 +12,7 @@ import numpy as np
 
 from engines.poses import Floats
 from engines.skeletons import COCO_17, POSETRACK_15
+from service.formats.coco import image_entry, sized, tracked_person
 from service.formats.parsing import JsonNode
 from service.formats.posetrack_2017 import read_annolist
 from service.formats.sequence import FAINT, PoseFrame, PoseSequence, SequencePerson, gather
@@ -39,15 +40,14 @@ def posetrack_document(sequence: PoseSequence) -> dict[str, object]:
     """Convert a sequence to the 2018 format, for orjson with OPT_SERIALIZE_NUMPY. Pixels have 2 decimals, scores 3."""
     images: list[dict[str, object]] = []
     annotations: list[dict[str, object]] = []
-    for n, frame in enumerate(sequence.frames):
-        number = n if frame.number is None else frame.number
+    for number, frame in sequence.numbered():
         images.append(_image(frame, number, len(sequence)))
         poses = frame.poses.as_skeleton(POSETRACK_15)
         scores = poses.keypoint_scores[:, _FROM_15] * _KNOWN
         points = poses.keypoints[:, _FROM_15] * (scores > 0)[..., None]
         rows = np.concatenate([points.round(2), (scores > 0)[..., None]], axis=2, dtype=np.float32)
-        for m in range(len(poses)):
-            x1, y1, x2, y2 = poses.boxes[m]
+        heads = None if frame.head_boxes is None else sized(frame.head_boxes)
+        for m, box in enumerate(sized(poses.boxes)):
             entry: dict[str, object] = {
                 "id": len(annotations),
                 "image_id": number,
@@ -55,28 +55,19 @@ def posetrack_document(sequence: PoseSequence) -> dict[str, object]:
                 "keypoints": rows[m].ravel(),
                 "scores": scores[m].round(3).copy(),
                 "score": poses.scores[m].round(3),
-                "bbox": np.array([x1, y1, x2 - x1, y2 - y1]).round(2),
+                "bbox": box,
             }
             if poses.ids is not None:
                 entry["track_id"] = poses.ids[m]
-            if frame.head_boxes is not None:
-                x1, y1, x2, y2 = frame.head_boxes[m]
-                entry["bbox_head"] = np.array([x1, y1, x2 - x1, y2 - y1]).round(2)
+            if heads is not None:
+                entry["bbox_head"] = heads[m]
             annotations.append(entry)
     category = {"id": _PERSON, "name": "person", "supercategory": "person", "keypoints": KEYPOINTS_2018, "skeleton": []}
     return {"images": images, "annotations": annotations, "categories": [category]}
 
 
 def _image(frame: PoseFrame, number: int, frames: int) -> dict[str, object]:
-    image: dict[str, object] = {
-        "id": number,
-        "frame_id": number,
-        "file_name": frame.name,
-        "nframes": frames,
-        "is_labeled": frame.labelled,
-    }
-    if frame.width is not None and frame.height is not None:
-        image |= {"width": frame.width, "height": frame.height}
+    image = image_entry(number, frame) | {"frame_id": number, "nframes": frames, "is_labeled": frame.labelled}
     if frame.ignored:
         image["ignore_regions_x"] = [region[:, 0].tolist() for region in frame.ignored]
         image["ignore_regions_y"] = [region[:, 1].tolist() for region in frame.ignored]
@@ -84,9 +75,7 @@ def _image(frame: PoseFrame, number: int, frames: int) -> dict[str, object]:
 
 
 def _frames_2018(root: JsonNode) -> Iterator[PoseFrame]:
-    people: dict[int, list[JsonNode]] = {}
-    for person in root["annotations"]:
-        people.setdefault(person["image_id"].integer(), []).append(person)
+    people = root["annotations"].by_image()
     order = _order(root)
     images = list(root["images"])
     ids: set[int] = set()
@@ -100,17 +89,16 @@ def _frames_2018(root: JsonNode) -> Iterator[PoseFrame]:
     for image in images:
         number = image["id"].integer()
         listed = people.get(number, [])
-        labelled = image.get("is_labeled")
-        width, height = image.get("width"), image.get("height")
+        labelled = image.optional("is_labeled", JsonNode.flag)
         yield PoseFrame(
             name=image["file_name"].text(),
             poses=gather(POSETRACK_15, [_person(person, order) for person in listed]),
             number=number,
-            width=None if width is None else width.integer(),
-            height=None if height is None else height.integer(),
+            width=image.optional("width", JsonNode.integer),
+            height=image.optional("height", JsonNode.integer),
             head_boxes=_head_boxes(listed),
             ignored=tuple(_ignored(image)),
-            labelled=bool(listed) if labelled is None else labelled.flag(),
+            labelled=bool(listed) if labelled is None else labelled,
         )
 
 
@@ -131,20 +119,15 @@ def _order(root: JsonNode) -> tuple[list[int], int]:
 def _person(person: JsonNode, order: tuple[list[int], int]) -> SequencePerson:
     index, count = order
     rows = person["keypoints"].numbers((count, 3))[index]
-    scores, box, score, track = (person.get(key) for key in ("scores", "bbox", "score", "track_id"))
-    given = np.ones(count, np.float32) if scores is None else scores.numbers((count,))
-    return SequencePerson(
-        rows[:, :2],
-        np.where(rows[:, 2] > 0, np.maximum(given[index], FAINT), 0).astype(np.float32),
-        None if box is None else box.corners(),
-        None if score is None else score.number(),
-        None if track is None else track.integer(),
-    )
+    listed = person.get("scores")
+    given = np.ones(count, np.float32) if listed is None else listed.numbers((count,))
+    scores = np.where(rows[:, 2] > 0, np.maximum(given[index], FAINT), 0).astype(np.float32)
+    return tracked_person(person, rows[:, :2], scores)
 
 
 def _head_boxes(people: list[JsonNode]) -> Floats | None:
-    boxes = [person.get("bbox_head") for person in people]
-    found = [box.corners() for box in boxes if box is not None]
+    boxes = [person.optional("bbox_head", JsonNode.corners) for person in people]
+    found = [box for box in boxes if box is not None]
     return np.stack(found) if found and len(found) == len(people) else None
 
 

@@ -24,17 +24,17 @@ def read_annolist(annolist: JsonNode) -> tuple[PoseFrame, ...]:
 
 def _frame(entry: JsonNode) -> PoseFrame:
     people = list(entry.get("annorect") or ())
-    labelled, number = entry.get("is_labeled"), entry.get("imgnum")
+    labelled = entry.optional("is_labeled", lambda node: node.only().flag())
     heads = [person for person in people if person.get("x1") is not None]
     return PoseFrame(
         name=entry["image"].only()["name"].text(),
         poses=gather(POSETRACK_15, [_person(person) for person in people]),
-        number=None if number is None else number.only().integer(),
-        head_boxes=np.array([[person[key].only().number() for key in _HEAD] for person in heads], np.float32)
+        number=entry.optional("imgnum", _integer),
+        head_boxes=np.array([[_number(person[key]) for key in _HEAD] for person in heads], np.float32)
         if heads and len(heads) == len(people)
         else None,
         ignored=tuple(_rows(region, "x", "y") for region in entry.get("ignore_regions") or ()),
-        labelled=bool(people) if labelled is None else labelled.only().flag(),
+        labelled=bool(people) if labelled is None else labelled,
     )
 
 
@@ -48,18 +48,21 @@ def _person(person: JsonNode) -> SequencePerson:
         if not np.isin(rows[:, 0], range(len(POSETRACK_15))).all():
             raise points.error(f"has joints {rows[:, 0].tolist()}; PoseTrack's are 0 to {len(POSETRACK_15) - 1}")
         joints = rows[:, 0].astype(int)
-        given = [1.0 if (score := point.get("score")) is None else score.only().number() for point in points["point"]]
+        given = [1.0 if (score := point.optional("score", _number)) is None else score for point in points["point"]]
         keypoints[joints], scores[joints] = rows[:, 1:], np.maximum(np.array(given, np.float32), FAINT)
-    score, track = person.get("score"), person.get("track_id")
-    return SequencePerson(
-        keypoints,
-        scores,
-        score=None if score is None else score.only().number(),
-        identity=None if track is None else track.only().integer(),
-    )
+    score, identity = person.optional("score", _number), person.optional("track_id", _integer)
+    return SequencePerson(keypoints, scores, score=score, identity=identity)
+
+
+def _number(node: JsonNode) -> float:
+    return node.only().number()
+
+
+def _integer(node: JsonNode) -> int:
+    return node.only().integer()
 
 
 def _rows(node: JsonNode, *keys: str) -> Floats:
     """The numbers of the points, (P, len(keys))."""
-    rows = [[point[key].only().number() for key in keys] for point in node["point"]]
+    rows = [[_number(point[key]) for key in keys] for point in node["point"]]
     return np.array(rows, np.float32).reshape(-1, len(keys))

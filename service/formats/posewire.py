@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from engines.poses import Poses
 from engines.skeletons import COCO_17, SKELETONS, Skeleton
 from service.formats.parsing import JsonNode
@@ -17,7 +15,7 @@ def read_posewire(path: Path) -> PoseSequence:
     root = JsonNode.read(path)
     if not isinstance(root.value, list) and root.get("frames") is not None:
         skeleton = _skeleton(root)
-        return PoseSequence(path.stem, skeleton, tuple(_video_frame(frame, skeleton) for frame in root["frames"]))
+        return PoseSequence(path.stem, skeleton, tuple(_frame(frame, skeleton) for frame in root["frames"]))
     images = list(root) if isinstance(root.value, list) else [root]
     skeleton = _skeleton(images[0]) if images else COCO_17
     for image in images:
@@ -33,18 +31,14 @@ def _skeleton(node: JsonNode) -> Skeleton:
     return SKELETONS[name]
 
 
-def _video_frame(frame: JsonNode, skeleton: Skeleton) -> PoseFrame:
+def _frame(frame: JsonNode, skeleton: Skeleton) -> PoseFrame:
     number = frame["frame"].integer()
     return PoseFrame(str(number), _people(frame, skeleton), number, frame["time"].number())
 
 
 def _image(image: JsonNode, skeleton: Skeleton) -> PoseFrame:
-    return PoseFrame(
-        image["image"].text(),
-        _people(image, skeleton),
-        width=image["width"].integer(),
-        height=image["height"].integer(),
-    )
+    width, height = image["width"].integer(), image["height"].integer()
+    return PoseFrame(image["image"].text(), _people(image, skeleton), width=width, height=height)
 
 
 def _people(node: JsonNode, skeleton: Skeleton) -> Poses:
@@ -53,11 +47,10 @@ def _people(node: JsonNode, skeleton: Skeleton) -> Poses:
 
 def _person(person: JsonNode, count: int) -> SequencePerson:
     rows = person["keypoints"].numbers((count, 3))
-    identity = person.get("id")
     return SequencePerson(
         rows[:, :2],
         rows[:, 2].clip(0),
-        np.array(person["box"].numbers((4,))),
+        person["box"].numbers((4,)),
         person["score"].number(),
-        None if identity is None else identity.integer(),
+        person.optional("id", JsonNode.integer),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +44,10 @@ class PoseSequence:
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def numbered(self) -> Iterator[tuple[int, PoseFrame]]:
+        """Return each frame with its number, or its index if it has none."""
+        return ((n if frame.number is None else frame.number, frame) for n, frame in enumerate(self.frames))
 
 
 def extent(keypoints: Floats, scores: Floats) -> Floats:

@@ -23,8 +23,8 @@ _LARGEST_FILE = 2 << 30
 _LARGEST = 2.0**53
 """Up to this limit, floats represent every integer, such as ids."""
 
-Row = tuple[int, dict[str, str]]
-"""A line's number, and its cells by column."""
+Row = tuple[str, dict[str, str]]
+"""A line's place in messages, and its cells by column."""
 
 
 def csv_table(images: Iterable[tuple[str, Poses]]) -> str:
@@ -71,77 +71,73 @@ def read_table(path: Path) -> PoseSequence:
             raise FormatError(f"{name}: must start with the line {','.join(HEADER)}, not {given}")
         rows: list[Row] = []
         for row in reader:
+            where = f"{name}, line {reader.line_num}"
             if len(row) != len(columns) or None in row.values():
-                raise FormatError(f"{name}, line {reader.line_num}: must have {len(columns)} cells")
-            rows.append((reader.line_num, row))
+                raise FormatError(f"{where}: must have {len(columns)} cells")
+            rows.append((where, row))
     except csv.Error as error:
         raise FormatError(f"{name}: cannot be read as CSV from line {reader.line_num} on") from error
     image = columns[0]
     people = [list(lines) for _, lines in groupby(rows, key=lambda row: (row[1][image], row[1]["person"]))]
-    skeleton = _skeleton(path, people[0]) if people else next(iter(SKELETONS.values()))
+    skeleton = _skeleton(people[0]) if people else next(iter(SKELETONS.values()))
     seen: set[tuple[str, str]] = set()
     for lines in people:
         key = (lines[0][1][image], lines[0][1]["person"])
         if key in seen:
-            raise FormatError(f"{name}, line {lines[0][0]}: person {key[1]!r} of {key[0]!r} was there before")
+            raise FormatError(f"{lines[0][0]}: person {key[1]!r} of {key[0]!r} was there before")
         seen.add(key)
     groups = [list(group) for _, group in groupby(people, key=lambda lines: lines[0][1][image])]
     if len(groups) != len({name for name, _ in seen}):
         raise FormatError(f"{name}: the rows of an image, or of a frame, must follow one another")
-    frames = (_frame(path, group, skeleton) for group in groups)
-    return PoseSequence(path.stem, skeleton, tuple(frames))
+    return PoseSequence(path.stem, skeleton, tuple(_frame(group, skeleton) for group in groups))
 
 
-def _skeleton(path: Path, lines: list[Row]) -> Skeleton:
+def _skeleton(lines: list[Row]) -> Skeleton:
     names = tuple(row["keypoint"] for _, row in lines)
     for skeleton in SKELETONS.values():
         if names == skeleton.keypoints:
             return skeleton
     raise FormatError(
-        f"{shown(path)}, line {lines[0][0]}: the keypoints of this person are those of none of the skeletons "
+        f"{lines[0][0]}: the keypoints of this person are those of none of the skeletons "
         f"{', '.join(SKELETONS)}: {' '.join(map(str, names))}"
     )
 
 
-def _frame(path: Path, people: list[list[Row]], skeleton: Skeleton) -> PoseFrame:
-    line, first = people[0][0]
-    poses = gather(skeleton, [_person(path, lines, skeleton) for lines in people])
+def _frame(people: list[list[Row]], skeleton: Skeleton) -> PoseFrame:
+    where, first = people[0][0]
+    poses = gather(skeleton, [_person(lines, skeleton) for lines in people])
     if "image" in first:
         return PoseFrame(first["image"], poses)
-    (time,) = _numbers(path, line, (first["time"],))
-    return PoseFrame(first["frame"], poses, _whole(path, line, first["frame"]), float(time))
+    time = _number(where, first["time"])
+    return PoseFrame(first["frame"], poses, _whole(where, first["frame"]), time)
 
 
-def _person(path: Path, lines: list[Row], skeleton: Skeleton) -> SequencePerson:
-    line, first = lines[0]
+def _person(lines: list[Row], skeleton: Skeleton) -> SequencePerson:
+    where, first = lines[0]
     names = tuple(row["keypoint"] for _, row in lines)
     if names != skeleton.keypoints:
         raise FormatError(
-            f"{shown(path)}, line {line}: person {first['person']} must have the {len(skeleton)} keypoints of "
+            f"{where}: person {first['person']} must have the {len(skeleton)} keypoints of "
             f"{skeleton.name} in their order, as the first person of the file does"
         )
-    cells = [tuple(_numbers(path, at, (row["x"], row["y"], row["keypoint_score"]))) for at, row in lines]
-    rows = np.array(cells, np.float32)
-    (score,) = _numbers(path, line, (first["score"],))
-    identity = None
-    if first["id"]:
-        identity = _whole(path, line, first["id"])
+    rows = np.array([[_number(at, row[key]) for key in HEADER[-3:]] for at, row in lines], np.float32)
+    score = _number(where, first["score"])
+    identity = _whole(where, first["id"]) if first["id"] else None
     return SequencePerson(rows[:, :2], rows[:, 2].clip(0), score=score, identity=identity)
 
 
-def _whole(path: Path, line: int, cell: str) -> int:
-    (number,) = _numbers(path, line, (cell,))
+def _whole(where: str, cell: str) -> int:
+    number = _number(where, cell)
     if not number.is_integer():
-        raise FormatError(f"{shown(path)}, line {line}: must have a whole number where it has {cell!r}")
+        raise FormatError(f"{where}: must have a whole number where it has {cell!r}")
     return int(number)
 
 
-def _numbers(path: Path, line: int, cells: Iterable[str | None]) -> Iterator[float]:
-    for cell in cells:
-        try:
-            number = float(cell or "")
-        except ValueError:
-            raise FormatError(f"{shown(path)}, line {line}: must have a number where it has {cell!r}") from None
-        if not abs(number) < _LARGEST:
-            raise FormatError(f"{shown(path)}, line {line}: must have numbers below {_LARGEST:g}, not {cell!r}")
-        yield number
+def _number(where: str, cell: str | None) -> float:
+    try:
+        number = float(cell or "")
+    except ValueError:
+        raise FormatError(f"{where}: must have a number where it has {cell!r}") from None
+    if not abs(number) < _LARGEST:
+        raise FormatError(f"{where}: must have numbers below {_LARGEST:g}, not {cell!r}")
+    return number

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 from engines.build.model_plans import order_for, plans_folder
-from engines.catalogue.models import CatalogueError, Model
+from engines.catalogue import CatalogueError, Model
 from engines.plans.flavour import Flavour, NoTensorRTError, find_flavour
 from engines.plans.gpu import Gpu, find_gpu, gpu_index
 from engines.plans.lookup import find_plan

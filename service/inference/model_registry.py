@@ -10,20 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from engines.catalogue.fetch import DownloadProgress
-from engines.catalogue.models import Catalogue, CatalogueError, Model
+from engines.catalogue import Catalogue, CatalogueError, Model
+from engines.catalogue.fetch.sources import DownloadProgress
 from engines.cores import core_limit, usable_cores
 from engines.crops.views import View, Views
-from engines.families import (
-    Detector,
-    Estimator,
-    HasFlipTest,
-    HasKeypointDecoder,
-    OneStageModel,
-    open_detector,
-    open_estimator,
-    open_one_stage_model,
-)
+from engines.families import open_detector, open_estimator, open_one_stage_model
+from engines.families.base import Detector, Estimator, HasFlipTest, HasKeypointDecoder, OneStageModel
 from engines.files import shown
 from engines.inputs import Arrays
 from engines.plans.flavour import NoTensorRTError

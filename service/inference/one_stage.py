@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from engines.families import OneStageModel
+from engines.families.base import OneStageModel
 from engines.poses import Detections, Frame, Poses
 from service.inference.admission import PipelineAdmission, Work
 from service.inference.decode_stage import DecodeStage

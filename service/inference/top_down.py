@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.families import Detector, Estimator
+from engines.families.base import Detector, Estimator
 from engines.families.regions import PADDING
 from engines.poses import Detections, Frame, Poses
 from service.inference.admission import PipelineAdmission, Work

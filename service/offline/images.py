@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from engines.catalogue.models import Catalogue
+from engines.catalogue import Catalogue
 from engines.files import open_at_once, shown
 from engines.poses import Poses
 from service.batching import OverloadedError

@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, ExitStack, aclosing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from engines.catalogue.models import Catalogue
+from engines.catalogue import Catalogue
 from engines.files import published, shown
 from engines.poses import Poses
 from service import __version__

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import orjson
 
-from engines.catalogue.models import Catalogue, load
+from engines.catalogue import Catalogue, load
 from engines.poses import Poses
 from engines.skeletons import COCO_17
 from service.config import Settings

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engines.catalogue.models import load
+from engines.catalogue import load
 from engines.poses import Poses
 from service.config import Settings
 from service.inference.model_registry import Serving, open_serving

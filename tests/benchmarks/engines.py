@@ -29,7 +29,7 @@ from engines.build.accuracy_gate.gate import compare
 from engines.build.checkpoint.export import INPUT, export_onnx
 from engines.build.checkpoint.published import PUBLISHED
 from engines.build.precision.convert import convert
-from engines.catalogue.models import Catalogue, load
+from engines.catalogue import Catalogue, load
 from engines.families.crop_decoder import crop_decoder
 from engines.inputs import Arrays
 from engines.networks import build_network

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.catalogue.models import load
+from engines.catalogue import load
 from engines.poses import Floats, Frame, Poses
 from engines.skeletons import COCO_17, POSETRACK_15
 from service.config import Settings

@@ -21,8 +21,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from engines.catalogue import CatalogueError, load
 from engines.catalogue.fetch import records
-from engines.catalogue.models import BUILT_IN, CatalogueError, load
+from engines.catalogue.models import BUILT_IN
 from engines.skeletons import COCO_17, POSETRACK_15
 from service.evaluation.files import evaluate_coco, evaluate_posetrack
 from service.formats.coco import coco_annotations, coco_results, read_coco

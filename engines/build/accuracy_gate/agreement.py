@@ -37,14 +37,13 @@ class Tally:
         self._scores: list[Floats] = []
 
     def add(self, expected: CropResult, given: CropResult) -> None:
-        """Add the two results for one crop."""
         if isinstance(expected, Poses) and isinstance(given, Poses):
             self._add_poses(expected, given)
         else:
             self._add_boxes(expected, given)
 
     def figures(self) -> dict[str, float]:
-        """The figures by the names of `engines.build.accuracy_gate.gate.GateLimits`, except `outputs`."""
+        """The figures by the names of `engines.build.accuracy_gate.gate.Differences`, except `outputs`."""
         found = max(self.compared, 1)
         distances, scores = (
             np.concatenate([*parts, np.zeros(0, np.float32)]) for parts in (self._distances, self._scores)

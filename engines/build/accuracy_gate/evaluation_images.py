@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from engines.build.accuracy_gate.images import CalibrationError, images_digest, images_in, spread
-from engines.catalogue.models import Model
+from engines.catalogue import Model
 from engines.crops.views import CpuView
-from engines.families import Detector, open_detector, open_estimator, open_one_stage_model
+from engines.families import open_detector, open_estimator, open_one_stage_model
+from engines.families.base import Detector
 from engines.families.crop_decoder import CropDecoder, crop_decoder
 from engines.inputs import Arrays, PixelInput
 from engines.ops.affine import align, crop
@@ -130,12 +131,11 @@ def _regions(model: Model, catalogue: Mapping[str, Model]) -> Iterator[Callable[
     else:
         estimator, entry = open_estimator(model), catalogue[model.detector]
         detector = open_detector(entry)
-        runtime = open_runtime(entry.fetch(), precision="fp32", pixels=entry.input, outputs=detector.outputs)
-        try:
-            view = CpuView(runtime, entry.input)
+        with closing(
+            open_runtime(entry.fetch(), precision="fp32", pixels=entry.input, outputs=detector.outputs)
+        ) as one:
+            view = CpuView(one, entry.input)
             yield lambda frame: estimator.regions(_people(frame, detector, view, entry.input))
-        finally:
-            runtime.close()
 
 
 def _people(frame: Frame, detector: Detector, view: CpuView, pixels: PixelInput) -> Detections:

@@ -33,9 +33,9 @@ FALLBACKS: dict[Precision, tuple[Precision, ...]] = {
 range."""
 
 
-@dataclass(frozen=True, slots=True)
-class GateLimits:
-    """The upper limits of the differences from fp32. All are shares, 0..1.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Differences:
+    """Differences from fp32, or upper limits of them. All are shares, 0..1.
 
     distance: the mean distance of keypoints that both found, relative to the crop's longer side (for boxes: the mean
     shift of the edges, relative to the box). far: the share of them that are more than FAR apart.
@@ -51,44 +51,36 @@ class GateLimits:
     outputs: float
 
 
-ROUNDING = GateLimits(distance=0.004, far=0.02, lost=0.02, gained=0.02, score=0.02, outputs=0.3)
+ROUNDING = Differences(distance=0.004, far=0.02, lost=0.02, gained=0.02, score=0.02, outputs=0.3)
 """For fp16 and bf16, which must not be noticeable in results. Heatmaps with a stride of 4 at 256 pixels are decoded to
 a quarter of a cell: one pixel, or 0.004. Measured on real crops: Simple Pose has a distance of 0.0002 in fp16 and
 of 0.0018 in bf16, with a score of 0.007 and an unchanged AP; RTMDet-nano 0.0003 and 0.003. Raw outputs differ by more,
 because most of a heatmap is near 0: 0.2 in bf16."""
-TRADE = GateLimits(distance=0.012, far=0.06, lost=0.05, gained=0.05, score=0.05, outputs=0.6)
+TRADE = Differences(distance=0.012, far=0.06, lost=0.05, gained=0.05, score=0.05, outputs=0.6)
 """For int8, which trades accuracy for speed; its limits are 2 to 3 times those of ROUNDING. Measured on Simple
 Pose, a small network that is hard to quantise: a distance of 0.0038, or 0.0047 with symmetric activations; bad scales
 that cost 0.08 AP had 0.016."""
-LIMITS: dict[Precision, GateLimits] = {"int8": TRADE, "fp16": ROUNDING, "bf16": ROUNDING, "fp32": ROUNDING}
+LIMITS: dict[Precision, Differences] = {"int8": TRADE, "fp16": ROUNDING, "bf16": ROUNDING, "fp32": ROUNDING}
 
 
-@dataclass(frozen=True, slots=True)
-class GateReport:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateReport(Differences):
     """The result for one candidate. failures: the limits it exceeded, in plain words; empty if it passed.
 
-    crops: the number of crops. compared: the number of keypoints or boxes that fp32 found. The others are as in
-    `GateLimits`, and 0 if there was nothing to compare.
+    crops: the number of crops. compared: the number of keypoints or boxes that fp32 found; 0 makes all differences but
+    that of the outputs 0.
     """
 
     precision: Precision
     crops: int
     compared: int
-    distance: float
-    far: float
-    lost: float
-    gained: float
-    score: float
-    outputs: float
     failures: tuple[str, ...]
 
     @property
     def passed(self) -> bool:
-        """True if the candidate may be used."""
         return not self.failures
 
     def to_json(self) -> str:
-        """The report as one JSON object, for a manifest."""
         return json.dumps(asdict(self) | {"passed": self.passed})
 
     def __str__(self) -> str:
@@ -104,7 +96,7 @@ def compare(
     precision: Precision,
     *,
     dense: bool = True,
-    limits: GateLimits | None = None,
+    limits: Differences | None = None,
 ) -> GateReport:
     """Run `batches` through the fp32 graph and the candidate and measure their differences.
 
@@ -130,7 +122,7 @@ def compare(
     figures = tally.figures() | {"outputs": float(np.max(outputs))}
     failures = ["it gives values that are no numbers"] if broken else _broken(figures, limits, tally.compared)
     rounded = {name: round(value, 5) for name, value in figures.items()}
-    return GateReport(precision, crops, tally.compared, **rounded, failures=tuple(failures))
+    return GateReport(precision=precision, crops=crops, compared=tally.compared, failures=tuple(failures), **rounded)
 
 
 def choose(
@@ -150,7 +142,7 @@ def choose(
     return build("fp32"), tuple(reports)
 
 
-def _broken(figures: dict[str, float], limits: GateLimits, compared: int) -> list[str]:
+def _broken(figures: dict[str, float], limits: Differences, compared: int) -> list[str]:
     names = ("distance", "far", "lost", "gained", "score") if compared else ("gained", "outputs")
     bounds = asdict(limits)
     return [

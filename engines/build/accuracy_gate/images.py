@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from engines.catalogue import Model
 from engines.catalogue.fetch.records import sha256
-from engines.catalogue.models import Model
 
 Item = TypeVar("Item")
 

@@ -36,11 +36,9 @@ class BuildRequest:
     detector: str | None = None
 
     def graph(self, folder: Path) -> Path:
-        """The path of its ONNX graph."""
         return folder / f"{self.name}.onnx"
 
     def catalogue(self, folder: Path) -> Path:
-        """The path of its catalogue file."""
         return folder / f"{self.name}.toml"
 
     @property

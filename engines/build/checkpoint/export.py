@@ -6,7 +6,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -67,14 +67,11 @@ def largest_difference(network: nn.Module, path: Path, *, height: int, width: in
     expected: tuple[Tensor, ...] = given if isinstance(given, tuple) else (given,)
     if not all(output.isfinite().all() for output in expected):
         raise ExportError("the network itself gives values that are no numbers: its weights are broken")
-    runtime = open_runtime(path, precision="fp32", max_batch=2)
-    try:
+    with closing(open_runtime(path, precision="fp32", max_batch=2)) as runtime:
         if runtime.spec.max_batch != 2:
             raise ExportError("the exported graph mixes the images of a batch, or takes only one")
         together = runtime.run({INPUT: images.numpy()})
         alone = runtime.run({INPUT: images[1:].numpy()})
-    finally:
-        runtime.close()
     distances = [
         (_distance(both, want), _distance(last, want[1:]))
         for want, both, last in zip(expected, together.values(), alone.values(), strict=True)

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from torch import Tensor, nn
 
-from engines.catalogue.schema import Role
+from engines.catalogue import Role
 from engines.inputs import PixelInput
 
 _IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -49,7 +49,6 @@ class Published:
     options: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def served(self, network: nn.Module) -> nn.Module:
-        """The network with only the outputs that are served."""
         return network if self.peak is None else FinalHeatmaps(network, peak=self.peak).eval()
 
 

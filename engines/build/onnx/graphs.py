@@ -11,7 +11,7 @@ import onnxscript.rewriter
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, NodeProto, TensorProto
 
-from engines.runtimes.onnxruntime.graphs import inner_graphs, mend_batch_norms, take_weights_from_inputs
+from engines.runtimes.onnxruntime.graphs import inner_graphs, mend_batch_norms, refill, take_weights_from_inputs
 
 Types = dict[str, int]
 """The element type (onnx.TensorProto) of each tensor of a graph, by name."""
@@ -61,8 +61,7 @@ def lift_constants(model: ModelProto) -> None:
         tensor = model.graph.initializer.add()
         tensor.CopyFrom(value)
         tensor.name = node.output[0]
-    del model.graph.node[:]
-    model.graph.node.extend(kept)
+    refill(model.graph.node, kept)
 
 
 def types_of(model: ModelProto) -> Types:

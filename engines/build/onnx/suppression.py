@@ -11,7 +11,7 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from engines.build.onnx.graphs import opset_of
-from engines.runtimes.onnxruntime.graphs import prune
+from engines.runtimes.onnxruntime.graphs import prune, refill
 
 _CANDIDATES = 1000
 _MOST_CHOSEN = 3840  # TensorRT's largest K
@@ -31,8 +31,9 @@ def cut_suppression(model: ModelProto) -> ModelProto:
     if len(suppressions) != 1 or outputs != _DETECTOR:
         return model
     boxes, scores = suppressions[0].input[:2]  # (n, candidates, 4) and (n, classes, candidates) by ONNX's definition
-    cut = model if opset_of(model) >= _OPSET else onnx.version_converter.convert_version(model, _OPSET)
-    if cut is model:
+    if opset_of(model) < _OPSET:
+        cut = onnx.version_converter.convert_version(model, _OPSET)
+    else:
         cut = ModelProto()
         cut.CopyFrom(model)
     graph = cut.graph
@@ -41,9 +42,8 @@ def cut_suppression(model: ModelProto) -> ModelProto:
     graph.node.extend(_best_people(boxes, scores))
     graph.initializer.extend(_constants())
     del graph.value_info[:]
-    del graph.output[:]
-    graph.output.append(helper.make_tensor_value_info("dets", TensorProto.FLOAT, ["n", "k", 5]))
-    graph.output.append(helper.make_tensor_value_info("labels", TensorProto.INT64, ["n", "k"]))
+    dets = helper.make_tensor_value_info("dets", TensorProto.FLOAT, ["n", "k", 5])
+    refill(graph.output, [dets, helper.make_tensor_value_info("labels", TensorProto.INT64, ["n", "k"])])
     return cut
 
 
@@ -56,8 +56,7 @@ def _bound_choices(graph: GraphProto) -> None:
             nodes.append(helper.make_node("Min", [node.input[1], "cut/limit"], [bounded], name=bounded))
             node.input[1] = bounded
         nodes.append(node)
-    del graph.node[:]
-    graph.node.extend(nodes)
+    refill(graph.node, nodes)
 
 
 def _best_people(boxes: str, scores: str) -> list[NodeProto]:

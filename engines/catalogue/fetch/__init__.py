@@ -6,31 +6,3 @@ first download (trust on first use), which is kept beside the file.
 Pooch was considered instead. It does not resume downloads, lock the cache between processes, publish the files of
 a model together, keep digests of first downloads, or use pip's index settings; all of these would remain here.
 """
-
-from engines.catalogue.fetch.sources import (
-    CheckpointSource,
-    DownloadProgress,
-    FetchError,
-    File,
-    FileSource,
-    HttpsSource,
-    PypiSource,
-    Source,
-    permitted,
-)
-from engines.catalogue.fetch.store import fetch, is_cached, locate
-
-__all__ = [
-    "CheckpointSource",
-    "DownloadProgress",
-    "FetchError",
-    "File",
-    "FileSource",
-    "HttpsSource",
-    "PypiSource",
-    "Source",
-    "fetch",
-    "is_cached",
-    "locate",
-    "permitted",
-]

@@ -5,18 +5,34 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 import httpx
 
-from engines.catalogue.fetch.sources import DownloadProgress, FetchError, permitted
+from engines.catalogue.fetch.sources import DownloadProgress, FetchError, File, HttpsSource, permitted
 
 MAX_BYTES = 4 << 30
 READ_TIMEOUT = 30.0
 _CHUNK = 1 << 16
 
 _Advance = Callable[[int, int | None], None]
+
+
+def download_file(
+    source: HttpsSource,
+    file: File,
+    folder: Path,
+    work: Path,
+    *,
+    progress: DownloadProgress | None = None,
+    connect_timeout: float = 3.0,
+) -> Path:
+    """Download `file`, or the archive that has it, to the folder `work`. Only an interrupted one stays in `folder`."""
+    part = folder / f"{file.path.replace('/', '-') if source.is_folder else 'download'}.part"
+    label = PurePosixPath(file.path).name if source.is_folder else source.name
+    download(source.url_of(file), part, label=label, progress=progress, connect_timeout=connect_timeout)
+    return part.replace(work / "download")  # before it is verified, so that a wrong download is not resumed
 
 
 def download(
@@ -67,14 +83,15 @@ def _attempt(client: httpx.Client, url: str, part: Path, advance: _Advance) -> b
         headers |= {"Range": f"bytes={have}-", "If-Range": version}
     with client.stream("GET", url, headers=headers) as response:
         if have and response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-            size: str = response.headers.get("Content-Range", "")
-            return size == f"bytes */{have}"  # the file is complete
+            complete: bool = response.headers.get("Content-Range") == f"bytes */{have}"
+            return complete
         if have and response.status_code == httpx.codes.PARTIAL_CONTENT:
-            start, total = _content_range(response)
-            if start != have:
+            span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+            if span is None or int(span[1]) != have:
                 return False
+            size = span[2]
         elif response.status_code == httpx.codes.OK:
-            have, total = 0, _content_length(response)
+            have, size = 0, response.headers.get("Content-Length", "")
             part.write_bytes(b"")  # before the new version is recorded, so that data of two versions is never mixed
             _version(part).write_text(_version_of(response), encoding="utf-8")
         else:
@@ -82,6 +99,7 @@ def _attempt(client: httpx.Client, url: str, part: Path, advance: _Advance) -> b
                 f"{url} answered {response.status_code} {response.reason_phrase}".rstrip(),
                 "see whether the publisher has moved the file, and correct the catalogue's URL",
             )
+        total = int(size) if size.isdecimal() else None
         advance(have, total)
         with part.open("ab") as sink:
             for chunk in response.iter_raw(_CHUNK):
@@ -110,34 +128,15 @@ def _version_of(response: httpx.Response) -> str:
     return modified if etag.startswith("W/") else etag or modified  # a weak tag does not guarantee identical bytes
 
 
-def _content_range(response: httpx.Response) -> tuple[int, int | None]:
-    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-    if match is None:
-        return -1, None
-    return int(match[1]), None if match[2] == "*" else int(match[2])
-
-
-def _content_length(response: httpx.Response) -> int | None:
-    length = response.headers.get("Content-Length", "")
-    return int(length) if length.isdecimal() else None
-
-
 def _failure(url: str, error: httpx.HTTPError | httpx.InvalidURL, connect_timeout: float) -> FetchError:
     host = urlsplit(url).hostname
-    match error:
-        case httpx.ConnectTimeout():
-            return FetchError(f"{host} could not be reached: no answer within {connect_timeout:g} s", _NETWORK)
-        case httpx.ConnectError():
-            why = re.sub(r"^\[Errno -?\d+\] ", "", str(error))
-            return FetchError(f"{host} could not be reached: {why}", _NETWORK)
-        case httpx.TransportError():
-            why = f"nothing came for {READ_TIMEOUT:g} s" if isinstance(error, httpx.TimeoutException) else "it was cut"
-            return FetchError(f"the download from {host} broke off: {why}", "start it again: it goes on from there")
-        case _:
-            why = (
-                "too many redirects" if isinstance(error, httpx.TooManyRedirects) else "it is no URL that can be asked"
-            )
-            return FetchError(f"{url} cannot be downloaded: {why}", "correct the catalogue's URL")
-
-
-_NETWORK = "check the network, or the proxy that HTTPS_PROXY names"
+    if isinstance(error, httpx.ConnectTimeout | httpx.ConnectError):
+        slow = isinstance(error, httpx.ConnectTimeout)
+        why = f"no answer within {connect_timeout:g} s" if slow else re.sub(r"^\[Errno -?\d+\] ", "", str(error))
+        hint = "check the network, or the proxy that HTTPS_PROXY names"
+        return FetchError(f"{host} could not be reached: {why}", hint)
+    if isinstance(error, httpx.TransportError):
+        why = f"nothing came for {READ_TIMEOUT:g} s" if isinstance(error, httpx.TimeoutException) else "it was cut"
+        return FetchError(f"the download from {host} broke off: {why}", "start it again: it goes on from there")
+    why = "too many redirects" if isinstance(error, httpx.TooManyRedirects) else "it is no URL that can be asked"
+    return FetchError(f"{url} cannot be downloaded: {why}", "correct the catalogue's URL")

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from engines.catalogue.fetch.sources import DownloadProgress, FetchError, PypiSource
@@ -44,7 +45,11 @@ def download(source: PypiSource, work: Path, *, progress: DownloadProgress | Non
     with output.open("wb") as out, errors.open("wb") as err:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment)  # noqa: S603
         try:
-            _wait(process, source, work, progress)
+            while process.poll() is None:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(POLL_SECONDS)
+                if progress:  # from what pip has written: before 24.1 it has no machine-readable progress
+                    progress(_size(work), _size_reported(output), source.origin)
         finally:
             process.kill()  # in case the wait was interrupted; no effect on a process that has ended
             process.wait()
@@ -57,26 +62,12 @@ def download(source: PypiSource, work: Path, *, progress: DownloadProgress | Non
     return found[0]
 
 
-def _wait(process: subprocess.Popen[bytes], source: PypiSource, work: Path, progress: DownloadProgress | None) -> None:
-    """Wait for pip and report the bytes it has written: pip before 24.1 has no machine-readable progress."""
-    while True:
-        try:
-            process.wait(POLL_SECONDS)
-        except subprocess.TimeoutExpired:
-            if progress:
-                progress(_size(work), _size_reported(work / "pip.out"), source.origin)
-        else:
-            return
-
-
 def _size(folder: Path) -> int:
     """The size of the largest wheel below `folder`, which pip moves while it works."""
     sizes = []
     for path in folder.rglob("*.whl"):
-        try:
+        with suppress(FileNotFoundError):  # pip has moved it
             sizes.append(path.stat().st_size)
-        except FileNotFoundError:  # pip has moved it
-            continue
     return max(sizes, default=0)
 
 

@@ -7,12 +7,13 @@ is taken for the one that was hashed, so that a normal start does not hash hundr
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from pydantic import TypeAdapter
 
 from engines.catalogue.fetch.sources import File
 from engines.files import read_small
@@ -31,30 +32,28 @@ class Record:
     date: str
 
 
+_RECORD = TypeAdapter(Record)
+
+
 def record_path(path: Path) -> Path:
-    """The path of the record of the file `path`."""
     return path.with_name(f"{path.name}.lock.json")
 
 
 def read(path: Path) -> Record | None:
     """The record of the file `path`, or None if it does not exist or is invalid."""
     try:
-        record = Record(**json.loads(read_small(record_path(path), _LARGEST)))
-    except (OSError, ValueError, TypeError, RecursionError):
+        return _RECORD.validate_json(read_small(record_path(path), _LARGEST), strict=True)
+    except (OSError, ValueError):
         return None
-    texts, numbers = (record.source, record.sha256, record.date), (record.size, record.mtime)
-    sound = all(type(text) is str for text in texts) and all(type(number) is int for number in numbers)
-    return record if sound else None
 
 
 def write(path: Path, content: Path, origin: str, digest: str) -> None:
     """Write the record of `path`, atomically. content: the file itself, or the one that is about to replace it."""
     stat, known = content.stat(), read(path)
-    record = Record(origin, digest, stat.st_size, stat.st_mtime_ns, datetime.now(UTC).date().isoformat())
-    if known and (known.source, known.sha256) == (origin, digest):
-        record = replace(record, date=known.date)
+    again = known is not None and (known.source, known.sha256) == (origin, digest)
+    date = known.date if known and again else datetime.now(UTC).date().isoformat()
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    draft.write_text(json.dumps(asdict(record), indent=1), encoding="utf-8")
+    draft.write_bytes(_RECORD.dump_json(Record(origin, digest, stat.st_size, stat.st_mtime_ns, date), indent=1))
     draft.replace(record_path(path))
 
 

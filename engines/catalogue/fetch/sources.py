@@ -1,4 +1,7 @@
-"""The sources of model files, and the types shared by the modules of this package."""
+"""The sources of model files, and the types shared by the modules of this package.
+
+Pydantic validates the dataclasses here when it reads a catalogue, by the annotations of their fields.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,13 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Annotated, Literal, Protocol
 from urllib.parse import quote, unquote, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationInfo
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+"""A name in a catalogue: of a model, a family, a package."""
 
 
 class FetchError(Exception):
@@ -26,12 +34,40 @@ class DownloadProgress(Protocol):
     def __call__(self, done: int, total: int | None, label: str, /) -> None: ...
 
 
+def _inside(path: str) -> str:
+    pure = PurePosixPath(path)
+    if not pure.name or pure.is_absolute() or ".." in pure.parts or "\\" in path or "\0" in path:
+        raise ValueError("it must be relative, with slashes, and lead to a file of the source")
+    return path
+
+
+def _url(url: str) -> str:
+    if not permitted(url):
+        raise ValueError("it must be an https:// address (http:// only of this machine)")
+    return url
+
+
+def _users_path(path: object, info: ValidationInfo[Path]) -> Path:
+    """A path relative to the folder of the catalogue file, which is the context of the validation."""
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise ValueError("it must be a path")
+    try:
+        return Path(info.context, Path(path).expanduser())
+    except RuntimeError:
+        raise ValueError("there is no such user's folder") from None
+
+
+Url = Annotated[str, AfterValidator(_url)]
+
+
 @dataclass(frozen=True, slots=True)
 class File:
     """One file of a model. path: relative, with slashes, inside its source. sha256: lowercase hex, None if unknown."""
 
-    path: str
-    sha256: str | None = None
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    path: Annotated[str, AfterValidator(_inside)]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +77,13 @@ class PypiSource:
     python, platform: the tags of one of the release's wheels, independent of this machine.
     """
 
-    package: str
-    version: str
-    python: str
-    platform: str
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    package: Name
+    version: Name
+    python: Name
+    platform: Name
+    kind: Literal["pypi"] = "pypi"
 
     @property
     def origin(self) -> str:
@@ -61,7 +100,10 @@ class PypiSource:
 class HttpsSource:
     """A single file or a zip at a URL; a URL that ends in a slash is a folder whose files are downloaded one by one."""
 
-    url: str
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    url: Url
+    kind: Literal["https"] = "https"
 
     @property
     def origin(self) -> str:
@@ -93,7 +135,10 @@ class HttpsSource:
 class FileSource:
     """A folder or a single file on this machine; used in place and never copied."""
 
-    path: Path
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    path: Annotated[Path, BeforeValidator(_users_path)]
+    kind: Literal["file"] = "file"
 
     @property
     def origin(self) -> str:
@@ -108,9 +153,12 @@ class CheckpointSource:
     architecture: one of `engines.networks.NETWORKS`. url: the page. file: the authors' file name for the weights.
     """
 
-    architecture: str
-    url: str
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    architecture: Name
+    url: Url
     file: str
+    kind: Literal["checkpoint"] = "checkpoint"
 
     @property
     def origin(self) -> str:

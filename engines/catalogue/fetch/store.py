@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -67,8 +67,7 @@ def fetch(
     """Make sure that all `files` are here and intact; returns the path of the first.
 
     Cached files are used without the network. `also` names further files of the same source, which are kept if they
-    are part of the download, so that it need not be repeated for them.
-    connect_timeout: seconds within which the publisher's server must accept the connection.
+    are part of the download, so that it need not be repeated for them. connect_timeout: see `Model.fetch`.
     Raises FetchError if a file cannot be fetched, is not the one expected, cannot be written, or has to be built.
     """
     if isinstance(source, CheckpointSource):
@@ -80,8 +79,10 @@ def fetch(
         for file in files:
             _check_in_place(locate(cache, source, file), file)
     elif not is_cached(cache, source, files):
+        folder, label = cache / source.key, f"waiting for another process that fetches {source.origin}"
         try:
-            with _locked(cache / source.key, source.origin, progress):
+            folder.mkdir(parents=True, exist_ok=True)
+            with locked(folder / ".lock", partial(progress, 0, None, label) if progress else None):
                 if not is_cached(cache, source, files):  # else another process fetched them while this one waited
                     _fetch_missing(cache, source, files, also, progress, connect_timeout)
         except OSError as error:
@@ -118,15 +119,28 @@ def _fetch_missing(
     """Download `source` and publish all of `files`, or none on failure. The caller holds the lock."""
     folder = cache / source.key
     one_by_one = isinstance(source, HttpsSource) and source.is_folder
-    with _workspace(folder) as work:
-        archive = None if one_by_one else _download(source, files[0], folder, work, progress, connect_timeout)
+    for abandoned in folder.glob("work-*"):  # by killed processes
+        shutil.rmtree(abandoned, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="work-", dir=folder, ignore_cleanup_errors=True) as name:
+        work = Path(name)
+
+        def download(file: File) -> Path:
+            if isinstance(source, PypiSource):
+                return pypi.download(source, work, progress=progress)
+            from engines.catalogue.fetch import https  # httpx takes 0.1 s to import, which only downloads need
+
+            return https.download_file(source, file, folder, work, progress=progress, connect_timeout=connect_timeout)
+
+        archive = None if one_by_one else download(files[0])
 
         def unpack(index: int, file: File) -> tuple[Path, Path, str]:
-            target, final = work / str(index), locate(cache, source, file)
+            path, final = work / str(index), locate(cache, source, file)
             if archive is None:
-                path = _download(source, file, folder, work, progress, connect_timeout).replace(target)
+                download(file).replace(path)
+            elif isinstance(source, HttpsSource) and source.name == PurePosixPath(file.path).name:
+                path = archive
             else:
-                path = _unpack(archive, source, file, target)
+                take(archive, file.path, path, origin=source.origin)
             return path, final, _checked_digest(path, final, file, source.origin)
 
         sound = [unpack(i, file) for i, file in enumerate(files)]
@@ -138,36 +152,6 @@ def _fetch_missing(
             # The record first: it does no harm without its file, but a file without a pinned digest needs its record.
             records.write(final, path, source.origin, digest)
             path.replace(final)
-
-
-def _download(
-    source: PypiSource | HttpsSource,
-    file: File,
-    folder: Path,
-    work: Path,
-    progress: DownloadProgress | None,
-    connect_timeout: float,
-) -> Path:
-    """Download `file`, or its archive, to `work`. Only an unfinished HTTPS download stays behind in `folder`."""
-    if isinstance(source, PypiSource):
-        return pypi.download(source, work, progress=progress)
-    from engines.catalogue.fetch import (
-        https,  # httpx takes 0.1 s to import, which only downloads need
-    )
-
-    url = source.url_of(file)
-    part = folder / f"{file.path.replace('/', '-') if source.is_folder else 'download'}.part"
-    label = PurePosixPath(file.path).name if source.is_folder else source.name
-    https.download(url, part, label=label, progress=progress, connect_timeout=connect_timeout)
-    # Moved before it is verified, so that a wrong download is not resumed.
-    return part.replace(work / "download")
-
-
-def _unpack(archive: Path, source: PypiSource | HttpsSource, file: File, target: Path) -> Path:
-    if isinstance(source, HttpsSource) and source.name == PurePosixPath(file.path).name:
-        return archive
-    take(archive, file.path, target, origin=source.origin)
-    return target
 
 
 def _checked_digest(path: Path, final: Path, file: File, origin: str) -> str:
@@ -185,24 +169,3 @@ def _checked_digest(path: Path, final: Path, file: File, origin: str) -> str:
         f"{file.path} of {origin} has the sha256 {actual[:12]}... where the catalogue has {str(expected)[:12]}...",
         "fetch again; if it stays so, the file was changed by its publisher or on the way and is not to be trusted",
     )
-
-
-@contextmanager
-def _locked(folder: Path, origin: str, progress: DownloadProgress | None) -> Iterator[None]:
-    """Create `folder` and hold its lock."""
-    folder.mkdir(parents=True, exist_ok=True)
-    waiting = partial(progress, 0, None, f"waiting for another process that fetches {origin}") if progress else None
-    with locked(folder / ".lock", waiting):
-        yield
-
-
-@contextmanager
-def _workspace(folder: Path) -> Iterator[Path]:
-    """A new folder on the cache's filesystem. Removes leftovers of killed processes; the caller holds the lock."""
-    for abandoned in folder.glob("work-*"):
-        shutil.rmtree(abandoned, ignore_errors=True)
-    work = Path(tempfile.mkdtemp(prefix="work-", dir=folder))
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)

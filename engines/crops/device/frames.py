@@ -33,7 +33,6 @@ class DeviceFrames:
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        """The number of frames on the device."""
         return len(self._copies)
 
     def on_device(self, frame: Frame) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from engines.ops.peaks import BLUR_MARGIN, blur_kernel
+from engines.ops.peaks import BLUR_MARGIN, blur_kernel, taylor
 
 
 def find_peaks(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,15 +38,9 @@ def refine_dark(heatmaps: Tensor, peaks: Tensor) -> Tensor:
     x, y = peaks[..., 0], peaks[..., 1]
     inside = (x > 0) & (x < width - 1) & (y > 0) & (y < height - 1)
     patch = _patch(heatmaps, peaks).clamp(min=1e-6).log()
-    dx = 0.5 * (patch[..., 1, 2] - patch[..., 1, 0])
-    dy = 0.5 * (patch[..., 2, 1] - patch[..., 0, 1])
-    dxx = patch[..., 1, 2] - 2 * patch[..., 1, 1] + patch[..., 1, 0]
-    dyy = patch[..., 2, 1] - 2 * patch[..., 1, 1] + patch[..., 0, 1]
-    dxy = 0.25 * (patch[..., 2, 2] - patch[..., 2, 0] - patch[..., 0, 2] + patch[..., 0, 0])
-    determinant = dxx * dyy - dxy * dxy
-    good = inside & (determinant > 1e-9) & (dxx < 0)
-    safe = torch.where(good, determinant, 1.0)
-    offset = torch.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], dim=-1) / safe[..., None]
+    across, down, determinant, concave = taylor(patch)
+    good = inside & concave
+    offset = torch.stack([across, down], dim=-1) / torch.where(good, determinant, 1.0)[..., None]
     return peaks + torch.where(good[..., None], offset.clamp(-1, 1), 0.0)
 
 

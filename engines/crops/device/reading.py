@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -11,19 +10,6 @@ from torch import Tensor
 from engines.crops.device.peaks import blurred_peaks, find_peaks, refine_dark, refine_quarter
 from engines.ops.flip import MIRRORED
 from engines.ops.keypoint_decoding import SIMCC_OUTPUTS, HeatmapDecoder, KeypointDecoder, SimCCDecoder
-
-
-def _refined(refine: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    def read(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
-        peaks, scores = find_peaks(heatmaps)
-        return refine(heatmaps, peaks), scores
-
-    return read
-
-
-_REFINEMENTS: Mapping[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = MappingProxyType(
-    {"quarter": _refined(refine_quarter), "dark": _refined(refine_dark), "blurred": blurred_peaks}
-)
 
 
 def read(reading: KeypointDecoder, outputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -44,14 +30,17 @@ def _read_heatmaps(reading: HeatmapDecoder, outputs: Mapping[str, Tensor]) -> tu
     heatmaps = outputs[name].float()
     if reading.pairs is not None:
         heatmaps = 0.5 * (heatmaps + _unmirrored(outputs[name + MIRRORED].float(), reading))
-    cells, values = _REFINEMENTS[reading.refinement](heatmaps)
+    if reading.refinement == "blurred":
+        cells, values = blurred_peaks(heatmaps)
+    else:
+        peaks, values = find_peaks(heatmaps)
+        cells = (refine_dark if reading.refinement == "dark" else refine_quarter)(heatmaps, peaks)
     x, y = cells.unbind(dim=-1)  # scaled by Python numbers: copying an array to the device would wait for the network
     height, width = heatmaps.shape[-2:]
     return torch.stack([x * (reading.width / width), y * (reading.height / height)], dim=-1), values * reading.scale
 
 
 def _unmirrored(maps: Tensor, reading: HeatmapDecoder) -> Tensor:
-    """See `engines.ops.flip.unmirrored`."""
     order = list(range(maps.shape[1]))
     for left, right in reading.pairs or ():
         order[left], order[right] = right, left

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import torch
@@ -22,46 +23,40 @@ from engines.ops.keypoint_decoding import POSITIONS, SCORES, KeypointDecoder
 from engines.poses import Frame, Region
 
 
+@dataclass(eq=False)
 class DeviceView:
     """See `View`. frames: the frames on the device.
 
     Each calling thread has its own stream, so that one batch is prepared while another computes.
     """
 
-    def __init__(
-        self,
-        runtime: TensorRuntime,
-        pixels: PixelInput,
-        frames: DeviceFrames,
-        *,
-        flip: bool = False,
-        reading: KeypointDecoder | None = None,
-    ) -> None:
-        self._runtime = runtime
-        self._pixels = pixels
-        self._frames = frames
-        self._flip = flip
-        self._reading = reading
-        self._input = runtime.spec.inputs[0].name
+    runtime: TensorRuntime
+    pixels: PixelInput
+    frames: DeviceFrames
+    _: KW_ONLY
+    flip: bool = False
+    reading: KeypointDecoder | None = None
+
+    def __post_init__(self) -> None:
+        self._input = self.runtime.spec.inputs[0].name
         self._local = threading.local()
 
     def __call__(self, frames: Sequence[Frame], regions: Sequence[Region]) -> ViewOutput:
-        """See `View`."""
         started = time.perf_counter()
         with torch.inference_mode(), self._stream():
-            batch = crops(frames, regions, self._pixels, self._frames)
+            batch = crops(frames, regions, self.pixels, self.frames)
             preparing = time.perf_counter() - started
-            outputs = self._runtime.run_tensors({self._input: batch})
-            if self._flip:
-                mirrored = self._runtime.run_tensors({self._input: batch.flip(2)})
+            outputs = self.runtime.run_tensors({self._input: batch})
+            if self.flip:
+                mirrored = self.runtime.run_tensors({self._input: batch.flip(2)})
                 outputs |= {name + MIRRORED: output for name, output in mirrored.items()}
-            if self._reading is not None:
-                positions, scores = read(self._reading, outputs)
+            if self.reading is not None:
+                positions, scores = read(self.reading, outputs)
                 outputs = {POSITIONS: positions, SCORES: scores}
             return ViewOutput(_to_host(outputs), preparing)
 
     def _stream(self) -> AbstractContextManager[Any]:
-        device = self._runtime.device
+        device = self.runtime.device
         if device.type != "cuda":
             return nullcontext()
         if not hasattr(self._local, "stream"):

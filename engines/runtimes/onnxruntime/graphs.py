@@ -52,10 +52,15 @@ def prepare(model: ModelProto, pixels: PixelInput | None = None, outputs: Sequen
 def take_weights_from_inputs(model: ModelProto) -> None:
     """Make constants of weights that are also inputs, as all are up to IR version 3."""
     weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [port for port in model.graph.input if port.name not in weights]
-    del model.graph.input[:]
-    model.graph.input.extend(inputs)
+    refill(model.graph.input, (port for port in model.graph.input if port.name not in weights))
     model.ir_version = max(model.ir_version, _WEIGHTS_ALONE)
+
+
+def refill(field: Any, items: Iterable[object]) -> None:
+    """Replace the items of a repeated field by `items`, which may be computed from the old ones."""
+    kept = list(items)
+    del field[:]
+    field.extend(kept)
 
 
 def mend_batch_norms(model: ModelProto) -> None:
@@ -66,9 +71,7 @@ def mend_batch_norms(model: ModelProto) -> None:
     ranks = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "BatchNormalization" and ranks.get(node.input[1]) == 1:
-            attributes = [attribute for attribute in node.attribute if attribute.name != "spatial"]
-            del node.attribute[:]
-            node.attribute.extend(attributes)
+            refill(node.attribute, (attribute for attribute in node.attribute if attribute.name != "spatial"))
 
 
 def inner_graphs(node: NodeProto) -> Iterable[GraphProto]:
@@ -98,19 +101,15 @@ def prune(graph: GraphProto, wanted: Collection[str]) -> None:
         if needed_names.intersection(node.output):
             needed.append(node)
             needed_names |= {*node.input, *names_inside(node)}
-    kept = [tensor for tensor in graph.initializer if tensor.name in needed_names]
-    del graph.node[:]
-    graph.node.extend(reversed(needed))
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    refill(graph.node, reversed(needed))
+    refill(graph.initializer, (tensor for tensor in graph.initializer if tensor.name in needed_names))
 
 
 def _keep_outputs(graph: GraphProto, names: Sequence[str]) -> None:
     have = {value.name: value for value in graph.output}
     if missing := [name for name in names if name not in have]:
         raise ValueError(f"the graph has no output {', '.join(missing)}; it has {', '.join(have)}")
-    del graph.output[:]
-    graph.output.extend(value for name, value in have.items() if name in names)  # in the graph's order, as in OpenVINO
+    refill(graph.output, (value for name, value in have.items() if name in names))  # in their order, as in OpenVINO
     prune(graph, names)
 
 
@@ -127,9 +126,7 @@ def _fold_pixels(graph: GraphProto, pixels: PixelInput) -> None:
     for node in graph.node:
         _rename_reads(node, image.name, inner)
     steps = _normalising(image.name, inner, pixels, network_type, channels_first=channels_first)
-    nodes = [*steps, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
+    refill(graph.node, [*steps, *graph.node])
     graph.initializer.extend(_constants(image.name, pixels))
     shape: list[str | int | None] = [BATCH, pixels.height, pixels.width, 3]
     image.CopyFrom(helper.make_tensor_value_info(image.name, TensorProto.UINT8, shape))

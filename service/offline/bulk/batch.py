@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from engines.catalogue.models import Catalogue
+from engines.catalogue import Catalogue
 from engines.files import shown
 from service.offline.bulk.errors import BulkError
 from service.offline.bulk.listing import LeftOut, list_source

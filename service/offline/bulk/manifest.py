@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engines.catalogue.models import Catalogue
-from engines.catalogue.schema import Model
+from engines.catalogue import Catalogue, Model
 from engines.files import published, read_small, shown
 from engines.runtimes import Runtime
 from service import __version__

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from engines.catalogue.models import CatalogueError, FetchError, UnknownModelError, load
+from engines.catalogue import CatalogueError, FetchError, UnknownModelError, load
 from engines.files import published, shown
 from service.batching import Priority, run_in_lockstep
 from service.config import Settings

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from engines.catalogue.models import load
+from engines.catalogue import load
 from engines.families import open_estimator
 from engines.families.regions import PADDING
 from engines.ops.affine import align, crop

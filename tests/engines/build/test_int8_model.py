@@ -15,7 +15,7 @@ pytest.importorskip("onnxscript", reason="needs onnx and onnxscript: pip install
 
 from engines.build.int8_model import build_int8
 from engines.build.precision.convert import PrecisionError
-from engines.catalogue.models import load
+from engines.catalogue import load
 from engines.runtimes import open_runtime
 from service.cli.main import main
 from tests.engines.build.small import save_network, spot_finder, spots

@@ -16,7 +16,7 @@ import torch
 from engines.build.checkpoint.export import INPUT, export_onnx
 from engines.build.checkpoint.published import PUBLISHED
 from engines.build.compile import build_plan
-from engines.catalogue.models import load
+from engines.catalogue import load
 from engines.families import open_detector, open_estimator
 from engines.inputs import TensorSpec
 from engines.networks import build_network

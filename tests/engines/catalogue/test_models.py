@@ -9,18 +9,9 @@ from zipfile import ZipFile
 
 import pytest
 
+from engines.catalogue import CatalogueError, Choice, FetchError, UnknownModelError
 from engines.catalogue import models as catalogue
-from engines.catalogue.models import (
-    CatalogueError,
-    CheckpointSource,
-    Choice,
-    FetchError,
-    File,
-    FileSource,
-    HttpsSource,
-    PypiSource,
-    UnknownModelError,
-)
+from engines.catalogue.fetch.sources import CheckpointSource, File, FileSource, HttpsSource, PypiSource
 from engines.families import DETECTORS, ESTIMATORS, ONE_STAGE_MODELS
 from engines.inputs import PixelInput
 from tests.shared import SHARED, needs_shared
@@ -199,14 +190,17 @@ def test_where_fetched_files_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("models = 3", "models: is 3; it must be tables"),
+        ("models = 3", "models: is 3; it must be a table"),
         ("model = {}", "model: is not a key here; those are models, defaults"),
         ("defaults = ['none']", "defaults: is 'none'; it must be one of blazepose, "),
-        ("defaults = [1]", "defaults: must be a list of model names"),
-        ("[models]\na = 1", r"\[models.a\]: must be a table"),
-        ("[models.'a/b']\n", r"\[models.a/b\]: must be a table, and its name of the form"),
-        ("[models.a]\n", r"\[models.a\] role: is missing; it must be one of bottom-up, detector, estimator, one-stage"),
-        ("[models.a]\nrole = 'Detector'", r"\[models.a\] role: is 'Detector'; it must be one of"),
+        ("defaults = [1]", r"defaults\[0\]: is 1; it must be a valid string"),
+        ("[models]\na = 1", r"\[models.a\]: is 1; it must be a table"),
+        ("[models.'a/b']\n", r"\[models.a/b\] name: is 'a/b'; it must be of the form"),
+        ("[models.a]\n", r"\[models.a\] role: is missing"),
+        (
+            "[models.a]\nrole = 'Detector'",
+            r"\[models.a\] role: is 'Detector'; it must be 'detector', 'estimator', 'one-stage' or 'bottom-up'",
+        ),
         ("not toml", "is not TOML"),
     ],
 )
@@ -226,7 +220,7 @@ FILES = 'files = [{ path = "a" }]'
         ("3", "", "source: is 3; it must be a table"),
         ("{}", "", "source kind: is missing; it must be one of checkpoint, file, https, pypi"),
         ('{ kind = "ftp" }', "", "source kind: is 'ftp'; it must be one of checkpoint, file, https, pypi"),
-        ('{ kind = "file" }', "", "source path: is missing; it must be a text"),
+        ('{ kind = "file" }', "", "source path: is missing"),
         ('{ kind = "https", url = "http://a.example/b" }', FILES, "source url: is .* it must be an https:// address"),
         (
             '{ kind = "https", url = "https://a.example/b", sha = "" }',
@@ -234,15 +228,15 @@ FILES = 'files = [{ path = "a" }]'
             "source sha: is not a key here; those are",
         ),
         ('{ kind = "pypi", package = "-r", version = "1" }', FILES, "source package: is '-r'; it must be of the form"),
-        (HTTPS, "", "files: is missing; it must be a list of tables"),
+        (HTTPS, "", "files: must be a list of one or more tables"),
         (HTTPS, "files = []", "files: must be a list of one or more tables"),
-        (HTTPS, "files = ['a']", "files: must be a list of one or more tables"),
+        (HTTPS, "files = ['a']", r"files\[0\]: is 'a'; it must be a table"),
         (HTTPS, "files = [{ path = '../a' }]", r"files\[0\] path: is '../a'; it must be relative"),
         (HTTPS, "files = [{ path = '/a' }]", r"files\[0\] path: is '/a'; it must be relative"),
         (HTTPS, "files = [{ path = '' }]", r"files\[0\] path: is ''; it must be relative"),
         (HTTPS, "files = [{ path = 'a', sha256 = 'AB' }]", r"files\[0\] sha256: is 'AB'; it must be of the form"),
         (HTTPS, f"{FILES}\nlicense = 'MIT'", "license: is not a key here; those are role, source, title, family, .*"),
-        (HTTPS, f"{FILES}\ntitle = 1", "title: is 1; it must be a text"),
+        (HTTPS, f"{FILES}\ntitle = 1", "title: is 1; it must be a valid string"),
         (HTTPS, f"{FILES}\noptions = []", r"options: is \[\]; it must be a table"),
         (HTTPS, f"{FILES}\ndetector = 'rtmpose-s'", "detector: is 'rtmpose-s'; it must be one of blazepose-detector, "),
     ],
@@ -257,14 +251,14 @@ def test_entries_that_are_refused(own: Path, tmp_path: Path, source: str, more: 
     ("old", "new", "message"),
     [
         ('"coco-17"', '"coco"', "skeleton: is 'coco'; it must be one of blazepose-33, coco-17, "),
-        ('"estimator"', '"detector"', "skeleton: is not a key here"),
-        ("true", "1", "commercial: is 1; it must be true or false"),
-        ("width = 192", "width = 0", "input width: is 0; it must be a whole number from 1 to 4096"),
-        ("width = 192", "width = true", "input width: is True; it must be a whole number from 1 to 4096"),
+        ('"estimator"', '"detector"', "skeleton: is not a key of a detector"),
+        ("true", "1", "commercial: is 1; it must be a valid boolean"),
+        ("width = 192", "width = 0", "input width: is 0; it must be greater than or equal to 1"),
+        ("width = 192", "width = true", "input width: is True; it must be a valid integer"),
         ("width = 192,", "", "input width: is missing"),
-        ("256", '256, order = "RGB"', "input order: is 'RGB'; it must be one of bgr, rgb"),
-        ("256", "256, mean = [0, 0]", r"input mean: is \[0, 0\]; it must be three numbers"),
-        ("256", "256, std = [1, 0, 1]", "input std: must be above 0"),
+        ("256", '256, order = "RGB"', "input order: is 'RGB'; it must be 'rgb' or 'bgr'"),
+        ("256", "256, mean = [0, 0]", r"input mean\[2\]: is missing"),
+        ("256", "256, std = [1, 0, 1]", r"input std\[1\]: is 0; it must be greater than 0"),
         ("256", "256, pad = 300", "input pad: is 300; it must be a whole number from 0 to 255"),
         ("256", "256, depth = 3", "input depth: is not a key here; those are height, width, order, mean, std, pad"),
     ],

@@ -13,8 +13,9 @@ import openvino as ov
 import pytest
 from openvino import opset13 as op
 
-from engines.catalogue.models import FetchError, load
-from engines.families import Detector, Estimator, open_detector, open_estimator
+from engines.catalogue import FetchError, load
+from engines.families import open_detector, open_estimator
+from engines.families.base import Detector, Estimator
 from engines.ops.affine import crop
 from engines.poses import Detections, Frame, Poses, Region
 from engines.runtimes.openvino.graphs import read_graph

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engines.catalogue.models import load
+from engines.catalogue import load
 from engines.families import open_one_stage_model
 from engines.families.personlab import PersonLab
 from engines.inputs import PixelInput

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from numpy.typing import NDArray
 
-from engines.catalogue.models import load
+from engines.catalogue import load
 from engines.inputs import Arrays
 from service.api.app import create_app
 from service.batching import BatchObserver

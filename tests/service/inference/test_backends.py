@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from engines.build.model_plans import order_for, plans_folder
-from engines.catalogue.models import load
+from engines.catalogue import load
 from engines.plans.flavour import TENSORRT_RTX, NoTensorRTError, find_flavour
 from engines.plans.gpu import Gpu, find_gpu
 from engines.plans.manifest import Manifest, manifest_path

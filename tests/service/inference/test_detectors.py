@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines.catalogue.models import load
+from engines.catalogue import load
 from engines.poses import Poses
 from service.config import Settings
 from service.inference.model_registry import open_serving

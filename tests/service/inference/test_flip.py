@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines.catalogue.models import load
+from engines.catalogue import load
 from engines.poses import Frame, Poses
 from engines.skeletons import COCO_17
 from service.config import Settings

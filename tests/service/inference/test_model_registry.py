@@ -11,7 +11,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from engines.catalogue.models import load
+from engines.catalogue import load
 from engines.crops.views import CpuView
 from engines.poses import Poses
 from engines.runtimes import Runtime, RuntimeClosedError, open_runtime

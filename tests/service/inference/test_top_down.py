@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engines.catalogue.models import load
+from engines.catalogue import load
 from engines.inputs import Arrays
 from engines.poses import Detections
 from service.batching import BatchObserver, DeadlineExceededError, OverloadedError

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines.catalogue.models import load
+from engines.catalogue import load
 from engines.poses import Frame, Poses
 from engines.skeletons import BLAZEPOSE_33, COCO_17
 from service.config import Settings

@@ -11,7 +11,7 @@ pytest.importorskip("onnxscript", reason="needs onnx and onnxscript: pip install
 
 from engines.build.accuracy_gate.evaluation_images import as_inputs, crops_of_images, drawn_crops
 from engines.build.accuracy_gate.images import CalibrationError, images_digest
-from engines.catalogue.models import load
+from engines.catalogue import load
 from engines.inputs import PixelInput
 from tests.engines.build.small import save_network
 from tests.graphs import tiny_catalogue

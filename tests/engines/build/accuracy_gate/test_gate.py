@@ -16,7 +16,7 @@ from onnx.reference import ReferenceEvaluator
 
 from engines.build.accuracy_gate.gate import GateReport, Run, choose, compare
 from engines.build.precision.convert import Precision, convert
-from engines.catalogue.models import load
+from engines.catalogue import load
 from engines.families.crop_decoder import LOW_SCORE, CropDecoder, CropResult, crop_decoder
 from engines.families.heatmap import Heatmap
 from engines.families.rtmdet import RTMDet

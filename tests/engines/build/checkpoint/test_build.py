@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from engines.build.checkpoint.build import BuildError, build_checkpoint
 from engines.build.checkpoint.built import BuildRequest
 from engines.build.checkpoint.published import PUBLISHED, FinalHeatmaps, size_in
-from engines.catalogue.models import CheckpointSource, load
+from engines.catalogue import load
+from engines.catalogue.fetch.sources import CheckpointSource
 from engines.networks import NETWORKS, build_network
 from engines.plans.gpu import find_gpu
 from service.cli.main import main

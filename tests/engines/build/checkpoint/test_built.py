@@ -16,7 +16,7 @@ from engines.build.checkpoint.built import (
     is_users_own,
     note_built,
 )
-from engines.catalogue.models import load
+from engines.catalogue import load
 from engines.files import shown
 from engines.inputs import PixelInput
 

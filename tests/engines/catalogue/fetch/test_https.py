@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engines.catalogue.fetch import FetchError, https, permitted
+from engines.catalogue.fetch import https
+from engines.catalogue.fetch.sources import FetchError, permitted
 from tests.engines.catalogue.fetch.publisher import CONTENT, Publisher
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from engines.catalogue import fetch as fetching
-from engines.catalogue.fetch import FetchError, File, PypiSource, pypi
+from engines.catalogue.fetch import pypi
+from engines.catalogue.fetch import store as fetching
+from engines.catalogue.fetch.sources import FetchError, File, PypiSource
 
 SOURCE = PypiSource("posewire-test-models", "1.2", "3.11", "manylinux_2_28_x86_64")
 MODEL = b"not really a network" * 100

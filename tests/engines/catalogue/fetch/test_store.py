@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from engines.catalogue import fetch as fetching
-from engines.catalogue.fetch import FetchError, File, FileSource, HttpsSource
+from engines.catalogue.fetch import store as fetching
+from engines.catalogue.fetch.sources import FetchError, File, FileSource, HttpsSource
 from tests.engines.catalogue.fetch.publisher import CONTENT, Publisher
 
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -23,7 +23,8 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 FETCH = """
 import sys
 from pathlib import Path
-from engines.catalogue.fetch import File, HttpsSource, fetch
+from engines.catalogue.fetch.sources import File, HttpsSource
+from engines.catalogue.fetch.store import fetch
 
 def progress(done, total, label):
     if label.startswith("waiting"):

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engines.catalogue.models import load
+from engines.catalogue import load
 from engines.crops.views import CpuView, View, Views
-from engines.families import Estimator, HasKeypointDecoder, open_estimator
+from engines.families import open_estimator
+from engines.families.base import Estimator, HasKeypointDecoder
 from engines.families.heatmap import Heatmap
 from engines.ops.affine import align
 from engines.poses import Detections, Frame, Poses, Region

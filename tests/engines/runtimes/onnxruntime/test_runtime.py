@@ -18,7 +18,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from engines.catalogue.models import load
+from engines.catalogue import load
 from engines.families import open_detector, open_estimator
 from engines.plans.gpu import Gpu
 from engines.runtimes import Runtime, open_runtime

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from engines.catalogue.models import load
+from engines.catalogue import load
 from service.config import Settings
 from service.offline.bulk.batch import Done, do_batch
 from service.offline.bulk.errors import BulkError
