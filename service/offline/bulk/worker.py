@@ -16,16 +16,13 @@ from service.inference.model_registry import image_limits, open_serving
 from service.inference.pipeline import Estimate
 from service.inference.stage import InferenceOptions
 from service.media.image_files import ImageError, ImageTooLargeError, NotAnImageError, UndecodableImageError
-from service.media.video_reader import VideoError
 from service.offline.bulk.errors import BulkError, FailedError, UnreadableError, unexpected
 from service.offline.bulk.listing import Kind, SourceFile
 from service.offline.bulk.manifest import GROUP, BulkOptions, agree, cannot_write
 from service.offline.bulk.shards import Failure, Mark, Shard, Summary, digest_of, publish_summary, published
 from service.offline.bulk.sources import open_source
-from service.offline.bulk.video_shard import TrackedVideo, track_video
 from service.offline.bulk.writing import image_lines
 from service.offline.journal import DamagedJournalError, JournalError
-from service.offline.video_tracking import VideoOptions
 
 _PROBLEMS: Sequence[tuple[type[BaseException], str]] = (
     (UnreadableError, "unreadable"),
@@ -33,8 +30,6 @@ _PROBLEMS: Sequence[tuple[type[BaseException], str]] = (
     (NotAnImageError, "not-an-image"),
     (UndecodableImageError, "undecodable"),
     (ImageError, "undecodable"),
-    (VideoError, "unreadable"),
-    (FailedError, "failed"),
 )
 
 
@@ -128,6 +123,10 @@ class ShardWorker:
         return await self._serving.default.pipeline.image(data, self._inference_options)
 
     async def _video(self, task: Task) -> Summary:
+        from service.media.video_reader import VideoError  # with PyAV, which images do not need
+        from service.offline.bulk.video_shard import TrackedVideo, track_video
+        from service.offline.video_tracking import VideoOptions
+
         shard, folder = task.shard, self._job.folder
         [entry] = shard.entries
         if known := _known_failure(entry, task):
@@ -154,8 +153,8 @@ class ShardWorker:
                 shard.journal(folder).unlink(missing_ok=True)
                 done = await track()
         except (UnreadableError, VideoError, FailedError) as error:
-            failure = _failure(entry, error)
-            return Summary(failures=(replace(failure, why=_renamed(failure.why, path, entry)),))
+            problem = "failed" if isinstance(error, FailedError) else "unreadable"
+            return Summary(failures=(Failure(entry.name, problem, _renamed(str(error), path, entry)),))
         problem = _renamed(done.problem, path, entry)
         broken = (Failure(entry.name, "not-whole", problem),) if problem else ()
         return Summary(frames=done.frames, people=done.people, failures=broken)
