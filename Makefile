@@ -35,9 +35,9 @@ bench: $(VENV)/.dev ## run the benchmarks that README quotes (ARGS="serving" run
 # One lock file for every Python from 3.11 on
 lock: $(VENV)/.dev ## choose versions again, after a change of pyproject.toml (UPGRADE= keeps versions that still fit)
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
-		$(UPGRADE) pyproject.toml -o .lock/run.txt
+		$(UPGRADE) --extra eval pyproject.toml -o .lock/run.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
-		$(UPGRADE) -c .lock/run.txt --group dev pyproject.toml -o .lock/dev.txt
+		$(UPGRADE) -c .lock/run.txt --group dev --extra eval pyproject.toml -o .lock/dev.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
 		-c .lock/dev.txt --extra torch --extra cuda --extra rtx --extra ray pyproject.toml -o .lock/extras.txt
 

@@ -1,4 +1,4 @@
-"""The tiny model and the picture that tests of servers share, and settings for all tests."""
+"""The tiny model, the picture and the installed client that tests of servers share, and settings for all tests."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.graphs import tiny_catalogue
+from tests.light_client import install_client
 from tests.pictures import encoded, photo
 
 # A shell that runs tests in the background ignores SIGINT, which the processes of tests would inherit.
@@ -34,3 +35,10 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def jpeg() -> bytes:
     return encoded(photo(), quality=90)
+
+
+@pytest.fixture(scope="session")
+def light_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the installed client and the packages that it needs, see `install_client`."""
+    pytest.importorskip("hatchling", reason="needs hatchling: make test installs it")
+    return install_client(tmp_path_factory.mktemp("client"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -45,14 +44,14 @@ def test_every_curl_command_works_when_pasted(command: str, folder: Path, server
     assert json.loads(done.stdout)
 
 
-def test_the_python_client_works_when_pasted(folder: Path, server: ServerProcess) -> None:
-    [program] = re.findall(r"```python\n(from pathlib import Path\nfrom service\.client .*?)```", README, re.DOTALL)
+def test_the_python_client_works_when_pasted(folder: Path, server: ServerProcess, light_client: Path) -> None:
+    [program] = re.findall(r"```python\n(from pathlib import Path\nfrom posewire_client .*?)```", README, re.DOTALL)
     (folder / "frames").mkdir()
     for number in range(3):
         (folder / "frames" / f"{number}.jpg").write_bytes(encoded(photo()))
     program = program.replace("localhost:8000", f"127.0.0.1:{server.port}")
-    command, here = [sys.executable, "-c", program], os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run(command, cwd=folder, env=here, capture_output=True, check=False, encoding="utf-8")
+    command, environment = [sys.executable, "-S", "-c", program], {"PYTHONPATH": str(light_client)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()[-3:]] == ["0", "1", "2"]
 

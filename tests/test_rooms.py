@@ -78,16 +78,20 @@ def sources() -> dict[str, ast.Module]:
 @cache
 def imports() -> tuple[tuple[str, str], ...]:
     """Every file with every module that it imports, also inside functions and for type checking."""
-    return tuple((path, module) for path, tree in sources().items() for module in _imported(tree))
+    return tuple((path, module) for path, tree in sources().items() for module in _imported(path, tree))
 
 
-def _imported(tree: ast.Module) -> Iterator[str]:
+def _imported(path: str, tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert not node.level, "imports are absolute"
-            yield from (f"{node.module}.{name.name}" for name in node.names)
+            # The client is also installed as a package of another name, so only its imports of itself are relative.
+            client = path.startswith("service/client/")
+            ours = node.level == 1 or within(str(node.module), PACKAGES)
+            assert node.level == (client and ours), f"{path}: imports are {'relative' if client else 'absolute'}"
+            module = f"service.client.{node.module}" if node.level else node.module
+            yield from (f"{module}.{name.name}" for name in node.names)
 
 
 def existing_rooms() -> set[str]:

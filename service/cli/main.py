@@ -25,6 +25,12 @@ from service.cli.serve import serve
 from service.cli.video import video
 from service.config import SettingsError, explain
 
+_MISSING = {
+    "av": "videos need PyAV: pip install av",
+    "pycocotools": "COCO's metrics need pycocotools: pip install 'posewire[eval]'",
+}
+"""What to say if one of these packages is not installed. Only commands that use it import it."""
+
 
 class _Command(click.Group):
     """Turns errors that a user can cause into one line and exit code 1 (2 for wrong usage)."""
@@ -55,6 +61,11 @@ class _Command(click.Group):
             return super().invoke(ctx)
         except (CatalogueError, FetchError, NoTensorRTError, UnknownModelError) as error:
             raise click.ClickException(str(error)) from error
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package not in _MISSING:
+                raise
+            raise click.ClickException(_MISSING[package]) from error
         except ValidationError as error:
             raise click.UsageError(explain(error)) from error
         except SettingsError as error:

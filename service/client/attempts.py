@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from service.client.errors import UnavailableError
+from .errors import UnavailableError
 
 _LOST_S = (0.05, 1.0)
 """The first and the longest pause after a lost connection."""
@@ -15,7 +15,7 @@ _REFUSED_S = (0.2, 5.0)
 
 
 class Attempts:
-    """The attempts of one request, for `seconds` in total, at each of `urls` in turn.
+    """The attempts of one request, for `seconds` in total, at each of `urls` in turn. Pauses double, with jitter.
 
     clock: seconds. chance: random numbers in 0..1, so that clients that lost one server do not all return at once.
     """
@@ -58,12 +58,22 @@ class Attempts:
         """
         self._failed += 1
         rounds = self._failed // len(self._urls)
-        if rounds == 0:
-            delay = 0.0  # other servers have not been tried yet
-        else:
+        delay = 0.0
+        if rounds:  # otherwise there are servers that have not been tried yet
             first, most = _REFUSED_S if refused else _LOST_S
             longest = min(most, first * 2.0 ** min(rounds - 1, 10))
             delay = max(retry_after, longest * (0.5 + self._chance() / 2))
         if delay >= self.left:
             raise UnavailableError(f"no answer within {self._seconds:g} s; the last of {self._failed} tries: {why}")
         return delay
+
+
+def retry_after(headers: Mapping[str, str]) -> float:
+    """The seconds in Retry-After, or 0. Dates are ignored; Posewire does not send them."""
+    value = headers.get("Retry-After", "")
+    return float(value) if value.isdecimal() else 0.0
+
+
+def reason(url: str, error: Exception) -> str:
+    """Why an attempt failed without an answer."""
+    return f"{url}: {str(error) or type(error).__name__}"

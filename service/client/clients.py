@@ -5,71 +5,55 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self, TypedDict, Unpack
+from typing import Any, Self, Unpack
 
 import httpx
 
-from service.client.attempts import Attempts
-from service.client.results import PoseResult, StreamResult
-from service.client.stills import Parameters, Still, read_answer
-from service.client.stream import Stream
+from .attempts import Attempts
+from .results import PoseResult, StreamResult
+from .stills import Parameters, PoseRequest
+from .stream import Stream
 
-_DEADLINE_S = 10.0
-_PATIENCE_S = 30.0
-_AT_ONCE = httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=30)
+_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=30)
 
 
-class ClientOptions(TypedDict, total=False):
-    """Options of a client. deadline: seconds for an image with all its attempts (10). patience: seconds for which a
-    stream tries to reconnect (30).
-    """
+class _BaseClient:
+    """The constructor of both clients, see `AsyncClient`."""
 
-    api_key: str
-    deadline: float
-    patience: float
+    _http_class: type[httpx.AsyncClient | httpx.Client]
 
-
-@dataclass(frozen=True, slots=True)
-class _Access:
-    """The servers' URLs, the headers and the time limits."""
-
-    urls: Sequence[str]
-    headers: Mapping[str, str]
-    deadline: float
-    patience: float
-
-    @staticmethod
-    def of(urls: str | Sequence[str], options: ClientOptions) -> _Access:
-        bases = [url.rstrip("/") for url in ([urls] if isinstance(urls, str) else urls)]
-        for url in bases:
+    def __init__(
+        self, urls: str | Sequence[str], *, api_key: str = "", deadline: float = 10.0, patience: float = 30.0
+    ) -> None:
+        self._urls = [url.rstrip("/") for url in ([urls] if isinstance(urls, str) else urls)]
+        for url in self._urls:
             if not url.startswith(("http://", "https://")):
                 raise ValueError(f"{url!r} is no URL of a server; it is like http://localhost:8000")
-        if not bases:
+        if not self._urls:
             raise ValueError("name the URL of a server, like http://localhost:8000")
-        key = options.get("api_key", "")
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        return _Access(bases, headers, options.get("deadline", _DEADLINE_S), options.get("patience", _PATIENCE_S))
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._deadline = deadline
+        self._patience = patience
+        self._http: Any = self._http_class(headers=self._headers, limits=_LIMITS)
 
-    def attempts(self, deadline: float | None) -> Attempts:
-        return Attempts(self.urls, self.deadline if deadline is None else deadline)
+    def _request(self, image: bytes | Path, parameters: Parameters, deadline: float | None) -> PoseRequest:
+        return PoseRequest(image, parameters, Attempts(self._urls, self._deadline if deadline is None else deadline))
 
-    def stream(self, hello: Mapping[str, Any]) -> Stream:
-        return Stream(self.urls, self.headers, hello, self.patience)
+    def _stream(self, hello: dict[str, Any]) -> Stream:
+        return Stream(self._urls, self._headers, hello, self._patience)
 
 
-class AsyncClient:
+class AsyncClient(_BaseClient):
     """A client for asyncio. Can be used as a context manager.
 
-    urls: the URL of a server or load balancer, or several URLs, which are tried in turn. Raises ValueError for invalid
-    URLs.
+    urls: the URL of a server or load balancer, or several URLs, which are tried in turn. deadline: seconds for an image
+    with all its attempts. patience: seconds for which a stream tries to reconnect. Raises ValueError for invalid URLs.
     """
 
-    def __init__(self, urls: str | Sequence[str], **options: Unpack[ClientOptions]) -> None:
-        self._access = _Access.of(urls, options)
-        self._http = httpx.AsyncClient(headers=self._access.headers, limits=_AT_ONCE)
+    _http_class = httpx.AsyncClient
+    _http: httpx.AsyncClient
 
     async def __aenter__(self) -> Self:
         return self
@@ -88,30 +72,28 @@ class AsyncClient:
 
         Raises ProblemError if the server rejects the request, UnavailableError if no server answers in time.
         """
-        still = Still.of(image, parameters)
-        attempts = self._access.attempts(deadline)
+        request = self._request(image, parameters, deadline)
         while True:
             try:
-                async with asyncio.timeout(attempts.left):  # httpx limits each phase of a request, not the total
-                    response = await self._http.post(**still.request(attempts))
-                answer = read_answer(response, attempts)
+                async with asyncio.timeout(request.attempts.left):  # httpx limits each phase, not the total
+                    response = await self._http.post(**request.arguments())
+                answer = request.read(response)
             except (httpx.TransportError, TimeoutError) as error:
-                answer = attempts.failed(f"{attempts.url}: {str(error) or type(error).__name__}")
+                answer = request.lost(error)
             if isinstance(answer, PoseResult):
                 return answer
             await asyncio.sleep(answer)
 
     def stream(self, **hello: Any) -> Stream:
         """Return a stream, to be opened with `async with`. hello: the members of the hello: model, skeleton, ..."""
-        return self._access.stream(hello)
+        return self._stream(hello)
 
 
-class Client:
+class Client(_BaseClient):
     """A client for threads. Can be used as a context manager. Takes the arguments of AsyncClient."""
 
-    def __init__(self, urls: str | Sequence[str], **options: Unpack[ClientOptions]) -> None:
-        self._access = _Access.of(urls, options)
-        self._http = httpx.Client(headers=self._access.headers, limits=_AT_ONCE)
+    _http_class = httpx.Client
+    _http: httpx.Client
 
     def __enter__(self) -> Self:
         return self
@@ -127,13 +109,12 @@ class Client:
         self, image: bytes | Path, *, deadline: float | None = None, **parameters: Unpack[Parameters]
     ) -> PoseResult:
         """See `AsyncClient.pose`."""
-        still = Still.of(image, parameters)
-        attempts = self._access.attempts(deadline)
+        request = self._request(image, parameters, deadline)
         while True:
             try:
-                answer = read_answer(self._http.post(**still.request(attempts)), attempts)
+                answer = request.read(self._http.post(**request.arguments()))
             except httpx.TransportError as error:
-                answer = attempts.failed(f"{attempts.url}: {str(error) or type(error).__name__}")
+                answer = request.lost(error)
             if isinstance(answer, PoseResult):
                 return answer
             time.sleep(answer)
@@ -147,7 +128,7 @@ class Client:
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever, name="posewire-client", daemon=True)
         thread.start()
-        stream = self._access.stream(hello)
+        stream = self._stream(hello)
         try:
             asyncio.run_coroutine_threadsafe(stream.__aenter__(), loop).result()
             for picture in pictures:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import struct
 import time
 from collections import deque
@@ -12,15 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-import orjson
-import ormsgpack
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.typing import Subprotocol
 
-from service.client.errors import ProblemError, StreamEndedError
+from .attempts import reason, retry_after
+from .errors import ProblemError, StreamEndedError
 
-_SUBPROTOCOL = Subprotocol("posewire.msgpack.v1")
+_SUBPROTOCOL = Subprotocol("posewire.json.v1")
 _OPEN_S = 5.0
 """Time limit of the handshake, and of the wait for the welcome."""
 _CLOSE_S = 0.5
@@ -98,18 +98,17 @@ class Connection:
             status = error.response.status_code
             if status not in _TEMPORARY_STATUS:
                 raise ProblemError(status, "", f"{url}/stream is no stream of Posewire's") from error
-            named = error.response.headers.get("Retry-After", "")
-            retry_after = float(named) if named.isdecimal() else 0.0
-            raise LostError(f"{url} answered {status}", refused=retry_after > 0, retry_after=retry_after) from error
+            pause = retry_after(error.response.headers)
+            raise LostError(f"{url} answered {status}", refused=pause > 0, retry_after=pause) from error
         except (OSError, TimeoutError, InvalidHandshake) as error:
-            raise LostError(f"{url}: {str(error) or type(error).__name__}") from error
+            raise LostError(reason(url, error)) from error
         return Connection(socket)
 
     async def greet(self, hello: Mapping[str, Any]) -> Mapping[str, Any]:
         """Send the hello. Returns the welcome."""
         try:
             async with asyncio.timeout(_OPEN_S):
-                await self._socket.send(orjson.dumps(hello).decode())
+                await self._socket.send(json.dumps(hello))
                 return await self.receive()
         except TimeoutError as error:
             raise LostError(f"no welcome within {_OPEN_S:g} s") from error
@@ -130,7 +129,7 @@ class Connection:
     async def receive(self) -> Mapping[str, Any]:
         """Receive the next message."""
         try:
-            message: Mapping[str, Any] = ormsgpack.unpackb(await self._socket.recv(decode=False))
+            message: Mapping[str, Any] = json.loads(await self._socket.recv())
         except ConnectionClosed as closed:
             raise _lost(closed) from closed
         if message["type"] == "go_away":
@@ -151,7 +150,7 @@ class Connection:
     async def acknowledge(self, frame: int) -> None:
         """Acknowledge a result. Does nothing if the connection is closed."""
         with suppress(ConnectionClosed):
-            await self._socket.send(orjson.dumps({"ack": frame}).decode())
+            await self._socket.send(json.dumps({"ack": frame}))
 
     async def close(self) -> None:
         """Close the websocket. Aborts it if the server does not answer in time."""

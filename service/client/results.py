@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-UNREADABLE = (KeyError, TypeError, ValueError)
+UNREADABLE = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
 """Exceptions of reading a message that is not Posewire's."""
 
 Document = Mapping[str, Any]
@@ -93,7 +93,7 @@ class StreamResult:
 
 
 def read_pose(document: Document) -> PoseResult:
-    """Read the answer of POST /pose. Raises KeyError, TypeError or ValueError for any other document."""
+    """Read the answer of POST /pose. Raises one of UNREADABLE for any other document."""
     return PoseResult(
         width=document["width"],
         height=document["height"],

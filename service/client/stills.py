@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import httpx
-import orjson
 
-from service.client.attempts import Attempts
-from service.client.errors import ProblemError
-from service.client.results import UNREADABLE, PoseResult, read_pose
+from .attempts import Attempts, reason, retry_after
+from .errors import ProblemError
+from .results import UNREADABLE, PoseResult, read_pose
 
 _CONNECT_S = 2.0
 """Time limit of connecting to a server."""
@@ -31,54 +29,50 @@ class Parameters(TypedDict, total=False):
     priority: Literal["still", "bulk"]
 
 
-@dataclass(frozen=True, slots=True)
-class Still:
-    """An encoded image and the parameters of its request."""
+class PoseRequest:
+    """The request for one image, with all its attempts.
 
-    data: bytes
-    parameters: Parameters
+    image: an encoded image, or the file that has it. Raises OSError, and TypeError for a file name as str.
+    """
 
-    @staticmethod
-    def of(image: bytes | Path, parameters: Parameters) -> Still:
-        """Take an encoded image, or read one from a file. Raises OSError, and TypeError for a file name as str."""
+    def __init__(self, image: bytes | Path, parameters: Parameters, attempts: Attempts) -> None:
         if isinstance(image, str):
             raise TypeError(f"an image is bytes or a Path; for a file say Path({image!r})")
-        return Still(image.read_bytes() if isinstance(image, Path) else image, parameters)
+        self.attempts = attempts
+        self._data = image.read_bytes() if isinstance(image, Path) else image
+        self._parameters = parameters
 
-    def request(self, attempts: Attempts) -> dict[str, Any]:
-        """The arguments of `httpx.post` for this attempt."""
-        left = max(attempts.left, 0.001)
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `httpx.post` for the next attempt."""
+        left = max(self.attempts.left, 0.001)
         return {
-            "url": f"{attempts.url}/pose",
-            "content": self.data,
-            "params": {**self.parameters, "timeout_ms": min(max(1, int(1e3 * left)), _MOST_MS)},
+            "url": f"{self.attempts.url}/pose",
+            "content": self._data,
+            "params": {**self._parameters, "timeout_ms": min(max(1, int(1e3 * left)), _MOST_MS)},
             "timeout": httpx.Timeout(left, connect=min(left, _CONNECT_S)),
         }
 
+    def read(self, response: httpx.Response) -> PoseResult | float:
+        """Return the result, or the seconds to wait before the next attempt. Raises ProblemError, UnavailableError."""
+        if response.status_code == httpx.codes.OK:
+            try:
+                return read_pose(response.json())
+            except UNREADABLE as error:
+                raise ProblemError(response.status_code, "", f"{response.url} gave no result of Posewire's") from error
+        problem = _problem(response)
+        if response.status_code in _TEMPORARY:
+            return self.attempts.failed(str(problem), retry_after(response.headers))
+        raise problem
 
-def read_answer(response: httpx.Response, attempts: Attempts) -> PoseResult | float:
-    """Return the result, or the seconds to wait before the next attempt. Raises ProblemError, UnavailableError."""
-    if response.status_code == httpx.codes.OK:
-        try:
-            return read_pose(orjson.loads(response.content))
-        except UNREADABLE as error:
-            raise ProblemError(response.status_code, "", f"{response.url} gave no result of Posewire's") from error
-    problem = _problem(response)
-    if response.status_code in _TEMPORARY:
-        return attempts.failed(str(problem), _retry_after(response))
-    raise problem
+    def lost(self, error: Exception) -> float:
+        """Return the seconds to wait before the next attempt, after one without a response. Raises UnavailableError."""
+        return self.attempts.failed(reason(self.attempts.url, error))
 
 
 def _problem(response: httpx.Response) -> ProblemError:
     try:
-        document = orjson.loads(response.content)
+        document = response.json()
         kind = str(document["type"]).rpartition("/")[2]
         return ProblemError(response.status_code, kind, str(document.get("detail") or document["title"]))
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):  # perhaps the answer of a proxy
+    except UNREADABLE:  # perhaps the answer of a proxy
         return ProblemError(response.status_code, "", response.reason_phrase)
-
-
-def _retry_after(response: httpx.Response) -> float:
-    """The seconds in Retry-After, or 0. Dates are ignored; Posewire does not send them."""
-    named = response.headers.get("Retry-After", "")
-    return float(named) if named.isdecimal() else 0.0

@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
-from service.client.attempts import Attempts
-from service.client.connection import Connection, LostError, SentFrame
-from service.client.errors import ClientError
-from service.client.results import UNREADABLE, Gap, StreamResult, read_result
+from .attempts import Attempts
+from .connection import Connection, LostError, SentFrame
+from .errors import ClientError
+from .results import UNREADABLE, Gap, StreamResult, read_result
 
 _SILENT, _GONE = 4408, 4410
 _STEADY_S = 5.0

@@ -6,15 +6,16 @@ import contextlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from engines.poses import Floating
 from engines.skeletons import COCO_17
+
+if TYPE_CHECKING:
+    from pycocotools.coco import COCO
 
 THRESHOLDS: NDArray[np.float64] = np.arange(10, 20, dtype=np.float64) * 0.05
 """The OKS thresholds: 0.50, 0.55, ... 0.95."""
@@ -50,8 +51,11 @@ def keypoint_ap(
 
     truth: COCO annotations (images, annotations, categories). results: COCO results. Both as checked by
     `service.formats.coco.read_coco_truth` and `read_coco_results`; neither is changed. sigmas: (K,) of their skeleton.
-    Raises ValueError for results of images that the truth does not have.
+    Raises ValueError for results of images that the truth does not have, and ModuleNotFoundError without pycocotools,
+    which only this function needs: pip install 'posewire[eval]'.
     """
+    from pycocotools.cocoeval import COCOeval
+
     strange = {result["image_id"] for result in results} - {image["id"] for image in truth["images"]}
     if strange:
         raise ValueError(f"the truth has no image {min(strange)}, which the results name")
@@ -83,6 +87,8 @@ def keypoint_ap(
 
 
 def _indexed(truth: Mapping[str, Any], people: list[dict[str, Any]]) -> COCO:
+    from pycocotools.coco import COCO
+
     coco = COCO()
     categories = [{"id": category["id"]} for category in truth["categories"]]
     images = [{"id": image["id"]} for image in truth["images"]]

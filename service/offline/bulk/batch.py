@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from engines.catalogue import Catalogue
@@ -66,6 +67,8 @@ def do_batch(
     shards with files that failed in an earlier run, for example because memory ran out. Raises BulkError.
     """
     listing = list_source(source, folder)
+    if find_spec("av") is None and any(entry.video for entry in listing.entries):
+        raise BulkError(f"{shown(source)} has videos, which need PyAV: pip install av")
     with claimed(folder, manifest(listing, catalogue, model, options)):
         shards = cut_into_shards(listing.entries, options.shard)
         for shard in shards if retry_failed else ():

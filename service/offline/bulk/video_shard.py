@@ -3,18 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import ormsgpack
 
-from engines.files import shown
+from engines.files import published, shown
 from service.batching import run_in_lockstep
-from service.media.video_reader import VideoFrame
+from service.inference.model_registry import ServedModel
+from service.media.media_file import VideoError
+from service.media.video_reader import VideoFrame, VideoReader
 from service.offline.bulk.errors import FailedError, unexpected
-from service.offline.journal import DamagedJournalError
-from service.offline.video_records import DAMAGED, JournaledFrame, pack, unpack
-from service.offline.video_tracking import VideoTracker
+from service.offline.bulk.manifest import GROUP, BulkOptions
+from service.offline.bulk.shards import Failure, Shard, Summary
+from service.offline.bulk.writing import open_poses
+from service.offline.journal import DamagedJournalError, Journal
+from service.offline.video_records import DAMAGED, JournaledFrame, fingerprint, pack, unpack
+from service.offline.video_tracking import VideoOptions, VideoTracker
+from service.offline.videos import video_document
+
+_GROUP_BYTES = 256 << 20
+"""Memory limit for the pixels of a group of frames."""
+
+
+async def track(
+    path: Path,
+    shard: Shard,
+    folder: Path,
+    served: ServedModel,
+    options: BulkOptions,
+    step: Callable[[int, int], None],
+) -> Summary:
+    """Write the poses of the video at `path`, the entry of `shard`, to the folder of results.
+
+    step: see `LockstepVideoTracker`. Raises VideoError, FailedError, JournalError and OSError.
+    """
+    frames, [entry] = 0, shard.entries
+    with VideoReader(path) as video, published(shard.result(folder, options.style)) as part:
+        size = max(1, min(GROUP, _GROUP_BYTES // (3 * video.info.width * video.info.height)))
+        try:
+            about: dict[str, object] = {"video": fingerprint(path), "group": size}
+        except OSError as error:
+            raise VideoError(f"{path} cannot be read: {error.strerror}") from error
+        header = video_document(entry.name, video.info, served)
+        with (
+            Journal(shard.file(folder, ".journal"), about) as journal,
+            open_poses(part, options.style, header) as write,
+        ):
+            seek = VideoOptions(options.min_score, options.max_people)
+            tracker = LockstepVideoTracker(video, served, seek, journal, size=size, step=step)
+            async with aclosing(tracker.tracked()) as tracked:
+                async for frame, poses in tracked:
+                    write(frame.number, frame.seconds, poses)
+                    frames += 1
+    broken = (Failure(entry.name, "not-whole", video.problem),) if video.problem else ()
+    return Summary(frames=frames, people=len(tracker.ids), failures=broken)
 
 
 @dataclass(eq=False, kw_only=True)

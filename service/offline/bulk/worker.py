@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,18 +17,13 @@ from service.inference.model_registry import image_limits, open_serving
 from service.inference.pipeline import Estimate
 from service.inference.stage import InferenceOptions
 from service.media.image_files import ImageError, ImageTooLargeError, NotAnImageError, UndecodableImageError
-from service.media.video_reader import VideoError, VideoReader
 from service.offline.bulk.errors import BulkError, FailedError, UnreadableError, unexpected
 from service.offline.bulk.listing import Kind, SourceFile
 from service.offline.bulk.manifest import GROUP, BulkOptions, agree, cannot_write
 from service.offline.bulk.shards import Failure, Mark, Shard, Summary, digest_of
 from service.offline.bulk.sources import open_source
-from service.offline.bulk.video_shard import LockstepVideoTracker
-from service.offline.bulk.writing import image_lines, open_poses
-from service.offline.journal import DamagedJournalError, Journal, JournalError
-from service.offline.video_records import fingerprint
-from service.offline.video_tracking import VideoOptions
-from service.offline.videos import video_document
+from service.offline.bulk.writing import image_lines
+from service.offline.journal import DamagedJournalError, JournalError
 
 _PROBLEMS: Sequence[tuple[type[BaseException], str]] = (
     (UnreadableError, "unreadable"),
@@ -36,11 +31,8 @@ _PROBLEMS: Sequence[tuple[type[BaseException], str]] = (
     (NotAnImageError, "not-an-image"),
     (UndecodableImageError, "undecodable"),
     (ImageError, "undecodable"),
-    (VideoError, "unreadable"),
     (FailedError, "failed"),
 )
-_GROUP_BYTES = 256 << 20
-"""Memory limit for the pixels of a group of frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,47 +124,28 @@ class ShardWorker:
         return await self._serving.default.pipeline.image(data, self._inference_options)
 
     async def _video(self, task: Task) -> Summary:
+        from service.media.media_file import VideoError  # with PyAV, which images do not need
+        from service.offline.bulk.video_shard import track
+
         shard, folder = task.shard, self._job.folder
         [entry] = shard.entries
         if known := _known_failure(entry, task):
             return Summary(failures=(known,))
         self._mark(shard, [entry], 0, 0)
         path = Path(entry.name)
+        step = partial(self._mark, shard, [entry])
         try:
             with self._source.file(entry, shard.file(folder, ".scratch")) as path:
                 try:
-                    summary = await self._track(path, shard)
+                    summary = await track(path, shard, folder, self._serving.default, self._job.options, step)
                 except DamagedJournalError:
                     shard.file(folder, ".journal").unlink(missing_ok=True)
-                    summary = await self._track(path, shard)
-        except (UnreadableError, VideoError, FailedError) as error:
+                    summary = await track(path, shard, folder, self._serving.default, self._job.options, step)
+        except VideoError as error:
+            summary = Summary(failures=(Failure(entry.name, "unreadable", str(error)),))
+        except (UnreadableError, FailedError) as error:
             summary = Summary(failures=(_failure(entry, error),))
         return replace(summary, failures=tuple(_renamed(failure, path) for failure in summary.failures))
-
-    async def _track(self, path: Path, shard: Shard) -> Summary:
-        """Write the poses of the video at `path`. Raises VideoError, FailedError, JournalError and OSError."""
-        options, served, [entry] = self._job.options, self._serving.default, shard.entries
-        frames = 0
-        with VideoReader(path) as video, published(shard.result(self._job.folder, options.style)) as part:
-            size = max(1, min(GROUP, _GROUP_BYTES // (3 * video.info.width * video.info.height)))
-            try:
-                about: dict[str, object] = {"video": fingerprint(path), "group": size}
-            except OSError as error:
-                raise VideoError(f"{path} cannot be read: {error.strerror}") from error
-            header = video_document(entry.name, video.info, served)
-            with (
-                Journal(shard.file(self._job.folder, ".journal"), about) as journal,
-                open_poses(part, options.style, header) as write,
-            ):
-                seek = VideoOptions(options.min_score, options.max_people)
-                step = partial(self._mark, shard, [entry])
-                tracker = LockstepVideoTracker(video, served, seek, journal, size=size, step=step)
-                async with aclosing(tracker.tracked()) as tracked:
-                    async for frame, poses in tracked:
-                        write(frame.number, frame.seconds, poses)
-                        frames += 1
-        broken = (Failure(entry.name, "not-whole", video.problem),) if video.problem else ()
-        return Summary(frames=frames, people=len(tracker.ids), failures=broken)
 
     def _mark(self, shard: Shard, at: Sequence[SourceFile], done: int, of: int) -> None:
         """Tell what this process is about to do, in case it dies."""

@@ -101,7 +101,8 @@ def test_rejected_requests_are_not_retried(server: ServerProcess, jpeg: bytes) -
 
 
 def test_an_answer_that_is_not_a_result_is_an_error(server: ServerProcess, jpeg: bytes) -> None:
-    for body in (b"<html>sign in</html>", b"[]", b'{"people": []}'):
+    other = b'{"width": 1, "height": 1, "model": "m", "skeleton": "s", "people": [[1]]}'
+    for body in (b"<html>sign in</html>", b"[]", b'{"people": []}', other, b"[" * 100_000):
         answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
         with unlucky(server, answer) as url, Client(url) as client, pytest.raises(ProblemError, match="no result"):
             client.pose(jpeg)
