@@ -20,7 +20,8 @@ class RuntimeSpec:
     """The inputs, outputs and batch sizes of a compiled graph; the only authority on them.
 
     batch_sizes: the batch sizes that run without padding or splitting, ascending; the last is `max_batch`.
-    concurrency: how many calls of `run` can usefully be under way at once.
+    concurrency: how many calls of `run` can usefully be under way at once. device: its name, for people. on_cpu: the
+    threads that call `run` compute.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -29,6 +30,7 @@ class RuntimeSpec:
     concurrency: int
     device: str
     precision: str
+    on_cpu: bool = False
 
     @property
     def max_batch(self) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import Generic, TypeVar
 
-from engines.crops.views import CpuView, View
+from engines.crops.views import View
 from engines.inputs import Arrays, PixelInput
 from engines.ops.affine import align
 from engines.poses import Frame, Poses, Region
@@ -178,7 +178,7 @@ class Stage(Generic[Rows]):
     @property
     def decodes_frames(self) -> bool:
         """True if its workers should decode frames: on a CPU, where another queue before it would only cost time."""
-        return isinstance(self._network[1], CpuView)
+        return self.runtime.spec.on_cpu
 
     def switch(self, runtime: Runtime, view: View) -> Runtime:
         """Run the network with `runtime` from the next batch on. Returns the previous runtime, for the caller to close.

@@ -100,6 +100,7 @@ class OnnxRuntime:
             concurrency=(threads or usable_cores()) if gpu is None else _GPU_CONCURRENCY,
             device="cpu" if gpu is None else _name(gpu),
             precision=_declared_precision(model) or ("tf32" if gpu is not None and precision == "auto" else "fp32"),
+            on_cpu=gpu is None,
         )
         self._calls = ActiveCalls()
 

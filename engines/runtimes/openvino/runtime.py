@@ -88,6 +88,7 @@ class OpenVinoRuntime:
             concurrency=single.streams,
             device=core.get_property("CPU", "FULL_DEVICE_NAME").strip(),
             precision="int8" if is_quantised(core.read_model(path)) else precision,
+            on_cpu=True,
         )
         self._calls = ActiveCalls()
         self._shared_cores = shared_cores or SharedCores()
