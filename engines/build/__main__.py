@@ -46,17 +46,13 @@ def main(name: str, precision: str, max_batch: str) -> int:
             flavour,
             evaluation_images=evaluation_images,
             run=plan_runner(order, flavour),
-            progress=_say_progress,
+            progress=lambda share, phase: _say(share=round(share, 3), phase=phase),
         )
     except (PlanBuildError, NoTensorRTError, CatalogueError, FetchError, OSError) as error:
         _say(error=str(error))
         return 1
     _say(plan=str(plan.path))
     return 0
-
-
-def _say_progress(share: float, phase: str) -> None:
-    _say(share=round(share, 3), phase=phase)
 
 
 def _say(**said: object) -> None:

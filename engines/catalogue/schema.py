@@ -34,7 +34,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, StrictBool, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, StrictBool, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from engines.catalogue.fetch import store
@@ -47,6 +47,7 @@ from engines.catalogue.fetch.sources import (
     Name,
     PypiSource,
     Source,
+    Table,
 )
 from engines.files import read_small, shown, without_mark
 from engines.inputs import PixelInput
@@ -75,14 +76,12 @@ def _frozen(value: object) -> object:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class Entry(Table):
     """A table [models.NAME], with the keys that this module describes.
 
     files: the first is the one that a runtime opens; empty for a model that has to be built.
     options: read only, lists are tuples.
     """
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
 
     role: Role
     source: Annotated[Source, Field(discriminator="kind")]
@@ -145,10 +144,8 @@ class Model(Entry):
 
 
 @dataclass(frozen=True)
-class CatalogueFile:
+class CatalogueFile(Table):
     """The content of one catalogue file. defaults: None if it does not have them."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
 
     models: dict[Name, Entry] = field(default_factory=dict)
     defaults: tuple[str, ...] | None = None

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from engines.families.blazepose_detector import BODY_CENTRE, BODY_TOP
 from engines.families.regions import PADDING, person_regions
+from engines.families.whole_frame import boxes_around
 from engines.inputs import Arrays, PixelInput
 from engines.ops.activations import sigmoid
 from engines.ops.nms import group, within
@@ -26,7 +27,7 @@ _WINDOW = 7  # heatmap cells
 _MIN_PEAK = 0.5
 _SAME_PERSON = 0.5  # OKS
 _PART_OF = 0.8  # share of a box; a tile may show a part of a person that is taken for a whole one
-_MARGIN = 0.05  # of the longer side of a box around keypoints: skull, hands and clothes (measured on COCO's boxes)
+_INSIDE = 0.5  # keypoints that are less likely inside the frame do not extend a person's box
 _MAX_REACH = 8.0  # input sizes; keypoints further out come from a broken graph
 
 
@@ -80,7 +81,7 @@ class BlazePose:
             keypoints=keypoints,
             # They are trained separately, but a keypoint outside the frame is not visible.
             keypoint_scores=np.minimum(visible, inside),
-            boxes=_boxes(keypoints, inside),
+            boxes=boxes_around(keypoints, inside, _INSIDE),
             scores=np.where(sane, presence, 0),
             skeleton=self.skeleton,
             keypoints_3d=_rotated(metres, regions),
@@ -134,13 +135,3 @@ def _rotated(metres: Floats, regions: Sequence[Region]) -> Floats:
     cos, sin = np.cos(angles), np.sin(angles)
     x, y, z = np.moveaxis(metres, -1, 0)
     return np.stack([cos * x - sin * y, sin * x + cos * y, z], axis=-1)
-
-
-def _boxes(keypoints: Floats, inside: Floats) -> Floats:
-    """Boxes around the keypoints that are likely inside the frame, or around all if none is, with a margin."""
-    counted = inside >= 0.5
-    counted |= ~counted.any(axis=1, keepdims=True)
-    low = np.where(counted[..., None], keypoints, np.inf).min(axis=1)
-    high = np.where(counted[..., None], keypoints, -np.inf).max(axis=1)
-    margin = _MARGIN * (high - low).max(axis=1, keepdims=True)
-    return np.concatenate([low - margin, high + margin], axis=1)

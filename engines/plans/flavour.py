@@ -73,7 +73,8 @@ def find_flavour(gpu: Gpu | None, wanted: Sequence[str] = (TENSORRT, TENSORRT_RT
         if find_spec(module) is None:
             continue
         found = Flavour(name, _version(module), target_of(name, gpu), module)
-        if name == TENSORRT_RTX and gpu is not None and not _has_kernels(found.trt, gpu):
+        # TensorRT-RTX supports GeForce and RTX cards, but no data centre GPUs after Ampere.
+        if name == TENSORRT_RTX and gpu and not hasattr(found.trt.ComputeCapability, "SM{}{}".format(*gpu.capability)):
             unfit = f"TensorRT-RTX {found.version} does not run on {gpu.name}: pip install 'posewire[tensorrt]'"
             continue
         return found
@@ -93,12 +94,6 @@ def find_lean_builder(gpu: Gpu | None) -> Flavour:
             "pip install 'posewire[tensorrt]'"
         )
     return replace(find_flavour(gpu, [TENSORRT]), name=TENSORRT_LEAN)
-
-
-def _has_kernels(rtx: Any, gpu: Gpu) -> bool:
-    """True if TensorRT-RTX supports the GPU: GeForce and RTX cards, but no data centre GPUs after Ampere."""
-    major, minor = gpu.capability
-    return hasattr(rtx.ComputeCapability, f"SM{major}{minor}")
 
 
 def _version(module: str) -> str:

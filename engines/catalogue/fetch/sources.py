@@ -60,24 +60,27 @@ def _users_path(path: object, info: ValidationInfo[Path]) -> Path:
 Url = Annotated[str, AfterValidator(_url)]
 
 
-@dataclass(frozen=True, slots=True)
-class File:
-    """One file of a model. path: relative, with slashes, inside its source. sha256: lowercase hex, None if unknown."""
+class Table:
+    """A table of a catalogue file. Keys that it does not have are refused."""
 
+    __slots__ = ()
     __pydantic_config__ = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, slots=True)
+class File(Table):
+    """One file of a model. path: relative, with slashes, inside its source. sha256: lowercase hex, None if unknown."""
 
     path: Annotated[str, AfterValidator(_inside)]
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class PypiSource:
+class PypiSource(Table):
     """A wheel of a Python package; files are its members. The package is never installed.
 
     python, platform: the tags of one of the release's wheels, independent of this machine.
     """
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
 
     package: Name
     version: Name
@@ -97,10 +100,8 @@ class PypiSource:
 
 
 @dataclass(frozen=True, slots=True)
-class HttpsSource:
+class HttpsSource(Table):
     """A single file or a zip at a URL; a URL that ends in a slash is a folder whose files are downloaded one by one."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
 
     url: Url
     kind: Literal["https"] = "https"
@@ -132,10 +133,8 @@ class HttpsSource:
 
 
 @dataclass(frozen=True, slots=True)
-class FileSource:
+class FileSource(Table):
     """A folder or a single file on this machine; used in place and never copied."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
 
     path: Annotated[Path, BeforeValidator(_users_path)]
     kind: Literal["file"] = "file"
@@ -147,13 +146,11 @@ class FileSource:
 
 
 @dataclass(frozen=True, slots=True)
-class CheckpointSource:
+class CheckpointSource(Table):
     """Weights to be downloaded by hand from a web page, from which `posewire build` makes a model.
 
     architecture: one of `engines.networks.NETWORKS`. url: the page. file: the authors' file name for the weights.
     """
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
 
     architecture: Name
     url: Url
