@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import click
+import orjson
 
+from engines.files import shown
+from service.cli.output import write_out
 
-class Report(Protocol):
-    """Metrics that can be printed and written."""
-
-    def table(self) -> str:
-        """Format the metrics for people."""
-
-    def document(self) -> dict[str, object]:
-        """The metrics for programs, in types that orjson supports."""
-
+if TYPE_CHECKING:
+    from service.evaluation.files import CocoReport, PoseTrackReport
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _PATH = click.Path(exists=True, path_type=Path)
@@ -39,7 +34,7 @@ def coco(truth: Path, results: Path, target: Path | None) -> None:
     """Keypoint AP and AR of COCO results in PRED, a file or a folder, against the annotations in GT."""
     from service.evaluation.files import evaluate_coco
 
-    _show(lambda: evaluate_coco(truth, results), target)
+    _show(evaluate_coco(truth, results), target)
 
 
 @evaluate.command(short_help="PoseTrack's mAP, MOTA and MOTP; IDF1 and HOTA.")
@@ -57,20 +52,10 @@ def posetrack(truth: Path, results: Path, poseval: bool, target: Path | None) ->
     from service.evaluation import CORRECT, POSEVAL
     from service.evaluation.files import evaluate_posetrack
 
-    _show(lambda: evaluate_posetrack(truth, results, POSEVAL if poseval else CORRECT), target)
+    _show(evaluate_posetrack(truth, results, POSEVAL if poseval else CORRECT), target)
 
 
-def _show(measure: Callable[[], Report], target: Path | None) -> None:
-    import orjson
-
-    from engines.files import shown
-    from service.cli.output import write_out
-    from service.formats.parsing import FormatError
-
-    try:
-        report = measure()
-    except FormatError as error:
-        raise click.ClickException(str(error)) from error
+def _show(report: CocoReport | PoseTrackReport, target: Path | None) -> None:
     if target is not None:
         options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
         try:

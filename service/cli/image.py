@@ -31,27 +31,20 @@ def image(
     files: Sequence[Path], model: str, render: Path | None, style: str, min_score: float, max_people: int
 ) -> None:
     """Estimate the poses in image FILES, all in one batch, and print them."""
-    from service.offline.images import ImageResult, drawings, estimate_files, write_results
+    from service.offline.images import drawings, estimate_files, write_results
 
     try:
         pictures = [] if render is None else drawings(files, render)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     catalogue = load()
-    names, why = choose(catalogue, (model,))
+    [name], why = choose(catalogue, (model,))
     with progress_bar(f"{len(files)} images", len(files)) as advance:
-        results: list[ImageResult] = asyncio.run(
-            estimate_files(
-                files,
-                catalogue,
-                names[0],
-                advance=advance,
-                min_score=min_score,
-                max_people=max_people,
-                pictures=pictures,
-            )
+        estimating = estimate_files(
+            files, catalogue, name, advance=advance, min_score=min_score, max_people=max_people, pictures=pictures
         )
-    if model == "auto":
+        results = asyncio.run(estimating)
+    if why:
         click.echo(why, err=True)
     for result, picture in zip_longest(results, pictures):
         if result.problem:
@@ -74,11 +67,11 @@ def bench(file: Path, model: str, seconds: float, concurrency: int) -> None:
     from service.offline.images import measure
 
     catalogue = load()
-    names, why = choose(catalogue, (model,))
-    write_out(f"{why or names[0]}\n")
+    [name], why = choose(catalogue, (model,))
+    write_out(f"{why or name}\n")
     for level in (1, concurrency):
         try:
-            line = asyncio.run(measure(file, catalogue, names[0], seconds=seconds, concurrency=level))
+            line = asyncio.run(measure(file, catalogue, name, seconds=seconds, concurrency=level))
         except ImageError as error:
             raise click.ClickException(f"{shown(file)}: {error}") from error
         write_out(line + "\n")

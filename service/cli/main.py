@@ -24,6 +24,7 @@ from service.cli.output import give_up_output
 from service.cli.serve import serve
 from service.cli.video import video
 from service.config import SettingsError, explain
+from service.formats.parsing import FormatError
 
 _MISSING = {
     "av": "videos need PyAV: pip install av",
@@ -59,7 +60,7 @@ class _Command(click.Group):
         """See click.Group."""
         try:
             return super().invoke(ctx)
-        except (CatalogueError, FetchError, NoTensorRTError, UnknownModelError) as error:
+        except (CatalogueError, FetchError, FormatError, NoTensorRTError, UnknownModelError) as error:
             raise click.ClickException(str(error)) from error
         except ModuleNotFoundError as error:
             package = (error.name or "").partition(".")[0]

@@ -48,11 +48,11 @@ def video(
     try:
         with VideoReader(source) as reader:
             catalogue = load()
-            names, why = choose(catalogue, (model,))
-            if model == "auto":
+            [name], why = choose(catalogue, (model,))
+            if why:
                 click.echo(why, err=True)
             with progress_bar(source.name, reader.info.frames or 1) as advance:
-                outcome, problem = asyncio.run(process_video(reader, task, catalogue, names[0], advance=advance))
+                outcome, problem = asyncio.run(process_video(reader, task, catalogue, name, advance=advance))
     except (VideoError, JournalError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:

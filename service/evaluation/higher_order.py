@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engines.ops.assignment import best_assignment
 from engines.poses import Doubles
@@ -95,15 +94,12 @@ def hota(sequences: Sequence[TrackedSequence]) -> Hota:
 def _one(numbered: Numbered) -> Hota:
     truth_frames, found_frames = numbered.truth_frames, numbered.found_frames
     agreement = _agreement(numbered)
-    pairs: list[NDArray[np.int64]] = []
-    similarities: list[Doubles] = []
+    pairs, similarities = [np.zeros(0, np.int64)], [np.zeros(0)]
     for frame in numbered.frames:
         rows, columns = best_assignment(agreement[np.ix_(frame.truth, frame.found)] * frame.similarity)
         pairs.append(frame.truth[rows] * len(found_frames) + frame.found[columns])
         similarities.append(frame.similarity[rows, columns])
-    pair = np.concatenate(pairs) if pairs else np.zeros(0, np.int64)
-    similarity = np.concatenate(similarities) if similarities else np.zeros(0)
-
+    pair, similarity = np.concatenate(pairs), np.concatenate(similarities)
     sums = np.zeros((5, len(ALPHAS)))
     for n, alpha in enumerate(ALPHAS):
         reached = similarity >= alpha - EPSILON

@@ -7,7 +7,7 @@ Tracking", ECCV 2016 Workshops, section 4.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -42,11 +42,7 @@ class Identity:
         return self.true_positives / max(1, self.true_positives + self.false_positives)
 
     def __add__(self, other: Identity) -> Identity:
-        return Identity(
-            self.true_positives + other.true_positives,
-            self.false_negatives + other.false_negatives,
-            self.false_positives + other.false_positives,
-        )
+        return Identity(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
 def identity(sequences: Sequence[TrackedSequence], threshold: float = 0.5) -> Identity:

@@ -132,12 +132,7 @@ def _count(frame: JointFrame, joints: Sequence[_Joint], quirks: Quirks) -> None:
     named = found >= 0
     for n, joint in enumerate(joints):
         labelled, usable = frame.truth.keypoint_scores[:, n] > 0, named & (frame.found.keypoint_scores[:, n] > 0)
-        joint.count(
-            truth[labelled],
-            found[usable],
-            distances[:, :, n][np.ix_(labelled, usable)],
-            quirks,
-        )
+        joint.count(truth[labelled], found[usable], distances[labelled][:, usable, n], quirks)
 
 
 def _ratio(part: NDArray[np.number], whole: Ints) -> Doubles:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from engines.ops.oks import oks
 from engines.poses import Poses
@@ -28,9 +28,8 @@ class TrackedFrame:
     similarity: NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        _keep(self, "truth", self.truth, np.int64)
-        _keep(self, "found", self.found, np.int64)
-        _keep(self, "similarity", self.similarity, np.float64)
+        for name, dtype in (("truth", np.int64), ("found", np.int64), ("similarity", np.float64)):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype))
         for name, ids in (("truth", self.truth), ("found", self.found)):
             if ids.ndim != 1 or len(np.unique(ids)) != len(ids):
                 raise ValueError(f"{name} must list each id of the frame once, not {ids.tolist()}")
@@ -61,8 +60,9 @@ class Numbered:
 
 def number(frames: TrackedSequence) -> Numbered:
     """Return the sequence with its ids replaced by indices, in ascending order."""
-    truth, truth_frames = np.unique(_joined([f.truth for f in frames]), return_counts=True)
-    found, found_frames = np.unique(_joined([f.found for f in frames]), return_counts=True)
+    nobody = np.zeros(0, np.int64)
+    truth, truth_frames = np.unique(np.concatenate([nobody, *(f.truth for f in frames)]), return_counts=True)
+    found, found_frames = np.unique(np.concatenate([nobody, *(f.found for f in frames)]), return_counts=True)
     return Numbered(
         [TrackedFrame(np.searchsorted(truth, f.truth), np.searchsorted(found, f.found), f.similarity) for f in frames],
         truth_frames,
@@ -99,11 +99,3 @@ def ids_of(poses: Poses) -> NDArray[np.int64]:
     if poses.ids is None and len(poses):
         raise ValueError("tracking is measured by ids; these poses have none")
     return np.zeros(0, np.int64) if poses.ids is None else poses.ids
-
-
-def _keep(frame: TrackedFrame, name: str, value: ArrayLike, dtype: type) -> None:
-    object.__setattr__(frame, name, np.asarray(value, dtype))
-
-
-def _joined(ids: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    return np.concatenate(ids) if ids else np.zeros(0, np.int64)
