@@ -39,8 +39,7 @@ class Checkpoints:
         """Save the state of streams whose last checkpoint is at least `age` seconds old."""
         now = self.clock()
         for name, slot in self.streams.items():
-            state = slot.state()
-            if state.data is not slot.saved and now - slot.saved_at >= age:
+            if now - slot.saved_at >= age and (state := slot.state()).data is not slot.saved:
                 slot.saved, slot.saved_at = state.data, now
                 self.store.keep(name, state, self.keep_seconds)
 
