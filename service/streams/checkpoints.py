@@ -30,7 +30,6 @@ class Checkpoints:
     clock: Callable[[], float] = time.monotonic
 
     async def run(self) -> None:
-        """Take checkpoints forever."""
         while True:
             await asyncio.sleep(self.seconds / _ROUNDS)
             self.take(self.seconds * (1 - 1 / _ROUNDS))  # a younger one is at most `seconds` old in the next round
