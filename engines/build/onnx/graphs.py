@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -11,6 +10,8 @@ import onnxscript.optimizer
 import onnxscript.rewriter
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+
+from engines.files import published
 
 _WEIGHTS_ALONE = 4  # from this IR version on, weights need not be inputs as well
 
@@ -143,10 +144,8 @@ def save_whole(model: ModelProto, path: Path) -> None:
     del model.graph.value_info[:]
     types_of(model)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".precision-") as folder:
-        draft = Path(folder) / path.name
+    with published(path) as draft:
         onnx.save(model, draft)
-        draft.replace(path)
 
 
 def is_float(tensor: TensorProto) -> bool:
