@@ -111,7 +111,6 @@ class ApiError(Exception):
         self.headers: dict[str, str] = {}
 
     def document(self) -> dict[str, Any]:
-        """Return the members of the problem document."""
         kind = KINDS[self.kind]
         members = {"type": f"/problems/{self.kind}", "title": kind.title, "status": self.status, "detail": self.detail}
         identity = {"request_id": current} if (current := request_id.get()) else {}

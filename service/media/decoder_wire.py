@@ -12,7 +12,6 @@ _MAX_DOCUMENT = 1 << 16
 
 
 def send_document(connection: socket.socket, **members: Any) -> None:
-    """Send one document. Raises OSError."""
     body = json.dumps(members).encode()
     connection.sendall(_LENGTH.pack(len(body)) + body)
 

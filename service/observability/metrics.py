@@ -98,7 +98,6 @@ class Metrics(BatchObserver):
         self._rejected.labels("", reason).inc()
 
     def task_ended(self, name: str) -> None:
-        """Count a background task that ended on its own."""
         self._task_failures.labels(name).inc()
 
     def connection_refused(self, reason: str) -> None:

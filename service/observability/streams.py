@@ -59,11 +59,9 @@ class StreamMetrics(SessionObserver):
             self._resumes.labels(str(resumed).lower()).inc()
 
     def closed(self, code: int) -> None:
-        """Count a stream that ended with this close code."""
         self._closes.labels(str(code)).inc()
 
     def tracker_replaced(self) -> None:
-        """Count a tracking worker that has ended and was replaced."""
         self._tracker_restarts.inc()
 
 

@@ -165,7 +165,6 @@ class _OutputWriter:
         return () if self._video is None else tuple(self._video.notes)
 
     def write(self, frame: VideoFrame, people: Poses) -> None:
-        """Write a frame with its people."""
         if self._poses is not None and self._task.poses is not None:
             with _writing(self._task.poses):
                 self._poses.write(frame.number, frame.seconds, people)

@@ -30,7 +30,6 @@ class Checkpoints:
     clock: Callable[[], float] = time.monotonic
 
     async def run(self) -> None:
-        """Take checkpoints forever."""
         while True:
             await asyncio.sleep(self.seconds / _ROUNDS)
             self.take(self.seconds * (1 - 1 / _ROUNDS))  # a younger one is at most `seconds` old in the next round
@@ -39,8 +38,7 @@ class Checkpoints:
         """Save the state of streams whose last checkpoint is at least `age` seconds old."""
         now = self.clock()
         for name, slot in self.streams.items():
-            state = slot.state()
-            if state.data is not slot.saved and now - slot.saved_at >= age:
+            if now - slot.saved_at >= age and (state := slot.state()).data is not slot.saved:
                 slot.saved, slot.saved_at = state.data, now
                 self.store.keep(name, state, self.keep_seconds)
 

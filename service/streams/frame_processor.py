@@ -62,12 +62,10 @@ class FrameProcessor:
 
     @property
     def state(self) -> bytes:
-        """The stream's state after the last frame, see `codec`."""
         return self._stream.state
 
     @property
     def next_id(self) -> int:
-        """The first id that has not been assigned."""
         return self._stream.next_id
 
     async def process(self, picture: bytes, timestamp: float, deadline: float) -> ProcessedFrame:

@@ -87,7 +87,6 @@ class Hello:
 
     @property
     def tracking(self) -> TrackingOptions:
-        """The part that concerns tracking."""
         return TrackingOptions(self.smoothing, self.extras, self.zones, self.lines)
 
 

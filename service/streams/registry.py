@@ -80,13 +80,11 @@ class Streams:
         return len(self._open)
 
     async def start(self) -> None:
-        """Start the store and the checkpoints."""
         await self._store.start(self._lose)
         if self._store.shared and self._keep_seconds:
             self._checkpointing = self._supervisor.keep("checkpoints", self._checkpoints.run)
 
     def greeting(self, client: str) -> AbstractContextManager[None]:
-        """Count a connection that has not sent its hello. Raises StreamError if there are too many."""
         return self._slots.greeting(client)
 
     @asynccontextmanager
@@ -119,7 +117,6 @@ class Streams:
                     self._store.keep(claim.session, stored, self.resume_seconds)  # the client may try again
 
     def limiter(self, model: str) -> ConcurrencyLimiter:
-        """Return the concurrency limiter of a model's streams."""
         return self._limiters.setdefault(model, ConcurrencyLimiter(time.monotonic))
 
     def token(self, session: str, sequence: int, next_id: int) -> str:

@@ -275,7 +275,6 @@ class Session:
     async def _report(
         self, kind: str, queued: QueuedFrame, timestamp: float | None, members: Mapping[str, Any]
     ) -> None:
-        """Send the result or error of a frame."""
         self.sequence += 1
         self._window.sent(queued.number)
         await self._send(

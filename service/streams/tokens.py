@@ -70,7 +70,6 @@ class Tokens:
 
     @property
     def key(self) -> bytes:
-        """The key that signs tokens."""
         return self._keys[-1]
 
     def adopt(self, key: bytes) -> None:

@@ -59,7 +59,6 @@ class StateError(ValueError):
 
 
 def pack(state: StreamState) -> bytes:
-    """Return a state as bytes."""
     tracker, smoothing = state.tracker, state.smoothing
     about: list[object] = [
         (tracker.skeleton, tracker.next_id, tracker.timestamp, tracker.width, tracker.height),

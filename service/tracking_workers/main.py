@@ -29,41 +29,35 @@ class _Stream:
     frame: Frame | None = None
 
 
-class _Streams:
-    """The worker's streams, by slot."""
-
-    def __init__(self, arena: Arena) -> None:
-        self._arena = arena
-        self._streams: dict[int, _Stream] = {}
-
-    def answer(self, request: Request) -> object:
-        if isinstance(request, StartStream):
-            skeleton = SKELETONS[request.skeleton]
-            self._streams[request.slot] = _Stream(StreamTracker(skeleton, request.options, request.state), skeleton)
-            return None
-        if isinstance(request, EndStream):
-            self._streams.pop(request.slot, None)  # it may have failed to start
-            return None
-        stream = self._streams[request.slot]
-        if stream.frame is None or request.new_frame:
-            stream.frame = self._arena.read(request.offset, request.shape)
-        if request.poses is None:
-            return stream.tracker.propose(stream.frame, request.timestamp)
-        points, point_scores, boxes, scores, metres = request.poses
-        poses = Poses(points, point_scores, boxes, scores, stream.skeleton, keypoints_3d=metres)
-        return stream.tracker.update(poses, stream.frame, request.timestamp)
+def _answer(request: Request, streams: dict[int, _Stream], arena: Arena) -> object:
+    """Handle a request. streams: by slot."""
+    if isinstance(request, StartStream):
+        skeleton = SKELETONS[request.skeleton]
+        streams[request.slot] = _Stream(StreamTracker(skeleton, request.options, request.state), skeleton)
+        return None
+    if isinstance(request, EndStream):
+        streams.pop(request.slot, None)  # it may have failed to start
+        return None
+    stream = streams[request.slot]
+    if stream.frame is None or request.new_frame:
+        stream.frame = arena.read(request.offset, request.shape)
+    if request.poses is None:
+        return stream.tracker.propose(stream.frame, request.timestamp)
+    points, point_scores, boxes, scores, metres = request.poses
+    poses = Poses(points, point_scores, boxes, scores, stream.skeleton, keypoints_3d=metres)
+    return stream.tracker.update(poses, stream.frame, request.timestamp)
 
 
 def serve(connection: socket.socket, arena: Arena) -> None:
     """Answer requests until the connection is closed."""
-    streams = _Streams(arena)
+    streams: dict[int, _Stream] = {}
     with connection, connection.makefile("rb") as incoming:
         connection.sendall(encode(Ready()))
         while len(head := incoming.read(LENGTH.size)) == LENGTH.size:
             number, request = decode(incoming.read(*LENGTH.unpack(head)))
             started = time.perf_counter()
             try:
-                value = streams.answer(request)
+                value = _answer(request, streams, arena)
             except Exception:  # noqa: BLE001 - the server raises it
                 value = Failed(traceback.format_exc())
             connection.sendall(encode(Reply(number, value, time.perf_counter() - started)))

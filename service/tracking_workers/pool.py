@@ -180,7 +180,6 @@ class TrackedStream:
         return result, seconds
 
     def end(self) -> None:
-        """Stop tracking the stream."""
         if self._worker is not None:
             self._worker.release(self._slot)
 

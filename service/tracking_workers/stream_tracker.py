@@ -38,7 +38,6 @@ class TrackingResult:
 
 
 def initial_state(skeleton: Skeleton, options: TrackingOptions) -> StreamState:
-    """The state before the first frame."""
     return StreamState(PoseTracker(skeleton).state(), ZonesState(), options.zones_hash)
 
 

@@ -78,5 +78,4 @@ def encode(message: object) -> bytes:
 
 
 def decode(body: bytes | bytearray | memoryview) -> Any:
-    """Return the message of a body."""
     return pickle.loads(body)  # noqa: S301 - see above

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import onnx
@@ -11,6 +10,7 @@ import onnxscript.rewriter
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, NodeProto, TensorProto
 
+from engines.files import published
 from engines.runtimes.onnxruntime.graphs import inner_graphs, mend_batch_norms, refill, take_weights_from_inputs
 
 Types = dict[str, int]
@@ -85,10 +85,8 @@ def save_whole(model: ModelProto, path: Path) -> None:
     del model.graph.value_info[:]
     types_of(model)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".precision-") as folder:
-        draft = Path(folder) / path.name
+    with published(path) as draft:
         onnx.save(model, draft)
-        draft.replace(path)
 
 
 def is_float(tensor: TensorProto) -> bool:

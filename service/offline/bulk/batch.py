@@ -34,7 +34,6 @@ class Done:
     failures: tuple[Failure, ...]
 
     def summary(self) -> str:
-        """The outcome as text for the user."""
         parts = [f"{self.images} images, {self.videos} videos ({self.frames} frames)"]
         if self.left_out.files:
             parts.append(f"{self.left_out.files} other files left out")

@@ -208,8 +208,8 @@ def _lost(name: str, problem: str) -> SourceFile:
 
 def _zip(source: Path, _: Path, left_out: LeftOut) -> Iterator[SourceFile]:
     with source.open("rb") as file:
-        directory = read_directory(file)
-    for index, member in enumerate(directory.members):
+        members, expected = read_directory(file)
+    for index, member in enumerate(members):
         name = str(PurePosixPath(member.name))
         if member.folder or not _is_wanted(name):
             left_out.files += not member.folder
@@ -218,8 +218,8 @@ def _zip(source: Path, _: Path, left_out: LeftOut) -> Iterator[SourceFile]:
         if not problem and _suffix(name) in VIDEOS and member.size > _MOST_INFLATION * (member.packed + 1024):
             problem = f"would unpack to {member.size:,} bytes from {member.packed:,}, which no video does"
         yield SourceFile(0, name, index, member.size, member.crc, problem=problem)
-    if len(directory.members) < directory.expected:
-        found = f"{len(directory.members):,} of {directory.expected:,}"
+    if len(members) < expected:
+        found = f"{len(members):,} of {expected:,}"
         yield _lost(shown(source.name), f"is not whole: its directory names {found} members")
 
 

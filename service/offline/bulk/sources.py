@@ -102,7 +102,7 @@ class _Zip(Source):
     def __init__(self, archive: BinaryIO) -> None:
         super().__init__(archive)
         self._handle = archive.fileno()
-        self._members = read_directory(archive).members
+        self._members = read_directory(archive)[0]
 
     def _open(self, entry: SourceFile) -> AbstractContextManager[_Readable]:
         if int(entry.at) >= len(self._members):

@@ -16,7 +16,7 @@ from service.config import Settings
 from service.inference.model_registry import image_limits, open_serving
 from service.inference.pipeline import Estimate
 from service.inference.stage import InferenceOptions
-from service.media.image_files import ImageError, ImageTooLargeError, NotAnImageError, UndecodableImageError
+from service.media.image_files import ImageError, ImageTooLargeError, NotAnImageError
 from service.offline.bulk.errors import BulkError, FailedError, UnreadableError, unexpected
 from service.offline.bulk.listing import Kind, SourceFile
 from service.offline.bulk.manifest import GROUP, BulkOptions, agree, cannot_write
@@ -29,7 +29,6 @@ _PROBLEMS: Sequence[tuple[type[BaseException], str]] = (
     (UnreadableError, "unreadable"),
     (ImageTooLargeError, "too-large"),
     (NotAnImageError, "not-an-image"),
-    (UndecodableImageError, "undecodable"),
     (ImageError, "undecodable"),
     (FailedError, "failed"),
 )

@@ -12,7 +12,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from engines.files import shown
@@ -48,16 +48,11 @@ class Member:
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Directory:
-    """The members, in order. expected: number of members that the archive declares."""
+def read_directory(file: BinaryIO) -> tuple[list[Member], int]:
+    """Read a zip's directory as far as possible. Returns the members, in order, and how many the archive declares.
 
-    members: list[Member] = field(default_factory=list)
-    expected: int = 0
-
-
-def read_directory(file: BinaryIO) -> Directory:
-    """Read a zip's directory as far as possible. Raises BulkError for a file without one, and OSError."""
+    Raises BulkError for a file without a directory, and OSError.
+    """
     length = file.seek(0, os.SEEK_END)
     tail_at = max(0, length - _END.size - _LONGEST_COMMENT)
     file.seek(tail_at)
@@ -79,7 +74,7 @@ def read_directory(file: BinaryIO) -> Directory:
     if shift < 0 or not _is_record(file, end - size):
         shift = 0
     file.seek(start + shift)
-    return Directory(_records(file.read(max(0, end - start - shift)), shift), count)
+    return _records(file.read(max(0, end - start - shift)), shift), count
 
 
 def open_member(handle: int, member: Member) -> zipfile.ZipExtFile:
