@@ -67,9 +67,9 @@ class CandidateGraphs:
         ONNX Runtime computes it on the CPU with the roundings of a GPU, see `round_after_each_node`. Raises
         NotJudgedError if it is not installed or cannot run the graph.
         """
-        rounded = self._folder / f"{precision}-rounded.onnx"
-        onnx.save(round_after_each_node(onnx.load(self.graph(precision, evaluation_images))), rounded)
+        graph, rounded = self.graph(precision, evaluation_images), self._folder / f"{precision}-rounded.onnx"
         try:
+            onnx.save(round_after_each_node(onnx.load(graph)), rounded)
             candidate = open_runtime(rounded, "onnxruntime", precision="fp32", max_batch=1, device="cpu")
         except (ValueError, RuntimeError) as error:
             raise NotJudgedError(str(error)) from error

@@ -217,7 +217,7 @@ def _open(content: bytes, gpu: int | None, batch: int | None, *, tf32: bool) -> 
         choices = {
             "device_id": str(gpu),
             "use_tf32": str(int(tf32)),
-            "cudnn_conv_algo_search": "HEURISTIC",  # as fast as an exhaustive search, which takes minutes
+            "cudnn_conv_algo_search": "HEURISTIC",  # as fast as timing all kernels (PaddlePaddle/PaddleX#5057)
             "arena_extend_strategy": "kSameAsRequested",  # not powers of two: there is an arena for each batch size
         }
         providers.insert(0, (_CUDA, choices))
