@@ -35,7 +35,6 @@ def open_runtime(
     cache_dir: Path | None = None,
     threads: int | None = None,
     device: str | None = None,
-    low_memory: bool = False,
     shared_cores: SharedCores | None = None,
 ) -> Runtime:
     """Compile and warm up the graph at `path`.
@@ -43,7 +42,7 @@ def open_runtime(
     pixels: makes the graph take uint8 RGB crops and normalise them itself. outputs: keep only these outputs.
     cache_dir: where compiled graphs are kept between starts (openvino). threads: the number of CPU cores to compute on,
     all by default; with openvino the last bits of the outputs can depend on it. device: "cpu", "cuda", "cuda:1"; by
-    default the best that the backend supports. low_memory, shared_cores: see `OpenVinoRuntime`.
+    default the best that the backend supports. shared_cores: see `OpenVinoRuntime`.
     Raises ValueError for options that the backend does not support.
     """
     if backend == "openvino":
@@ -59,7 +58,6 @@ def open_runtime(
             outputs=outputs,
             cache_dir=cache_dir,
             threads=threads,
-            low_memory=low_memory,
             shared_cores=shared_cores,
         )
     if backend == "onnxruntime":

@@ -107,24 +107,27 @@ def join_batches(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return joined
 
 
-def batches_independently(infer: Callable[[Arrays], Arrays], inputs: Sequence[TensorSpec]) -> bool:
-    """True if the items of a batch of two give the same outputs as they do alone.
+def batches_independently(infer: Callable[[Arrays], Arrays], inputs: Sequence[TensorSpec], count: int = 2) -> bool:
+    """True if the items of a batch of `count` give the same outputs as they do alone.
 
     Many exported graphs accept a batch and then mix its items, because a reshape has a batch of one baked in.
     """
     rng = default_rng(0)
-    pair = {i.name: rng.integers(0, 255, (2, *i.shape)).astype(i.dtype) for i in inputs}
+    batch = {i.name: rng.integers(0, 255, (count, *i.shape)).astype(i.dtype) for i in inputs}
     try:
-        together = infer(pair)
-        alone = [infer({name: array[n : n + 1] for name, array in pair.items()}) for n in range(2)]
+        together = infer(batch)
+        alone = [infer({name: array[n : n + 1] for name, array in batch.items()}) for n in range(count)]
     except RuntimeError:  # the graph refuses the shape
         return False
-    return all(_close(together[name], n, alone[n][name]) for name in together for n in range(2))
+    return all(
+        len(together[name]) == count and _close(together[name][n : n + 1], alone[n][name])
+        for name in together
+        for n in range(count)
+    )
 
 
-def _close(together: NDArray[Any], n: int, alone: NDArray[Any]) -> bool:
-    item = together[n : n + 1]
-    if len(together) != 2 or item.shape != alone.shape:
+def _close(item: NDArray[Any], alone: NDArray[Any]) -> bool:
+    if item.shape != alone.shape:
         return False
     scale = float(np.abs(alone).max(initial=1.0))
     return bool(np.allclose(item, alone, rtol=0, atol=0.05 * scale))  # above bf16 rounding, far below mixed items

@@ -116,15 +116,13 @@ def _without_tensorrt(gpu: Gpu | None) -> Backend:
 class RuntimeOpener:
     """Opens the runtimes of networks with a backend, and lists the models whose plans have to be built.
 
-    repeatable: the same batch must give the same result to the last bit each time. shared_cores: of all runtimes that
-    it opens on the CPU. statuses: of the plans, by model, for models that have or will get one. missing: models without
-    a plan.
+    shared_cores: of all runtimes that it opens on the CPU. statuses: of the plans, by model, for models that have or
+    will get one. missing: models without a plan.
     """
 
     settings: Settings
     backend: Backend
     threads: int | None = None
-    repeatable: bool = False
     shared_cores: SharedCores = field(default_factory=SharedCores)
     statuses: dict[str, PlanStatus] = field(default_factory=dict)
     missing: list[Model] = field(default_factory=list)
@@ -196,6 +194,5 @@ class RuntimeOpener:
                 outputs=outputs,
                 cache_dir=model.cache / "compiled",
                 threads=self.threads,
-                low_memory=not self.repeatable,
                 shared_cores=self.shared_cores,
             )

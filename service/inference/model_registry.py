@@ -170,7 +170,7 @@ class ModelRegistry:
         self._batcher_type: type[AnyBatcher] = LockstepBatcher if repeatable else Batcher
         threads = 1 if repeatable else core_limit(settings.workers)
         backend = choose_backend(settings.backend)
-        self._opener = RuntimeOpener(settings, backend, threads=threads, repeatable=repeatable)
+        self._opener = RuntimeOpener(settings, backend, threads=threads)
         self._views = Views(settings.crops)
         self._detectors: dict[str, Detector] = {}
         self._estimators: dict[str, Estimator] = {}

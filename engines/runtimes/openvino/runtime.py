@@ -10,13 +10,16 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from engines.inputs import Arrays, PixelInput, batch_sizes_up_to
-from engines.runtimes.base import RuntimeSpec, batches_independently, join_batches
+from engines.runtimes.base import RuntimeSpec, batches_independently, cut_into_batch_sizes, join_batches
 from engines.runtimes.lifecycle import ActiveCalls, SharedCores, return_freed_memory
-from engines.runtimes.openvino.batch_graphs import BatchGraphs
 from engines.runtimes.openvino.compiled import CompiledGraph
 from engines.runtimes.openvino.graphs import gives_an_output_per_item, is_quantised, read_graph
 
-_MAX_BATCH = 4  # on a CPU the time per item is flat from here, so a larger batch would only add latency and memory
+_BATCH_SIZES = (1, 4)
+"""Unless `max_batch` says otherwise. On a CPU the time per item is flat from four items on, so a larger batch would
+only add latency. A graph for two items would take 17 MB for each network of BlazePose, to save at most 5 % on batches
+of two or three.
+"""
 
 
 class OpenVinoRuntime:
@@ -30,8 +33,6 @@ class OpenVinoRuntime:
     outputs: keep only these outputs, and only the part of the graph that they need.
     precision: "fp32", "bf16", or "auto": bf16 if the CPU supports it. A graph with Q/DQ nodes is computed in int8
     between them whatever the precision, and its spec says so. threads: cores to compute on, None for all.
-    low_memory: compile batch sizes above one only when a batch first needs them, and drop them in `release`. The file
-    at `path` must stay until `close`, and the last bits of the outputs may depend on this option.
     shared_cores: counts the calls of all runtimes on these cores, by default of this one alone.
     Raises ValueError for a precision that the CPU does not support and for outputs that the graph does not have.
     """
@@ -46,7 +47,6 @@ class OpenVinoRuntime:
         outputs: Sequence[str] | None = None,
         cache_dir: Path | None = None,
         threads: int | None = None,
-        low_memory: bool = False,
         shared_cores: SharedCores | None = None,
     ) -> None:
         core = ov.Core()
@@ -55,36 +55,27 @@ class OpenVinoRuntime:
             core.set_property({"CACHE_DIR": str(cache_dir)})
         if threads is not None:
             core.set_property("CPU", {"INFERENCE_NUM_THREADS": threads})
-        opened = _file_identity(path)
 
         def compile_graph(batch: int, hint: str = "THROUGHPUT") -> CompiledGraph:
-            if _file_identity(path) != opened:
-                raise RuntimeError(f"{path} is another file than it was")
             config = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": {"fp32": "f32"}.get(precision, precision)}
             graph = CompiledGraph(core.compile_model(read_graph(core, path, pixels, outputs, batch), "CPU", config))
             graph.warm_up(batch)
             return graph
 
         single = compile_graph(1)
-        batch_sizes: tuple[int, ...] = (1,)
-        ready = {1: single}
-        if max_batch != 1 and gives_an_output_per_item(read_graph(core, path, pixels, outputs, 2)):
-            pair = compile_graph(2)
-            if batches_independently(lambda feeds: _fitting(feeds, single, pair).infer(feeds), single.inputs):
-                batch_sizes = batch_sizes_up_to(max_batch or _MAX_BATCH)
-                if not low_memory:
-                    ready |= {
-                        batch_size: pair if batch_size == 2 else compile_graph(batch_size)
-                        for batch_size in batch_sizes[1:]
-                    }
-        self._throughput = BatchGraphs(
-            ready, [batch_size for batch_size in batch_sizes if batch_size not in ready], compile_graph
-        )
+        self._throughput = {1: single}
+        batch_sizes = _BATCH_SIZES if max_batch is None else batch_sizes_up_to(max_batch)
+        if len(batch_sizes) > 1 and gives_an_output_per_item(read_graph(core, path, pixels, outputs, 2)):
+            graphs = {1: single, batch_sizes[1]: compile_graph(batch_sizes[1])}
+            if batches_independently(
+                lambda feeds: graphs[_count(feeds)].infer(feeds), single.inputs, count=batch_sizes[1]
+            ):
+                self._throughput = graphs | {size: compile_graph(size) for size in batch_sizes[2:]}
         self._latency: CompiledGraph | None = compile_graph(1, "LATENCY") if single.streams > 1 else None
         self._spec = RuntimeSpec(
             inputs=single.inputs,
             outputs=single.outputs,
-            batch_sizes=batch_sizes,
+            batch_sizes=tuple(self._throughput),
             concurrency=single.streams,
             device=core.get_property("CPU", "FULL_DEVICE_NAME").strip(),
             precision="int8" if is_quantised(core.read_model(path)) else precision,
@@ -106,8 +97,8 @@ class OpenVinoRuntime:
             if alone and count == 1 and self._latency is not None:
                 return self._latency.infer(feeds)
             parts = [
-                graph.infer({name: array[piece] for name, array in feeds.items()})
-                for graph, piece in self._throughput.cut(count)
+                self._throughput[stop - start].infer({name: array[start:stop] for name, array in feeds.items()})
+                for start, stop in cut_into_batch_sizes(count, self._spec.batch_sizes)
             ]
         if len(parts) == 1:
             return parts[0]
@@ -117,7 +108,8 @@ class OpenVinoRuntime:
         """See `Runtime.release`."""
         with self._calls.paused() as idle:
             if idle:
-                self._throughput.shrink()
+                for graph in self._throughput.values():
+                    graph.release()
                 if self._latency is not None:
                     self._latency.release()
         return_freed_memory()
@@ -125,18 +117,12 @@ class OpenVinoRuntime:
     def close(self) -> None:
         """See `Runtime.close`."""
         self._calls.close()
-        self._throughput.close()
+        self._throughput = {}
         self._latency = None
 
 
-def _fitting(feeds: Arrays, single: CompiledGraph, pair: CompiledGraph) -> CompiledGraph:
-    return pair if len(next(iter(feeds.values()))) == 2 else single
-
-
-def _file_identity(path: Path) -> list[tuple[int, int, int]]:
-    """Identifies a graph's files, to notice when they are replaced."""
-    files = [file.stat() for file in (path, path.with_suffix(".bin")) if file.exists()]
-    return [(file.st_ino, file.st_size, file.st_mtime_ns) for file in files]
+def _count(feeds: Arrays) -> int:
+    return len(next(iter(feeds.values())))
 
 
 def _resolve(precision: str, capabilities: Sequence[str]) -> str:

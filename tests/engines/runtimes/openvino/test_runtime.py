@@ -11,10 +11,7 @@ import numpy as np
 import pytest
 
 from engines.runtimes import open_runtime
-from engines.runtimes.openvino import batch_graphs
-from engines.runtimes.openvino.compiled import CompiledGraph
 from tests.graphs import save_folding_graph, save_keypoint_graph
-from tests.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -43,52 +40,16 @@ for thread in threads: thread.join()
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_low_memory_gives_the_same_outputs_while_it_compiles_and_after_release(graph: Path) -> None:
+def test_batches_give_the_same_outputs_as_single_items_before_and_after_release(graph: Path) -> None:
     images = np.random.default_rng(0).random((4, 3, 64, 48), np.float32)
-    with (
-        closing(open_runtime(graph, precision="fp32")) as whole,
-        closing(open_runtime(graph, precision="fp32", low_memory=True)) as small,
-    ):
-        assert small.spec.batch_sizes == whole.spec.batch_sizes == (1, 2, 4)
-        for count in (1, 4, 3, 2, 4) * 4:
-            feeds = {"image": images[:count]}
-            np.testing.assert_allclose(small.run(feeds)["heatmaps"], whole.run(feeds)["heatmaps"], atol=1e-5)
-        small.release()
-        np.testing.assert_allclose(
-            small.run({"image": images})["heatmaps"], whole.run({"image": images})["heatmaps"], atol=1e-5
-        )
-
-
-def test_a_replaced_file_is_not_mixed_with_the_original(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    images = np.random.default_rng(0).random((2, 3, 64, 48), np.float32)
-    path = save_keypoint_graph(tmp_path / "net.xml", height=64, width=48)
-    with closing(open_runtime(path, precision="fp32", low_memory=True)) as runtime:
-        alone = np.concatenate([runtime.run({"image": images[n : n + 1]})["heatmaps"] for n in range(2)])
-        save_keypoint_graph(path, height=64, width=48, channels=4)
-        runtime.run({"image": images})
-        wait_for(lambda: "another file than it was" in caplog.text)
+    with closing(open_runtime(graph, precision="fp32")) as runtime:
+        assert runtime.spec.batch_sizes == (1, 4)
+        alone = np.concatenate([runtime.run({"image": images[n : n + 1]})["heatmaps"] for n in range(4)])
+        for count in (1, 4, 3, 2, 4):
+            given = runtime.run({"image": images[:count]})["heatmaps"]
+            np.testing.assert_allclose(given, alone[:count], atol=1e-5)
+        runtime.release()
         np.testing.assert_allclose(runtime.run({"image": images})["heatmaps"], alone, atol=1e-5)
-
-
-def test_batches_run_in_pieces_while_there_is_no_memory_for_a_larger_graph(
-    graph: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(batch_graphs, "_PAUSE_S", 0.05)
-    failures = [MemoryError(), RuntimeError("can't start new thread")]
-    warm_up = CompiledGraph.warm_up
-
-    def short_of_memory(compiled: CompiledGraph, batch: int) -> None:
-        if batch > 1 and failures:
-            raise failures.pop()
-        warm_up(compiled, batch)
-
-    with closing(open_runtime(graph, precision="fp32", low_memory=True)) as runtime:
-        monkeypatch.setattr(CompiledGraph, "warm_up", short_of_memory)
-        feeds = {i.name: np.zeros((2, *i.shape), i.dtype) for i in runtime.spec.inputs}
-        graphs = runtime._throughput  # type: ignore[attr-defined]
-        wait_for(lambda: bool(runtime.run(feeds)) and len(graphs.cut(2)) == 1)
-    assert failures == []
-    assert caplog.text.count("the graph for batches of 2 cannot be compiled") == 2
 
 
 def test_unknown_precisions_devices_and_backends_are_named(graph: Path) -> None:
