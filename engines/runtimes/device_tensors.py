@@ -41,7 +41,6 @@ class TensorAddressRuntime:
 
     @property
     def spec(self) -> RuntimeSpec:
-        """See `Runtime.spec`."""
         return self._graph.spec
 
     @property
@@ -50,7 +49,6 @@ class TensorAddressRuntime:
         return self._device
 
     def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
-        """See `Runtime.run`."""
         return self._graph.run(feeds)
 
     def run_tensors(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -78,9 +76,7 @@ class TensorAddressRuntime:
         return results
 
     def release(self) -> None:
-        """See `Runtime.release`."""
         self._graph.release()
 
     def close(self) -> None:
-        """See `Runtime.close`."""
         self._graph.close()

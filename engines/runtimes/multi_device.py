@@ -110,7 +110,6 @@ class MultiDeviceRuntime:
         return self._spec
 
     def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
-        """See `Runtime.run`."""
         self._spec.check(feeds)
         with self.acquire() as number:
             return self._devices[number].runtime.run(feeds)
@@ -140,13 +139,11 @@ class MultiDeviceRuntime:
                 device.failed_at = self._clock() if failed else None
 
     def release(self) -> None:
-        """See `Runtime.release`."""
         with ExitStack() as releasing:  # releases every runtime, even if one fails
             for device in self._devices:
                 releasing.callback(device.runtime.release)
 
     def close(self) -> None:
-        """See `Runtime.close`."""
         with ExitStack() as closing:  # closes every runtime, even if one fails
             for device in self._devices:
                 closing.callback(device.runtime.close)

@@ -209,11 +209,9 @@ class QueuedItem(WorkItem, Generic[T, R]):
 
     @property
     def least(self) -> int:
-        """See `WorkItem.least`."""
         return self.units if self.division is None else 1
 
     def divide(self, units: int) -> Self:
-        """See `WorkItem.divide`."""
         if self.division is None:
             return super().divide(units)
         item, self.item = self.division.split(self.item, units)

@@ -108,7 +108,6 @@ class Client(_BaseClient):
     def pose(
         self, image: bytes | Path, *, deadline: float | None = None, **parameters: Unpack[Parameters]
     ) -> PoseResult:
-        """See `AsyncClient.pose`."""
         request = self._request(image, parameters, deadline)
         while True:
             try:

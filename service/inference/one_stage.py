@@ -30,7 +30,6 @@ class OneStage(Pipeline):
 
     @property
     def stages(self) -> Sequence[Stage[Any]]:
-        """See `Pipeline.stages`."""
         return [self._stage]
 
     @property

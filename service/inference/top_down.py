@@ -54,7 +54,6 @@ class TopDown(Pipeline):
 
     @property
     def stages(self) -> Sequence[Stage[Any]]:
-        """See `Pipeline.stages`."""
         return [self._estimate] if self._detect is None else [self._detect, self._estimate]
 
     @property
@@ -71,7 +70,6 @@ class TopDown(Pipeline):
     async def frame(
         self, frame: Frame | PendingFrame, options: InferenceOptions, people: Detections | None = None
     ) -> tuple[Poses, Timing]:
-        """See `Pipeline.frame`."""
         people, timing = await self._detect_people(frame, options) if people is None else (people, Timing())
         if not len(people):
             return Poses.empty(self._estimator.skeleton), timing

@@ -106,7 +106,6 @@ class OnnxRuntime:
 
     @property
     def spec(self) -> RuntimeSpec:
-        """See `Runtime.spec`."""
         return self._spec
 
     @property
@@ -115,7 +114,6 @@ class OnnxRuntime:
         return "cpu" if self._gpu is None else f"cuda:{self._gpu}"
 
     def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
-        """See `Runtime.run`."""
         count = self._spec.check(feeds)
         with self._calls:
             parts = [
@@ -146,7 +144,6 @@ class OnnxRuntime:
                 session.run_with_iobinding(binding)
 
     def release(self) -> None:
-        """See `Runtime.release`."""
         with self._calls.paused() as idle:
             if idle and self._gpu is None:
                 # Memory that past batches have needed is only freed at the end of a batch.
@@ -156,7 +153,6 @@ class OnnxRuntime:
         return_freed_memory()
 
     def close(self) -> None:
-        """See `Runtime.close`."""
         self._calls.close()
         with gpu_setup(self._gpu is not None):
             self._sessions = {}

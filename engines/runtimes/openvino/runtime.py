@@ -87,11 +87,9 @@ class OpenVinoRuntime:
 
     @property
     def spec(self) -> RuntimeSpec:
-        """See `Runtime.spec`."""
         return self._spec
 
     def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
-        """See `Runtime.run`."""
         count = self._spec.check(feeds)
         with self._calls, self._shared_cores as alone:
             if alone and count == 1 and self._latency is not None:
@@ -105,7 +103,6 @@ class OpenVinoRuntime:
         return {name: join_batches([part[name] for part in parts]) for name in parts[0]}
 
     def release(self) -> None:
-        """See `Runtime.release`."""
         with self._calls.paused() as idle:
             if idle:
                 for graph in self._throughput.values():
@@ -115,7 +112,6 @@ class OpenVinoRuntime:
         return_freed_memory()
 
     def close(self) -> None:
-        """See `Runtime.close`."""
         self._calls.close()
         self._throughput = {}
         self._latency = None

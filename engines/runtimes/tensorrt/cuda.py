@@ -29,48 +29,37 @@ class Cuda:
         self.index = index
 
     def make_current(self) -> None:
-        """See `Driver.make_current`."""
         _call(cuda.cudaSetDevice, self.index)
 
     def allocate(self, size: int) -> int:
-        """See `Driver.allocate`."""
         return int(_call(cuda.cudaMalloc, max(size, 1)))
 
     def free(self, address: int) -> None:
-        """See `Driver.free`."""
         _call(cuda.cudaFree, address)
 
     def pin(self, size: int) -> Pinned:
-        """See `Driver.pin`."""
         address = int(_call(cuda.cudaHostAlloc, max(size, 1), cuda.cudaHostAllocPortable))
         return Pinned(address, np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address)))
 
     def unpin(self, memory: Pinned) -> None:
-        """See `Driver.unpin`."""
         _call(cuda.cudaFreeHost, memory.address)
 
     def open_stream(self) -> int:
-        """See `Driver.open_stream`."""
         return int(_call(cuda.cudaStreamCreateWithFlags, cuda.cudaStreamNonBlocking))
 
     def close_stream(self, stream: int) -> None:
-        """See `Driver.close_stream`."""
         _call(cuda.cudaStreamDestroy, stream)
 
     def copy_to_device(self, device: int, host: int, size: int, stream: int) -> None:
-        """See `Driver.copy_to_device`."""
         _call(cuda.cudaMemcpyAsync, device, host, size, cuda.cudaMemcpyKind.cudaMemcpyHostToDevice, stream)
 
     def copy_to_host(self, host: int, device: int, size: int, stream: int) -> None:
-        """See `Driver.copy_to_host`."""
         _call(cuda.cudaMemcpyAsync, host, device, size, cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost, stream)
 
     def copy_on_device(self, to: int, source: int, size: int, stream: int) -> None:
-        """See `Driver.copy_on_device`."""
         _call(cuda.cudaMemcpyAsync, to, source, size, cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice, stream)
 
     def wait_for_stream(self, stream: int, other: int) -> None:
-        """See `Driver.wait_for_stream`."""
         event = _call(cuda.cudaEventCreateWithFlags, cuda.cudaEventDisableTiming)
         try:
             _call(cuda.cudaEventRecord, event, other)
@@ -91,15 +80,12 @@ class Cuda:
             _call(cuda.cudaGraphDestroy, graph)
 
     def launch(self, graph: int, stream: int) -> None:
-        """See `Driver.launch`."""
         _call(cuda.cudaGraphLaunch, graph, stream)
 
     def destroy_graph(self, graph: int) -> None:
-        """See `Driver.destroy_graph`."""
         _call(cuda.cudaGraphExecDestroy, graph)
 
     def synchronize(self, stream: int) -> None:
-        """See `Driver.synchronize`."""
         # Waiting for an event can block without spinning; waiting for a stream spins.
         flags = cuda.cudaEventBlockingSync | cuda.cudaEventDisableTiming
         event = _call(cuda.cudaEventCreateWithFlags, flags)

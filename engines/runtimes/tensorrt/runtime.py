@@ -84,11 +84,9 @@ class TensorRtRuntime:
 
     @property
     def spec(self) -> RuntimeSpec:
-        """See `Runtime.spec`."""
         return self._spec
 
     def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
-        """See `Runtime.run`."""
         count = self._spec.check(feeds)
         with self._calls:
             return self._batches.run(feeds, count)
@@ -114,7 +112,6 @@ class TensorRtRuntime:
         """See `Runtime.release`. Does nothing: the graphs need all of their memory."""
 
     def close(self) -> None:
-        """See `Runtime.close`."""
         self._calls.close()
         with gpu_setup(), self._calls.paused():  # guards against two concurrent calls of close
             self._opened.close()
