@@ -1,4 +1,4 @@
-"""Quotas: limits on things that all clients of a server share, with a share for each client."""
+"""Quotas: refuse at once what exceeds the connections, requests, memory or streams of all clients, or a share."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The key of a TensorRT plan (everything that it depends on), and finding the plan file of a key.
+"""Finds the file of a TensorRT plan by its key, for `service.inference.backends`, which chooses what a network runs on.
 
-The choice between a plan and the graph is made in `service.inference.backends`.
+The key is everything that a plan depends on.
 """
 
 from __future__ import annotations

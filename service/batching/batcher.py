@@ -1,4 +1,4 @@
-"""The asyncio interface of the batching queue: submit items, await their results, share batches with other callers."""
+"""The asyncio interface of the batching queue: submit items, await their results. The scheduler forms the batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scheduler between the event loop and the workers: batches are formed here, when a worker takes work.
+"""Forms batches from the waiting requests when an idle worker takes work.
 
 One lock protects the waiting and the running work.
 """

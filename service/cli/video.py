@@ -39,7 +39,7 @@ def video(
     """Track the people in the video IN; after a crash or Ctrl-C the same command goes on from there."""
     from service.media.video_reader import VideoError, VideoReader
     from service.offline.journal import JournalError
-    from service.offline.video_tracking import VideoOptions
+    from service.offline.resumable_tracking import VideoOptions
     from service.offline.videos import VideoTask, process_video
 
     task = VideoTask(source, out, poses, VideoOptions(min_score, max_people, detect_every / 1000), trails, smooth)

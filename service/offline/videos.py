@@ -25,8 +25,8 @@ from service.media.draw import Trails, draw
 from service.media.video_reader import VideoError, VideoFrame, VideoInfo, VideoReader
 from service.media.video_writer import VIDEO_SUFFIXES, VideoWriter
 from service.offline.journal import Journal
+from service.offline.resumable_tracking import ConcurrentVideoTracker, VideoOptions
 from service.offline.video_records import fingerprint
-from service.offline.video_tracking import ConcurrentVideoTracker, VideoOptions
 from service.tracking.smoothing import OneEuro
 
 

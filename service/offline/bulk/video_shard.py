@@ -20,8 +20,8 @@ from service.offline.bulk.manifest import GROUP, BulkOptions
 from service.offline.bulk.shards import Failure, Shard, Summary
 from service.offline.bulk.writing import open_poses
 from service.offline.journal import DamagedJournalError, Journal
+from service.offline.resumable_tracking import VideoOptions, VideoTracker
 from service.offline.video_records import DAMAGED, JournaledFrame, fingerprint, pack, unpack
-from service.offline.video_tracking import VideoOptions, VideoTracker
 from service.offline.videos import video_document
 
 _GROUP_BYTES = 256 << 20

@@ -18,8 +18,8 @@ from service.config import Settings
 from service.inference.model_registry import open_serving
 from service.media.video_reader import VideoError, VideoFrame, VideoReader
 from service.offline.journal import Journal
+from service.offline.resumable_tracking import ConcurrentVideoTracker, VideoOptions
 from service.offline.video_records import JournaledFrame, pack, unpack
-from service.offline.video_tracking import ConcurrentVideoTracker, VideoOptions
 from tests.graphs import tiny_catalogue
 from tests.pictures import photo
 from tests.service.media.videos import make_video
