@@ -46,9 +46,10 @@ def test_schemathesis_finds_nothing(catalogue: Path, keys: str, tmp_path: Path) 
             "--continue-on-failure", "--generation-database", "none",
         ]
         # fmt: on
-        hooks = {"SCHEMATHESIS_HOOKS": "tests.service.api.schemathesis_hooks", "PYTHONPATH": str(ROOT)}
+        variables = {"SCHEMATHESIS_HOOKS": "tests.service.api.schemathesis_hooks", "PYTHONPATH": str(ROOT)}
+        variables |= {"PYTHONUTF8": "1"}  # it prints symbols, and fails in a locale that has none
         done = subprocess.run(
-            command, env=os.environ | hooks, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8"
+            command, env=os.environ | variables, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8"
         )
         assert done.returncode == 0, done.stdout[done.stdout.find("= FAILURES") :] + done.stderr
         assert server.process.poll() is None
