@@ -2,7 +2,8 @@
 
 Upsampling makes each pixel a weighted mean of pixels, and a 1x1 convolution treats all pixels alike, so the two
 commute. BlazePose's detector, for example, upsamples 1152 channels and then reduces them to 192, which costs four times
-as many multiplications as the other order.
+as many multiplications as the other order. OpenVINO does not swap them itself: with the swap, a tile takes the detector
+6 % less processor time, and a whole image the default model 4 to 5 % less (`make bench ARGS=upsampling`).
 """
 
 from __future__ import annotations
