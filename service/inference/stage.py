@@ -15,6 +15,7 @@ from engines.ops.affine import align
 from engines.poses import Frame, Poses, Region
 from engines.runtimes.base import Runtime, RuntimeClosedError
 from service.batching import Batcher, BatchResult, Division, Priority, Reservation
+from service.batching.prediction import powers_of_two
 from service.quota import Lease
 
 Item = TypeVar("Item")
@@ -162,7 +163,7 @@ class Stage(Generic[Rows]):
             cost=lambda request: len(request.regions),
             division=Division(FrameRequest.split, self._join),
             max_batch=runtime.spec.max_batch,
-            batch_sizes=runtime.spec.batch_sizes,
+            batch_sizes=powers_of_two(runtime.spec.max_batch),
             workers=runtime.spec.concurrency,
         )
         self._pixels = pixels
@@ -197,7 +198,8 @@ class Stage(Generic[Rows]):
         return old[0]
 
     def _reshape(self, runtime: Runtime) -> None:
-        self.batcher.reshape(runtime.spec.max_batch, runtime.spec.batch_sizes, runtime.spec.concurrency)
+        spec = runtime.spec
+        self.batcher.reshape(spec.max_batch, powers_of_two(spec.max_batch), spec.concurrency)
 
     async def run(
         self, frame: Frame | PendingFrame, regions: Sequence[Region], options: InferenceOptions

@@ -19,6 +19,7 @@ Watch = Callable[[str, NDArray[np.float32]], None]
 def watch_tensors(graph: Path, batches: Sequence[Arrays], watch: Watch) -> None:
     """Run the ONNX graph in fp32 on each of `batches` and call `watch` with every float tensor, inputs included.
 
+    Nodes between Q/DQ nodes run in this CPU's own int8 kernels. Without VNNI these saturate, which then counts too.
     Tensors that the compiler has merged or folded away are left out.
     """
     core = ov.Core()
