@@ -99,9 +99,8 @@ def build(
     ARCHITECTURE: simple-baseline-r50, simple-baseline-r101, simple-baseline-r152, hrnet-w32, hrnet-w48,
     higherhrnet-w32, higherhrnet-w48, hourglass-8 or cpn-r50.
     """
-    from service.cli.build_plans import (
-        build_plans,
-    )  # it imports the families, whose packages other commands do not need
+    # It imports the families, whose packages other commands do not need.
+    from service.cli.build_plans import build_plans
 
     gpu = find_gpu()
     if lean and device is None:
@@ -119,9 +118,10 @@ def build(
         catalogues = _catalogues()
         names = [part.name for part in reversed(load().parts(model))]
     else:
-        detector_name = None if detector == "none" else detector
-        catalogues = [*_catalogues(), _build_checkpoint(model, checkpoint, size, name, skeleton, detector_name, out)]
         names = [name or model]
+        finder = None if detector == "none" else detector
+        request = BuildRequest(model, checkpoint, names[0], size, skeleton, finder)
+        catalogues = [*_catalogues(), _build_checkpoint(request, out)]
     if device == "cpu" and precision == "int8":
         int8_name, catalogue = build_int8_model(load(catalogues), names[-1], images, out)
         names, catalogues = [int8_name], [*catalogues, catalogue]
@@ -153,36 +153,25 @@ def _catalogues() -> list[Path]:
     return [Path(part) for part in os.environ.get("POSEWIRE_CATALOGUE", "").split(os.pathsep) if part]
 
 
-def _build_checkpoint(
-    architecture: str,
-    checkpoint: Path,
-    size: tuple[int, int] | None,
-    name: str | None,
-    skeleton: str | None,
-    detector: str | None,
-    out: Path,
-) -> Path:
+def _build_checkpoint(request: BuildRequest, out: Path) -> Path:
     """Build the model unless it exists, and report it. Returns its catalogue file."""
-    if detector is not None:
-        load()[detector]  # report an unknown detector now instead of when serving
-    request = BuildRequest(architecture, checkpoint, name or architecture, size, skeleton, detector)
+    if request.detector is not None:
+        load()[request.detector]  # report an unknown detector now instead of when serving
     catalogue = request.catalogue(out)
     try:
         if is_built(request, out):
-            click.echo(f"{request.graph(out)}: already built of {checkpoint}")
+            click.echo(f"{request.graph(out)}: already built of {request.checkpoint}")
             return catalogue
     except OSError as error:
-        raise file_error(error, checkpoint) from error
+        raise file_error(error, request.checkpoint) from error
     if find_spec("torch") is None:
         raise click.ClickException("building needs torch: pip install 'posewire[torch]'")
-    from engines.build.checkpoint.build import (  # with torch, which takes seconds to import
-        BuildError,
-        build_checkpoint,
-    )
+    # These import torch, which takes seconds.
+    from engines.build.checkpoint.build import BuildError, build_checkpoint
     from engines.build.checkpoint.export import ExportError
     from engines.networks.checkpoints import CheckpointError
 
-    click.echo(f"reading {checkpoint}, exporting and comparing; this can take minutes", err=True)
+    click.echo(f"reading {request.checkpoint}, exporting and comparing; this can take minutes", err=True)
     try:
         built = build_checkpoint(request, out)
     except (BuildError, CheckpointError, ExportError) as error:

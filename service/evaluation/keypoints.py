@@ -62,14 +62,10 @@ def keypoint_ap(
     people = [
         {
             "id": number,
-            "image_id": person["image_id"],
-            "category_id": person["category_id"],
             "iscrowd": person.get("iscrowd", 0),
-            "keypoints": person["keypoints"],
             "num_keypoints": person.get("num_keypoints", sum(v > 0 for v in person["keypoints"][2::3])),
-            "area": person["area"],
-            "bbox": person["bbox"],
         }
+        | {key: person[key] for key in ("image_id", "category_id", "keypoints", "area", "bbox")}
         for number, person in enumerate(truth["annotations"], 1)
     ]
     # Without boxes, a found person's size is computed from its keypoints, as on COCO's server.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engines.poses import Floats, Poses
-from engines.skeletons import COCO_17, SKELETONS, Skeleton
-from service.formats.parsing import JsonNode
+from engines.skeletons import COCO_17, Skeleton
+from service.formats.parsing import JsonNode, distinct, skeleton_of
+from service.formats.people import records
 from service.formats.sequence import PoseFrame, PoseSequence, SequencePerson, gather
 
 _PERSON = 1
@@ -28,16 +30,24 @@ def coco_results(poses: Poses, image_id: int) -> list[dict[str, object]]:
     image_id: the image's number in the annotations.
     """
     poses = poses.as_skeleton(COCO_17)
-    visibility = (poses.keypoint_scores > 0).astype(np.float32)
-    rows = np.concatenate([poses.keypoints.round(2), visibility[:, :, None]], axis=2)
-    people: list[dict[str, object]] = [
-        {"image_id": image_id, "category_id": _PERSON, "keypoints": row.ravel(), "score": score, "bbox": box}
-        for row, score, box in zip(rows, poses.scores.round(3), sized(poses.boxes), strict=True)
-    ]
-    if poses.ids is not None:
-        for person, number in zip(people, poses.ids, strict=True):
-            person["track_id"] = number
-    return people
+    return person_entries(poses, image_id, poses.keypoints, poses.keypoint_scores > 0)
+
+
+def person_entries(
+    poses: Poses, image_id: int, points: Floats, visibility: NDArray[Any], **more: Iterable[object]
+) -> list[dict[str, object]]:
+    """Return the entries of a frame's people. points: (N, K, 2) pixels. visibility: (N, K). more: further fields."""
+    rows = np.concatenate([points.round(2), visibility[..., None]], axis=2, dtype=np.float32)
+    return records(
+        poses,
+        "track_id",
+        image_id=[image_id] * len(poses),
+        category_id=[_PERSON] * len(poses),
+        keypoints=np.ascontiguousarray(rows).reshape(len(poses), 3 * rows.shape[1]),
+        score=poses.scores.round(3),
+        bbox=sized(poses.boxes),
+        **more,
+    )
 
 
 def image_ids(stems: Sequence[str], otherwise: Sequence[int]) -> list[int]:
@@ -59,25 +69,18 @@ def coco_annotations(sequence: PoseSequence) -> dict[str, object]:
     skeleton = sequence.skeleton
     annotations: list[dict[str, object]] = []
     for number, frame in sequence.numbered():
-        poses = frame.poses
+        poses, first = frame.poses, len(annotations) + 1
         labelled = poses.keypoint_scores > 0
-        points = np.where(labelled[..., None], poses.keypoints, 0).round(2)
-        rows = np.concatenate([points, _LABELLED * labelled[..., None]], axis=2, dtype=np.float32)
-        for m, box in enumerate(sized(poses.boxes)):
-            entry: dict[str, object] = {
-                "id": len(annotations) + 1,
-                "image_id": number,
-                "category_id": _PERSON,
-                "iscrowd": 0,
-                "keypoints": rows[m].ravel(),
-                "num_keypoints": labelled[m].sum(),
-                "bbox": box,
-                "area": (box[2] * box[3]).round(2),
-                "score": poses.scores[m].round(3),
-            }
-            if poses.ids is not None:
-                entry["track_id"] = poses.ids[m]
-            annotations.append(entry)
+        annotations += person_entries(
+            poses,
+            number,
+            np.where(labelled[..., None], poses.keypoints, 0),
+            _LABELLED * labelled,
+            id=range(first, first + len(poses)),
+            iscrowd=[0] * len(poses),
+            num_keypoints=labelled.sum(axis=1),
+            area=sized(poses.boxes)[:, 2:].prod(axis=1).round(2),
+        )
     limbs = [[a + 1, b + 1] for a, b in skeleton.limbs]  # COCO counts keypoints from 1
     person = {"id": _PERSON, "name": "person", "keypoints": skeleton.keypoints, "skeleton": limbs}
     images = [image_entry(number, frame) for number, frame in sequence.numbered()]
@@ -125,7 +128,8 @@ def read_coco_truth(path: Path) -> dict[str, Any]:
         if person["category_id"].integer() not in categories:
             raise person["category_id"].error(f"is none of the categories: {person['category_id'].value}")
         person["keypoints"].numbers((3 * count,))
-        person["area"].positive()
+        if (area := person["area"].number()) < 0:
+            raise person["area"].error(f"must not be below 0, as {area:g} is")
         person["bbox"].corners()
         if person.has("iscrowd"):
             person.member("iscrowd").flag()
@@ -155,10 +159,7 @@ def read_coco_results(path: Path, keypoints: int = len(COCO_17)) -> list[dict[st
 
 
 def _ids(listed: JsonNode, what: str) -> set[int]:
-    seen: set[int] = set()
-    for one in listed:
-        one["id"].unique(what, seen, one["id"].integer())
-    return seen
+    return distinct((one["id"] for one in listed), what, JsonNode.integer)
 
 
 def image_entry(number: int, frame: PoseFrame) -> dict[str, object]:
@@ -180,11 +181,7 @@ def _skeleton(root: JsonNode) -> Skeleton:
     for category in root["categories"]:
         listed = category.get("keypoints")
         if listed is not None:
-            names = tuple(name.text() for name in listed)
-            for skeleton in SKELETONS.values():
-                if names == skeleton.keypoints:
-                    return skeleton
-            raise listed.error(f"are those of none of the skeletons {', '.join(SKELETONS)}: {' '.join(names)}")
+            return skeleton_of(tuple(name.text() for name in listed), listed.error)
     return COCO_17
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,8 +13,8 @@ import orjson
 from numpy.typing import NDArray
 
 from engines.files import read_small, shown, without_mark
+from engines.skeletons import SKELETONS, Skeleton
 
-T = TypeVar("T", int, str)
 Read = TypeVar("Read")
 
 _LARGEST_FILE = 2 << 30
@@ -99,13 +99,6 @@ class JsonNode:
             found.setdefault(person["image_id"].integer(), []).append(person)
         return found
 
-    def unique(self, what: str, seen: set[T], key: T) -> T:
-        """Add the key of this value to `seen` and return it. Raises FormatError if it is already there."""
-        if key in seen:
-            raise self.error(f"is {key!r}, as that of another {what}; each must have its own")
-        seen.add(key)
-        return key
-
     def flag(self) -> bool:
         """Return 0, 1, true or false as a bool."""
         if not isinstance(self.value, int) or self.value not in (0, 1):
@@ -121,13 +114,6 @@ class JsonNode:
 
     def number(self) -> float:
         return float(self.numbers(())[()])
-
-    def positive(self, shape: tuple[int, ...] = ()) -> NDArray[np.float32]:
-        """Like `numbers`, but refuses numbers below 0."""
-        found = self.numbers(shape)
-        if (found < 0).any():
-            raise self.error(f"must not be below 0, as {float(found.min()):g} is")
-        return found
 
     def only(self) -> JsonNode:
         """Return the value itself, or the only item of a list."""
@@ -164,6 +150,24 @@ class JsonNode:
         if not (np.abs(found) <= _LARGEST).all():
             raise self.error(f"must be finite numbers up to {_LARGEST:g}")
         return found
+
+
+def distinct(nodes: Iterable[JsonNode], what: str, read: Callable[[JsonNode], Read]) -> set[Read]:
+    """Return what `read` makes of the nodes. Raises FormatError if two of them give the same."""
+    seen: set[Read] = set()
+    for node in nodes:
+        if (key := read(node)) in seen:
+            raise node.error(f"is {key!r}, as that of another {what}; each must have its own")
+        seen.add(key)
+    return seen
+
+
+def skeleton_of(keypoints: tuple[str, ...], error: Callable[[str], FormatError]) -> Skeleton:
+    """Return the skeleton with these keypoints. If there is none, raises what `error` makes of the problem."""
+    for skeleton in SKELETONS.values():
+        if keypoints == skeleton.keypoints:
+            return skeleton
+    raise error(f"are those of none of the skeletons {', '.join(SKELETONS)}: {' '.join(map(str, keypoints))}")
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from engines.poses import Floats, Poses
@@ -14,17 +16,15 @@ def people_list(poses: Poses) -> list[dict[str, object]]:
     Pixels have 2 decimals, scores and metres 3. Numbers are numpy's, for orjson with OPT_SERIALIZE_NUMPY.
     """
     rows = keypoint_rows(poses.keypoints, poses.keypoint_scores)
-    people: list[dict[str, object]] = [
-        {"score": score, "box": box, "keypoints": row}
-        for score, box, row in zip(poses.scores.round(3), poses.boxes.round(2), rows, strict=True)
-    ]
-    if poses.keypoints_3d is not None:
-        for person, metres in zip(people, poses.keypoints_3d.round(3), strict=True):
-            person["keypoints_3d"] = metres
+    metres = {} if poses.keypoints_3d is None else {"keypoints_3d": poses.keypoints_3d.round(3)}
+    return records(poses, "id", score=poses.scores.round(3), box=poses.boxes.round(2), keypoints=rows, **metres)
+
+
+def records(poses: Poses, id_key: str, **columns: Iterable[object]) -> list[dict[str, object]]:
+    """Return one object per person from columns with one value per person. Ids, if there are any, come last."""
     if poses.ids is not None:
-        for person, identity in zip(people, poses.ids, strict=True):
-            person["id"] = identity
-    return people
+        columns[id_key] = poses.ids
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def keypoint_rows(keypoints: Floats, scores: Floats) -> Floats:

@@ -12,8 +12,8 @@ import numpy as np
 
 from engines.poses import Floats
 from engines.skeletons import COCO_17, POSETRACK_15
-from service.formats.coco import image_entry, sized, tracked_person
-from service.formats.parsing import JsonNode
+from service.formats.coco import image_entry, person_entries, sized, tracked_person
+from service.formats.parsing import JsonNode, distinct
 from service.formats.posetrack_2017 import read_annolist
 from service.formats.sequence import FAINT, PoseFrame, PoseSequence, SequencePerson, gather
 
@@ -45,23 +45,10 @@ def posetrack_document(sequence: PoseSequence) -> dict[str, object]:
         poses = frame.poses.as_skeleton(POSETRACK_15)
         scores = poses.keypoint_scores[:, _FROM_15] * _KNOWN
         points = poses.keypoints[:, _FROM_15] * (scores > 0)[..., None]
-        rows = np.concatenate([points.round(2), (scores > 0)[..., None]], axis=2, dtype=np.float32)
-        heads = None if frame.head_boxes is None else sized(frame.head_boxes)
-        for m, box in enumerate(sized(poses.boxes)):
-            entry: dict[str, object] = {
-                "id": len(annotations),
-                "image_id": number,
-                "category_id": _PERSON,
-                "keypoints": rows[m].ravel(),
-                "scores": scores[m].round(3).copy(),
-                "score": poses.scores[m].round(3),
-                "bbox": box,
-            }
-            if poses.ids is not None:
-                entry["track_id"] = poses.ids[m]
-            if heads is not None:
-                entry["bbox_head"] = heads[m]
-            annotations.append(entry)
+        numbers = range(len(annotations), len(annotations) + len(poses))
+        heads = {} if frame.head_boxes is None else {"bbox_head": sized(frame.head_boxes)}
+        listed = np.ascontiguousarray(scores.round(3))
+        annotations += person_entries(poses, number, points, scores > 0, id=numbers, scores=listed, **heads)
     category = {"id": _PERSON, "name": "person", "supercategory": "person", "keypoints": KEYPOINTS_2018, "skeleton": []}
     return {"images": images, "annotations": annotations, "categories": [category]}
 
@@ -78,12 +65,8 @@ def _frames_2018(root: JsonNode) -> Iterator[PoseFrame]:
     people = root["annotations"].by_image()
     order = _order(root)
     images = list(root["images"])
-    ids: set[int] = set()
-    names: set[str] = set()
-    for image in images:
-        image["id"].unique("image", ids, image["id"].integer())
-        image["file_name"].unique("image", names, image["file_name"].text())
-    unknown = set(people) - ids
+    unknown = set(people) - distinct((image["id"] for image in images), "image", JsonNode.integer)
+    distinct((image["file_name"] for image in images), "image", JsonNode.text)
     if unknown:
         raise root["annotations"].error(f"name image_id {min(unknown)}, but images has none of that id")
     for image in images:

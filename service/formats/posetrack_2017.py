@@ -6,7 +6,7 @@ import numpy as np
 
 from engines.poses import Floats
 from engines.skeletons import POSETRACK_15
-from service.formats.parsing import JsonNode
+from service.formats.parsing import JsonNode, distinct
 from service.formats.sequence import FAINT, PoseFrame, SequencePerson, gather
 
 _HEAD = ("x1", "y1", "x2", "y2")
@@ -14,12 +14,8 @@ _HEAD = ("x1", "y1", "x2", "y2")
 
 def read_annolist(annolist: JsonNode) -> tuple[PoseFrame, ...]:
     """Read the frames of an annolist. Joints are numbered as in POSETRACK_15. Raises FormatError."""
-    frames = []
-    names: set[str] = set()
-    for entry in annolist:
-        frames.append(_frame(entry))
-        entry["image"].unique("frame", names, frames[-1].name)
-    return tuple(frames)
+    distinct((entry["image"] for entry in annolist), "frame", _name)
+    return tuple(map(_frame, annolist))
 
 
 def _frame(entry: JsonNode) -> PoseFrame:
@@ -27,7 +23,7 @@ def _frame(entry: JsonNode) -> PoseFrame:
     labelled = entry.optional("is_labeled", lambda node: node.only().flag())
     heads = [person for person in people if person.get("x1") is not None]
     return PoseFrame(
-        name=entry["image"].only()["name"].text(),
+        name=_name(entry["image"]),
         poses=gather(POSETRACK_15, [_person(person) for person in people]),
         number=entry.optional("imgnum", _integer),
         head_boxes=np.array([[_number(person[key]) for key in _HEAD] for person in heads], np.float32)
@@ -52,6 +48,10 @@ def _person(person: JsonNode) -> SequencePerson:
         keypoints[joints], scores[joints] = rows[:, 1:], np.maximum(np.array(given, np.float32), FAINT)
     score, identity = person.optional("score", _number), person.optional("track_id", _integer)
     return SequencePerson(keypoints, scores, score=score, identity=identity)
+
+
+def _name(image: JsonNode) -> str:
+    return image.only()["name"].text()
 
 
 def _number(node: JsonNode) -> float:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
 from engines.files import read_small, shown, without_mark
 from engines.poses import Poses
-from engines.skeletons import SKELETONS, Skeleton
-from service.formats.parsing import FormatError
+from engines.skeletons import COCO_17, Skeleton
+from service.formats.parsing import FormatError, skeleton_of
 from service.formats.people import keypoint_rows
 from service.formats.sequence import PoseFrame, PoseSequence, SequencePerson, gather
 
@@ -64,43 +63,35 @@ def read_table(path: Path) -> PoseSequence:
     except UnicodeDecodeError as error:
         raise FormatError(f"{name}: cannot be read as CSV: it is not UTF-8 from byte {error.start} on") from error
     reader = csv.DictReader(io.StringIO(text, newline=""))
+    images: dict[str, dict[str, list[Row]]] = {}
+    last: tuple[str, str] | None = None
     try:
         columns = tuple(reader.fieldnames or ())
         if columns not in (HEADER, _VIDEO_HEADER):
             given = shown(",".join(columns)[:200].encode("utf-8", "replace"))
             raise FormatError(f"{name}: must start with the line {','.join(HEADER)}, not {given}")
-        rows: list[Row] = []
         for row in reader:
             where = f"{name}, line {reader.line_num}"
             if len(row) != len(columns) or None in row.values():
                 raise FormatError(f"{where}: must have {len(columns)} cells")
-            rows.append((where, row))
+            image, person = key = row[columns[0]], row["person"]
+            if key != last:
+                if person in images.get(image, ()):
+                    raise FormatError(f"{where}: person {person!r} of {image!r} was there before")
+                if last is not None and image != last[0] and image in images:
+                    raise FormatError(f"{name}: the rows of an image, or of a frame, must follow one another")
+            images.setdefault(image, {}).setdefault(person, []).append((where, row))
+            last = key
     except csv.Error as error:
         raise FormatError(f"{name}: cannot be read as CSV from line {reader.line_num} on") from error
-    image = columns[0]
-    people = [list(lines) for _, lines in groupby(rows, key=lambda row: (row[1][image], row[1]["person"]))]
-    skeleton = _skeleton(people[0]) if people else next(iter(SKELETONS.values()))
-    seen: set[tuple[str, str]] = set()
-    for lines in people:
-        key = (lines[0][1][image], lines[0][1]["person"])
-        if key in seen:
-            raise FormatError(f"{lines[0][0]}: person {key[1]!r} of {key[0]!r} was there before")
-        seen.add(key)
-    groups = [list(group) for _, group in groupby(people, key=lambda lines: lines[0][1][image])]
-    if len(groups) != len({name for name, _ in seen}):
-        raise FormatError(f"{name}: the rows of an image, or of a frame, must follow one another")
-    return PoseSequence(path.stem, skeleton, tuple(_frame(group, skeleton) for group in groups))
+    frames = [list(people.values()) for people in images.values()]
+    skeleton = _skeleton(frames[0][0]) if frames else COCO_17
+    return PoseSequence(path.stem, skeleton, tuple(_frame(people, skeleton) for people in frames))
 
 
 def _skeleton(lines: list[Row]) -> Skeleton:
     names = tuple(row["keypoint"] for _, row in lines)
-    for skeleton in SKELETONS.values():
-        if names == skeleton.keypoints:
-            return skeleton
-    raise FormatError(
-        f"{lines[0][0]}: the keypoints of this person are those of none of the skeletons "
-        f"{', '.join(SKELETONS)}: {' '.join(map(str, names))}"
-    )
+    return skeleton_of(names, lambda problem: FormatError(f"{lines[0][0]}: the keypoints of this person {problem}"))
 
 
 def _frame(people: list[list[Row]], skeleton: Skeleton) -> PoseFrame:

@@ -14,11 +14,12 @@ from engines.poses import Floats, Frame
 Grey = NDArray[Any]
 """(height, width) uint8."""
 
-_WINDOW = (11, 11)
-_LEVELS = 3
-_CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 12, 0.02)
-_TEXTURE = 5e-4
-"""Least eigenvalue of a window's gradients. Windows below it have too little texture to be tracked."""
+_SEARCH: dict[str, Any] = {
+    "winSize": (11, 11),
+    "maxLevel": 3,
+    "criteria": (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 12, 0.02),
+    "minEigThreshold": 5e-4,  # windows whose gradients have a smaller eigenvalue have too little texture
+}
 _RETURN = 1.0
 """Largest forward-backward error, in pixels of the image that is used."""
 _LARGE = 100.0
@@ -91,26 +92,12 @@ class Flow:
 
 def _lucas_kanade(last: Grey, grey: Grey, begin: Floats) -> tuple[Floats, NDArray[np.bool_]]:
     """Return the moves (P, 2) in pixels of these images, and which (P,) pass the forward-backward check."""
-    ahead, back = np.empty_like(begin), begin.copy()
-    ahead, forth, _ = _search(last, grey, begin, ahead, 0)
+    ahead, forth, _ = cv2.calcOpticalFlowPyrLK(last, grey, begin, np.empty_like(begin), **_SEARCH)
     # The backward search starts at its expected result, so it needs few steps if that is right.
-    back, home, _ = _search(grey, last, ahead, back, cv2.OPTFLOW_USE_INITIAL_FLOW)
+    use_end = cv2.OPTFLOW_USE_INITIAL_FLOW
+    back, home, _ = cv2.calcOpticalFlowPyrLK(grey, last, ahead, begin.copy(), flags=use_end, **_SEARCH)
     ok = (forth[:, 0] > 0) & (home[:, 0] > 0) & (np.square(back - begin).sum(axis=1) < _RETURN**2)
     return ahead - begin, ok
-
-
-def _search(a: Grey, b: Grey, start: Floats, end: Floats, flags: int) -> tuple[Grey, Grey, Grey]:
-    return cv2.calcOpticalFlowPyrLK(
-        a,
-        b,
-        start,
-        end,
-        winSize=_WINDOW,
-        maxLevel=_LEVELS,
-        criteria=_CRITERIA,
-        flags=flags,
-        minEigThreshold=_TEXTURE,
-    )
 
 
 def _all_large(boxes: Floats) -> bool:

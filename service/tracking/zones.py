@@ -143,12 +143,18 @@ class Zones:
         if poses.ids is not None and len(poses):
             points = feet(poses)
             depths = [self._depth(zone, points, width, height) for zone in self.zones]
-            sides = [self._to_the_right(line, points, width, height) for line in self.lines]
+            size = (width, height)
+            sides = [
+                to_the_right(points, np.array(line.start) * size, np.array(line.end) * size) for line in self.lines
+            ]
+            nowhere = (None,) * len(self.zones), (None,) * len(self.lines)
             for n in np.flatnonzero((poses.ids >= 0) & np.isfinite(points).all(axis=1)):
                 number = int(poses.ids[n])
-                before = self._present.get(number) or self._unknown(number, timestamp)
-                inside = [(float(depth[n]), margin) for depth, margin in depths]
-                visits = self._visits(before, inside, timestamp, events)
+                before = self._present.get(number) or Presence(number, timestamp, *nowhere)
+                visits = tuple(
+                    self._visit(zone, visit, number, float(depth[n]), margin, timestamp, events)
+                    for zone, visit, (depth, margin) in zip(self.zones, before.visits, depths, strict=True)
+                )
                 rights = [float(right[n]) for right in sides]
                 places = self._places(before, points[n], rights, width, height, timestamp, events)
                 self._present[number] = Presence(number, timestamp, visits, places)
@@ -169,21 +175,10 @@ class Zones:
                 )
         self._present = {person.id: person for person in state.present}
 
-    def _unknown(self, number: int, timestamp: float) -> Presence:
-        return Presence(number, timestamp, (None,) * len(self.zones), (None,) * len(self.lines))
-
     def _depth(self, zone: Zone, points: Doubles, width: int, height: int) -> tuple[Doubles, float]:
         """How deep inside the zone the points are, in pixels, and the zone's margin."""
         polygon = np.array(zone.polygon) * (width, height)
         return depth_inside(points, polygon), min(self._margin * min(width, height), _NARROW * thickness(polygon))
-
-    def _visits(
-        self, before: Presence, inside: Sequence[tuple[float, float]], now: float, events: list[ZoneEvent]
-    ) -> tuple[Visit | None, ...]:
-        return tuple(
-            self._visit(zone, visit, before.id, depth, margin, now, events)
-            for zone, visit, (depth, margin) in zip(self.zones, before.visits, inside, strict=True)
-        )
 
     @staticmethod
     def _visit(
@@ -202,12 +197,6 @@ class Zones:
             events.append(ZoneEvent("dwell", zone.name, number, now, seconds=stayed))
             return Visit(visit.since, dwelt=True)
         return visit
-
-    @staticmethod
-    def _to_the_right(line: Line, points: Doubles, width: int, height: int) -> Doubles:
-        """How far to the right of the line the points are, in pixels."""
-        size = (width, height)
-        return to_the_right(points, np.array(line.start) * size, np.array(line.end) * size)
 
     def _places(
         self,
