@@ -106,9 +106,10 @@ class Pipeline(ABC):
     ) -> tuple[DecodedImage, Poses, Timing]:
         """The pixels of an encoded image, as many as the pipeline needs, and the people in their coordinates.
 
-        A small JPEG passes one queue less than with `decode` and `frame`, if a worker of the first network decodes it.
+        A small JPEG passes one queue less than with `decode` and `frame`: it is decoded on the event loop if that is idle,
+        else by a worker of the first network if that runs on the CPU.
         """
-        if self.stages[0].decodes_frames and not whole:
+        if self.stages[0].decodes_frames and not whole and not self._idle:
             with suppress(UnusualJpegError):
                 if (quick := self._decoder.open_quick(data, self._needs, options, accepted)) is not None:
                     poses, timing = await self.frame(quick.frame, options)
@@ -121,8 +122,12 @@ class Pipeline(ABC):
         self, data: bytes, options: InferenceOptions, *, whole: bool = False, accepted: Collection[str] = IMAGES
     ) -> tuple[DecodedImage, Timing]:
         """The pixels of an encoded image, as many as the pipeline needs. See `DecodeStage.decode`."""
-        idle = self._decoder.batcher.idle and all(stage.batcher.idle for stage in self.stages)
-        return await self._decoder.decode(data, self._needs, options, idle=idle, whole=whole, accepted=accepted)
+        return await self._decoder.decode(data, self._needs, options, idle=self._idle, whole=whole, accepted=accepted)
+
+    @property
+    def _idle(self) -> bool:
+        """True if no request waits for any of the queues."""
+        return self._decoder.batcher.idle and all(stage.batcher.idle for stage in self.stages)
 
     async def draw(self, estimate: Estimate, media_type: str, options: InferenceOptions) -> tuple[bytes, Timing]:
         """Draw an estimate on its kept pixels, which are overwritten. Returns the encoded image.
