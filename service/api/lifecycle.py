@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from itertools import count
 from typing import Any
 
 from engines.runtimes.nvml import Gpus
@@ -17,6 +18,7 @@ from service.api.security import ApiKeys
 from service.api.state import ServerState
 from service.batching import BatchObserver
 from service.inference.model_registry import Serving
+from service.process.memory import use_huge_pages
 from service.process.supervisor import Supervisor, attempt
 from service.process.tls import CertificateError, ServerTls
 
@@ -26,6 +28,8 @@ _HOUSEKEEPING_S = 1.0
 """Seconds between two rounds of housekeeping; also the greatest age of the gauges in /metrics."""
 _IDLE_ROUNDS = 10
 """Idle rounds in a row after which the networks free memory."""
+_BUSY_ROUNDS = 5
+"""Busy rounds after which memory is moved onto huge pages."""
 _SHUTDOWN_STEP_S = 10.0
 """Timeout of each step of the shutdown."""
 
@@ -82,13 +86,14 @@ async def _start(
 
 
 async def _do_housekeeping(state: ServerState, serving: Serving) -> None:
-    """Refresh gauges, log how many requests were refused and end expired streams, in rounds.
+    """Refresh gauges, log how many requests were refused, end expired streams, and manage memory, in rounds.
 
-    After some idle rounds the networks free the memory that they do not need.
+    Memory is moved onto huge pages in the first round and after some busy rounds. After some idle rounds the networks
+    free the memory that they do not need.
     """
-    answered, refused, idle = 0, state.refused, 0
+    answered, refused, idle, busy = 0, state.refused, 0, 0
     gpus = await asyncio.to_thread(Gpus)
-    while True:
+    for number in count():
         if gpus:
             state.metrics.gpus.refresh(await asyncio.to_thread(gpus.read))
         _refresh_gauges(state, serving)
@@ -98,10 +103,13 @@ async def _do_housekeeping(state: ServerState, serving: Serving) -> None:
         await state.streams.reap()
         await state.tracking_workers.revive()
         is_busy = bool(state.requests.held or len(state.streams) or state.answered != answered)
-        idle = 0 if is_busy else idle + 1
+        idle, busy = 0 if is_busy else idle + 1, busy + is_busy
         answered = state.answered
         if idle == _IDLE_ROUNDS:
             await asyncio.to_thread(serving.release)
+            busy = 0
+        if number == 0 or (is_busy and busy == _BUSY_ROUNDS):
+            await asyncio.to_thread(use_huge_pages)
         await asyncio.sleep(_HOUSEKEEPING_S)
 
 

@@ -106,8 +106,8 @@ class Pipeline(ABC):
     ) -> tuple[DecodedImage, Poses, Timing]:
         """The pixels of an encoded image, as many as the pipeline needs, and the people in their coordinates.
 
-        A small JPEG passes one queue less than with `decode` and `frame`: it is decoded on the event loop if that is idle,
-        else by a worker of the first network if that runs on the CPU.
+        A small JPEG passes one queue less than with `decode` and `frame`: an idle event loop decodes it, or a worker of
+        the first network, if that runs on the CPU.
         """
         if self.stages[0].decodes_frames and not whole and not self._idle:
             with suppress(UnusualJpegError):
