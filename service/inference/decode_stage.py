@@ -179,16 +179,15 @@ class DecodeStage:
         """The queue that an image will probably pass."""
         return self.batcher if data[:3] == b"\xff\xd8\xff" else self.processes
 
-    def open_quick(
-        self, data: bytes, needs: tuple[int, int], options: InferenceOptions, accepted: Collection[str]
-    ) -> QuickImage | None:
-        """A small JPEG, to be decoded by a network's worker. None for any other image.
+    def recognise(self, data: bytes, accepted: Collection[str]) -> tuple[str, JpegFile | None]:
+        """See `service.media.decode.recognise`, with the limits of this stage."""
+        return recognise(data, self._limits, accepted)
 
-        Its memory is counted in `options.lease`. Raises ImageError and QuotaExceededError as `decode` does.
+    def defer(self, file: JpegFile, needs: tuple[int, int], options: InferenceOptions) -> QuickImage:
+        """A quick JPEG, to be decoded by a network's worker. Its memory is counted in `options.lease`.
+
+        Raises QuotaExceededError.
         """
-        _, file = recognise(data, self._limits, accepted)
-        if file is None or not file.quick:
-            return None
         _grow(options.lease, file.peak_bytes(needs))
         width, height, scale = file.decoded_size(needs)
         frame = PendingFrame((height, width, 3), lambda: file.decode(needs).pixels)
@@ -203,16 +202,18 @@ class DecodeStage:
         idle: bool,
         whole: bool = False,
         accepted: Collection[str] = IMAGES,
+        recognised: tuple[str, JpegFile | None] | None = None,
     ) -> tuple[DecodedImage, Timing]:
         """The pixels of an encoded image. Their memory is counted in `options.lease` before it is used.
 
         needs: see `service.media.decode.decode`. idle: the pipeline has no other work. whole: decode all pixels, too,
         and count the memory for an encoded picture of them. accepted: kinds of files.
+        recognised: what `recognise` has returned for them, if it was called already.
         Raises ImageError for bytes that are not an image within the limits, QuotaExceededError if there is no memory
         for its pixels, OverloadedError if its process died, and what `Batcher.submit` raises.
         """
         started = time.perf_counter()
-        kind, file = recognise(data, self._limits, accepted)
+        kind, file = recognised or self.recognise(data, accepted)
         if file is not None:
             counted = _grow(options.lease, _PICTURE_COPIES * file.peak_bytes(None) if whole else file.peak_bytes(needs))
             try:

@@ -109,12 +109,16 @@ class Pipeline(ABC):
         A small JPEG passes one queue less than with `decode` and `frame`: an idle event loop decodes it, or a worker of
         the first network, if that runs on the CPU.
         """
-        if self.stages[0].decodes_frames and not whole and not self._idle:
+        recognised, idle = self._decoder.recognise(data, accepted), self._idle
+        _, file = recognised
+        if file is not None and file.quick and not whole and not idle and self.stages[0].decodes_frames:
             with suppress(UnusualJpegError):
-                if (quick := self._decoder.open_quick(data, self._needs, options, accepted)) is not None:
-                    poses, timing = await self.frame(quick.frame, options)
-                    return quick.decoded(), poses, timing
-        image, decoding = await self.decode(data, options, whole=whole, accepted=accepted)
+                quick = self._decoder.defer(file, self._needs, options)
+                poses, timing = await self.frame(quick.frame, options)
+                return quick.decoded(), poses, timing
+        image, decoding = await self._decoder.decode(
+            data, self._needs, options, idle=idle, whole=whole, recognised=recognised
+        )
         poses, timing = await self.frame(image.pixels, options)
         return image, poses, timing + decoding
 
