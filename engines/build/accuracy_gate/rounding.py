@@ -5,6 +5,7 @@ from __future__ import annotations
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from engines.build.onnx.graphs import types_of
+from engines.runtimes.onnxruntime.graphs import refill
 
 _LOW = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
@@ -39,7 +40,6 @@ def round_after_each_node(model: ModelProto) -> ModelProto:
             if name in low:
                 node.output[index] = f"{name}/exact"
                 cast(node.output[index], name, low[name])
-    del rounded.graph.node[:]
-    rounded.graph.node.extend(nodes)
+    refill(rounded.graph.node, nodes)
     del rounded.graph.value_info[:]
     return rounded

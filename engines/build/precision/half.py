@@ -20,7 +20,7 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from engines.build.onnx.graphs import has_graph_inside, is_float, opset_of, types_of
-from engines.runtimes.onnxruntime.graphs import names_inside
+from engines.runtimes.onnxruntime.graphs import names_inside, refill
 
 Low = Literal["fp16", "bf16"]
 
@@ -183,14 +183,11 @@ class _Writer:
         """Replace the nodes and constants of `model`."""
         for port in model.graph.output:
             self._raise(port.name)
-        del model.graph.node[:]
-        model.graph.node.extend(self._nodes)
+        refill(model.graph.node, self._nodes)
         read = {name for node in self._nodes for name in (*node.input, *names_inside(node))}
         read |= {port.name for port in model.graph.output}
-        constants = [tensor for tensor in model.graph.initializer if tensor.name in read]
-        constants.extend(self._low_weights.values())
-        del model.graph.initializer[:]
-        model.graph.initializer.extend(constants)
+        kept = [tensor for tensor in model.graph.initializer if tensor.name in read]
+        refill(model.graph.initializer, [*kept, *self._low_weights.values()])
         del model.graph.value_info[:]
 
     def _named(self, name: str) -> str:

@@ -29,6 +29,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 from engines.build.onnx.graphs import PrecisionError, is_float
 from engines.build.precision.ranges import watch_tensors
 from engines.inputs import Arrays
+from engines.runtimes.onnxruntime.graphs import refill
 
 OPSET = 13
 """The first opset with a scale per channel."""
@@ -209,9 +210,7 @@ class _Writer:
         nodes = {target.number: self._quantised(model, target.node, target, done) for target in targets}
         _splice(model, nodes)
         read = {name for node in model.graph.node for name in node.input} | {port.name for port in model.graph.output}
-        constants = [tensor for tensor in model.graph.initializer if tensor.name in read]
-        del model.graph.initializer[:]
-        model.graph.initializer.extend(constants)
+        refill(model.graph.initializer, (tensor for tensor in model.graph.initializer if tensor.name in read))
         del model.graph.value_info[:]
 
     def _quantised(self, model: ModelProto, node: NodeProto, target: _Target, done: set[str]) -> list[NodeProto]:
@@ -261,5 +260,4 @@ def _splice(model: ModelProto, replaced: Mapping[int, Sequence[NodeProto]]) -> N
     for node in nodes:  # nodes are destroyed with the list they were taken from
         copies.append(NodeProto())
         copies[-1].CopyFrom(node)
-    del model.graph.node[:]
-    model.graph.node.extend(copies)
+    refill(model.graph.node, copies)

@@ -15,10 +15,19 @@ MAX_MEMBER_BYTES = 4 << 30
 """The largest file that is extracted: larger than any model, as a guard against zip bombs."""
 
 UNSOUND_ZIP = (
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, ValueError, IndexError, MemoryError),
-    *(RuntimeError, NotImplementedError),
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    ValueError,
+    IndexError,
+    MemoryError,
+    RuntimeError,
 )
-"""The exceptions from reading broken zips and (the last two) zips with unsupported encryption or compression."""
+"""The exceptions from reading broken zips and (the last one, or NotImplementedError, which is a kind of it) zips with
+unsupported encryption or compression.
+"""
 
 
 def take(archive: Path, member: str, target: Path, *, origin: str) -> None:
