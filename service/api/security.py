@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from service.api.problems import ApiError
@@ -15,6 +16,7 @@ from service.api.problems import ApiError
 PROBES = frozenset({"/livez", "/readyz"})
 """Paths that need no API key and count towards no rate limit."""
 _MOST_CLIENTS = 10_000
+_RECENT_S = 10.0
 
 
 def digest(key: str) -> str:
@@ -139,3 +141,23 @@ class RateLimit:
         if len(self._buckets) > _MOST_CLIENTS:
             self._buckets.popitem(last=False)
         return bucket
+
+
+class RecentClients:
+    """Tells whether a client is alone. Remembers the client that was seen last and the last one before it."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._latest = ("", -inf)
+        self._other = ("", -inf)
+
+    def saw(self, client: str) -> None:
+        """Record a request of a client."""
+        if client != self._latest[0]:
+            self._other = self._latest
+        self._latest = (client, self._clock())
+
+    def is_alone(self, client: str) -> bool:
+        """True if no other client was seen within the last seconds."""
+        _, seen = self._other if client == self._latest[0] else self._latest
+        return self._clock() - seen > _RECENT_S

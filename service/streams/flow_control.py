@@ -138,7 +138,8 @@ class ConcurrencyLimiter:
     slot, or doubles until it was too high for the first time; it shrinks by a tenth if frames spend their time waiting.
 
     Clients are served round-robin, however many streams each of them has; the streams of one client are served first
-    come, first served. Belongs to one event loop.
+    come, first served. A client without a frame under way does not wait for those of a client that has several: beyond
+    the limit it is processed too, while fewer clients than the limit have frames under way. Belongs to one event loop.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -146,6 +147,7 @@ class ConcurrencyLimiter:
         self._clock = clock
         self._limit = _START
         self._under_way = 0
+        self._frames: dict[str, int] = {}  # under way, by client
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # by client, the next one first
         self._round: list[float] = []
         self._short = False
@@ -165,32 +167,46 @@ class ConcurrencyLimiter:
         try:
             yield slot
         finally:
-            self._under_way -= 1
+            self._count(client, -1)
             if slot.worked:
                 self._learn((self._clock() - began) / slot.worked)
             self._grant()
 
+    def _count(self, client: str, frames: int) -> None:
+        self._under_way += frames
+        self._frames[client] = self._frames.get(client, 0) + frames
+        if not self._frames[client]:
+            del self._frames[client]
+
+    def _next(self) -> str | None:
+        """The waiting client that is served next, None if all have to wait."""
+        if self._under_way < self.limit:
+            return next(iter(self._waiting), None)
+        if len(self._frames) < self.limit:
+            return next((client for client in self._waiting if client not in self._frames), None)
+        return None
+
     async def _acquire(self, client: str) -> None:
         if self._under_way < self.limit and not self._waiting:
-            self._under_way += 1
+            self._count(client, 1)
             return
         self._short = True
         granted = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(client, deque()).append(granted)
+        self._grant()
         try:
             await granted
         except asyncio.CancelledError:
             if not granted.cancelled():  # granted and cancelled in the same iteration of the event loop
-                self._under_way -= 1
+                self._count(client, -1)
                 self._grant()
             raise
 
     def _grant(self) -> None:
-        while self._waiting and self._under_way < self.limit:
-            client = next(iter(self._waiting))
+        while (client := self._next()) is not None:
             line = self._waiting.pop(client)
             if not (first := line.popleft()).done():  # done if it was cancelled
-                self._under_way += 1
+                self._count(client, 1)
                 first.set_result(None)
             if line:
                 self._waiting[client] = line  # behind all other clients

@@ -21,12 +21,13 @@ from tests.waiting import wait_for
 
 
 class Scenario:
-    """The middleware around an empty app, with a clock that stands still. delays: seconds of each delayed request.
+    """The middleware around an empty app. now: the time of its clock. delays: seconds of each delayed request.
 
     problem: the error of POST /pose, unless the request has the header `good`.
     """
 
     def __init__(self) -> None:
+        self.now = 0.0
         self.delays: list[float] = []
         self.problem = ApiError("not-an-image", "this is none")
         app = FastAPI()
@@ -34,7 +35,7 @@ class Scenario:
         app.get("/metrics")(lambda: None)
         state: ServerState = create_app(Settings(), lambda _: pytest.fail("nothing is opened")).app.state.server
         self.middleware = RequestMiddleware(
-            app, state, {("POST", "/pose"): self._pose}, clock=lambda: 0.0, sleep=self._sleep
+            app, state, {("POST", "/pose"): self._pose}, clock=lambda: self.now, sleep=self._sleep
         )
 
     async def send(self, method: str, path: str, times: int, *, client: str = "10.0.0.1", good: bool = False) -> None:
@@ -76,10 +77,14 @@ def test_good_images_are_free_and_bad_ones_are_not() -> None:
     assert len(scenario.delays) == 1
 
 
-def test_refusals_for_overload_count_too() -> None:
+def test_refusals_for_overload_are_delayed_sooner_while_others_are_served() -> None:
     scenario = Scenario()
     scenario.problem = ApiError("overloaded", "there is no room")
-    asyncio.run(scenario.send("POST", "/pose", 501))
+    asyncio.run(scenario.send("POST", "/pose", 1, client="10.0.0.2", good=True))
+    asyncio.run(scenario.send("POST", "/pose", 101))
+    assert len(scenario.delays) == 1
+    scenario.now += 11  # the other client has left
+    asyncio.run(scenario.send("POST", "/pose", 1_000))
     assert len(scenario.delays) == 1
 
 

@@ -252,3 +252,26 @@ def test_a_client_with_many_streams_gets_no_more_slots_than_one_with_few() -> No
     instant.run(scenario())
     assert served[:4] == ["many"] * 4  # those that were under way before
     assert served[4:10].count("few") == 3
+
+
+def test_a_client_does_not_wait_for_another_ones_several_frames() -> None:
+    """The limit is 4. Four clients wait for nobody, a fifth one does, and the client with four frames gets no fifth."""
+
+    async def scenario() -> dict[str, float]:
+        loop = asyncio.get_running_loop()
+        limiter, began = ConcurrencyLimiter(loop.time), dict[str, float]()
+
+        async def frame(client: str, name: str) -> None:
+            async with limiter.slot(client):
+                began[name] = loop.time() - start
+                await asyncio.sleep(1)
+
+        start = loop.time()
+        many = [asyncio.create_task(frame("many", f"many-{n}")) for n in range(5)]
+        await asyncio.sleep(0.5)
+        await asyncio.gather(*many, *(frame(f"few-{n}", f"few-{n}") for n in range(4)))
+        return began
+
+    began = instant.run(scenario())
+    assert {began[f"few-{n}"] for n in range(3)} == {0.5}
+    assert min(began["few-3"], began["many-4"]) >= 1.0
