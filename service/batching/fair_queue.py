@@ -89,10 +89,11 @@ class FairQueue(Generic[E]):
     entries. Both orders are sorted lists, so that an entry in the middle can be removed at once. At the few hundred
     entries that wait here, inserting into a list is cheaper than any tree.
 
-    A client floods the queue once it has been served more than CREDIT units while it always had something waiting. The
-    units that it gets earn credit for the others: a client that arrives starts up to CREDIT units before the present,
-    so that its occasional image does not alternate with the items of the flood. Where no client floods, and beyond that
-    credit, the units of two waiting clients never differ by more than their largest entry.
+    A client floods the queue once it has been served more than CREDIT units while it nearly always had something
+    waiting: it was never away while others were served CREDIT units. The units that it gets earn credit for the others:
+    a client that arrives starts up to CREDIT units before the present, so that its occasional image does not alternate
+    with the items of the flood. Where no client floods, and beyond that credit, the units of two waiting clients never
+    differ by more than their largest entry.
     """
 
     def __init__(self) -> None:
@@ -102,7 +103,9 @@ class FairQueue(Generic[E]):
         self.backlog = Backlog()
         self._now = 0
         self._credit = 0
-        self._left: dict[str, int] = {}  # start times of clients with nothing waiting, in the order in which they left
+        self._left: dict[
+            str, tuple[int, int]
+        ] = {}  # start and served of clients with nothing waiting, first left first
         self._ticks = count()
         self._clients: dict[str, _Client[E]] = {}
         self._turns: list[_Client[E]] = []
@@ -113,6 +116,11 @@ class FairQueue(Generic[E]):
         return self._turns[0].entries[0]
 
     @property
+    def floods(self) -> bool:
+        """True if the next entry is one of a client that floods the queue."""
+        return bool(self._turns) and self._turns[0].served > CREDIT
+
+    @property
     def oldest(self) -> float:
         """The arrival time of the entry that has waited longest; infinity if none waits. Scans all entries."""
         return min((e.arrived for client in self._turns for e in client.entries), default=inf)
@@ -121,8 +129,10 @@ class FairQueue(Generic[E]):
         """Add an entry after those of its client that have the same or an earlier deadline."""
         client = self._clients.get(entry.client)
         if client is None:
-            start = max(self._now - min(CREDIT, self._credit), self._left.pop(entry.client, 0))
+            left, served = self._left.pop(entry.client, (0, 0))
+            start = max(self._now - min(CREDIT, self._credit), left)
             client = self._clients[entry.client] = _Client(entry.client, start, self._now - start)
+            client.served = served if left > self._now - CREDIT else 0
             self._credit -= client.credit
         entry.rank = (entry.deadline, next(self._ticks))
         insort(client.entries, entry, key=_rank)
@@ -191,9 +201,9 @@ class FairQueue(Generic[E]):
             self._leave(client)
 
     def _leave(self, client: _Client[E]) -> None:
-        """Return a client's credit to the others, and remember its start in case it comes back too soon for more."""
+        """Return a client's credit to the others, and remember what it got in case it comes back soon."""
         self._credit += client.credit
-        self._left[client.name] = client.start
+        self._left[client.name] = client.start, client.served
         longest = next(iter(self._left))
-        if len(self._left) > _MAX_REMEMBERED or self._left[longest] <= self._now - CREDIT:
+        if len(self._left) > _MAX_REMEMBERED or self._left[longest][0] <= self._now - CREDIT:
             del self._left[longest]

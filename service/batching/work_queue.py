@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import Generic
 
-from service.batching.fair_queue import E, FairQueue
+from service.batching.fair_queue import CREDIT, E, FairQueue
 from service.batching.types import Priority
 
 WEIGHTS = {Priority.LIVE: 8, Priority.STILL: 4, Priority.BULK: 1}
@@ -20,6 +20,9 @@ class WorkQueue(Generic[E]):
 
     Fair by weight between priorities, by equal work units between the clients of a priority, and by earliest deadline
     within a client. No waiting priority and no waiting client is starved.
+
+    A client that floods the queue (see FairQueue) with live work has the weight of stills at most while a still of
+    another waits, and a still that arrives meanwhile starts up to CREDIT units ahead, as a frame does.
     """
 
     def __init__(self, max_units: int) -> None:
@@ -44,7 +47,8 @@ class WorkQueue(Generic[E]):
         """Add an entry."""
         queue = self._queues[entry.priority]
         if not queue.units:
-            self._starts[entry.priority] = self._now
+            credit = CREDIT * _STRIDES[entry.priority] if entry.priority is Priority.STILL and self._live_flood else 0
+            self._starts[entry.priority] = max(self._starts[entry.priority], self._now - credit)
         queue.push(entry)
         self._count(entry.units, 1)
 
@@ -69,7 +73,7 @@ class WorkQueue(Generic[E]):
                 break
             if units < entry.units and queue.alone and queue.units == self.units:
                 units = min(entry.units, limit)  # no other client waits for its turn after each unit
-            start = self._starts[priority] = self._starts[priority] + units * _STRIDES[priority]
+            start = self._starts[priority] = self._starts[priority] + units * self._stride(priority)
             self._now = max(self._now, start)
             taken[queue.take(units)] = taken.get(entry, 0) + units
             self._count(-units, 0 if entry.units else -1)
@@ -120,12 +124,22 @@ class WorkQueue(Generic[E]):
         self.load += units
         self.items += items
 
+    @property
+    def _live_flood(self) -> bool:
+        return self._queues[Priority.LIVE].floods
+
+    def _stride(self, priority: Priority) -> int:
+        stills = self._queues[Priority.STILL]
+        if priority is Priority.LIVE and self._live_flood and stills.units and not stills.floods:
+            return _STRIDES[Priority.STILL]
+        return _STRIDES[priority]
+
     def _next(self) -> Priority | None:
         """The priority whose next entry finishes first in virtual time; the most urgent one of equals."""
         first, soonest = None, inf
         for priority, queue in self._queues.items():
             if queue.units:
-                finish = self._starts[priority] + queue.head.least * _STRIDES[priority]
+                finish = self._starts[priority] + queue.head.least * self._stride(priority)
                 if finish < soonest:
                     first, soonest = priority, finish
         return first

@@ -138,8 +138,8 @@ class ConcurrencyLimiter:
     slot, or doubles until it was too high for the first time; it shrinks by a tenth if frames spend their time waiting.
 
     Clients are served round-robin, however many streams each of them has; the streams of one client are served first
-    come, first served. A client without a frame under way does not wait for those of a client that has several: beyond
-    the limit it is processed too, while fewer clients than the limit have frames under way. Belongs to one event loop.
+    come, first served. While a client has frames under way and others waiting, up to twice the limit are processed: the
+    frames of clients that have none under way do not wait for it. Belongs to one event loop.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -182,7 +182,7 @@ class ConcurrencyLimiter:
         """The waiting client that is served next, None if all have to wait."""
         if self._under_way < self.limit:
             return next(iter(self._waiting), None)
-        if len(self._frames) < self.limit:
+        if self._under_way < 2 * self.limit and not self._waiting.keys().isdisjoint(self._frames):
             return next((client for client in self._waiting if client not in self._frames), None)
         return None
 

@@ -147,6 +147,17 @@ def test_during_a_flood_a_returning_client_is_ahead_by_the_units_served_to_the_f
     assert [queue.pop().client for _ in range(CREDIT + 4)] == ["b"] * CREDIT + ["flood", "b"] * 2
 
 
+def test_a_client_whose_next_item_always_arrives_just_after_the_last_floods_too() -> None:
+    queue = FairQueue[WorkItem]()
+    for _ in range(100):
+        queue.push(entry("flood"))
+        queue.pop()
+    for client in ("flood", "late"):
+        for _ in range(CREDIT + 1):
+            queue.push(entry(client))
+    assert [queue.pop().client for _ in range(CREDIT + 2)] == ["late"] * CREDIT + ["flood", "late"]
+
+
 def test_a_client_that_leaves_and_returns_gets_its_credit_once() -> None:
     queue = flooded()
     first = []

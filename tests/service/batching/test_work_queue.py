@@ -91,7 +91,7 @@ TestQueueMachine.settings = settings(max_examples=50, stateful_step_count=40, de
 
 
 def test_priorities_share_by_weight_while_all_wait() -> None:
-    queue = filled(*(entry(priority=priority) for priority in Priority for _ in range(100)))
+    queue = filled(*(entry(f"client-{n}", priority=priority) for priority in Priority for n in range(100)))
     batch, _ = queue.pop(52, 0.0)
     assert Counter(e.priority for e in batch) == {Priority.LIVE: 32, Priority.STILL: 16, Priority.BULK: 4}
 
@@ -108,6 +108,17 @@ def test_no_priority_exceeds_its_share_by_more_than_the_largest_entry(work: list
         still = [had[priority] for priority in Priority if left[priority]]
         if still:
             assert max(still) - min(still) <= LARGEST
+
+
+def test_stills_beside_a_flood_of_live_work_come_first_and_then_get_as_much() -> None:
+    queue = filled(*(entry("flood", priority=Priority.LIVE) for _ in range(100)))
+    queue.pop(40, 0.0)
+    for n in range(30):
+        queue.push(entry(f"client-{n}"))
+    first, _ = queue.pop(16, 0.0)
+    then, _ = queue.pop(20, 0.0)
+    assert Counter(e.priority for e in first) == {Priority.STILL: 16}
+    assert Counter(e.priority for e in then) == {Priority.LIVE: 10, Priority.STILL: 10}
 
 
 def test_bulk_work_is_served_while_live_work_never_ends() -> None:
