@@ -145,15 +145,11 @@ class FairQueue(Generic[E]):
         """True if at most one client waits."""
         return len(self._turns) <= 1
 
-    def pop(self) -> E:
-        """Remove the head and charge its client. The queue must not be empty."""
-        units = self.head.units
-        entry = self.take(units)
-        entry.units = units
-        return entry
-
     def take(self, units: int) -> E:
-        """Subtract units from the head, and remove it if that was its last. Charges its client, returns the head."""
+        """Subtract units from the head, and remove it if these were its last. Charges its client, returns the head.
+
+        The queue must not be empty.
+        """
         client = self._turns[0]
         entry = client.entries[0]
         paid = min(units, client.credit)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -179,9 +180,10 @@ class RuntimeOpener:
     def _open_graph(self, backend: str, model: Model, outputs: tuple[str, ...] | None, precision: str) -> Runtime:
         if precision == "auto" and not model.bf16:
             precision = "fp32"
-        with TemporaryDirectory(prefix="posewire-fp16-") as folder:
+        with ExitStack() as files:
             path = model.fetch()
             if backend == "onnxruntime" and precision == "fp16":  # it computes as a graph says
+                folder = files.enter_context(TemporaryDirectory(prefix="posewire-fp16-"))
                 from engines.build.precision.convert import convert  # needs onnx and onnxscript
 
                 path, precision = convert(path, Path(folder) / path.name, "fp16").path, "auto"
