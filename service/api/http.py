@@ -61,6 +61,7 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._release()
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()  # uvicorn leaves the timer, which holds the connection, after a reset
 
     def abort(self) -> None:
         self._release()
@@ -198,6 +199,8 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Called when a response has been handed to the transport."""
+        if self.cycle.response_complete:  # else it is a later request's
+            self.cycle.body = bytearray()  # of a refused request; an idle connection would keep it
         super().on_response_complete()
         if self.transport.is_closing() or not self.cycle.response_complete:
             return

@@ -22,6 +22,8 @@ _CHUNK = 1 << 18
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
 _CLOSE_CODE = re.compile(rb"\x88[\x02-\x7d]([\x03-\x13].)[^\x88]*\Z", re.DOTALL)
 """The code in the close frame at the end of a websocket's data."""
+_NO_PONG = b"keepalive ping timeout"
+"""The reason that websockets gives for a client that answers no pings. Its code, 1011, is also that of defects."""
 
 
 class Attacker:
@@ -192,7 +194,9 @@ class Attacker:
 
 
 def close_code(data: bytes) -> str:
-    """The code of the close frame at the end of a websocket's data; "" without one."""
+    """The code of the close frame at the end of a websocket's data; "" without one, "no pong" for missing pongs."""
+    if data.endswith(_NO_PONG):
+        return "no pong"
     found = _CLOSE_CODE.search(data)
     return str(int.from_bytes(found[1], "big")) if found else ""
 

@@ -47,6 +47,11 @@ class RawConnection:
             return False
         return True
 
+    def reset(self) -> None:
+        """Close the connection with a reset."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
+
     def status(self) -> int:
         """Return the status of the next response, 0 if the connection ends before one. The body goes to `body`."""
         if not self._fill(b"\r\n\r\n"):

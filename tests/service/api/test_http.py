@@ -149,6 +149,22 @@ def test_a_flood_of_pipelined_requests_takes_no_memory(server: ServerProcess, re
     assert server.memory_mb() < before + 10
 
 
+@pytest.mark.parametrize("resets", [True, False])
+def test_requests_that_are_refused_before_their_body_is_read_leave_no_memory_behind(
+    server: ServerProcess, resets: bool
+) -> None:
+    body = bytes(200_000)
+    request = b"POST /pose HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % len(body)
+    before = server.memory_mb()
+    with ExitStack() as stack:
+        for _ in range(400):
+            connection = stack.enter_context(RawConnection(server.port, request + body))
+            assert connection.status() == 415
+            if resets:
+                connection.reset()
+        assert server.memory_mb() < before + 20
+
+
 # Time
 
 
