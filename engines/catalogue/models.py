@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from engines.catalogue.fetch.sources import DownloadProgress, FetchError
+from engines.catalogue.fetch.sources import DownloadedSource, DownloadProgress, FetchError, UnreachableError
 from engines.catalogue.schema import CatalogueError, Model, read_models
 
 BUILT_IN = Path(__file__).with_name("models.toml")
@@ -62,12 +62,19 @@ class Catalogue(Mapping[str, Model]):
         model = self[name]
         return (model,) if model.detector is None else (model, self[model.detector])
 
-    def choose_default(self, *, connect_timeout: float = 3.0, progress: DownloadProgress | None = None) -> Choice:
+    def choose_default(
+        self,
+        *,
+        connect_timeout: float = 3.0,
+        progress: DownloadProgress | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> Choice:
         """The first of `defaults` that is cached, or else the first that can be fetched, with its detector.
 
         If one is cached, the network is not used; users fetch a better one themselves. Models whose licence does not
-        allow commercial use are never chosen.
-        connect_timeout: seconds within which each publisher's server must accept the connection.
+        allow commercial use are never chosen. A server that could not be reached is not asked again for another model.
+        connect_timeout: seconds within which each server must accept the connection. say: called with a line for
+        each model that is tried: where its files came from, or why they did not.
         Raises FetchError, with the reason for each model, if none is cached and none can be fetched.
         """
         candidates = [name for name in self.defaults if all(part.commercial for part in self.parts(name))]
@@ -76,14 +83,19 @@ class Catalogue(Mapping[str, Model]):
                 better = f"already on this machine; run `posewire models fetch {candidates[0]}` for the preferred one"
                 why = "the preferred model, already on this machine" if name == candidates[0] else better
                 return Choice(self[name], f"{name}: {why}")
+        say = say or (lambda _line: None)
         failures: list[tuple[str, FetchError]] = []
+        unreached = set[str]()
         for name in candidates:
             try:
                 for part in self.parts(name):
-                    part.fetch(progress, connect_timeout=connect_timeout)
+                    _fetch_unless_in(unreached, part, progress, connect_timeout)
             except FetchError as error:
                 failures.append((name, error))
+                say(f"{name} could not be fetched: {error.reason}")
             else:
+                origins = dict.fromkeys(part.source.origin for part in self.parts(name))
+                say(f"{name} was fetched: {' and '.join(origins)}")
                 return Choice(self[name], f"{name}: {_why_fetched(failures)}")
         reasons = "; ".join(f"{name}: {error.reason}" for name, error in failures) or "the catalogue names none"
         raise FetchError(f"there is no default model ({reasons})", failures[-1][1].hint if failures else "")
@@ -144,6 +156,20 @@ def _sharing(model: Model, models: Collection[Model]) -> Model:
     """The model with `also` set to the files that others need from its source, so that one download serves them all."""
     others = {file: None for other in models if other.source == model.source for file in other.files}
     return replace(model, also=tuple(file for file in others if file not in model.files))
+
+
+def _fetch_unless_in(
+    unreached: set[str], part: Model, progress: DownloadProgress | None, connect_timeout: float
+) -> None:
+    """Fetch a model unless its server is in `unreached`. Adds the server if it cannot be reached. Raises FetchError."""
+    server = part.source.server if isinstance(part.source, DownloadedSource) else ""
+    if server in unreached and not part.cached:
+        raise FetchError(f"{server} could not be reached")
+    try:
+        part.fetch(progress, connect_timeout=connect_timeout)
+    except UnreachableError:
+        unreached.add(server)
+        raise
 
 
 def _why_fetched(failures: Sequence[tuple[str, FetchError]]) -> str:

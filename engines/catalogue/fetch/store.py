@@ -4,7 +4,7 @@ Every source has a folder, `<cache>/<source.key>/`, with
 
     files/<path>             the model files
     files/<path>.lock.json   their records (see records)
-    *.part                   interrupted downloads, to be resumed
+    *.part                   interrupted downloads over HTTPS, to be resumed; pip and npm keep none
     work-*/                  the current fetch; leftovers of killed processes are removed by the next one
     .lock                    held by the process that fetches
 
@@ -22,15 +22,17 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from engines.catalogue.fetch import pypi, records
+from engines.catalogue.fetch import npm, pypi, records
 from engines.catalogue.fetch.archives import take
 from engines.catalogue.fetch.sources import (
     CheckpointSource,
+    DownloadedSource,
     DownloadProgress,
     FetchError,
     File,
     FileSource,
     HttpsSource,
+    NpmSource,
     PypiSource,
     Source,
 )
@@ -38,12 +40,12 @@ from engines.files import shown
 from engines.locks import locked
 
 
-def locate(cache: Path, source: PypiSource | HttpsSource | FileSource, file: File) -> Path:
+def locate(cache: Path, source: DownloadedSource | FileSource, file: File) -> Path:
     """The path of `file` once it is fetched."""
     if isinstance(source, FileSource):
         single = source.path.name == file.path and not source.path.is_dir()
         return source.path if single else source.path / file.path
-    return cache / source.key / "files" / file.path
+    return cache / source.key / "files" / file.location
 
 
 def is_cached(cache: Path, source: Source, files: Sequence[File]) -> bool:
@@ -110,7 +112,7 @@ def _check_in_place(path: Path, file: File) -> None:
 
 def _fetch_missing(
     cache: Path,
-    source: PypiSource | HttpsSource,
+    source: DownloadedSource,
     files: Sequence[File],
     also: Sequence[File],
     progress: DownloadProgress | None,
@@ -127,6 +129,9 @@ def _fetch_missing(
         def download(file: File) -> Path:
             if isinstance(source, PypiSource):
                 return pypi.download(source, work, progress=progress)
+            if isinstance(source, NpmSource):
+                members = [wanted.member for wanted in (*files, *also)]
+                return npm.download(source, members, work, progress=progress, connect_timeout=connect_timeout)
             from engines.catalogue.fetch import https  # httpx takes 0.1 s to import, which only downloads need
 
             return https.download_file(source, file, folder, work, progress=progress, connect_timeout=connect_timeout)
@@ -137,10 +142,10 @@ def _fetch_missing(
             path, final = work / str(index), locate(cache, source, file)
             if archive is None:
                 download(file).replace(path)
-            elif isinstance(source, HttpsSource) and source.name == PurePosixPath(file.path).name:
+            elif isinstance(source, HttpsSource) and source.name == PurePosixPath(file.path).name and not file.archive:
                 path = archive
             else:
-                take(archive, file.path, path, origin=source.origin)
+                take(archive, file, path, origin=source.origin)
             return path, final, _checked_digest(path, final, file, source.origin)
 
         sound = [unpack(i, file) for i, file in enumerate(files)]

