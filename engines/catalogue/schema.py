@@ -21,6 +21,8 @@ source = { kind = "pypi", package, version, python, platform }    # a wheel; the
        | { kind = "checkpoint", architecture, url, file }   # weights to download by hand for `posewire build`
 files = [{ path, sha256, archive }, ...]   # archive: a zip in the source that has the file; it and sha256 are optional;
                                       # no `files` for a file itself and for checkpoints
+convert = { input, shape, outputs = { NAME = "NODE" } }   # for a tfjs GraphModel, whose first file is its model.json:
+                                      # the part of its graph that is used, see tfjs.Cut; without it, the whole graph
 input = { width, height, order = "rgb" | "bgr", mean = [r, g, b], std = [r, g, b], pad = 0..255 | "edge" }
 options = { ... }                     # settings of the family; optional
 """
@@ -39,6 +41,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, StrictBool, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from engines.catalogue.converted import converted
 from engines.catalogue.fetch import store
 from engines.catalogue.fetch.sources import (
     CheckpointSource,
@@ -52,6 +55,7 @@ from engines.catalogue.fetch.sources import (
     Source,
     Table,
 )
+from engines.catalogue.tfjs import Cut
 from engines.files import read_small, shown, without_mark
 from engines.inputs import PixelInput
 from engines.skeletons import SKELETONS
@@ -82,7 +86,8 @@ def _frozen(value: object) -> object:
 class Entry(Table):
     """A table [models.NAME], with the keys that this module describes.
 
-    files: the first is the one that a runtime opens; empty for a model that has to be built.
+    files: the first is the one that a runtime opens, or that is converted for it; empty for a model that has to be
+    built.
     options: read only, lists are tuples.
     """
 
@@ -98,6 +103,7 @@ class Entry(Table):
     publisher: str = ""
     accuracy: str = ""
     files: tuple[File, ...] = ()
+    convert: Cut | None = None
     input: PixelInput
     options: Annotated[Mapping[str, object], AfterValidator(_frozen)] = field(
         default_factory=lambda: MappingProxyType({}), hash=False
@@ -119,6 +125,13 @@ class Entry(Table):
         )
         if in_folder and any(file.archive for file in self.files):
             raise ValueError("files: archive is a key for members of wheels, npm packages and zips")
+        if self.convert is not None and not self.is_tfjs:
+            raise ValueError("convert: is a key of tfjs models, whose first file is a .json")
+
+    @property
+    def is_tfjs(self) -> bool:
+        """True if its first file is the model.json of a tfjs GraphModel, which is converted after it was fetched."""
+        return bool(self.files) and self.files[0].path.endswith(".json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +147,13 @@ class Model(Entry):
     also: tuple[File, ...] = field(default=(), repr=False)
 
     @property
+    def paths(self) -> tuple[Path, ...]:
+        """Where its files are once they are fetched, none for a model that has to be built."""
+        if isinstance(self.source, CheckpointSource):
+            return ()
+        return tuple(store.locate(self.cache, self.source, file) for file in self.files)
+
+    @property
     def cached(self) -> bool:
         """True if its files are on this machine, so that `fetch` needs no network."""
         return store.is_cached(self.cache, self.source, self.files)
@@ -141,14 +161,16 @@ class Model(Entry):
     def fetch(self, progress: DownloadProgress | None = None, *, connect_timeout: float = 3.0) -> Path:
         """Make sure that its files are here and intact; returns the path of the one that a runtime opens.
 
+        That is the first of them; for a tfjs model, the graph that was converted from it, which is cached, too.
         Files without a sha256 in the catalogue are trusted on their first download, and verified against the digest of
         that download from then on (kept in `<file>.lock.json` beside the file).
         connect_timeout: seconds within which the publisher's server must accept the connection.
-        Raises FetchError, in a plain sentence, if a file cannot be fetched or is not the one expected.
+        Raises FetchError, in a plain sentence, if a file cannot be fetched or converted or is not the one expected.
         """
-        return store.fetch(
+        path = store.fetch(
             self.cache, self.source, self.files, also=self.also, progress=progress, connect_timeout=connect_timeout
         )
+        return converted(self.cache, path, self.convert, progress) if self.is_tfjs else path
 
 
 @dataclass(frozen=True)
@@ -167,7 +189,7 @@ _KINDS: dict[object, Any] = {
     "npm": NpmSource,
     "pypi": PypiSource,
 }
-_TABLES = {"files": File, "input": PixelInput, **_KINDS}
+_TABLES = {"files": File, "input": PixelInput, "convert": Cut, **_KINDS}
 
 
 def read_models(path: Path, cache: Path) -> tuple[dict[str, Model], tuple[str, ...] | None]:

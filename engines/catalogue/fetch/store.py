@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -82,17 +82,24 @@ def fetch(
             _check_in_place(locate(cache, source, file), file)
     elif not is_cached(cache, source, files):
         folder, label = cache / source.key, f"waiting for another process that fetches {source.origin}"
-        try:
+        with cache_in_use(cache):
             folder.mkdir(parents=True, exist_ok=True)
             with locked(folder / ".lock", partial(progress, 0, None, label) if progress else None):
                 if not is_cached(cache, source, files):  # else another process fetched them while this one waited
                     _fetch_missing(cache, source, files, also, progress, connect_timeout)
-        except OSError as error:
-            raise FetchError(
-                f"the model cache {shown(cache)} cannot be used: {error.strerror or 'the file system refuses'}",
-                "point POSEWIRE_MODELS at a folder that can be written to and has room",
-            ) from error
     return locate(cache, source, files[0])
+
+
+@contextmanager
+def cache_in_use(cache: Path) -> Iterator[None]:
+    """Raise an OSError of writing to the cache as FetchError."""
+    try:
+        yield
+    except OSError as error:
+        raise FetchError(
+            f"the model cache {shown(cache)} cannot be used: {error.strerror or 'the file system refuses'}",
+            "point POSEWIRE_MODELS at a folder that can be written to and has room",
+        ) from error
 
 
 def _check_in_place(path: Path, file: File) -> None:

@@ -159,14 +159,13 @@ def _flat(table: Mapping[str, Any], inside: str = "") -> Iterator[tuple[str, obj
 
 def _sha256(model: Model) -> str:
     """A digest of a fetched model's files and of its options in the catalogue. Raises BulkError."""
-    first = model.fetch()
-    inner = Path(model.files[0].path)
-    folder = first.parents[len(inner.parts) - 1]
-    said = (model.family, model.skeleton, model.input, sorted((k, repr(v)) for k, v in model.options.items()))
+    model.fetch()
+    options = sorted((k, repr(v)) for k, v in model.options.items())
+    said = (model.family, model.skeleton, model.input, options, *([model.convert] if model.convert else []))
     digest = hashlib.sha256(repr(said).encode())
-    for file in model.files:
+    for path in model.paths:
         try:
-            with (folder / file.path).open("rb") as content:
+            with path.open("rb") as content:
                 digest.update(hashlib.file_digest(content, "sha256").digest())
         except OSError as error:
             raise BulkError(f"model {model.name}: cannot read {shown(error.filename)}: {error.strerror}") from error
