@@ -21,7 +21,7 @@ from engines.families.rtmo import RTMO
 from engines.families.simcc import SimCC
 from engines.families.yolo_pose import YOLOPose
 from engines.families.yolox import YOLOX
-from engines.skeletons import SKELETONS, Skeleton
+from engines.skeletons import Skeleton
 
 Role = TypeVar("Role")
 
@@ -60,9 +60,9 @@ def open_one_stage_model(model: Model) -> OneStageModel:
 
 
 def _skeleton(model: Model) -> Skeleton:
-    if model.skeleton is None or model.skeleton not in SKELETONS:
-        raise CatalogueError(f"{model.name}: skeleton {model.skeleton!r} is not one of {', '.join(SKELETONS)}")
-    return SKELETONS[model.skeleton]
+    if model.keypoint_set is None:
+        raise CatalogueError(f"{model.name}: a {model.role} has no skeleton")
+    return model.keypoint_set
 
 
 def _build(model: Model, families: Mapping[str, Callable[..., Role]], *arguments: object) -> Role:
