@@ -162,7 +162,7 @@ def _sha256(model: Model) -> str:
     first = model.fetch()
     inner = Path(model.files[0].path)
     folder = first.parents[len(inner.parts) - 1]
-    said = (model.family, model.skeleton, model.input, sorted((k, repr(v)) for k, v in model.options.items()))
+    said = (model.family, model.keypoint_set, model.input, sorted((k, repr(v)) for k, v in model.options.items()))
     digest = hashlib.sha256(repr(said).encode())
     for file in model.files:
         try:
