@@ -82,9 +82,9 @@ class ServerState:
             return served.skeleton
         skeletons = self.running().skeletons
         if name not in skeletons:
-            raise ApiError("bad-parameter", f"skeleton: {name[:100]!r} is not one of native, {', '.join(skeletons)}")
+            raise ApiError("unknown-skeleton", f"skeleton: {name[:100]!r} is not one of native, {', '.join(skeletons)}")
         if not derivable(served.skeleton, skeletons[name]).any():
-            raise ApiError("bad-parameter", f"skeleton: no keypoint of {name} is one of {served.skeleton.name}")
+            raise ApiError("unknown-skeleton", f"skeleton: no keypoint of {name} is one of {served.skeleton.name}")
         return skeletons[name]
 
     def unready(self) -> str:

@@ -44,7 +44,7 @@ _REFUSALS = {
     "unauthorized": CloseCode.UNAUTHORIZED,
     "rate-limited": CloseCode.RATE_LIMITED,
     "unknown-model": CloseCode.UNKNOWN_MODEL,
-    "bad-parameter": CloseCode.BAD_HELLO,
+    "unknown-skeleton": CloseCode.BAD_HELLO,
     "overloaded": CloseCode.TRY_LATER,
 }
 
