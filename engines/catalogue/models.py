@@ -7,9 +7,13 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
 
 from engines.catalogue.fetch.sources import DownloadedSource, DownloadProgress, FetchError, UnreachableError
 from engines.catalogue.schema import CatalogueError, Model, read_models
+from engines.skeletons import SKELETONS, Skeleton
 
 BUILT_IN = Path(__file__).with_name("models.toml")
 
@@ -35,11 +39,14 @@ class Choice:
 
 
 class Catalogue(Mapping[str, Model]):
-    """Models by name. Unknown names raise UnknownModelError."""
+    """Models by name. Unknown names raise UnknownModelError. skeletons: the built-in ones and those of its files."""
 
-    def __init__(self, models: Mapping[str, Model], defaults: Sequence[str]) -> None:
+    def __init__(
+        self, models: Mapping[str, Model], defaults: Sequence[str], skeletons: Mapping[str, Skeleton] = SKELETONS
+    ) -> None:
         self._models = dict(models)
         self.defaults = tuple(defaults)
+        self.skeletons = MappingProxyType(dict(skeletons))
 
     def __getitem__(self, name: str) -> Model:
         try:
@@ -102,7 +109,8 @@ class Catalogue(Mapping[str, Model]):
 
 
 def load(extra: Sequence[Path] | None = None, cache: Path | None = None) -> Catalogue:
-    """Read the built-in catalogue and the files `extra`, whose entries replace earlier ones of the same name.
+    """Read the built-in catalogue and the files `extra`, whose models replace earlier ones of the same name. A skeleton
+    cannot be replaced: another one of its name is an error.
 
     extra: by default the files in POSEWIRE_CATALOGUE (separated like PATH).
     cache: the folder for fetched files; by default POSEWIRE_MODELS, or `posewire/models` in the user's cache folder.
@@ -113,19 +121,28 @@ def load(extra: Sequence[Path] | None = None, cache: Path | None = None) -> Cata
         extra = [_expanded(name, "POSEWIRE_CATALOGUE") for name in named if name]
     cache = _default_cache() if cache is None else cache
     models: dict[str, Model] = {}
+    skeletons = dict(SKELETONS)
     defaults: tuple[str, ...] = ()
     for path in (BUILT_IN, *extra):
-        found, preferred = read_models(path, cache)
+        found, defined, preferred = read_models(path, cache)
         models |= found
+        for skeleton in defined.values():
+            first = skeletons.setdefault(skeleton.name, skeleton)
+            if first != skeleton or not np.array_equal(first.sigmas, skeleton.sigmas):
+                raise CatalogueError(f"{path}: [skeletons.{skeleton.name}]: an earlier catalogue file has another one")
         if preferred is not None:
             defaults = preferred
             for name in defaults:
                 _check_known(name, models, f"{path}: defaults")
     for model in models.values():
+        if model.skeleton is not None:
+            _check_known(model.skeleton, sorted(skeletons), f"{model.declared_in}: [models.{model.name}] skeleton")
         if model.detector is not None:
             detectors = [name for name, other in models.items() if other.role == "detector"]
             _check_known(model.detector, detectors, f"{model.declared_in}: [models.{model.name}] detector")
-    return Catalogue({name: _sharing(model, models.values()) for name, model in models.items()}, defaults)
+    shared = {name: _sharing(model, models.values()) for name, model in models.items()}
+    known = {name: replace(model, keypoint_set=skeletons.get(model.skeleton or "")) for name, model in shared.items()}
+    return Catalogue(known, defaults, skeletons)
 
 
 def _default_cache() -> Path:

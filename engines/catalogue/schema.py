@@ -6,7 +6,7 @@ defaults = ["NAME", ...]              # best first; optional
 title = "..."                         # default: NAME
 role = "estimator"                    # or detector, one-stage, bottom-up
 family = "..."                        # the code that prepares its input and decodes its output
-skeleton = "coco-17"                  # not for detectors
+skeleton = "coco-17"                  # built in, or of [skeletons.NAME] in any catalogue file; not for detectors
 detector = "NAME"                     # for estimators; without one they take whole frames
 licence = "Apache-2.0"                # default: "unknown"
 commercial = true                     # whether the licence allows commercial use; default: false
@@ -25,6 +25,15 @@ convert = { input, shape, outputs = { NAME = "NODE" } }   # for a tfjs GraphMode
                                       # the part of its graph that is used, see tfjs.Cut; without it, the whole graph
 input = { width, height, order = "rgb" | "bgr", mean = [r, g, b], std = [r, g, b], pad = 0..255 | "edge" }
 options = { ... }                     # settings of the family; optional
+
+[skeletons.NAME]                      # keypoints of your own; NAME is not that of a built-in skeleton
+keypoints = ["...", ...]              # their names, in the order of the graph's output
+limbs = [["...", "..."], ...]         # keypoints by name, or by number from 0; optional
+pairs = [["left", "right"], ...]      # what mirroring swaps; default: all left_NAME and right_NAME
+sigmas = 0.05 | [0.05, ...]           # of OKS; default: those of the nearest kind of COCO keypoint, 0.07 for others
+parts = [["...", ...], ...]           # groups that are much smaller than the whole and drawn finer; optional
+mapping = { nose = "...", neck = ["...", "..."] }   # keypoints of built-in skeletons: which keypoint of these each is,
+                                      # or which two it lies between, for conversion; optional
 """
 
 from __future__ import annotations
@@ -58,7 +67,8 @@ from engines.catalogue.fetch.sources import (
 from engines.catalogue.tfjs import Cut
 from engines.files import read_small, shown, without_mark
 from engines.inputs import PixelInput
-from engines.skeletons import SKELETONS
+from engines.skeletons import Skeleton
+from engines.skeletons.custom import RESERVED, SkeletonTable
 
 Role = Literal["detector", "estimator", "one-stage", "bottom-up"]
 
@@ -67,12 +77,6 @@ _LARGEST_FILE = 16 << 20
 
 class CatalogueError(ValueError):
     """A catalogue file is invalid. The message names the file, the entry, the key and the allowed values."""
-
-
-def _skeleton(name: str) -> str:
-    if name not in SKELETONS:
-        raise ValueError(f"it must be one of {', '.join(sorted(SKELETONS))}")
-    return name
 
 
 def _frozen(value: object) -> object:
@@ -95,7 +99,7 @@ class Entry(Table):
     source: Annotated[Source, Field(discriminator="kind")]
     title: str = ""
     family: Name
-    skeleton: Annotated[str, AfterValidator(_skeleton)] | None = None
+    skeleton: str | None = None
     detector: str | None = None
     licence: str = "unknown"
     commercial: StrictBool = False
@@ -139,12 +143,14 @@ class Model(Entry):
     """A catalogue entry with its name.
 
     declared_in: its catalogue file. cache: the folder for fetched files. also: other entries' files of the same source.
+    keypoint_set: the skeleton that `skeleton` names, which may be of another catalogue file.
     """
 
     name: str
     declared_in: Path = field(repr=False)
     cache: Path = field(repr=False)
     also: tuple[File, ...] = field(default=(), repr=False)
+    keypoint_set: Skeleton | None = field(default=None, repr=False)
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -178,6 +184,7 @@ class CatalogueFile(Table):
     """The content of one catalogue file. defaults: None if it does not have them."""
 
     models: dict[Name, Entry] = field(default_factory=dict)
+    skeletons: dict[Name, SkeletonTable] = field(default_factory=dict)
     defaults: tuple[str, ...] | None = None
 
 
@@ -190,12 +197,12 @@ _KINDS: dict[object, Any] = {
     "pypi": PypiSource,
 }
 _TABLES = {"files": File, "input": PixelInput, "convert": Cut, **_KINDS}
+_ENTRIES = {"models": Entry, "skeletons": SkeletonTable}
 
 
-def read_models(path: Path, cache: Path) -> tuple[dict[str, Model], tuple[str, ...] | None]:
-    """The models of the catalogue file at `path`, which will keep fetched files in `cache`, and its defaults, or None.
-
-    Raises CatalogueError.
+def read_models(path: Path, cache: Path) -> tuple[dict[str, Model], dict[str, Skeleton], tuple[str, ...] | None]:
+    """The models of the catalogue file at `path`, which will keep fetched files in `cache`, its skeletons, and its
+    defaults, or None. Raises CatalogueError.
     """
     name = shown(path)
     try:
@@ -216,17 +223,19 @@ def read_models(path: Path, cache: Path) -> tuple[dict[str, Model], tuple[str, .
         key: Model(**vars(entry) | {"title": entry.title or key}, name=key, declared_in=path, cache=cache)
         for key, entry in content.models.items()
     }
-    return models, content.defaults
+    for key in content.skeletons.keys() & RESERVED:
+        raise CatalogueError(f"{name}: [skeletons.{key}]: is the name of a built-in skeleton; choose another one")
+    return models, {key: table.skeleton(key) for key, table in content.skeletons.items()}, content.defaults
 
 
 def _sentence(error: ErrorDetails) -> str:
     """An error of pydantic as one line: the entry, the key, and what is wrong with its value."""
     where, value = error["loc"], error["input"]
-    whole = Entry if len(where) > 1 else CatalogueFile
+    whole = _ENTRIES.get(str(where[0]), CatalogueFile) if len(where) > 1 else CatalogueFile
     table = next((_TABLES[part] for part in reversed(where[2:-1]) if part in _TABLES), whole)
     if where[2:3] == ("source",):
         where = (*where[:3], *where[4:])  # without the tag of the union
-    entry = f"[models.{where[1]}]" if len(where) > 1 and where[0] == "models" else ""
+    entry = f"[{where[0]}.{where[1]}]" if len(where) > 1 and where[0] in _ENTRIES else ""
     keys = " ".join("name" if part == "[key]" else str(part) for part in (where[2:] if entry else where))
     place = re.sub(r" (\d+)", r"[\1]", f"{entry} {keys}".strip())
     message = re.sub(r"^\w+ should", "it must", error["msg"].removeprefix("Value error, "))

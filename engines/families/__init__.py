@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeVar
 
 from engines.catalogue import CatalogueError, Model
 from engines.families.associative_embedding import AssociativeEmbedding
-from engines.families.base import Detector, Estimator, OneStageModel
+from engines.families.base import Detector, Estimator, HasKeypointCount, OneStageModel
 from engines.families.blazepose import BlazePose
 from engines.families.blazepose_detector import BlazePoseDetector
 from engines.families.centre_point import CentrePoint
@@ -24,7 +24,8 @@ from engines.families.rtmo import RTMO
 from engines.families.simcc import SimCC
 from engines.families.yolo_pose import YOLOPose
 from engines.families.yolox import YOLOX
-from engines.skeletons import SKELETONS, Skeleton
+from engines.inputs import TensorSpec
+from engines.skeletons import Skeleton
 
 Role = TypeVar("Role")
 
@@ -70,10 +71,22 @@ def open_one_stage_model(model: Model) -> OneStageModel:
     return _build(model, ONE_STAGE_MODELS, model.input, _skeleton(model))
 
 
+def check_keypoints(model: Model, family: Detector | Estimator | OneStageModel, outputs: Sequence[TensorSpec]) -> None:
+    """Raise CatalogueError if a graph with these outputs gives more or fewer keypoints than the skeleton has."""
+    if model.keypoint_set is None or not isinstance(family, HasKeypointCount) or not outputs:
+        return
+    count = family.keypoint_count({spec.name: spec.shape for spec in outputs})
+    if count is not None and count != len(model.keypoint_set):
+        raise CatalogueError(
+            f"{model.name}: its graph gives {count:g} keypoints, and skeleton {model.skeleton} has "
+            f"{len(model.keypoint_set)}; name a skeleton that fits, or define it as [skeletons.NAME]"
+        )
+
+
 def _skeleton(model: Model) -> Skeleton:
-    if model.skeleton is None or model.skeleton not in SKELETONS:
-        raise CatalogueError(f"{model.name}: skeleton {model.skeleton!r} is not one of {', '.join(SKELETONS)}")
-    return SKELETONS[model.skeleton]
+    if model.keypoint_set is None:
+        raise CatalogueError(f"{model.name}: a {model.role} has no skeleton")
+    return model.keypoint_set
 
 
 def _build(model: Model, families: Mapping[str, Callable[..., Role]], *arguments: object) -> Role:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from engines.families.base import Shapes, dimension
 from engines.families.tag_grouping import GroupingOptions, adjust, candidates, match, refine
 from engines.families.whole_frame import WholeFrameFamily, missing_at_mean
 from engines.inputs import Arrays
@@ -90,6 +91,10 @@ class AssociativeEmbedding(WholeFrameFamily):
             raise ValueError(f"order {list(self._order)} must name each of 0..{every[-1]} once")
         self._grouping = GroupingOptions(self.max_people, self.min_score, self.max_distance)
         self.outputs = (self.low, self.high)
+
+    def keypoint_count(self, outputs: Shapes) -> float | None:
+        """See `HasKeypointCount`."""
+        return dimension(outputs, self.high, 0)
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
         """The score of a person is the mean score of all keypoints; missing ones count as 0."""

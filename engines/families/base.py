@@ -6,13 +6,16 @@ can gather the regions of many frames and many clients into one batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from engines.inputs import Arrays, PixelInput
 from engines.ops.keypoint_decoding import KeypointDecoder
 from engines.poses import Detections, Poses, Region
 from engines.skeletons import Skeleton
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""The shapes of a graph's outputs by name, per item, as in `TensorSpec`: -1 for a dimension that varies."""
 
 
 class Family(Protocol):
@@ -85,9 +88,26 @@ class HasKeypointDecoder(Protocol):
 
 
 @runtime_checkable
+class HasKeypointCount(Protocol):
+    """A family whose graphs show in the shapes of their outputs how many keypoints they give."""
+
+    def keypoint_count(self, outputs: Shapes) -> float | None:
+        """The number of keypoints of a graph with these outputs; None if the dimension varies or is missing.
+
+        A number that is not whole fits no skeleton.
+        """
+
+
+@runtime_checkable
 class HasFlipTest(Protocol):
     """A family that supports the flip test of many papers, which averages over each crop and its mirror image."""
 
     @property
     def flip(self) -> bool:
         """True if `decode` also needs each output for the mirror images, with MIRRORED appended to its name."""
+
+
+def dimension(outputs: Shapes, name: str, axis: int) -> int | None:
+    """The length of an axis of an output per item; None if it varies or there is no such axis."""
+    shape = outputs.get(name, ())
+    return shape[axis] if -len(shape) <= axis < len(shape) and shape[axis] > 0 else None

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from engines.families.base import Shapes, dimension
 from engines.families.whole_frame import WholeFrameDetector, WholeFrameFamily, best_boxes, corners
 from engines.inputs import Arrays, PixelInput
 from engines.ops.activations import sigmoid
@@ -117,6 +118,10 @@ class KeypointDetector(WholeFrameFamily):
         self._scores = keypoint_scores
         self._logits = logits
         self.outputs = (*self._boxes.names, keypoints, *((keypoint_scores,) if keypoint_scores else ()))
+
+    def keypoint_count(self, outputs: Shapes) -> float | None:
+        """See `HasKeypointCount`."""
+        return dimension(outputs, self._keypoints, -2)
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
         batch = len(regions)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engines.families.base import Shapes, dimension
 from engines.families.whole_frame import WholeFrameFamily, best_boxes
 from engines.inputs import Arrays
 from engines.poses import Poses, Region
@@ -24,6 +25,10 @@ class RTMO(WholeFrameFamily):
     overlap: float = 0.45
 
     outputs = ("dets", "keypoints")
+
+    def keypoint_count(self, outputs: Shapes) -> float | None:
+        """See `HasKeypointCount`."""
+        return dimension(outputs, "keypoints", -2)
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
         people = []

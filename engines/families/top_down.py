@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from engines.families.base import Shapes, dimension
 from engines.families.regions import person_regions
 from engines.inputs import Arrays, PixelInput
 from engines.ops.keypoint_decoding import KeypointDecoder, decoded_on_device
@@ -45,6 +46,10 @@ class TopDownFamily(PersonCrops):
 
     keypoint_decoder: KeypointDecoder = field(init=False)
     outputs: tuple[str, ...] | None = field(init=False, default=None)
+
+    def keypoint_count(self, outputs: Shapes) -> float | None:
+        """See `HasKeypointCount`. The first output has the keypoints as its first dimension."""
+        return dimension(outputs, self.outputs[0] if self.outputs else next(iter(outputs)), 0)
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> Poses:
         points, scores = decoded_on_device(outputs) or self.keypoint_decoder.decode(outputs)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engines.families.base import Shapes, dimension
 from engines.families.regions import letterbox
 from engines.families.whole_frame import WholeFrameFamily, best_boxes, corners
 from engines.inputs import Arrays
@@ -40,6 +41,11 @@ class YOLOPose(WholeFrameFamily):
     def region(self, width: int, height: int) -> Region:
         """The whole frame, centred in the input."""
         return letterbox(width, height, self.pixels.width, self.pixels.height, centred=True)
+
+    def keypoint_count(self, outputs: Shapes) -> float | None:
+        """See `HasKeypointCount`."""
+        length = dimension(outputs, next(iter(outputs)), 0 if self.layout == "columns" else -1)
+        return None if length is None else (length - (5 if self.layout == "columns" else 6)) / 3
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
         raw = np.asarray(next(iter(outputs.values())), np.float32)

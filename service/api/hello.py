@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from service.api.problems import complaint
-from service.api.schemas import Skeletons
 from service.streams.protocol import CloseCode, Hello, StreamError
 from service.tracking.zones import Line, Zone, Zones
 
@@ -50,7 +49,7 @@ class HelloMessage(BaseModel):
 
     type: Literal["hello"] = "hello"
     model: str | None = Field(None, max_length=200)
-    skeleton: Skeletons = "native"
+    skeleton: str = Field("native", max_length=100)
     format: Literal["json", "msgpack"] | None = None
     min_score: float = Field(0.3, ge=0, le=1)
     max_people: int | None = Field(None, ge=1, le=1000)

@@ -8,7 +8,6 @@ from fastapi import APIRouter, Query, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
-from engines.skeletons import SKELETONS
 from service.api.problems import KINDS, ApiError
 from service.api.schemas import ModelInfo, PlanInfo, Problem, SkeletonInfo, State
 from service.api.state import ServerState
@@ -69,17 +68,18 @@ def _plan(status: PlanStatus) -> PlanInfo:
     return info.model_copy(update=update)
 
 
-@router.get("/skeletons", summary="The keypoint sets by name")
-async def skeletons() -> list[SkeletonInfo]:
+@router.get("/skeletons", summary="The keypoint sets by name", responses={503: {"model": Problem}})
+async def skeletons(request: Request) -> list[SkeletonInfo]:
     """The keypoints in the order of the results, the limbs that connect them, and their OKS sigmas."""
     return [
         SkeletonInfo(
             name=s.name,
             keypoints=list(s.keypoints),
             limbs=[(s.keypoints[a], s.keypoints[b]) for a, b in s.limbs],
-            sigmas=[round(float(sigma), 3) for sigma in s.sigmas],
+            pairs=[(s.keypoints[a], s.keypoints[b]) for a, b in s.pairs],
+            sigmas=[round(float(sigma), 4) for sigma in s.sigmas],
         )
-        for s in SKELETONS.values()
+        for s in ServerState.of(request).running().skeletons.values()
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl
@@ -16,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from engines.poses import Poses
-from engines.skeletons import SKELETONS
+from engines.skeletons import Skeleton
 from service.api.openapi import POSE_BODIES
 from service.api.problems import ApiError, bad_parameter, problem_of
 from service.api.schemas import Answer, PoseQuery, Problem, ProblemEntry
@@ -24,7 +25,7 @@ from service.api.state import ServerState
 from service.api.uploads import Upload, read_upload
 from service.batching import Priority
 from service.formats.coco import coco_results
-from service.formats.openpose import openpose_document
+from service.formats.openpose import fits_openpose, openpose_document
 from service.formats.people import people_list
 from service.inference.model_registry import ServedModel
 from service.inference.pipeline import Estimate, estimate_all
@@ -69,6 +70,9 @@ async def answer(server: ServerState, request: Request) -> Response:
     arrived = time.monotonic()
     query = read_query(request.scope["query_string"])
     served = server.find_model(query.model)
+    skeleton = server.find_skeleton(served, query.skeleton)
+    if query.format == "openpose" and not fits_openpose(skeleton):
+        raise ApiError("bad-parameter", f"format: openpose has no keypoint of {skeleton.name}")
     deadline = arrived + (query.timeout_ms or server.settings.timeout_ms) / 1000
     client, resources = request.scope["state"]["client"], request.scope["state"]["resources"]
     pixels = resources.enter_context(server.memory.take(client, 0))
@@ -85,7 +89,7 @@ async def answer(server: ServerState, request: Request) -> Response:
             raise ApiError("bad-parameter", f"{picture} is drawn of one image only; send one, or accept JSON")
         admission = served.pipeline.admit(options, len(upload.images), data=upload.images, draw=bool(picture))
         with admission as admitted:
-            work = _answer(server, served, query, admitted, upload, picture, arrived)
+            work = _answer(server, served, skeleton, query, admitted, upload, picture, arrived)
             return await _cancel_on_disconnect(request, work)
     finally:
         server.answered += 1
@@ -126,6 +130,7 @@ def _options_of(client: str, query: PoseQuery, server: ServerState, deadline: fl
 async def _answer(
     server: ServerState,
     served: ServedModel,
+    skeleton: Skeleton,
     query: PoseQuery,
     options: InferenceOptions,
     upload: Upload,
@@ -138,15 +143,16 @@ async def _answer(
         except Exception as error:
             raise _problem(server, error) from error
         if not picture:
-            return _json(_entry(server, served, query, estimate, 0, arrived))
-        content, drawing = await served.pipeline.draw(estimate, picture, options)
+            return _json(_entry(server, served, skeleton, query, estimate, 0, arrived))
+        wanted = replace(estimate, poses=estimate.poses.as_skeleton(skeleton))
+        content, drawing = await served.pipeline.draw(wanted, picture, options)
         seconds = estimate.timing.parts()
         seconds["queue"] += drawing.queue
         _count(server, {**seconds, "serialise": drawing.prepare}, estimate.poses)
         return Response(content, media_type=picture)
     outcomes = await estimate_all(served.pipeline, upload.images, options)
     entries = [
-        _entry(server, served, query, outcome, index, arrived)
+        _entry(server, served, skeleton, query, outcome, index, arrived)
         if isinstance(outcome, Estimate)
         else orjson.dumps({"error": _problem(server, outcome).document()})
         for index, outcome in enumerate(outcomes)
@@ -159,18 +165,22 @@ def _json(content: bytes) -> Response:
 
 
 def _entry(
-    server: ServerState, served: ServedModel, query: PoseQuery, estimate: Estimate, index: int, arrived: float
+    server: ServerState,
+    served: ServedModel,
+    skeleton: Skeleton,
+    query: PoseQuery,
+    estimate: Estimate,
+    index: int,
+    arrived: float,
 ) -> bytes:
     """Encode the result for one image. The people are encoded first, so that the timing can include it."""
     started = time.perf_counter()
-    poses = estimate.poses
+    poses = estimate.poses.as_skeleton(skeleton)
     if query.format == "coco":
         content = orjson.dumps(coco_results(poses, image_id=index), option=orjson.OPT_SERIALIZE_NUMPY)
     elif query.format == "openpose":
         content = orjson.dumps(openpose_document(poses), option=orjson.OPT_SERIALIZE_NUMPY)
     else:
-        if query.skeleton != "native":
-            poses = poses.as_skeleton(SKELETONS[query.skeleton])
         content = orjson.dumps(people_list(poses), option=orjson.OPT_SERIALIZE_NUMPY)
     seconds = {**estimate.timing.parts(), "serialise": time.perf_counter() - started}
     _count(server, seconds, poses)

@@ -53,6 +53,11 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             HTTPStatus.NOT_FOUND, "This model is not served",
             "GET /models lists the served ones; `posewire serve --model NAME` serves another.",
         ),
+        "unknown-skeleton": Kind(
+            HTTPStatus.NOT_FOUND, "The results cannot have this skeleton",
+            "GET /skeletons lists what there is. A model's keypoints become those of another skeleton by their names, "
+            "or by the `mapping` of [skeletons.NAME] in its catalogue file.",
+        ),
         "method-not-allowed": Kind(
             HTTPStatus.METHOD_NOT_ALLOWED, "This method is not allowed here", "`Allow` names the methods that are."
         ),

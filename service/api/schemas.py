@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Skeletons = Literal["native", "coco-17"]
 Formats = Literal["json", "coco", "openpose"]
 
 
@@ -18,8 +17,10 @@ class PoseQuery(BaseModel):
     model: str | None = Field(None, description="a model that GET /models lists; by default the first")
     min_score: float = Field(0.3, ge=0, le=1, description="people with a lower score are left out")
     max_people: int | None = Field(None, ge=1, le=1000, description="at most this many people, best first")
-    skeleton: Skeletons = Field("native", description="the model's own keypoints, or COCO's 17")
-    format: Formats = Field("json", description="json: Posewire's own; coco: COCO results; openpose: BODY_25")
+    skeleton: str = Field("native", description="the model's own keypoints, or a skeleton of GET /skeletons")
+    format: Formats = Field(
+        "json", description="json: Posewire's own; coco: COCO results; openpose: BODY_25, face, hands"
+    )
     timeout_ms: int | None = Field(None, ge=1, le=120_000, description="deadline, milliseconds from arrival")
     priority: Literal["still", "bulk"] = Field("still", description="bulk gives way to all other requests")
 
@@ -62,16 +63,23 @@ class CocoResult(BaseModel):
 
     image_id: int = Field(description="the image's place in the request, from 0")
     category_id: Literal[1]
-    keypoints: list[float] = Field(min_length=51, max_length=51, description="x1, y1, v1, ... of COCO's 17 keypoints")
+    keypoints: list[float] = Field(description="x1, y1, v1, ... of COCO's 17 keypoints, or of a model's own")
     score: float = Field(ge=0, le=1)
     bbox: tuple[float, float, float, float] = Field(description="x, y, width, height in pixels")
+    foot_kpts: list[float] = Field([], description="of whole bodies, as in COCO-WholeBody")
+    face_kpts: list[float] = []
+    lefthand_kpts: list[float] = []
+    righthand_kpts: list[float] = []
 
 
 class OpenPosePerson(BaseModel):
-    """One person of an OpenPose document. The lists beside `pose_keypoints_2d` are empty."""
+    """One person of an OpenPose document. Lists of keypoints that the model does not give are empty."""
 
     person_id: tuple[int] = Field(description="-1, as people in single images are not tracked")
-    pose_keypoints_2d: list[float] = Field(min_length=75, max_length=75, description="x1, y1, score1, ... of BODY_25")
+    pose_keypoints_2d: list[float] = Field(max_length=75, description="x1, y1, score1, ... of BODY_25")
+    face_keypoints_2d: list[float] = Field(max_length=210, description="68 keypoints; the two pupils are 0, 0, 0")
+    hand_left_keypoints_2d: list[float] = Field(max_length=63)
+    hand_right_keypoints_2d: list[float] = Field(max_length=63)
 
 
 class OpenPoseDocument(BaseModel):
@@ -137,6 +145,7 @@ class SkeletonInfo(BaseModel):
     name: str
     keypoints: list[str]
     limbs: list[tuple[str, str]]
+    pairs: list[tuple[str, str]] = Field(description="left and right keypoints, which mirroring swaps")
     sigmas: list[float]
 
 

@@ -9,6 +9,7 @@ from typing import cast
 
 from starlette.requests import HTTPConnection
 
+from engines.skeletons import Skeleton, derivable
 from service.api.connections import Connections
 from service.api.problems import ApiError
 from service.api.security import ApiKeys, RateLimit
@@ -71,6 +72,20 @@ class ServerState:
             served = ", ".join(serving.models)
             raise ApiError("unknown-model", f"{name[:100]!r} is not served here; served are: {served}")
         return serving.models[name]
+
+    def find_skeleton(self, served: ServedModel, name: str) -> Skeleton:
+        """Return the skeleton for a model's results: its own for "native", else the one of that name.
+
+        Raises ApiError if there is none, or if none of its keypoints can be derived from those of the model.
+        """
+        if name == "native":
+            return served.skeleton
+        skeletons = self.running().skeletons
+        if name not in skeletons:
+            raise ApiError("unknown-skeleton", f"skeleton: {name[:100]!r} is not one of native, {', '.join(skeletons)}")
+        if not derivable(served.skeleton, skeletons[name]).any():
+            raise ApiError("unknown-skeleton", f"skeleton: no keypoint of {name} is one of {served.skeleton.name}")
+        return skeletons[name]
 
     def unready(self) -> str:
         """Return why this server should get no requests, or an empty string if it is ready."""

@@ -16,7 +16,7 @@ from fastapi import APIRouter
 from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from engines.skeletons import SKELETONS
+from engines.skeletons import Skeleton
 from service.api.addresses import client_of_scope, peer_of
 from service.api.hello import HelloMessage
 from service.api.problems import ApiError, problem_of
@@ -44,6 +44,7 @@ _REFUSALS = {
     "unauthorized": CloseCode.UNAUTHORIZED,
     "rate-limited": CloseCode.RATE_LIMITED,
     "unknown-model": CloseCode.UNKNOWN_MODEL,
+    "unknown-skeleton": CloseCode.BAD_HELLO,
     "overloaded": CloseCode.TRY_LATER,
 }
 
@@ -137,12 +138,13 @@ async def _serve(server: ServerState, socket: WebSocket, channel: SocketChannel)
         client = server.keys.check({"x-api-key": key} if key else socket.headers) or client_of_scope(socket.scope)
         server.rate_limit.take(client)
         served = server.find_model(message.model)
+        skeleton = server.find_skeleton(served, message.skeleton)
     except ApiError as problem:
         raise StreamError(_REFUSALS[problem.kind], problem.detail) from problem
     encoding = SUBPROTOCOLS[known] if known else message.format or "json"
     if message.format not in (None, encoding):
         raise StreamError(CloseCode.BAD_HELLO, f"format: {message.format} contradicts the subprotocol {known}")
-    await _run(server, channel, served, message.checked(), encoding, client)
+    await _run(server, channel, served, skeleton, message.checked(), encoding, client)
 
 
 async def _receive_hello(server: ServerState, socket: WebSocket, channel: SocketChannel) -> HelloMessage:
@@ -164,11 +166,17 @@ async def _receive_hello(server: ServerState, socket: WebSocket, channel: Socket
 
 
 async def _run(
-    server: ServerState, channel: SocketChannel, served: ServedModel, hello: Hello, encoding: Encoding, client: str
+    server: ServerState,
+    channel: SocketChannel,
+    served: ServedModel,
+    skeleton: Skeleton,
+    hello: Hello,
+    encoding: Encoding,
+    client: str,
 ) -> None:
-    """Begin or resume a session, and serve it with a slot, memory and a tracker of its own."""
+    """Begin or resume a session, and serve it with a slot, memory and a tracker of its own. skeleton: of results."""
     settings, streams = server.settings, server.streams
-    async with streams.begin(hello, served.skeleton.name, client) as beginning:
+    async with streams.begin(hello, served.skeleton, client) as beginning:
         name, state = beginning.slot.session, beginning.state
         options = InferenceOptions(
             client=client,
@@ -184,7 +192,7 @@ async def _run(
                     channel,
                     hello,
                     encoding,
-                    FrameProcessor(served.pipeline, tracked, hello, options),
+                    FrameProcessor(served.pipeline, tracked, hello, options, skeleton),
                     SessionLimits(frame=settings.timeout_ms / 1000, idle=settings.idle_seconds),
                     streams.limiter(served.model.name),
                     token=lambda sequence, next_id: streams.token(name, sequence, next_id),
@@ -197,11 +205,12 @@ async def _run(
                     memory=frames,
                 )
                 async with streams.hold(beginning.slot, session):
-                    await session.run(_welcome(served, hello, beginning, streams.resume_seconds))
+                    await session.run(_welcome(served, skeleton, hello, beginning, streams.resume_seconds))
 
 
-def _welcome(served: ServedModel, hello: Hello, beginning: Beginning, resume_seconds: float) -> dict[str, Any]:
-    skeleton = served.skeleton if hello.skeleton == "native" else SKELETONS[hello.skeleton]
+def _welcome(
+    served: ServedModel, skeleton: Skeleton, hello: Hello, beginning: Beginning, resume_seconds: float
+) -> dict[str, Any]:
     return {
         "session": beginning.slot.session,
         "resumed": beginning.state is not None,

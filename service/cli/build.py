@@ -155,8 +155,9 @@ def _catalogues() -> list[Path]:
 
 def _build_checkpoint(request: BuildRequest, out: Path) -> Path:
     """Build the model unless it exists, and report it. Returns its catalogue file."""
+    models = load()
     if request.detector is not None:
-        load()[request.detector]  # report an unknown detector now instead of when serving
+        models[request.detector]  # report an unknown detector now instead of when serving
     catalogue = request.catalogue(out)
     try:
         if is_built(request, out):
@@ -173,7 +174,7 @@ def _build_checkpoint(request: BuildRequest, out: Path) -> Path:
 
     click.echo(f"reading {request.checkpoint}, exporting and comparing; this can take minutes", err=True)
     try:
-        built = build_checkpoint(request, out)
+        built = build_checkpoint(request, out, models.skeletons)
     except (BuildError, CheckpointError, ExportError) as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:

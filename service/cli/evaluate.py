@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 import orjson
 
+from engines.catalogue import load
 from engines.files import shown
 from service.cli.output import write_out
 
@@ -29,12 +30,18 @@ def evaluate() -> None:
 @evaluate.command(short_help="Keypoint AP and AR of COCO results.")
 @click.argument("truth", metavar="GT", type=_FILE)
 @click.argument("results", metavar="PRED", type=_PATH)
+@click.option(
+    "--sigmas",
+    metavar="SKELETON|FILE|LIST",
+    help="OKS constants of the keypoints: of a skeleton, or numbers.  [default: of the keypoints that GT names]",
+)
 @_json
-def coco(truth: Path, results: Path, target: Path | None) -> None:
+def coco(truth: Path, results: Path, sigmas: str | None, target: Path | None) -> None:
     """Keypoint AP and AR of COCO results in PRED, a file or a folder, against the annotations in GT."""
-    from service.evaluation.files import evaluate_coco
+    from service.evaluation.files import evaluate_coco, read_sigmas
 
-    _show(evaluate_coco(truth, results), target)
+    skeletons = load().skeletons
+    _show(evaluate_coco(truth, results, read_sigmas(sigmas, skeletons) if sigmas else None, skeletons), target)
 
 
 @evaluate.command(short_help="PoseTrack's mAP, MOTA and MOTP; IDF1 and HOTA.")

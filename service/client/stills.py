@@ -23,7 +23,7 @@ class Parameters(TypedDict, total=False):
     """Parameters of a request, see GET /docs. The server has defaults for all of them."""
 
     model: str
-    skeleton: Literal["native", "coco-17"]
+    skeleton: str
     min_score: float
     max_people: int
     priority: Literal["still", "bulk"]

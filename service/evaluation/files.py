@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from engines.files import shown
-from engines.poses import Doubles
-from engines.skeletons import POSETRACK_15
+from engines.files import read_small, shown, without_mark
+from engines.poses import Doubles, Floating
+from engines.skeletons import POSETRACK_15, SKELETONS, Skeleton
 from service.evaluation.clear import ClearMot, clear_mot
 from service.evaluation.higher_order import Hota, hota
 from service.evaluation.idf1 import Identity, identity
@@ -24,6 +25,8 @@ from service.formats.coco import read_coco_results, read_coco_truth, skeleton_of
 from service.formats.parsing import FormatError
 from service.formats.posetrack import read_posetrack
 
+_LARGEST_LIST = 1 << 20
+_LONGEST_PATH = 255
 _COCO_NAMES = {
     "ap": "AP", "ap50": "AP50", "ap75": "AP75", "ap_medium": "APm", "ap_large": "APl",
     "ar": "AR", "ar50": "AR50", "ar75": "AR75", "ar_medium": "ARm", "ar_large": "ARl",
@@ -98,15 +101,44 @@ class PoseTrackReport:
         return named if self.people is None else named | {"people": self.people.figures()}
 
 
-def evaluate_coco(truth: Path, results: Path) -> CocoReport:
-    """Compute AP and AR of a file of results, or of all files in a folder together. Raises FormatError."""
-    labelled = read_coco_truth(truth)
-    skeleton = skeleton_of_truth(labelled)
-    found = [person for file in _json_files(results) for person in read_coco_results(file, len(skeleton))]
+def evaluate_coco(
+    truth: Path, results: Path, sigmas: Floating | None = None, skeletons: Mapping[str, Skeleton] = SKELETONS
+) -> CocoReport:
+    """Compute AP and AR of a file of results, or of all files in a folder together. Raises FormatError.
+
+    sigmas: (K,) of the keypoints; None for those of the skeleton of `skeletons` that the truth names.
+    """
+    labelled = read_coco_truth(truth, None if sigmas is None else len(sigmas), skeletons)
+    sigmas = skeleton_of_truth(labelled, skeletons).sigmas if sigmas is None else sigmas
+    found = [person for file in _json_files(results) for person in read_coco_results(file, len(sigmas))]
     for what, many in (("image", "images"), ("category", "categories")):
         if strange := {person[f"{what}_id"] for person in found} - {one["id"] for one in labelled[many]}:
             raise FormatError(f"{shown(results)}: the truth has no {what} {min(strange)}, which the results name")
-    return CocoReport(keypoint_ap(labelled, found, skeleton.sigmas))
+    return CocoReport(keypoint_ap(labelled, found, sigmas))
+
+
+def read_sigmas(given: str, skeletons: Mapping[str, Skeleton]) -> Floating:
+    """Read sigmas, (K,): of the skeleton of that name, from a list separated by commas, or from a file with such a list
+    or one of JSON. Raises FormatError.
+    """
+    if given in skeletons:
+        return skeletons[given].sigmas
+    try:
+        path = Path(given)
+        if len(given) <= _LONGEST_PATH and path.is_file():
+            given = without_mark(read_small(path, _LARGEST_LIST)).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FormatError(f"{shown(given)}: cannot be read as a list of sigmas") from error
+    try:
+        sigmas = np.array([float(word) for word in re.split(r"[,\s]+", given.strip().strip("[]").strip(", \n"))])
+    except ValueError:
+        known = ", ".join(skeletons)
+        raise FormatError(
+            f"sigmas {shown(given[:100])}: are no skeleton ({known}), no file, and no numbers such as 0.05,0.1"
+        ) from None
+    if not ((sigmas > 0) & (sigmas <= 1)).all():
+        raise FormatError(f"sigmas {shown(given[:100])}: must be above 0 and at most 1")
+    return sigmas
 
 
 def evaluate_posetrack(truth: Path, results: Path, quirks: Quirks = POSEVAL) -> PoseTrackReport:

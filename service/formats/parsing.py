@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,8 +13,10 @@ import orjson
 from numpy.typing import NDArray
 
 from engines.files import read_small, shown, without_mark
-from engines.skeletons import SKELETONS, Skeleton
+from engines.skeletons import Skeleton
 
+Skeletons = Mapping[str, Skeleton]
+"""Skeletons by name."""
 Read = TypeVar("Read")
 
 _LARGEST_FILE = 2 << 30
@@ -162,12 +164,12 @@ def distinct(nodes: Iterable[JsonNode], what: str, read: Callable[[JsonNode], Re
     return seen
 
 
-def skeleton_of(keypoints: tuple[str, ...], error: Callable[[str], FormatError]) -> Skeleton:
+def skeleton_of(keypoints: tuple[str, ...], skeletons: Skeletons, error: Callable[[str], FormatError]) -> Skeleton:
     """Return the skeleton with these keypoints. If there is none, raises what `error` makes of the problem."""
-    for skeleton in SKELETONS.values():
+    for skeleton in skeletons.values():
         if keypoints == skeleton.keypoints:
             return skeleton
-    raise error(f"are those of none of the skeletons {', '.join(SKELETONS)}: {' '.join(map(str, keypoints))}")
+    raise error(f"are those of none of the skeletons {', '.join(skeletons)}: {' '.join(map(str, keypoints))}")
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -11,8 +11,8 @@ import numpy as np
 
 from engines.files import read_small, shown, without_mark
 from engines.poses import Poses
-from engines.skeletons import COCO_17, Skeleton
-from service.formats.parsing import FormatError, skeleton_of
+from engines.skeletons import COCO_17, SKELETONS, Skeleton
+from service.formats.parsing import FormatError, Skeletons, skeleton_of
 from service.formats.people import keypoint_rows
 from service.formats.sequence import PoseFrame, PoseSequence, SequencePerson, gather
 
@@ -49,11 +49,11 @@ def keypoint_lines(poses: Poses) -> Iterator[tuple[object, ...]]:
             yield person, number, f"{score:.3f}", name, f"{x:.2f}", f"{y:.2f}", f"{keypoint_score:.3f}"
 
 
-def read_table(path: Path) -> PoseSequence:
+def read_table(path: Path, skeletons: Skeletons = SKELETONS) -> PoseSequence:
     """Read a CSV file of `csv_table`, or of `FramesFile` with the columns frame and time instead of image.
 
     The file has no boxes, so they are computed from the keypoints. Images without people are missing. The skeleton is
-    the one with the file's keypoints. Raises FormatError.
+    the one of `skeletons` with the file's keypoints. Raises FormatError.
     """
     name = shown(path)
     try:
@@ -85,13 +85,16 @@ def read_table(path: Path) -> PoseSequence:
     except csv.Error as error:
         raise FormatError(f"{name}: cannot be read as CSV from line {reader.line_num} on") from error
     frames = [list(people.values()) for people in images.values()]
-    skeleton = _skeleton(frames[0][0]) if frames else COCO_17
+    skeleton = _skeleton(frames[0][0], skeletons) if frames else COCO_17
     return PoseSequence(path.stem, skeleton, tuple(_frame(people, skeleton) for people in frames))
 
 
-def _skeleton(lines: list[Row]) -> Skeleton:
+def _skeleton(lines: list[Row], skeletons: Skeletons) -> Skeleton:
     names = tuple(row["keypoint"] for _, row in lines)
-    return skeleton_of(names, lambda problem: FormatError(f"{lines[0][0]}: the keypoints of this person {problem}"))
+    where = lines[0][0]
+    return skeleton_of(
+        names, skeletons, lambda problem: FormatError(f"{where}: the keypoints of this person {problem}")
+    )
 
 
 def _frame(people: list[list[Row]], skeleton: Skeleton) -> PoseFrame:

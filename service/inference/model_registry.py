@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from engines.catalogue import Catalogue, CatalogueError, Model
 from engines.catalogue.fetch.sources import DownloadProgress
 from engines.cores import core_limit, usable_cores
 from engines.crops.views import View, Views
-from engines.families import open_detector, open_estimator, open_one_stage_model
+from engines.families import check_keypoints, open_detector, open_estimator, open_one_stage_model
 from engines.families.base import Detector, Estimator, HasFlipTest, HasKeypointDecoder, OneStageModel
 from engines.files import shown
 from engines.inputs import Arrays
@@ -22,7 +22,7 @@ from engines.plans.flavour import NoTensorRTError
 from engines.plans.manifest import PlanFile
 from engines.poses import Detections, Poses, Region
 from engines.runtimes import Runtime
-from engines.skeletons import Skeleton
+from engines.skeletons import SKELETONS, Skeleton
 from service.batching import Batcher, BatchObserver, LockstepBatcher
 from service.config import Settings
 from service.inference.admission import PipelineAdmission
@@ -61,6 +61,7 @@ class Serving:
     """The served models by name, the default first, with all their queues and networks.
 
     plan_statuses: of TensorRT's plans, by the network's name; empty if TensorRT is not used.
+    skeletons: by name, to which poses can be converted.
     """
 
     models: Mapping[str, ServedModel]
@@ -69,6 +70,7 @@ class Serving:
     plan_statuses: Mapping[str, PlanStatus]
     plans: PlanBuilder
     decoder: DecodeStage | None = None
+    skeletons: Mapping[str, Skeleton] = field(default_factory=lambda: SKELETONS)
 
     @property
     def default(self) -> ServedModel:
@@ -224,7 +226,15 @@ class ModelRegistry:
     def serving(self) -> Serving:
         """The loaded models; those that are loaded or unloaded later, too. Call it once."""
         plans = PlanBuilder(self._opener.tasks(self._take_over))
-        return Serving(self._models, self._batchers, self._runtimes, self._opener.statuses, plans, self._decoder)
+        return Serving(
+            self._models,
+            self._batchers,
+            self._runtimes,
+            self._opener.statuses,
+            plans,
+            self._decoder,
+            self._catalogue.skeletons,
+        )
 
     def _families(self) -> dict[str, Detector | Estimator | OneStageModel]:
         return {**self._detectors, **self._estimators, **self._one_stage}
@@ -239,9 +249,15 @@ class ModelRegistry:
             self._one_stage[model.name] = open_one_stage_model(model)
 
     def _open_runtime(self, name: str) -> Runtime:
-        model = self._catalogue[name]
+        model, family = self._catalogue[name], self._families()[name]
         try:
-            return self._opener.open(model, self._families()[name].outputs)
+            runtime = self._opener.open(model, family.outputs)
+            try:
+                check_keypoints(model, family, runtime.spec.outputs)
+            except CatalogueError:
+                runtime.close()
+                raise
+            return runtime
         except (CatalogueError, NoTensorRTError):
             raise
         except ValueError as error:

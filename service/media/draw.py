@@ -6,6 +6,7 @@ import colorsys
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import isfinite
 from typing import NamedTuple
 
@@ -25,6 +26,8 @@ _GOLDEN_ANGLE = 0.381966
 """Step between the hues of consecutive ids, as a fraction of a full turn. It keeps any number of hues far apart."""
 
 _SUBPIXEL_BITS = 4
+_FINE = 60
+"""The size of a fine part of a skeleton, such as a hand, in widths of its lines."""
 _FONT = cv2.FONT_HERSHEY_DUPLEX
 
 
@@ -67,23 +70,55 @@ def draw(
     canvas = pixels if in_place else pixels.copy()
     for trail in trails:
         _draw_trail(canvas, trail)
-    sides = [_side(name) for name in poses.skeleton.keypoints]
+    strokes = _strokes(poses.skeleton)
     for n in np.argsort(poses.scores, kind="stable"):  # the best on top
         palette = _palette(poses, int(n))
         visible = (poses.keypoint_scores[n] >= min_keypoint_score) & np.isfinite(poses.keypoints[n]).all(axis=1)
         width = _line_width(canvas, poses.keypoints[n][visible], poses.boxes[n])
         if boxes:
             _draw_box(canvas, poses.boxes[n], palette.middle, width)
-        _draw_skeleton(canvas, poses.keypoints[n], visible, poses.skeleton, sides, palette, width)
+        _draw_skeleton(canvas, poses.keypoints[n], visible, strokes, palette, width)
     for n in range(len(poses) if labels else 0):  # after all people, so that nothing covers them
         identity = "" if poses.ids is None else f"#{poses.ids[n]} "
         _draw_label(canvas, f"{identity}{poses.scores[n]:.2f}", poses.boxes[n])
     return canvas
 
 
-def _side(name: str) -> int:
-    """The index of a keypoint's colour in a palette."""
-    return 0 if name.startswith("left_") else 1 if name.startswith("right_") else 2
+class _Stroke(NamedTuple):
+    """Keypoints that are drawn alike, with the limbs between them: a fine part of a skeleton, or all the rest.
+
+    keypoints: (P,), limbs: (L, 2) indices. sides: (P,), limb_sides: (L,) indices of colours in a palette.
+    """
+
+    keypoints: NDArray[np.intp]
+    limbs: NDArray[np.intp]
+    sides: NDArray[np.intp]
+    limb_sides: NDArray[np.intp]
+    fine: bool
+
+
+@lru_cache(64)
+def _strokes(skeleton: Skeleton) -> tuple[_Stroke, ...]:
+    """The skeleton without its fine parts, and then these, which are drawn over it."""
+    sides = np.full(len(skeleton), 2)
+    for side in (0, 1):
+        sides[[pair[side] for pair in skeleton.pairs]] = side
+    part = np.full(len(skeleton), -1)
+    for number, members in enumerate(skeleton.parts):
+        part[list(members)] = number
+    limbs = np.array(skeleton.limbs, np.intp).reshape(-1, 2)
+    limb_parts = part[limbs].max(axis=1)  # a limb that ends in a part is as fine as that
+    limb_sides = np.where(sides[limbs[:, 0]] == sides[limbs[:, 1]], sides[limbs[:, 0]], 2)
+    return tuple(
+        _Stroke(
+            np.flatnonzero(part == number),
+            limbs[limb_parts == number],
+            sides[part == number],
+            limb_sides[limb_parts == number],
+            number >= 0,
+        )
+        for number in range(-1, len(skeleton.parts))
+    )
 
 
 def _palette(poses: Poses, n: int) -> _Palette:
@@ -110,37 +145,50 @@ def _line_width(canvas: Frame, points: NDArray[np.float32], box: NDArray[np.floa
     return round(float(np.clip(finite.max() / 70, max(1.0, frame / 500), max(2.0, frame / 130))))
 
 
-def _fixed_point(point: NDArray[np.float32], canvas: Frame) -> tuple[int, int]:
-    """Convert a point to OpenCV's fixed-point coordinates, clipped to their range."""
+def _fixed_points(points: NDArray[np.float32], canvas: Frame) -> NDArray[np.int32]:
+    """Convert finite points (..., 2) to OpenCV's fixed-point coordinates, clipped to their range."""
     limit = 2 * max(canvas.shape)
-    x, y = np.rint(point.clip(-limit, limit) * (1 << _SUBPIXEL_BITS)).astype(int)
-    return int(x), int(y)
+    fixed: NDArray[np.int32] = np.rint(points.clip(-limit, limit) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
+    return fixed
+
+
+def _fixed_point(point: NDArray[np.float32], canvas: Frame) -> tuple[int, int]:
+    x, y = _fixed_points(point, canvas).tolist()
+    return x, y
 
 
 def _draw_skeleton(
     canvas: Frame,
     points: NDArray[np.float32],
     visible: NDArray[np.bool_],
-    skeleton: Skeleton,
-    sides: list[int],
+    strokes: Sequence[_Stroke],
     palette: _Palette,
     width: int,
 ) -> None:
-    ends = [_fixed_point(point, canvas) if shown else None for point, shown in zip(points, visible, strict=True)]
-    rim = max(1, round(width * 0.45))
-    # Outlines first, so that the bright lines join without dark seams.
-    for edge in (rim, 0):
-        for a, b in skeleton.limbs:
-            start, end = ends[a], ends[b]
-            if start is not None and end is not None:
-                side = sides[a] if sides[a] == sides[b] else 2
-                colour = _OUTLINE if edge else palette[side]
-                cv2.line(canvas, start, end, colour, width + 2 * edge, cv2.LINE_AA, _SUBPIXEL_BITS)
-    radius = width * 1.1
-    for centre, side in zip(ends, sides, strict=True):
-        if centre is not None:
-            _draw_dot(canvas, centre, radius + rim, _OUTLINE)
-            _draw_dot(canvas, centre, radius, palette[side])
+    ends = _fixed_points(np.where(visible[:, None], points, 0), canvas)
+    for stroke in strokes:
+        shown = stroke.keypoints[visible[stroke.keypoints]]
+        if not len(shown):
+            continue
+        thickness, rim, radius = width, max(1, round(width * 0.45)), width * 1.1
+        if stroke.fine:
+            extent = float(np.ptp(points[shown], axis=0).max())
+            thickness = max(1, min(width, round(extent / _FINE)))
+            rim, radius = thickness // 3, thickness * 0.8
+        drawn = visible[stroke.limbs].all(axis=1)
+        lines, line_sides = ends[stroke.limbs[drawn]], stroke.limb_sides[drawn]
+        # Outlines first, so that the bright lines join without dark seams.
+        if rim:
+            cv2.polylines(canvas, list(lines), False, _OUTLINE, thickness + 2 * rim, cv2.LINE_AA, _SUBPIXEL_BITS)
+        for side, colour in enumerate(palette):
+            cv2.polylines(
+                canvas, list(lines[line_sides == side]), False, colour, thickness, cv2.LINE_AA, _SUBPIXEL_BITS
+            )
+        sides = stroke.sides[visible[stroke.keypoints]]
+        for (x, y), side in zip(ends[shown].tolist(), sides.tolist(), strict=True):
+            if rim:
+                _draw_dot(canvas, (x, y), radius + rim, _OUTLINE)
+            _draw_dot(canvas, (x, y), radius, palette[side])
 
 
 def _draw_dot(canvas: Frame, centre: tuple[int, int], radius: float, colour: Colour) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from engines.poses import Detections, Floats, Frame, Poses
-from engines.skeletons import SKELETONS
+from engines.skeletons import Skeleton
 from service.inference.pipeline import Pipeline
 from service.inference.stage import InferenceOptions
 from service.media.image_files import FRAMES
@@ -49,13 +49,21 @@ class FrameProcessor:
     """Processes one stream's frames.
 
     pipeline: shared by all streams. stream: tracks the people. options: of the client. People below its minimum score
-    are tracked, if they score enough for the tracker, but not reported.
+    are tracked, if they score enough for the tracker, but not reported. skeleton: of the results; None: the pipeline's.
     """
 
-    def __init__(self, pipeline: Pipeline, stream: TrackedStream, hello: Hello, options: InferenceOptions) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        stream: TrackedStream,
+        hello: Hello,
+        options: InferenceOptions,
+        skeleton: Skeleton | None = None,
+    ) -> None:
         self._pipeline = pipeline
         self._stream = stream
         self._hello = hello
+        self._skeleton = skeleton
         self._options = replace(options, min_score=min(options.min_score, _MIN_TRACKED_SCORE))
         self._detected = -math.inf
         self._unsettled = True
@@ -96,8 +104,8 @@ class FrameProcessor:
         poses, velocities, ages = self._reported(found, tracked)
         if image.scale != 1:
             poses, velocities = poses.scaled(image.scale), velocities * np.float32(image.scale)
-        if self._hello.skeleton != "native":
-            poses = poses.as_skeleton(SKELETONS[self._hello.skeleton])
+        if self._skeleton is not None:
+            poses = poses.as_skeleton(self._skeleton)
         seconds = {**timing.parts(), "track": proposing + tracking}
         return ProcessedFrame(poses, velocities, ages, tracked.events, image.width, image.height, seconds)
 

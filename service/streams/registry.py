@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 
+from engines.skeletons import Skeleton
 from service.process.supervisor import Supervisor
 from service.streams.checkpoints import Checkpoints
 from service.streams.flow_control import ConcurrencyLimiter
@@ -17,7 +18,7 @@ from service.streams.session import Session
 from service.streams.slots import TAKEN_OVER, Slot, StreamSlots
 from service.streams.store.base import Store, StoreAwayError, StoredState
 from service.streams.tokens import Claim, TokenError, Tokens, new_session
-from service.tracking_workers.codec import StateError, unpack
+from service.tracking_workers.codec import StateError, is_of, unpack
 from service.tracking_workers.state import StreamState
 
 log = logging.getLogger(__name__)
@@ -88,11 +89,11 @@ class Streams:
         return self._slots.greeting(client)
 
     @asynccontextmanager
-    async def begin(self, hello: Hello, skeleton: str, client: str) -> AsyncIterator[Beginning]:
+    async def begin(self, hello: Hello, skeleton: Skeleton, client: str) -> AsyncIterator[Beginning]:
         """Resume the session of a hello's token, or begin a new one; hold a slot for as long as the context lasts.
 
-        An older connection that still has the session is ended; it is most likely dead. skeleton: name of the model's
-        skeleton. client: whose share of the slots counts. Raises StreamError if no stream can begin.
+        An older connection that still has the session is ended; it is most likely dead. skeleton: of the model's poses.
+        client: whose share of the slots counts. Raises StreamError if no stream can begin.
         """
         self._check_draining()
         claim, detail = None, ""
@@ -189,7 +190,7 @@ class Streams:
         return stored, "" if stored else "the session is not kept any more"
 
     def _resume(
-        self, slot: Slot, claim: Claim, stored: StoredState | None, detail: str, hello: Hello, skeleton: str
+        self, slot: Slot, claim: Claim, stored: StoredState | None, detail: str, hello: Hello, skeleton: Skeleton
     ) -> Beginning:
         """Return the claimed session with its state, or a new session if the state cannot be used."""
         if stored is not None:
@@ -200,14 +201,14 @@ class Streams:
             except StateError as error:
                 detail = _unreadable(error)
             else:
-                if state.tracker.skeleton == skeleton:
+                if is_of(state, skeleton):
                     # The stored state may be older than the client's last result.
                     next_id = max(state.tracker.next_id, claim.next_id)
                     state = replace(state, tracker=replace(state.tracker, next_id=next_id))
                     sequence = max(stored.sequence, claim.sequence)
                     slot.generation = stored.generation
                     return Beginning(slot, sequence, state, stored.age)
-                detail = f"the session has {state.tracker.skeleton} poses, this model gives {skeleton}"
+                detail = f"the session has {state.tracker.skeleton} poses, this model gives {skeleton.name}"
         self._slots.rename(slot, new_session())
         return Beginning(slot, detail=detail)
 

@@ -22,10 +22,13 @@ _SPEED = 0.3
 """Time constant of the average of speed, in seconds."""
 
 
-def carry(tracks: TrackState, seconds: float, carried: Carried | None, least: int = 3) -> NDArray[np.float32]:
+def carry(
+    tracks: TrackState, seconds: float, carried: Carried | None, followed: NDArray[np.bool_], least: int = 3
+) -> NDArray[np.float32]:
     """Move `tracks` by `seconds`, in place. Returns the share of each person's keypoints that flow has found, (T,).
 
-    carried: the result of flow, None without pixels. Keypoints that flow did not find move with the rest of the person.
+    carried: the result of flow, None without pixels. followed: (K,), the keypoints that flow was to find. Others, and
+    those that it did not find, move with the rest of the person.
     People with fewer than `least` found keypoints move at constant velocity, plus the camera's motion.
     """
     reach = np.float32(_DAMPING * -np.expm1(-seconds / _DAMPING))
@@ -46,7 +49,7 @@ def carry(tracks: TrackState, seconds: float, carried: Carried | None, least: in
     tracks.poses[..., :2] += moves[:, None]
     _shift(tracks.boxes, whole)
     tracks.drifts[:] += by_motion - whole
-    known = np.maximum((tracks.poses[:, 0, :, 2] > 0).sum(axis=1), 1)
+    known = np.maximum((tracks.poses[:, 0, :, 2] > 0)[:, followed].sum(axis=1), 1)
     return np.where(count >= least, count / known, held).astype(np.float32)
 
 

@@ -20,12 +20,19 @@ def feet(poses: Poses) -> Doubles:
 
 
 def hips(poses: Poses, min_score: float = 0.3) -> Doubles:
-    """Return the middle between the hips, (N, 2) pixels; NaN if either scores less than `min_score`."""
-    names = poses.skeleton.keypoints
-    sides = [names.index("left_hip"), names.index("right_hip")]
-    seen = (poses.keypoint_scores[:, sides] >= min_score).all(axis=1)
-    middle = poses.keypoints[:, sides].astype(np.float64).mean(axis=1)
-    return np.asarray(np.where(np.asarray(seen)[:, None], middle, np.nan))
+    """Return the middle between the hips, (N, 2) pixels; NaN if either scores less than `min_score`.
+
+    If the skeleton has no hips, it is the middle of all keypoints with that score; NaN if there are none.
+    """
+    names, seen = poses.skeleton.keypoints, np.asarray(poses.keypoint_scores >= min_score)
+    points = poses.keypoints.astype(np.float64)
+    if "left_hip" in names and "right_hip" in names:
+        sides = [names.index("left_hip"), names.index("right_hip")]
+        known, middle = np.all(seen[:, sides], axis=1), points[:, sides].mean(axis=1)
+    else:
+        known = np.any(seen, axis=1)
+        middle = np.where(seen[..., None], points, 0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)[:, None]
+    return np.asarray(np.where(np.asarray(known)[:, None], middle, np.nan))
 
 
 def depth_inside(points: Doubles, polygon: Doubles) -> Doubles:

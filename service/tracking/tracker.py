@@ -29,6 +29,8 @@ _STALE = 0.5
 """Seconds out of sight after which a person's earlier poses are dropped."""
 _MAX_UNSEEN_STEP = 0.5
 """Cap on the unseen time that one frame adds: in a longer gap there were no frames to see the person in."""
+_OF_A_PART = 6
+"""Keypoints that flow follows of each fine part of a skeleton. Those close by move alike."""
 _BROKEN = 0.3
 """Share of found keypoints below which flow has failed."""
 _MARGIN = 0.15
@@ -55,6 +57,7 @@ class PoseTracker:
         self._broken = False
         self._unsettled = True
         self._filled = np.zeros((0, len(skeleton)), np.bool_)
+        self._followed = _followed(skeleton)
 
     @property
     def unsettled(self) -> bool:
@@ -152,7 +155,7 @@ class PoseTracker:
             self._resize(frame.shape[1], frame.shape[0])
             if self.config.use_flow:
                 carried = self._track_points(frame)
-        share = motion.carry(self._tracks, elapsed, carried)
+        share = motion.carry(self._tracks, elapsed, carried, self._followed)
         motion.discard_flow(self._tracks, self._tracks.missed >= HOLD)
         in_view = self._tracks.missed == 0
         lost_hold = carried is not None and in_view.any() and float(share[in_view].mean()) < _BROKEN
@@ -165,7 +168,7 @@ class PoseTracker:
     def _track_points(self, frame: Frame) -> Carried | None:
         tracks = self._tracks
         newest = tracks.poses[:, 0]
-        known = (newest[..., 2] > 0) & (tracks.missed < HOLD)[:, None]
+        known = (newest[..., 2] > 0) & (tracks.missed < HOLD)[:, None] & self._followed
         return self._flow.follow(frame, newest[..., :2], known, tracks.boxes)
 
     def _resize(self, width: int, height: int) -> None:
@@ -258,6 +261,15 @@ class PoseTracker:
                 keypoints[pose, weak], scores[pose, weak] = past[weak, :2], past[weak, 2] * 0.5
                 self._filled[pose] |= weak
         return replace(poses, keypoints=keypoints, keypoint_scores=scores)
+
+
+def _followed(skeleton: Skeleton) -> NDArray[np.bool_]:
+    """The keypoints (K,) that flow follows: all, but of a fine part, such as a hand, a few that are spread over it."""
+    followed = np.ones(len(skeleton), np.bool_)
+    for part in skeleton.parts:
+        followed[list(part)] = False
+        followed[list(part[:: max(1, len(part) // _OF_A_PART)])] = True
+    return followed
 
 
 def _around(tracks: TrackState) -> NDArray[np.float32]:

@@ -10,7 +10,8 @@ Version 2 is used for streams with smoothing. Its msgpack array also holds the n
 and the arrays of Filtered follow the other arrays, 1 kB a person. Servers that know only version 1 can continue streams
 without smoothing.
 
-`unpack` checks types, lengths and values, so that no tracker fails later on a state that it has returned.
+`unpack` checks types, lengths and values, so that no tracker fails later on a state that it has returned. The skeleton
+may be a user's: callers check that it is the one of their poses, see `is_of`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import numpy as np
 import ormsgpack
 from numpy.typing import NDArray
 
-from engines.skeletons import SKELETONS
+from engines.skeletons import Skeleton
 from service.tracking import TrackerState, TrackState
 from service.tracking.config import TrackerConfig
 from service.tracking.smoothing import Filtered, SmoothingState
@@ -96,8 +97,8 @@ def unpack(data: bytes) -> StreamState:
         _whole(height, 0, _SIDE)
         _whole(people, 0, _MOST_TRACKS)
         _whole(history, 1, _MOST_HISTORY)
-        if type(skeleton) is not str or skeleton not in SKELETONS or keypoints != len(SKELETONS[skeleton]):
-            raise ValueError("no skeleton has that name and so many keypoints")
+        if type(skeleton) is not str or not 0 < len(skeleton) <= _LONGEST_NAME or not keypoints:
+            raise ValueError("the skeleton has no name, or no keypoints")
         if type(timestamp) is not float or type(about[2]) is not str or len(about[2]) > _LONGEST_NAME:
             raise ValueError("the timestamp is no number, or the places have no name")
         zones_hash, present, smoothed = about[2], _list(about[3], 0, _MOST), about[4:]
@@ -112,6 +113,12 @@ def unpack(data: bytes) -> StreamState:
         return state
     except ValueError as error:
         raise StateError(f"the state is not what it says: {error}") from error
+
+
+def is_of(state: StreamState, skeleton: Skeleton) -> bool:
+    """True if a state is of poses with that skeleton."""
+    tracker = state.tracker
+    return tracker.skeleton == skeleton.name and tracker.tracks.poses.shape[2] == len(skeleton)
 
 
 class _Arrays:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import cv2
 
 from engines.poses import Frame, Poses
-from engines.skeletons import SKELETONS, Skeleton
+from engines.skeletons import Skeleton
 from service.process.parent import die_with_parent
 from service.tracking_workers.arena import Arena
 from service.tracking_workers.stream_tracker import StreamTracker
@@ -32,8 +32,8 @@ class _Stream:
 def _answer(request: Request, streams: dict[int, _Stream], arena: Arena) -> object:
     """Handle a request. streams: by slot."""
     if isinstance(request, StartStream):
-        skeleton = SKELETONS[request.skeleton]
-        streams[request.slot] = _Stream(StreamTracker(skeleton, request.options, request.state), skeleton)
+        tracker = StreamTracker(request.skeleton, request.options, request.state)
+        streams[request.slot] = _Stream(tracker, request.skeleton)
         return None
     if isinstance(request, EndStream):
         streams.pop(request.slot, None)  # it may have failed to start

@@ -207,7 +207,7 @@ class TrackedStream:
             self._worker = None
             worker, slot = await self._workers.acquire_slot()
             try:
-                await worker.request(StartStream(slot, self._skeleton.name, self._options, self.state))
+                await worker.request(StartStream(slot, self._skeleton, self._options, self.state))
             except BaseException:
                 worker.release(slot)
                 raise

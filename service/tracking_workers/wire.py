@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engines.poses import Floats
+from engines.skeletons import Skeleton
 from service.tracking_workers.state import TrackingOptions
 
 LENGTH = struct.Struct(">I")
@@ -17,10 +18,10 @@ Columns = tuple[Floats, Floats, Floats, Floats, Floats | None]
 
 @dataclass(frozen=True, slots=True)
 class StartStream:
-    """Start a tracker in a slot. skeleton: its name. state: the packed state to start from."""
+    """Start a tracker in a slot. skeleton: of the poses, which may be a user's own. state: packed, to start from."""
 
     slot: int
-    skeleton: str
+    skeleton: Skeleton
     options: TrackingOptions
     state: bytes
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from engines.build.checkpoint.published import PUBLISHED, Published, size_in
 from engines.files import shown, write_atomically
 from engines.inputs import PixelInput
 from engines.networks.checkpoints import keypoints_in, load_network
-from engines.skeletons import COCO_17, MPII_16, SKELETONS
+from engines.skeletons import COCO_17, MPII_16, SKELETONS, Skeleton
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"  # as catalogue files require
 
@@ -32,8 +33,9 @@ class BuiltModel:
     difference: float
 
 
-def build_checkpoint(request: BuildRequest, folder: Path) -> BuiltModel:
+def build_checkpoint(request: BuildRequest, folder: Path, skeletons: Mapping[str, Skeleton] = SKELETONS) -> BuiltModel:
     """Write `<name>.onnx` and `<name>.toml`, a catalogue file with this model, into `folder`, and record the request.
+    skeletons: that it may have, by name.
 
     Raises CheckpointError, ExportError, and BuildError for an invalid architecture, name, size or skeleton.
     """
@@ -47,7 +49,7 @@ def build_checkpoint(request: BuildRequest, folder: Path) -> BuiltModel:
     if is_users_own(catalogue):
         raise BuildError(f"{shown(catalogue)} is not a file that was built; choose another name or folder")
     network = load_network(request.architecture, request.checkpoint)
-    skeleton = _skeleton(request, keypoints_in(request.architecture, network.state_dict()))
+    skeleton = _skeleton(request, skeletons, keypoints_in(request.architecture, network.state_dict()))
     folder.mkdir(parents=True, exist_ok=True)
     graph = request.graph(folder)
     difference = export_onnx(
@@ -70,8 +72,8 @@ def _sized(published: Published, request: BuildRequest) -> PixelInput:
     return replace(published.pixels, height=size[0], width=size[1])
 
 
-def _skeleton(request: BuildRequest, count: int) -> str:
-    fitting = [skeleton.name for skeleton in SKELETONS.values() if len(skeleton) == count]
+def _skeleton(request: BuildRequest, skeletons: Mapping[str, Skeleton], count: int) -> str:
+    fitting = [skeleton.name for skeleton in skeletons.values() if len(skeleton) == count]
     for wanted in (COCO_17.name, MPII_16.name) if request.skeleton is None else (request.skeleton,):
         if wanted in fitting:
             return wanted

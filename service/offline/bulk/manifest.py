@@ -161,7 +161,7 @@ def _sha256(model: Model) -> str:
     """A digest of a fetched model's files and of its options in the catalogue. Raises BulkError."""
     model.fetch()
     options = sorted((k, repr(v)) for k, v in model.options.items())
-    said = (model.family, model.skeleton, model.input, options, *([model.convert] if model.convert else []))
+    said = (model.family, model.keypoint_set, model.input, options, *([model.convert] if model.convert else []))
     digest = hashlib.sha256(repr(said).encode())
     for path in model.paths:
         try:

@@ -194,7 +194,7 @@ def test_where_fetched_files_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     ("text", "message"),
     [
         ("models = 3", "models: is 3; it must be a table"),
-        ("model = {}", "model: is not a key here; those are models, defaults"),
+        ("model = {}", "model: is not a key here; those are models, skeletons, defaults"),
         ("defaults = ['none']", "defaults: is 'none'; it must be one of blazepose, "),
         ("defaults = [1]", r"defaults\[0\]: is 1; it must be a valid string"),
         ("[models]\na = 1", r"\[models.a\]: is 1; it must be a table"),
@@ -281,7 +281,7 @@ def test_entries_that_are_refused(own: Path, tmp_path: Path, source: str, more: 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('"coco-17"', '"coco"', "skeleton: is 'coco'; it must be one of blazepose-33, coco-17, "),
+        ('"coco-17"', '"coco"', "skeleton: is 'coco'; it must be one of ap10k-17, blazepose-33, coco-17, "),
         ('"estimator"', '"detector"', "skeleton: is not a key of a detector"),
         ("true", "1", "commercial: is 1; it must be a valid boolean"),
         ("width = 192", "width = 0", "input width: is 0; it must be greater than or equal to 1"),

@@ -99,12 +99,18 @@ def test_an_unknown_model_is_reported_with_the_served_ones(client: httpx.Client,
     assert "tiny" in document["detail"]
 
 
+def test_an_unknown_skeleton_is_reported_with_the_known_ones(client: httpx.Client, jpeg: bytes) -> None:
+    document = problem(client.post("/pose?skeleton=octopus", content=jpeg, headers=JPEG), 404, "unknown-skeleton")
+    assert "'octopus' is not one of native, coco-17, " in document["detail"]
+    document = problem(client.post("/pose?skeleton=hand-21", content=jpeg, headers=JPEG), 404, "unknown-skeleton")
+    assert document["detail"] == "skeleton: no keypoint of hand-21 is one of coco-17"
+
+
 @pytest.mark.parametrize(
     ("query", "names"),
     [
         ("min_score=2", "min_score"),
         ("max_people=0", "max_people"),
-        ("skeleton=octopus", "skeleton"),
         ("format=xml", "format"),
         ("timeout_ms=soon", "timeout_ms"),
         ("priority=live", "priority"),

@@ -11,7 +11,7 @@ from typing import cast
 
 import pytest
 
-from engines.skeletons import COCO_17, POSETRACK_15
+from engines.skeletons import COCO_17, POSETRACK_15, Skeleton
 from service.streams.protocol import CloseCode, Hello, StreamError
 from service.streams.registry import Beginning, Streams
 from service.streams.session import Session
@@ -38,7 +38,7 @@ def resuming(streams: Streams, session: str = SESSION) -> Hello:
     return Hello(resume=streams.token(session, 12, 7))
 
 
-def begin(stored: bytes | None, skeleton: str = "coco-17", hello: Hello | None = None) -> Beginning:
+def begin(stored: bytes | None, skeleton: Skeleton = COCO_17, hello: Hello | None = None) -> Beginning:
     """Return how a stream begins that resumes SESSION, with `stored` as its stored state."""
 
     async def scenario() -> Beginning:
@@ -105,7 +105,7 @@ def test_no_stream_begins_when_the_server_goes_down() -> None:
         streams = make()
         await streams.go_away(1.0)
         with pytest.raises(StreamError) as refusal:
-            await streams.begin(Hello(), "coco-17", "client").__aenter__()
+            await streams.begin(Hello(), COCO_17, "client").__aenter__()
         assert refusal.value.code is CloseCode.TRY_LATER
         await streams.close()
 
@@ -170,7 +170,7 @@ class Server:
 
     @asynccontextmanager
     async def stream(self, hello: Hello, client: str) -> AsyncIterator[FakeSession]:
-        async with self.streams.begin(hello, "coco-17", client) as beginning:
+        async with self.streams.begin(hello, COCO_17, client) as beginning:
             session = FakeSession()
             async with self.streams.hold(beginning.slot, cast(Session, session)):
                 self.open += 1
