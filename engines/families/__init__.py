@@ -12,6 +12,7 @@ from engines.families.base import Detector, Estimator, OneStageModel
 from engines.families.blazepose import BlazePose
 from engines.families.blazepose_detector import BlazePoseDetector
 from engines.families.detections import BoxDetector, KeypointDetector
+from engines.families.detrpose import DETRPose
 from engines.families.heatmap import Heatmap
 from engines.families.movenet import MoveNet
 from engines.families.part_affinity import PartAffinity
@@ -19,6 +20,7 @@ from engines.families.personlab import PersonLab
 from engines.families.rtmdet import RTMDet
 from engines.families.rtmo import RTMO
 from engines.families.simcc import SimCC
+from engines.families.simcc_3d import SimCC3D
 from engines.families.yolo_pose import YOLOPose
 from engines.families.yolox import YOLOX
 from engines.skeletons import SKELETONS, Skeleton
@@ -29,12 +31,13 @@ DETECTORS: Mapping[str, Callable[..., Detector]] = MappingProxyType(
     {"blazepose_detector": BlazePoseDetector, "detections": BoxDetector, "rtmdet": RTMDet, "yolox": YOLOX}
 )
 ESTIMATORS: Mapping[str, Callable[..., Estimator]] = MappingProxyType(
-    {"blazepose": BlazePose, "heatmap": Heatmap, "simcc": SimCC}
+    {"blazepose": BlazePose, "heatmap": Heatmap, "simcc": SimCC, "simcc_3d": SimCC3D}
 )
 ONE_STAGE_MODELS: Mapping[str, Callable[..., OneStageModel]] = MappingProxyType(
     {
         "associative_embedding": AssociativeEmbedding,
         "detections": KeypointDetector,
+        "detrpose": DETRPose,
         "movenet": MoveNet,
         "part_affinity": PartAffinity,
         "personlab": PersonLab,

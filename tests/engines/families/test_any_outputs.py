@@ -13,6 +13,7 @@ from engines.families import DETECTORS, ONE_STAGE_MODELS
 from engines.families.associative_embedding import AssociativeEmbedding
 from engines.families.base import Detector, OneStageModel
 from engines.families.detections import BoxDetector, KeypointDetector
+from engines.families.detrpose import DETRPose
 from engines.families.movenet import MoveNet
 from engines.families.part_affinity import PartAffinity
 from engines.families.personlab import PersonLab
@@ -43,6 +44,7 @@ class Case(NamedTuple):
 CASES = {
     "associative_embedding": Case(AssociativeEmbedding(PIXELS, COCO_17), drawn.associative_embedding(320, 256, PERSON)),
     "keypoint_detections": Case(KeypointDetector(PIXELS, COCO_17), drawn.keypoint_rcnn(PERSON)),
+    "detrpose": Case(DETRPose(PIXELS, COCO_17), drawn.detrpose(320, 256, PERSON)),
     "movenet": Case(MoveNet(PIXELS), drawn.movenet(320, 256, PERSON)),
     "part_affinity": Case(PartAffinity(PIXELS), drawn.part_affinity(320, 256, PERSON)),
     "personlab": Case(
