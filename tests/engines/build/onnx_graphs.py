@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -125,5 +125,30 @@ def save_sized_onnx(path: Path, points: np.ndarray) -> Path:
     model = onnx.load(save_onnx(path, nodes, constants, inputs, outputs))
     model.graph.input[1].type.tensor_type.elem_type = TensorProto.INT64
     model.graph.output[1].type.tensor_type.elem_type = TensorProto.INT64
+    onnx.save(model, path)
+    return path
+
+
+def save_constant_onnx(path: Path, outputs: Mapping[str, np.ndarray], width: int, height: int) -> Path:
+    """`tests.graphs.save_constant_graph` as ONNX: the same `outputs`, with a batch of 1, for every image."""
+    nodes = [
+        helper.make_node("ReduceMean", ["input"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
+    ]
+    constants: dict[str, np.ndarray] = {"zero": np.array(0, np.float32)}
+    for name, values in outputs.items():
+        constants |= {
+            f"{name}/values": values.astype(np.float32),
+            f"{name}/shape": np.array([-1] + [1] * (values.ndim - 1)),
+        }
+        nodes += [
+            helper.make_node("Reshape", ["nothing", f"{name}/shape"], [f"{name}/nothing"]),
+            helper.make_node("Add", [f"{name}/nothing", f"{name}/values"], [f"{name}/sum"]),
+            helper.make_node("Cast", [f"{name}/sum"], [name], to=helper.np_dtype_to_tensor_dtype(values.dtype)),
+        ]
+    given = "; ".join(f"{name}: n, {', '.join(map(str, values.shape[1:]))}" for name, values in outputs.items())
+    model = onnx.load(save_onnx(path, nodes, constants, f"input: n, 3, {height}, {width}", given))
+    for port, values in zip(model.graph.output, outputs.values(), strict=True):
+        port.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(values.dtype)
     onnx.save(model, path)
     return path
