@@ -34,7 +34,7 @@ class Fit:
     doubts: tuple[str, ...] = ()
 
 
-class Shapes(NamedTuple):
+class _Found(NamedTuple):
     """What a family's rule finds in a graph."""
 
     keypoints: int | None
@@ -48,7 +48,7 @@ class _Rule(NamedTuple):
     family: str
     role: str
     takes: str
-    find: Callable[[GraphPorts], Shapes | None]
+    find: Callable[[GraphPorts], _Found | None]
     pixels: Mapping[str, object]
 
 
@@ -98,7 +98,7 @@ def _split(graph: GraphPorts, x: Port, y: Port) -> float | None:
     return split if 0 < k == other and split >= 1 and down == split * graph.height else None
 
 
-def _simcc(graph: GraphPorts) -> Shapes | None:
+def _simcc(graph: GraphPorts) -> _Found | None:
     if len(graph.outputs) != 2 or any(len(port.shape) != 3 for port in graph.outputs):
         return None
     x, y = sorted(graph.outputs, key=lambda port: port.name != "simcc_x") if _named(graph, "simcc_x") else graph.outputs
@@ -111,10 +111,10 @@ def _simcc(graph: GraphPorts) -> Shapes | None:
     doubts = (
         (f"{x.name} is the output along x, and {y.name} the one along y (`names`)",) if square and not known else ()
     )
-    return Shapes(x.shape[1], options if known else options | {"names": [x.name, y.name]}, doubts)
+    return _Found(x.shape[1], options if known else options | {"names": [x.name, y.name]}, doubts)
 
 
-def _simcc_3d(graph: GraphPorts) -> Shapes | None:
+def _simcc_3d(graph: GraphPorts) -> _Found | None:
     if len(graph.outputs) != 3 or any(len(port.shape) != 3 for port in graph.outputs):
         return None
     x, y, z = graph.outputs
@@ -122,10 +122,10 @@ def _simcc_3d(graph: GraphPorts) -> Shapes | None:
     if split is None or z.shape[1] != x.shape[1] or z.shape[2] < 2:
         return None
     doubt = f"{z.name} is the depth, with the range of RTMW3D (`z_range`)"
-    return Shapes(x.shape[1], {} if split == 2 else {"split": split}, (doubt,))
+    return _Found(x.shape[1], {} if split == 2 else {"split": split}, (doubt,))
 
 
-def _heatmap(graph: GraphPorts) -> Shapes | None:
+def _heatmap(graph: GraphPorts) -> _Found | None:
     maps = [port for port in graph.outputs if len(port.shape) == 4]
     if len(maps) != 1:
         return None
@@ -136,107 +136,107 @@ def _heatmap(graph: GraphPorts) -> Shapes | None:
         "the peaks of the heatmaps are in 0..1 (`scale`)",
         'it was not trained with unbiased data processing, as ViTPose is (`refinement = "udp"`)',
     )
-    return Shapes(k, {} if len(graph.outputs) == 1 else {"output": maps[0].name}, doubts)
+    return _Found(k, {} if len(graph.outputs) == 1 else {"output": maps[0].name}, doubts)
 
 
-def _associative_embedding(graph: GraphPorts) -> Shapes | None:
+def _associative_embedding(graph: GraphPorts) -> _Found | None:
     if len(graph.outputs) != 2 or any(len(port.shape) != 4 for port in graph.outputs):
         return None
     low, high = sorted(graph.outputs, key=lambda port: port.shape[2])
     if low.shape[1] != 2 * high.shape[1] or not 0 < low.shape[2] < high.shape[2]:
         return None
-    return Shapes(high.shape[1], _options(low="out_low", high="out_high", given=(low.name, high.name)))
+    return _Found(high.shape[1], _options(low="out_low", high="out_high", given=(low.name, high.name)))
 
 
-def _part_affinity(graph: GraphPorts) -> Shapes | None:
+def _part_affinity(graph: GraphPorts) -> _Found | None:
     ports = {port.shape[1]: port.name for port in graph.outputs if len(port.shape) == 4}
     heatmaps, fields = ports.get(19, ports.get(18)), ports.get(38)
     if heatmaps is None or fields is None:
         return None
     names = _options(heatmaps="Mconv7_stage2_L2", fields="Mconv7_stage2_L1", given=(heatmaps, fields))
-    return Shapes(17, names, ("its keypoints and limbs have the order of OpenPose's COCO model",))
+    return _Found(17, names, ("its keypoints and limbs have the order of OpenPose's COCO model",))
 
 
-def _personlab(graph: GraphPorts) -> Shapes | None:
+def _personlab(graph: GraphPorts) -> _Found | None:
     ports = {port.shape[3]: port for port in graph.outputs if len(port.shape) == 4}
     if not {17, 34, 64} <= ports.keys():
         return None
     keys = {17: "heatmaps", 34: "short_offsets", 64: "mid_offsets"}
     quantised = any(ports[channels].dtype.kind != "f" for channels in keys)
     doubt = ("its integers need no scale (`quantised`)",) if quantised else ()
-    return Shapes(17, {key: ports[channels].name for channels, key in keys.items()}, doubt)
+    return _Found(17, {key: ports[channels].name for channels, key in keys.items()}, doubt)
 
 
-def _rtmdet(graph: GraphPorts) -> Shapes | None:
+def _rtmdet(graph: GraphPorts) -> _Found | None:
     shapes = _named(graph, "dets", "labels")
-    return Shapes(None) if shapes and shapes[0][2:] == (5,) and len(shapes[1]) == 2 else None
+    return _Found(None) if shapes and shapes[0][2:] == (5,) and len(shapes[1]) == 2 else None
 
 
-def _rtmo(graph: GraphPorts) -> Shapes | None:
+def _rtmo(graph: GraphPorts) -> _Found | None:
     shapes = _named(graph, "dets", "keypoints")
     fit = shapes and shapes[0][2:] == (5,) and shapes[1][3:] == (3,)
-    return Shapes(shapes[1][2]) if shapes and fit else None
+    return _Found(shapes[1][2]) if shapes and fit else None
 
 
-def _detrpose(graph: GraphPorts) -> Shapes | None:
+def _detrpose(graph: GraphPorts) -> _Found | None:
     shapes = _named(graph, "scores", "labels", "keypoints")
     if shapes is None or shapes[2][3:] != (2,) or any(len(shape) != 2 for shape in shapes[:2]):
         return None
-    return Shapes(shapes[2][2], {}, (_PEOPLE.format(label=1), "keypoints are in pixels of the size that it is given"))
+    return _Found(shapes[2][2], {}, (_PEOPLE.format(label=1), "keypoints are in pixels of the size that it is given"))
 
 
-def _yolo_pose(graph: GraphPorts) -> Shapes | None:
+def _yolo_pose(graph: GraphPorts) -> _Found | None:
     shape = _only(graph, 3)
     if shape is None:
         return None
     _, rows, columns = shape
     if columns in _cells(graph) and (k := _keypoints(rows, 5)):
-        return Shapes(k)
+        return _Found(k)
     if rows in [3 * cells for cells in _cells(graph)] and (k := _keypoints(columns, 6)):
-        return Shapes(k, {"layout": "rows"})
+        return _Found(k, {"layout": "rows"})
     if rows <= _MOST_ROWS and rows not in _cells(graph) and (k := _keypoints(columns, 6)):
-        return Shapes(k, {"layout": "end-to-end"}, ("positions are in pixels, not in 0..1 (`relative`)",))
+        return _Found(k, {"layout": "end-to-end"}, ("positions are in pixels, not in 0..1 (`relative`)",))
     return None
 
 
-def _movenet(graph: GraphPorts) -> Shapes | None:
+def _movenet(graph: GraphPorts) -> _Found | None:
     shape = _only(graph, 3)
-    return Shapes(17) if shape and shape[1:] == (6, 56) else None
+    return _Found(17) if shape and shape[1:] == (6, 56) else None
 
 
-def _yolox(graph: GraphPorts) -> Shapes | None:
+def _yolox(graph: GraphPorts) -> _Found | None:
     shape = _only(graph, 3)
     return (
-        Shapes(None, {}, (_PEOPLE.format(label=0),))
+        _Found(None, {}, (_PEOPLE.format(label=0),))
         if shape and shape[1] == _cells(graph)[0] and shape[2] > 5
         else None
     )
 
 
-def _keypoint_detections(graph: GraphPorts) -> Shapes | None:
+def _keypoint_detections(graph: GraphPorts) -> _Found | None:
     shapes = _named(graph, "boxes", "scores", "labels", "keypoints", "keypoints_scores")
     if shapes is None or shapes[0][-1:] != (4,) or shapes[3][-1] not in (2, 3):
         return None
-    return Shapes(
+    return _Found(
         shapes[3][-2], {}, (_PEOPLE.format(label=1), "boxes are x1, y1, x2, y2 in pixels (`form`, `relative`)")
     )
 
 
-def _detections(graph: GraphPorts) -> Shapes | None:
+def _detections(graph: GraphPorts) -> _Found | None:
     shapes = _named(graph, "boxes", "scores", "labels")
     if shapes is None or shapes[0][-1:] != (4,) or len(shapes[0]) not in (2, 3):
         return None
-    return Shapes(None, {}, (_PEOPLE.format(label=1), "boxes are x1, y1, x2, y2 in pixels (`form`, `relative`)"))
+    return _Found(None, {}, (_PEOPLE.format(label=1), "boxes are x1, y1, x2, y2 in pixels (`form`, `relative`)"))
 
 
-def _blazepose(graph: GraphPorts) -> Shapes | None:
+def _blazepose(graph: GraphPorts) -> _Found | None:
     shapes = _named(graph, "Identity", "Identity_1", "Identity_3", "Identity_4")
-    return Shapes(33) if shapes and [shapes[0][-1], shapes[3][-1]] == [195, 117] else None
+    return _Found(33) if shapes and [shapes[0][-1], shapes[3][-1]] == [195, 117] else None
 
 
-def _blazepose_detector(graph: GraphPorts) -> Shapes | None:
+def _blazepose_detector(graph: GraphPorts) -> _Found | None:
     shapes = _named(graph, "Identity", "Identity_1")
-    return Shapes(None) if shapes and (shapes[0][1:], shapes[1][1:]) == ((2254, 12), (2254, 1)) else None
+    return _Found(None) if shapes and (shapes[0][1:], shapes[1][1:]) == ((2254, 12), (2254, 1)) else None
 
 
 def _options(given: Sequence[str], **defaults: str) -> dict[str, object]:
