@@ -70,3 +70,25 @@ class TensorSpec:
             and len(sides) == len(self.shape)
             and all(want in (-1, have) for want, have in zip(self.shape, sides, strict=True))
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An input or output of a graph file. shape: with the batch; -1 for a dimension that varies."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: DType
+
+    def __str__(self) -> str:
+        return f"{self.name} ({', '.join('any' if side < 0 else str(side) for side in self.shape)})"
+
+
+@dataclass(frozen=True, slots=True)
+class GraphPorts:
+    """What a graph file takes and gives: one image of height x width pixels, and perhaps its size. image: the port."""
+
+    image: Port
+    height: int
+    width: int
+    outputs: tuple[Port, ...]

@@ -68,6 +68,16 @@ def rtmo(*people: Floats) -> Outputs:
     return {"dets": np.array([rows], np.float32), "keypoints": np.array([points], np.float32)}
 
 
+def detrpose(width: int, height: int, *people: Floats) -> Outputs:
+    """Sixty rows in 0..1 times the size of the input. Those without a person have low scores, or another label."""
+    scores, labels = np.full((1, 60), 0.02, np.float32), np.ones((1, 60), np.int64)
+    points = np.random.default_rng(3).uniform(0, (width, height), (1, 60, 17, 2)).astype(np.float32)
+    scores[0, : len(people)] = SCORE
+    points[0, : len(people)] = np.array(people, np.float32).reshape(-1, 17, 2)
+    scores[0, -1], labels[0, -1] = 0.95, 0
+    return {"scores": scores, "labels": labels, "keypoints": points}
+
+
 def movenet(width: int, height: int, *people: Floats) -> Outputs:
     """Six rows. Rows without a person have low scores."""
     rows = np.full((6, 56), 0.05, np.float32)

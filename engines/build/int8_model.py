@@ -11,7 +11,7 @@ from pathlib import Path
 
 from engines.build.accuracy_gate.evaluation_images import as_inputs, crops_of_images, has_dense_outputs
 from engines.build.accuracy_gate.gate import GateReport, compare
-from engines.build.checkpoint.built import entry_text, is_users_own
+from engines.build.checkpoint.built import FIRST_WORDS, entry_text, is_users_own
 from engines.build.precision.convert import PrecisionError, convert
 from engines.catalogue import Model
 from engines.families.crop_decoder import crop_decoder
@@ -80,4 +80,5 @@ def _entry(model: Model, name: str, graph: Path, report: GateReport) -> str:
         "source": {"kind": "file", "path": graph.name},
         "options": model.options,
     }
-    return entry_text(name, f"--precision int8` from {model.name}. {report}", keys, model.input)
+    remark = f"{FIRST_WORDS} --precision int8` from {model.name}. {report}"
+    return entry_text(name, remark, keys, model.input)

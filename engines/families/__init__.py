@@ -13,6 +13,7 @@ from engines.families.blazepose import BlazePose
 from engines.families.blazepose_detector import BlazePoseDetector
 from engines.families.centre_point import CentrePoint
 from engines.families.detections import BoxDetector, KeypointDetector
+from engines.families.detrpose import DETRPose
 from engines.families.heatmap import Heatmap
 from engines.families.movenet import MoveNet
 from engines.families.movenet_heads import MoveNetMulti, MoveNetSingle
@@ -22,6 +23,7 @@ from engines.families.personlab import PersonLab
 from engines.families.rtmdet import RTMDet
 from engines.families.rtmo import RTMO
 from engines.families.simcc import SimCC
+from engines.families.simcc_3d import SimCC3D
 from engines.families.yolo_pose import YOLOPose
 from engines.families.yolox import YOLOX
 from engines.inputs import TensorSpec
@@ -40,12 +42,19 @@ DETECTORS: Mapping[str, Callable[..., Detector]] = MappingProxyType(
     }
 )
 ESTIMATORS: Mapping[str, Callable[..., Estimator]] = MappingProxyType(
-    {"blazepose": BlazePose, "heatmap": Heatmap, "movenet_heads": MoveNetSingle, "simcc": SimCC}
+    {
+        "blazepose": BlazePose,
+        "heatmap": Heatmap,
+        "movenet_heads": MoveNetSingle,
+        "simcc": SimCC,
+        "simcc_3d": SimCC3D,
+    }
 )
 ONE_STAGE_MODELS: Mapping[str, Callable[..., OneStageModel]] = MappingProxyType(
     {
         "associative_embedding": AssociativeEmbedding,
         "detections": KeypointDetector,
+        "detrpose": DETRPose,
         "movenet": MoveNet,
         "movenet_heads": MoveNetMulti,
         "part_affinity": PartAffinity,

@@ -26,3 +26,15 @@ def person_regions(people: Detections, width: int, height: int, padding: float =
         Region(cx, cy, w, w / aspect)
         for cx, cy, w in zip(((x1 + x2) / 2).tolist(), ((y1 + y2) / 2).tolist(), widths.tolist(), strict=True)
     ]
+
+
+def with_outer_pixels_at_edges(region: Region, width: int, height: int) -> Region:
+    """The region whose crop has the centres of its outermost pixels on the edges of `region`.
+
+    That is how networks with unbiased data processing (UDP; Huang et al., 2020, section 3.2) are trained; other crops
+    have their first pixel on the edge and the last one a pixel before it. width, height: of the input.
+    """
+    pixel_x, pixel_y = region.width / (width - 1), region.height / (height - 1)
+    return Region(
+        region.center_x + pixel_x / 2, region.center_y + pixel_y / 2, pixel_x * width, pixel_y * height, region.rotation
+    )

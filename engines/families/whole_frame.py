@@ -18,7 +18,8 @@ _MAX_REACH = 8.0  # input sizes; points further out come from a broken graph
 _COUNTED = 0.2  # keypoints with lower scores do not extend a person's box, unless there are no others
 _MAX_BOXES = 512  # bounds the work for unusual images; suppression compares all pairs
 _ENDLESS = 1e6  # pixels
-_MAX_SCORE = 1.5  # a probability, with rounding errors
+MAX_SCORE = 1.5
+"""The largest score of a detection: a probability, with rounding errors. Larger ones come from a broken graph."""
 _MARGIN = 0.05  # of the longer side of a box around keypoints: skull, hands and clothes (measured on COCO's boxes)
 
 Indices = NDArray[np.intp]
@@ -107,7 +108,7 @@ def best_boxes(boxes: Floats, scores: Floats, least: float, overlap: float) -> I
 
     Boxes with scores under `least`, garbage, and boxes whose IoU with a better one exceeds `overlap` are dropped.
     """
-    good = np.flatnonzero((scores >= least) & (scores <= _MAX_SCORE) & (np.abs(boxes) < _ENDLESS).all(axis=1))
+    good = np.flatnonzero((scores >= least) & (scores <= MAX_SCORE) & (np.abs(boxes) < _ENDLESS).all(axis=1))
     good = good[np.argsort(-scores[good], kind="stable")][:_MAX_BOXES]
     return good[nms(boxes[good], scores[good], overlap)]
 

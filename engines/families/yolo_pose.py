@@ -25,12 +25,16 @@ class YOLOPose(WholeFrameFamily):
     "end-to-end": (n, k, 6 + 3K) x1, y1, x2, y2, score, class, keypoints, duplicates suppressed (YOLO26).
 
     min_score: people under it are dropped, 0..1. overlap: boxes with a larger IoU are the same person.
+    relative: boxes and keypoints are in 0..1 of the input instead of pixels. score_scale: multiplies the scores of
+    keypoints, for exports that divide these as well by the size of the input.
     Raises ValueError for an unknown layout.
     """
 
     layout: str = "columns"
     min_score: float = 0.1
     overlap: float = 0.65
+    relative: bool = False
+    score_scale: float = 1.0
 
     outputs = None
 
@@ -57,7 +61,11 @@ class YOLOPose(WholeFrameFamily):
             scores = rows[:, 4] * rows[:, 5] if self.layout == "rows" else rows[:, 4]
         likely = np.flatnonzero(scores >= self.min_score)  # a few dozen of thousands
         rows, scores = rows[likely], scores[likely]
-        boxes = rows[:, :4] if self.layout == "end-to-end" else corners(rows[:, :4])
+        size = np.array([self.pixels.width, self.pixels.height] if self.relative else [1, 1], np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            boxes = (rows[:, :4] if self.layout == "end-to-end" else corners(rows[:, :4])) * np.tile(size, 2)
         best = best_boxes(boxes, scores, self.min_score, self.overlap)
         points = rows[best, -3 * len(self.skeleton) :].reshape(len(best), len(self.skeleton), 3)
-        return self._poses(points[..., :2], points[..., 2], scores[best], region, boxes[best])
+        with np.errstate(over="ignore", invalid="ignore"):
+            points, sure = points[..., :2] * size, points[..., 2] * np.float32(self.score_scale)
+        return self._poses(points, sure, scores[best], region, boxes[best])

@@ -43,11 +43,12 @@ def decode_yolox(raw: Floats, width: int, height: int) -> Floats:
 class YOLOX(WholeFrameDetector):
     """The first output (n, A, 5 + classes): box, objectness and class scores at each point of three grids.
 
-    person: the index of the class. min_score: detections under it are dropped, 0..1. overlap: boxes with a larger IoU
-    are the same person. Raises ValueError for an input whose sides are not multiples of 32.
+    person: the index of the class, or a list of several whose objects are found alike (animals). min_score: detections
+    under it are dropped, 0..1. overlap: boxes with a larger IoU are the same person.
+    Raises ValueError for an input whose sides are not multiples of 32.
     """
 
-    person: int = 0
+    person: int | Sequence[int] = 0
     min_score: float = 0.3
     overlap: float = 0.45
 
@@ -57,11 +58,15 @@ class YOLOX(WholeFrameDetector):
         width, height = self.pixels.width, self.pixels.height
         if width % _STRIDES[-1] or height % _STRIDES[-1]:
             raise ValueError(f"input {width} x {height}: its sides must be multiples of {_STRIDES[-1]}")
+        classes = [self.person] if isinstance(self.person, int) else self.person
+        if not classes or min(classes) < 0:
+            raise ValueError(f"person {self.person} is not the index of a class, or a list of some")
+        self._columns = 5 + np.array(classes)
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Detections]:
         raw = np.asarray(next(iter(outputs.values())), np.float32)
         with np.errstate(over="ignore", invalid="ignore"):
-            scores = raw[..., 4] * raw[..., 5 + self.person]
+            scores = raw[..., 4] * raw[..., self._columns].max(axis=-1)
         boxes = corners(decode_yolox(raw, self.pixels.width, self.pixels.height))
         found = []
         for box, score, region in zip(boxes, scores, regions, strict=True):

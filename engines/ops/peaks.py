@@ -13,6 +13,7 @@ from engines.poses import Floats
 _BLUR_SIZE = 21  # cells
 BLUR_MARGIN = _BLUR_SIZE // 2
 """The radius in cells of the filter of `blurred_peaks`, and the distance between maps during filtering."""
+_UDP_BLUR_SIZE = 11  # cells
 
 
 def find_peaks(heatmaps: Floats) -> tuple[Floats, Floats]:
@@ -62,19 +63,66 @@ def refine_dark(heatmaps: Floats, peaks: Floats) -> Floats:
     Distribution-aware coordinate representation (DARK, Zhang et al., 2020), equation 9, without its smoothing. A peak
     at a border, or on a surface that is not concave, stays.
     """
+    n, y, x = _around(heatmaps, peaks)
+    maps = heatmaps.reshape(-1, *heatmaps.shape[-2:])
+    patch = maps[n[..., None, None], y[..., :, None], x[..., None, :]]
+    return _to_maximum(heatmaps, peaks, np.log(np.maximum(patch, 1e-6)))
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def refine_udp(heatmaps: Floats, peaks: Floats) -> Floats:
+    """Like `refine_dark`, on maps that a Gaussian filter has smoothed.
+
+    Unbiased data processing (Huang et al., 2020) with DARK, as for ViTPose: mmpose's `post_dark_udp`, kernel 11. Only
+    the nine cells that the expansion needs are smoothed.
+    """
     height, width = heatmaps.shape[-2:]
-    x, y = peaks[..., 0].astype(np.intp), peaks[..., 1].astype(np.intp)
-    inside = (x > 0) & (x < width - 1) & (y > 0) & (y < height - 1)
-    x, y = x.clip(1, width - 2), y.clip(1, height - 2)
+    n, y, x = _around(heatmaps, peaks)
     maps = heatmaps.reshape(-1, height, width)
-    n = np.arange(len(maps)).reshape(x.shape)[..., None, None]
-    around = np.arange(-1, 2)
-    patch = np.log(np.maximum(maps[n, y[..., None, None] + around[:, None], x[..., None, None] + around], 1e-6))
+    rows, columns = (
+        mirrored_taps(cells[..., None] + udp_taps(), size) for cells, size in ((y, height), (x, width))
+    )  # (..., 3, taps)
+    around = maps[n[..., None, None, None, None], rows[..., :, :, None, None], columns[..., None, None, :, :]]
+    patch = np.einsum("...ajbk,j,k->...ab", around, udp_kernel(), udp_kernel())
+    return _to_maximum(heatmaps, peaks, np.log(patch.clip(*UDP_RANGE)))
+
+
+def _around(heatmaps: Floats, peaks: Floats) -> tuple[Any, Any, Any]:
+    """The number of each peak's map (...), and the rows and columns (..., 3) around it, inside the map."""
+    height, width = heatmaps.shape[-2:]
+    x, y = peaks[..., 0].astype(np.intp).clip(1, width - 2), peaks[..., 1].astype(np.intp).clip(1, height - 2)
+    numbers = np.arange(x.size).reshape(x.shape)
+    return numbers, y[..., None] + np.arange(-1, 2), x[..., None] + np.arange(-1, 2)
+
+
+def _to_maximum(heatmaps: Floats, peaks: Floats, patch: Any) -> Floats:
+    """Move peaks to the maximum of the expansion around the (..., 3, 3) logarithms, as `refine_dark` describes."""
+    height, width = heatmaps.shape[-2:]
+    x, y = peaks[..., 0], peaks[..., 1]
     across, down, determinant, concave = taylor(patch)
-    good = inside & concave
+    good = (x > 0) & (x < width - 1) & (y > 0) & (y < height - 1) & concave
     offset = np.stack([across, down], axis=-1) / np.where(good, determinant, 1.0)[..., None]
     moved: Floats = (peaks + offset.clip(-1, 1) * good[..., None]).astype(np.float32)
     return moved
+
+
+UDP_RANGE = (0.001, 50.0)
+"""The values to which `refine_udp` clips smoothed maps before it takes their logarithm."""
+
+
+def udp_taps() -> Any:
+    """The offsets in cells of the filter of `refine_udp` along one axis."""
+    return np.arange(_UDP_BLUR_SIZE) - _UDP_BLUR_SIZE // 2
+
+
+def udp_kernel() -> Floats:
+    """The weights of the filter of `refine_udp` along one axis."""
+    return cv2.getGaussianKernel(_UDP_BLUR_SIZE, 0, cv2.CV_32F).ravel().astype(np.float32, copy=False)
+
+
+def mirrored_taps(cells: Any, size: int) -> Any:
+    """Cell numbers, of numpy or torch, mirrored at the outermost cells of 0..size - 1, as OpenCV extends images."""
+    return (size - 1 - abs(size - 1 - abs(cells))).clip(0, size - 1)
 
 
 def taylor(patch: Any) -> tuple[Any, Any, Any, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,24 +16,10 @@ from engines.plans.flavour import NoTensorRTError, find_flavour
 from engines.plans.gpu import Gpu, find_gpu
 from service.cli.build_int8 import build_int8_model
 from service.cli.output import file_error
+from service.cli.sizes import InputSize
 
 if TYPE_CHECKING:
     from engines.build.precision.convert import Precision
-
-
-class _Size(click.ParamType[tuple[int, int]]):
-    name = "HEIGHTxWIDTH"
-
-    def convert(
-        self, value: str | tuple[int, int], param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        """(height, width)."""
-        if isinstance(value, tuple):
-            return value
-        found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", value)
-        if found is None:
-            self.fail(f"{value!r} is not a height and a width such as 256x192", param, ctx)
-        return int(found[1]), int(found[2])
 
 
 @click.command(short_help="Build a model from a checkpoint, or a plan or int8 version of a model.")
@@ -45,7 +30,7 @@ class _Size(click.ParamType[tuple[int, int]]):
     help="The authors' file (.pth, .pth.tar, .safetensors); MODEL is then its architecture.",
 )
 @click.option(
-    "--size", type=_Size(), help="Size of the network's input.  [default: as in the file's name, or the paper's]"
+    "--size", type=InputSize(), help="Size of the network's input.  [default: as in the file's name, or the paper's]"
 )
 @click.option("--name", help="Name of the model.  [default: ARCHITECTURE]")
 @click.option("--skeleton", help="Skeleton of the keypoints.  [default: coco-17 or mpii-16, by their number]")

@@ -8,13 +8,14 @@ import click
 
 from engines.catalogue import load
 from service.cli.model_choice import fetch_progress
+from service.cli.models_check import check
 from service.cli.output import write_out
 
 
 @click.group(invoke_without_command=True)
 @click.pass_context
 def models(context: click.Context) -> None:
-    """List the models of the catalogue, or fetch one."""
+    """List the models of the catalogue, fetch one, or check a graph of your own."""
     if context.invoked_subcommand is None:
         context.invoke(list_models)
 
@@ -56,3 +57,6 @@ def fetch(name: str) -> None:
     for part in load().parts(name):
         path = part.fetch(progress=fetch_progress())
         write_out(f"{part.name}: {path}\n")
+
+
+models.add_command(check)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from engines.build.checkpoint.built import BuildRequest, entry_text, is_users_own, note_built
+from engines.build.checkpoint.built import FIRST_WORDS, BuildRequest, entry_text, is_users_own, note_built
 from engines.build.checkpoint.export import export_onnx
 from engines.build.checkpoint.published import PUBLISHED, Published, size_in
 from engines.files import shown, write_atomically
@@ -94,4 +94,5 @@ def _entry(request: BuildRequest, published: Published, pixels: PixelInput, skel
         "source": {"kind": "file", "path": f"{request.name}.onnx"},
         "options": published.options,
     }
-    return entry_text(request.name, f"{request.architecture}`. Say here what licence the weights have.", keys, pixels)
+    remark = f"{FIRST_WORDS} {request.architecture}`. Say here what licence the weights have."
+    return entry_text(request.name, remark, keys, pixels)

@@ -76,14 +76,14 @@ def is_users_own(path: Path) -> bool:
 
 
 def entry_text(name: str, remark: str, keys: Mapping[str, object], pixels: PixelInput) -> str:
-    """The text of a catalogue file with the single model `name`. keys: see `engines.catalogue.schema`, without `input`.
+    """The text of a catalogue file with the single model `name`, after the comment `remark`.
 
-    None and empty values are left out.
+    keys: see `engines.catalogue.schema`, without `input`. None and empty values are left out.
     """
     side = {"width": pixels.width, "height": pixels.height, "order": pixels.order}
     table: dict[str, object] = {**keys, "input": side | {"mean": pixels.mean, "std": pixels.std, "pad": pixels.pad}}
     lines = [f"{key} = {_toml(value)}" for key, value in table.items() if value not in (None, "", {})]
-    return "\n".join([f"{FIRST_WORDS} {remark}", f"[models.{json.dumps(name)}]", *lines]) + "\n"
+    return "\n".join([remark, f"[models.{json.dumps(name)}]", *lines]) + "\n"
 
 
 def _toml(value: object) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from engines.ops.peaks import BLUR_MARGIN, blur_kernel, taylor
+from engines.ops.peaks import BLUR_MARGIN, UDP_RANGE, blur_kernel, mirrored_taps, taylor, udp_kernel, udp_taps
 
 
 def find_peaks(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,10 +34,30 @@ def refine_quarter(heatmaps: Tensor, peaks: Tensor) -> Tensor:
 
 def refine_dark(heatmaps: Tensor, peaks: Tensor) -> Tensor:
     """Move each peak to the maximum of the Taylor expansion of the logarithm, see `engines.ops.peaks`."""
+    return _to_maximum(heatmaps, peaks, _patch(heatmaps, peaks).clamp(min=1e-6).log())
+
+
+def refine_udp(heatmaps: Tensor, peaks: Tensor) -> Tensor:
+    """The same on smoothed maps, see `engines.ops.peaks`."""
+    (height, width), around = heatmaps.shape[-2:], torch.arange(-1, 2, device=heatmaps.device)
+    taps = torch.from_numpy(udp_taps()).to(heatmaps.device)
+    kernel = torch.from_numpy(udp_kernel()).to(heatmaps)
+    x, y = peaks[..., 0].long().clamp(1, width - 2), peaks[..., 1].long().clamp(1, height - 2)
+    columns, rows = (
+        mirrored_taps((cells[..., None] + around)[..., None] + taps, size) for cells, size in ((x, width), (y, height))
+    )  # (n, K, 3, taps)
+    cells = rows[..., :, :, None, None] * width + columns[..., None, None, :, :]
+    values = heatmaps.flatten(-2).gather(-1, cells.flatten(-4)).view(cells.shape)
+    # Not a product of matrices, which may be computed in TF32 on a GPU.
+    patch = ((values * kernel).sum(dim=-1) * kernel[:, None]).sum(dim=-2)
+    return _to_maximum(heatmaps, peaks, patch.clamp(*UDP_RANGE).log())
+
+
+def _to_maximum(heatmaps: Tensor, peaks: Tensor, patch: Tensor) -> Tensor:
+    """Move peaks to the maximum of the expansion around the (n, K, 3, 3) logarithms."""
     height, width = heatmaps.shape[-2:]
     x, y = peaks[..., 0], peaks[..., 1]
     inside = (x > 0) & (x < width - 1) & (y > 0) & (y < height - 1)
-    patch = _patch(heatmaps, peaks).clamp(min=1e-6).log()
     across, down, determinant, concave = taylor(patch)
     good = inside & concave
     offset = torch.stack([across, down], dim=-1) / torch.where(good, determinant, 1.0)[..., None]

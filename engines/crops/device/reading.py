@@ -7,9 +7,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from engines.crops.device.peaks import blurred_peaks, find_peaks, refine_dark, refine_quarter
+from engines.crops.device.peaks import blurred_peaks, find_peaks, refine_dark, refine_quarter, refine_udp
 from engines.ops.flip import MIRRORED
-from engines.ops.keypoint_decoding import SIMCC_OUTPUTS, HeatmapDecoder, KeypointDecoder, SimCCDecoder
+from engines.ops.keypoint_decoding import HeatmapDecoder, KeypointDecoder, SimCCDecoder
+
+_REFINE = {"quarter": refine_quarter, "dark": refine_dark, "udp": refine_udp}
 
 
 def read(reading: KeypointDecoder, outputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -18,7 +20,7 @@ def read(reading: KeypointDecoder, outputs: Mapping[str, Tensor]) -> tuple[Tenso
         case HeatmapDecoder():
             return _read_heatmaps(reading, outputs)
         case SimCCDecoder():
-            x, y = (outputs[name].float() for name in SIMCC_OUTPUTS)
+            x, y = (outputs[name].float() for name in reading.names)
             (best_x, at_x), (best_y, at_y) = x.max(dim=-1), y.max(dim=-1)
             scores = torch.minimum(best_x, best_y)
             bins = torch.stack([at_x, at_y], dim=-1).float()
@@ -34,10 +36,10 @@ def _read_heatmaps(reading: HeatmapDecoder, outputs: Mapping[str, Tensor]) -> tu
         cells, values = blurred_peaks(heatmaps)
     else:
         peaks, values = find_peaks(heatmaps)
-        cells = (refine_dark if reading.refinement == "dark" else refine_quarter)(heatmaps, peaks)
+        cells = _REFINE[reading.refinement](heatmaps, peaks)
     x, y = cells.unbind(dim=-1)  # scaled by Python numbers: copying an array to the device would wait for the network
-    height, width = heatmaps.shape[-2:]
-    return torch.stack([x * (reading.width / width), y * (reading.height / height)], dim=-1), values * reading.scale
+    across, down = reading.strides(heatmaps.shape[-1], heatmaps.shape[-2])
+    return torch.stack([x * across, y * down], dim=-1), values * reading.scale
 
 
 def _unmirrored(maps: Tensor, reading: HeatmapDecoder) -> Tensor:

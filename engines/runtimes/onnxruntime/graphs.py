@@ -114,6 +114,7 @@ def _keep_outputs(graph: GraphProto, names: Sequence[str]) -> None:
 
 
 def _fold_pixels(graph: GraphProto, pixels: PixelInput) -> None:
+    _fix_sizes(graph, pixels)
     if len(graph.input) != 1:
         names = ", ".join(value.name for value in graph.input)
         raise ValueError(f"pixels are folded into a graph with one input; this has {len(graph.input)}: {names}")
@@ -130,6 +131,21 @@ def _fold_pixels(graph: GraphProto, pixels: PixelInput) -> None:
     graph.initializer.extend(_constants(image.name, pixels))
     shape: list[str | int | None] = [BATCH, pixels.height, pixels.width, 3]
     image.CopyFrom(helper.make_tensor_value_info(image.name, TensorProto.UINT8, shape))
+
+
+def _fix_sizes(graph: GraphProto, pixels: PixelInput) -> None:
+    """Make constants of inputs (n, 2) beside the image: DETR's kind of graph scales its results to such a size.
+
+    Their value is the width and height of the input, so that results are in input pixels.
+    """
+    sizes = {
+        value.name: helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        for value in graph.input[1:]
+        if [dim.dim_value for dim in value.type.tensor_type.shape.dim][1:] == [2]
+    }
+    size = [[pixels.width, pixels.height]]
+    graph.initializer.extend(numpy_helper.from_array(np.array(size, dtype), name) for name, dtype in sizes.items())
+    refill(graph.input, (value for value in graph.input if value.name not in sizes))
 
 
 def _normalising(

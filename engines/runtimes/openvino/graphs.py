@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import openvino as ov
+from openvino import opset13 as op
 from openvino.preprocess import ColorFormat, PrePostProcessor
 
 from engines.inputs import PixelInput, TensorSpec
@@ -108,6 +109,7 @@ def _set_batch(model: ov.Model, batch: int) -> None:
 
 def _fold_pixels(model: ov.Model, pixels: PixelInput) -> ov.Model:
     """Make the graph take (n, height, width, 3) uint8 RGB and normalise it."""
+    _fix_sizes(model, pixels)
     shape = model.input(0).partial_shape
     channels_first = shape.rank.get_length() == 4 and shape[1].is_static and shape[1].get_length() == 3
     steps = PrePostProcessor(model)
@@ -122,3 +124,18 @@ def _fold_pixels(model: ov.Model, pixels: PixelInput) -> ov.Model:
     batch = folded.input(0).partial_shape[0]
     folded.reshape({folded.input(0): ov.PartialShape([batch, pixels.height, pixels.width, 3])})
     return folded
+
+
+def _fix_sizes(model: ov.Model, pixels: PixelInput) -> None:
+    """Make constants of inputs (n, 2) beside the image: DETR's kind of graph scales its results to such a size.
+
+    Their value is the width and height of the input, so that results are in input pixels.
+    """
+    for port in model.inputs[1:]:
+        shape = port.partial_shape
+        if shape.rank.is_static and shape.rank.get_length() == 2 and shape[1] == ov.Dimension(2):
+            size = np.array([[pixels.width, pixels.height]], port.element_type.to_dtype())
+            parameter = port.get_node()
+            for reader in port.get_target_inputs():
+                reader.replace_source_output(op.constant(size).output(0))
+            model.remove_parameter(parameter)

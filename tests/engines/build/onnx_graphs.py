@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -91,3 +91,64 @@ def _value(text: str) -> onnx.ValueInfoProto:
     name, _, sides = text.partition(":")
     shape = [int(side) if side.strip().isdigit() else side.strip() for side in sides.split(",")]
     return helper.make_tensor_value_info(name.strip(), TensorProto.FLOAT, shape)
+
+
+def save_sized_onnx(path: Path, points: np.ndarray) -> Path:
+    """A graph with DETRPose's signature: `images` and `orig_target_sizes`, to whose width and height it scales the
+    (k, K, 2) `points`, which are in 0..1; each row has the score 0.9 and the label 1, whatever the image shows.
+    """
+    count = len(points)
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
+        helper.make_node("Reshape", ["nothing", "two"], ["rows"]),
+        helper.make_node("Add", ["rows", "nines"], ["scores"]),
+        helper.make_node("Add", ["rows", "ones"], ["label"]),
+        helper.make_node("Cast", ["label"], ["labels"], to=TensorProto.INT64),
+        helper.make_node("Cast", ["orig_target_sizes"], ["size"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["size", "four"], ["factors"]),
+        helper.make_node("Mul", ["points", "factors"], ["placed"]),
+        helper.make_node("Reshape", ["nothing", "ends"], ["cells"]),
+        helper.make_node("Add", ["placed", "cells"], ["keypoints"]),
+    ]
+    constants: dict[str, np.ndarray] = {
+        "zero": np.array(0, np.float32),
+        "two": np.array([-1, 1], np.int64),
+        "four": np.array([-1, 1, 1, 2], np.int64),
+        "ends": np.array([-1, 1, 1, 1], np.int64),
+        "nines": np.full((1, count), 0.9, np.float32),
+        "ones": np.ones((1, count), np.float32),
+        "points": points[None].astype(np.float32),
+    }
+    inputs = "images: n, 3, 64, 96; orig_target_sizes: n, 2"
+    outputs = f"scores: n, {count}; labels: n, {count}; keypoints: n, {count}, {points.shape[1]}, 2"
+    model = onnx.load(save_onnx(path, nodes, constants, inputs, outputs))
+    model.graph.input[1].type.tensor_type.elem_type = TensorProto.INT64
+    model.graph.output[1].type.tensor_type.elem_type = TensorProto.INT64
+    onnx.save(model, path)
+    return path
+
+
+def save_constant_onnx(path: Path, outputs: Mapping[str, np.ndarray], width: int, height: int) -> Path:
+    """`tests.graphs.save_constant_graph` as ONNX: the same `outputs`, with a batch of 1, for every image."""
+    nodes = [
+        helper.make_node("ReduceMean", ["input"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
+    ]
+    constants: dict[str, np.ndarray] = {"zero": np.array(0, np.float32)}
+    for name, values in outputs.items():
+        constants |= {
+            f"{name}/values": values.astype(np.float32),
+            f"{name}/shape": np.array([-1] + [1] * (values.ndim - 1)),
+        }
+        nodes += [
+            helper.make_node("Reshape", ["nothing", f"{name}/shape"], [f"{name}/nothing"]),
+            helper.make_node("Add", [f"{name}/nothing", f"{name}/values"], [f"{name}/sum"]),
+            helper.make_node("Cast", [f"{name}/sum"], [name], to=helper.np_dtype_to_tensor_dtype(values.dtype)),
+        ]
+    given = "; ".join(f"{name}: n, {', '.join(map(str, values.shape[1:]))}" for name, values in outputs.items())
+    model = onnx.load(save_onnx(path, nodes, constants, f"input: n, 3, {height}, {width}", given))
+    for port, values in zip(model.graph.output, outputs.values(), strict=True):
+        port.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(values.dtype)
+    onnx.save(model, path)
+    return path

@@ -14,6 +14,7 @@ from engines.families.associative_embedding import AssociativeEmbedding
 from engines.families.base import Detector, OneStageModel
 from engines.families.centre_point import CentrePoint
 from engines.families.detections import BoxDetector, KeypointDetector
+from engines.families.detrpose import DETRPose
 from engines.families.movenet import MoveNet
 from engines.families.movenet_heads import MoveNetMulti
 from engines.families.nanodet import NanoDet
@@ -46,6 +47,7 @@ class Case(NamedTuple):
 CASES = {
     "associative_embedding": Case(AssociativeEmbedding(PIXELS, COCO_17), drawn.associative_embedding(320, 256, PERSON)),
     "keypoint_detections": Case(KeypointDetector(PIXELS, COCO_17), drawn.keypoint_rcnn(PERSON)),
+    "detrpose": Case(DETRPose(PIXELS, COCO_17), drawn.detrpose(320, 256, PERSON)),
     "movenet": Case(MoveNet(PIXELS), drawn.movenet(320, 256, PERSON)),
     "movenet_heads": Case(MoveNetMulti(PIXELS), drawn.movenet_heads(320, 256, PERSON)),
     "part_affinity": Case(PartAffinity(PIXELS), drawn.part_affinity(320, 256, PERSON)),

@@ -48,7 +48,7 @@ def test_boxes_are_the_detectors_and_scores_the_product_of_both_networks() -> No
 
 
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 0.0, 1e38, -1e38])
-@pytest.mark.parametrize("refinement", ["quarter", "dark", "blurred"])
+@pytest.mark.parametrize("refinement", ["quarter", "dark", "blurred", "udp"])
 def test_garbage_gives_finite_poses_that_are_dropped(garbage: float, refinement: str) -> None:
     family = Heatmap(PIXELS, COCO_17, refinement=refinement)
     found = people((0, 0, 9, 9), (5, 5, 5, 5))
@@ -58,8 +58,25 @@ def test_garbage_gives_finite_poses_that_are_dropped(garbage: float, refinement:
     assert len(family.merge(poses, found)) == 0
 
 
+def test_udp_measures_crops_and_heatmaps_between_their_outermost_pixels() -> None:
+    family = Heatmap(PIXELS, COCO_17, refinement="udp")
+    [plain] = Heatmap(PIXELS, COCO_17).regions(people((100, 50, 250, 250)))
+    [region] = family.regions(people((100, 50, 250, 250)))
+    left, top = plain.center_x - plain.width / 2, plain.center_y - plain.height / 2
+    ends = np.array([[left, top, 1], [left + plain.width, top + plain.height, 1]])
+    np.testing.assert_allclose(ends @ region.to_input(192, 256).T, [[0, 0], [191, 255]], atol=1e-9)
+
+    # UDP's own map of a cell back to the frame (Huang et al., 2020, equation 6): edges of the box to outermost cells
+    cell = np.array([30.3, 41.8])
+    rows, columns = np.mgrid[:64, :48]
+    heatmap = np.exp(-((columns - cell[0]) ** 2 + (rows - cell[1]) ** 2) / 8).astype(np.float32)
+    poses = family.decode({"h": np.tile(heatmap, (1, 17, 1, 1))}, [region])
+    expected = cell / (47, 63) * (plain.width, plain.height) + (left, top)
+    np.testing.assert_allclose(poses.keypoints[0], np.tile(expected, (17, 1)), atol=0.02)
+
+
 def test_an_unknown_refinement_is_refused() -> None:
-    with pytest.raises(ValueError, match="'sharp' is not one of quarter, dark, blurred"):
+    with pytest.raises(ValueError, match="'sharp' is not one of quarter, dark, blurred, udp"):
         Heatmap(PIXELS, COCO_17, refinement="sharp")
 
 

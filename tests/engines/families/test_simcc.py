@@ -29,6 +29,17 @@ def test_bins_are_half_pixels_and_the_lower_maximum_is_the_score() -> None:
     np.testing.assert_allclose(poses.keypoint_scores, 0.6)
 
 
+def test_the_outputs_may_have_other_names() -> None:
+    named = outputs(192, 256)
+    family = SimCC(PIXELS, COCO_17, names=["across", "down"])
+    assert family.outputs == ("across", "down")
+    regions = family.regions(Detections(np.array([[100, 50, 250, 250]], np.float32), np.ones(1, np.float32)))
+    poses = family.decode({"down": named["simcc_y"], "across": named["simcc_x"]}, regions)
+    np.testing.assert_allclose(poses.keypoints[0, 0], [175, 150], atol=1e-4)
+    with pytest.raises(ValueError, match="must be two"):
+        SimCC(PIXELS, COCO_17, names=["across"])
+
+
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 0.0, 1e38])
 def test_garbage_gives_finite_poses(garbage: float) -> None:
     family = SimCC(PIXELS, COCO_17)

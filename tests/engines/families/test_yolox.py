@@ -32,6 +32,18 @@ def test_boxes_are_relative_to_their_cell_and_people_are_in_frame_pixels() -> No
     assert family.merge([people], family.regions(192, 128)) is people
 
 
+def test_several_classes_may_be_found_alike() -> None:
+    raw = np.zeros((1, 126, 5 + 3), np.float32)
+    raw[0, 13] = (0.5, 0.25, np.log(2), np.log(3), 0.9, 0.9, 0.1, 0.1)  # a person
+    raw[0, 60] = (0.5, 0.25, np.log(2), np.log(3), 0.9, 0.1, 0.8, 0.1)  # a cat
+    raw[0, 90] = (0.5, 0.25, np.log(2), np.log(3), 0.8, 0.1, 0.1, 0.8)  # a dog
+    family = YOLOX(PIXELS, person=(1, 2))
+    [animals] = family.decode({"output": raw}, family.regions(192, 128))
+    np.testing.assert_allclose(animals.scores, [0.72, 0.64], rtol=1e-6)
+    with pytest.raises(ValueError, match="not the index of a class"):
+        YOLOX(PIXELS, person=())
+
+
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 0.0, 1e30, -1e30])
 def test_garbage_is_dropped(garbage: float) -> None:
     [people] = YOLOX(PIXELS).decode({"o": np.full((1, 126, 6), garbage, np.float32)}, YOLOX(PIXELS).regions(96, 64))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
-from engines.ops.peaks import find_peaks, local_maxima, refine_dark, refine_quarter
+from engines.ops.peaks import find_peaks, local_maxima, refine_dark, refine_quarter, refine_udp
 
 
 def gaussian(x: float, y: float, *, height: int = 64, width: int = 48, sigma: float = 2.0) -> np.ndarray:
@@ -59,3 +60,20 @@ def test_flat_and_extreme_maps_stay_finite(value: float) -> None:
     peaks, _ = find_peaks(heatmaps)
     assert np.isfinite(refine_quarter(heatmaps, peaks)).all()
     assert np.isfinite(refine_dark(heatmaps, peaks)).all()
+    assert np.isfinite(refine_udp(heatmaps, peaks)).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_udp_refines_on_maps_smoothed_as_by_opencv(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    centres = rng.uniform((2, 2), (45, 61), (17, 2))
+    noise = rng.normal(0, 0.02, (17, 64, 48)).astype(np.float32)
+    heatmaps = (np.concatenate([gaussian(x, y) for x, y in centres]) + noise)[None]
+    peaks, _ = find_peaks(heatmaps)
+    smooth = np.stack([cv2.GaussianBlur(one, (11, 11), 0) for one in heatmaps[0]])[None]
+    expected = refine_dark(np.clip(smooth, 0.001, 50), peaks)
+    refined = refine_udp(heatmaps, peaks)
+    np.testing.assert_allclose(refined, expected, atol=1e-3)
+    away = np.linalg.norm(refined[0] - centres, axis=1)
+    assert np.median(away) < 0.15
+    assert np.median(away) < np.median(np.linalg.norm(refine_dark(heatmaps, peaks)[0] - centres, axis=1))

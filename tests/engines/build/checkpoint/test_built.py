@@ -70,7 +70,9 @@ def test_a_title_of_any_characters_is_read_back(tmp_path: Path, name: str) -> No
         "skeleton": "coco-17",
         "source": {"kind": "file", "path": "mine.onnx"},
     }
-    (tmp_path / "mine.toml").write_text(entry_text("mine", "a test`.", keys, PixelInput(64, 64)), "utf-8")
+    (tmp_path / "mine.toml").write_text(
+        entry_text("mine", f"{FIRST_WORDS} a test`.", keys, PixelInput(64, 64)), "utf-8"
+    )
     assert load([tmp_path / "mine.toml"], tmp_path)["mine"].title == shown(name)
     assert not is_users_own(tmp_path / "mine.toml")
 

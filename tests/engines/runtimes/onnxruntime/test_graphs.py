@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 from engines.runtimes import PixelInput, open_runtime
 from engines.runtimes.onnxruntime.graphs import prepare
-from tests.engines.build.onnx_graphs import save_heatmap_onnx, save_onnx
+from tests.engines.build.onnx_graphs import save_heatmap_onnx, save_onnx, save_sized_onnx
 from tests.shared import SHARED, needs_shared
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -45,6 +45,18 @@ def test_a_folded_graph_gives_the_same_outputs_as_openvino(
     assert list(given) == list(expected) == ["heatmaps", "means"]
     for name, array in expected.items():
         np.testing.assert_allclose(given[name], array, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_results_of_a_graph_that_takes_a_size_are_in_input_pixels(tmp_path: Path, backend: str) -> None:
+    points = np.random.default_rng(0).uniform(0, 1, (4, 17, 2)).astype(np.float32)
+    graph = save_sized_onnx(tmp_path / "sized.onnx", points)
+    pixels = PixelInput(64, 96)
+    runtime = open_runtime(graph, backend, precision="fp32", pixels=pixels, outputs=("scores", "labels", "keypoints"))
+    assert [port.name for port in runtime.spec.inputs] == ["images"]
+    given = runtime.run({"images": crops(2, pixels)})
+    np.testing.assert_allclose(given["keypoints"], np.stack([points * (96, 64)] * 2), rtol=1e-5)
+    np.testing.assert_allclose(given["scores"], 0.9, rtol=1e-6)
 
 
 def test_unused_outputs_are_removed_with_their_nodes(tmp_path: Path) -> None:
