@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_core import PydanticCustomError
 
 from service.api.problems import complaint
 from service.streams.protocol import CloseCode, Hello, StreamError
+from service.tracking.smoothing import OneEuroConfig
 from service.tracking.zones import Line, Zone, Zones
 
 _LONGEST = 64_000
@@ -42,6 +44,31 @@ class LineMessage(BaseModel):
     end: tuple[Share, Share]
 
 
+class SmoothingMessage(BaseModel):
+    """The parameters of the One-Euro filter; `OneEuroConfig` checks their ranges."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    min_cutoff: float = OneEuroConfig().min_cutoff
+    beta: float = OneEuroConfig().beta
+
+    def checked(self) -> OneEuroConfig:
+        """Raises ValueError if a parameter is out of range."""
+        try:
+            return OneEuroConfig(self.min_cutoff, self.beta)
+        except ValueError as error:
+            raise ValueError(f"smoothing: {error}") from error
+
+
+def _read_smoothing(value: object) -> object:
+    """Turn true into the default parameters and false into None."""
+    if isinstance(value, bool):
+        return {} if value else None
+    if not isinstance(value, dict):
+        raise PydanticCustomError("smoothing", "it must be true, false, or an object with min_cutoff and beta")
+    return value
+
+
 class HelloMessage(BaseModel):
     """All members are optional."""
 
@@ -53,7 +80,7 @@ class HelloMessage(BaseModel):
     format: Literal["json", "msgpack"] | None = None
     min_score: float = Field(0.3, ge=0, le=1)
     max_people: int | None = Field(None, ge=1, le=1000)
-    smoothing: bool = False
+    smoothing: Annotated[SmoothingMessage | None, BeforeValidator(_read_smoothing)] = None
     detect_every: int = Field(0, ge=0, le=10_000)
     window: int = Field(8, ge=0, le=64)
     timestamps: bool = False
@@ -82,15 +109,16 @@ class HelloMessage(BaseModel):
             ) from error
 
     def checked(self) -> Hello:
-        """Return the hello for `service.streams`. Raises StreamError if zones or lines are not valid."""
+        """Return the hello for `service.streams`. Raises StreamError if smoothing, zones or lines are not valid."""
         try:
+            smoothing = None if self.smoothing is None else self.smoothing.checked()
             zones = tuple(Zone(z.name, tuple(z.polygon), z.dwell_seconds) for z in self.zones)
             lines = tuple(Line(line.name, line.start, line.end) for line in self.lines)
             Zones(zones, lines)  # their names must differ
         except ValueError as error:
             raise StreamError(CloseCode.BAD_HELLO, str(error)) from error
-        same = self.model_dump(exclude={"type", "format", "key", "detect_every", "zones", "lines"})
-        return Hello(**same, detect_every=self.detect_every / 1000, zones=zones, lines=lines)
+        same = self.model_dump(exclude={"type", "format", "key", "smoothing", "detect_every", "zones", "lines"})
+        return Hello(**same, smoothing=smoothing, detect_every=self.detect_every / 1000, zones=zones, lines=lines)
 
 
 def _check_unique(members: list[tuple[str, object]]) -> None:

@@ -25,6 +25,12 @@ from service.cli.output import progress_bar
 @click.option("--detect-every", type=click.IntRange(0), default=0, metavar="MS", help="Detect people only so often.")
 @click.option("--trails", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="Draw everybody's last way.")
 @click.option("--smooth/--no-smooth", default=True, show_default=True, help="Smooth what is drawn (never --poses).")
+@click.option(
+    "--min-cutoff", type=float, default=1.0, show_default=True, metavar="HZ", help="Lower smooths people at rest more."
+)
+@click.option(
+    "--beta", type=float, default=10.0, show_default=True, metavar="NUMBER", help="Higher smooths moving people less."
+)
 def video(
     source: Path,
     out: Path | None,
@@ -35,14 +41,21 @@ def video(
     detect_every: int,
     trails: float,
     smooth: bool,
+    min_cutoff: float,
+    beta: float,
 ) -> None:
     """Track the people in the video IN; after a crash or Ctrl-C the same command goes on from there."""
     from service.media.video_reader import VideoError, VideoReader
     from service.offline.journal import JournalError
     from service.offline.resumable_tracking import VideoOptions
     from service.offline.videos import VideoTask, process_video
+    from service.tracking.smoothing import OneEuroConfig
 
-    task = VideoTask(source, out, poses, VideoOptions(min_score, max_people, detect_every / 1000), trails, smooth)
+    try:
+        smoothing = OneEuroConfig(min_cutoff, beta) if smooth else None
+    except ValueError as error:
+        raise click.UsageError(f"--{str(error).replace('_', '-', 1)}") from error
+    task = VideoTask(source, out, poses, VideoOptions(min_score, max_people, detect_every / 1000), trails, smoothing)
     if wrong := task.problem():
         raise click.UsageError(wrong)
     try:

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, aclosing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from engines.catalogue import Catalogue
@@ -27,7 +27,7 @@ from service.media.video_writer import VIDEO_SUFFIXES, VideoWriter
 from service.offline.journal import Journal
 from service.offline.resumable_tracking import ConcurrentVideoTracker, VideoOptions
 from service.offline.video_records import fingerprint
-from service.tracking.smoothing import OneEuro
+from service.tracking.smoothing import OneEuro, OneEuroConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,8 @@ class VideoTask:
     """The input, outputs and options of one run.
 
     out: the video to write, with skeletons drawn. poses: the poses file to write. At least one of the two is required.
-    trails: length of the drawn trails in seconds. smooth: smooth the drawn keypoints; the poses file is never smoothed.
+    trails: length of the drawn trails in seconds. smoothing: of the drawn keypoints, None for none; the poses file is
+    never smoothed.
     """
 
     source: Path
@@ -43,7 +44,7 @@ class VideoTask:
     poses: Path | None
     options: VideoOptions
     trails: float = 0.0
-    smooth: bool = True
+    smoothing: OneEuroConfig | None = field(default_factory=OneEuroConfig)
 
     def problem(self) -> str:
         """A message for the user if the paths make no sense; "" otherwise."""
@@ -148,7 +149,7 @@ class _OutputWriter:
         poses: Path | None,
     ) -> None:
         self._task = task
-        self._smoother = OneEuro() if task.smooth else None
+        self._smoother = None if task.smoothing is None else OneEuro(task.smoothing)
         self._trails = Trails(task.trails) if task.trails > 0 else None
         self._video: VideoWriter | None = None
         self._poses: FramesFile | None = None

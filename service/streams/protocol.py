@@ -17,6 +17,7 @@ import orjson
 import ormsgpack
 
 from service.media.image_files import NotAnImageError
+from service.tracking.smoothing import OneEuroConfig
 from service.tracking.zones import Line, Zone
 from service.tracking_workers.state import TrackingOptions
 
@@ -69,14 +70,14 @@ class Hello:
 
     skeleton: a name, or `native`. detect_every: seconds between two runs of the detector, 0 for every frame.
     window: the most unacknowledged results, 0 for no acknowledgements. timestamps: every frame begins with one.
-    extras: results have velocities and ages. resume: a token, or empty.
+    smoothing: of keypoints, None for none. extras: results have velocities and ages. resume: a token, or empty.
     """
 
     model: str | None = None
     skeleton: str = "native"
     min_score: float = 0.3
     max_people: int | None = None
-    smoothing: bool = False
+    smoothing: OneEuroConfig | None = None
     detect_every: float = 0.0
     window: int = 8
     timestamps: bool = False

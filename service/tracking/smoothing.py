@@ -19,10 +19,10 @@ from engines.poses import Doubles, Poses
 class OneEuroConfig:
     """The parameters of the filter.
 
-    min_cutoff: Hz, the cutoff frequency at rest; lower values smooth more.
-    beta: Hz per unit of speed by which motion raises the cutoff; higher values lag less. Speed is in sizes of the
-        person per second (the size is the square root of the box's area), so that it does not depend on the distance
-        to the camera or on the resolution.
+    min_cutoff: Hz, 0.01..100, the cutoff frequency at rest; lower values smooth more.
+    beta: Hz per unit of speed, 0..1000, by which motion raises the cutoff; higher values lag less. Speed is in sizes of
+        the person per second (the size is the square root of the box's area), so that it does not depend on the
+        distance to the camera or on the resolution.
     speed_cutoff: Hz, the cutoff of the low-pass filter of the speed.
     raw_speed: compute the speed from the previous raw value, as many implementations do, instead of the previous
         filtered value, as in the paper.
@@ -39,11 +39,12 @@ class OneEuroConfig:
     forget_seconds: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("min_cutoff", "speed_cutoff", "forget_seconds"):
+        for name, least, most in (("min_cutoff", 0.01, 100.0), ("beta", 0.0, 1000.0)):
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"{name} is {getattr(self, name):g}; it must be in {least:g}..{most:g}")
+        for name in ("speed_cutoff", "forget_seconds"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be more than 0, not {getattr(self, name)}")
-        if not self.beta >= 0:
-            raise ValueError(f"beta must be at least 0, not {self.beta}")
+                raise ValueError(f"{name} is {getattr(self, name):g}; it must be more than 0")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

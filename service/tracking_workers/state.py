@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from service.tracking import TrackerState
-from service.tracking.smoothing import SmoothingState
+from service.tracking.smoothing import OneEuroConfig, SmoothingState
 from service.tracking.zones import Line, Zone, ZonesState
 
 MOST_IDS = 2**32 - 1
@@ -17,10 +17,10 @@ MOST_IDS = 2**32 - 1
 class TrackingOptions:
     """The part of a stream's hello that concerns tracking.
 
-    smoothing: keypoints are smoothed. extras: velocities and ages are reported.
+    smoothing: how keypoints are smoothed, None for not at all. extras: velocities and ages are reported.
     """
 
-    smoothing: bool = False
+    smoothing: OneEuroConfig | None = None
     extras: bool = False
     zones: tuple[Zone, ...] = ()
     lines: tuple[Line, ...] = ()

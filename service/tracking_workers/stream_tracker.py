@@ -52,7 +52,7 @@ class StreamTracker:
         self._zones_hash = options.zones_hash
         self._tracker = PoseTracker(skeleton)
         self._zones = Zones(options.zones, options.lines, lost_seconds=self._tracker.config.lost_seconds)
-        self._smoother = OneEuro() if options.smoothing else None
+        self._smoother = None if options.smoothing is None else OneEuro(options.smoothing)
         restored = unpack(state)
         self._tracker.restore(restored.tracker)
         if restored.zones_hash == self._zones_hash:

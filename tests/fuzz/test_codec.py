@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engines.skeletons import COCO_17
+from service.tracking.smoothing import OneEuroConfig
 from service.tracking.zones import Line, Zone
 from service.tracking_workers.codec import StateError, pack, unpack
 from service.tracking_workers.state import StreamState, TrackingOptions
@@ -21,7 +22,7 @@ from tests.service.tracking.people import people
 from tests.stream_states import NOW, SOMEBODY, join_state, smoothing, split_state, stream_state
 
 OPTIONS = TrackingOptions(
-    smoothing=True,
+    smoothing=OneEuroConfig(),
     extras=True,
     zones=(
         Zone("left", ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)), dwell_seconds=0.1),

@@ -51,6 +51,7 @@ def check(message: str | bytes) -> None:
         return
     assert 0 <= outcome.min_score <= 1
     assert 0 <= outcome.window <= 64
+    assert outcome.smoothing is None or 0.01 <= outcome.smoothing.min_cutoff <= 100
     for zone in outcome.zones:
         assert zone.dwell_seconds is None or math.isfinite(zone.dwell_seconds)
 
@@ -71,6 +72,12 @@ def test_any_members(members: dict[str, Any]) -> None:
 @given(st.fixed_dictionaries({}, optional={"zones": zones, "lines": lines}))
 def test_any_zones_and_lines(members: dict[str, Any]) -> None:
     check(json.dumps(members))
+
+
+@fuzz(200)
+@given(st.dictionaries(st.sampled_from(["min_cutoff", "beta", "a"]), st.one_of(anything, st.floats()), max_size=3))
+def test_any_smoothing(parameters: dict[str, Any]) -> None:
+    check(json.dumps({"smoothing": parameters}))
 
 
 @fuzz(50)

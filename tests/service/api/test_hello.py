@@ -6,6 +6,7 @@ import pytest
 
 from service.api.hello import HelloMessage
 from service.streams.protocol import CloseCode, StreamError
+from service.tracking.smoothing import OneEuroConfig
 
 
 @pytest.mark.parametrize(
@@ -29,9 +30,15 @@ from service.streams.protocol import CloseCode, StreamError
         ('{"model": "\ud800"}', "hello: Input should be a valid string"),
         ('{"model": "' + "x" * 60_000 + '"}', "model: String should have at most 200 characters"),
         ('{"' + "x" * 60_000 + '": 1}', "x" * 50 + ": "),
+        ('{"smoothing": "yes"}', "smoothing: it must be true, false, or an object with"),
+        ('{"smoothing": null}', "smoothing: it must be true, false, or an object with"),
+        ('{"smoothing": {"cutoff": 1}}', "smoothing.cutoff: there is no such name here"),
+        ('{"smoothing": {"min_cutoff": "fast"}}', "smoothing.min_cutoff: Input should be a valid number"),
+        ('{"smoothing": {"beta": NaN}}', "smoothing.beta: Input should be a finite number"),
+        ('{"smoothing": {"beta": 1, "beta": 1}}', "beta: is named twice"),
         (" " * 64_001, "the hello has more than 64,000 characters"),
     ],
-    ids=range(16),
+    ids=range(22),
 )
 def test_the_close_reason_describes_the_error(message: str, reason: str) -> None:
     with pytest.raises(StreamError) as refusal:
@@ -40,6 +47,31 @@ def test_the_close_reason_describes_the_error(message: str, reason: str) -> None
     assert refusal.value.reason.startswith(reason)
     assert len(refusal.value.reason.encode()) <= 123
     assert len(str(refusal.value)) < 200
+
+
+def test_smoothing_is_off_on_or_has_parameters() -> None:
+    def smoothing(text: str) -> OneEuroConfig | None:
+        return HelloMessage.read(text).checked().smoothing
+
+    assert smoothing("{}") is None
+    assert smoothing('{"smoothing": false}') is None
+    assert smoothing('{"smoothing": true}') == smoothing('{"smoothing": {}}') == OneEuroConfig()
+    assert smoothing('{"smoothing": {"min_cutoff": 0.5}}') == OneEuroConfig(min_cutoff=0.5)
+    assert smoothing('{"smoothing": {"min_cutoff": 2, "beta": 0}}') == OneEuroConfig(2, 0)
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ('{"smoothing": {"min_cutoff": 0}}', "smoothing: min_cutoff is 0; it must be in 0.01..100"),
+        ('{"smoothing": {"beta": -1}}', "smoothing: beta is -1; it must be in 0..1000"),
+    ],
+)
+def test_parameters_of_smoothing_have_a_range(message: str, reason: str) -> None:
+    with pytest.raises(StreamError) as refusal:
+        HelloMessage.read(message).checked()
+    assert refusal.value.code is CloseCode.BAD_HELLO
+    assert refusal.value.reason == reason
 
 
 def test_an_api_key_is_in_no_reason() -> None:

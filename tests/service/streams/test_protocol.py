@@ -11,6 +11,7 @@ import pytest
 
 from service.media.image_files import NotAnImageError
 from service.streams.protocol import CloseCode, Hello, StreamError, embed, encode, read_acknowledgement, read_frame
+from service.tracking.smoothing import OneEuroConfig
 from service.tracking.zones import Line, Zone
 from service.tracking_workers.state import TrackingOptions
 
@@ -56,8 +57,9 @@ def test_both_encodings_have_the_same_content() -> None:
 
 def test_tracking_options_of_a_hello() -> None:
     zones, lines = (Zone("a", ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0))),), (Line("a", (0, 0), (1, 1)),)
-    hello = Hello(model="tiny", smoothing=True, extras=True, zones=zones, lines=lines)
-    assert hello.tracking == TrackingOptions(smoothing=True, extras=True, zones=zones, lines=lines)
+    smoothing = OneEuroConfig(min_cutoff=0.5)
+    hello = Hello(model="tiny", smoothing=smoothing, extras=True, zones=zones, lines=lines)
+    assert hello.tracking == TrackingOptions(smoothing=smoothing, extras=True, zones=zones, lines=lines)
 
 
 def test_a_reason_fits_a_close_frame() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from engines.skeletons import COCO_17, SKELETONS
+from service.tracking.smoothing import OneEuroConfig
 from service.tracking.zones import Zone
 from service.tracking_workers.codec import StateError, pack, unpack
 from service.tracking_workers.state import TrackingOptions
@@ -45,7 +46,7 @@ def test_extras_events_and_smoothing_are_optional() -> None:
     assert plain.keypoints is None
     assert plain.events == []
     everywhere = Zone("all", ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)))
-    full = stream_tracker(extras=True, smoothing=True, zones=(everywhere,))
+    full = stream_tracker(extras=True, smoothing=OneEuroConfig(), zones=(everywhere,))
     full.update(people([(160, 120)]), FRAME, 1.0)
     second = full.update(people([(161, 120)]), FRAME, 1.5)
     assert second.ages.tolist() == [0.5]
@@ -56,24 +57,37 @@ def test_extras_events_and_smoothing_are_optional() -> None:
 def test_smoothing_continues_from_the_state_exactly() -> None:
     rng = np.random.default_rng(11)
     walk = [people([(100 + 2 * n + rng.normal(0, 3), 120), (240, 120 + rng.normal(0, 3))]) for n in range(8)]
-    whole = stream_tracker(smoothing=True)
-    parted = stream_tracker(smoothing=True)
+    whole = stream_tracker(smoothing=OneEuroConfig())
+    parted = stream_tracker(smoothing=OneEuroConfig())
     for n, poses in enumerate(walk):
         through = whole.update(poses, FRAME, 1 + n / 10)
         after = parted.update(poses, FRAME, 1 + n / 10)
-        parted = stream_tracker(after.state, smoothing=True)
+        parted = stream_tracker(after.state, smoothing=OneEuroConfig())
         assert through.keypoints is not None
         assert after.keypoints is not None
         np.testing.assert_array_equal(after.keypoints, through.keypoints)
         assert n == 0 or np.abs(after.keypoints - poses.keypoints).max() > 0.2
-    unsmoothed = stream_tracker(pack(replace(unpack(after.state), smoothing=None)), smoothing=True)  # older server
+    of_an_older_server = pack(replace(unpack(after.state), smoothing=None))
+    unsmoothed = stream_tracker(of_an_older_server, smoothing=OneEuroConfig())
     again = unsmoothed.update(walk[0], FRAME, 1.8)
     assert again.keypoints is not None
     np.testing.assert_array_equal(again.keypoints, walk[0].keypoints)
 
 
+def test_the_parameters_of_smoothing_are_used_also_after_continuing() -> None:
+    def lag(config: OneEuroConfig) -> float:
+        tracker = stream_tracker(smoothing=config)
+        for n in range(6):
+            result = tracker.update(people([(100 + 8 * n, 120)]), FRAME, 1 + n / 10)
+            tracker = stream_tracker(result.state, smoothing=config)
+        assert result.keypoints is not None
+        return 140 - float(result.keypoints[0, :, 0].mean())
+
+    assert lag(OneEuroConfig(min_cutoff=0.2, beta=0)) > 2 * lag(OneEuroConfig(min_cutoff=2, beta=0)) > 2
+
+
 def test_a_state_with_smoothing_can_be_used_without() -> None:
-    result = stream_tracker(smoothing=True).update(people([(160, 120)]), FRAME, 1.0)
+    result = stream_tracker(smoothing=OneEuroConfig()).update(people([(160, 120)]), FRAME, 1.0)
     plain = stream_tracker(result.state).update(people([(160, 120)]), FRAME, 1.1)
     assert plain.ids.tolist() == [1]
     assert unpack(plain.state).smoothing is None
