@@ -98,7 +98,9 @@ def test_every_promised_model_has_a_row_with_publisher_licence_and_accuracy(name
     model = catalogue.load([])[name]
     assert (model.licence, model.commercial, model.accuracy) == ROWS[name]
     assert model.publisher
-    assert isinstance(model.source, PypiSource | NpmSource) or model.source.origin.rpartition(" ")[2].startswith("https://")
+    assert isinstance(model.source, PypiSource | NpmSource) or model.source.origin.rpartition(" ")[2].startswith(
+        "https://"
+    )
     families = DETECTORS if model.role == "detector" else ESTIMATORS if model.role == "estimator" else ONE_STAGE_MODELS
     assert model.family in families
 
