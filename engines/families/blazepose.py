@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from engines.families.blazepose_detector import BODY_CENTRE, BODY_TOP
 from engines.families.regions import PADDING, person_regions
+from engines.families.top_down import distinct
 from engines.families.whole_frame import boxes_around
 from engines.inputs import Arrays, PixelInput
 from engines.ops.activations import sigmoid
 from engines.ops.nms import group, within
-from engines.ops.oks import oks
 from engines.poses import Detections, Floats, Poses, Region, to_frame
 from engines.skeletons import BLAZEPOSE_33, Skeleton
 
@@ -89,12 +89,9 @@ class BlazePose:
 
     def merge(self, poses: Poses, people: Detections) -> Poses:
         poses = replace(poses, scores=poses.scores * people.scores)
-        poses = poses.select(poses.scores > 0)
+        poses = distinct(poses.select(poses.scores > 0), _SAME_PERSON)
         if len(poses) < 2:
-            return poses  # no duplicates possible
-        areas = np.prod(poses.boxes[:, 2:] - poses.boxes[:, :2], axis=1)
-        alike = oks(poses.keypoints, poses.keypoints, areas, self.skeleton.sigmas, poses.keypoint_scores)
-        poses = poses.select(group(alike, poses.scores, _SAME_PERSON)[0])
+            return poses
         return poses.select(group(within(poses.boxes), poses.scores, _PART_OF)[0])
 
 

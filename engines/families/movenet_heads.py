@@ -9,14 +9,14 @@ of the ending, with the constants that it holds; positions are y, x in cells.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.families.regions import person_regions
-from engines.families.top_down import PersonCrops, poses_from_input
+from engines.families.top_down import PersonCrops, distinct, poses_from_input
 from engines.families.whole_frame import WholeFrameFamily
 from engines.inputs import Arrays, PixelInput
 from engines.ops.activations import sigmoid
@@ -29,6 +29,7 @@ _K = len(COCO_17)
 _SOFTENING = np.float32(1.8)  # cells, added to a distance before dividing by it
 _SPREAD = 0.3  # the variance of the weight around a guess, as a share of the grid's shorter side
 _SURE = 0.127  # a person's score is that of the centre times the mean of the keypoint scores above this
+_SAME_PERSON = 0.6  # OKS; of two boxes of a person who stands before another
 _NEIGHBOURS = 5  # cells along a side, of which a centre has the highest score
 
 
@@ -75,6 +76,15 @@ class MoveNetSingle(PersonCrops):
         found = np.stack([best // width, best % width], axis=-1)
         points = _in_pixels(found, offsets, np.arange(n)[:, None], self.pixels)
         return poses_from_input(points, sure, regions, self.pixels, self.skeleton)
+
+    def merge(self, poses: Poses, people: Detections) -> Poses:
+        """Give the poses the detector's boxes and the geometric mean of both networks' scores, and drop duplicates.
+
+        Both networks score people low who are partly hidden. The mean has the order of the product, and leaves these
+        people above the thresholds of trackers and clients.
+        """
+        poses = replace(poses, boxes=people.boxes, scores=np.sqrt(poses.scores * people.scores))
+        return distinct(poses.select(poses.scores > 0), _SAME_PERSON)
 
 
 @dataclass(kw_only=True, eq=False)

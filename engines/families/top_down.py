@@ -11,6 +11,8 @@ from engines.families.base import Shapes, dimension
 from engines.families.regions import person_regions
 from engines.inputs import Arrays, PixelInput
 from engines.ops.keypoint_decoding import KeypointDecoder, decoded_on_device
+from engines.ops.nms import group
+from engines.ops.oks import oks
 from engines.poses import Detections, Floats, Poses, Region, to_frame
 from engines.skeletons import Skeleton
 
@@ -54,6 +56,15 @@ class TopDownFamily(PersonCrops):
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> Poses:
         points, scores = decoded_on_device(outputs) or self.keypoint_decoder.decode(outputs)
         return poses_from_input(points, scores, regions, self.pixels, self.skeleton)
+
+
+def distinct(poses: Poses, same_person: float) -> Poses:
+    """The poses, best first, without those whose OKS with a better one exceeds `same_person`."""
+    if len(poses) < 2:
+        return poses
+    areas = np.prod(poses.boxes[:, 2:] - poses.boxes[:, :2], axis=1)
+    alike = oks(poses.keypoints, poses.keypoints, areas, poses.skeleton.sigmas, poses.keypoint_scores)
+    return poses.select(group(alike, poses.scores, same_person)[0])
 
 
 def poses_from_input(

@@ -31,7 +31,17 @@ def test_a_crop_shows_the_person_with_a_tenth_of_padding() -> None:
     poses = family.decode(drawn.movenet_heads(256, 256, standing(128, 128, 200)), [region])
     merged = family.merge(poses, found)
     np.testing.assert_allclose(merged.boxes, found.boxes)
-    np.testing.assert_allclose(merged.scores, [0.5 * drawn.SCORE], rtol=1e-5)
+    np.testing.assert_allclose(merged.scores, [np.sqrt(0.5 * drawn.SCORE)], rtol=1e-5)
+
+
+def test_two_boxes_of_one_person_give_one_pose_and_neighbours_stay() -> None:
+    family = MoveNetSingle(CROP, COCO_17)
+    boxes = np.array([(0, 0, 100, 200), (10, 0, 140, 200), (60, 0, 160, 200)], np.float32)
+    found = Detections(boxes, np.array([0.5, 0.7, 0.4], np.float32))
+    outputs = drawn.movenet_heads(256, 256, standing(128, 128, 200))
+    regions = [WHOLE, Region(130, 128, 256, 256), Region(190, 128, 256, 256)]
+    merged = family.merge(family.decode(joined(outputs, outputs, outputs), regions), found)
+    np.testing.assert_array_equal(merged.boxes, boxes[1:])
 
 
 def test_the_person_in_the_middle_of_each_crop_is_found() -> None:
