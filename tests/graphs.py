@@ -79,12 +79,12 @@ def save_constant_graph(path: Path, outputs: Mapping[str, NDArray[Any]], width: 
     return path
 
 
-def save_folding_graph(path: Path) -> Path:
-    """A graph whose reshape has a fixed batch of one, as in many exports: (n, 4) to (1, 4n)."""
+def save_folding_graph(path: Path, *targets: Sequence[int]) -> Path:
+    """A graph that reshapes (n, 4), doubled, to one target after the other; by default to (1, 4n)."""
     data = op.parameter([1, 4], ov.Type.f32, name="data")
-    folded = op.reshape(
-        op.multiply(data, op.constant(np.float32(2))), op.constant(np.array([1, -1])), special_zero=False
-    )
+    folded = op.multiply(data, op.constant(np.float32(2)))
+    for target in targets or [(1, -1)]:
+        folded = op.reshape(folded, op.constant(np.array(target)), special_zero=False)
     folded.output(0).set_names({"folded"})
     data.output(0).set_names({"data"})
     ov.save_model(ov.Model([folded], [data], "folding"), path, compress_to_fp16=False)

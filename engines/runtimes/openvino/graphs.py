@@ -1,4 +1,4 @@
-"""Reads ONNX, OpenVINO IR and TFLite files and folds preprocessing into their graphs."""
+"""Reads ONNX, OpenVINO IR, TFLite and TensorFlow (frozen GraphDef) files and folds preprocessing into their graphs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import openvino as ov
 from openvino.preprocess import ColorFormat, PrePostProcessor
 
 from engines.inputs import PixelInput, TensorSpec
+from engines.runtimes.openvino.batches import free_batch
 from engines.runtimes.openvino.upsampling import convolve_before_upsampling
 
 # At first use the binding fills its tables of numpy types. A C++ guard protects them, which it acquires while it holds
@@ -24,28 +25,36 @@ def read_graph(
 ) -> ov.Model:
     """Read the graph at `path` and prepare it for compiling.
 
-    pixels: preprocessing to fold in. outputs: keep only these. batch: the batch size, -1 for any.
-    Raises ValueError for outputs that the graph does not have.
+    pixels: preprocessing to fold in. outputs: keep only these, which may also be values inside the graph. batch: the
+    batch size, -1 for any. Raises ValueError for outputs that the graph does not have, RuntimeError for a file that
+    OpenVINO does not read and a batch or size that the graph cannot have.
     """
     model = core.read_model(path)
     if outputs is not None:
         _keep_outputs(model, outputs)
+    _name_ports(model)
     if pixels is not None:
         model = _fold_pixels(model, pixels)
-    shapes = {}
-    for port in model.inputs:
-        shape = port.partial_shape
-        shape[0] = ov.Dimension(batch)
-        shapes[port] = shape
-    model.reshape(shapes)
+    _set_batch(model, 1)
+    if batch != 1:
+        free_batch(model)
+        _set_batch(model, batch)
     convolve_before_upsampling(model)
     return model
 
 
-def gives_an_output_per_item(model: ov.Model) -> bool:
-    """False if the output shapes of a graph read for batch 2 show that it cannot batch, which saves compiling it."""
+def takes_batch(
+    core: ov.Core, path: Path, pixels: PixelInput | None, outputs: Sequence[str] | None, batch: int
+) -> bool:
+    """False if the shapes of the graph show that it cannot have this batch size, which saves compiling it."""
+    try:
+        model = read_graph(core, path, pixels, outputs, batch)
+    except RuntimeError:  # a graph for one item, such as one that squeezes the batch away
+        return False
     firsts = [port.partial_shape[0] for port in model.outputs if port.partial_shape.rank.get_length() > 0]
-    return len(firsts) == len(model.outputs) and all(first.is_dynamic or first.get_length() == 2 for first in firsts)
+    return len(firsts) == len(model.outputs) and all(
+        first.is_dynamic or first.get_length() == batch for first in firsts
+    )
 
 
 def is_quantised(model: ov.Model) -> bool:
@@ -60,12 +69,41 @@ def describe(port: ov.Output | ov.ConstOutput) -> TensorSpec:
 
 
 def _keep_outputs(model: ov.Model, outputs: Sequence[str]) -> None:
-    named = {port.get_any_name(): port for port in model.outputs}
-    if missing := [name for name in outputs if name not in named]:
-        raise ValueError(f"the graph has no output {', '.join(missing)}; it has {', '.join(named)}")
-    for name, port in named.items():
-        if name not in outputs:
+    """Make `outputs` the graph's only ones. Any value inside the graph may be one."""
+    ports = {name: port for port in model.outputs for name in _names(port)}
+    if not ports.keys() >= set(outputs):
+        inner = {name: value for node in model.get_ordered_ops() for value in node.outputs() for name in _names(value)}
+        if missing := [name for name in outputs if name not in ports and name not in inner]:
+            raise ValueError(f"the graph has no output {', '.join(missing)}; it has {', '.join(ports)}")
+        ports = {name: ports[name] if name in ports else model.add_outputs([inner[name]])[0] for name in outputs}
+    kept = {name: ports[name] for name in outputs}
+    for port in model.outputs:
+        if port not in kept.values():
             model.remove_result(port.get_node())
+    for name, port in kept.items():
+        port.get_tensor().set_names({name})
+
+
+def _name_ports(model: ov.Model) -> None:
+    """Give inputs and outputs one name each, of those that they have: the shortest, without TensorFlow's ":0"."""
+    for port in (*model.inputs, *model.outputs):
+        if names := _names(port):
+            port.get_tensor().set_names({min(names, key=lambda name: (len(name), name))})
+
+
+def _names(value: ov.Output) -> set[str]:
+    return {name.removesuffix(":0") for name in value.get_names()}
+
+
+def _set_batch(model: ov.Model, batch: int) -> None:
+    shapes = {}
+    for port in model.inputs:
+        shape = port.partial_shape
+        if shape[0] != ov.Dimension(batch):
+            shape[0] = ov.Dimension(batch)
+            shapes[port] = shape
+    if shapes:
+        model.reshape(shapes)
 
 
 def _fold_pixels(model: ov.Model, pixels: PixelInput) -> ov.Model:

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: runs ONNX, OpenVINO IR and TFLite graphs."""
+"""OpenVINO on the CPU: runs ONNX, OpenVINO IR, TFLite and TensorFlow graphs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from engines.inputs import Arrays, PixelInput, batch_sizes_up_to
 from engines.runtimes.base import RuntimeSpec, batches_independently, cut_into_batch_sizes, join_batches
 from engines.runtimes.lifecycle import ActiveCalls, SharedCores, return_freed_memory
 from engines.runtimes.openvino.compiled import CompiledGraph
-from engines.runtimes.openvino.graphs import gives_an_output_per_item, is_quantised, read_graph
+from engines.runtimes.openvino.graphs import is_quantised, read_graph, takes_batch
 
 _BATCH_SIZES = (1, 4)
 """Unless `max_batch` says otherwise. On a CPU the time per item is flat from four items on, so a larger batch would
@@ -29,8 +29,9 @@ class OpenVinoRuntime:
     batch size, because OpenVINO fuses fewer operators in a graph for batches of any size. The latency graph runs a
     single item on all cores; it is used when no other call is under way.
 
-    path: .onnx, .xml or .tflite. pixels: fold uint8 RGB preprocessing into the graph's only input.
-    outputs: keep only these outputs, and only the part of the graph that they need.
+    path: .onnx, .xml, .tflite or .pb (a frozen GraphDef). pixels: fold uint8 RGB preprocessing into the graph's only
+    input.
+    outputs: keep only these outputs or values inside the graph, and only the part of the graph that they need.
     precision: "fp32", "bf16", or "auto": bf16 if the CPU supports it. A graph with Q/DQ nodes is computed in int8
     between them whatever the precision, and its spec says so. threads: cores to compute on, None for all.
     shared_cores: counts the calls of all runtimes on these cores, by default of this one alone.
@@ -65,7 +66,7 @@ class OpenVinoRuntime:
         single = compile_graph(1)
         self._throughput = {1: single}
         batch_sizes = _BATCH_SIZES if max_batch is None else batch_sizes_up_to(max_batch)
-        if len(batch_sizes) > 1 and gives_an_output_per_item(read_graph(core, path, pixels, outputs, 2)):
+        if len(batch_sizes) > 1 and takes_batch(core, path, pixels, outputs, batch_sizes[1]):
             graphs = {1: single, batch_sizes[1]: compile_graph(batch_sizes[1])}
             if batches_independently(
                 lambda feeds: graphs[_count(feeds)].infer(feeds), single.inputs, count=batch_sizes[1]

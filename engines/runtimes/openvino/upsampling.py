@@ -46,9 +46,9 @@ def _upsampling_before(convolution: ov.Node) -> list[ov.Node]:
     chain = [convolution.input_value(0).get_node()]
     axes = [2, 3]
     if chain[0].get_type_name() == "Transpose":
-        for _ in range(2):
+        while len(chain) < 3 and chain[0].inputs():
             chain.insert(0, chain[0].input_value(0).get_node())
-        if [_constant(node.input_value(1)) for node in chain[::2]] != [[0, 2, 3, 1], [0, 3, 1, 2]]:
+        if [_permutation(node) for node in chain[::2]] != [[0, 2, 3, 1], [0, 3, 1, 2]]:
             return []
         axes = [1, 2]
     unshared = all(len(_readers(node)) == 1 for node in chain)
@@ -68,6 +68,10 @@ def _upsamples(node: ov.Node, axes: list[int]) -> bool:
         and all(side.is_static for pair in sides for side in pair)
         and all(before.get_length() < after.get_length() for before, after in sides)
     )
+
+
+def _permutation(node: ov.Node) -> list[int] | None:
+    return _constant(node.input_value(1)) if node.get_type_name() == "Transpose" else None
 
 
 def _constant(port: ov.Output) -> list[int] | None:

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines.runtimes import open_runtime
+from engines.catalogue.tfjs import Cut, convert
+from engines.runtimes import PixelInput, open_runtime
 from tests.graphs import save_folding_graph, save_keypoint_graph
+from tests.tfjs import save_graph_model, small_graph, small_heads
 
 
 @pytest.fixture(scope="module")
@@ -19,11 +21,44 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_keypoint_graph(tmp_path_factory.mktemp("graph") / "net.xml", height=64, width=48)
 
 
-def test_a_graph_that_mixes_the_items_of_a_batch_runs_them_one_by_one(tmp_path: Path) -> None:
-    runtime = open_runtime(save_folding_graph(tmp_path / "folding.xml"), precision="fp32")
+@pytest.mark.parametrize("targets", [[(-1,), (1, -1)], [(2, 2), (4,), (1, 4)]], ids=["mixes items", "refuses two"])
+def test_a_graph_for_one_item_runs_items_one_by_one(tmp_path: Path, targets: list[tuple[int, ...]]) -> None:
+    runtime = open_runtime(save_folding_graph(tmp_path / "folding.xml", *targets), precision="fp32")
     assert runtime.spec.batch_sizes == (1,)
+    assert runtime.run({"data": np.ones((1, 4), np.float32)})["folded"].tolist() == [[2, 2, 2, 2]]
     with pytest.raises(ValueError, match=r"1\.\.1 items"):
         runtime.run({"data": np.ones((2, 4), np.float32)})
+
+
+def test_a_reshape_to_a_batch_of_one_takes_any_batch(tmp_path: Path) -> None:
+    runtime = open_runtime(save_folding_graph(tmp_path / "folding.xml", (1, 2, -1), (1, -1)), precision="fp32")
+    assert runtime.spec.batch_sizes == (1, 4)
+    data = np.arange(12, dtype=np.float32).reshape(3, 4)
+    np.testing.assert_array_equal(runtime.run({"data": data})["folded"], 2 * data)
+
+
+def test_a_frozen_tensorflow_graph_is_read_and_its_outputs_have_the_names_of_its_nodes(tmp_path: Path) -> None:
+    path = tmp_path / "small.pb"
+    path.write_bytes(convert(save_graph_model(tmp_path, *small_graph()), Cut(outputs={"found": "rows"})))
+    runtime = open_runtime(path, precision="fp32", pixels=PixelInput(4, 6))
+    assert [output.name for output in runtime.spec.outputs] == ["found"]
+    assert runtime.spec.batch_sizes == (1, 4)  # though the graph reshapes to a batch of one
+    images = np.random.default_rng(0).integers(0, 9, (4, 4, 6, 3), np.uint8)
+    rows = small_heads(images / np.float32(2)).repeat(2, axis=1).repeat(2, axis=2).reshape(4, 96, 4)
+    np.testing.assert_allclose(runtime.run({"input": images})["found"], rows, rtol=1e-5)
+
+
+def test_values_inside_a_graph_can_be_its_outputs(tmp_path: Path) -> None:
+    path = tmp_path / "small.pb"
+    path.write_bytes(convert(save_graph_model(tmp_path, *small_graph())))
+    runtime = open_runtime(path, precision="fp32", pixels=PixelInput(4, 6), outputs=["Identity", "heads"])
+    images = np.random.default_rng(0).integers(0, 9, (3, 4, 6, 3), np.uint8)
+    outputs = runtime.run({"input": images})
+    heads = small_heads(images / np.float32(2))
+    np.testing.assert_allclose(outputs["heads"], heads, rtol=1e-5)
+    np.testing.assert_allclose(outputs["Identity"], heads.max(axis=(1, 2)), rtol=1e-5)
+    with pytest.raises(ValueError, match="the graph has no output elbows; it has Identity"):
+        open_runtime(path, outputs=["elbows"])
 
 
 def test_graphs_can_be_opened_concurrently_in_a_fresh_process(graph: Path) -> None:

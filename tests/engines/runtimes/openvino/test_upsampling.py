@@ -86,6 +86,8 @@ def shared(x: ov.Node) -> list[ov.Node]:
         lambda x: [convolve(enlarge(x, mode="cubic"))],
         lambda x: [bare(enlarge(x))],  # an output of the graph keeps its name
         lambda x: [along_channels(x)],
+        lambda x: [op.relu(bare(op.transpose(x, np.array([0, 2, 1, 3])), 5))],
+        lambda x: [op.relu(bare(op.transpose(op.relu(op.relu(x)), np.array([0, 2, 1, 3])), 5))],
         shared,
     ],
 )
