@@ -142,3 +142,67 @@ def yolox(width: int, height: int, *boxes: Floats) -> Outputs:
             place = (x - column, y - int(y), np.log((x2 - x1) / 8), np.log((y2 - y1) / 8))
             raw[0, int(y) * layers[0][1] + column] = (*place, score, 1.0)
     return {"output": raw}
+
+
+def nanodet(width: int, height: int, *boxes: Floats) -> Outputs:
+    """Each box at the point of the middle grid next to its centre, and at the point to the right of that."""
+    outputs: Outputs = {}
+    for number, stride in enumerate((8, 16, 32)):
+        columns, points = width // stride, width // stride * (height // stride)
+        scores, sides = np.zeros((1, points, 2), np.float32), np.zeros((1, points, 4, 11), np.float32)
+        for x1, y1, x2, y2 in boxes if stride == 16 else ():
+            column, row = int((x1 + x2) / 2) // stride, int((y1 + y2) / 2) // stride
+            for right, score in ((0, SCORE), (1, 0.6)):
+                x, y = ((place + 0.5) * stride - 0.5 for place in (column + right, row))
+                at = row * columns + column + right
+                scores[0, at, 0] = score
+                sides[0, at] = [_between_bins(side / stride) for side in (x - x1, y - y1, x2 - x, y2 - y)]
+        outputs |= {f"scores_{number}": scores, f"sides_{number}": sides.reshape(1, points, 44)}
+    return outputs
+
+
+def _between_bins(value: float) -> Floats:
+    """The logits of a distribution over 11 bins with the mean `value`."""
+    logits: Floats = np.log(np.maximum(1 - np.abs(np.arange(11) - value), 1e-9)).astype(np.float32)
+    return logits
+
+
+def centre_point(width: int, height: int, *boxes: Floats) -> Outputs:
+    """CenterNet's heads: each box at the cell of its centre, with a lower score in the next cell."""
+    grid = (height // 4, width // 4)
+    heatmap, sizes, offsets = (np.zeros((1, 2, *grid), np.float32) for _ in range(3))
+    heatmap -= 8
+    for x1, y1, x2, y2 in boxes:
+        x, y = (x1 + x2) / 8, (y1 + y2) / 8
+        for column, score in ((int(x), SCORE), (int(x) + 1, 0.6)):
+            heatmap[0, 0, int(y), column] = _logit(score)
+            sizes[0, :, int(y), column] = (x2 - x1) / 4, (y2 - y1) / 4
+            offsets[0, :, int(y), column] = x - column, y - int(y)
+    return {"hm": heatmap, "wh": sizes, "reg": offsets}
+
+
+def movenet_heads(width: int, height: int, *people: Floats) -> Outputs:
+    """MoveNet's heads: people at the cells of their centres, their keypoints at their own cells."""
+    grid = (height // 4, width // 4)
+    channels = {"centres": 1, "keypoints": 17, "guesses": 34, "offsets": 34, "box_sizes": 2, "box_offsets": 2}
+    outputs = {name: np.zeros((*grid, count), np.float32) for name, count in channels.items()}
+    for name in ("centres", "keypoints"):
+        outputs[name] -= 8
+    for person in people:
+        x1, y1, x2, y2 = box_of(person) / 4
+        middle = np.array([(y1 + y2) / 2, (x1 + x2) / 2])
+        centre = tuple(middle.astype(int))
+        points = person[:, ::-1] / 4
+        cells = points.astype(int)
+        outputs["centres"][centre] = _logit(SCORE)
+        outputs["box_sizes"][centre] = y2 - y1, x2 - x1
+        outputs["box_offsets"][centre] = middle - centre
+        outputs["guesses"][centre] = (cells - centre).ravel()
+        for k, cell in enumerate(cells):
+            outputs["keypoints"][(*cell, k)] = _logit(SCORE)
+            outputs["offsets"][(*cell, slice(2 * k, 2 * k + 2))] = points[k] - cell
+    return {name: values[None] for name, values in outputs.items()}
+
+
+def _logit(score: float) -> float:
+    return float(np.log(score / (1 - score)))

@@ -11,9 +11,12 @@ from engines.families.associative_embedding import AssociativeEmbedding
 from engines.families.base import Detector, Estimator, OneStageModel
 from engines.families.blazepose import BlazePose
 from engines.families.blazepose_detector import BlazePoseDetector
+from engines.families.centre_point import CentrePoint
 from engines.families.detections import BoxDetector, KeypointDetector
 from engines.families.heatmap import Heatmap
 from engines.families.movenet import MoveNet
+from engines.families.movenet_heads import MoveNetMulti, MoveNetSingle
+from engines.families.nanodet import NanoDet
 from engines.families.part_affinity import PartAffinity
 from engines.families.personlab import PersonLab
 from engines.families.rtmdet import RTMDet
@@ -26,16 +29,24 @@ from engines.skeletons import SKELETONS, Skeleton
 Role = TypeVar("Role")
 
 DETECTORS: Mapping[str, Callable[..., Detector]] = MappingProxyType(
-    {"blazepose_detector": BlazePoseDetector, "detections": BoxDetector, "rtmdet": RTMDet, "yolox": YOLOX}
+    {
+        "blazepose_detector": BlazePoseDetector,
+        "centre_point": CentrePoint,
+        "detections": BoxDetector,
+        "nanodet": NanoDet,
+        "rtmdet": RTMDet,
+        "yolox": YOLOX,
+    }
 )
 ESTIMATORS: Mapping[str, Callable[..., Estimator]] = MappingProxyType(
-    {"blazepose": BlazePose, "heatmap": Heatmap, "simcc": SimCC}
+    {"blazepose": BlazePose, "heatmap": Heatmap, "movenet_heads": MoveNetSingle, "simcc": SimCC}
 )
 ONE_STAGE_MODELS: Mapping[str, Callable[..., OneStageModel]] = MappingProxyType(
     {
         "associative_embedding": AssociativeEmbedding,
         "detections": KeypointDetector,
         "movenet": MoveNet,
+        "movenet_heads": MoveNetMulti,
         "part_affinity": PartAffinity,
         "personlab": PersonLab,
         "rtmo": RTMO,

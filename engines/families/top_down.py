@@ -21,20 +21,14 @@ _MAX_SCORE = 10.0
 
 
 @dataclass(eq=False)
-class TopDownFamily:
-    """An estimator with a position and a score for each keypoint: see `Estimator` and `HasKeypointDecoder`."""
+class PersonCrops:
+    """An `Estimator` without `decode`."""
 
     pixels: PixelInput
     skeleton: Skeleton
-    keypoint_decoder: KeypointDecoder = field(init=False)
-    outputs: tuple[str, ...] | None = field(init=False, default=None)
 
     def regions(self, people: Detections) -> list[Region]:
         return person_regions(people, self.pixels.width, self.pixels.height)
-
-    def decode(self, outputs: Arrays, regions: Sequence[Region]) -> Poses:
-        points, scores = decoded_on_device(outputs) or self.keypoint_decoder.decode(outputs)
-        return poses_from_input(points, scores, regions, self.pixels, self.skeleton)
 
     def merge(self, poses: Poses, people: Detections) -> Poses:
         """Give the poses the detector's boxes, which are tighter, and the product of both networks' scores.
@@ -43,6 +37,18 @@ class TopDownFamily:
         """
         poses = replace(poses, boxes=people.boxes, scores=poses.scores * people.scores)
         return poses.select(poses.scores > 0)
+
+
+@dataclass(eq=False)
+class TopDownFamily(PersonCrops):
+    """An estimator with a position and a score for each keypoint: see `Estimator` and `HasKeypointDecoder`."""
+
+    keypoint_decoder: KeypointDecoder = field(init=False)
+    outputs: tuple[str, ...] | None = field(init=False, default=None)
+
+    def decode(self, outputs: Arrays, regions: Sequence[Region]) -> Poses:
+        points, scores = decoded_on_device(outputs) or self.keypoint_decoder.decode(outputs)
+        return poses_from_input(points, scores, regions, self.pixels, self.skeleton)
 
 
 def poses_from_input(

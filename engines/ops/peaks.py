@@ -6,6 +6,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from engines.poses import Floats
 
@@ -25,6 +26,15 @@ def find_peaks(heatmaps: Floats) -> tuple[Floats, Floats]:
     values = np.take_along_axis(flat, best[..., None], axis=-1)[..., 0]
     best = np.where(values > 0, best, 0)
     return np.stack([best % width, best // width], axis=-1).astype(np.float32), values.astype(np.float32)
+
+
+def local_maxima(scores: Floats, least: float, window: int) -> NDArray[np.intp]:
+    """The (k, 2) y, x of cells of a (H, W) map that are at least `least` and the highest of the `window` x `window`
+    cells around them; best first.
+    """
+    around = cv2.dilate(scores, np.ones((window, window), np.uint8))
+    cells = np.argwhere((scores >= least) & (scores >= around))
+    return cells[np.argsort(-scores[cells[:, 0], cells[:, 1]], kind="stable")]
 
 
 @np.errstate(invalid="ignore", over="ignore")  # maps of NaN and infinity give NaN, without a warning

@@ -12,8 +12,11 @@ import pytest
 from engines.families import DETECTORS, ONE_STAGE_MODELS
 from engines.families.associative_embedding import AssociativeEmbedding
 from engines.families.base import Detector, OneStageModel
+from engines.families.centre_point import CentrePoint
 from engines.families.detections import BoxDetector, KeypointDetector
 from engines.families.movenet import MoveNet
+from engines.families.movenet_heads import MoveNetMulti
+from engines.families.nanodet import NanoDet
 from engines.families.part_affinity import PartAffinity
 from engines.families.personlab import PersonLab
 from engines.families.rtmdet import RTMDet
@@ -44,12 +47,15 @@ CASES = {
     "associative_embedding": Case(AssociativeEmbedding(PIXELS, COCO_17), drawn.associative_embedding(320, 256, PERSON)),
     "keypoint_detections": Case(KeypointDetector(PIXELS, COCO_17), drawn.keypoint_rcnn(PERSON)),
     "movenet": Case(MoveNet(PIXELS), drawn.movenet(320, 256, PERSON)),
+    "movenet_heads": Case(MoveNetMulti(PIXELS), drawn.movenet_heads(320, 256, PERSON)),
     "part_affinity": Case(PartAffinity(PIXELS), drawn.part_affinity(320, 256, PERSON)),
     "personlab": Case(
         PersonLab(GRID, heatmaps="heat", short_offsets="short", mid_offsets="mid"), drawn.personlab(321, 241, PERSON)
     ),
     "rtmo": Case(RTMO(PIXELS, COCO_17), drawn.rtmo(PERSON)),
     "yolo_pose": Case(YOLOPose(PIXELS, COCO_17), drawn.yolo_pose(PERSON)),
+    "centre_point": Case(CentrePoint(PIXELS), drawn.centre_point(320, 256, BOX)),
+    "nanodet": Case(NanoDet(PIXELS), drawn.nanodet(320, 256, BOX)),
     "detections": Case(BoxDetector(PIXELS), drawn.keypoint_rcnn(PERSON)),
     "rtmdet": Case(RTMDet(PIXELS), {"dets": drawn.rtmo(PERSON)["dets"], "labels": np.zeros((1, 2), np.int64)}),
     "yolox": Case(YOLOX(PIXELS), drawn.yolox(320, 256, BOX)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engines.ops.peaks import find_peaks, refine_dark, refine_quarter
+from engines.ops.peaks import find_peaks, local_maxima, refine_dark, refine_quarter
 
 
 def gaussian(x: float, y: float, *, height: int = 64, width: int = 48, sigma: float = 2.0) -> np.ndarray:
@@ -28,6 +28,14 @@ def test_a_map_without_values_above_zero_has_its_peak_at_the_origin() -> None:
     peaks, values = find_peaks(np.full((1, 4, 5), -3.0, np.float32))
     np.testing.assert_array_equal(peaks, [[0, 0]])
     np.testing.assert_array_equal(values, [-3.0])
+
+
+def test_local_maxima_are_the_highest_of_their_neighbourhood_best_first() -> None:
+    scores = np.zeros((9, 12), np.float32)
+    scores[0, 0], scores[4, 4], scores[4, 6], scores[8, 11] = 0.5, 0.9, 0.8, 0.2
+    assert local_maxima(scores, 0.3, 5).tolist() == [[4, 4], [0, 0]]
+    assert local_maxima(scores, 0.3, 3).tolist() == [[4, 4], [4, 6], [0, 0]]
+    assert local_maxima(np.full((5, 5), np.nan, np.float32), 0.3, 3).tolist() == []
 
 
 def test_the_quarter_offset_goes_towards_the_higher_neighbour() -> None:
