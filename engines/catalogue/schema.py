@@ -138,7 +138,8 @@ class Entry(Table):
 class Model(Entry):
     """A catalogue entry with its name.
 
-    declared_in: its catalogue file. cache: the folder for fetched files. also: other entries' files of the same source.
+    declared_in: its catalogue file. cache: the folder for fetched files. also: files of the same source that others in
+    its pipeline need.
     """
 
     name: str

@@ -49,7 +49,7 @@ _UNPINNED = {"rtmo-t", "rtmo-s", "rtmo-m", "rtmo-l", "posenet"}  # their publish
 def test_the_built_in_models(tmp_path: Path) -> None:
     models = catalogue.load([], tmp_path)
     assert len(models) == len(models.models()) == len(list(models))
-    assert models.defaults == ("rtmpose-s", "blazepose")
+    assert models.defaults == ("rtmpose-s", "movenet-thunder", "movenet-multipose", "blazepose")
     for model in models.models():
         assert model.title
         assert model.publisher
@@ -98,7 +98,9 @@ def test_every_promised_model_has_a_row_with_publisher_licence_and_accuracy(name
     model = catalogue.load([])[name]
     assert (model.licence, model.commercial, model.accuracy) == ROWS[name]
     assert model.publisher
-    assert isinstance(model.source, PypiSource | NpmSource) or model.source.origin.rpartition(" ")[2].startswith("https://")
+    assert isinstance(model.source, PypiSource | NpmSource) or model.source.origin.rpartition(" ")[2].startswith(
+        "https://"
+    )
     families = DETECTORS if model.role == "detector" else ESTIMATORS if model.role == "estimator" else ONE_STAGE_MODELS
     assert model.family in families
 
@@ -327,8 +329,8 @@ def test_a_cached_model_is_chosen_without_the_network(own: Path, unreachable: st
     away = estimator("away", unreachable, 'files = [{ path = "b.onnx" }]')
     choice = choose(own, '["away", "here"]', away, here)
     assert choice.model.name == "here"
-    assert choice.why == "here: already on this machine; run `posewire models fetch away` for the preferred one"
-    assert choose(own, '["here", "away"]', away, here).why == "here: the preferred model, already on this machine"
+    assert choice.why == "here: already on this machine; `posewire models fetch NAME` gets a better one: away"
+    assert choose(own, '["here", "away"]', away, here).why == "here: already on this machine"
     assert not (own.parent / "cache").exists()
 
 
