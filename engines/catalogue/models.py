@@ -85,11 +85,10 @@ class Catalogue(Mapping[str, Model]):
         Raises FetchError, with the reason for each model, if none is cached and none can be fetched.
         """
         candidates = [name for name in self.defaults if all(part.commercial for part in self.parts(name))]
-        for name in candidates:
+        for place, name in enumerate(candidates):
             if all(part.cached for part in self.parts(name)):
-                better = f"already on this machine; run `posewire models fetch {candidates[0]}` for the preferred one"
-                why = "the preferred model, already on this machine" if name == candidates[0] else better
-                return Choice(self[name], f"{name}: {why}")
+                better = f"; `posewire models fetch NAME` gets a better one: {', '.join(candidates[:place])}"
+                return Choice(self[name], f"{name}: already on this machine{better if place else ''}")
         say = say or (lambda _line: None)
         failures: list[tuple[str, FetchError]] = []
         unreached = set[str]()
@@ -170,8 +169,11 @@ def _check_known(name: str, known: Collection[str], where: str) -> None:
 
 
 def _sharing(model: Model, models: Collection[Model]) -> Model:
-    """The model with `also` set to the files that others need from its source, so that one download serves them all."""
-    others = {file: None for other in models if other.source == model.source for file in other.files}
+    """The model with `also` set to the files that its detector, or estimators with this detector, need from its source,
+    so that one download serves a pipeline.
+    """
+    pipelines = [other for other in models if model.name == other.detector or other.name == model.detector]
+    others = {file: None for other in pipelines if other.source == model.source for file in other.files}
     return replace(model, also=tuple(file for file in others if file not in model.files))
 
 

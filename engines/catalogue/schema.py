@@ -142,7 +142,8 @@ class Entry(Table):
 class Model(Entry):
     """A catalogue entry with its name.
 
-    declared_in: its catalogue file. cache: the folder for fetched files. also: other entries' files of the same source.
+    declared_in: its catalogue file. cache: the folder for fetched files. also: files of the same source that others in
+    its pipeline need.
     keypoint_set: the skeleton that `skeleton` names, which may be of another catalogue file.
     """
 

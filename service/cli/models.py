@@ -7,7 +7,7 @@ import json
 import click
 
 from engines.catalogue import load
-from service.cli.model_choice import fetch_progress
+from service.cli.model_choice import choose, fetch_progress
 from service.cli.models_check import check
 from service.cli.output import write_out
 
@@ -53,8 +53,11 @@ def list_models(as_json: bool = False) -> None:
 @models.command()
 @click.argument("name")
 def fetch(name: str) -> None:
-    """Fetch the files of model NAME and of its detector."""
-    for part in load().parts(name):
+    """Fetch the files of model NAME and of its detector; auto is the best default that can be fetched."""
+    catalogue = load()
+    if name == "auto":
+        [name], _ = choose(catalogue, (name,))
+    for part in catalogue.parts(name):
         path = part.fetch(progress=fetch_progress())
         write_out(f"{part.name}: {path}\n")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -36,16 +38,18 @@ def run_client(
     output, errors = folder / "client.out", folder / "client.err"
     with output.open("wb") as out, errors.open("wb") as err:
         process = subprocess.Popen(  # noqa: S603
-            command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment
+            command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, start_new_session=True
         )
         try:
             while process.poll() is None:
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(POLL_SECONDS)
                 watch(output)
-        finally:
-            process.kill()  # in case the wait was interrupted; no effect on a process that has ended
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # npm is often a script that starts another program
             process.wait()
+            raise
     said = [file.read_text("utf-8", errors="replace") for file in (output, errors)]
     return ClientResult(process.returncode != 0, *said)
 

@@ -53,7 +53,7 @@ _UNPINNED = {
 def test_the_built_in_models(tmp_path: Path) -> None:
     models = catalogue.load([], tmp_path)
     assert len(models) == len(models.models()) == len(list(models))
-    assert models.defaults == ("rtmpose-s", "blazepose")
+    assert models.defaults == ("rtmpose-s", "movenet-thunder", "movenet-multipose", "blazepose")
     for model in models.models():
         assert model.title
         assert model.publisher
@@ -333,8 +333,8 @@ def test_a_cached_model_is_chosen_without_the_network(own: Path, unreachable: st
     away = estimator("away", unreachable, 'files = [{ path = "b.onnx" }]')
     choice = choose(own, '["away", "here"]', away, here)
     assert choice.model.name == "here"
-    assert choice.why == "here: already on this machine; run `posewire models fetch away` for the preferred one"
-    assert choose(own, '["here", "away"]', away, here).why == "here: the preferred model, already on this machine"
+    assert choice.why == "here: already on this machine; `posewire models fetch NAME` gets a better one: away"
+    assert choose(own, '["here", "away"]', away, here).why == "here: already on this machine"
     assert not (own.parent / "cache").exists()
 
 

@@ -153,6 +153,13 @@ def test_fetching_a_model_prints_its_path(folder: Path) -> None:
     assert done.stdout.strip() == f"tiny: {folder / 'tiny.xml'}"
 
 
+def test_fetching_the_best_default_says_which_it_is(folder: Path) -> None:
+    best = folder / "best.toml"
+    best.write_text('defaults = ["tiny"]\n' + (folder / "tiny.toml").read_text("utf-8"), "utf-8")
+    done = posewire(folder, "models", "fetch", "auto", POSEWIRE_CATALOGUE=str(best))
+    assert done.stdout.strip() == f"tiny: {folder / 'tiny.xml'}", done.stderr
+
+
 def test_a_key_is_printed_with_its_digest(folder: Path) -> None:
     made, stored = (line.split(":")[1].strip() for line in posewire(folder, "key").stdout.splitlines())
     assert digest(made) == stored
