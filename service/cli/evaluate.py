@@ -41,7 +41,7 @@ def coco(truth: Path, results: Path, sigmas: str | None, target: Path | None) ->
     from service.evaluation.files import evaluate_coco, read_sigmas
 
     skeletons = load().skeletons
-    _show(evaluate_coco(truth, results, read_sigmas(sigmas, skeletons) if sigmas else None, skeletons), target)
+    _show(evaluate_coco(truth, results, None if sigmas is None else read_sigmas(sigmas, skeletons), skeletons), target)
 
 
 @evaluate.command(short_help="PoseTrack's mAP, MOTA and MOTP; IDF1 and HOTA.")

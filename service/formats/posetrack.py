@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from engines.poses import Floats
-from engines.skeletons import COCO_17, POSETRACK_15
+from engines.skeletons import COCO_17, POSETRACK_15, derivable
 from service.formats.coco import image_entry, person_entries, sized, tracked_person
-from service.formats.parsing import JsonNode, distinct
+from service.formats.parsing import FormatError, JsonNode, distinct
 from service.formats.posetrack_2017 import read_annolist
 from service.formats.sequence import FAINT, PoseFrame, PoseSequence, SequencePerson, gather
 
@@ -37,7 +37,12 @@ def read_posetrack(path: Path) -> PoseSequence:
 
 
 def posetrack_document(sequence: PoseSequence) -> dict[str, object]:
-    """Convert a sequence to the 2018 format, for orjson with OPT_SERIALIZE_NUMPY. Pixels have 2 decimals, scores 3."""
+    """Convert a sequence to the 2018 format, for orjson with OPT_SERIALIZE_NUMPY. Pixels have 2 decimals, scores 3.
+
+    Raises FormatError if the format has none of the sequence's keypoints.
+    """
+    if not derivable(sequence.skeleton, POSETRACK_15).any():
+        raise FormatError(f"PoseTrack's format has no keypoint of {sequence.skeleton.name}")
     images: list[dict[str, object]] = []
     annotations: list[dict[str, object]] = []
     for number, frame in sequence.numbered():

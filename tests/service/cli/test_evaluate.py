@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from engines.poses import Poses
-from engines.skeletons import COCO_17, POSETRACK_15
+from engines.skeletons import COCO_17, COCO_WHOLEBODY_133, POSETRACK_15
 from service.cli.main import main
 from service.formats.coco import coco_annotations, coco_results
 from service.formats.posetrack import posetrack_document
@@ -147,3 +147,79 @@ def test_user_errors_are_one_clear_line(
     assert done.exit_code == code
     assert says in done.stderr
     assert [line for line in done.stderr.splitlines() if line.startswith("Error: ")] == done.stderr.splitlines()[-1:]
+
+
+def test_sigmas_are_of_a_skeleton_a_list_or_a_file(folder: Path) -> None:
+    """Strict sigmas find fault with results that COCO's accept."""
+    results = json.loads((folder / "results.json").read_text("utf-8"))
+    for person in results:
+        person["keypoints"][::3] = [x + 3 for x in person["keypoints"][::3]]
+    moved = save(folder / "moved.json", results)
+    numbers = ",".join(["0.001"] * 17)
+    listed = folder / "sigmas.txt"
+    listed.write_text(f"[{numbers}]\n", "utf-8")
+
+    def ap(*more: object) -> float:
+        done = posewire("coco", folder / "coco.json", moved, *more)
+        assert done.exit_code == 0, done.output
+        return float(done.output.splitlines()[1].split()[0])
+
+    assert ap() == ap("--sigmas", "coco-17") > 0.5
+    assert ap("--sigmas", numbers) == ap("--sigmas", listed) == 0
+
+
+@pytest.mark.parametrize(
+    ("sigmas", "message"),
+    [
+        ("coco-71", "Error: sigmas coco-71: are no skeleton (coco-17, posetrack-15, "),
+        ("0.1,0", "Error: sigmas 0.1,0: must be above 0 and at most 1"),
+        ("nan", "Error: sigmas nan: must be above 0 and at most 1"),
+        ("0.1," * 5000, "annotations[0].keypoints must be a list of 15000 numbers"),
+        ("", "Error: sigmas : are no skeleton"),
+        ("hand-21", "coco.json: annotations[0].keypoints must be a list of 63 numbers"),
+    ],
+)
+def test_sigmas_that_do_not_fit_are_one_line(folder: Path, sigmas: str, message: str) -> None:
+    done = posewire("coco", folder / "coco.json", folder / "results.json", "--sigmas", sigmas)
+    assert done.exit_code == 1
+    assert message in done.output
+    assert done.output.count("\n") == 1
+
+
+def test_keypoints_of_a_users_skeleton_are_known_or_given(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = json.loads((folder / "coco.json").read_text("utf-8"))
+    names = [f"k{n}" for n in range(17)]
+    truth["categories"][0]["keypoints"] = names
+    own = save(folder / "own.json", truth)
+    refused = posewire("coco", own, folder / "results.json")
+    assert "keypoints are those of none of the skeletons" in refused.output
+    assert "`posewire eval coco --sigmas` takes any keypoints" in refused.output
+    assert posewire("coco", own, folder / "results.json", "--sigmas", "coco-17").exit_code == 0
+
+    catalogue = folder / "own.toml"
+    catalogue.write_text(f"[skeletons.own]\nkeypoints = {names}\n", "utf-8")
+    monkeypatch.setenv("POSEWIRE_CATALOGUE", str(catalogue))
+    assert posewire("coco", own, folder / "results.json").exit_code == 0
+
+
+def test_whole_bodies_are_measured_over_the_members_of_coco_wholebody(folder: Path) -> None:
+    points = np.random.default_rng(3).uniform(10, 400, (1, 133, 2)).astype(np.float32)
+    box, one = np.array([[10, 10, 400, 400]], np.float32), np.ones(1, np.float32)
+    poses = Poses(points, np.ones((1, 133), np.float32), box, one, COCO_WHOLEBODY_133)
+    results = coco_results(poses, image_id=7)
+    labelled = {**results[0], "id": 1, "area": 150_000, "iscrowd": 0, "num_keypoints": 17}
+    truth = {
+        "images": [{"id": 7}],
+        "categories": [{"id": 1, "keypoints": COCO_17.keypoints}],
+        "annotations": [labelled],
+    }
+    found = {**results[0], "face_kpts": np.zeros(3 * 68, np.float32)}
+
+    def ap(*results: object) -> float:
+        files = save(folder / "whole.json", truth), save(folder / "found.json", results)
+        done = posewire("coco", *files, "--sigmas", "coco-wholebody-133")
+        assert done.exit_code == 0, done.output
+        return float(done.output.splitlines()[1].split()[0])
+
+    assert ap(*results) == 1
+    assert ap(found) == 0

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from engines.poses import Frame, Poses
-from engines.skeletons import BLAZEPOSE_33, COCO_17, Skeleton
+from engines.skeletons import BLAZEPOSE_33, COCO_17, COCO_WHOLEBODY_133, FACE_68, HAND_21, Skeleton, define
 from service.media.draw import Trail, Trails, draw
 from tests.service.tracking.walkers import standing
 
@@ -42,7 +42,7 @@ def colours(picture: Frame) -> set[tuple[int, ...]]:
     return {tuple(value.tolist()) for value in values[pure]}
 
 
-@pytest.mark.parametrize("skeleton", [COCO_17, BLAZEPOSE_33])
+@pytest.mark.parametrize("skeleton", [COCO_17, BLAZEPOSE_33, COCO_WHOLEBODY_133, HAND_21, define("dots", "abc")])
 def test_dots_are_drawn_at_keypoints_on_a_copy(skeleton: Skeleton) -> None:
     pixels, poses = canvas(), person(skeleton=skeleton)
     pixels.flags.writeable = False
@@ -80,6 +80,31 @@ def test_people_have_different_colours_and_ids_keep_theirs() -> None:
     assert colours(swapped[100:, 100:]) == first
     alone = draw(canvas(), replace(two.select(slice(1)), ids=np.array([0])))
     assert colours(alone) == first
+
+
+def test_pairs_that_a_user_gives_have_the_colours_of_their_sides() -> None:
+    own = define("own", ["a", "b"], pairs=[["b", "a"]])
+    points = np.array([[[100, 300], [500, 300]]], np.float32)
+    box, ones = np.array([[0, 0, 600, 600]], np.float32), np.ones((1, 2), np.float32)
+    picture = draw(canvas(600, 600), Poses(points, ones, box, ones[0, :1], own))
+    assert picture[300, 100].tolist() == [0, 208, 255]
+    assert picture[300, 500].tolist() == [255, 149, 0]
+
+
+def test_a_face_and_hands_of_a_whole_body_are_finer_than_the_body() -> None:
+    poses = person(skeleton=COCO_WHOLEBODY_133, size=900)
+    rows = [COCO_WHOLEBODY_133.keypoints.index(name) for name in FACE_68.keypoints]
+    poses.keypoints[0, rows] = [450, 450] + person(skeleton=FACE_68, size=90).keypoints[0]
+    others = np.ones(133, np.bool_)
+    others[rows] = False
+
+    def marks(shown: NDArray[np.bool_]) -> int:
+        scores = np.where(shown, 1, 0).astype(np.float32)[None]
+        return int(drawn(draw(canvas(1000, 1000), replace(poses, keypoint_scores=scores))).sum())
+
+    dot = np.zeros(133, np.bool_)
+    dot[5] = True
+    assert marks(~others) < 8 * marks(dot)  # 68 keypoints and their lines
 
 
 def test_lines_are_wider_for_larger_people_and_frames() -> None:
@@ -151,6 +176,14 @@ def test_a_trail_bridges_frames_with_hidden_hips() -> None:
     trails.update(standing({3: (500.0, 200.0)}, score=0.1), 0.1)
     (trail,) = trails.update(standing({3: (30.0, 200.0)}), 0.2)
     assert trail.points[:, 0].tolist() == [10.0, 30.0]
+
+
+def test_without_hips_a_trail_has_the_middle_of_all_keypoints() -> None:
+    poses = replace(person(skeleton=HAND_21), ids=np.array([1]))
+    (trail,) = Trails(1.0).update(poses, 0.0)
+    np.testing.assert_allclose(trail.points, [poses.keypoints[0].mean(axis=0)])
+    poses.keypoint_scores[:] = 0.1
+    assert Trails(1.0).update(poses, 0.0) == []
 
 
 def test_people_without_an_id_have_no_trail() -> None:
