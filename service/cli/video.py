@@ -38,7 +38,8 @@ def _read_detect_every(_: click.Context, __: click.Parameter, value: str) -> flo
     help="Detect people only so often; auto: when somebody is lost or new, and at times.",
 )
 @click.option("--trails", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="Draw everybody's last way.")
-@click.option("--smooth/--no-smooth", default=True, show_default=True, help="Smooth what is drawn (never --poses).")
+@click.option("--smooth/--no-smooth", default=True, show_default=True, help="Smooth what is drawn.")
+@click.option("--smooth-poses", is_flag=True, help="Smooth --poses, too.")
 @click.option(
     "--min-cutoff", type=float, default=1.0, show_default=True, metavar="HZ", help="Lower smooths people at rest more."
 )
@@ -55,6 +56,7 @@ def video(
     detect_every: float | None,
     trails: float,
     smooth: bool,
+    smooth_poses: bool,
     min_cutoff: float,
     beta: float,
 ) -> None:
@@ -69,7 +71,10 @@ def video(
         smoothing = OneEuroConfig(min_cutoff, beta) if smooth else None
     except ValueError as error:
         raise click.UsageError(f"--{str(error).replace('_', '-', 1)}") from error
-    task = VideoTask(source, out, poses, VideoOptions(min_score, max_people, detect_every), trails, smoothing)
+    if smooth_poses and smoothing is None:
+        raise click.UsageError("--no-smooth and --smooth-poses contradict each other")
+    options = VideoOptions(min_score, max_people, detect_every)
+    task = VideoTask(source, out, poses, options, trails, smoothing, smooth_poses)
     if wrong := task.problem():
         raise click.UsageError(wrong)
     try:
