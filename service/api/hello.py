@@ -69,6 +69,13 @@ def _read_smoothing(value: object) -> object:
     return value
 
 
+def _read_detect_every(value: object) -> object:
+    """Turn "auto" into None."""
+    if not isinstance(value, (int, float)) and value != "auto":
+        raise PydanticCustomError("detect_every", "it must be auto or a number of milliseconds")
+    return None if value == "auto" else value
+
+
 class HelloMessage(BaseModel):
     """All members are optional."""
 
@@ -81,7 +88,7 @@ class HelloMessage(BaseModel):
     min_score: float = Field(0.3, ge=0, le=1)
     max_people: int | None = Field(None, ge=1, le=1000)
     smoothing: Annotated[SmoothingMessage | None, BeforeValidator(_read_smoothing)] = None
-    detect_every: int = Field(0, ge=0, le=10_000)
+    detect_every: Annotated[int | None, Field(ge=0, le=10_000), BeforeValidator(_read_detect_every)] = None
     window: int = Field(8, ge=0, le=64)
     timestamps: bool = False
     extras: bool = False
@@ -117,8 +124,9 @@ class HelloMessage(BaseModel):
             Zones(zones, lines)  # their names must differ
         except ValueError as error:
             raise StreamError(CloseCode.BAD_HELLO, str(error)) from error
+        detect_every = None if self.detect_every is None else self.detect_every / 1000
         same = self.model_dump(exclude={"type", "format", "key", "smoothing", "detect_every", "zones", "lines"})
-        return Hello(**same, smoothing=smoothing, detect_every=self.detect_every / 1000, zones=zones, lines=lines)
+        return Hello(**same, smoothing=smoothing, detect_every=detect_every, zones=zones, lines=lines)
 
 
 def _check_unique(members: list[tuple[str, object]]) -> None:

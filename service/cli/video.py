@@ -13,6 +13,14 @@ from service.cli.model_choice import MODEL_HELP, choose
 from service.cli.output import progress_bar
 
 
+def _read_detect_every(_: click.Context, __: click.Parameter, value: str) -> float | None:
+    if value == "auto":
+        return None
+    if not (value.isascii() and value.isdigit()):
+        raise click.BadParameter("it must be auto or a number of milliseconds")
+    return int(value) / 1000
+
+
 @click.command(short_help="Track the people in a video.")
 @click.argument("source", metavar="IN", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
@@ -22,9 +30,16 @@ from service.cli.output import progress_bar
 @click.option("--model", default="auto", show_default=True, help=MODEL_HELP)
 @click.option("--min-score", type=click.FloatRange(0, 1), default=0.3, show_default=True)
 @click.option("--max-people", type=click.IntRange(1), default=50, show_default=True)
-@click.option("--detect-every", type=click.IntRange(0), default=0, metavar="MS", help="Detect people only so often.")
+@click.option(
+    "--detect-every",
+    default="0",
+    callback=_read_detect_every,
+    metavar="MS",
+    help="Detect people only so often; auto: when somebody is lost or new, and at times.",
+)
 @click.option("--trails", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="Draw everybody's last way.")
-@click.option("--smooth/--no-smooth", default=True, show_default=True, help="Smooth what is drawn (never --poses).")
+@click.option("--smooth/--no-smooth", default=True, show_default=True, help="Smooth what is drawn.")
+@click.option("--smooth-poses", is_flag=True, help="Smooth --poses, too.")
 @click.option(
     "--min-cutoff", type=float, default=1.0, show_default=True, metavar="HZ", help="Lower smooths people at rest more."
 )
@@ -38,9 +53,10 @@ def video(
     model: str,
     min_score: float,
     max_people: int,
-    detect_every: int,
+    detect_every: float | None,
     trails: float,
     smooth: bool,
+    smooth_poses: bool,
     min_cutoff: float,
     beta: float,
 ) -> None:
@@ -55,7 +71,10 @@ def video(
         smoothing = OneEuroConfig(min_cutoff, beta) if smooth else None
     except ValueError as error:
         raise click.UsageError(f"--{str(error).replace('_', '-', 1)}") from error
-    task = VideoTask(source, out, poses, VideoOptions(min_score, max_people, detect_every / 1000), trails, smoothing)
+    if smooth_poses and smoothing is None:
+        raise click.UsageError("--no-smooth and --smooth-poses contradict each other")
+    options = VideoOptions(min_score, max_people, detect_every)
+    task = VideoTask(source, out, poses, options, trails, smoothing, smooth_poses)
     if wrong := task.problem():
         raise click.UsageError(wrong)
     try:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from engines.families.base import Detector, Estimator
 from engines.families.regions import PADDING
+from engines.ops.nms import group
+from engines.ops.oks import oks
 from engines.poses import Detections, Frame, Poses
 from service.inference.admission import PipelineAdmission, Work
 from service.inference.decode_stage import DecodeStage
@@ -20,6 +23,8 @@ _DETAIL = 3
 """A frame should be this many times as large as the detector's input along one side, so that crops have detail."""
 _SMOOTHING = 0.05
 """Weight of the newest frame in the running mean of people per frame."""
+_SAME_PERSON = 0.6
+"""OKS from which on two poses are one person's."""
 
 
 class TopDown(Pipeline):
@@ -70,11 +75,13 @@ class TopDown(Pipeline):
     async def frame(
         self, frame: Frame | PendingFrame, options: InferenceOptions, people: Detections | None = None
     ) -> tuple[Poses, Timing]:
+        proposed = people is not None
         people, timing = await self._detect_people(frame, options) if people is None else (people, Timing())
         if not len(people):
             return Poses.empty(self._estimator.skeleton), timing
-        poses, estimating = await self._estimate.run(frame, self._estimator.regions(people), options)
-        return select_people(self._estimator.merge(poses, people), options), timing + estimating
+        parts, estimating = await self._estimate.run(frame, self._estimator.regions(people), options)
+        poses = self._estimator.merge(parts, people)
+        return select_people(_distinct(poses) if proposed else poses, options), timing + estimating
 
     async def _detect_people(self, frame: Frame | PendingFrame, options: InferenceOptions) -> tuple[Detections, Timing]:
         height, width = frame.shape[:2]
@@ -84,4 +91,13 @@ class TopDown(Pipeline):
         parts, timing = await self._detect.run(frame, regions, options)
         people = self._detector.merge(parts, regions).select(slice(options.max_people))
         self._people += _SMOOTHING * (len(people) - self._people)
-        return people, timing
+        return people, replace(timing, detect=sum(timing.parts().values()))
+
+
+def _distinct(poses: Poses) -> Poses:
+    """Leave out people who have the pose of a better one: predicted boxes may have drifted to the person in front."""
+    if len(poses) < 2:
+        return poses
+    areas = (poses.boxes[:, 2:] - poses.boxes[:, :2]).prod(axis=1)
+    alike = oks(poses.keypoints, poses.keypoints, areas, poses.skeleton.sigmas, poses.keypoint_scores)
+    return poses.select(group(np.maximum(alike, alike.T), poses.scores, _SAME_PERSON)[0])

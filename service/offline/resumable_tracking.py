@@ -25,6 +25,7 @@ from service.media.video_reader import VideoError, VideoFrame, VideoReader
 from service.offline.journal import DamagedJournalError, Journal
 from service.offline.video_records import JournaledFrame, pack, unpack
 from service.tracking import PoseTracker
+from service.tracking.detector_pace import Attention, DetectEvery, detector_is_due
 
 T = TypeVar("T")
 
@@ -32,22 +33,19 @@ _MOST_IN_FLIGHT = 16
 """Frames estimated at once: enough to fill every batch."""
 _IN_FLIGHT_BYTES = 256 << 20
 """Memory limit for the pixels of these frames."""
-_ROUNDING_S = 1e-4
-"""How early the detector may run. Frame times are rounded, so a frame can seem to come slightly too soon."""
+_DETECTION_S = 0.05
+"""What a run of the detector costs, where it decides by itself when to run."""
 
 
 @dataclass(frozen=True, slots=True)
 class VideoOptions:
-    """Which people to report. min_score: 0..1. detect_every: seconds between runs of the detector; 0 runs it on every
-    frame.
-
-    Between these runs, poses are estimated in the boxes that the tracker predicts. When a person is lost, the detector
-    runs on the next frame.
+    """Which people to report. min_score: 0..1. detect_every: see `detector_is_due`. With None, the detector runs as on
+    a machine on which it takes `_DETECTION_S`, so that results do not depend on timing.
     """
 
     min_score: float = 0.3
     max_people: int = 50
-    detect_every: float = 0.0
+    detect_every: DetectEvery = 0.0
 
 
 @dataclass(eq=False)
@@ -136,7 +134,7 @@ class ConcurrentVideoTracker(VideoTracker):
 
     def _most_in_flight(self) -> int:
         """How many frames are estimated at once. One if the boxes in a frame depend on the frame before."""
-        if self.options.detect_every > 0:
+        if self.options.detect_every != 0:
             return 1
         bytes_each = self.video.info.width * self.video.info.height * 3
         return max(2, min(_MOST_IN_FLIGHT, _IN_FLIGHT_BYTES // bytes_each))
@@ -160,10 +158,8 @@ class ConcurrentVideoTracker(VideoTracker):
 
     async def _proposals(self, frame: VideoFrame) -> Detections | None:
         """The boxes that the tracker predicts; None if the detector runs on this frame."""
-        due = frame.seconds - self._detected_at >= self.options.detect_every - _ROUNDING_S
-        if due or self._tracker.unsettled or self.served.model.detector is None:
+        passed, attention = frame.seconds - self._detected_at, Attention.of(self._tracker)
+        due = detector_is_due(self.options.detect_every, passed, attention, _DETECTION_S)
+        if due or self.served.model.detector is None:
             return None
-        expected = await self._run(lambda: self._tracker.propose(frame.pixels, frame.seconds))
-        # A pose's score is weighted with its detection's. With the previous pose's score here, scores would sink
-        # from frame to frame.
-        return Detections(expected.boxes, np.ones(len(expected), np.float32))
+        return await self._run(lambda: self._tracker.propose(frame.pixels, frame.seconds))

@@ -27,7 +27,13 @@ from service.media.video_writer import VIDEO_SUFFIXES, VideoWriter
 from service.offline.journal import Journal
 from service.offline.resumable_tracking import ConcurrentVideoTracker, VideoOptions
 from service.offline.video_records import fingerprint
-from service.tracking.smoothing import OneEuro, OneEuroConfig
+from service.tracking.smoothing import OneEuroConfig
+from service.tracking.two_way_smoothing import TwoWaySmoother
+
+_MOST_WAITING = 64
+"""Frames that wait to be smoothed: a second of most videos."""
+_WAITING_BYTES = 256 << 20
+"""Memory limit for the pixels of these frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +41,8 @@ class VideoTask:
     """The input, outputs and options of one run.
 
     out: the video to write, with skeletons drawn. poses: the poses file to write. At least one of the two is required.
-    trails: length of the drawn trails in seconds. smoothing: of the drawn keypoints, None for none; the poses file is
-    never smoothed.
+    trails: length of the drawn trails in seconds. smoothing: of the drawn keypoints, None for none. smooth_poses: the
+    poses file is smoothed, too.
     """
 
     source: Path
@@ -45,6 +51,7 @@ class VideoTask:
     options: VideoOptions
     trails: float = 0.0
     smoothing: OneEuroConfig | None = field(default_factory=OneEuroConfig)
+    smooth_poses: bool = False
 
     def problem(self) -> str:
         """A message for the user if the paths make no sense; "" otherwise."""
@@ -100,6 +107,7 @@ async def process_video(
                 done += 1
                 advance()
         await writing
+        await loop.run_in_executor(pool, writer.finish)
         await asyncio.to_thread(outputs.close)
         journal.remove()
         outcome = [f"{done} frames, {len(tracker.ids)} people"]
@@ -149,7 +157,9 @@ class _OutputWriter:
         poses: Path | None,
     ) -> None:
         self._task = task
-        self._smoother = None if task.smoothing is None else OneEuro(task.smoothing)
+        self._smoother: TwoWaySmoother[VideoFrame] | None = None
+        if task.smoothing is not None:
+            self._smoother = TwoWaySmoother(task.smoothing, frames=_room(info))
         self._trails = Trails(task.trails) if task.trails > 0 else None
         self._video: VideoWriter | None = None
         self._poses: FramesFile | None = None
@@ -166,14 +176,36 @@ class _OutputWriter:
         return () if self._video is None else tuple(self._video.notes)
 
     def write(self, frame: VideoFrame, people: Poses) -> None:
+        """Add the next frame. Smoothed frames are written when enough later ones are known."""
+        if not self._task.smooth_poses:
+            self._write_poses(frame, people)
+        if self._smoother is None:
+            self._finish_frame(frame, people)
+        elif self._video is not None or self._task.smooth_poses:
+            for complete in self._smoother.push(frame, people, frame.seconds):
+                self._finish_frame(*complete)
+
+    def finish(self) -> None:
+        """Write the frames that still wait, after the last one."""
+        for complete in self._smoother.flush() if self._smoother is not None else ():
+            self._finish_frame(*complete)
+
+    def _finish_frame(self, frame: VideoFrame, people: Poses) -> None:
+        if self._task.smooth_poses:
+            self._write_poses(frame, people)
+        if self._video is not None:
+            trails = self._trails.update(people, frame.seconds) if self._trails is not None else ()
+            self._video.write(draw(frame.pixels, people, trails=trails), frame.pts)
+
+    def _write_poses(self, frame: VideoFrame, people: Poses) -> None:
         if self._poses is not None and self._task.poses is not None:
             with _writing(self._task.poses):
                 self._poses.write(frame.number, frame.seconds, people)
-        if self._video is not None:
-            if self._smoother is not None:
-                people = self._smoother.smooth(people, frame.seconds)
-            trails = self._trails.update(people, frame.seconds) if self._trails is not None else ()
-            self._video.write(draw(frame.pixels, people, trails=trails), frame.pts)
+
+
+def _room(info: VideoInfo) -> int:
+    """How many frames may wait to be smoothed."""
+    return max(1, min(_MOST_WAITING, _WAITING_BYTES // (3 * info.width * info.height)))
 
 
 @contextmanager

@@ -8,19 +8,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from engines.poses import Detections, Floats, Frame, Poses
+from engines.poses import Floats, Poses
 from engines.skeletons import Skeleton
 from service.inference.pipeline import Pipeline
 from service.inference.stage import InferenceOptions
 from service.media.image_files import FRAMES
 from service.streams.protocol import Hello
 from service.tracking.config import TrackerConfig
+from service.tracking.detector_pace import Attention, detector_is_due
 from service.tracking.zones import ZoneEvent
 from service.tracking_workers.pool import TrackedStream
 from service.tracking_workers.stream_tracker import TrackingResult
 
 _MIN_TRACKED_SCORE = TrackerConfig().weak_score
 """People with a lower score are not tracked."""
+_NEWEST = 0.5
+"""The weight of the last run of the detector in the mean of what a run costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,8 @@ class FrameProcessor:
         self._skeleton = skeleton
         self._options = replace(options, min_score=min(options.min_score, _MIN_TRACKED_SCORE))
         self._detected = -math.inf
-        self._unsettled = True
+        self._cost = 0.0
+        self._attention = Attention()
 
     @property
     def state(self) -> bytes:
@@ -93,14 +97,17 @@ class FrameProcessor:
         proposing = 0.0
         if self._detector_is_due(timestamp):
             image, found, timing = await self._pipeline.decode_and_estimate(picture, options, accepted=FRAMES)
+            self._cost += (timing.detect - self._cost) * (_NEWEST if math.isfinite(self._detected) else 1.0)
             self._detected = timestamp
         else:
             image, timing = await self._pipeline.decode(picture, options, accepted=FRAMES)
-            people, proposing = await self._propose(image.pixels, timestamp)
-            found, inference = await self._pipeline.frame(image.pixels, options, people)
+            people, proposing = await self._stream.propose(image.pixels, timestamp)
+            found, inference = await self._pipeline.frame(
+                image.pixels, options, people.select(slice(options.max_people))
+            )
             timing += inference
         tracked, tracking = await self._stream.update(found, image.pixels, timestamp)
-        self._unsettled = tracked.unsettled
+        self._attention = tracked.attention
         poses, velocities, ages = self._reported(found, tracked)
         if image.scale != 1:
             poses, velocities = poses.scaled(image.scale), velocities * np.float32(image.scale)
@@ -110,18 +117,9 @@ class FrameProcessor:
         return ProcessedFrame(poses, velocities, ages, tracked.events, image.width, image.height, seconds)
 
     def _detector_is_due(self, timestamp: float) -> bool:
-        recently = timestamp - self._detected < self._hello.detect_every
-        return not (recently and self._pipeline.detects) or self._unsettled
-
-    async def _propose(self, frame: Frame, timestamp: float) -> tuple[Detections, float]:
-        """Return the expected boxes of tracked people, to use in place of the detector's, and the seconds it took.
-
-        Their scores are 1. A pose's score is multiplied with that of its box, so that it would decrease from frame to
-        frame if boxes had the scores of the last poses.
-        """
-        boxes, seconds = await self._stream.propose(frame, timestamp)
-        boxes = boxes[: self._options.max_people]
-        return Detections(boxes, np.ones(len(boxes), np.float32)), seconds
+        passed = timestamp - self._detected
+        every = self._hello.detect_every
+        return not self._pipeline.detects or detector_is_due(every, passed, self._attention, self._cost)
 
     def _reported(self, found: Poses, tracked: TrackingResult) -> tuple[Poses, Floats, Floats]:
         """Return the poses, velocities and ages of the people with the hello's minimum score."""

@@ -17,6 +17,7 @@ import orjson
 import ormsgpack
 
 from service.media.image_files import NotAnImageError
+from service.tracking.detector_pace import DetectEvery
 from service.tracking.smoothing import OneEuroConfig
 from service.tracking.zones import Line, Zone
 from service.tracking_workers.state import TrackingOptions
@@ -68,7 +69,7 @@ class StreamError(Exception):
 class Hello:
     """A client's hello, validated.
 
-    skeleton: a name, or `native`. detect_every: seconds between two runs of the detector, 0 for every frame.
+    skeleton: a name, or `native`. detect_every: see `DetectEvery`.
     window: the most unacknowledged results, 0 for no acknowledgements. timestamps: every frame begins with one.
     smoothing: of keypoints, None for none. extras: results have velocities and ages. resume: a token, or empty.
     """
@@ -78,7 +79,7 @@ class Hello:
     min_score: float = 0.3
     max_people: int | None = None
     smoothing: OneEuroConfig | None = None
-    detect_every: float = 0.0
+    detect_every: DetectEvery = None
     window: int = 8
     timestamps: bool = False
     extras: bool = False

@@ -69,6 +69,11 @@ class PoseTracker:
         return self._unsettled
 
     @property
+    def newcomers(self) -> bool:
+        """True if somebody was seen who is not confirmed yet."""
+        return bool((self._tracks.ids == UNCONFIRMED).any())
+
+    @property
     def filled(self) -> NDArray[np.bool_]:
         """The keypoints (N, K) that the last update replaced; all False unless config.fill_keypoints."""
         return self._filled
@@ -90,16 +95,19 @@ class PoseTracker:
         ]
 
     def propose(self, frame: Frame | None, timestamp: float) -> Detections:
-        """Predict the boxes of the people in sight, best first, by optical flow, or by velocity without pixels.
+        """Predict the boxes of the people in sight, confirmed or not, by optical flow, or by velocity without pixels.
 
+        Best first. The score of each box is that of the box in which the person's last pose was found, so that poses
+        that are found in proposals score as before: a pose's score is that of its box times the mean of its keypoints.
         frame: (height, width, 3) uint8 RGB, or None. timestamp: seconds. A following `update` with the same frame does
         not compute the flow again. Raises ValueError as `update` does.
         """
         self._advance(frame, timestamp)
-        tracks = self._tracks.select((self._tracks.ids != UNCONFIRMED) & (self._tracks.missed < HOLD))
-        boxes = _around(tracks)
-        order = np.argsort(-tracks.scores, kind="stable")
-        return Detections(boxes[order], tracks.scores[order])
+        tracks = self._tracks.select(self._tracks.missed < HOLD)
+        tracks = tracks.select(np.argsort(-tracks.scores, kind="stable"))
+        scores = tracks.poses[:, 0, :, 2]
+        means = scores.sum(axis=1) / np.maximum((scores > 0).sum(axis=1), 1)
+        return Detections(_around(tracks), np.minimum(tracks.scores / np.maximum(means, 1e-6), 1).astype(np.float32))
 
     def update(self, poses: Poses, frame: Frame | None, timestamp: float) -> Poses:
         """Return the poses in the same order with `ids`: at least 1, or -1 for poses that are not confirmed yet.

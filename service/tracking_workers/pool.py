@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from engines.poses import Floats, Frame, Poses
+from engines.poses import Detections, Frame, Poses
 from engines.skeletons import Skeleton
 from service.process.supervisor import Supervisor
 from service.tracking_workers.codec import pack
@@ -163,7 +163,7 @@ class TrackedStream:
         self._written: Frame | None = None
         self._offset = 0
 
-    async def propose(self, frame: Frame, timestamp: float) -> tuple[Floats, float]:
+    async def propose(self, frame: Frame, timestamp: float) -> tuple[Detections, float]:
         """Return the boxes of `StreamTracker.propose`, and the seconds it took. Raises the errors of `update`."""
         return await self._request(frame, timestamp, None)
 

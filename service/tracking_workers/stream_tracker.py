@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.poses import Floats, Frame, Poses
+from engines.poses import Detections, Floats, Frame, Poses
 from engines.skeletons import Skeleton
 from service.tracking import PoseTracker
+from service.tracking.detector_pace import Attention
 from service.tracking.smoothing import OneEuro
 from service.tracking.zones import ZoneEvent, Zones, ZonesState
 from service.tracking_workers.codec import pack, unpack
@@ -23,7 +24,7 @@ class TrackingResult:
 
     ids: (N,) int64, -1 for an unconfirmed person. keypoints: (N, K, 2) smoothed, or None without smoothing.
     velocities: (N, 2) pixels a second. ages: (N,) seconds since the person was first seen. Both are 0 for unconfirmed
-    people, and for everybody unless the options ask for extras. unsettled: see `PoseTracker`.
+    people, and for everybody unless the options ask for extras. attention: what the next frame needs.
     next_id: the first id that has not been assigned. state: the stream's state after this frame, see `codec`.
     """
 
@@ -32,7 +33,7 @@ class TrackingResult:
     velocities: Floats
     ages: Floats
     events: Sequence[ZoneEvent]
-    unsettled: bool
+    attention: Attention
     next_id: int
     state: bytes
 
@@ -60,12 +61,9 @@ class StreamTracker:
         if self._smoother is not None and restored.smoothing is not None:
             self._smoother.restore(restored.smoothing)
 
-    def propose(self, frame: Frame, timestamp: float) -> Floats:
-        """Return (N, 4) boxes where tracked people are expected in the frame, best first.
-
-        timestamp: seconds, never decreasing.
-        """
-        return self._tracker.propose(frame, timestamp).boxes
+    def propose(self, frame: Frame, timestamp: float) -> Detections:
+        """Return the boxes where tracked people are expected in the frame. timestamp: seconds, never decreasing."""
+        return self._tracker.propose(frame, timestamp)
 
     def update(self, poses: Poses, frame: Frame, timestamp: float) -> TrackingResult:
         """Track the poses of the next frame. timestamp: seconds, never decreasing."""
@@ -84,7 +82,7 @@ class StreamTracker:
             velocities,
             ages,
             events,
-            self._tracker.unsettled,
+            Attention.of(self._tracker),
             tracker.next_id,
             pack(StreamState(tracker, self._zones.state(), self._zones_hash, smoothing)),
         )

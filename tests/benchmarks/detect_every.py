@@ -2,7 +2,8 @@
 
 Needs ../shared/data/posetrack: see `tracking`. Its frames pass a stream's FrameProcessor with timestamps of 25 frames
 per second, and RTMDet-nano 640 + TinyPose. Between two runs of the detector, the estimator uses the boxes that the
-tracker predicts. Processor time is that of the whole process, which alternates between all settings.
+tracker predicts. Processor time is that of the whole process, which alternates between all settings. With auto, the
+number of detector runs depends on how long each takes here.
 """
 
 from __future__ import annotations
@@ -21,19 +22,27 @@ from service.inference.model_registry import Serving, open_serving
 from service.inference.stage import InferenceOptions
 from service.streams.frame_processor import FrameProcessor
 from service.streams.protocol import Hello
+from service.tracking.detector_pace import DetectEvery
 from tests.benchmarks.report import Row, main
 from tests.benchmarks.tracking import measure, read_truth
 from tests.shared import SHARED, weights_catalogue
 from tests.tracking_workers import tracking_workers
 
 _FPS = 25.0
-_EVERY_MS = (0, 100, 200, 500, 1000)
+_EVERY: dict[str, DetectEvery] = {
+    "0 ms": 0.0,
+    "100 ms": 0.1,
+    "200 ms": 0.2,
+    "500 ms": 0.5,
+    "1000 ms": 1.0,
+    "auto": None,
+}
 _TURNS = 3
 _MIN_SCORE = 0.3
 
 
-async def watch(serving: Serving, pictures: list[bytes], every: float) -> tuple[list[Poses], int, float]:
-    """Return the people of every frame, the number of detector runs, and processor seconds. every: seconds."""
+async def watch(serving: Serving, pictures: list[bytes], every: DetectEvery) -> tuple[list[Poses], int, float]:
+    """Return the people of every frame, the number of detector runs, and processor seconds."""
     pipeline = serving.default.pipeline
     runtime = pipeline.stages[0].runtime
     run, runs = runtime.run, 0
@@ -64,17 +73,17 @@ async def compare() -> list[Row]:
     await serving.start()
     try:
         await watch(serving, pictures[:5], 0.0)  # warm up
-        turns = [[await watch(serving, pictures, every / 1000) for every in _EVERY_MS] for _ in range(_TURNS)]
+        turns = [[await watch(serving, pictures, every) for every in _EVERY.values()] for _ in range(_TURNS)]
     finally:
         await serving.close(1.0)
-    costs = {every: float(np.median([turn[n][2] for turn in turns])) for n, every in enumerate(_EVERY_MS)}
+    costs = [float(np.median([turn[n][2] for turn in turns])) for n in range(len(_EVERY))]
     rows = []
-    for (people, runs, _), every in zip(turns[0], _EVERY_MS, strict=True):
+    for (people, runs, _), name, seconds in zip(turns[0], _EVERY, costs, strict=True):
         ids = [np.full(len(poses), -1) if poses.ids is None else poses.ids for poses in people]
-        row = measure(f"detect_every {every} ms", people, ids, truth)
+        row = measure(f"detect_every {name}", people, ids, truth)
         cost = {
-            "cpu ms a frame": round(1e3 * costs[every] / len(pictures), 1),
-            "of every frame's": round(costs[every] / costs[0], 2),
+            "cpu ms a frame": round(1e3 * seconds / len(pictures), 1),
+            "of every frame's": round(seconds / costs[0], 2),
         }
         rows.append({**row, "detector runs": runs, **cost})
     return rows

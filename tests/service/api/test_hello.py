@@ -36,9 +36,13 @@ from service.tracking.smoothing import OneEuroConfig
         ('{"smoothing": {"min_cutoff": "fast"}}', "smoothing.min_cutoff: Input should be a valid number"),
         ('{"smoothing": {"beta": NaN}}', "smoothing.beta: Input should be a finite number"),
         ('{"smoothing": {"beta": 1, "beta": 1}}', "beta: is named twice"),
+        ('{"detect_every": "often"}', "detect_every: it must be auto or a number of milliseconds"),
+        ('{"detect_every": null}', "detect_every: it must be auto or a number of milliseconds"),
+        ('{"detect_every": -1}', "detect_every: Input should be greater than or equal to 0"),
+        ('{"detect_every": 1e9}', "detect_every: Input should be less than or equal to 10000"),
         (" " * 64_001, "the hello has more than 64,000 characters"),
     ],
-    ids=range(22),
+    ids=range(26),
 )
 def test_the_close_reason_describes_the_error(message: str, reason: str) -> None:
     with pytest.raises(StreamError) as refusal:
@@ -47,6 +51,12 @@ def test_the_close_reason_describes_the_error(message: str, reason: str) -> None
     assert refusal.value.reason.startswith(reason)
     assert len(refusal.value.reason.encode()) <= 123
     assert len(str(refusal.value)) < 200
+
+
+def test_the_detector_decides_by_itself_or_has_milliseconds() -> None:
+    for text, every in (("{}", None), ('{"detect_every": "auto"}', None), ('{"detect_every": 200}', 0.2)):
+        assert HelloMessage.read(text).checked().detect_every == every
+    assert HelloMessage.read('{"detect_every": 0}').checked().detect_every == 0
 
 
 def test_smoothing_is_off_on_or_has_parameters() -> None:

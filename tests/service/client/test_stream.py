@@ -52,7 +52,7 @@ def pair(tmp_path: Path, catalogue: Path) -> Iterator[tuple[ServerProcess, Serve
 def test_frames_get_typed_results_in_order(server: ServerProcess, jpeg: bytes) -> None:
     async def story() -> list[StreamResult]:
         zone = {"name": "all", "polygon": [[0, 0], [1, 0], [1, 1], [0, 1]]}
-        async with AsyncClient(server.url).stream(extras=True, zones=[zone]) as stream:
+        async with AsyncClient(server.url).stream(detect_every=0, extras=True, zones=[zone]) as stream:
             assert stream.welcome["model"] == "pair"
             results = [await stream.ask(jpeg, timestamp=100.0 * n) for n in range(3)]
             await stream.send(jpeg)
@@ -109,7 +109,7 @@ def test_after_kill_9_a_stream_continues_on_another_server_with_the_same_ids(
     first, second = pair
 
     async def story() -> tuple[StreamResult, StreamResult]:
-        async with AsyncClient([first.url, second.url]).stream() as stream:
+        async with AsyncClient([first.url, second.url]).stream(detect_every=0) as stream:
             before = await stream.ask(jpeg)
             await asyncio.sleep(2 * CHECKPOINT_S)
             first.process.kill()
@@ -128,7 +128,7 @@ def test_a_stream_leaves_a_server_that_shuts_down_without_losing_frames(
     first, second = pair
 
     async def story() -> list[StreamResult]:
-        async with AsyncClient([first.url, second.url]).stream() as stream:
+        async with AsyncClient([first.url, second.url]).stream(detect_every=0) as stream:
             results = [await stream.ask(jpeg)]
             session = stream.session
             first.process.send_signal(signal.SIGTERM)
@@ -149,7 +149,7 @@ def test_a_stream_waits_for_a_single_server_to_restart(tmp_path: Path, catalogue
         before = ServerProcess("--model", "pair", catalogue=catalogue, environment=environment)
 
         async def story() -> tuple[StreamResult, StreamResult]:
-            async with AsyncClient(before.url, patience=60).stream() as stream:
+            async with AsyncClient(before.url, patience=60).stream(detect_every=0) as stream:
                 first = await stream.ask(jpeg)
                 before.process.send_signal(signal.SIGTERM)
                 await asyncio.to_thread(before.process.wait, 20)
@@ -187,7 +187,7 @@ def test_lost_ids_are_reported_with_the_next_result(catalogue: Path, jpeg: bytes
 
 def test_an_idle_stream_reconnects_for_the_next_frame(server: ServerProcess, jpeg: bytes) -> None:
     async def story() -> StreamResult:
-        async with AsyncClient(server.url).stream() as stream:
+        async with AsyncClient(server.url).stream(detect_every=0) as stream:
             await stream.ask(jpeg)
             await asyncio.sleep(3.5)  # the server ends a stream after 3 s of silence
             return await stream.ask(jpeg)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from engines.catalogue import load
 from engines.inputs import Arrays
-from engines.poses import Detections
+from engines.poses import Detections, Poses
 from service.batching import BatchObserver, DeadlineExceededError, OverloadedError
 from service.config import Settings
 from service.inference.model_registry import Serving, open_serving
@@ -132,6 +132,23 @@ def test_crops_of_different_clients_share_a_batch(catalogue: Path) -> None:
     run(serving, scenario())
     assert sum(gate.batches) == 12
     assert max(gate.batches) > 2  # with two people a frame, more than two crops are of several clients
+
+
+def test_of_two_predicted_boxes_at_one_person_the_better_is_kept(catalogue: Path) -> None:
+    serving = serve(catalogue, "pair")
+    frame = np.asarray(photo(640, 480))
+    apart = Detections(np.array([[0, 0, 300, 400], [320, 0, 620, 400]], np.float32), np.array([0.5, 0.9], np.float32))
+    same = Detections(np.array([[0, 0, 300, 400], [2, 0, 302, 401]], np.float32), np.array([0.5, 0.9], np.float32))
+
+    async def found(people: Detections) -> Poses:
+        return (await serving.default.pipeline.frame(frame, InferenceOptions(min_score=0), people))[0]
+
+    async def scenario() -> tuple[Poses, Poses]:
+        return await found(apart), await found(same)
+
+    two, one = run(serving, scenario())
+    assert (len(two), len(one)) == (2, 1)
+    np.testing.assert_array_equal(one.boxes, same.boxes[1:])
 
 
 def test_a_broken_image_does_not_affect_others(catalogue: Path) -> None:

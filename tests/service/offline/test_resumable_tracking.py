@@ -104,8 +104,9 @@ def test_weak_poses_are_tracked_but_not_reported(folder: Path) -> None:
     assert not any(len(poses) for _, poses in run.frames)
 
 
-def test_the_detector_runs_only_every_so_often(folder: Path) -> None:
-    run = track(folder, VideoOptions(min_score=0.0, detect_every=0.2))
+@pytest.mark.parametrize("detect_every", [0.2, None])
+def test_the_detector_runs_only_every_so_often(folder: Path, detect_every: float | None) -> None:
+    run = track(folder, VideoOptions(min_score=0.0, detect_every=detect_every))
     detections = [n for n, frame in enumerate(run.journaled) if frame.detected]
     assert detections[0] == 0
     assert max(np.diff([*detections, FRAMES])) <= 5  # a fifth of a second; earlier if the tracker is unsettled
@@ -118,8 +119,8 @@ def test_a_model_without_a_detector_always_gets_the_whole_frame(folder: Path) ->
     assert all((frame.poses.boxes == [[0, 0, 160, 120]]).all() for frame in run.journaled)
 
 
-@pytest.mark.parametrize("detect_every", [0.0, 0.2])
-def test_a_resumed_run_gives_the_same_results(folder: Path, detect_every: float) -> None:
+@pytest.mark.parametrize("detect_every", [0.0, 0.2, None])
+def test_a_resumed_run_gives_the_same_results(folder: Path, detect_every: float | None) -> None:
     options = VideoOptions(min_score=0.0, detect_every=detect_every)
     first = track(folder, options, stop=9)
     assert 9 <= len(first.journaled) < FRAMES

@@ -102,6 +102,18 @@ def test_a_video_gives_poses_with_ids_and_a_video_of_the_same_frames_and_sound(f
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "poses.json"]
 
 
+def test_poses_are_smoothed_if_asked_to(folder: Path, tmp_path: Path) -> None:
+    found = {}
+    for option in ("--smooth", "--smooth-poses"):
+        poses = tmp_path / f"{option}.json"
+        code, said = posewire_video(folder, "short.mp4", "--poses", poses, option, "--min-cutoff", "0.1", "--beta", "0")
+        assert code == 0, said
+        assert [frame["frame"] for frame in frames(poses)] == list(range(20))
+        found[option] = keypoints(frames(poses))[..., :2]
+    jitter = {option: np.abs(np.diff(points, n=2, axis=0)).mean() for option, points in found.items()}
+    assert jitter["--smooth-poses"] < 0.7 * jitter["--smooth"]
+
+
 def test_after_kill_9_the_same_command_continues_to_the_same_results(folder: Path, tmp_path: Path) -> None:
     whole, out, poses = tmp_path / "whole.json", tmp_path / "out.mp4", tmp_path / "poses.json"
     assert posewire_video(folder, "long.mp4", "--poses", whole)[0] == 0
@@ -183,6 +195,8 @@ def test_a_full_disk_is_one_clear_line_and_leaves_no_partial_file(folder: Path, 
         (("short.mp4", "--poses", "a.json", "--model", "nobody"), 1, "no model is called 'nobody'"),
         (("short.mp4", "--out", "a.mp4", "--min-cutoff", "0"), 2, "--min-cutoff is 0; it must be in 0.01..100"),
         (("short.mp4", "--out", "a.mp4", "--beta", "nan"), 2, "--beta is nan; it must be in 0..1000"),
+        (("short.mp4", "--out", "a.mp4", "--detect-every", "-1"), 2, "it must be auto or a number of milliseconds"),
+        (("short.mp4", "--poses", "a.json", "--no-smooth", "--smooth-poses"), 2, "contradict each other"),
         (("notes.txt", "--poses", "a.json"), 1, "notes.txt cannot be read as a video: Invalid data"),
         (("pipe.mp4", "--poses", "a.json"), 1, "pipe.mp4 is not a file; save the video to a file first"),
         (("song.m4a", "--poses", "a.json"), 1, "song.m4a has no video in it, only audio"),

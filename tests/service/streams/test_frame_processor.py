@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -41,14 +42,15 @@ async def watch(serving: Serving, pictures: list[bytes], **members: Any) -> list
         return [await frames.process(data, n / 25, deadline=1e12) for n, data in enumerate(pictures)]
 
 
-def count_detections(serving: Serving) -> list[int]:
-    """Return a list that grows by one item with each batch of the detector."""
+def count_detections(serving: Serving, seconds: float = 0.0) -> list[int]:
+    """Return a list that grows by one item with each batch of the detector, which takes so many seconds more."""
     batches: list[int] = []
     runtime = serving.default.pipeline.stages[0].runtime
     detect = runtime.run
 
     def counted(feeds: Arrays) -> Any:
         batches.append(1)
+        time.sleep(seconds)
         return detect(feeds)
 
     runtime.run = counted  # type: ignore[method-assign]
@@ -64,7 +66,7 @@ def test_people_are_reported_in_the_pixels_of_a_picture_that_was_decoded_smaller
 
 def test_ids_are_stable_and_velocities_and_ages_are_extras(catalogue: Path) -> None:
     serving = serve(catalogue, "pair")
-    processed = run(serving, watch(serving, [JPEG] * 4, extras=True))
+    processed = run(serving, watch(serving, [JPEG] * 4, extras=True, detect_every=0.0))
     assert [each.poses.ids.tolist() for each in processed if each.poses.ids is not None] == [[1, 2]] * 4
     np.testing.assert_allclose(processed[-1].ages, [3 / 25] * 2, atol=1e-6)
     np.testing.assert_allclose(processed[-1].velocities, 0, atol=1)
@@ -85,7 +87,7 @@ def test_another_processor_continues_from_a_state(catalogue: Path) -> None:
 
     async def scenario() -> tuple[ProcessedFrame, ProcessedFrame, ProcessedFrame]:
         async with tracking_workers() as workers:
-            async with processor(serving, workers, zones=(square,)) as first:
+            async with processor(serving, workers, zones=(square,), detect_every=0.0) as first:
                 before = await first.process(JPEG, 10.0, deadline=1e12)
             async with processor(serving, workers, unpack(first.state), zones=(square,)) as second:
                 same = await second.process(JPEG, 14.0, deadline=1e12)
@@ -109,10 +111,17 @@ def test_detect_every_changes_nothing_without_a_detector(catalogue: Path) -> Non
     assert all(each.poses.boxes.round(-1).tolist() == processed[0].poses.boxes.round(-1).tolist() for each in processed)
 
 
-def test_the_detector_runs_on_every_frame_by_default(catalogue: Path) -> None:
+def test_a_slow_detector_runs_more_rarely_by_default(catalogue: Path) -> None:
     serving = serve(catalogue, "pair")
-    detections = count_detections(serving)
-    run(serving, watch(serving, [JPEG] * 3))
+    detections = count_detections(serving, 0.05)
+    run(serving, watch(serving, [JPEG] * 15))
+    assert 2 <= len(detections) <= 6  # every 200 ms, and every 120 ms if somebody is lost
+
+
+def test_the_detector_runs_on_every_frame_if_asked_to(catalogue: Path) -> None:
+    serving = serve(catalogue, "pair")
+    detections = count_detections(serving, 0.05)
+    run(serving, watch(serving, [JPEG] * 3, detect_every=0.0))
     assert len(detections) == 3
 
 

@@ -139,9 +139,25 @@ class TestFlow:
         tracker = PoseTracker(COCO_17)
         tracker.update(people([A, B], scores=[0.6, 0.9]), wall(), 0.0)
         proposed = tracker.propose(wall(12), 0.1)
-        assert proposed.scores.tolist() == pytest.approx([0.9, 0.6])
         middles = (proposed.boxes[:, :2] + proposed.boxes[:, 2:]) / 2
         np.testing.assert_allclose(middles[:, 0], [B[0] + 12, A[0] + 12], atol=4)
+
+    def test_a_proposal_has_the_score_of_the_box_in_which_the_pose_was_found(self) -> None:
+        tracker = PoseTracker(COCO_17)
+        seen = people([A, B], scores=[0.6, 0.3])
+        of_keypoints = np.repeat([[0.8], [0.5]], len(COCO_17), axis=1).astype(np.float32)
+        of_keypoints[:, :5] = 0.1  # too weak to count
+        tracker.update(replace(seen, keypoint_scores=of_keypoints), wall(), 0.0)
+        assert tracker.propose(wall(), 0.1).scores.tolist() == pytest.approx([0.75, 0.6])
+
+    def test_people_who_are_not_confirmed_are_proposed(self) -> None:
+        tracker = PoseTracker(COCO_17)
+        for n in range(4):
+            assert tracker.newcomers == (n > 0)
+            found = tracker.update(people([A], scores=[0.3]), wall(), n / 10)
+            assert len(tracker.propose(wall(), n / 10 + 0.05)) == 1
+            assert ids(found) == ([-1] if n < 3 else [1])
+        assert not tracker.newcomers
 
     def test_an_update_of_the_proposed_frame_moves_nobody_again(self) -> None:
         tracker, frame = PoseTracker(COCO_17), wall(12)

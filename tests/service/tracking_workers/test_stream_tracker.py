@@ -36,7 +36,7 @@ def test_ids_are_kept_by_a_tracker_that_continues_from_the_state() -> None:
 def test_tracked_people_are_proposed() -> None:
     tracker = stream_tracker()
     tracker.update(people([(160, 120)]), FRAME, 1.0)
-    [box] = tracker.propose(FRAME, 1.04)
+    [box] = tracker.propose(FRAME, 1.04).boxes
     assert box[0] < 160 < box[2]
     assert box[1] < 120 < box[3]
 
