@@ -2,7 +2,7 @@
 
 Images/s of one photo with one person (scikit-image's astronaut as JPEG), 8 requests at once, alternating, medians. The
 same two graphs: a FastAPI handler that calls MediaPipe's PoseLandmarker, against `posewire serve`.
-blazepose-single is the same work, one pass of the detector over the frame; blazepose, the default, adds its tiles.
+blazepose-single is the same work, one pass of the detector over the frame; blazepose adds its tiles.
 
 The goal is for a CPU with AMX. Where fp32 has to do, the two graphs are 1.48 GFLOP: 15 ms of a core that multiplies
 matrices at 99 GFLOP/s (an EPYC's sgemm), 17 ms as they run, of the 21 ms that three times MediaPipe's rate would leave
@@ -34,7 +34,7 @@ _SECONDS = 5.0
 _REQUIREMENTS = ("mediapipe==0.10.21", "fastapi", "uvicorn[standard]")
 
 ONE, EACH = "MediaPipe, one landmarker", "MediaPipe, a landmarker a thread"
-SINGLE, DEFAULT = "posewire, blazepose-single", "posewire, blazepose"
+SINGLE, TILED = "posewire, blazepose-single", "posewire, blazepose"
 
 _GOAL = 3.0
 _NEAR_PX = 5.0
@@ -51,7 +51,7 @@ def run() -> list[Row]:
             ONE: PeerProcess(command, "one", folder),
             EACH: PeerProcess(command, "each", folder),
             SINGLE: ServerProcess("--model", "blazepose-single"),
-            DEFAULT: ServerProcess("--model", "blazepose"),
+            TILED: ServerProcess("--model", "blazepose"),
         }
         contenders: dict[str, Contender] = {}
         for name, server in servers.items():
@@ -61,7 +61,7 @@ def run() -> list[Row]:
         measures = {name: partial(contender.measure, _CONCURRENCY, _SECONDS) for name, contender in contenders.items()}
         results = take_turns(measures, _ROUNDS)
     rows: list[Row] = [{"contender": name, "at once": _CONCURRENCY, **medians(results[name])} for name in results]
-    for ours in (SINGLE, DEFAULT):
+    for ours in (SINGLE, TILED):
         for theirs in (ONE, EACH):
             goal = f">= {_GOAL:g} with AMX" if theirs == ONE and ours == SINGLE else ""
             rows.append(

@@ -27,8 +27,8 @@ from tests.benchmarks.report import Row, machine
 from tests.deployment.programs import find
 from tests.pictures import astronaut, encoded
 
-_MODEL = "blazepose"
-"""The default of the images and of docker-compose.yml."""
+_MODEL = "auto"
+"""The best default on this machine."""
 _WARM_S, _QUIET_S, _AFTER_S = 4.0, 16.0, 4.0
 
 
