@@ -1,7 +1,9 @@
 """Keypoint AP of whole pipelines on real COCO images: python -m tests.benchmarks accuracy [--json FILE]
 
-Needs ../shared/data/coco. The last 32 images in the order of the annotation file, by `service.evaluation`. Images go in
-as the server gets them: encoded, and decoded only as large as the pipeline needs; `full decode` shows what that costs.
+Needs ../shared/data/coco, and the models of package registries, which it fetches. The last 32 images in the order of
+the annotation file, by `service.evaluation`. Images go in as the server gets them: encoded, and decoded only as large
+as the pipeline needs; `full decode` shows what that costs.
+CPU ms: the processor time of this process an image, all cores together.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
+import time
 from pathlib import Path
 
 import orjson
@@ -38,6 +41,11 @@ _RUNS = (
     ("blazepose", "fp32", False),
     ("blazepose", "auto", False),
     ("blazepose", "fp32", True),
+    ("movenet-thunder", "fp32", False),
+    ("movenet-thunder", "auto", False),
+    ("movenet-lightning", "auto", False),
+    ("movenet-multipose", "auto", False),
+    ("movenet-multipose-batched", "auto", False),
 )
 """(model, precision, whether images are decoded at full size)"""
 
@@ -50,7 +58,7 @@ def evaluate(catalogue: Catalogue, model: str, precision: str, full_size: bool, 
     truth["annotations"] = [person for person in truth["annotations"] if person["image_id"] in numbers]
     serving = open_serving(catalogue, [model], Settings(precision=precision))
     files = [SHARED / "data/coco" / image["file_name"] for image in truth["images"]]
-    found = asyncio.run(_estimate(serving, files, full_size))
+    found, seconds = asyncio.run(_estimate(serving, files, full_size))
     results = [
         row
         for image, poses in zip(truth["images"], found, strict=True)
@@ -66,14 +74,18 @@ def evaluate(catalogue: Catalogue, model: str, precision: str, full_size: bool, 
         "AP50": round(figures.ap50, 3),
         "AR": round(figures.ar, 3),
         "people": len(results),
+        "CPU ms": round(1e3 * seconds / images),
     }
 
 
-async def _estimate(serving: Serving, files: list[Path], full_size: bool) -> list[Poses]:
+async def _estimate(serving: Serving, files: list[Path], full_size: bool) -> tuple[list[Poses], float]:
+    """The people of each image, and the processor time of all."""
     await serving.start()
     options = InferenceOptions(min_score=0.01, admitted=True)
     try:
-        return [await _look(serving.default.pipeline, file.read_bytes(), options, full_size) for file in files]
+        started = time.process_time()
+        found = [await _look(serving.default.pipeline, file.read_bytes(), options, full_size) for file in files]
+        return found, time.process_time() - started
     finally:
         await serving.close(1.0)
 

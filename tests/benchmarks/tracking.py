@@ -1,10 +1,10 @@
 """Identities on a real sequence: python -m tests.benchmarks tracking [--json FILE]
 
 Needs ../shared/data/posetrack: 41 frames, 960x540, of four people who cross and occlude each other, at an assumed 25
-frames per second; once with all frames, once with every fifth. RTMDet-nano 640 + TinyPose find the people once. Every
-tracker gets the same poses, and this project's tracker also the frames. The truth has 14 joints per person. The
-similarity is OKS over the common joints (the middle of the shoulders does not count as the neck), with the box around a
-person's labelled joints as the area.
+frames per second; once with all frames, once with every fifth. RTMDet-nano 640 + TinyPose find the people once, and
+NanoDet + MoveNet Thunder, which are fetched from npm. Every tracker gets the same poses, and this project's tracker
+also the frames. The truth has 14 joints per person. The similarity is OKS over the common joints (the middle of the
+shoulders does not count as the neck), with the box around a person's labelled joints as the area.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from tests.benchmarks.peers.tracked import Ids, track_with
 from tests.benchmarks.report import Row, main, table
 from tests.shared import SHARED, weights_catalogue
 
+_MODELS = ("tinypose", "movenet-thunder")
 _FPS = 25.0
 _STRIDES = (1, 5)
 _MIN_SCORES = (0.3, 0.2)
@@ -72,10 +73,10 @@ def _people(persons: list[dict[str, Any]], joints: dict[int, int]) -> Poses:
     return Poses(keypoints, labelled, extent(keypoints, labelled), scores, POSETRACK_15, ids)
 
 
-async def find_people() -> tuple[list[Poses], list[Frame]]:
-    """Return the estimates of each frame, down to the lowest score, and the frames."""
+async def find_people(model: str) -> tuple[list[Poses], list[Frame]]:
+    """Return the model's estimates of each frame, down to the lowest score, and the frames."""
     with tempfile.TemporaryDirectory() as folder:
-        serving = open_serving(load([weights_catalogue(Path(folder))]), ["tinypose"], Settings(precision="fp32"))
+        serving = open_serving(load([weights_catalogue(Path(folder))]), [model], Settings(precision="fp32"))
     await serving.start()
     options = InferenceOptions(min_score=min(_MIN_SCORES), admitted=True)
     try:
@@ -164,14 +165,16 @@ def measure(name: str, people: Sequence[Poses], ids: Ids, truth: Sequence[Poses]
 def run() -> list[Row]:
     """Measure every tracker on all frames and on every fifth, with each minimum score."""
     truth = read_truth()
-    estimates, frames = asyncio.run(find_people())
     rows = []
-    for stride, least in product(_STRIDES, _MIN_SCORES):
-        fps = _FPS / stride
-        people = [poses.select(poses.scores >= least) for poses in estimates[::stride]]
-        for name, track in TRACKERS.items():
-            ids = track(people, frames[::stride], fps)
-            rows.append({"fps": fps, "min_score": least, **measure(name, people, ids, truth[::stride])})
+    for model in _MODELS:
+        estimates, frames = asyncio.run(find_people(model))
+        for stride, least in product(_STRIDES, _MIN_SCORES):
+            fps = _FPS / stride
+            people = [poses.select(poses.scores >= least) for poses in estimates[::stride]]
+            for name, track in TRACKERS.items():
+                ids = track(people, frames[::stride], fps)
+                figures = measure(name, people, ids, truth[::stride])
+                rows.append({"model": model, "fps": fps, "min_score": least, **figures})
     return rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,12 @@ class OpenVinoRuntime:
         self._throughput = {1: single}
         batch_sizes = _BATCH_SIZES if max_batch is None else batch_sizes_up_to(max_batch)
         if len(batch_sizes) > 1 and takes_batch(core, path, pixels, outputs, batch_sizes[1]):
-            graphs = {1: single, batch_sizes[1]: compile_graph(batch_sizes[1])}
-            if batches_independently(
-                lambda feeds: graphs[_count(feeds)].infer(feeds), single.inputs, count=batch_sizes[1]
-            ):
-                self._throughput = graphs | {size: compile_graph(size) for size in batch_sizes[2:]}
+            with suppress(RuntimeError):  # a graph for one item may refuse two only when they are computed
+                graphs = {1: single, batch_sizes[1]: compile_graph(batch_sizes[1])}
+                if batches_independently(
+                    lambda feeds: graphs[_count(feeds)].infer(feeds), single.inputs, count=batch_sizes[1]
+                ):
+                    self._throughput = graphs | {size: compile_graph(size) for size in batch_sizes[2:]}
         self._latency: CompiledGraph | None = compile_graph(1, "LATENCY") if single.streams > 1 else None
         self._spec = RuntimeSpec(
             inputs=single.inputs,

@@ -89,7 +89,7 @@ ROWS = {
     "rtmo-s": ("Apache-2.0", True, "AP 68.6 (COCO val2017)"),
     "rtmo-m": ("Apache-2.0", True, "AP 72.6 (COCO val2017)"),
     "rtmo-l": ("Apache-2.0", True, "AP 74.8 (COCO val2017)"),
-    "movenet-thunder": ("Apache-2.0", True, "AP 45.7 (32 images of COCO val2017 with several people; measured)"),
+    "movenet-thunder": ("Apache-2.0", True, "AP 46.6 (32 images of COCO val2017 with several people; measured)"),
     "movenet-multipose": ("Apache-2.0", True, "AP 33.2 (32 images of COCO val2017 with several people; measured)"),
     "human-pose-estimation-0001": ("Apache-2.0", True, "AP 42.8 (a part of COCO val)"),
     "posenet": ("Apache-2.0", True, "AP 25.9 (32 images of COCO val2017 with several people; measured)"),

@@ -8,7 +8,9 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import openvino as ov
 import pytest
+from openvino import opset13 as op
 
 from engines.catalogue.tfjs import Cut, convert
 from engines.runtimes import PixelInput, open_runtime
@@ -28,6 +30,18 @@ def test_a_graph_for_one_item_runs_items_one_by_one(tmp_path: Path, targets: lis
     assert runtime.run({"data": np.ones((1, 4), np.float32)})["folded"].tolist() == [[2, 2, 2, 2]]
     with pytest.raises(ValueError, match=r"1\.\.1 items"):
         runtime.run({"data": np.ones((2, 4), np.float32)})
+
+
+def test_a_graph_that_refuses_two_items_when_they_are_computed_runs_them_one_by_one(tmp_path: Path) -> None:
+    data = op.parameter([1, 4], ov.Type.f32, name="data")
+    target = op.add(op.convert(op.reduce_max(data, np.array([0, 1])), "i64"), op.constant(np.array([1, 4])))
+    reshaped = op.reshape(op.multiply(data, op.constant(np.float32(2))), target, special_zero=False)
+    data.output(0).set_names({"data"})
+    ov.save_model(ov.Model([reshaped], [data], "late"), tmp_path / "late.xml", compress_to_fp16=False)
+    runtime = open_runtime(tmp_path / "late.xml", precision="fp32")
+    assert runtime.spec.batch_sizes == (1,)
+    [output] = runtime.run({"data": np.zeros((1, 4), np.float32)}).values()
+    assert output.tolist() == [[0, 0, 0, 0]]
 
 
 def test_a_reshape_to_a_batch_of_one_takes_any_batch(tmp_path: Path) -> None:
