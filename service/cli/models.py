@@ -23,12 +23,13 @@ def models(context: click.Context) -> None:
 @models.command("list")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def list_models(as_json: bool = False) -> None:
-    """List the models, whether they are on this machine, and their licences."""
+    """List the models, whether they are here or where they come from, and their licences."""
     rows = [
         {
             "name": m.name,
             "role": m.role,
             "here": m.cached,
+            "source": m.source.kind,
             "licence": m.licence + ("" if m.commercial else " (no commercial use)"),
             "accuracy": m.accuracy,
             "title": m.title,
@@ -41,9 +42,9 @@ def list_models(as_json: bool = False) -> None:
     wide, licences = (max(len(str(row[key])) for row in rows) for key in ("name", "licence"))
     lines = []
     for row in rows:
-        here = "here" if row["here"] else "-"
+        here = "here" if row["here"] else row["source"]
         lines.append(
-            f"{row['name']:<{wide}}  {row['role']:<9}  {here:<4}  {row['licence']:<{licences}}  {row['title']}"
+            f"{row['name']:<{wide}}  {row['role']:<9}  {here:<10}  {row['licence']:<{licences}}  {row['title']}"
         )
         if row["accuracy"]:
             lines.append(f"{'':<{wide}}  {row['accuracy']}")

@@ -97,7 +97,7 @@ class _Watch:
             why = f"the download of {self._source.origin} broke off: nothing came for {STALL_SECONDS:g} s"
             raise FetchError(why, "start it again")
         if self._progress:
-            self._progress(max(sizes), None, self._source.origin)  # the largest file is the tarball
+            self._progress(max(sizes, default=0), None, self._source.origin)  # the largest file is the tarball
 
 
 def _failure(source: NpmSource, errors: str) -> FetchError:

@@ -65,9 +65,11 @@ def _size_reported(output: Path) -> int | None:
 
 
 def _failure(source: PypiSource, errors: str) -> FetchError:
+    hint = "check the network, and pip's own settings with `pip config list`"
+    # pip prints this warning for every failed connection; its last error is then that it has found no release.
+    if broken := re.search(r"Retrying \(.*broken by '\w+\((.*)\)': ", errors):
+        why = re.sub(r"<.*?>[:,] ", "", broken[1]).strip("'\"")
+        return UnreachableError(f"{source.server} could not be reached: {why}", hint)
     complaints = [line.removeprefix("ERROR: ") for line in errors.splitlines() if line.startswith("ERROR: ")]
     last = (complaints or errors.strip().splitlines() or ["pip said nothing"])[-1]
-    hint = "check the network, and pip's own settings with `pip config list`"
-    if "Retrying (" in errors:  # pip prints this warning for every failed connection
-        return UnreachableError(f"{source.server} could not be reached: {last}", hint)
     return FetchError(f"pip could not download {source.origin}: {last}", hint)

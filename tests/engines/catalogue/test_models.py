@@ -139,6 +139,7 @@ def test_models_of_one_source_share_its_download(tmp_path: Path) -> None:
     assert pose.source.key
     assert {part.source for part in (pose, detector, models["blazepose-single"])} == {pose.source}
     assert models["rtmpose-s"].also == ()
+    assert models["movenet-thunder"].also == models["nanodet"].files  # not those of other models of the package
 
 
 def test_an_unknown_name_gets_the_closest_known_ones(tmp_path: Path) -> None:

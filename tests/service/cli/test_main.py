@@ -146,6 +146,7 @@ def test_models_are_listed_for_people_and_programs(folder: Path) -> None:
     rows = {row["name"]: row for row in json.loads(posewire(folder, "models", "list", "--json").stdout)}
     assert rows["tiny"]["here"]
     assert rows["blazepose"]["licence"] == "Apache-2.0"
+    assert (rows["tiny"]["source"], rows["movenet-thunder"]["source"]) == ("file", "npm")
 
 
 def test_fetching_a_model_prints_its_path(folder: Path) -> None:

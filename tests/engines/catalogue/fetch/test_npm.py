@@ -19,7 +19,7 @@ from engines.catalogue.fetch import npm
 from engines.catalogue.fetch import store as fetching
 from engines.catalogue.fetch.sources import FetchError, File, NpmSource, UnreachableError
 from tests.engines.catalogue.fetch.publisher import Publisher
-from tests.engines.catalogue.fetch.test_store import leftovers, zipped
+from tests.engines.catalogue.fetch.test_store import eventually, leftovers, zipped
 
 pytestmark = pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
 
@@ -115,16 +115,18 @@ def test_a_registry_that_does_not_answer_is_given_up_soon(tmp_path: Path, monkey
             fetching.fetch(tmp_path / "cache", SOURCE, FILES, connect_timeout=0.2)
 
 
-def test_npm_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = tmp_path / "bin" / "npm"
+def test_npm_that_hangs_is_killed_with_its_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, child = tmp_path / "bin" / "npm", tmp_path / "child"
     program.parent.mkdir()
-    program.write_text("#!/bin/sh\nexec sleep 60\n", "utf-8")
+    program.write_text(f"#!/bin/sh\nsleep 60 & echo $! > {child}\nwait\n", "utf-8")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(npm, "_START_SECONDS", 0.0)
+    monkeypatch.setattr(npm, "_START_SECONDS", 2.0)
     monkeypatch.setattr(npm, "ANSWER_SECONDS", 0.2)
     with pytest.raises(UnreachableError, match=r"the npm registry could not be reached: no answer within 0\.4 s"):
         fetching.fetch(tmp_path / "cache", SOURCE, FILES, connect_timeout=0.2)
+    status = Path("/proc") / child.read_text("utf-8").strip() / "status"
+    eventually(lambda: not status.exists() or "State:\tZ" in status.read_text("utf-8"))
 
 
 @pytest.mark.parametrize(
