@@ -55,10 +55,15 @@ class _Rule(NamedTuple):
 def fits(graph: GraphPorts) -> list[Fit]:
     """The families that fit, likelier ones first."""
     found = []
+    bytes_in = graph.image.dtype.kind in "iu"  # such a graph normalises them itself
+
+    def usual(pixels: Mapping[str, object]) -> dict[str, object]:
+        return {key: value for key, value in pixels.items() if not (bytes_in and key in ("mean", "std"))}
+
     for rule in _RULES:
         shapes = rule.find(graph)
         if shapes is not None and (shapes.keypoints is None or shapes.keypoints > 0):
-            pixels = PixelInput(graph.height, graph.width, **rule.pixels)  # type: ignore[arg-type] # of the table below
+            pixels = PixelInput(graph.height, graph.width, **usual(rule.pixels))  # type: ignore[arg-type] # see _RULES
             found.append(Fit(rule.family, rule.role, shapes.keypoints, pixels, shapes.options, shapes.doubts))
     return found
 

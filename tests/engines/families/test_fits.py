@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -95,6 +96,13 @@ def test_the_first_fit_is_the_family_that_reads_the_graph(case: str) -> None:
     first = fits(given)[0]
     assert (first.family, first.role, first.keypoints, dict(first.options)) == (family, role, keypoints, dict(options))
     assert (first.pixels.height, first.pixels.width) == (given.height, given.width)
+
+
+def test_a_graph_that_takes_bytes_normalises_them_itself() -> None:
+    given = graph(192, 256, {"output": (1, 17, 64, 48)})
+    taken = replace(given, image=replace(given.image, dtype=np.dtype(np.uint8)))
+    assert fits(taken)[0].pixels == PixelInput(256, 192)
+    assert fits(given)[0].pixels.mean == (123.675, 116.28, 103.53)
 
 
 def test_only_keypoint_r_cnn_is_read_by_two_roles() -> None:
