@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engines.families.base import Shapes, dimension
 from engines.families.whole_frame import MAX_SCORE, WholeFrameFamily
 from engines.inputs import Arrays
 from engines.poses import Poses, Region
@@ -32,6 +33,10 @@ class DETRPose(WholeFrameFamily):
     def region(self, width: int, height: int) -> Region:
         """The whole frame, stretched to the input."""
         return Region(width / 2, height / 2, width, height)
+
+    def keypoint_count(self, outputs: Shapes) -> float | None:
+        """See `HasKeypointCount`."""
+        return dimension(outputs, "keypoints", -2)
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
         scores, keypoints = (np.asarray(outputs[name], np.float32) for name in ("scores", "keypoints"))

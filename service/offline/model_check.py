@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import tempfile
@@ -24,7 +25,7 @@ from engines.files import shown
 from engines.inputs import GraphPorts
 from engines.runtimes import open_runtime
 from engines.runtimes.openvino.ports import read_ports
-from engines.skeletons import SKELETONS
+from engines.skeletons import Skeleton
 from service.config import Settings
 from service.inference.model_registry import image_limits, open_serving
 from service.inference.stage import InferenceOptions
@@ -67,14 +68,18 @@ def draft_model(path: Path, wishes: Wishes, catalogue: Catalogue) -> DraftedMode
         raise ModelCheckError(f"{shown(path)} {error}") from error
     name = wishes.name or re.sub(r"^[^A-Za-z0-9]+|[^A-Za-z0-9._-]+", "-", path.stem).strip("-") or "model"
     fit, *others = _fitting(path, graph, wishes.family)
-    skeleton, alike = _skeleton(fit, wishes.skeleton)
-    detector = _detector(fit, skeleton, wishes.detector, catalogue)
+    skeleton, alike = _skeleton(name, fit, wishes.skeleton, catalogue.skeletons)
+    detector = _detector(fit, catalogue.skeletons.get(skeleton or ""), wishes.detector, catalogue)
     findings = [
         f"{shown(path)} takes {graph.image} and gives {', '.join(map(str, graph.outputs))}",
         f"it fits family {fit.family} ({fit.role})" + (f" with skeleton {skeleton}" if skeleton else ""),
         *(f"it also fits family {other.family} ({other.role}): --family {other.family}" for other in others),
         *(f"{other} has {fit.keypoints} keypoints, too: --skeleton {other}" for other in alike),
     ]
+    if skeleton and skeleton not in catalogue.skeletons:
+        findings.append(
+            f"no skeleton has {fit.keypoints} keypoints: [skeletons.{skeleton}] begins one; name them there"
+        )
     if detector:
         findings.append(f"{detector}, which is on this machine, finds the people")
     if name in catalogue:
@@ -82,7 +87,10 @@ def draft_model(path: Path, wishes: Wishes, catalogue: Catalogue) -> DraftedMode
     colours = f"{fit.pixels.order}, mean {list(fit.pixels.mean)}, std {list(fit.pixels.std)}"
     findings.append(f"assumed, as shapes cannot tell: it takes pixels as usual for the family ({colours})")
     findings += [f"assumed, as shapes cannot tell: {doubt}" for doubt in fit.doubts]
-    return DraftedModel(name, _entry(path, name, fit, skeleton, detector, catalogue), tuple(findings))
+    entry = _entry(path, name, fit, skeleton, detector, catalogue)
+    if skeleton and skeleton not in catalogue.skeletons:
+        entry += _skeleton_table(skeleton, fit.keypoints or 0)
+    return DraftedModel(name, entry, tuple(findings))
 
 
 def try_model(draft: DraftedModel, image: Path | None) -> str:
@@ -132,26 +140,34 @@ def _fitting(path: Path, graph: GraphPorts, family: str | None) -> list[Fit]:
     return chosen
 
 
-def _skeleton(fit: Fit, wanted: str | None) -> tuple[str | None, list[str]]:
-    """The skeleton, None for detectors, and others with as many keypoints."""
+def _skeleton(name: str, fit: Fit, wanted: str | None, known: Mapping[str, Skeleton]) -> tuple[str | None, list[str]]:
+    """The skeleton, None for detectors, and others with as many keypoints. It is a new one if there are none."""
     if fit.keypoints is None:
         if wanted is not None:
             raise ModelCheckError(f"family {fit.family} is a {fit.role}, which has no keypoints: leave out --skeleton")
         return None, []
-    alike = [skeleton.name for skeleton in SKELETONS.values() if len(skeleton) == fit.keypoints]
-    if wanted is None and alike:
-        return alike[0], alike[1:]
+    alike = [skeleton.name for skeleton in known.values() if len(skeleton) == fit.keypoints]
+    if wanted is None:
+        return (alike[0], alike[1:]) if alike else (f"{name}-{fit.keypoints}", [])
     fitting = f"those with {fit.keypoints} are {', '.join(alike)}" if alike else "no skeleton has as many"
-    if wanted is None or wanted not in SKELETONS:
-        what = "" if wanted is None else f"there is no skeleton {wanted!r}; "
-        raise ModelCheckError(f"{what}the graph gives {fit.keypoints} keypoints, and {fitting}")
+    if wanted not in known:
+        raise ModelCheckError(
+            f"there is no skeleton {wanted!r}; the graph gives {fit.keypoints} keypoints, and {fitting}"
+        )
     if wanted not in alike:
-        has = len(SKELETONS[wanted])
+        has = len(known[wanted])
         raise ModelCheckError(f"skeleton {wanted} has {has} keypoints, the graph gives {fit.keypoints}; {fitting}")
     return wanted, []
 
 
-def _detector(fit: Fit, skeleton: str | None, wanted: str | None, catalogue: Mapping[str, Model]) -> str | None:
+def _skeleton_table(name: str, keypoints: int) -> str:
+    """The table of a skeleton whose keypoints are numbered."""
+    names = ", ".join(f'"point-{number}"' for number in range(keypoints))
+    head = f'[skeletons.{json.dumps(name)}]  # with limbs = [["NAME", "NAME"], ...] they are drawn'
+    return f"\n{head}\nkeypoints = [{names}]\n"
+
+
+def _detector(fit: Fit, skeleton: Skeleton | None, wanted: str | None, catalogue: Mapping[str, Model]) -> str | None:
     """The detector for an estimator: the one named, or for bodies the first on this machine that gives plain boxes."""
     if wanted:
         if fit.role != "estimator":
@@ -159,7 +175,7 @@ def _detector(fit: Fit, skeleton: str | None, wanted: str | None, catalogue: Map
         if catalogue[wanted].role != "detector":
             raise ModelCheckError(f"{wanted} is a {catalogue[wanted].role}, no detector")
         return wanted
-    body = skeleton is not None and "left_wrist" in SKELETONS[skeleton].keypoints
+    body = skeleton is not None and "left_wrist" in skeleton.keypoints
     if wanted == "" or fit.role != "estimator" or not body or fit.family == "blazepose":
         return None
     here = (m.name for m in catalogue.values() if m.role == "detector" and m.cached)

@@ -46,6 +46,10 @@ def own(tmp_path: Path) -> Path:
 _UNPINNED = {
     *("rtmo-t", "rtmo-s", "rtmo-m", "rtmo-l", "posenet"),
     *("vitpose-b", "vitpose-l", "yolo26n-pose", "yolo26s-pose"),
+    *("rtmw-m", "rtmw-l", "rtmw-l-384", "rtmw-x-384", "rtmw3d-x"),
+    *("dwpose-t", "dwpose-s", "dwpose-m", "dwpose-l", "dwpose-l-384"),
+    *("rtmdet-nano-hand", "rtmpose-m-hand", "rtmpose-t-face", "rtmpose-s-face", "rtmpose-m-face"),
+    *("yolox-s-animals", "rtmpose-m-animal"),
 }
 """Models whose publishers give no digests."""
 

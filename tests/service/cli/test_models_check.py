@@ -139,6 +139,20 @@ def test_a_detector_can_be_named_and_a_third_axis_gives_3d(tmp_path: Path) -> No
     assert entry["detector"] == "pair"
 
 
+def test_a_whole_body_has_its_skeleton_and_a_tool_of_five_points_begins_one(tmp_path: Path) -> None:
+    save_constant_onnx(tmp_path / "body.onnx", simcc(192, 256, keypoints=133), 192, 256)
+    body = check(tmp_path, "body.onnx")
+    assert "with skeleton coco-wholebody-133" in body.stderr
+    save_constant_onnx(tmp_path / "tool.onnx", simcc(192, 256, keypoints=5), 192, 256)
+    tool = check(tmp_path, "tool.onnx")
+    assert tool.exit_code == 0, tool.stderr
+    assert "no skeleton has 5 keypoints: [skeletons.tool-5] begins one" in tool.stderr
+    assert "1 found" in tool.stderr
+    written = tomllib.loads(tool.stdout)
+    assert written["models"]["tool"]["skeleton"] == "tool-5"
+    assert written["skeletons"]["tool-5"]["keypoints"] == [f"point-{n}" for n in range(5)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
