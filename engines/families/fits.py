@@ -218,6 +218,27 @@ def _yolox(graph: GraphPorts) -> _Found | None:
     )
 
 
+def _nanodet(graph: GraphPorts) -> _Found | None:
+    grids = [(graph.height // s) * (graph.width // s) for s in (8, 16, 32)]
+    shapes = [port.shape for port in graph.outputs if len(port.shape) == 3]
+    if len(graph.outputs) != 6 or sorted(shape[1] for shape in shapes) != sorted(2 * grids):
+        return None
+    for bins, options in ((11, {}), (8, {"bins": 8})):
+        if sum(shape[2] == 4 * bins for shape in shapes) == 3:
+            return _Found(None, options, (_PEOPLE.format(label=0),))
+    return None
+
+
+def _centre_point(graph: GraphPorts) -> _Found | None:
+    names = ("hm", "wh", "reg") if _named(graph, "reg") else ("hm", "wh")
+    shapes = _named(graph, *names)
+    if shapes is None or any(len(shape) != 4 for shape in shapes) or len({shape[2:] for shape in shapes}) != 1:
+        return None
+    fit = all(shape[1] == 2 for shape in shapes[1:])
+    doubts = (_PEOPLE.format(label=0), "sizes are in cells (`size_in_pixels`), x before y (`yx`)")
+    return _Found(None, {} if "reg" in names else {"offset": ""}, doubts) if fit else None
+
+
 def _keypoint_detections(graph: GraphPorts) -> _Found | None:
     shapes = _named(graph, "boxes", "scores", "labels", "keypoints", "keypoints_scores")
     if shapes is None or shapes[0][-1:] != (4,) or shapes[3][-1] not in (2, 3):
@@ -274,6 +295,10 @@ _RULES = (
     _Rule("personlab", "bottom-up", "(n, h, w, 17), (n, h, w, 34), (n, h, w, 64)", _personlab, {}),
     _Rule("heatmap", "estimator", "one (n, K, h, w), with the aspect of the input", _heatmap, _IMAGENET),
     _Rule("rtmdet", "detector", "dets (n, k, 5), labels (n, k)", _rtmdet, _RTMDET),
+    _Rule(
+        "nanodet", "detector", "for each of three grids (n, cells, classes), (n, cells, 4 x bins)", _nanodet, _RTMDET
+    ),
+    _Rule("centre_point", "detector", "hm (n, classes, h, w), wh (n, 2, h, w), reg (n, 2, h, w)", _centre_point, _UNIT),
     _Rule("yolox", "detector", "(n, cells, 5 + classes)", _yolox, _BGR),
     _Rule("detections", "detector", "boxes (n, k, 4), scores, labels", _detections, _UNIT),
     _Rule("blazepose_detector", "detector", "(n, 2254, 12), (n, 2254, 1)", _blazepose_detector, _SIGNED),

@@ -1,4 +1,4 @@
-"""`posewire models`: list the models of the catalogue and fetch them."""
+"""`posewire models`: list the models of the catalogue, fetch them, and check graphs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from service.cli.output import write_out
 @click.group(invoke_without_command=True)
 @click.pass_context
 def models(context: click.Context) -> None:
-    """List the models of the catalogue, fetch one, or check a graph of your own."""
+    """List models, fetch one, or check a graph of your own."""
     if context.invoked_subcommand is None:
         context.invoke(list_models)
 

@@ -50,6 +50,18 @@ CASES: dict[str, tuple[GraphPorts, str, str, int | None, Mapping[str, object]]] 
         graph(288, 384, {"o": (1, 133, 576), "1": (1, 133, 768), "2": (1, 133, 576)}),
         "simcc_3d", "estimator", 133, NOTHING,
     ),
+    "nanodet": (
+        graph(320, 256, {f"{n}{c}": (1, n, c) for n in (1280, 320, 80) for c in (80, 44)}),
+        "nanodet", "detector", None, NOTHING,
+    ),
+    "nanodet with 8 bins": (
+        graph(320, 256, {f"{n}{c}": (1, n, c) for n in (1280, 320, 80) for c in (1, 32)}),
+        "nanodet", "detector", None, {"bins": 8},
+    ),
+    "centernet": (
+        graph(320, 256, {"hm": (1, 80, 64, 80), "wh": (1, 2, 64, 80), "reg": (1, 2, 64, 80)}),
+        "centre_point", "detector", None, NOTHING,
+    ),
     "heatmaps": (graph(192, 256, {"output": (1, 5, 64, 48)}), "heatmap", "estimator", 5, NOTHING),
     "heatmaps and peaks": (
         graph(192, 256, {"maps": (1, 17, 64, 48), "peaks": (1, 17)}), "heatmap", "estimator", 17, {"output": "maps"},
