@@ -32,7 +32,7 @@ done
 "${inside[@]}" python -c "
 from urllib.request import Request, urlopen
 picture = open('/tmp/picture.jpg', 'rb').read()
-print(urlopen(Request('http://127.0.0.1:8000/pose', picture, {'Content-Type': 'image/jpeg'})).read().decode())"
+print(urlopen(Request('http://127.0.0.1:8000/pose?min_score=0.1', picture, {'Content-Type': 'image/jpeg'})).read().decode())"
 kill -TERM $server
 wait $server && status=0 || status=$?
 echo $status

@@ -59,8 +59,12 @@ def test_a_session_returns_to_its_replica_and_resumes_from_memory(fleet: Fleet, 
     def all_come_back() -> bool:  # by chance half of them would
         return all(asyncio.run(leave_and_return(f"camera{number}")) for number in range(8))
 
+    def all_have_their_full_share() -> bool:  # it grows while a replica is new, and sessions move with it
+        servers = fleet.balancer.servers("streams").values()
+        return all((server["status"], server["weight"]) == ("UP", server["uweight"]) for server in servers)
+
     for _ in range(3):  # again if a replica was too busy with other tests to answer a check in time
-        wait_for(lambda: set(fleet.balancer.states("streams").values()) == {"UP"})
+        wait_for(all_have_their_full_share)
         failed = fleet.balancer.failed_checks("streams")
         if all_come_back():
             return
