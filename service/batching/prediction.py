@@ -10,6 +10,8 @@ from math import inf
 _GAIN = 0.2
 """The weight of a new observation: a change is believed after about five batches."""
 
+_SHORT_S, _LINEAR = 0.1, 0.8
+"""Of batches that take at least this share of the time of their units one by one, none is planned to take longer."""
 _STALL = 4.0
 _STALL_FLOOR_S = 0.001
 """One batch counts for at most _STALL times the expected time: a single hang is no trend, ten slow batches are."""
@@ -57,6 +59,16 @@ class ServiceTime:
         if index < len(self._batch_sizes):
             return self._seconds[index]
         return self._seconds[-1] * units / self._batch_sizes[-1]
+
+    def short_batch(self, units: int) -> int:
+        """The size of the next batch where `units` wait for it.
+
+        Fewer where large batches gain little, as on CPUs, and take long: others who arrive meanwhile would wait for it.
+        """
+        seconds = self.batch(units)
+        if not self.known or seconds <= _SHORT_S or seconds < _LINEAR * units * self.batch(1):
+            return units
+        return max(1, int(_SHORT_S / self.batch(1)))
 
     def until_done(self, units: int, max_batch: int, busy: Sequence[float]) -> float:
         """Seconds until `units` of waiting work are done, by workers that are free after `busy` seconds each.

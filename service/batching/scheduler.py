@@ -158,7 +158,8 @@ class Scheduler(Generic[E]):
                 delay = self._delay(units, now)
                 if delay == 0.0:
                     share = -(-units // self._idle())
-                    batch, expired = self._queue.pop(min(self._limits.max_batch, share), now)
+                    limit = self._admission.time.short_batch(min(self._limits.max_batch, share))
+                    batch, expired = self._queue.pop(limit, now)
                     if batch:
                         self._begin(worker, batch, now)
                     if self._queue.units:

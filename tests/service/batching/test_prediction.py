@@ -98,3 +98,15 @@ def test_workers_share_the_waiting_work() -> None:
 
 def test_a_hung_worker_is_not_counted_on() -> None:
     assert learnt(of_8=0.4).until_done(24, 8, [0.0, 1000.0]) == pytest.approx(0.8 + 0.4)
+
+
+def test_batches_that_gain_little_are_short_and_others_full() -> None:
+    cpu, gpu = ServiceTime((1, 2, 4, 8)), ServiceTime((1, 2, 4, 8))
+    assert cpu.short_batch(8) == 8  # nothing is known yet
+    for _ in range(20):
+        cpu.observe(1, 0.03)
+        cpu.observe(8, 0.24)
+        gpu.observe(1, 0.1)
+        gpu.observe(8, 0.15)
+    assert (cpu.short_batch(2), cpu.short_batch(8)) == (2, 3)
+    assert gpu.short_batch(8) == 8
