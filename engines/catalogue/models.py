@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from engines.catalogue.fetch.sources import DownloadedSource, DownloadProgress, FetchError, UnreachableError
+from engines.catalogue.fetch.sources import DownloadedSource, DownloadProgress, FetchError, File, UnreachableError
 from engines.catalogue.schema import CatalogueError, Model, read_models
 from engines.skeletons import SKELETONS, Skeleton
 
@@ -115,9 +115,7 @@ def load(extra: Sequence[Path] | None = None, cache: Path | None = None) -> Cata
     cache: the folder for fetched files; by default POSEWIRE_MODELS, or `posewire/models` in the user's cache folder.
     Raises CatalogueError if a file cannot be read or is invalid.
     """
-    if extra is None:
-        named = os.environ.get("POSEWIRE_CATALOGUE", "").split(os.pathsep)
-        extra = [_expanded(name, "POSEWIRE_CATALOGUE") for name in named if name]
+    extra = named_files() if extra is None else extra
     cache = _default_cache() if cache is None else cache
     models: dict[str, Model] = {}
     skeletons = dict(SKELETONS)
@@ -139,9 +137,17 @@ def load(extra: Sequence[Path] | None = None, cache: Path | None = None) -> Cata
         if model.detector is not None:
             detectors = [name for name, other in models.items() if other.role == "detector"]
             _check_known(model.detector, detectors, f"{model.declared_in}: [models.{model.name}] detector")
-    shared = {name: _sharing(model, models.values()) for name, model in models.items()}
-    known = {name: replace(model, keypoint_set=skeletons.get(model.skeleton or "")) for name, model in shared.items()}
+    known = {
+        name: replace(model, also=_also(model, models.values()), keypoint_set=skeletons.get(model.skeleton or ""))
+        for name, model in models.items()
+    }
     return Catalogue(known, defaults, skeletons)
+
+
+def named_files() -> list[Path]:
+    """The user's catalogue files: those in POSEWIRE_CATALOGUE. Raises CatalogueError for an unknown user's folder."""
+    named = os.environ.get("POSEWIRE_CATALOGUE", "").split(os.pathsep)
+    return [_expanded(name, "POSEWIRE_CATALOGUE") for name in named if name]
 
 
 def _default_cache() -> Path:
@@ -168,13 +174,13 @@ def _check_known(name: str, known: Collection[str], where: str) -> None:
         raise CatalogueError(f"{where}: is {name!r}; it must be one of {', '.join(known)}")
 
 
-def _sharing(model: Model, models: Collection[Model]) -> Model:
-    """The model with `also` set to the files that its detector, or estimators with this detector, need from its source,
-    so that one download serves a pipeline.
+def _also(model: Model, models: Collection[Model]) -> tuple[File, ...]:
+    """The files that a model's detector, or estimators with this detector, need from its source, so that one download
+    serves a pipeline.
     """
     pipelines = [other for other in models if model.name == other.detector or other.name == model.detector]
     others = {file: None for other in pipelines if other.source == model.source for file in other.files}
-    return replace(model, also=tuple(file for file in others if file not in model.files))
+    return tuple(file for file in others if file not in model.files)
 
 
 def _fetch_unless_in(

@@ -58,12 +58,17 @@ class TopDownFamily(PersonCrops):
         return poses_from_input(points, scores, regions, self.pixels, self.skeleton)
 
 
-def distinct(poses: Poses, same_person: float) -> Poses:
-    """The poses, best first, without those whose OKS with a better one exceeds `same_person`."""
+def distinct(poses: Poses, same_person: float, *, either_size: bool = False) -> Poses:
+    """The poses, best first, without those whose OKS with a better one exceeds `same_person`.
+
+    either_size: OKS depends on the size of the person; take the larger OKS of a pair.
+    """
     if len(poses) < 2:
         return poses
     areas = np.prod(poses.boxes[:, 2:] - poses.boxes[:, :2], axis=1)
     alike = oks(poses.keypoints, poses.keypoints, areas, poses.skeleton.sigmas, poses.keypoint_scores)
+    if either_size:
+        alike = np.maximum(alike, alike.T)
     return poses.select(group(alike, poses.scores, same_person)[0])
 
 

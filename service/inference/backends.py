@@ -136,9 +136,9 @@ class RuntimeOpener:
         backend, path = self.backend, model.fetch()
         if path.suffix != ".onnx" and backend.name != "openvino":
             logger.info("%s is not an ONNX graph: OpenVINO runs it, on the CPU", model.name)
-            return self._open_graph("openvino", model, outputs, "auto")
+            return self._open_graph("openvino", model, path, outputs, "auto")
         if backend.name != "tensorrt" or backend.flavour is None:
-            return self._open_graph(backend.name, model, outputs, self.settings.precision)
+            return self._open_graph(backend.name, model, path, outputs, self.settings.precision)
         order = order_for(model, self._plan_precision(), _MAX_BATCH)
         plan = find_plan(order, plans_folder(model), backend.flavour)
         if plan is None:
@@ -146,7 +146,7 @@ class RuntimeOpener:
             self.missing.append(model)
         elif (runtime := self._open_existing(model.name, plan, outputs)) is not None:
             return runtime
-        return self._open_graph(_without_tensorrt(find_gpu()).name, model, outputs, "auto")
+        return self._open_graph(_without_tensorrt(find_gpu()).name, model, path, outputs, "auto")
 
     def _open_existing(self, name: str, plan: PlanFile, outputs: tuple[str, ...] | None) -> Runtime | None:
         """A runtime from a plan that exists already; None if it does not run."""
@@ -177,11 +177,12 @@ class RuntimeOpener:
     def _plan_precision(self) -> Precision:
         return "fp16" if self.settings.precision == "auto" else self.settings.precision
 
-    def _open_graph(self, backend: str, model: Model, outputs: tuple[str, ...] | None, precision: str) -> Runtime:
+    def _open_graph(
+        self, backend: str, model: Model, path: Path, outputs: tuple[str, ...] | None, precision: str
+    ) -> Runtime:
         if precision == "auto" and not model.bf16:
             precision = "fp32"
         with ExitStack() as files:
-            path = model.fetch()
             if backend == "onnxruntime" and precision == "fp16":  # it computes as a graph says
                 folder = files.enter_context(TemporaryDirectory(prefix="posewire-fp16-"))
                 from engines.build.precision.convert import convert  # needs onnx and onnxscript

@@ -11,8 +11,7 @@ import numpy as np
 
 from engines.families.base import Detector, Estimator
 from engines.families.regions import PADDING
-from engines.ops.nms import group
-from engines.ops.oks import oks
+from engines.families.top_down import distinct
 from engines.poses import Detections, Frame, Poses
 from service.inference.admission import PipelineAdmission, Work
 from service.inference.decode_stage import DecodeStage
@@ -81,7 +80,9 @@ class TopDown(Pipeline):
             return Poses.empty(self._estimator.skeleton), timing
         parts, estimating = await self._estimate.run(frame, self._estimator.regions(people), options)
         poses = self._estimator.merge(parts, people)
-        return select_people(_distinct(poses) if proposed else poses, options), timing + estimating
+        if proposed:  # predicted boxes may have drifted to the person in front
+            poses = distinct(poses, _SAME_PERSON, either_size=True)
+        return select_people(poses, options), timing + estimating
 
     async def _detect_people(self, frame: Frame | PendingFrame, options: InferenceOptions) -> tuple[Detections, Timing]:
         height, width = frame.shape[:2]
@@ -92,12 +93,3 @@ class TopDown(Pipeline):
         people = self._detector.merge(parts, regions).select(slice(options.max_people))
         self._people += _SMOOTHING * (len(people) - self._people)
         return people, replace(timing, detect=sum(timing.parts().values()))
-
-
-def _distinct(poses: Poses) -> Poses:
-    """Leave out people who have the pose of a better one: predicted boxes may have drifted to the person in front."""
-    if len(poses) < 2:
-        return poses
-    areas = (poses.boxes[:, 2:] - poses.boxes[:, :2]).prod(axis=1)
-    alike = oks(poses.keypoints, poses.keypoints, areas, poses.skeleton.sigmas, poses.keypoint_scores)
-    return poses.select(group(np.maximum(alike, alike.T), poses.scores, _SAME_PERSON)[0])

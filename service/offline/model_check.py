@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import tempfile
 import time
@@ -18,6 +17,7 @@ import numpy as np
 
 from engines.build.checkpoint.built import entry_text
 from engines.catalogue import Catalogue, CatalogueError, Model, load
+from engines.catalogue.models import named_files
 from engines.crops.views import CpuView
 from engines.families import open_detector
 from engines.families.fits import Fit, fits, taken_outputs
@@ -102,8 +102,7 @@ def try_model(draft: DraftedModel, image: Path | None) -> str:
     with tempfile.TemporaryDirectory(prefix="posewire-") as folder:
         path = Path(folder, "entry.toml")
         path.write_text(draft.entry, "utf-8")
-        named = os.environ.get("POSEWIRE_CATALOGUE", "").split(os.pathsep)
-        catalogue = load([*(Path(name).expanduser() for name in named if name), path])
+        catalogue = load([*named_files(), path])
     model = catalogue[draft.name]
     try:
         if model.role == "detector":

@@ -35,7 +35,7 @@ def detector_is_due(every: DetectEvery, passed: float, attention: Attention, cos
     passed: seconds since the frame of its last run, infinite before the first. cost: seconds that a run takes now, with
     its wait in the queue.
 
-    With a number it runs every so many seconds, and on the next frame if somebody was lost. By itself, it runs
+    every: if a number, the detector runs at this interval, and on the next frame if somebody was lost. If None, it runs
 
     - after four times its cost, so that it takes a quarter of the stream's time at most: on every frame where that is
       fast, and more rarely the slower it is and the more others use the network;

@@ -31,8 +31,8 @@ UNSOUND_ZIP = (
     MemoryError,
     RuntimeError,
 )
-"""The exceptions from reading broken zips and (the last one, or NotImplementedError, which is a kind of it) zips with
-unsupported encryption or compression.
+"""The exceptions from reading broken zips. RuntimeError includes NotImplementedError, which zips with unsupported
+encryption or compression raise.
 """
 
 

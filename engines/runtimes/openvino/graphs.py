@@ -86,7 +86,7 @@ def _keep_outputs(model: ov.Model, outputs: Sequence[str]) -> None:
 
 
 def _name_ports(model: ov.Model) -> None:
-    """Give inputs and outputs one name each, of those that they have: the shortest, without TensorFlow's ":0"."""
+    """Leave each input and output the shortest of its names, without TensorFlow's ":0"."""
     for port in (*model.inputs, *model.outputs):
         if names := _names(port):
             port.get_tensor().set_names({min(names, key=lambda name: (len(name), name))})

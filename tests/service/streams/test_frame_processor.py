@@ -43,7 +43,7 @@ async def watch(serving: Serving, pictures: list[bytes], **members: Any) -> list
 
 
 def count_detections(serving: Serving, seconds: float = 0.0) -> list[int]:
-    """Return a list that grows by one item with each batch of the detector, which takes so many seconds more."""
+    """Return a list that gets one item for each batch of the detector. seconds: added to the time of each batch."""
     batches: list[int] = []
     runtime = serving.default.pipeline.stages[0].runtime
     detect = runtime.run
