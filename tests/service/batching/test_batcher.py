@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from service.batching import Batcher, DeadlineExceededError, OverloadedError, Priority
-from tests.service.batching.fakes import RecordingObserver, Runtime, ready
+from tests.service.batching.fakes import RecordingObserver, Runtime, ready, stopped_clock
 
 
 def test_a_result_carries_its_value_batch_size_and_times() -> None:
@@ -24,7 +24,7 @@ def test_a_result_carries_its_value_batch_size_and_times() -> None:
 def test_an_idle_worker_starts_at_once_and_work_gathers_while_it_is_busy() -> None:
     async def main() -> None:
         runtime = Runtime(held=True)
-        async with Batcher(runtime, name="x", max_batch=4) as batcher:
+        async with Batcher(runtime, name="x", max_batch=4, clock=stopped_clock) as batcher:
             first = asyncio.create_task(batcher.submit(0))
             await runtime.entered()
             others = [asyncio.create_task(batcher.submit(i)) for i in range(1, 7)]
@@ -40,7 +40,7 @@ def test_an_idle_worker_starts_at_once_and_work_gathers_while_it_is_busy() -> No
 def test_the_items_of_one_call_use_all_idle_workers_and_return_in_order() -> None:
     async def main() -> None:
         runtime = Runtime(held=True)
-        async with Batcher(runtime, name="x", workers=2) as batcher:
+        async with Batcher(runtime, name="x", workers=2, clock=stopped_clock) as batcher:
             frame = asyncio.create_task(batcher.submit_all([1, 2, 3, 4]))
             await runtime.entered(2)
             runtime.release()
@@ -62,7 +62,7 @@ def test_submitting_no_items_returns_no_results() -> None:
 def test_cost_is_counted_in_units() -> None:
     async def main() -> None:
         runtime = Runtime(held=True)
-        async with Batcher(runtime, name="x", cost=lambda item: item, max_batch=8) as batcher:
+        async with Batcher(runtime, name="x", cost=lambda item: item, max_batch=8, clock=stopped_clock) as batcher:
             frame = asyncio.create_task(batcher.submit_all([9, 5, 4, 4]))
             await runtime.entered()
             assert batcher.stats.waiting_units == 13

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from operator import itemgetter
+from typing import Any
 
 import pytest
 
 from service.batching import Batcher, DeadlineExceededError, Division, Priority
-from tests.service.batching.fakes import RecordingObserver, ready
+from tests.service.batching.fakes import RecordingObserver, ready, stopped_clock
 from tests.waiting import until
 
 
@@ -37,7 +38,8 @@ class Upper:
 
 def divided(run: Upper, **options: object) -> Batcher[str, str]:
     division: Division[str, str] = Division(lambda word, units: (word[:units], word[units:]), "".join)
-    return Batcher(run, name="x", cost=len, division=division, **options)  # type: ignore[arg-type]
+    given: dict[str, Any] = {"clock": stopped_clock, **options}
+    return Batcher(run, name="x", cost=len, division=division, **given)
 
 
 def test_a_batch_takes_the_part_that_fits_and_the_results_are_joined_in_order() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.batching import Batcher, LockstepBatcher
-from tests.service.batching.fakes import Runtime, ready
+from tests.service.batching.fakes import Runtime, ready, stopped_clock
 from tests.waiting import until
 
 
@@ -42,7 +42,7 @@ def test_more_workers_run_more_batches_at_once() -> None:
 def test_a_surplus_worker_ends_when_its_batch_is_done() -> None:
     async def main() -> None:
         runtime = Runtime(held=True)
-        async with Batcher(runtime, name="fewer", max_batch=1, workers=3) as batcher:
+        async with Batcher(runtime, name="fewer", max_batch=1, workers=3, clock=stopped_clock) as batcher:
             tasks = [asyncio.create_task(batcher.submit(item)) for item in range(5)]
             await runtime.entered(3)
             batcher.reshape(4, (1, 2, 4), 1)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import pytest
 
 from service.batching import Batcher, ClosedError, RunError
-from tests.service.batching.fakes import Poisonable, PoisonError, RecordingObserver, Runtime, ready
+from tests.service.batching.fakes import Poisonable, PoisonError, RecordingObserver, Runtime, ready, stopped_clock
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only on Linux do threads have a priority of their own")
 
@@ -21,7 +21,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="only on Linux do thr
 def test_only_the_culprit_gets_the_error_of_a_failed_batch() -> None:
     async def main() -> None:
         runtime = Poisonable(held=True)
-        async with Batcher(runtime, name="x") as batcher:
+        async with Batcher(runtime, name="x", clock=stopped_clock) as batcher:
             first = asyncio.create_task(batcher.submit(0))
             await runtime.entered()
             tasks = [asyncio.create_task(batcher.submit(item)) for item in (1, -2, 3)]

@@ -117,15 +117,17 @@ def test_crops_of_different_clients_share_a_batch(catalogue: Path) -> None:
     gate = Gated(serving, "pair")
 
     async def scenario() -> None:
-        gate.open.clear()
         pipeline = serving.default.pipeline
+        await pipeline.image(JPEG, OPTIONS)  # a first batch that is held up would make later ones short
+        gate.batches.clear()
+        gate.open.clear()
         tasks = [
             asyncio.create_task(pipeline.image(JPEG, InferenceOptions(client=str(n), min_score=0))) for n in range(6)
         ]
         stage = pipeline.stages[-1]
         workers = stage.runtime.spec.concurrency
         await until(lambda: stage.batcher.stats.waiting_units + sum(gate.batches) == 12)  # all crops of all six
-        assert len(gate.batches) == workers
+        await until(lambda: len(gate.batches) == workers)
         gate.open.set()
         await asyncio.gather(*tasks)
 
