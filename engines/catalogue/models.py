@@ -65,9 +65,9 @@ class Catalogue(Mapping[str, Model]):
         return list(self._models.values())
 
     def parts(self, name: str) -> tuple[Model, ...]:
-        """The models needed to run `name`: the model itself and, if it has one, its detector."""
+        """The models needed to run `name`: the model itself, then its detector or its other shapes, if it has some."""
         model = self[name]
-        return (model,) if model.detector is None else (model, self[model.detector])
+        return (model, *(self[other] for other in model.others))
 
     def choose_default(
         self,
@@ -137,6 +137,9 @@ def load(extra: Sequence[Path] | None = None, cache: Path | None = None) -> Cata
         if model.detector is not None:
             detectors = [name for name, other in models.items() if other.role == "detector"]
             _check_known(model.detector, detectors, f"{model.declared_in}: [models.{model.name}] detector")
+        alike = [name for name, other in models.items() if other is not model and _alike(model, other)]
+        for shape in model.shapes:
+            _check_known(shape, alike, f"{model.declared_in}: [models.{model.name}] shapes")
     known = {
         name: replace(model, also=_also(model, models.values()), keypoint_set=skeletons.get(model.skeleton or ""))
         for name, model in models.items()
@@ -174,11 +177,14 @@ def _check_known(name: str, known: Collection[str], where: str) -> None:
         raise CatalogueError(f"{where}: is {name!r}; it must be one of {', '.join(known)}")
 
 
+def _alike(model: Model, other: Model) -> bool:
+    """True if `other` may be another shape of `model`."""
+    return (other.role, other.family, other.skeleton) == (model.role, model.family, model.skeleton)
+
+
 def _also(model: Model, models: Collection[Model]) -> tuple[File, ...]:
-    """The files that a model's detector, or estimators with this detector, need from its source, so that one download
-    serves a pipeline.
-    """
-    pipelines = [other for other in models if model.name == other.detector or other.name == model.detector]
+    """The files that others in a model's pipelines need from its source, so that one download serves a pipeline."""
+    pipelines = [other for other in models if model.name in other.others or other.name in model.others]
     others = {file: None for other in pipelines if other.source == model.source for file in other.files}
     return tuple(file for file in others if file not in model.files)
 

@@ -8,6 +8,8 @@ role = "estimator"                    # or detector, one-stage, bottom-up
 family = "..."                        # the code that prepares its input and decodes its output
 skeleton = "coco-17"                  # built in, or of [skeletons.NAME] in any catalogue file; not for detectors
 detector = "NAME"                     # for estimators; without one they take whole frames
+shapes = ["NAME", ...]                # for one-stage and bottom-up models: the same network with inputs of other
+                                      # shapes; a frame goes to the one that shows it largest; optional
 licence = "Apache-2.0"                # default: "unknown"
 commercial = true                     # whether the licence allows commercial use; default: false
 publisher = "..."                     # optional
@@ -101,6 +103,7 @@ class Entry(Table):
     family: Name
     skeleton: str | None = None
     detector: str | None = None
+    shapes: tuple[str, ...] = ()
     licence: str = "unknown"
     commercial: StrictBool = False
     bf16: StrictBool = True
@@ -118,6 +121,8 @@ class Entry(Table):
             raise ValueError(f"skeleton: {'is missing' if self.skeleton is None else 'is not a key of a detector'}")
         if self.detector is not None and self.role != "estimator":
             raise ValueError("detector: is a key of estimators alone")
+        if self.shapes and self.role not in ("one-stage", "bottom-up"):
+            raise ValueError("shapes: is a key of one-stage and bottom-up models alone")
         if isinstance(self.source, FileSource) and not self.files:
             object.__setattr__(self, "files", (File(self.source.path.name),))
         if bool(self.files) == isinstance(self.source, CheckpointSource):
@@ -131,6 +136,11 @@ class Entry(Table):
             raise ValueError("files: archive is a key for members of wheels, npm packages and zips")
         if self.convert is not None and not self.is_tfjs:
             raise ValueError("convert: is a key of tfjs models, whose first file is a .json")
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The other models whose networks this one runs: its detector, or those of other shapes."""
+        return self.shapes if self.detector is None else (self.detector,)
 
     @property
     def is_tfjs(self) -> bool:

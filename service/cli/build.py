@@ -103,9 +103,9 @@ def build(
         catalogues = _catalogues()
         names = [part.name for part in reversed(load().parts(model))]
     else:
-        names = [name or model]
         finder = None if detector == "none" else detector
-        request = BuildRequest(model, checkpoint, names[0], size, skeleton, finder)
+        request = BuildRequest(model, checkpoint, name or model, size, skeleton, finder)
+        names = [*request.names[1:], request.name]
         catalogues = [*_catalogues(), _build_checkpoint(request, out)]
     if device == "cpu" and precision == "int8":
         int8_name, catalogue = build_int8_model(load(catalogues), names[-1], images, out)
@@ -146,7 +146,7 @@ def _build_checkpoint(request: BuildRequest, out: Path) -> Path:
     catalogue = request.catalogue(out)
     try:
         if is_built(request, out):
-            click.echo(f"{request.graph(out)}: already built of {request.checkpoint}")
+            click.echo(f"{request.graphs(out)[0]}: already built of {request.checkpoint}")
             return catalogue
     except OSError as error:
         raise file_error(error, request.checkpoint) from error
@@ -164,9 +164,9 @@ def _build_checkpoint(request: BuildRequest, out: Path) -> Path:
         raise click.ClickException(str(error)) from error
     except OSError as error:
         raise file_error(error, out) from error
-    pixels = built.pixels
-    click.echo(
-        f"{built.graph}: input {pixels.height}x{pixels.width} {pixels.order}, {built.skeleton}, "
-        f"differs from torch by {built.difference:.1e} of the largest value"
-    )
+    for graph, pixels in built.graphs.items():
+        click.echo(
+            f"{graph}: input {pixels.height}x{pixels.width} {pixels.order}, {built.skeleton}, "
+            f"differs from torch by {built.difference:.1e} of the largest value"
+        )
     return catalogue

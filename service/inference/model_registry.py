@@ -214,7 +214,7 @@ class ModelRegistry:
         if len(self._models) == 1:
             raise ValueError(f"{name} is the only model that is served")
         del self._models[name]
-        used = {network for served in self._models.values() for network in (served.model.name, served.model.detector)}
+        used = {network for served in self._models.values() for network in (served.model.name, *served.model.others)}
         for network in [network for network in self._runtimes if network not in used]:
             batcher = self._stages.pop(network).batcher
             await batcher.close(drain_seconds)
@@ -240,13 +240,14 @@ class ModelRegistry:
         return {**self._detectors, **self._estimators, **self._one_stage}
 
     def _open_families(self, model: Model) -> None:
-        """Open the family of a model, and that of its detector."""
+        """Open the family of a model, and those of its detector or its other shapes."""
         if model.detector is not None and model.detector not in self._detectors:
             self._detectors[model.detector] = open_detector(self._catalogue[model.detector])
         if model.role == "estimator":
             self._estimators[model.name] = open_estimator(model)
         else:
-            self._one_stage[model.name] = open_one_stage_model(model)
+            for part in self._catalogue.parts(model.name):
+                self._one_stage[part.name] = open_one_stage_model(part)
 
     def _open_runtime(self, name: str) -> Runtime:
         model, family = self._catalogue[name], self._families()[name]
@@ -287,9 +288,10 @@ class ModelRegistry:
 
     def _open_pipeline(self, model: Model) -> Pipeline:
         admission = PipelineAdmission(self._observer)
-        if (one_stage := self._one_stage.get(model.name)) is not None:
-            stage = self._open_stage(model.name, one_stage.decode, list_rows(Poses))
-            return OneStage(self._decoder, one_stage, stage, admission=admission)
+        if model.name in self._one_stage:
+            families = {name: self._one_stage[name] for name in (model.name, *model.shapes)}
+            stages = [self._open_stage(name, family.decode, list_rows(Poses)) for name, family in families.items()]
+            return OneStage(self._decoder, [*zip(families.values(), stages, strict=True)], admission=admission)
         estimator, detector, detect = self._estimators[model.name], None, None
         if model.detector is not None:
             detector = self._detectors[model.detector]

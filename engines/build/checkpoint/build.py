@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engines.build.checkpoint.built import FIRST_WORDS, BuildRequest, entry_text, is_users_own, note_built
 from engines.build.checkpoint.export import export_onnx
-from engines.build.checkpoint.published import PUBLISHED, Published, size_in
+from engines.build.checkpoint.published import PUBLISHED, Published
 from engines.files import shown, write_atomically
 from engines.inputs import PixelInput
 from engines.networks.checkpoints import keypoints_in, load_network
@@ -24,17 +24,19 @@ class BuildError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class BuiltModel:
-    """difference: between graph and network, see `engines.build.checkpoint.export.TOLERANCE`."""
+    """graphs: each with its input, the default first. difference: the largest between a graph and the network, see
+    `engines.build.checkpoint.export.TOLERANCE`.
+    """
 
-    graph: Path
+    graphs: Mapping[Path, PixelInput]
     catalogue: Path
-    pixels: PixelInput
     skeleton: str
     difference: float
 
 
 def build_checkpoint(request: BuildRequest, folder: Path, skeletons: Mapping[str, Skeleton] = SKELETONS) -> BuiltModel:
     """Write `<name>.onnx` and `<name>.toml`, a catalogue file with this model, into `folder`, and record the request.
+    For a bottom-up network of the default size, `<name>-wide.onnx` and `<name>-tall.onnx` are written as well.
     skeletons: that it may have, by name.
 
     Raises CheckpointError, ExportError, and BuildError for an invalid architecture, name, size or skeleton.
@@ -44,32 +46,39 @@ def build_checkpoint(request: BuildRequest, folder: Path, skeletons: Mapping[str
     if request.architecture not in PUBLISHED:
         raise BuildError(f"architecture {request.architecture!r} is not one of {', '.join(PUBLISHED)}")
     published = PUBLISHED[request.architecture]
-    pixels = _sized(published, request)
+    inputs = network_inputs(published, request)
     catalogue = request.catalogue(folder)
     if is_users_own(catalogue):
         raise BuildError(f"{shown(catalogue)} is not a file that was built; choose another name or folder")
     network = load_network(request.architecture, request.checkpoint)
     skeleton = _skeleton(request, skeletons, keypoints_in(request.architecture, network.state_dict()))
     folder.mkdir(parents=True, exist_ok=True)
-    graph = request.graph(folder)
-    difference = export_onnx(
-        published.served(network), graph, height=pixels.height, width=pixels.width, outputs=published.outputs
+    graphs = dict(zip(request.graphs(folder), inputs, strict=True))
+    served = published.served(network)
+    difference = max(
+        export_onnx(served, graph, height=pixels.height, width=pixels.width, outputs=published.outputs)
+        for graph, pixels in graphs.items()
     )
-    write_atomically(catalogue, _entry(request, published, pixels, skeleton).encode())
+    write_atomically(catalogue, catalogue_text(request, published, inputs, skeleton).encode())
     note_built(request, folder)
-    return BuiltModel(graph, catalogue, pixels, skeleton, difference)
+    return BuiltModel(graphs, catalogue, skeleton, difference)
 
 
-def _sized(published: Published, request: BuildRequest) -> PixelInput:
-    size = request.size or size_in(request.checkpoint.name)
+def network_inputs(published: Published, request: BuildRequest) -> list[PixelInput]:
+    """The inputs of `request.names`. A wide or tall one is half as long again as the square one: between photos
+    (4:3), which would fill a longer input with padding, and cameras (16:9), which are shown at 0.84 of the scale that
+    the authors use. Raises BuildError for a size that cannot be.
+    """
+    size, square = request.given_size, published.pixels
     if size is None:
-        return published.pixels
+        longer = square.width * 3 // 2
+        return [square, replace(square, width=longer), replace(square, height=longer)][: len(request.names)]
     if any(not 64 <= side <= 2048 or side % published.side for side in size):
         raise BuildError(
             f"the input of {request.architecture} cannot be {size[0]}x{size[1]} (height x width): "
             f"both must be multiples of {published.side} from 64 to 2048"
         )
-    return replace(published.pixels, height=size[0], width=size[1])
+    return [replace(square, height=size[0], width=size[1])]
 
 
 def _skeleton(request: BuildRequest, skeletons: Mapping[str, Skeleton], count: int) -> str:
@@ -82,17 +91,24 @@ def _skeleton(request: BuildRequest, skeletons: Mapping[str, Skeleton], count: i
     raise BuildError(f"{shown(request.checkpoint)} has {count} keypoints: {asked}; {those}")
 
 
-def _entry(request: BuildRequest, published: Published, pixels: PixelInput, skeleton: str) -> str:
+def catalogue_text(request: BuildRequest, published: Published, inputs: Sequence[PixelInput], skeleton: str) -> str:
+    """The catalogue file with the models of `request.names`, whose inputs are `inputs`."""
+    models = zip(request.names, inputs, strict=True)
+    return "\n".join(_entry(request, name, published, pixels, skeleton) for name, pixels in models)
+
+
+def _entry(request: BuildRequest, name: str, published: Published, pixels: PixelInput, skeleton: str) -> str:
     keys: dict[str, object] = {
         "title": f"{request.architecture} {pixels.height}x{pixels.width}, {shown(request.checkpoint.name)}",
         "role": published.role,
         "family": published.family,
         "skeleton": skeleton,
         "detector": request.detector if published.role == "estimator" else None,
+        "shapes": request.names[1:] if name == request.name else (),
         "licence": "unknown",
         "commercial": False,
-        "source": {"kind": "file", "path": f"{request.name}.onnx"},
+        "source": {"kind": "file", "path": f"{name}.onnx"},
         "options": published.options,
     }
     remark = f"{FIRST_WORDS} {request.architecture}`. Say here what licence the weights have."
-    return entry_text(request.name, remark, keys, pixels)
+    return entry_text(name, remark, keys, pixels)

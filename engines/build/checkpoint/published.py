@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -84,9 +83,3 @@ PUBLISHED: Mapping[str, Published] = MappingProxyType(
     }
 )
 """By the names of `engines.networks.NETWORKS`."""
-
-
-def size_in(filename: str) -> tuple[int, int] | None:
-    """The (height, width) in a checkpoint's file name (pose_hrnet_w48_384x288.pth), or None."""
-    found = re.search(r"(?<!\d)(\d{2,4})x(\d{2,4})(?!\d)", filename)
-    return None if found is None else (int(found[1]), int(found[2]))

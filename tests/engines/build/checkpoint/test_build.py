@@ -17,9 +17,9 @@ pytest.importorskip("torch", reason="needs torch: pip install 'posewire[torch]'"
 import torch
 from torch import Tensor, nn
 
-from engines.build.checkpoint.build import BuildError, build_checkpoint
-from engines.build.checkpoint.built import BuildRequest
-from engines.build.checkpoint.published import PUBLISHED, FinalHeatmaps, size_in
+from engines.build.checkpoint.build import BuildError, build_checkpoint, catalogue_text, network_inputs
+from engines.build.checkpoint.built import BOTTOM_UP, BuildRequest, size_in
+from engines.build.checkpoint.published import PUBLISHED, FinalHeatmaps
 from engines.catalogue import load
 from engines.catalogue.fetch.sources import CheckpointSource
 from engines.networks import NETWORKS, build_network
@@ -134,6 +134,35 @@ def test_the_catalogues_entries_match_the_built_models(name: str) -> None:
     assert row.source.architecture == name
     assert row.input == made.pixels
     assert (row.role, row.family, row.options) == (made.role, made.family, made.options)
+
+
+@pytest.mark.parametrize("architecture", BOTTOM_UP)
+def test_a_bottom_up_network_is_built_for_square_wide_and_tall_frames(tmp_path: Path, architecture: str) -> None:
+    published = PUBLISHED[architecture]
+    side = published.pixels.width
+    request = BuildRequest(architecture, Path("weights.pth"), "mine")
+    inputs = network_inputs(published, request)
+    assert [(pixels.width, pixels.height) for pixels in inputs] == [
+        (side, side), (side * 3 // 2, side), (side, side * 3 // 2),
+    ]  # fmt: skip
+    assert all(length % published.side == 0 for pixels in inputs for length in (pixels.width, pixels.height))
+
+    (tmp_path / "mine.toml").write_text(catalogue_text(request, published, inputs, "coco-17"), "utf-8")
+    parts = load([tmp_path / "mine.toml"]).parts("mine")
+    assert [part.name for part in parts] == ["mine", "mine-wide", "mine-tall"]
+    assert [part.input for part in parts] == inputs
+    assert [part.fetch().name for part in parts if (tmp_path / f"{part.name}.onnx").write_bytes(b"a graph")] == [
+        graph.name for graph in request.graphs(tmp_path)
+    ]
+
+
+def test_a_size_that_is_given_or_in_the_files_name_is_the_only_one() -> None:
+    for request in (
+        BuildRequest("higherhrnet-w32", Path("weights.pth"), "mine", size=(512, 1024)),
+        BuildRequest("higherhrnet-w32", Path("weights_512x1024.pth"), "mine"),
+    ):
+        [pixels] = network_inputs(PUBLISHED["higherhrnet-w32"], request)
+        assert (request.names, pixels.height, pixels.width) == (("mine",), 512, 1024)
 
 
 def test_sixteen_keypoints_are_mpii_16(tmp_path: Path) -> None:

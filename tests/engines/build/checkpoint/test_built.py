@@ -26,7 +26,7 @@ def built(tmp_path: Path) -> BuildRequest:
     """A request that was built into the test's folder."""
     (tmp_path / "weights_256x192.pth").write_bytes(b"weights")
     built = BuildRequest("simple-baseline-r50", tmp_path / "weights_256x192.pth", "mine", detector="rtmdet-nano")
-    built.graph(tmp_path).write_bytes(b"a graph")
+    built.graphs(tmp_path)[0].write_bytes(b"a graph")
     built.catalogue(tmp_path).write_text(f"{FIRST_WORDS} simple-baseline-r50`.", "utf-8")
     note_built(built, tmp_path)
     return built
