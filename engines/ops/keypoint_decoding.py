@@ -1,7 +1,7 @@
 """Decodes the keypoints of one person per crop from a network's outputs: positions in input pixels, and scores.
 
 A decoder also describes the computation, so that a device that runs the network can do it and return only the result:
-see `engines.crops.device.reading`.
+see `engines.crops.device.keypoints`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any
 from engines.catalogue import Catalogue, CatalogueError, Model
 from engines.catalogue.fetch.sources import DownloadProgress
 from engines.cores import core_limit, usable_cores
-from engines.crops.views import View, Views
+from engines.crops.runners import CropRunner, CropRunners
 from engines.families import check_keypoints, open_detector, open_estimator, open_one_stage_model
 from engines.families.base import Detector, Estimator, HasFlipTest, HasKeypointDecoder, OneStageModel
 from engines.files import shown
@@ -173,7 +173,7 @@ class ModelRegistry:
         threads = 1 if repeatable else core_limit(settings.workers)
         backend = choose_backend(settings.backend)
         self._opener = RuntimeOpener(settings, backend, threads=threads)
-        self._views = Views(settings.crops)
+        self._runners = CropRunners(settings.crops)
         self._detectors: dict[str, Detector] = {}
         self._estimators: dict[str, Estimator] = {}
         self._one_stage: dict[str, OneStageModel] = {}
@@ -270,11 +270,11 @@ class ModelRegistry:
                 "it is damaged, or its input or outputs are not as the catalogue says"
             ) from error
 
-    def _open_view(self, name: str, runtime: Runtime) -> View:
+    def _open_runner(self, name: str, runtime: Runtime) -> CropRunner:
         family = self._families()[name]
         flip = isinstance(family, HasFlipTest) and family.flip
-        reading = family.keypoint_decoder if isinstance(family, HasKeypointDecoder) else None
-        return self._views.open(runtime, family.pixels, flip=flip, reading=reading)
+        decoder = family.keypoint_decoder if isinstance(family, HasKeypointDecoder) else None
+        return self._runners.open(runtime, family.pixels, flip=flip, decoder=decoder)
 
     def _open_stage(
         self, name: str, decode: Callable[[Arrays, Sequence[Region]], Rows], kind: RowKind[Rows]
@@ -282,8 +282,8 @@ class ModelRegistry:
         """The stage of a network, which all models that use it share."""
         if name not in self._stages:
             runtime, pixels = self._runtimes[name], self._families()[name].pixels
-            view = self._open_view(name, runtime)
-            self._stages[name] = Stage(name, runtime, pixels, view, decode, kind, self._open_queue)
+            runner = self._open_runner(name, runtime)
+            self._stages[name] = Stage(name, runtime, pixels, runner, decode, kind, self._open_queue)
         return self._stages[name]
 
     def _open_pipeline(self, model: Model) -> Pipeline:
@@ -314,18 +314,18 @@ class ModelRegistry:
     def _take_over(self, name: str, plan: PlanFile) -> None:
         """Run a network with its newly built plan from now on."""
         runtime = self._opener.open_plan(plan, self._families()[name].outputs)
-        replace_runtime(self._runtimes, self._stages[name], runtime, partial(self._open_view, name))
+        replace_runtime(self._runtimes, self._stages[name], runtime, partial(self._open_runner, name))
 
 
 def replace_runtime(
-    runtimes: dict[str, Runtime], stage: Stage[Any], new: Runtime, open_view: Callable[[Runtime], View]
+    runtimes: dict[str, Runtime], stage: Stage[Any], new: Runtime, open_runner: Callable[[Runtime], CropRunner]
 ) -> None:
     """Replace a stage's runtime in `runtimes` with `new`, and close the old one.
 
-    open_view: opens the view of a runtime. If that or the switch fails, `new` is closed and nothing has changed.
+    open_runner: opens the runner of a runtime. If that or the switch fails, `new` is closed and nothing has changed.
     """
     try:
-        old = stage.switch(new, open_view(new))
+        old = stage.switch(new, open_runner(new))
     except BaseException:
         new.close()
         raise

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import Generic, TypeVar
 
-from engines.crops.views import View
+from engines.crops.runners import CropRunner
 from engines.inputs import Arrays, PixelInput
 from engines.ops.affine import align
 from engines.poses import Frame, Poses, Region
@@ -144,7 +144,7 @@ class StageOutput(Generic[Rows]):
 class Stage(Generic[Rows]):
     """Runs the network on batches of regions of waiting frames, and decodes each batch at once.
 
-    pixels: the network's input. view: crops regions and runs `runtime` on them. decode: (outputs, regions) to one
+    pixels: the network's input. runner: crops regions and runs `runtime` on them. decode: (outputs, regions) to one
     row per region. kind: of the rows.
     """
 
@@ -153,7 +153,7 @@ class Stage(Generic[Rows]):
         name: str,
         runtime: Runtime,
         pixels: PixelInput,
-        view: View,
+        runner: CropRunner,
         decode: Callable[[Arrays, Sequence[Region]], Rows],
         kind: RowKind[Rows],
         open_queue: Callable[..., Batcher[FrameRequest, StageOutput[Rows]]],
@@ -169,7 +169,7 @@ class Stage(Generic[Rows]):
             workers=runtime.spec.concurrency,
         )
         self._pixels = pixels
-        self._network = (runtime, view)
+        self._network = (runtime, runner)
         self._decode = decode
         self._kind = kind
 
@@ -183,14 +183,14 @@ class Stage(Generic[Rows]):
         """True if its workers should decode frames: on a CPU, where another queue before it would only cost time."""
         return self.runtime.spec.on_cpu
 
-    def switch(self, runtime: Runtime, view: View) -> Runtime:
+    def switch(self, runtime: Runtime, runner: CropRunner) -> Runtime:
         """Run the network with `runtime` from the next batch on. Returns the previous runtime, for the caller to close.
 
         No request is blocked: the previous runtime ends the batches that it has begun, and a batch that reaches it
         after it was closed goes to the new one. If this raises, the previous runtime goes on as before.
         """
         old = self._network
-        self._network = (runtime, view)
+        self._network = (runtime, runner)
         try:
             self._reshape(runtime)
         except BaseException:
@@ -243,11 +243,11 @@ class Stage(Generic[Rows]):
     def _run_regions(self, frames: Sequence[Frame], regions: Sequence[Region], timing: Timing) -> StageOutput[Rows]:
         """Run the network on `regions[n]` of `frames[n]`. timing: the time spent on them so far."""
         while True:
-            runtime, view = self._network
+            runtime, runner = self._network
             largest = runtime.spec.max_batch  # the batch may have been formed for a runtime with larger batches
             try:
                 parts = [
-                    self._infer(view, frames[start : start + largest], regions[start : start + largest])
+                    self._infer(runner, frames[start : start + largest], regions[start : start + largest])
                     for start in range(0, len(regions), largest)
                 ]
             except RuntimeClosedError:
@@ -257,9 +257,9 @@ class Stage(Generic[Rows]):
                 rows = parts[0].rows if len(parts) == 1 else self._kind.join([part.rows for part in parts])
                 return StageOutput(rows, reduce(Timing.__add__, (part.timing for part in parts), timing))
 
-    def _infer(self, view: View, frames: Sequence[Frame], regions: Sequence[Region]) -> StageOutput[Rows]:
+    def _infer(self, runner: CropRunner, frames: Sequence[Frame], regions: Sequence[Region]) -> StageOutput[Rows]:
         started = time.perf_counter()
-        inferred = view(frames, regions)
+        inferred = runner(frames, regions)
         done = time.perf_counter()
         rows = self._decode(inferred.outputs, regions)
         decoded = time.perf_counter()

@@ -18,7 +18,7 @@ import numpy as np
 from engines.build.checkpoint.built import entry_text
 from engines.catalogue import Catalogue, CatalogueError, Model, load
 from engines.catalogue.models import named_files
-from engines.crops.views import CpuView
+from engines.crops.runners import CpuCropRunner
 from engines.families import open_detector
 from engines.families.fits import Fit, fits, taken_outputs
 from engines.files import shown
@@ -225,10 +225,10 @@ def _detect(model: Model, data: bytes) -> tuple[list[float], float]:
     """The same for a detector, without a pipeline."""
     frame, detector = decode(data, image_limits(Settings())).pixels, open_detector(model)
     with closing(open_runtime(model.fetch(), pixels=model.input, outputs=detector.outputs)) as runtime:
-        view, regions = CpuView(runtime, model.input), detector.regions(frame.shape[1], frame.shape[0])
+        runner, regions = CpuCropRunner(runtime, model.input), detector.regions(frame.shape[1], frame.shape[0])
         for _ in range(2):
             started = time.perf_counter()
-            parts = [detector.decode(view([frame], [region]).outputs, [region])[0] for region in regions]
+            parts = [detector.decode(runner([frame], [region]).outputs, [region])[0] for region in regions]
             people = detector.merge(parts, regions)
         return people.scores.tolist(), time.perf_counter() - started
 

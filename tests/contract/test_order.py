@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engines.crops.views import TensorRuntime
+from engines.crops.runners import TensorRuntime
 from engines.runtimes import Runtime
 from tests.contract.network import HEATMAPS, INPUT, MEANS, crops, expected, normalised
 

@@ -15,7 +15,7 @@ from onnx import TensorProto
 
 from engines.build.accuracy_gate.images import CalibrationError, images_digest, images_in, spread
 from engines.catalogue import Model
-from engines.crops.views import CpuView
+from engines.crops.runners import CpuCropRunner
 from engines.families import open_detector, open_estimator, open_one_stage_model
 from engines.families.base import Detector
 from engines.families.crop_decoder import CropDecoder, crop_decoder
@@ -134,14 +134,14 @@ def _regions(model: Model, catalogue: Mapping[str, Model]) -> Iterator[Callable[
         with closing(
             open_runtime(entry.fetch(), precision="fp32", pixels=entry.input, outputs=detector.outputs)
         ) as one:
-            view = CpuView(one, entry.input)
-            yield lambda frame: estimator.regions(_people(frame, detector, view, entry.input))
+            runner = CpuCropRunner(one, entry.input)
+            yield lambda frame: estimator.regions(_people(frame, detector, runner, entry.input))
 
 
-def _people(frame: Frame, detector: Detector, view: CpuView, pixels: PixelInput) -> Detections:
+def _people(frame: Frame, detector: Detector, runner: CpuCropRunner, pixels: PixelInput) -> Detections:
     height, width = frame.shape[:2]
     regions = [align(region, width, height, pixels) for region in detector.regions(width, height)]
-    parts = [detector.decode(view([frame], [region]).outputs, [region])[0] for region in regions]
+    parts = [detector.decode(runner([frame], [region]).outputs, [region])[0] for region in regions]
     return detector.merge(parts, regions)
 
 

@@ -12,7 +12,7 @@ import torch
 
 from engines.crops.device.crop import crops
 from engines.crops.device.frames import DeviceFrames
-from engines.crops.views import CpuView, View, Views
+from engines.crops.runners import CpuCropRunner, CropRunner, CropRunners
 from engines.families.heatmap import Heatmap
 from engines.ops.affine import align, crop
 from engines.poses import Frame, Region
@@ -56,13 +56,13 @@ def compare(subject: Subject, device: torch.device, precision: str, batch: int, 
         graph = subject.in_precision(precision, Path(folder))
         runtime = open_runtime(graph, "onnxruntime", device=str(device), max_batch=batch, pixels=pixels)
     family = Heatmap(pixels, COCO_17)
-    views = {
-        "cpu": CpuView(runtime, pixels),
-        "device": Views("device").open(runtime, pixels, reading=family.keypoint_decoder),
+    runners = {
+        "cpu": CpuCropRunner(runtime, pixels),
+        "device": CropRunners("device").open(runtime, pixels, decoder=family.keypoint_decoder),
     }
 
-    def whole(view: View) -> Callable[[], object]:
-        return lambda: family.decode(view(frames(), regions).outputs, regions)
+    def whole(runner: CropRunner) -> Callable[[], object]:
+        return lambda: family.decode(runner(frames(), regions).outputs, regions)
 
     try:
         return [
@@ -70,8 +70,8 @@ def compare(subject: Subject, device: torch.device, precision: str, batch: int, 
             for way, figure in {
                 "cut on the cpu, one core": _rate(cut_on_cpu, batch, seconds),
                 "cut on the device": _rate(cut_on_device, batch, seconds),
-                "cpu to keypoints": _rate(whole(views["cpu"]), batch, seconds),
-                "device to keypoints": _rate(whole(views["device"]), batch, seconds),
+                "cpu to keypoints": _rate(whole(runners["cpu"]), batch, seconds),
+                "device to keypoints": _rate(whole(runners["device"]), batch, seconds),
             }.items()
         ]
     finally:

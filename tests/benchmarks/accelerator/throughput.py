@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from engines.build.compile import build_plan
-from engines.crops.views import TensorRuntime
+from engines.crops.runners import TensorRuntime
 from engines.plans.flavour import TENSORRT, TENSORRT_RTX, find_flavour
 from engines.plans.gpu import find_gpu
 from engines.plans.lookup import PlanOrder

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engines.crops.views import Views
+from engines.crops.runners import CropRunners
 from engines.inputs import Arrays
 from engines.poses import Region
 from engines.runtimes import Runtime, RuntimeClosedError, RuntimeSpec, open_runtime
@@ -187,14 +187,14 @@ def test_runtimes_of_different_graphs_are_refused(tmp_path: Path, devices: list[
 
 
 def test_crops_are_cut_out_where_they_are_computed(runtime: MultiDeviceRuntime, devices: list[FakeDevice]) -> None:
-    view = Views("cpu").open(runtime, PIXELS)
+    runner = CropRunners("cpu").open(runtime, PIXELS)
     frame = crops(1)[0]
     region = Region(WIDTH / 2, HEIGHT / 2, WIDTH, HEIGHT)
     devices[0].open.clear()
     with ThreadPoolExecutor(1) as pool:
-        held = pool.submit(view, [frame], [region])
+        held = pool.submit(runner, [frame], [region])
         wait_for(lambda: devices[0].active == 1)
-        seen = view([frame], [region])
+        seen = runner([frame], [region])
         devices[0].open.set()
         np.testing.assert_array_equal(seen.outputs[HEATMAPS], held.result(timeout=20).outputs[HEATMAPS])
     assert (devices[0].calls, devices[1].calls) == (1, 1)

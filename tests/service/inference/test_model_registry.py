@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from engines.catalogue import load
-from engines.crops.views import CpuView
+from engines.crops.runners import CpuCropRunner
 from engines.poses import Poses
 from engines.runtimes import Runtime, RuntimeClosedError, open_runtime
 from service.batching import ClosedError
@@ -93,7 +93,7 @@ def test_a_runtime_is_switched_between_batches(tmp_path: Path, largest: int) -> 
             return run_network(feeds)
 
         new.run = counted  # type: ignore[method-assign,assignment]
-        assert stage.switch(new, CpuView(new, pixels)) is old
+        assert stage.switch(new, CpuCropRunner(new, pixels)) is old
         await asyncio.to_thread(old.close)
         assert stage.runtime is new
         more = [asyncio.create_task(serving.default.pipeline.image(JPEG, OPTIONS)) for _ in range(60)]
@@ -124,21 +124,21 @@ class UnusableRuntime:
         self.closed = True
 
 
-@pytest.mark.parametrize("fault", ["view", "switch"])
+@pytest.mark.parametrize("fault", ["runner", "switch"])
 def test_if_a_switch_fails_the_old_runtime_goes_on_and_the_new_one_is_closed(tmp_path: Path, fault: str) -> None:
     serving = serve(tiny_catalogue(tmp_path), "tiny")
     [stage] = serving.default.pipeline.stages
     old, runtimes = stage.runtime, dict(serving.runtimes)
     new = UnusableRuntime(old)
 
-    def open_view(runtime: Runtime) -> CpuView:
-        if fault == "view":
+    def open_runner(runtime: Runtime) -> CpuCropRunner:
+        if fault == "runner":
             raise MemoryError
-        return CpuView(runtime, serving.default.model.input)
+        return CpuCropRunner(runtime, serving.default.model.input)
 
     async def scenario() -> None:
         with pytest.raises((MemoryError, ValueError)):
-            await asyncio.to_thread(replace_runtime, runtimes, stage, cast(Runtime, new), open_view)
+            await asyncio.to_thread(replace_runtime, runtimes, stage, cast(Runtime, new), open_runner)
         assert new.closed
         assert stage.runtime is runtimes["tiny"] is old
         found = await asyncio.gather(*(serving.default.pipeline.image(JPEG, OPTIONS) for _ in range(20)))
@@ -161,7 +161,7 @@ def test_an_old_runtime_that_cannot_be_closed_does_not_undo_the_switch(
 
     async def scenario() -> None:
         close, old.close = old.close, refuse  # type: ignore[method-assign]
-        await asyncio.to_thread(replace_runtime, runtimes, stage, new, lambda runtime: CpuView(runtime, pixels))
+        await asyncio.to_thread(replace_runtime, runtimes, stage, new, lambda runtime: CpuCropRunner(runtime, pixels))
         assert stage.runtime is runtimes["tiny"] is new
         await serving.default.pipeline.image(JPEG, OPTIONS)
         close()

@@ -1,4 +1,4 @@
-"""A view that cuts out crops and decodes keypoints on the device where the network runs."""
+"""A runner that cuts out crops and decodes keypoints on the device where the network runs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch import Tensor
 
 from engines.crops.device.crop import crops
 from engines.crops.device.frames import DeviceFrames
-from engines.crops.device.reading import read
-from engines.crops.views import TensorRuntime, ViewOutput
+from engines.crops.device.keypoints import decode_keypoints
+from engines.crops.runners import CropOutput, TensorRuntime
 from engines.inputs import PixelInput
 from engines.ops.flip import MIRRORED
 from engines.ops.keypoint_decoding import POSITIONS, SCORES, KeypointDecoder
@@ -24,8 +24,8 @@ from engines.poses import Frame, Region
 
 
 @dataclass(eq=False)
-class DeviceView:
-    """See `View`. frames: the frames on the device.
+class DeviceCropRunner:
+    """See `CropRunner`. frames: the frames on the device.
 
     Each calling thread has its own stream, so that one batch is prepared while another computes.
     """
@@ -35,13 +35,13 @@ class DeviceView:
     frames: DeviceFrames
     _: KW_ONLY
     flip: bool = False
-    reading: KeypointDecoder | None = None
+    decoder: KeypointDecoder | None = None
 
     def __post_init__(self) -> None:
         self._input = self.runtime.spec.inputs[0].name
         self._local = threading.local()
 
-    def __call__(self, frames: Sequence[Frame], regions: Sequence[Region]) -> ViewOutput:
+    def __call__(self, frames: Sequence[Frame], regions: Sequence[Region]) -> CropOutput:
         started = time.perf_counter()
         with torch.inference_mode(), self._stream():
             batch = crops(frames, regions, self.pixels, self.frames)
@@ -50,10 +50,10 @@ class DeviceView:
             if self.flip:
                 mirrored = self.runtime.run_tensors({self._input: batch.flip(2)})
                 outputs |= {name + MIRRORED: output for name, output in mirrored.items()}
-            if self.reading is not None:
-                positions, scores = read(self.reading, outputs)
+            if self.decoder is not None:
+                positions, scores = decode_keypoints(self.decoder, outputs)
                 outputs = {POSITIONS: positions, SCORES: scores}
-            return ViewOutput(_to_host(outputs), preparing)
+            return CropOutput(_to_host(outputs), preparing)
 
     def _stream(self) -> AbstractContextManager[Any]:
         device = self.runtime.device

@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 Where = Literal["auto", "cpu", "device"]
 
 
-class ViewOutput(NamedTuple):
+class CropOutput(NamedTuple):
     """The outputs of a network for a batch. preparing: seconds until the crops were ready, or queued on the device."""
 
     outputs: dict[str, NDArray[Any]]
     preparing: float
 
 
-class View(Protocol):
+class CropRunner(Protocol):
     """Runs a network on 1..max_batch regions. Thread-safe."""
 
-    def __call__(self, frames: Sequence[Frame], regions: Sequence[Region]) -> ViewOutput:
+    def __call__(self, frames: Sequence[Frame], regions: Sequence[Region]) -> CropOutput:
         """Run `regions[n]` of `frames[n]`. With `flip`, the outputs include those of the mirrored crops."""
 
 
@@ -53,7 +53,7 @@ class TensorRuntime(Runtime, Protocol):
 
 
 @dataclass(eq=False)
-class CpuView:
+class CpuCropRunner:
     """Cuts out crops on the CPU. flip: also run the network on the mirrored crops."""
 
     runtime: Runtime
@@ -61,7 +61,7 @@ class CpuView:
     _: KW_ONLY
     flip: bool = False
 
-    def __call__(self, frames: Sequence[Frame], regions: Sequence[Region]) -> ViewOutput:
+    def __call__(self, frames: Sequence[Frame], regions: Sequence[Region]) -> CropOutput:
         started = time.perf_counter()
         # The only copy of the pixels between the decoded frame and the network: each crop is written into the batch.
         batch = np.empty((len(regions), self.pixels.height, self.pixels.width, 3), np.uint8)
@@ -73,23 +73,23 @@ class CpuView:
         if self.flip:
             mirrored = self.runtime.run({name: batch[:, :, ::-1]})
             outputs |= {key + MIRRORED: output for key, output in mirrored.items()}
-        return ViewOutput(outputs, preparing)
+        return CropOutput(outputs, preparing)
 
 
 @dataclass(eq=False)
-class MultiDeviceView:
-    """One view for each device of a MultiDeviceRuntime. A batch is cut out where it is computed."""
+class MultiDeviceCropRunner:
+    """One runner for each device of a MultiDeviceRuntime. A batch is cut out where it is computed."""
 
     runtime: MultiDeviceRuntime
-    views: Sequence[View]
+    runners: Sequence[CropRunner]
 
-    def __call__(self, frames: Sequence[Frame], regions: Sequence[Region]) -> ViewOutput:
+    def __call__(self, frames: Sequence[Frame], regions: Sequence[Region]) -> CropOutput:
         with self.runtime.acquire() as number:
-            return self.views[number](frames, regions)
+            return self.runners[number](frames, regions)
 
 
-class Views:
-    """Opens views. Views of the same device share the frames that have been copied there.
+class CropRunners:
+    """Opens crop runners. Those of the same device share the frames that have been copied there.
 
     where: where to cut out crops: "cpu"; "device", the device of the network, which torch must be able to use; "auto",
     the device if it is a GPU.
@@ -102,27 +102,27 @@ class Views:
         self._frames: dict[torch.device, DeviceFrames] = {}
 
     def open(
-        self, runtime: Runtime, pixels: PixelInput, *, flip: bool = False, reading: KeypointDecoder | None = None
-    ) -> View:
-        """Open a view of the network in `runtime`, which was opened with `pixels`.
+        self, runtime: Runtime, pixels: PixelInput, *, flip: bool = False, decoder: KeypointDecoder | None = None
+    ) -> CropRunner:
+        """Open a runner for the network in `runtime`, which was opened with `pixels`.
 
-        flip: also run mirrored crops. reading: if given, a device view decodes the outputs on the device and returns
+        flip: also run mirrored crops. decoder: if given, a device runner decodes the outputs on the device and returns
         only the result, see `engines.ops.keypoint_decoding.decoded_on_device`.
         Raises ValueError if the device cannot cut out crops but `where` requires it.
         """
         if isinstance(runtime, MultiDeviceRuntime):
-            each = [self.open(one, pixels, flip=flip, reading=reading) for one in runtime.runtimes]
-            return MultiDeviceView(runtime, each)
+            each = [self.open(one, pixels, flip=flip, decoder=decoder) for one in runtime.runtimes]
+            return MultiDeviceCropRunner(runtime, each)
         if isinstance(runtime, TensorRuntime):
             if self._where == "device" or (self._where == "auto" and runtime.device.type == "cuda"):
                 from engines.crops.device.frames import DeviceFrames  # needs torch, which the runtime has imported
-                from engines.crops.device.view import DeviceView
+                from engines.crops.device.runner import DeviceCropRunner
 
                 frames = self._frames.setdefault(runtime.device, DeviceFrames(runtime.device))
-                return DeviceView(runtime, pixels, frames, flip=flip, reading=reading)
+                return DeviceCropRunner(runtime, pixels, frames, flip=flip, decoder=decoder)
         elif self._where == "device":
             raise ValueError(
                 "crops can be cut out on the device of backends onnxruntime and tensorrt, beside a torch that can "
                 "use it; say crops auto"
             )
-        return CpuView(runtime, pixels, flip=flip)
+        return CpuCropRunner(runtime, pixels, flip=flip)

@@ -1,4 +1,4 @@
-"""A view on the device gives the same keypoints as one on the CPU."""
+"""A runner on the device gives the same keypoints as one on the CPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from engines.catalogue import load
-from engines.crops.views import CpuView, View, Views
+from engines.crops.runners import CpuCropRunner, CropRunner, CropRunners
 from engines.families import open_estimator
 from engines.families.base import Estimator, HasKeypointDecoder
 from engines.families.heatmap import Heatmap
@@ -51,8 +51,8 @@ def runtime(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     )
 
 
-def poses(estimator: Estimator, view: View, frames: list[Frame], regions: list[Region]) -> Poses:
-    return estimator.decode(view(frames, regions).outputs, regions)
+def poses(estimator: Estimator, runner: CropRunner, frames: list[Frame], regions: list[Region]) -> Poses:
+    return estimator.decode(runner(frames, regions).outputs, regions)
 
 
 def assert_within_a_quarter_pixel(there: Poses, here: Poses) -> None:
@@ -66,29 +66,29 @@ def assert_within_a_quarter_pixel(there: Poses, here: Poses) -> None:
 @pytest.mark.parametrize("refinement", ["quarter", "dark", "blurred"])
 def test_keypoints_decoded_on_the_device_are_the_same(runtime: Runtime, refinement: str, flip: bool) -> None:
     family = Heatmap(PIXELS, COCO_17, refinement=refinement, flip=flip)
-    here = CpuView(runtime, PIXELS, flip=flip)
-    there = Views("device").open(runtime, PIXELS, flip=flip, reading=family.keypoint_decoder)
+    here = CpuCropRunner(runtime, PIXELS, flip=flip)
+    there = CropRunners("device").open(runtime, PIXELS, flip=flip, decoder=family.keypoint_decoder)
     assert_within_a_quarter_pixel(poses(family, there, BATCH, REGIONS), poses(family, here, BATCH, REGIONS))
 
 
 def test_only_keypoints_are_copied_back(runtime: Runtime) -> None:
-    view = Views("device").open(runtime, PIXELS, reading=Heatmap(PIXELS, COCO_17).keypoint_decoder)
-    outputs = view(BATCH, REGIONS).outputs
+    runner = CropRunners("device").open(runtime, PIXELS, decoder=Heatmap(PIXELS, COCO_17).keypoint_decoder)
+    outputs = runner(BATCH, REGIONS).outputs
     assert {name: output.shape for name, output in outputs.items()} == {"positions": (3, 17, 2), "scores": (3, 17)}
 
 
-def test_without_a_reading_whole_outputs_are_copied_back(runtime: Runtime) -> None:
-    here, there = CpuView(runtime, PIXELS), Views("device").open(runtime, PIXELS)
+def test_without_a_decoder_whole_outputs_are_copied_back(runtime: Runtime) -> None:
+    here, there = CpuCropRunner(runtime, PIXELS), CropRunners("device").open(runtime, PIXELS)
     expected, given = here(BATCH, REGIONS), there(BATCH, REGIONS)
     np.testing.assert_allclose(given.outputs["heatmaps"], expected.outputs["heatmaps"], atol=1e-6)
     assert given.preparing > 0
 
 
-def test_threads_can_share_a_view(runtime: Runtime) -> None:
-    view = Views("device").open(runtime, PIXELS)
-    expected = [view([frame], [region]).outputs["heatmaps"] for frame, region in zip(BATCH, REGIONS, strict=True)]
+def test_threads_can_share_a_runner(runtime: Runtime) -> None:
+    runner = CropRunners("device").open(runtime, PIXELS)
+    expected = [runner([frame], [region]).outputs["heatmaps"] for frame, region in zip(BATCH, REGIONS, strict=True)]
     with ThreadPoolExecutor(8) as pool:
-        several = [pool.submit(view, [BATCH[n % 3]], [REGIONS[n % 3]]) for n in range(48)]
+        several = [pool.submit(runner, [BATCH[n % 3]], [REGIONS[n % 3]]) for n in range(48)]
         for n, done in enumerate(several):
             np.testing.assert_array_equal(done.result().outputs["heatmaps"], expected[n % 3])
 
@@ -97,13 +97,13 @@ def test_the_device_for_crops_can_be_chosen(runtime: Runtime, tmp_path: Path) ->
     path = save_keypoint_graph(tmp_path / "tiny.xml", height=64, width=48)
     openvino = open_runtime(path, "openvino", pixels=PIXELS, max_batch=1)
     on_cpu = "cuda" not in runtime.spec.device
-    assert isinstance(Views().open(runtime, PIXELS), CpuView) is on_cpu
-    assert isinstance(Views().open(openvino, PIXELS), CpuView)
-    assert not isinstance(Views("device").open(runtime, PIXELS), CpuView)
+    assert isinstance(CropRunners().open(runtime, PIXELS), CpuCropRunner) is on_cpu
+    assert isinstance(CropRunners().open(openvino, PIXELS), CpuCropRunner)
+    assert not isinstance(CropRunners("device").open(runtime, PIXELS), CpuCropRunner)
     with pytest.raises(ValueError, match="backends onnxruntime and tensorrt, beside a torch that can use it"):
-        Views("device").open(openvino, PIXELS)
+        CropRunners("device").open(openvino, PIXELS)
     with pytest.raises(ValueError, match="one of auto, cpu, device, not on 'gpu'"):
-        Views("gpu")  # type: ignore[arg-type]
+        CropRunners("gpu")  # type: ignore[arg-type]
 
 
 @needs_shared
@@ -127,7 +127,10 @@ def test_keypoints_of_real_people_are_within_a_quarter_pixel(name: str, tmp_path
         outputs=estimator.outputs,
         max_batch=2,
     )
-    here, there = CpuView(runtime, pixels), Views("device").open(runtime, pixels, reading=estimator.keypoint_decoder)
+    here, there = (
+        CpuCropRunner(runtime, pixels),
+        CropRunners("device").open(runtime, pixels, decoder=estimator.keypoint_decoder),
+    )
     for start in range(0, len(frames), 2):
         batch = frames[start : start + 2], regions[start : start + 2]
         assert_within_a_quarter_pixel(poses(estimator, there, *batch), poses(estimator, here, *batch))

@@ -16,12 +16,12 @@ pytest.importorskip("torch", reason="needs torch: pip install 'posewire[torch]'"
 
 import torch
 
-from engines.crops.device.reading import read
+from engines.crops.device.keypoints import decode_keypoints
 
 GARBAGE = [np.nan, np.inf, -np.inf, 0.0, 1e38, -1e38]
-READINGS = [HeatmapDecoder(192, 256, refinement) for refinement in REFINEMENTS]
+DECODERS = [HeatmapDecoder(192, 256, refinement) for refinement in REFINEMENTS]
 Both = Callable[[KeypointDecoder, dict[str, Floats]], tuple[list[Floats], list[Floats]]]
-READINGS += [HeatmapDecoder(192, 256, "quarter", 1 / 255, COCO_17.pairs, shift) for shift in (False, True)]
+DECODERS += [HeatmapDecoder(192, 256, "quarter", 1 / 255, COCO_17.pairs, shift) for shift in (False, True)]
 
 
 def heatmaps(n: int, seed: int = 0) -> Floats:
@@ -40,17 +40,17 @@ def both(request: pytest.FixtureRequest) -> Both:
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs an NVIDIA GPU")
 
-    def read_both(reading: KeypointDecoder, outputs: dict[str, Floats]) -> tuple[list[Floats], list[Floats]]:
+    def decode_both(decoder: KeypointDecoder, outputs: dict[str, Floats]) -> tuple[list[Floats], list[Floats]]:
         there = {name: torch.from_numpy(output).to(request.param) for name, output in outputs.items()}
-        return list(reading.decode(outputs)), [part.cpu().numpy() for part in read(reading, there)]
+        return list(decoder.decode(outputs)), [part.cpu().numpy() for part in decode_keypoints(decoder, there)]
 
-    return read_both
+    return decode_both
 
 
-@pytest.mark.parametrize("reading", READINGS, ids=str)
-def test_heatmaps_are_decoded_as_by_numpy(both: Both, reading: HeatmapDecoder) -> None:
+@pytest.mark.parametrize("decoder", DECODERS, ids=str)
+def test_heatmaps_are_decoded_as_by_numpy(both: Both, decoder: HeatmapDecoder) -> None:
     outputs = {"heatmaps": heatmaps(8), "heatmaps" + MIRRORED: heatmaps(8, seed=1)}
-    here, there = both(reading, outputs)
+    here, there = both(decoder, outputs)
     np.testing.assert_allclose(there[0], here[0], atol=1e-3)
     np.testing.assert_allclose(there[1], here[1], rtol=1e-6)
     assert there[0].dtype == there[1].dtype == np.float32
@@ -68,10 +68,10 @@ def test_simcc_is_decoded_as_by_numpy(both: Both) -> None:
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
-@pytest.mark.parametrize("reading", READINGS, ids=str)
-def test_invalid_values_are_decoded_without_an_error(both: Both, reading: HeatmapDecoder, garbage: float) -> None:
+@pytest.mark.parametrize("decoder", DECODERS, ids=str)
+def test_invalid_values_are_decoded_without_an_error(both: Both, decoder: HeatmapDecoder, garbage: float) -> None:
     maps = np.full((2, 17, 64, 48), garbage, np.float32)
-    here, there = both(reading, {"heatmaps": maps, "heatmaps" + MIRRORED: maps})
+    here, there = both(decoder, {"heatmaps": maps, "heatmaps" + MIRRORED: maps})
     np.testing.assert_array_equal(there[1], here[1])
 
 
@@ -84,7 +84,7 @@ def test_invalid_values_of_simcc_are_decoded_without_an_error(both: Both, garbag
 
 def test_half_precision_outputs_are_decoded() -> None:
     maps = torch.from_numpy(heatmaps(2)).to(torch.bfloat16)
-    places, scores = read(READINGS[0], {"heatmaps": maps})
-    here, _ = READINGS[0].decode({"heatmaps": maps.float().numpy()})
+    places, scores = decode_keypoints(DECODERS[0], {"heatmaps": maps})
+    here, _ = DECODERS[0].decode({"heatmaps": maps.float().numpy()})
     assert places.dtype == scores.dtype == torch.float32
     np.testing.assert_allclose(places.numpy(), here, atol=1e-3)
