@@ -41,9 +41,9 @@ class FixedTime:
         time.sleep(_SECONDS)
         return {name: np.repeat(output, items, axis=0) for name, output in self._answer.items()}
 
-    def release(self) -> None:
+    def release(self, *, unused: bool = False) -> None:
         """See `Runtime.release`."""
-        self._runtime.release()
+        self._runtime.release(unused=unused)
 
     def close(self) -> None:
         """See `Runtime.close`."""

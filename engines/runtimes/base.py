@@ -71,10 +71,11 @@ class Runtime(Protocol):
         close. The returned arrays belong to the caller.
         """
 
-    def release(self) -> None:
+    def release(self, *, unused: bool = False) -> None:
         """Free memory that is only kept for the next batch, which then takes a little longer.
 
-        Does nothing while in use.
+        unused: only memory that no batch has needed since the last call, also while the runtime is in use. Otherwise
+        does nothing while in use.
         """
 
     def close(self) -> None:

@@ -75,8 +75,8 @@ class TensorAddressRuntime:
         )
         return results
 
-    def release(self) -> None:
-        self._graph.release()
+    def release(self, *, unused: bool = False) -> None:
+        self._graph.release(unused=unused)
 
     def close(self) -> None:
         self._graph.close()

@@ -138,10 +138,10 @@ class MultiDeviceRuntime:
                 device.active -= 1
                 device.failed_at = self._clock() if failed else None
 
-    def release(self) -> None:
+    def release(self, *, unused: bool = False) -> None:
         with ExitStack() as releasing:  # releases every runtime, even if one fails
             for device in self._devices:
-                releasing.callback(device.runtime.release)
+                releasing.callback(device.runtime.release, unused=unused)
 
     def close(self) -> None:
         with ExitStack() as closing:  # closes every runtime, even if one fails

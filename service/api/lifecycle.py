@@ -89,7 +89,7 @@ async def _do_housekeeping(state: ServerState, serving: Serving) -> None:
     """Refresh gauges, log how many requests were refused, end expired streams, and manage memory, in rounds.
 
     Memory is moved onto huge pages in the first round and after some busy rounds. After some idle rounds the networks
-    free the memory that they do not need.
+    free the memory that they do not need, and every some busy ones that which only a flood has needed.
     """
     answered, refused, idle, busy = 0, state.refused, 0, 0
     gpus = await asyncio.to_thread(Gpus)
@@ -108,6 +108,8 @@ async def _do_housekeeping(state: ServerState, serving: Serving) -> None:
         if idle == _IDLE_ROUNDS:
             await asyncio.to_thread(serving.release)
             busy = 0
+        elif number % _IDLE_ROUNDS == 0 and not idle:
+            await asyncio.to_thread(serving.release, unused=True)
         if number == 0 or (is_busy and busy == _BUSY_ROUNDS):
             await asyncio.to_thread(use_huge_pages)
         await asyncio.sleep(_HOUSEKEEPING_S)

@@ -96,12 +96,15 @@ class Serving:
             return status.manifest.precision != status.manifest.asked
         return status.state == "failed"
 
-    def release(self) -> None:
-        """Let idle networks and decoders release the memory that they keep; blocks for some milliseconds."""
-        if self.decoder is not None:
+    def release(self, *, unused: bool = False) -> None:
+        """Let idle networks and decoders release the memory that they keep; blocks for some milliseconds.
+
+        unused: only what no batch has needed since the last call, also while the server is busy.
+        """
+        if self.decoder is not None and not unused:
             self.decoder.release()
-        for runtime in self.runtimes.values():
-            runtime.release()
+        for runtime in tuple(self.runtimes.values()):
+            runtime.release(unused=unused)
 
     async def close(self, drain_seconds: float) -> None:
         """Finish accepted work within `drain_seconds`, then stop the threads and free the networks.

@@ -143,7 +143,10 @@ class OnnxRuntime:
                         bind(name, *device, spec.dtype, (stop - start, *spec.shape), address + offset)
                 session.run_with_iobinding(binding)
 
-    def release(self) -> None:
+    def release(self, *, unused: bool = False) -> None:
+        """See `Runtime.release`. All batch sizes share their memory, so none of it is unused while batches run."""
+        if unused:
+            return
         with self._calls.paused() as idle:
             if idle and self._gpu is None:
                 # Memory that past batches have needed is only freed at the end of a batch.

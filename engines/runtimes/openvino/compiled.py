@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,14 @@ class CompiledGraph:
         self.streams: int = model.get_property("NUM_STREAMS")
         self._model = model
         self._idle: SimpleQueue[ov.InferRequest] = SimpleQueue()
+        self._used = False
         for _ in range(self.streams):
             self._idle.put(model.create_infer_request())
 
     def infer(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         """Run one batch on the next free stream."""
         request = self._idle.get()
+        self._used = True
         try:
             return self._infer(request, feeds)
         finally:
@@ -44,8 +47,24 @@ class CompiledGraph:
             self._idle.put(request)
 
     def release(self) -> None:
-        """Free the activations until the next batch; they can be half of the process's memory."""
+        """Free the activations until the next batch; they can be half of the process's memory. It must be idle."""
         self._model.release_memory()
+
+    def release_if_unused(self) -> bool:
+        """Free the activations if no batch has begun since the last call, and none runs. Returns True if it did."""
+        held: list[ov.InferRequest] = []  # batches that arrive meanwhile wait for one of these
+        try:
+            with suppress(Empty):
+                while len(held) < self.streams:
+                    held.append(self._idle.get_nowait())
+            unused = len(held) == self.streams and not self._used
+            self._used = False
+            if unused:
+                self.release()
+            return unused
+        finally:
+            for request in held:
+                self._idle.put(request)
 
     def _infer(self, request: ov.InferRequest, feeds: Arrays) -> dict[str, NDArray[Any]]:
         # Not `request.infer(feeds)`: its type checks take 1.5 times as long as decoding a pose.

@@ -105,13 +105,18 @@ class OpenVinoRuntime:
             return parts[0]
         return {name: join_batches([part[name] for part in parts]) for name in parts[0]}
 
-    def release(self) -> None:
+    def release(self, *, unused: bool = False) -> None:
+        graphs = [*self._throughput.values(), *([] if self._latency is None else [self._latency])]
+        if unused:
+            # A flood fills batches that nobody needs after it, while others keep the server from being idle.
+            released = [graph.release_if_unused() for graph in graphs]
+            if any(released):
+                return_freed_memory()
+            return
         with self._calls.paused() as idle:
             if idle:
-                for graph in self._throughput.values():
+                for graph in graphs:
                     graph.release()
-                if self._latency is not None:
-                    self._latency.release()
         return_freed_memory()
 
     def close(self) -> None:

@@ -108,7 +108,7 @@ class TensorRtRuntime:
         with self._calls:
             self._batches.run_on_device(inputs, outputs, count, stream)
 
-    def release(self) -> None:
+    def release(self, *, unused: bool = False) -> None:
         """See `Runtime.release`. Does nothing: the graphs need all of their memory."""
 
     def close(self) -> None:

@@ -61,8 +61,8 @@ class FakeDevice:
             with self._lock:
                 self.active -= 1
 
-    def release(self) -> None:
-        self.runtime.release()
+    def release(self, *, unused: bool = False) -> None:
+        self.runtime.release(unused=unused)
 
     def close(self) -> None:
         self.runtime.close()

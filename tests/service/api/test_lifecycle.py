@@ -94,7 +94,7 @@ class FailingRuntime:
     def __init__(self) -> None:
         self.releases = 0
 
-    def release(self) -> None:
+    def release(self, *, unused: bool = False) -> None:  # noqa: ARG002 - the signature is the protocol's
         self.releases += 1
         raise RuntimeError("it is mine")
 

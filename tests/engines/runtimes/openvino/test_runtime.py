@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from openvino import opset13 as op
 
 from engines.catalogue.tfjs import Cut, convert
 from engines.runtimes import PixelInput, open_runtime
+from engines.runtimes.openvino.compiled import CompiledGraph
+from engines.runtimes.openvino.graphs import read_graph
 from tests.graphs import save_folding_graph, save_keypoint_graph
 from tests.tfjs import save_graph_model, small_graph, small_heads
 
@@ -99,6 +102,23 @@ def test_batches_give_the_same_outputs_as_single_items_before_and_after_release(
             np.testing.assert_allclose(given, alone[:count], atol=1e-5)
         runtime.release()
         np.testing.assert_allclose(runtime.run({"image": images})["heatmaps"], alone, atol=1e-5)
+
+
+def test_memory_is_released_while_others_run_only_by_graphs_that_nobody_used_meanwhile(graph: Path) -> None:
+    core, images = ov.Core(), np.random.default_rng(0).random((1, 3, 64, 48), np.float32)
+    compiled = CompiledGraph(core.compile_model(read_graph(core, graph, None, None, 1), "CPU"))
+    before = compiled.infer({"image": images})["heatmaps"]
+    assert not compiled.release_if_unused()
+    assert compiled.release_if_unused()
+    np.testing.assert_array_equal(compiled.infer({"image": images})["heatmaps"], before)
+    assert not compiled.release_if_unused()
+
+    with closing(open_runtime(graph, precision="fp32")) as runtime, ThreadPoolExecutor() as pool:
+        given = [pool.submit(runtime.run, {"image": images}) for _ in range(50)]
+        while not all(result.done() for result in given):
+            runtime.release(unused=True)
+    for result in given:
+        np.testing.assert_allclose(result.result()["heatmaps"], before, atol=1e-5)
 
 
 def test_unknown_precisions_devices_and_backends_are_named(graph: Path) -> None:
