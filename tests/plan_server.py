@@ -14,7 +14,7 @@ from unittest.mock import patch
 from engines.plans.gpu import Gpu
 from engines.runtimes import Runtime, multi_device, open_runtime
 from service.cli.main import main
-from service.inference import backends
+from service.inference import backend_choice
 
 
 def _open(path: Path, backend: str, *, device: str, **options: Any) -> Runtime:
@@ -26,7 +26,7 @@ def _open(path: Path, backend: str, *, device: str, **options: Any) -> Runtime:
 
 
 if __name__ == "__main__":
-    gpu = patch.object(backends, "find_gpu", lambda: Gpu("A GPU", (8, 9)))
-    visible = patch.object(backends, "visible_devices", lambda name: ("cuda:0" if name == "tensorrt" else "cpu",))
+    gpu = patch.object(backend_choice, "find_gpu", lambda: Gpu("A GPU", (8, 9)))
+    visible = patch.object(backend_choice, "visible_devices", lambda name: ("cuda:0" if name == "tensorrt" else "cpu",))
     with gpu, visible, patch.object(multi_device, "open_runtime", _open):
         main()

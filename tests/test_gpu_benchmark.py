@@ -11,7 +11,7 @@ pytest.importorskip("torch", reason="needs torch: pip install 'posewire[torch]'"
 
 import torch
 
-from engines.plans.lookup import PlanOrder
+from engines.plans.find import PlanOrder
 from tests.benchmarks.accelerator.throughput import build_in_time
 from tests.benchmarks.gpu import main
 

@@ -19,9 +19,9 @@ from engines.build.accuracy_gate.evaluation_images import evaluation_images_for
 from engines.build.compile import build_plan
 from engines.build.model_plans import order_for, plan_runner, plans_folder
 from engines.catalogue import CatalogueError, FetchError, load
+from engines.plans.find import PlanBuildError
 from engines.plans.flavour import NoTensorRTError, find_flavour
 from engines.plans.gpu import find_gpu
-from engines.plans.lookup import PlanBuildError
 
 if TYPE_CHECKING:
     from engines.build.precision.convert import Precision

@@ -13,8 +13,8 @@ import numpy as np
 from engines.files import write_atomically
 from engines.inputs import TensorSpec
 from engines.locks import locked
+from engines.plans.find import PlanBuildError
 from engines.plans.flavour import TENSORRT_LEAN, TENSORRT_RTX, Flavour
-from engines.plans.lookup import PlanBuildError
 from engines.runtimes.lifecycle import gpu_setup
 
 Progress = Callable[[float, str], None]

@@ -21,8 +21,8 @@ from engines.build.builder import EngineBuilder, Progress
 from engines.build.precision.convert import Precision
 from engines.files import write_atomically
 from engines.locks import locked
+from engines.plans.find import PlanBuildError, PlanKey, PlanOrder, find_plan
 from engines.plans.flavour import Flavour
-from engines.plans.lookup import PlanBuildError, PlanKey, PlanOrder, find_plan
 from engines.plans.manifest import Manifest, PlanFile, manifest_path
 from engines.runtimes import Runtime, open_runtime
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from engines.build.accuracy_gate.evaluation_images import as_inputs, crops_of_images, has_dense_outputs
 from engines.build.accuracy_gate.gate import GateReport, compare
 from engines.build.checkpoint.built import FIRST_WORDS, entry_text, is_users_own
+from engines.build.crop_decoder import crop_decoder
 from engines.build.precision.convert import PrecisionError, convert
 from engines.catalogue import Model
-from engines.families.crop_decoder import crop_decoder
 from engines.runtimes import open_runtime
 
 _FEWEST = 8

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from engines.catalogue import Model
 from engines.families import open_detector, open_estimator, open_one_stage_model
+from engines.plans.find import PlanOrder
 from engines.plans.flavour import Flavour
 from engines.plans.gpu import find_gpu
-from engines.plans.lookup import PlanOrder
 from engines.runtimes import Runtime, open_runtime
 
 if TYPE_CHECKING:

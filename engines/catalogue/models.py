@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
-from engines.catalogue.fetch.sources import DownloadedSource, DownloadProgress, FetchError, File, UnreachableError
+from engines.catalogue.fetch.sources import File
 from engines.catalogue.schema import CatalogueError, Model, read_models
 from engines.skeletons import SKELETONS, Skeleton
 
@@ -28,14 +28,6 @@ class UnknownModelError(KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0])  # KeyError would quote the sentence
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The model to use by default, and the reason in a sentence."""
-
-    model: Model
-    why: str
 
 
 class Catalogue(Mapping[str, Model]):
@@ -68,43 +60,6 @@ class Catalogue(Mapping[str, Model]):
         """The models needed to run `name`: the model itself, then its detector or its other shapes, if it has some."""
         model = self[name]
         return (model, *(self[other] for other in model.others))
-
-    def choose_default(
-        self,
-        *,
-        connect_timeout: float = 3.0,
-        progress: DownloadProgress | None = None,
-        say: Callable[[str], None] | None = None,
-    ) -> Choice:
-        """The first of `defaults` that is cached, or else the first that can be fetched, with its detector.
-
-        If one is cached, the network is not used; users fetch a better one themselves. Models whose licence does not
-        allow commercial use are never chosen. A server that could not be reached is not asked again for another model.
-        connect_timeout: seconds within which each server must accept the connection. say: called with a line for
-        each model that is tried: where its files came from, or why they did not.
-        Raises FetchError, with the reason for each model, if none is cached and none can be fetched.
-        """
-        candidates = [name for name in self.defaults if all(part.commercial for part in self.parts(name))]
-        for place, name in enumerate(candidates):
-            if all(part.cached for part in self.parts(name)):
-                better = f"; `posewire models fetch NAME` gets a better one: {', '.join(candidates[:place])}"
-                return Choice(self[name], f"{name}: already on this machine{better if place else ''}")
-        say = say or (lambda _line: None)
-        failures: list[tuple[str, FetchError]] = []
-        unreached = set[str]()
-        for name in candidates:
-            try:
-                for part in self.parts(name):
-                    _fetch_unless_in(unreached, part, progress, connect_timeout)
-            except FetchError as error:
-                failures.append((name, error))
-                say(f"{name} could not be fetched: {error.reason}")
-            else:
-                origins = dict.fromkeys(part.source.origin for part in self.parts(name))
-                say(f"{name} was fetched: {' and '.join(origins)}")
-                return Choice(self[name], f"{name}: {_why_fetched(failures)}")
-        reasons = "; ".join(f"{name}: {error.reason}" for name, error in failures) or "the catalogue names none"
-        raise FetchError(f"there is no default model ({reasons})", failures[-1][1].hint if failures else "")
 
 
 def load(extra: Sequence[Path] | None = None, cache: Path | None = None) -> Catalogue:
@@ -187,24 +142,3 @@ def _also(model: Model, models: Collection[Model]) -> tuple[File, ...]:
     pipelines = [other for other in models if model.name in other.others or other.name in model.others]
     others = {file: None for other in pipelines if other.source == model.source for file in other.files}
     return tuple(file for file in others if file not in model.files)
-
-
-def _fetch_unless_in(
-    unreached: set[str], part: Model, progress: DownloadProgress | None, connect_timeout: float
-) -> None:
-    """Fetch a model unless its server is in `unreached`. Adds the server if it cannot be reached. Raises FetchError."""
-    server = part.source.server if isinstance(part.source, DownloadedSource) else ""
-    if server in unreached and not part.cached:
-        raise FetchError(f"{server} could not be reached")
-    try:
-        part.fetch(progress, connect_timeout=connect_timeout)
-    except UnreachableError:
-        unreached.add(server)
-        raise
-
-
-def _why_fetched(failures: Sequence[tuple[str, FetchError]]) -> str:
-    if not failures:
-        return "the preferred model, fetched now"
-    missed = " and ".join(f"{name} could not be fetched ({error.reason})" for name, error in failures)
-    return f"{missed}; run `posewire models fetch {failures[0][0]}` to try again"

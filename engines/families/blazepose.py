@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.families.blazepose_detector import BODY_CENTRE, BODY_TOP
+from engines.families.poses_in_frame import distinct
 from engines.families.regions import PADDING, person_regions
-from engines.families.top_down import distinct
 from engines.families.whole_frame import boxes_around
 from engines.inputs import Arrays, PixelInput
 from engines.ops.activations import sigmoid

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engines.families.poses_in_frame import TopDownFamily
 from engines.families.regions import with_outer_pixels_at_edges
-from engines.families.top_down import TopDownFamily
 from engines.ops.keypoint_decoding import REFINEMENTS, HeatmapDecoder
 from engines.poses import Detections, Region
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.families.poses_in_frame import PersonCrops, distinct, poses_from_input
 from engines.families.regions import person_regions
-from engines.families.top_down import PersonCrops, distinct, poses_from_input
 from engines.families.whole_frame import WholeFrameFamily
 from engines.inputs import Arrays, PixelInput
 from engines.ops.activations import sigmoid

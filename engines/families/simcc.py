@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engines.families.top_down import TopDownFamily
+from engines.families.poses_in_frame import TopDownFamily
 from engines.ops.keypoint_decoding import SIMCC_OUTPUTS, SimCCDecoder
 
 

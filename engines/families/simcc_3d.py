@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from engines.families.top_down import CONFIDENT, TopDownFamily, poses_from_input
+from engines.families.poses_in_frame import CONFIDENT, TopDownFamily, poses_from_input
 from engines.inputs import Arrays
 from engines.ops.keypoint_decoding import decode_simcc
 from engines.poses import Floats, Poses, Region

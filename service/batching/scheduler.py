@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic
 
-from service.batching.admission import QueueAdmission
 from service.batching.fair_queue import E
+from service.batching.queue_admission import QueueAdmission
 from service.batching.types import ClosedError, Forecast, Priority, Reservation, Stats
 from service.batching.work_queue import WorkQueue
 

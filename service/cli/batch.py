@@ -45,7 +45,7 @@ def batch(
     Ctrl-C the same command goes on, to the same results byte for byte. DST/failed.jsonl lists the files that could not
     be done; if there are any, the exit code is 1.
     """
-    from service.cli.model_choice import choose
+    from service.cli.model_option import choose
     from service.config import Settings
     from service.offline.bulk.batch import do_batch
     from service.offline.bulk.errors import BulkError

@@ -15,9 +15,9 @@ import click
 from engines.build.accuracy_gate.images import CalibrationError, images_digest
 from engines.build.model_plans import order_for, plan_runner, plans_folder
 from engines.catalogue import Catalogue, Model
+from engines.plans.find import PlanBuildError, PlanOrder, find_plan
 from engines.plans.flavour import Flavour, find_flavour, find_lean_builder
 from engines.plans.gpu import find_gpu
-from engines.plans.lookup import PlanBuildError, PlanOrder, find_plan
 from service.cli.output import file_error
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import click
 
 from engines.catalogue import load
 from engines.files import shown
-from service.cli.model_choice import MODEL_HELP, choose
+from service.cli.model_option import MODEL_HELP, choose
 from service.cli.output import progress_bar, write_out
 
 

@@ -7,7 +7,7 @@ import json
 import click
 
 from engines.catalogue import load
-from service.cli.model_choice import choose, fetch_progress
+from service.cli.model_option import choose, fetch_progress
 from service.cli.models_check import check
 from service.cli.output import write_out
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from engines.catalogue import load
-from service.cli.model_choice import MODEL_HELP, choose
+from service.cli.model_option import MODEL_HELP, choose
 from service.config import Settings
 
 
@@ -23,7 +23,7 @@ from service.config import Settings
 @click.option("--log-format", help="json or text.  [default: json]")
 def serve(**options: Any) -> None:
     """Serve POST /pose and WS /stream until SIGTERM or Ctrl-C."""
-    from service.inference.backends import check_backend
+    from service.inference.backend_choice import check_backend
     from service.server import run_server  # slow to import, so only this command pays for it
 
     for name, value in options.items():

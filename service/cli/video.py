@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from engines.catalogue import load
-from service.cli.model_choice import MODEL_HELP, choose
+from service.cli.model_option import MODEL_HELP, choose
 from service.cli.output import progress_bar
 
 

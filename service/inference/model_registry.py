@@ -25,11 +25,11 @@ from engines.runtimes import Runtime
 from engines.skeletons import SKELETONS, Skeleton
 from service.batching import Batcher, BatchObserver, LockstepBatcher
 from service.config import Settings
-from service.inference.admission import PipelineAdmission
-from service.inference.backends import RuntimeOpener, choose_backend
+from service.inference.backend_choice import RuntimeOpener, choose_backend
 from service.inference.decode_stage import DecodeStage, decoder_pool
 from service.inference.one_stage import OneStage
 from service.inference.pipeline import Pipeline
+from service.inference.pipeline_admission import PipelineAdmission
 from service.inference.plan_builder import PlanBuilder, PlanStatus
 from service.inference.stage import POSE_ROWS, RowKind, Rows, Stage, list_rows
 from service.inference.top_down import TopDown

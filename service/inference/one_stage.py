@@ -7,9 +7,9 @@ from typing import Any
 
 from engines.families.base import OneStageModel
 from engines.poses import Detections, Frame, Poses
-from service.inference.admission import PipelineAdmission, Work
 from service.inference.decode_stage import DecodeStage
 from service.inference.pipeline import Pipeline, select_people
+from service.inference.pipeline_admission import PipelineAdmission, Work
 from service.inference.stage import InferenceOptions, PendingFrame, Stage, Timing
 
 

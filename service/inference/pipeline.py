@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from engines.poses import Detections, Frame, Poses
-from service.inference.admission import PipelineAdmission, Work
 from service.inference.decode_stage import DecodeStage
+from service.inference.pipeline_admission import PipelineAdmission, Work
 from service.inference.stage import InferenceOptions, PendingFrame, Stage, Timing
 from service.media.decode import DecodedImage
 from service.media.image_files import IMAGES

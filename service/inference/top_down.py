@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from engines.families.base import Detector, Estimator
+from engines.families.poses_in_frame import distinct
 from engines.families.regions import PADDING
-from engines.families.top_down import distinct
 from engines.poses import Detections, Frame, Poses
-from service.inference.admission import PipelineAdmission, Work
 from service.inference.decode_stage import DecodeStage
 from service.inference.pipeline import Pipeline, select_people
+from service.inference.pipeline_admission import PipelineAdmission, Work
 from service.inference.stage import InferenceOptions, PendingFrame, Stage, Timing
 
 _DETAIL = 3

@@ -1,4 +1,4 @@
-"""When the detector of a video runs. Between its runs, people are estimated in the boxes that the tracker predicts."""
+"""When the detector of a stream or a video runs. In between, people are estimated in the boxes the tracker predicts."""
 
 from __future__ import annotations
 

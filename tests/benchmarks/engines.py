@@ -30,9 +30,9 @@ from engines.build.accuracy_gate.evaluation_images import as_inputs, crops_of_im
 from engines.build.accuracy_gate.gate import compare
 from engines.build.checkpoint.export import INPUT, export_onnx
 from engines.build.checkpoint.published import PUBLISHED
+from engines.build.crop_decoder import crop_decoder
 from engines.build.precision.convert import convert
 from engines.catalogue import Catalogue, load
-from engines.families.crop_decoder import crop_decoder
 from engines.inputs import Arrays
 from engines.networks import build_network
 from engines.runtimes import open_runtime

@@ -54,9 +54,9 @@ def _from_plan(
     max_batch: int | None,
 ) -> Runtime:
     from engines.build.compile import build_plan
+    from engines.plans.find import PlanOrder
     from engines.plans.flavour import find_flavour
     from engines.plans.gpu import find_gpu
-    from engines.plans.lookup import PlanOrder
 
     graph = save_onnx_graph(folder / "tiny.onnx")
     order = PlanOrder(graph, "fp32", max_batch or 8, pixels, None if outputs is None else tuple(outputs))

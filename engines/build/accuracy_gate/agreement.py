@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.families.crop_decoder import LOW_SCORE, CropResult
+from engines.build.crop_decoder import LOW_SCORE, CropResult
 from engines.inputs import Arrays
 from engines.ops.assignment import best_assignment
 from engines.ops.nms import iou

@@ -14,7 +14,7 @@ from engines.build.accuracy_gate.rounding import round_after_each_node
 from engines.build.onnx.suppression import cut_suppression
 from engines.build.precision.convert import Precision, PrecisionError, convert
 from engines.inputs import PixelInput
-from engines.plans.lookup import PlanBuildError, PlanOrder
+from engines.plans.find import PlanBuildError, PlanOrder
 from engines.runtimes import Runtime, open_runtime
 from engines.runtimes.onnxruntime.graphs import prepare
 

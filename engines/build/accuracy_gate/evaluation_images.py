@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from engines.build.accuracy_gate.images import CalibrationError, images_digest, images_in, spread
+from engines.build.crop_decoder import CropDecoder, crop_decoder
 from engines.catalogue import Model
 from engines.crops.runners import CpuCropRunner
 from engines.families import open_detector, open_estimator, open_one_stage_model
 from engines.families.base import Detector
-from engines.families.crop_decoder import CropDecoder, crop_decoder
 from engines.inputs import Arrays, PixelInput
 from engines.ops.affine import align, crop
 from engines.poses import Detections, Frame, Region

@@ -15,8 +15,8 @@ from typing import TypeVar
 import numpy as np
 
 from engines.build.accuracy_gate.agreement import Tally, finite, relative_difference
+from engines.build.crop_decoder import CropDecoder
 from engines.build.precision.convert import Precision
-from engines.families.crop_decoder import CropDecoder
 from engines.inputs import Arrays
 
 Run = Callable[[Arrays], Arrays]
@@ -100,7 +100,7 @@ def compare(
 ) -> GateReport:
     """Run `batches` through the fp32 graph and the candidate and measure their differences.
 
-    NaN and infinity always fail. decode: see `engines.families.crop_decoder.crop_decoder`.
+    NaN and infinity always fail. decode: see `engines.build.crop_decoder.crop_decoder`.
     dense: the outputs are maps and vectors whose positions are meaningful, not lists of candidates.
     limits: by default those of `precision`.
     Raises ValueError without any crops.

@@ -21,7 +21,7 @@ from engines.build.precision.half import OPSETS, lower
 from engines.build.precision.int8_graph import quantise
 from engines.build.precision.ranges import largest_values
 from engines.inputs import Arrays
-from engines.plans.lookup import Precision
+from engines.plans.find import Precision
 
 __all__ = ["PRECISIONS", "Conversion", "Precision", "PrecisionError", "convert"]
 

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from engines.build.compile import build_plan
 from engines.crops.runners import TensorRuntime
+from engines.plans.find import PlanOrder
 from engines.plans.flavour import TENSORRT, TENSORRT_RTX, find_flavour
 from engines.plans.gpu import find_gpu
-from engines.plans.lookup import PlanOrder
 from engines.runtimes import TensorSpec, open_runtime
 from tests.benchmarks.accelerator.subjects import Subject
 

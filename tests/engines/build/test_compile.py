@@ -24,8 +24,8 @@ from engines.build.compile import build_plan
 from engines.build.precision.convert import Precision
 from engines.inputs import PixelInput, TensorSpec
 from engines.locks import locked
+from engines.plans.find import PlanBuildError, PlanOrder, find_plan
 from engines.plans.flavour import TENSORRT_RTX, Flavour, find_flavour
-from engines.plans.lookup import PlanBuildError, PlanOrder, find_plan
 from engines.plans.manifest import PlanFile, manifest_path
 from tests.engines.build.onnx_graphs import save_heatmap_onnx, save_onnx
 from tests.waiting import wait_for
@@ -134,7 +134,7 @@ import sys
 from pathlib import Path
 from engines.build.compile import build_plan
 from engines.plans.flavour import TENSORRT_RTX, find_flavour
-from engines.plans.lookup import PlanOrder
+from engines.plans.find import PlanOrder
 plan = build_plan(
     PlanOrder(Path(sys.argv[1]), "fp32", 4), Path(sys.argv[2]), find_flavour(None, [TENSORRT_RTX]),
     progress=lambda share, phase: print("builds", flush=True), waiting=lambda: print("waits", flush=True),

@@ -13,11 +13,11 @@ pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX: pip install 'pos
 
 from engines.build.accuracy_gate.evaluation_images import EvaluationImages
 from engines.build.compile import build_plan
-from engines.families.crop_decoder import CropResult
+from engines.build.crop_decoder import CropResult
 from engines.families.heatmap import Heatmap
 from engines.inputs import Arrays, PixelInput
+from engines.plans.find import PlanBuildError, PlanOrder
 from engines.plans.flavour import TENSORRT_RTX, Flavour, find_flavour
-from engines.plans.lookup import PlanBuildError, PlanOrder
 from engines.plans.manifest import PlanFile
 from engines.poses import Region
 from engines.runtimes import Runtime, open_runtime

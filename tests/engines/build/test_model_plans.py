@@ -20,8 +20,8 @@ from engines.catalogue import load
 from engines.families import open_detector, open_estimator
 from engines.inputs import TensorSpec
 from engines.networks import build_network
+from engines.plans.find import PlanOrder, find_plan
 from engines.plans.flavour import TENSORRT_RTX, find_flavour
-from engines.plans.lookup import PlanOrder, find_plan
 from tests.engines.networks.recipe import fill
 from tests.shared import needs_shared, weights_catalogue
 

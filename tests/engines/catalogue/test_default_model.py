@@ -10,7 +10,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from engines.catalogue import Choice, FetchError
+from engines.catalogue import Choice, FetchError, choose_default
 from engines.catalogue import models as catalogue
 from engines.catalogue.fetch.sources import PypiSource
 from tests.engines.catalogue.entries import estimator
@@ -27,7 +27,7 @@ def unreachable() -> str:
 
 def choose(own: Path, defaults: str, *entries: str, say: Callable[[str], None] | None = None) -> Choice:
     own.write_text("\n".join([f"defaults = {defaults}", *entries]), encoding="utf-8")
-    return catalogue.load([own], own.parent / "cache").choose_default(say=say)
+    return choose_default(catalogue.load([own], own.parent / "cache"), say=say)
 
 
 def test_a_cached_model_is_chosen_without_the_network(own: Path, unreachable: str) -> None:

@@ -12,7 +12,7 @@ from math import inf
 
 import pytest
 
-from service.batching.admission import QueueAdmission
+from service.batching.queue_admission import QueueAdmission
 from service.batching.types import OverloadedError, Priority, WorkItem
 from service.batching.work_queue import WorkQueue
 

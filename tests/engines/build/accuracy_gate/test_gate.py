@@ -15,9 +15,9 @@ from onnx import NodeProto
 from onnx.reference import ReferenceEvaluator
 
 from engines.build.accuracy_gate.gate import GateReport, Run, choose, compare
+from engines.build.crop_decoder import LOW_SCORE, CropDecoder, CropResult, crop_decoder
 from engines.build.precision.convert import Precision, convert
 from engines.catalogue import load
-from engines.families.crop_decoder import LOW_SCORE, CropDecoder, CropResult, crop_decoder
 from engines.families.heatmap import Heatmap
 from engines.families.rtmdet import RTMDet
 from engines.families.rtmo import RTMO

@@ -15,9 +15,9 @@ pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX: pip install 'pos
 pytest.importorskip("cuda.bindings", reason="needs cuda-python: pip install 'posewire[rtx]'")
 
 from engines.build.compile import build_plan
+from engines.plans.find import PlanOrder
 from engines.plans.flavour import TENSORRT_RTX, NoTensorRTError, find_flavour
 from engines.plans.gpu import Gpu, find_gpu
-from engines.plans.lookup import PlanOrder
 from engines.plans.manifest import PlanError, PlanFile, check_machine, check_options, manifest_path
 from engines.runtimes import PixelInput, open_runtime
 from engines.runtimes.tensorrt.driver import CudaError

@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 
-from service.batching.admission import QueueAdmission, SafetyMargin
+from service.batching.queue_admission import QueueAdmission, SafetyMargin
 from service.batching.types import DeadlineExceededError, OverloadedError, Priority, WorkItem
 from service.batching.work_queue import WorkQueue
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from service.batching import Batcher, BatchObserver, DeadlineExceededError, OverloadedError
-from service.inference.admission import PipelineAdmission
+from service.inference.pipeline_admission import PipelineAdmission
 from service.inference.stage import InferenceOptions
 
 

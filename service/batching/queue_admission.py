@@ -1,6 +1,6 @@
 """Admission to one queue: bounds its length and refuses work that it cannot do by the deadline.
 
-`service.inference.admission` decides for a whole pipeline.
+`service.inference.pipeline_admission` decides for a whole pipeline.
 """
 
 from __future__ import annotations

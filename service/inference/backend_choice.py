@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Literal
 
 from engines.build.model_plans import order_for, plans_folder
 from engines.catalogue import CatalogueError, Model
+from engines.plans.find import find_plan
 from engines.plans.flavour import Flavour, NoTensorRTError, find_flavour
 from engines.plans.gpu import Gpu, find_gpu, gpu_index
-from engines.plans.lookup import find_plan
 from engines.plans.manifest import PlanFile
 from engines.runtimes import Runtime
 from engines.runtimes.lifecycle import SharedCores

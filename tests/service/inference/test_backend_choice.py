@@ -21,8 +21,8 @@ from engines.plans.manifest import Manifest, manifest_path
 from engines.runtimes import open_runtime
 from service.cli.main import main
 from service.config import Settings
-from service.inference import backends
-from service.inference.backends import Backend, RuntimeOpener, choose_backend
+from service.inference import backend_choice
+from service.inference.backend_choice import Backend, RuntimeOpener, choose_backend
 from tests.graphs import tiny_catalogue
 
 without_gpu = pytest.mark.skipif(find_gpu() is not None, reason="tests a machine without a GPU")
@@ -102,7 +102,7 @@ def test_a_plan_that_does_not_run_is_replaced_by_the_graph(tmp_path: Path, caplo
 @without_gpu
 def test_with_a_gpu_that_no_backend_can_use_openvino_is_chosen() -> None:
     """Its driver is installed, with at most a TensorRT for other GPUs and an ONNX Runtime without CUDA."""
-    with patch.object(backends, "find_gpu", lambda: Gpu("NVIDIA H100", (9, 0))):
+    with patch.object(backend_choice, "find_gpu", lambda: Gpu("NVIDIA H100", (9, 0))):
         assert choose_backend("auto").name == "openvino"
 
 

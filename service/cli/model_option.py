@@ -1,4 +1,4 @@
-"""The `--model` option: which models a command uses. They are fetched before the command starts."""
+"""The `--model` option: fetches the models that a command uses before it starts. `auto` is the default model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 
 import click
 
-from engines.catalogue import Catalogue
+from engines.catalogue import Catalogue, choose_default
 from engines.catalogue.fetch.sources import DownloadProgress
 
 MODEL_HELP = "Model to use; several, separated by commas, for serve. auto takes the best one available."
@@ -26,7 +26,7 @@ def choose(catalogue: Catalogue, names: Sequence[str]) -> tuple[list[str], str]:
     chosen = []
     for name in names:
         if name == "auto":
-            choice = catalogue.choose_default(progress=fetch_progress(), say=partial(click.echo, err=True))
+            choice = choose_default(catalogue, progress=fetch_progress(), say=partial(click.echo, err=True))
             name, why = choice.model.name, choice.why
         chosen.append(servable(catalogue[name]).name)
         for part in catalogue.parts(name):

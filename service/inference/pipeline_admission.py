@@ -1,6 +1,6 @@
 """Admission to a whole pipeline, decided before the request body is read: can all its queues meet the deadline?
 
-`service.batching.admission` bounds a single queue.
+`service.batching.queue_admission` bounds a single queue.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from math import inf
 from typing import Any
 
 from service.batching import Batcher, BatchObserver, DeadlineExceededError, OverloadedError, Priority
-from service.batching.admission import SafetyMargin
+from service.batching.queue_admission import SafetyMargin
 from service.inference.stage import InferenceOptions
 
 _MEMORY = 20

@@ -1,4 +1,4 @@
-"""Finds the file of a TensorRT plan by its key, for `service.inference.backends`, which chooses what a network runs on.
+"""Finds the file of a TensorRT plan by its key. `service.inference.backend_choice` chooses what a network runs on.
 
 The key is everything that a plan depends on.
 """
