@@ -8,6 +8,7 @@ further arguments of norfair.Tracker.
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from typing import Any
@@ -38,6 +39,7 @@ def track(poses: Any, video: int, options: dict[str, Any], ids: Any) -> float:
 
 def main(source: str, target: str) -> None:
     """Track the poses with each of the settings."""
+    logging.disable()  # it recommends other distances than its own pose demos
     with np.load(source) as stored:
         poses = dict(stored)
     settings = json.load(sys.stdin)

@@ -20,21 +20,26 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from service.evaluation import identity
 from tests.benchmarks.report import Row, machine, table
 from tests.benchmarks.tracking.contenders import Contender, Settings, ours, peers
 from tests.benchmarks.tracking.figures import Figures, figures
 from tests.benchmarks.tracking.regimes import REGIMES, Video
-from tests.benchmarks.tracking.sequences import RealSequence, read_all
+from tests.benchmarks.tracking.sequences import ALIKE, RealSequence, read_all
 
 
 def measure(contender: Contender, videos: Sequence[Video]) -> tuple[Settings, list[Figures]]:
     """Return the setting with the best IDF1 over all videos, and its figures of each."""
-    best: tuple[Settings, list[Figures]] = {}, []
-    for settings, tracked in zip(contender.grid, contender.track(contender.grid, videos), strict=True):
-        each = [figures(video, one.ids, one.seconds) for video, one in zip(videos, tracked, strict=True)]
-        if not best[1] or pooled(each).identity.idf1 > pooled(best[1]).identity.idf1:
-            best = settings, each
-    return best
+    tracked = contender.track(contender.grid, videos)
+    idf1 = [
+        identity([video.compare(one.ids) for video, one in zip(videos, each, strict=True)], ALIKE).idf1
+        for each in tracked
+    ]
+    best = int(np.argmax(idf1))
+    pairs = zip(videos, tracked[best], strict=True)
+    return contender.grid[best], [figures(video, one.ids, one.seconds) for video, one in pairs]
 
 
 def pooled(each: Sequence[Figures]) -> Figures:

@@ -91,8 +91,10 @@ def _peer(
 
 
 _BOXES = partial(_peer, "trackers", TRACKERS_PACKAGE, "boxes_tracker.py")
-_KEPT = (30, 150)
-"""Frames at 30 a second for which the package `trackers` keeps people unseen: one and five seconds."""
+_SOON = {"minimum_consecutive_frames": 1}
+_LONG: Mapping[str, Sequence[object]] = {"lost_track_buffer": (150,), "high_conf_det_threshold": (0.2, 0.3)}
+_COMMON = {**_LONG, "lost_track_buffer": (30, 150)}
+"""A buffer is counted in frames at 30 a second: these keep people unseen for one and for five seconds."""
 
 
 def ours() -> list[Contender]:
@@ -112,45 +114,27 @@ def ours() -> list[Contender]:
 
 def peers() -> list[Contender]:
     """The others."""
+    overlaps = {"iou": ("IoU", "DIoU"), "minimum_iou_threshold": (0.05, 0.15)}
     bytetrack = _grid(
-        {"tracker": "ByteTrackTracker", "minimum_consecutive_frames": 1},
-        lost_track_buffer=_KEPT,
-        minimum_iou_threshold=(0.05, 0.15),
-        high_conf_det_threshold=(0.3, 0.5),
-        track_activation_threshold=(0.3, 0.5),
-        iou=("IoU", "DIoU"),
-        timed=(False, True),
+        {"tracker": "ByteTrackTracker", **_SOON, "track_activation_threshold": 0.3}, **_COMMON, **overlaps
     )
-    ocsort = _grid(
-        {"tracker": "OCSORTTracker", "minimum_consecutive_frames": 1},
-        lost_track_buffer=_KEPT,
-        minimum_iou_threshold=(0.05, 0.2),
-        high_conf_det_threshold=(0.3, 0.5),
-        delta_t=(1, 3),
-        iou=("IoU", "DIoU"),
-    )
-    firm = {"minimum_consecutive_frames": 1, "minimum_iou_threshold_unconfirmed_assoc": 0.1}
+    ocsort = _grid({"tracker": "OCSORTTracker", **_SOON}, **_COMMON, **overlaps)
+    firm = {**_SOON, "track_activation_threshold": 0.3, "minimum_iou_threshold_unconfirmed_assoc": 0.1}
     cbiou = _grid(
         {"tracker": "CBIoUTracker", **firm},
-        lost_track_buffer=_KEPT,
+        **_COMMON,
         minimum_iou_threshold_first_assoc=(0.05, 0.2),
-        high_conf_det_threshold=(0.3, 0.5),
-        track_activation_threshold=(0.3, 0.5),
         buffer_ratio_first=(0.3, 0.6),
     )
-    botsort = _grid(
-        {"tracker": "BoTSORTTracker", **firm},
-        lost_track_buffer=_KEPT,
-        minimum_iou_threshold_first_assoc=(0.05, 0.2),
-        high_conf_det_threshold=(0.3, 0.5),
-        track_activation_threshold=(0.3, 0.5),
-        enable_cmc=(False,),
-    ) + _grid(
-        {"tracker": "BoTSORTTracker", **firm, "enable_cmc": True, "lost_track_buffer": 150},
-        minimum_iou_threshold_first_assoc=(0.05, 0.2),
-        high_conf_det_threshold=(0.3,),
-        track_activation_threshold=(0.5,),
-    )
+    botsort = [
+        settings
+        for compensates in (False, True)
+        for settings in _grid(
+            {"tracker": "BoTSORTTracker", **firm, "enable_cmc": compensates},
+            **(_LONG if compensates else _COMMON),
+            minimum_iou_threshold_first_assoc=(0.05, 0.2),
+        )
+    ]
     norfair = _grid(
         {"detection_threshold": 0.3},
         speed=(270.0, 540.0, 1080.0),

@@ -14,12 +14,15 @@ from service.evaluation import TrackedFrame, TrackedSequence
 from tests.benchmarks.tracking.sequences import ALIKE, RealSequence
 
 _SEEDS = 5
+"""Choices of the people who are dropped."""
+_CLOCKS = 2
+"""Choices of the jitter."""
 _JITTER = 0.4
 """Share of the frame interval by which a timestamp may be early or late."""
 _DROPPED = 0.2
 _PHASES = 3
 """Where only some frames are used, this many choices of the first one."""
-_MOST_HIDDEN = 8
+_MOST_HIDDEN = 4
 """People of a sequence who are hidden, one in each video."""
 _AROUND = 0.3
 """Seconds, and at least `_FEWEST` frames, for which somebody must be seen before and after being hidden."""
@@ -174,7 +177,7 @@ def _resized(sequence: RealSequence) -> Iterator[Video]:
 
 
 def _jittered(sequence: RealSequence) -> Iterator[Video]:
-    for seed in range(_SEEDS):
+    for seed in range(_CLOCKS):
         video = Video.of(sequence)
         noise = np.random.default_rng(seed).uniform(-_JITTER, _JITTER, len(video))
         yield replace(video, times=video.times + noise / sequence.fps)
