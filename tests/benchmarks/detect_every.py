@@ -1,6 +1,6 @@
 """Savings and costs of running the detector less often: python -m tests.benchmarks detect_every [--json FILE]
 
-Needs ../shared/data/posetrack: see `tracking`. Its frames pass a stream's FrameProcessor with timestamps of 25 frames
+Needs ../shared/data/posetrack: see `posetrack`. Its frames pass a stream's FrameProcessor with timestamps of 25 frames
 per second, and RTMDet-nano 640 + TinyPose. Between two runs of the detector, the estimator uses the boxes that the
 tracker predicts. Processor time is that of the whole process, which alternates between all settings. With auto, the
 number of detector runs depends on how long each takes here.
@@ -23,8 +23,8 @@ from service.inference.stage import InferenceOptions
 from service.streams.frame_processor import FrameProcessor
 from service.streams.protocol import Hello
 from service.tracking.detector_pace import DetectEvery
+from tests.benchmarks.posetrack import measure, read_truth
 from tests.benchmarks.report import Row, main
-from tests.benchmarks.tracking import measure, read_truth
 from tests.shared import SHARED, weights_catalogue
 from tests.tracking_workers import tracking_workers
 

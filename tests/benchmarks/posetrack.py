@@ -1,4 +1,4 @@
-"""Identities on a real sequence: python -m tests.benchmarks tracking [--json FILE]
+"""Identities on a real sequence: python -m tests.benchmarks posetrack [--json FILE]
 
 Needs ../shared/data/posetrack: 41 frames, 960x540, of four people who cross and occlude each other, at an assumed 25
 frames per second; once with all frames, once with every fifth. RTMDet-nano 640 + TinyPose find the people once, and
@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from engines.catalogue import load
-from engines.poses import Floats, Frame, Poses
+from engines.ops.nms import iou
+from engines.poses import Frame, Poses
 from engines.skeletons import COCO_17, POSETRACK_15
 from service.config import Settings
 from service.evaluation import clear_mot, compare_poses, hota, identity
@@ -31,7 +32,7 @@ from service.inference.model_registry import open_serving
 from service.inference.stage import InferenceOptions
 from service.media.decode import ImageLimits, decode
 from service.tracking import PoseTracker, TrackerConfig
-from tests.benchmarks.peers.tracked import Ids, track_with
+from tests.benchmarks.peers.tracked import NORFAIR, TRACKERS_PACKAGE, Ids, track_with
 from tests.benchmarks.report import Row, main, table
 from tests.shared import SHARED, weights_catalogue
 
@@ -45,13 +46,23 @@ _JOINTS = {"neck": "head_bottom"}
 """The sequence's names of keypoints that differ from PoseTrack's."""
 
 # The settings of the peers are the best on this sequence of some two dozen each, at 25 and at 5 frames a second.
-_NORFAIR = {"distance_threshold": 0.35, "detection_threshold": 0.3, "hit_counter_max": 30}
-_NORFAIR_SPEED = 540
-"""Largest speed of Norfair's keypoints, in pixels per second."""
-_BYTETRACK = {"lost_track_buffer": 150, "minimum_consecutive_frames": 1, "minimum_iou_threshold": 0.05}
+_NORFAIR = {"distance_threshold": 0.35, "detection_threshold": 0.3, "speed": 540.0}
+_NORFAIR_FRAMES = 30
+"""Frames for which it keeps somebody unseen."""
+_BYTETRACK = {
+    "tracker": "ByteTrackTracker",
+    "lost_track_buffer": 150,
+    "minimum_consecutive_frames": 1,
+    "minimum_iou_threshold": 0.05,
+}
 
 Tracker = Callable[[Sequence[Poses], Sequence[Frame], float], Ids]
 """A function of the poses of each frame, the frames and the frames per second."""
+
+
+def pictures() -> list[Path]:
+    """The files of the sequence's frames, in order."""
+    return sorted(_SEQUENCE.glob("*.jpg"))
 
 
 def read_truth() -> list[Poses]:
@@ -73,14 +84,16 @@ def _people(persons: list[dict[str, Any]], joints: dict[int, int]) -> Poses:
     return Poses(keypoints, labelled, extent(keypoints, labelled), scores, POSETRACK_15, ids)
 
 
-async def find_people(model: str) -> tuple[list[Poses], list[Frame]]:
-    """Return the model's estimates of each frame, down to the lowest score, and the frames."""
+async def find_people(
+    model: str, pictures: Sequence[Path], least: float = min(_MIN_SCORES)
+) -> tuple[list[Poses], list[Frame]]:
+    """Return the model's estimates of each picture, down to the score `least`, and the pictures."""
     with tempfile.TemporaryDirectory() as folder:
         serving = open_serving(load([weights_catalogue(Path(folder))]), [model], Settings(precision="fp32"))
     await serving.start()
-    options = InferenceOptions(min_score=min(_MIN_SCORES), admitted=True)
+    options = InferenceOptions(min_score=least, admitted=True)
     try:
-        frames = [decode(file.read_bytes(), ImageLimits()).pixels for file in sorted(_SEQUENCE.glob("*.jpg"))]
+        frames = [decode(file.read_bytes(), ImageLimits()).pixels for file in pictures]
         seen = [await serving.default.pipeline.frame(frame, options) for frame in frames]
     finally:
         await serving.close(1.0)
@@ -103,7 +116,7 @@ def greedy_iou(people: Sequence[Poses], _: object, fps: float, least: float = 0.
     ids: Ids = []
     for number, poses in enumerate(people):
         given = np.full(len(poses), -1)
-        overlaps = _iou(boxes, poses.boxes) * (number - seen <= keep_s * fps)[:, None]
+        overlaps = iou(boxes, poses.boxes) * (number - seen <= keep_s * fps)[:, None]
         while overlaps.size and overlaps.max() >= least:
             row, column = np.unravel_index(overlaps.argmax(), overlaps.shape)
             given[column] = row
@@ -116,22 +129,13 @@ def greedy_iou(people: Sequence[Poses], _: object, fps: float, least: float = 0.
     return ids
 
 
-def _iou(a: Floats, b: Floats) -> Floats:
-    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
-    common = sides.clip(0).prod(axis=2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (a, b)]
-    overlaps: Floats = common / (areas[0][:, None] + areas[1][None, :] - common)
-    return overlaps
-
-
 def _norfair(delay: int, people: Sequence[Poses], _: object, fps: float) -> Ids:
-    settings = {**_NORFAIR, "near": _NORFAIR_SPEED / fps, "initialization_delay": delay}
-    return track_with("norfair", "norfair==2.3.0", "norfair_tracker.py", settings, people)
+    settings = {**_NORFAIR, "memory": _NORFAIR_FRAMES / fps, "initialization_delay": delay}
+    return track_with("norfair", NORFAIR, "norfair_tracker.py", settings, people, fps)
 
 
 def _bytetrack(people: Sequence[Poses], _: object, fps: float) -> Ids:
-    settings = {**_BYTETRACK, "frame_rate": fps}
-    return track_with("bytetrack", "trackers==2.3.0", "bytetrack_tracker.py", settings, people)
+    return track_with("trackers", TRACKERS_PACKAGE, "boxes_tracker.py", _BYTETRACK, people, fps)
 
 
 TRACKERS: dict[str, Tracker] = {
@@ -140,7 +144,7 @@ TRACKERS: dict[str, Tracker] = {
     "greedy box IoU": greedy_iou,
     "norfair 2.3": partial(_norfair, 0),
     "norfair 2.3, a frame's delay": partial(_norfair, 1),
-    "ByteTrack (trackers 2.3)": _bytetrack,
+    "ByteTrack (trackers 2.6)": _bytetrack,
 }
 
 
@@ -167,7 +171,7 @@ def run() -> list[Row]:
     truth = read_truth()
     rows = []
     for model in _MODELS:
-        estimates, frames = asyncio.run(find_people(model))
+        estimates, frames = asyncio.run(find_people(model, pictures()))
         for stride, least in product(_STRIDES, _MIN_SCORES):
             fps = _FPS / stride
             people = [poses.select(poses.scores >= least) for poses in estimates[::stride]]
