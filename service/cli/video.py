@@ -26,7 +26,9 @@ def _read_detect_every(_: click.Context, __: click.Parameter, value: str) -> flo
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the video with the skeletons drawn."
 )
-@click.option("--poses", type=click.Path(dir_okay=False, path_type=Path), help="Write the poses: .json or .csv.")
+@click.option(
+    "--poses", type=click.Path(dir_okay=False, path_type=Path), help="Write the poses: .json, .ndjson or .csv."
+)
 @click.option("--model", default="auto", show_default=True, help=MODEL_HELP)
 @click.option("--min-score", type=click.FloatRange(0, 1), default=0.3, show_default=True)
 @click.option("--max-people", type=click.IntRange(1), default=50, show_default=True)
@@ -64,7 +66,7 @@ def video(
     from service.media.video_reader import VideoError, VideoReader
     from service.offline.journal import JournalError
     from service.offline.resumable_tracking import VideoOptions
-    from service.offline.videos import VideoTask, process_video
+    from service.offline.videos import VideoTask, own_networks, process_video
     from service.tracking.smoothing import OneEuroConfig
 
     try:
@@ -84,7 +86,9 @@ def video(
             if why:
                 click.echo(why, err=True)
             with progress_bar(source.name, reader.info.frames or 1) as advance:
-                outcome, problem = asyncio.run(process_video(reader, task, catalogue, name, advance=advance))
+                networks = own_networks(catalogue, name)
+                work = process_video(reader, task, name, networks, advance=lambda _: advance())
+                outcome, problem = asyncio.run(work)
     except (VideoError, JournalError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Writing the poses of a video to one JSON or CSV file, frame by frame."""
+"""Writing the poses of a video to one JSON, NDJSON or CSV file, frame by frame."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from engines.poses import Poses
 from service.formats.people import people_list
 from service.formats.table import HEADER, keypoint_lines
 
-POSES_SUFFIXES = (".json", ".csv")
+POSES_SUFFIXES = (".json", ".csv", ".ndjson")
 
 
 class FramesFile:
@@ -24,19 +24,19 @@ class FramesFile:
 
     JSON: one object with the keys of `about` and `frames`, a list with one line per frame: its number `frame`, its
     `time` in seconds and its `people` (see `people_list`). CSV: as `csv_table`, with the columns frame and time instead
-    of image; a frame without people has no rows.
+    of image; a frame without people has no rows. NDJSON: the lines of `frames` alone, each readable at once.
     """
 
     def __init__(self, path: Path, suffix: str, about: Mapping[str, object]) -> None:
-        """suffix: .json or .csv. Raises OSError if the file cannot be written."""
-        self._json = suffix.lower() == ".json"
+        """suffix: one of POSES_SUFFIXES. Raises OSError if the file cannot be written."""
+        self._json, self._csv = suffix.lower() == ".json", suffix.lower() == ".csv"
         self._file = path.open("w", encoding="utf-8", newline="\n")
         self._separator = "\n"
         self._table = csv.writer(self._file, lineterminator="\n")
         if self._json:
             head = orjson.dumps(dict(about)).decode()
             self._file.write(f'{head[:-1]}{"," if about else ""}"frames":[')
-        else:
+        elif self._csv:
             self._table.writerow(("frame", "time", *HEADER[1:]))
 
     def __enter__(self) -> Self:
@@ -55,9 +55,14 @@ class FramesFile:
 
     def write(self, number: int, seconds: float, poses: Poses) -> None:
         """Append a frame. Times have 6 decimals."""
+        if self._csv:
+            self._table.writerows((number, f"{seconds:.6f}", *row) for row in keypoint_lines(poses))
+            return
+        frame = {"frame": number, "time": round(seconds, 6), "people": people_list(poses)}
+        line = orjson.dumps(frame, option=orjson.OPT_SERIALIZE_NUMPY).decode()
         if self._json:
-            line = {"frame": number, "time": round(seconds, 6), "people": people_list(poses)}
-            self._file.write(self._separator + orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY).decode())
+            self._file.write(self._separator + line)
             self._separator = ",\n"
         else:
-            self._table.writerows((number, f"{seconds:.6f}", *row) for row in keypoint_lines(poses))
+            self._file.write(f"{line}\n")
+            self._file.flush()

@@ -13,11 +13,12 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
-from engines.poses import Detections, Poses
+from engines.poses import Detections, Frame, Poses
+from engines.skeletons import Skeleton
 from service.batching import Priority
 from service.inference.model_registry import ServedModel
 from service.inference.stage import InferenceOptions
@@ -31,8 +32,8 @@ T = TypeVar("T")
 
 _MOST_IN_FLIGHT = 16
 """Frames estimated at once: enough to fill every batch."""
-_IN_FLIGHT_BYTES = 256 << 20
-"""Memory limit for the pixels of these frames."""
+PIXEL_BYTES = 256 << 20
+"""Default memory limit for the pixels of frames that are estimated, and for those of frames that wait otherwise."""
 _DETECTION_S = 0.05
 """What a run of the detector costs, where it decides by itself when to run."""
 
@@ -48,6 +49,48 @@ class VideoOptions:
     detect_every: DetectEvery = 0.0
 
 
+class FrameEstimator(Protocol):
+    """Finds the people in frames: with networks of this process (`ServedEstimator`), or with those of a server."""
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The skeleton of the poses."""
+
+    @property
+    def detects(self) -> bool:
+        """True if a detector finds the people. It is skipped if their boxes are given."""
+
+    async def estimate(self, frame: Frame, options: InferenceOptions, people: Detections | None = None) -> Poses:
+        """Return all people in a frame, best first. people: their boxes, from a tracker; None to detect them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedEstimator:
+    """A FrameEstimator with a model of this process."""
+
+    served: ServedModel
+
+    @property
+    def model(self) -> str:
+        return self.served.model.name
+
+    @property
+    def skeleton(self) -> Skeleton:
+        return self.served.skeleton
+
+    @property
+    def detects(self) -> bool:
+        return self.served.model.detector is not None
+
+    async def estimate(self, frame: Frame, options: InferenceOptions, people: Detections | None = None) -> Poses:
+        poses, _ = await self.served.pipeline.frame(frame, options, people)
+        return poses
+
+
 @dataclass(eq=False)
 class VideoTracker(ABC):
     """Estimates and tracks the frames of one video. pool: runs the tracker; None runs it on the event loop.
@@ -57,7 +100,7 @@ class VideoTracker(ABC):
     """
 
     video: VideoReader
-    served: ServedModel
+    estimator: FrameEstimator
     options: VideoOptions
     journal: Journal
     pool: Executor | None = None
@@ -65,7 +108,7 @@ class VideoTracker(ABC):
     notes: tuple[str, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
-        self._tracker = PoseTracker(self.served.skeleton)
+        self._tracker = PoseTracker(self.estimator.skeleton)
         self._detected_at = -np.inf  # seconds
         # The tracker uses weak poses as well; only those that reach the user's min_score are reported.
         least = min(self.options.min_score, self._tracker.config.weak_score)
@@ -101,11 +144,14 @@ class VideoTracker(ABC):
         return await asyncio.get_running_loop().run_in_executor(self.pool, work)
 
 
+@dataclass(eq=False)
 class ConcurrentVideoTracker(VideoTracker):
     """Estimates several frames at once; they share batches as requests of a server do. One journal record per frame.
 
-    pool: also decodes the video.
+    pool: also decodes the video. pixel_bytes: memory limit for the pixels of the frames that are estimated at once.
     """
+
+    pixel_bytes: int = PIXEL_BYTES
 
     async def _estimated(self) -> AsyncGenerator[tuple[VideoFrame, JournaledFrame], None]:
         in_flight: deque[tuple[VideoFrame, JournaledFrame | asyncio.Task[JournaledFrame]]] = deque()
@@ -137,7 +183,7 @@ class ConcurrentVideoTracker(VideoTracker):
         if self.options.detect_every != 0:
             return 1
         bytes_each = self.video.info.width * self.video.info.height * 3
-        return max(2, min(_MOST_IN_FLIGHT, _IN_FLIGHT_BYTES // bytes_each))
+        return max(2, min(_MOST_IN_FLIGHT, self.pixel_bytes // bytes_each))
 
     def _journaled(self, number: int) -> JournaledFrame | None:
         """The journal's next frame. A damaged record and all records after it are dropped."""
@@ -145,7 +191,7 @@ class ConcurrentVideoTracker(VideoTracker):
         if record is None:
             return None
         try:
-            return unpack(record, self.served.skeleton)
+            return unpack(record, self.estimator.skeleton)
         except DamagedJournalError:
             self.journal.cut(keep=number)
             self.notes = (f"the journal is damaged after {number} frames, so the rest was done anew",)
@@ -153,13 +199,13 @@ class ConcurrentVideoTracker(VideoTracker):
 
     async def _estimate(self, frame: VideoFrame) -> JournaledFrame:
         people = await self._proposals(frame)
-        poses, _ = await self.served.pipeline.frame(frame.pixels, self._inference_options, people)
+        poses = await self.estimator.estimate(frame.pixels, self._inference_options, people)
         return JournaledFrame(frame.pts, people is None, poses)
 
     async def _proposals(self, frame: VideoFrame) -> Detections | None:
         """The boxes that the tracker predicts; None if the detector runs on this frame."""
         passed, attention = frame.seconds - self._detected_at, Attention.of(self._tracker)
         due = detector_is_due(self.options.detect_every, passed, attention, _DETECTION_S)
-        if due or self.served.model.detector is None:
+        if due or not self.estimator.detects:
             return None
         return await self._run(lambda: self._tracker.propose(frame.pixels, frame.seconds))

@@ -1,4 +1,4 @@
-"""The work of `posewire video`: estimate, track, draw and write the frames of a video.
+"""The work of `posewire video` and of a server's video jobs: estimate, track, draw and write the frames of a video.
 
 A journal beside the output keeps the poses that the networks estimated. After a crash, the same command reads these
 poses from the journal. It decodes, tracks, draws and encodes all frames again from the beginning: that is cheap, and
@@ -8,32 +8,44 @@ the results do not depend on the point of interruption.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, ExitStack, aclosing, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    ExitStack,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+)
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from engines.catalogue import Catalogue
 from engines.files import published, shown
 from engines.poses import Poses
+from engines.skeletons import Skeleton
 from service import __version__
 from service.config import Settings
 from service.formats.frames import POSES_SUFFIXES, FramesFile
-from service.inference.model_registry import ServedModel, open_serving
+from service.inference.model_registry import open_serving
 from service.media.draw import Trails, draw
 from service.media.video_reader import VideoError, VideoFrame, VideoInfo, VideoReader
 from service.media.video_writer import VIDEO_SUFFIXES, VideoWriter
 from service.offline.journal import Journal
-from service.offline.resumable_tracking import ConcurrentVideoTracker, VideoOptions
+from service.offline.resumable_tracking import (
+    PIXEL_BYTES,
+    ConcurrentVideoTracker,
+    FrameEstimator,
+    ServedEstimator,
+    VideoOptions,
+)
 from service.offline.video_records import fingerprint
 from service.tracking.smoothing import OneEuroConfig
 from service.tracking.two_way_smoothing import TwoWaySmoother
 
 _MOST_WAITING = 64
 """Frames that wait to be smoothed: a second of most videos."""
-_WAITING_BYTES = 256 << 20
-"""Memory limit for the pixels of these frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +54,9 @@ class VideoTask:
 
     out: the video to write, with skeletons drawn. poses: the poses file to write. At least one of the two is required.
     trails: length of the drawn trails in seconds. smoothing: of the drawn keypoints, None for none. smooth_poses: the
-    poses file is smoothed, too.
+    poses file is smoothed, too. name: of the video, for the poses file and the user; the source's by default.
+    skeleton: of the outputs; the model's own by default. pixel_bytes: memory limit for the pixels of the frames that
+    are estimated at once, and for those of the frames that wait to be smoothed.
     """
 
     source: Path
@@ -52,6 +66,9 @@ class VideoTask:
     trails: float = 0.0
     smoothing: OneEuroConfig | None = field(default_factory=OneEuroConfig)
     smooth_poses: bool = False
+    name: str = ""
+    skeleton: Skeleton | None = None
+    pixel_bytes: int = PIXEL_BYTES
 
     def problem(self) -> str:
         """A message for the user if the paths make no sense; "" otherwise."""
@@ -75,11 +92,29 @@ class VideoTask:
         return beside.with_name(beside.name + ".journal")
 
 
-async def process_video(
-    video: VideoReader, task: VideoTask, catalogue: Catalogue, model: str, *, advance: Callable[[], None]
-) -> tuple[str, str]:
-    """Write the outputs of `task`. Files get their final names when they are complete. advance: called once per frame.
+@asynccontextmanager
+async def own_networks(catalogue: Catalogue, model: str) -> AsyncIterator[FrameEstimator]:
+    """Load a model for one video, and free it at the end of the context. Raises as `open_serving`."""
+    serving = await asyncio.to_thread(open_serving, catalogue, [model], Settings())
+    try:
+        await serving.start()
+        yield ServedEstimator(serving.default)
+    finally:
+        await serving.close(drain_seconds=1.0)
 
+
+async def process_video(
+    video: VideoReader,
+    task: VideoTask,
+    model: str,
+    networks: AbstractAsyncContextManager[FrameEstimator],
+    *,
+    advance: Callable[[VideoFrame], None],
+) -> tuple[str, str]:
+    """Write the outputs of `task`. Files get their final names when they are complete.
+
+    model: its name. networks: opened once the outputs can be written. advance: called with each frame that is done; its
+    exceptions end the work.
     Returns the outcome as a line for the user, and what is damaged in the video, or "".
     Raises VideoError and JournalError if something cannot be read or written. The journal is kept in that case,
     and on cancellation.
@@ -90,12 +125,10 @@ async def process_video(
         journal = stack.enter_context(Journal(task.journal, about))
         outputs = stack.enter_context(ExitStack())
         out, poses = (_begin(outputs, path) for path in (task.out, task.poses))
-        serving = await asyncio.to_thread(open_serving, catalogue, [model], Settings())
-        stack.push_async_callback(serving.close, drain_seconds=1.0)
-        await serving.start()
-        writer = _OutputWriter(outputs, task, video.info, serving.default, out, poses)
+        estimator = await stack.enter_async_context(networks)
+        writer = _OutputWriter(outputs, task, video.info, estimator, out, poses)
         pool = outputs.enter_context(ThreadPoolExecutor(3, thread_name_prefix="posewire-video"))
-        tracker = ConcurrentVideoTracker(video, serving.default, task.options, journal, pool)
+        tracker = ConcurrentVideoTracker(video, estimator, task.options, journal, pool, pixel_bytes=task.pixel_bytes)
         loop = asyncio.get_running_loop()
         done = 0
         writing = loop.create_future()
@@ -105,7 +138,7 @@ async def process_video(
                 await writing  # frames are written in order, while later ones are decoded and estimated
                 writing = loop.run_in_executor(pool, writer.write, frame, people)
                 done += 1
-                advance()
+                advance(frame)
         await writing
         await loop.run_in_executor(pool, writer.finish)
         await asyncio.to_thread(outputs.close)
@@ -128,16 +161,16 @@ def _begin(outputs: ExitStack, path: Path | None) -> Path | None:
         return part
 
 
-def video_document(name: str, info: VideoInfo, served: ServedModel) -> dict[str, object]:
+def video_document(name: str, info: VideoInfo, model: str, skeleton: Skeleton) -> dict[str, object]:
     """The header of a poses file, which describes the video."""
     return {
         "video": name,
         "width": info.width,
         "height": info.height,
         "frame_rate": round(float(info.rate), 6),
-        "model": served.model.name,
-        "skeleton": served.skeleton.name,
-        "keypoints": served.skeleton.keypoints,
+        "model": model,
+        "skeleton": skeleton.name,
+        "keypoints": skeleton.keypoints,
     }
 
 
@@ -152,14 +185,15 @@ class _OutputWriter:
         outputs: ExitStack,
         task: VideoTask,
         info: VideoInfo,
-        served: ServedModel,
+        estimator: FrameEstimator,
         out: Path | None,
         poses: Path | None,
     ) -> None:
         self._task = task
+        self._skeleton = task.skeleton or estimator.skeleton
         self._smoother: TwoWaySmoother[VideoFrame] | None = None
         if task.smoothing is not None:
-            self._smoother = TwoWaySmoother(task.smoothing, frames=_room(info))
+            self._smoother = TwoWaySmoother(task.smoothing, frames=_room(info, task.pixel_bytes))
         self._trails = Trails(task.trails) if task.trails > 0 else None
         self._video: VideoWriter | None = None
         self._poses: FramesFile | None = None
@@ -167,7 +201,7 @@ class _OutputWriter:
             self._video = outputs.enter_context(VideoWriter(out, task.out.suffix, info, task.source))
         if poses is not None and task.poses is not None:
             outputs.enter_context(_writing(task.poses))
-            about = video_document(shown(task.source.name), info, served)
+            about = video_document(task.name or shown(task.source.name), info, estimator.model, self._skeleton)
             self._poses = outputs.enter_context(FramesFile(poses, task.poses.suffix, about))
 
     @property
@@ -177,6 +211,7 @@ class _OutputWriter:
 
     def write(self, frame: VideoFrame, people: Poses) -> None:
         """Add the next frame. Smoothed frames are written when enough later ones are known."""
+        people = people.as_skeleton(self._skeleton)
         if not self._task.smooth_poses:
             self._write_poses(frame, people)
         if self._smoother is None:
@@ -203,9 +238,9 @@ class _OutputWriter:
                 self._poses.write(frame.number, frame.seconds, people)
 
 
-def _room(info: VideoInfo) -> int:
+def _room(info: VideoInfo, pixel_bytes: int) -> int:
     """How many frames may wait to be smoothed."""
-    return max(1, min(_MOST_WAITING, _WAITING_BYTES // (3 * info.width * info.height)))
+    return max(1, min(_MOST_WAITING, pixel_bytes // (3 * info.width * info.height)))
 
 
 @contextmanager

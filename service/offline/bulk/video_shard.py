@@ -20,7 +20,7 @@ from service.offline.bulk.manifest import GROUP, BulkOptions
 from service.offline.bulk.shards import Failure, Shard, Summary
 from service.offline.bulk.writing import open_poses
 from service.offline.journal import DamagedJournalError, Journal
-from service.offline.resumable_tracking import VideoOptions, VideoTracker
+from service.offline.resumable_tracking import ServedEstimator, VideoOptions, VideoTracker
 from service.offline.video_records import DAMAGED, JournaledFrame, fingerprint, pack, unpack
 from service.offline.videos import video_document
 
@@ -47,13 +47,14 @@ async def track(
             about: dict[str, object] = {"video": fingerprint(path), "group": size}
         except OSError as error:
             raise VideoError(f"{path} cannot be read: {error.strerror}") from error
-        header = video_document(entry.name, video.info, served)
+        estimator = ServedEstimator(served)
+        header = video_document(entry.name, video.info, estimator.model, estimator.skeleton)
         with (
             Journal(shard.file(folder, ".journal"), about) as journal,
             open_poses(part, options.style, header) as write,
         ):
             seek = VideoOptions(options.min_score, options.max_people)
-            tracker = LockstepVideoTracker(video, served, seek, journal, size=size, step=step)
+            tracker = LockstepVideoTracker(video, estimator, seek, journal, size=size, step=step)
             async with aclosing(tracker.tracked()) as tracked:
                 async for frame, poses in tracked:
                     write(frame.number, frame.seconds, poses)
@@ -85,14 +86,14 @@ class LockstepVideoTracker(VideoTracker):
         record = self.journal.next()
         if record is not None:
             try:
-                estimates = [unpack(one, self.served.skeleton) for one in ormsgpack.unpackb(record)]
+                estimates = [unpack(one, self.estimator.skeleton) for one in ormsgpack.unpackb(record)]
             except (ValueError, TypeError) as error:
                 raise DamagedJournalError(DAMAGED) from error
             if [estimate.pts for estimate in estimates] != [frame.pts for frame in group]:
                 raise DamagedJournalError(f"{shown(self.journal.path)} does not fit the video; delete it to start anew")
             return estimates
-        pipeline = self.served.pipeline
-        outcomes = await run_in_lockstep([pipeline.frame(frame.pixels, self._inference_options) for frame in group])
+        estimate = self.estimator.estimate
+        outcomes = await run_in_lockstep([estimate(frame.pixels, self._inference_options) for frame in group])
         estimates = []
         for frame, outcome in zip(group, outcomes, strict=True):
             if isinstance(outcome, BaseException):
@@ -100,6 +101,6 @@ class LockstepVideoTracker(VideoTracker):
                     raise outcome
                 what = f"frame {frame.number}"
                 raise FailedError(f"{what}: {unexpected(what, outcome)}") from outcome
-            estimates.append(JournaledFrame(frame.pts, True, outcome[0]))
+            estimates.append(JournaledFrame(frame.pts, True, outcome))
         self.journal.append(ormsgpack.packb([pack(estimate) for estimate in estimates]))
         return estimates

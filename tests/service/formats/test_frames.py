@@ -37,6 +37,15 @@ def test_json_is_one_object_with_one_line_per_frame(tmp_path: Path) -> None:
     assert len(path.read_text("utf-8").splitlines()) == 5
 
 
+def test_ndjson_is_the_lines_of_the_json_and_each_can_be_read_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "poses.ndjson"
+    with FramesFile(path, path.suffix, ABOUT) as file:
+        file.write(0, 0.0, standing({7: (100.0, 200.0), 9: (50.25, 80.0)}))
+        assert json.loads(path.read_text("utf-8"))["frame"] == 0
+    lines = [json.loads(line) for line in write(path).read_text("utf-8").splitlines()]
+    assert lines == json.loads(write(tmp_path / "poses.json").read_text("utf-8"))["frames"]
+
+
 def test_csv_has_one_row_per_keypoint(tmp_path: Path) -> None:
     rows = list(csv.DictReader(write(tmp_path / "poses.csv").read_text("utf-8").splitlines()))
     assert len(rows) == 3 * len(COCO_17)

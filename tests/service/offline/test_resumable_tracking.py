@@ -18,7 +18,7 @@ from service.config import Settings
 from service.inference.model_registry import open_serving
 from service.media.video_reader import VideoError, VideoFrame, VideoReader
 from service.offline.journal import Journal
-from service.offline.resumable_tracking import ConcurrentVideoTracker, VideoOptions
+from service.offline.resumable_tracking import ConcurrentVideoTracker, ServedEstimator, VideoOptions
 from service.offline.video_records import JournaledFrame, pack, unpack
 from tests.graphs import tiny_catalogue
 from tests.pictures import photo
@@ -51,7 +51,7 @@ def track(folder: Path, options: VideoOptions, *, model: str = "pair", stop: int
         nonlocal notes
         await serving.start()
         frames = []
-        tracker = ConcurrentVideoTracker(reader, serving.default, options, journal, pool)
+        tracker = ConcurrentVideoTracker(reader, ServedEstimator(serving.default), options, journal, pool)
         try:
             async with aclosing(tracker.tracked()) as tracked:
                 async for frame in tracked:
