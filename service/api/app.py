@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from engines.cores import usable_cores
 from service import __version__
-from service.api import info, lifecycle, pose, stream
+from service.api import info, lifecycle, pose, stream, web
 from service.api.addresses import Proxies
 from service.api.connections import Connections, most_connections
 from service.api.middleware import RequestMiddleware
@@ -95,6 +95,7 @@ def create_app(
     app.include_router(pose.router, tags=["pose"])
     app.include_router(stream.router, tags=["stream"])
     app.include_router(info.router, tags=["server"])
+    app.include_router(web.router)
     for kind in (ApiError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _answer_error)
     return RequestMiddleware(app, state, direct={("POST", "/pose"): pose.answer, ("GET", "/livez"): info.answer_live})

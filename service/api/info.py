@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from service.api.problems import KINDS, ApiError
 from service.api.schemas import ModelInfo, PlanInfo, Problem, SkeletonInfo, State
@@ -21,12 +21,6 @@ _PROXY_HEADERS = frozenset({"forwarded", "x-forwarded-for"})
 _LIVE = State(status="ok").model_dump_json().encode()
 
 Draining = Annotated[int, Query(ge=400, le=599, description="status of the answer while draining")]
-
-
-@router.get("/", include_in_schema=False)
-async def root() -> Response:
-    """Redirect a browser to /docs."""
-    return RedirectResponse("docs")  # relative, as a proxy may serve the API below another path
 
 
 @router.get("/models", summary="The served models, the default first", responses={503: {"model": Problem}})

@@ -21,12 +21,13 @@ from service.api.origins import allows_origin
 from service.api.problems import ApiError, problem_of
 from service.api.security import PROBES, RateLimit, RecentClients
 from service.api.state import ServerState
+from service.api.web import ASSETS
 from service.observability.logs import request_id
 
 log = logging.getLogger(__name__)
 
 _REFUSALS = (429, 503)
-_ROUTES = frozenset({"/pose", "/models", "/skeletons", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json"})
+_ROUTES = frozenset({"/", "/pose", "/models", "/skeletons", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json"})
 """Paths that are labels of metrics. All others are counted as "other", so that clients cannot add labels."""
 
 _COSTS = {"/metrics": 20, "/openapi.json": 20, "/docs": 5, "/models": 5, "/skeletons": 5}
@@ -167,7 +168,8 @@ class RequestMiddleware:
         """Return the client's name, its API key's or its address. Raises ApiError for a bad key or too high a rate."""
         if scope["path"] in PROBES:
             return ""
-        client = self._state.keys.check(Headers(scope=scope)) or client_of_scope(scope)
+        key = "" if scope["path"] in ASSETS else self._state.keys.check(Headers(scope=scope))
+        client = key or client_of_scope(scope)
         self._state.rate_limit.take(client)
         return client
 

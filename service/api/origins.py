@@ -61,7 +61,7 @@ def content_security_policy(page: bytes) -> str:
 
 
 class PagePolicy:
-    """ASGI middleware that adds a Content-Security-Policy to each HTML page."""
+    """ASGI middleware that adds a Content-Security-Policy to each HTML page that has none."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -71,7 +71,7 @@ class PagePolicy:
 
         async def send_with_policy(message: Message) -> None:
             nonlocal head
-            if message["type"] == "http.response.start" and _is_page(message):
+            if message["type"] == "http.response.start" and _lacks_policy(message):
                 head = message
                 return
             if head is not None:
@@ -84,5 +84,6 @@ class PagePolicy:
         await self._app(scope, receive, send_with_policy)
 
 
-def _is_page(message: Message) -> bool:
-    return any(name == b"content-type" and value.startswith(b"text/html") for name, value in message["headers"])
+def _lacks_policy(message: Message) -> bool:
+    headers = dict(message["headers"])
+    return b"content-security-policy" not in headers and headers.get(b"content-type", b"").startswith(b"text/html")

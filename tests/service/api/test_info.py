@@ -45,11 +45,6 @@ def test_metrics_count_requests_batches_and_failures(client: httpx.Client, jpeg:
         assert f"# TYPE posewire_{name}_total counter" in text
 
 
-def test_the_root_redirects_to_the_documentation(client: httpx.Client) -> None:
-    answer = client.get("/")
-    assert (answer.status_code, answer.headers["location"]) == (307, "docs")
-
-
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/models", "/docs"])
 def test_head_gives_the_headers_of_get_without_a_body(client: httpx.Client, path: str) -> None:
     answer, full = client.head(path), client.get(path)

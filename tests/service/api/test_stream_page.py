@@ -32,9 +32,9 @@ def example(language: str) -> str:
     return str(code)
 
 
-@pytest.mark.parametrize("language", ["python", "html"])
-def test_examples_are_short(language: str) -> None:
-    assert len([line for line in example(language).splitlines() if line.strip()]) <= 25
+@pytest.mark.parametrize(("language", "most"), [("python", 25), ("html", 13)])
+def test_examples_are_short(language: str, most: int) -> None:
+    assert len([line for line in example(language).splitlines() if line.strip()]) <= most
 
 
 @pytest.mark.parametrize("name", HelloMessage.model_fields)
@@ -118,16 +118,15 @@ def test_the_browser_example_runs(cross_origin: ServerProcess) -> None:
     drawn = """(() => {
         const canvas = document.querySelector("canvas");
         if (!canvas) return 0;
+        if (!canvas.width) return 0;
         const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
         return new Set(new Uint32Array(data.buffer)).size;
     })()"""
 
     async def scenario(url: str) -> None:
-        async with browse(url) as opened, asyncio.timeout(30):
-            while (await opened.evaluate(drawn)) < 50:
-                assert opened.complaints == []
-                await asyncio.sleep(0.1)
-            assert await opened.evaluate("document.querySelector('pre').textContent") == ""
+        async with browse(url) as opened:
+            await opened.wait(f"{drawn} >= 5")  # the camera's test card, and numbers on it
+            assert opened.complaints == []
 
     with website(page) as url:
         asyncio.run(scenario(url))

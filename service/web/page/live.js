@@ -1,0 +1,170 @@
+/**
+ * Live video on the stage: the pictures of a camera or file, their stream, and the people at each moment.
+ *
+ * @module
+ */
+import { now } from "../client.js";
+import { Pictures, Timeline } from "./timeline.js";
+
+/** @typedef {import("../client.js").Person} Person */
+/** @typedef {import("../connection.js").Result} Result */
+
+const LONGEST = 1280; // greatest width or height of a picture; networks use less
+const OBSERVED = 120; // delays that are kept
+
+/** Dispatches `state` (see Stream) and `result` events. */
+export class Live extends EventTarget {
+  /** Milliseconds from the capture of the last pictures until their people were drawn. @type {number[]} */
+  delays = [];
+  /** Milliseconds between two pictures of the source. */
+  between = 33;
+  timeline = new Timeline();
+  #pictures = new Pictures();
+  #newest = 0; // capture time of the newest picture
+  #shown = 0; // capture time of the last result that was drawn
+  /** @type {import("../stream.js").Stream | null} */
+  stream = null;
+  /** @type {HTMLVideoElement | null} */
+  video = null;
+
+  /** @param {import("./view.js").View} view */
+  constructor(view) {
+    super();
+    this.view = view;
+  }
+
+  /** Show a video in place of the last one. @param {HTMLVideoElement} video */
+  start(video) {
+    this.stop();
+    this.video = video;
+    this.view.size(video.videoWidth, video.videoHeight);
+    video.addEventListener("seeking", () => this.timeline.clear());
+    this.#capture(video);
+    const paint = () => {
+      if (this.video !== video) return;
+      this.#paint();
+      requestAnimationFrame(paint);
+    };
+    requestAnimationFrame(paint);
+  }
+
+  /** Send the video to a stream, in place of the last one. @param {import("../stream.js").Stream} stream */
+  use(stream) {
+    this.stream?.close();
+    this.stream = stream;
+    stream.addEventListener("state", (event) => {
+      if (this.stream !== stream) return;
+      this.dispatchEvent(new CustomEvent("state", { detail: /** @type {CustomEvent} */ (event).detail }));
+    });
+    this.#receive(stream);
+  }
+
+  /** End the stream and release the camera or file. */
+  stop() {
+    const { stream, video } = this;
+    this.video = this.stream = null;
+    stream?.close();
+    if (video) release(video);
+    this.timeline = new Timeline();
+    this.#pictures.clear();
+    this.#newest = this.#shown = 0;
+    this.delays = [];
+  }
+
+  /** @param {HTMLVideoElement} video */
+  #capture(video) {
+    const step = async (/** @type {number} */ at, /** @type {VideoFrameCallbackMetadata} */ metadata) => {
+      if (this.video !== video) return;
+      video.requestVideoFrameCallback(step);
+      const time = performance.timeOrigin + (metadata.captureTime ?? at);
+      const apart = time - this.#newest;
+      if (apart > 0 && apart < 500) this.between += (apart - this.between) / 8;
+      const scale = LONGEST / Math.max(video.videoWidth, video.videoHeight);
+      const size = { resizeWidth: Math.round(video.videoWidth * scale), resizeHeight: Math.round(video.videoHeight * scale) };
+      const bitmap = await createImageBitmap(video, scale < 1 ? size : {}).catch(() => null); // the video has ended
+      if (!bitmap) return;
+      if (this.video !== video || time <= this.#newest) return bitmap.close();
+      this.#newest = time;
+      this.stream?.send(bitmap, time);
+      this.#pictures.put(bitmap, time);
+    };
+    video.requestVideoFrameCallback(step);
+  }
+
+  /** @param {import("../stream.js").Stream} stream */
+  async #receive(stream) {
+    try {
+      for await (const result of stream) {
+        if (this.stream !== stream) return;
+        if (result.type === "result") {
+          const { timestamp, width, height, latency_ms } = result;
+          const people = result.people.map((person) => named(person, this.view.width / width || 1));
+          this.timeline.add({ time: timestamp, people, width, height }, latency_ms, this.between);
+        }
+        this.dispatchEvent(new CustomEvent("result", { detail: result }));
+      }
+    } catch (error) {
+      if (/** @type {any} */ (error)?.name !== "StreamError") throw error; // its state event says more
+    }
+  }
+
+  #paint() {
+    const time = Math.min(now() - this.timeline.delay, this.#newest);
+    const picture = this.#pictures.take(time);
+    if (picture) this.view.show(picture.bitmap);
+    this.view.people = this.timeline.at(time);
+    this.view.trails = this.view.display.trails ? this.timeline.trails(time) : new Map();
+    this.view.draw();
+    const drawn = this.timeline.moments.findLast((moment) => moment.time <= time);
+    if (drawn && drawn.time > this.#shown) {
+      this.#shown = drawn.time;
+      this.delays.push(now() - drawn.time);
+      if (this.delays.length > OBSERVED) this.delays.shift();
+    }
+  }
+}
+
+/**
+ * A person with a name to show, in pixels of another size.
+ *
+ * @param {Person} person
+ * @param {number} factor
+ * @returns {import("./draw.js").Figure}
+ */
+export function named(person, factor) {
+  const { id = 0, box, keypoints } = person;
+  const scaled = factor === 1 ? person : {
+    ...person,
+    box: /** @type {Person["box"]} */ (box.map((side) => side * factor)),
+    keypoints: keypoints.map(([x, y, score]) => /** @type {[number, number, number]} */ ([x * factor, y * factor, score])),
+  };
+  return { ...scaled, name: id > 0 ? `Person ${id}` : "" };
+}
+
+/**
+ * A video file as a playing video element.
+ *
+ * @param {Blob} file
+ * @returns {Promise<HTMLVideoElement>} Rejects if the browser cannot play it.
+ */
+export async function openVideo(file) {
+  const video = document.createElement("video");
+  video.muted = video.playsInline = true;
+  video.src = URL.createObjectURL(file);
+  await new Promise((resolve, reject) => {
+    video.onloadeddata = resolve;
+    video.onerror = () => reject(new Error("this browser cannot play this video"));
+  });
+  if (!video.videoWidth) throw new Error("the file has no pictures");
+  await video.play();
+  return video;
+}
+
+/** @param {HTMLVideoElement} video */
+function release(video) {
+  video.pause();
+  if (video.srcObject instanceof MediaStream) for (const track of video.srcObject.getTracks()) track.stop();
+  if (video.src) URL.revokeObjectURL(video.src);
+  video.srcObject = null;
+  video.removeAttribute("src");
+}

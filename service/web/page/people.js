@@ -1,0 +1,115 @@
+/**
+ * The list of people: who is in view, how sure the server is, and for how long.
+ *
+ * @module
+ */
+import { colour } from "./draw.js";
+import { clock, counted } from "./words.js";
+
+const KEPT = 8000; // milliseconds for which somebody who has left is listed
+const MOST = 24; // rows
+const SAID_EVERY = 3000; // milliseconds between two announcements to screen readers
+
+/** @typedef {{score: number, seen: number, last: number}} Entry seen, last: milliseconds. */
+
+export class PeopleList {
+  /** @type {Map<number, Entry>} By id. */
+  #people = new Map();
+  #shown = 0;
+  #said = { count: -1, at: 0 };
+
+  /** @param {(id: string) => HTMLElement} $ Finds the elements of the page. */
+  constructor($) {
+    this.rows = $("people-rows");
+    this.none = $("people-none");
+    this.count = $("people-count");
+    this.said = $("people-said");
+  }
+
+  clear() {
+    this.#people.clear();
+    this.#shown = 0;
+    this.show([], performance.now());
+  }
+
+  /** The people of a picture, who have no ids. @param {{score: number}[]} people */
+  still(people) {
+    this.#people.clear();
+    this.#render(people.map(({ score }, n) => ({ id: n + 1, score, seen: 0, gone: false })), people.length);
+    this.#say(people.length, performance.now());
+  }
+
+  /**
+   * The people of a result.
+   *
+   * @param {import("../client.js").Person[]} people
+   * @param {number} time Milliseconds.
+   */
+  show(people, time) {
+    for (const { id = -1, score } of people) {
+      if (id < 1) continue;
+      const entry = this.#people.get(id) ?? { score, seen: 0, last: time };
+      entry.seen += Math.min(1000, time - entry.last);
+      Object.assign(entry, { score, last: time });
+      this.#people.set(id, entry);
+    }
+    for (const [id, { last }] of this.#people) if (time - last > KEPT) this.#people.delete(id);
+    this.#say(people.length, time);
+    if (time - this.#shown < 250 && this.#shown) return; // numbers that change more often cannot be read
+    this.#shown = time;
+    const here = new Set(people.map(({ id }) => id));
+    const rows = [...this.#people].map(([id, { score, seen }]) => ({ id, score, seen, gone: !here.has(id) }));
+    rows.sort((a, b) => Number(a.gone) - Number(b.gone) || a.id - b.id);
+    this.#render(rows, people.length);
+  }
+
+  /** @param {{id: number, score: number, seen: number, gone: boolean}[]} people @param {number} count */
+  #render(people, count) {
+    const rows = people.slice(0, MOST);
+    while (this.rows.children.length > rows.length) this.rows.lastElementChild?.remove();
+    while (this.rows.children.length < rows.length) this.rows.append(emptyRow());
+    rows.forEach(({ id, score, seen, gone }, n) => {
+      const row = /** @type {HTMLElement} */ (this.rows.children[n]);
+      row.classList.toggle("gone", gone);
+      const [chip, name, bar, percent, time] = row.querySelectorAll("[data-part]");
+      /** @type {HTMLElement} */ (chip).style.background = colour(id, 60);
+      write(name, `Person ${id}`);
+      /** @type {HTMLElement} */ (bar).style.width = `${Math.round(score * 100)}%`;
+      write(percent, gone ? "left" : `${Math.round(score * 100)} %`);
+      write(time, seen ? clock(seen / 1000) : "–");
+    });
+    write(this.count, String(count));
+    this.none.hidden = rows.length > 0;
+  }
+
+  /** @param {number} count @param {number} time */
+  #say(count, time) {
+    if (count === this.#said.count || (this.#said.count >= 0 && time - this.#said.at < SAID_EVERY)) return;
+    this.#said = { count, at: time };
+    write(this.said, `${counted(count, "person", "people")} in view`);
+  }
+}
+
+function emptyRow() {
+  const row = document.createElement("tr");
+  const part = (/** @type {string} */ tag, /** @type {string} */ kind) => {
+    const element = document.createElement(tag);
+    element.className = kind;
+    element.dataset.part = "";
+    return element;
+  };
+  const cells = [0, 1, 2].map(() => document.createElement("td"));
+  const meter = document.createElement("span");
+  meter.className = "meter";
+  meter.append(part("span", ""));
+  cells[0].append(part("span", "chip"), part("span", ""));
+  cells[1].append(meter, part("span", ""));
+  cells[2].append(part("span", ""));
+  row.append(...cells);
+  return row;
+}
+
+/** @param {Element} element @param {string} text */
+function write(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}

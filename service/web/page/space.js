@@ -1,0 +1,102 @@
+/**
+ * Skeletons in space, from models that give keypoints in metres. Turned by dragging or with the arrow keys.
+ *
+ * @module
+ */
+import { colour } from "./draw.js";
+
+const APART = 1.1; // metres between two people side by side
+const MOST = 3; // people
+const TURN = Math.PI / 24; // by an arrow key
+
+export class Space {
+  /** @type {import("./draw.js").Figure[]} */
+  #people = [];
+  #yaw = 0.5;
+  #pitch = -0.15;
+  /** @type {import("./draw.js").Skeleton | null} */
+  #skeleton = null;
+
+  /** @param {(id: string) => HTMLElement} $ Finds the elements of the page. */
+  constructor($) {
+    this.panel = $("space-panel");
+    this.canvas = /** @type {HTMLCanvasElement} */ ($("space"));
+    const { canvas } = this;
+    canvas.addEventListener("pointerdown", (event) => canvas.setPointerCapture(event.pointerId));
+    canvas.addEventListener("pointermove", (event) => {
+      if (canvas.hasPointerCapture(event.pointerId)) this.#turn(event.movementX / 90, event.movementY / 90);
+    });
+    canvas.addEventListener("keydown", (event) => {
+      const turns = { ArrowLeft: [-TURN, 0], ArrowRight: [TURN, 0], ArrowUp: [0, -TURN], ArrowDown: [0, TURN] };
+      const turn = turns[/** @type {keyof typeof turns} */ (event.key)];
+      if (!turn) return;
+      event.preventDefault();
+      this.#turn(turn[0], turn[1]);
+    });
+  }
+
+  /** @param {import("./draw.js").Figure[]} people @param {import("./draw.js").Skeleton | null} skeleton */
+  show(people, skeleton) {
+    this.#people = people.filter(({ keypoints_3d }) => keypoints_3d?.length).slice(0, MOST);
+    this.#skeleton = skeleton;
+    if (this.#people.length) this.panel.hidden = false;
+    if (!this.panel.hidden) this.#draw();
+  }
+
+  clear() {
+    this.#people = [];
+    this.panel.hidden = true;
+  }
+
+  /** @param {number} yaw @param {number} pitch Radians. */
+  #turn(yaw, pitch) {
+    this.#yaw += yaw;
+    this.#pitch = Math.max(-1.4, Math.min(1.4, this.#pitch + pitch));
+    this.#draw();
+  }
+
+  #draw() {
+    const { canvas } = this;
+    const ratio = devicePixelRatio || 1;
+    const [width, height] = [canvas.clientWidth, canvas.clientHeight];
+    Object.assign(canvas, { width: width * ratio, height: height * ratio });
+    const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+    pen.scale(ratio, ratio);
+    pen.lineCap = "round";
+    const metre = height / 2.3 / Math.max(1, (this.#people.length * APART) / 3);
+    const [cy, sy, cp, sp] = [Math.cos(this.#yaw), Math.sin(this.#yaw), Math.cos(this.#pitch), Math.sin(this.#pitch)];
+    /** @param {number} x @param {number} y @param {number} z */
+    const project = (x, y, z) => {
+      const [turned, deep] = [x * cy + z * sy, z * cy - x * sy];
+      const far = 4 / (4 + deep * cp + y * sp); // a camera at 4 m
+      return { x: width / 2 + turned * metre * far, y: height * 0.46 + (y * cp - deep * sp) * metre * far };
+    };
+    pen.strokeStyle = getComputedStyle(canvas).getPropertyValue("--edge");
+    for (let step = -1; step <= 1.01; step += 0.25) {
+      for (const [a, b] of [[project(step, 1, -1), project(step, 1, 1)], [project(-1, 1, step), project(1, 1, step)]]) {
+        line(pen, a, b);
+      }
+    }
+    this.#people.forEach((person, n) => {
+      const aside = (n - (this.#people.length - 1) / 2) * APART;
+      const points = (person.keypoints_3d ?? []).map(([x, y, z]) => project(x + aside, y, z));
+      pen.strokeStyle = colour(person.id ?? 0, 58);
+      pen.fillStyle = colour(person.id ?? 0, 50);
+      pen.lineWidth = 3;
+      for (const [a, b] of this.#skeleton?.limbs ?? []) if (points[a] && points[b]) line(pen, points[a], points[b]);
+      for (const { x, y } of points) {
+        pen.beginPath();
+        pen.arc(x, y, 2.4, 0, 2 * Math.PI);
+        pen.fill();
+      }
+    });
+  }
+}
+
+/** @param {CanvasRenderingContext2D} pen @param {{x: number, y: number}} a @param {{x: number, y: number}} b */
+function line(pen, a, b) {
+  pen.beginPath();
+  pen.moveTo(a.x, a.y);
+  pen.lineTo(b.x, b.y);
+  pen.stroke();
+}

@@ -1,0 +1,155 @@
+/**
+ * Results and pictures of the last moments, so that each is shown when its time has come.
+ *
+ * A result arrives later than its picture. Pictures are therefore shown with a delay that is as long as results usually
+ * take, so that a skeleton lies on its own picture, and people are interpolated between two results.
+ *
+ * @module
+ */
+
+/** @typedef {import("./draw.js").Figure} Figure */
+/** @typedef {{time: number, people: Figure[], width: number, height: number}} Moment time: of capture, milliseconds. */
+
+const REMEMBERED = 64; // results
+const OBSERVED = 30; // latencies from which the delay is derived
+const LONGEST_DELAY = 1500; // milliseconds
+const STALE = 700; // milliseconds after which people without a newer result are no longer shown
+const TRAIL = 1500; // milliseconds
+
+/** The results, by the time at which their frames were captured. */
+export class Timeline {
+  /** How many milliseconds pictures wait for their results. */
+  delay = 0;
+  /** @type {Moment[]} Oldest first. */
+  moments = [];
+  #latencies = /** @type {number[]} */ ([]);
+  #intervals = /** @type {number[]} */ ([]);
+
+  clear() {
+    this.moments = [];
+    this.#intervals = [];
+  }
+
+  /**
+   * @param {Moment} moment
+   * @param {number} latency Milliseconds from the capture until the result was here.
+   * @param {number} between Milliseconds between two pictures of the source.
+   */
+  add(moment, latency, between) {
+    const last = this.moments.at(-1);
+    if (last && moment.time <= last.time) return;
+    if (last) remember(this.#intervals, moment.time - last.time);
+    remember(this.#latencies, latency);
+    this.moments.push(moment);
+    if (this.moments.length > REMEMBERED) this.moments.shift();
+    // Where the server answers every picture, its result is enough. Otherwise there must be one to interpolate to.
+    const gap = this.#intervals.length ? Math.max(0, quantile(this.#intervals, 0.5) - between) : 0;
+    const wanted = Math.min(LONGEST_DELAY, quantile(this.#latencies, 0.7) + (gap > between / 2 ? gap : 0));
+    this.delay = this.delay ? this.delay + (wanted - this.delay) / 8 : wanted;
+  }
+
+  /**
+   * The people at a time, interpolated between the two results around it.
+   *
+   * @param {number} time
+   * @returns {Figure[]}
+   */
+  at(time) {
+    const next = this.moments.findIndex((moment) => moment.time > time);
+    const after = next < 0 ? null : this.moments[next];
+    const before = next < 0 ? this.moments.at(-1) : this.moments[next - 1];
+    if (!before || time - before.time > STALE) return [];
+    if (!after) return before.people;
+    return between(before.people, after.people, (time - before.time) / (after.time - before.time));
+  }
+
+  /**
+   * Where people were before a time.
+   *
+   * @param {number} time
+   * @returns {Map<number, {x: number, y: number, age: number}[]>} By id, see `drawTrails`.
+   */
+  trails(time) {
+    /** @type {Map<number, {x: number, y: number, age: number}[]>} */
+    const trails = new Map();
+    for (const moment of this.moments) {
+      if (moment.time > time || time - moment.time > TRAIL) continue;
+      for (const { id = 0, box } of moment.people) {
+        if (id < 1) continue;
+        if (!trails.has(id)) trails.set(id, []);
+        const point = { x: (box[0] + box[2]) / 2, y: box[3], age: (time - moment.time) / TRAIL };
+        trails.get(id)?.push(point);
+      }
+    }
+    return trails;
+  }
+}
+
+/** The pictures that wait to be shown. */
+export class Pictures {
+  /** @type {{bitmap: ImageBitmap, time: number}[]} */
+  #waiting = [];
+
+  /** @param {number} most Each of them is a whole picture in memory. */
+  constructor(most = 40) {
+    this.most = most;
+  }
+
+  /** @param {ImageBitmap} bitmap @param {number} time */
+  put(bitmap, time) {
+    this.#waiting.push({ bitmap, time });
+    if (this.#waiting.length > this.most) this.#waiting.shift()?.bitmap.close();
+  }
+
+  /** The newest picture that was captured by then, if none has been taken for it yet. @param {number} time */
+  take(time) {
+    let taken = null;
+    while (this.#waiting.length && this.#waiting[0].time <= time) {
+      taken?.bitmap.close();
+      taken = /** @type {{bitmap: ImageBitmap, time: number}} */ (this.#waiting.shift());
+    }
+    return taken;
+  }
+
+  clear() {
+    for (const { bitmap } of this.#waiting) bitmap.close();
+    this.#waiting = [];
+  }
+}
+
+/**
+ * @param {Figure[]} before @param {Figure[]} after
+ * @param {number} share 0 for the people of `before`, 1 for those of `after`.
+ * @returns {Figure[]}
+ */
+function between(before, after, share) {
+  const earlier = new Map(before.filter(({ id = 0 }) => id > 0).map((person) => [person.id, person]));
+  const people = after.map((person) => {
+    const then = earlier.get(person.id);
+    if (then?.keypoints.length !== person.keypoints.length) return { ...person, fade: share };
+    earlier.delete(person.id);
+    const mix = (/** @type {any} */ a, /** @type {any} */ b) =>
+      a.map((/** @type {number} */ value, /** @type {number} */ n) => value + (b[n] - value) * share);
+    return {
+      ...person,
+      box: mix(then.box, person.box),
+      keypoints: person.keypoints.map((point, k) => mix(then.keypoints[k], point)),
+      ...(person.keypoints_3d && then.keypoints_3d
+        ? { keypoints_3d: person.keypoints_3d.map((point, k) => mix(then.keypoints_3d?.[k], point)) }
+        : {}),
+    };
+  });
+  return [...people, ...[...earlier.values()].map((person) => ({ ...person, fade: 1 - share }))];
+}
+
+/** @param {number[]} values @param {number} value */
+function remember(values, value) {
+  values.push(value);
+  if (values.length > OBSERVED) values.shift();
+}
+
+/** @param {number[]} values Not empty. @param {number} share */
+function quantile(values, share) {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
+}
