@@ -30,6 +30,7 @@ from service.formats.people import people_list
 from service.inference.model_registry import ServedModel
 from service.inference.pipeline import Estimate, estimate_all
 from service.inference.stage import InferenceOptions
+from service.media.faces import BLURRED_SCORE, UnseenHeadsError, check_heads
 from service.quota import Lease
 
 router = APIRouter()
@@ -57,7 +58,8 @@ async def pose(request: Request, _: Annotated[PoseQuery, Query()]) -> Response:
     """The body is an image, several as multipart fields `image`, or `{"image": BASE64}`, `{"images": [...]}` in JSON.
 
     Several images give a list in their order, an entry with `error` in place of one that failed. With
-    `Accept: image/jpeg` or `image/png` the answer is the picture with the skeletons drawn on it.
+    `Accept: image/jpeg` or `image/png` the answer is the picture with the skeletons drawn on it, as `boxes`, `ids`,
+    `labels`, `colours`, `blur` and `background` say.
     """
     return await answer(ServerState.of(request), request)
 
@@ -73,10 +75,12 @@ async def answer(server: ServerState, request: Request) -> Response:
     skeleton = server.find_skeleton(served, query.skeleton)
     if query.format == "openpose" and not fits_openpose(skeleton):
         raise ApiError("bad-parameter", f"format: openpose has no keypoint of {skeleton.name}")
+    picture = _accepted_picture(request.headers.get("accept", ""))
+    _check_drawing(query, picture, served.skeleton)
     deadline = arrived + (query.timeout_ms or server.settings.timeout_ms) / 1000
     client, resources = request.scope["state"]["client"], request.scope["state"]["resources"]
     pixels = resources.enter_context(server.memory.take(client, 0))
-    options = _options_of(client, query, server, deadline, pixels)
+    options = _options_of(client, query, server, deadline, pixels, blur=bool(query.blur and picture))
     if server.requests.held:
         served.pipeline.test(options)  # before the body is read
     server.requests.test(client)
@@ -84,7 +88,6 @@ async def answer(server: ServerState, request: Request) -> Response:
     upload = await read_upload(server, request, body, deadline)
     resources.enter_context(server.requests.take(client))
     try:
-        picture = _accepted_picture(request.headers.get("accept", ""))
         if picture and upload.several:
             raise ApiError("bad-parameter", f"{picture} is drawn of one image only; send one, or accept JSON")
         admission = served.pipeline.admit(options, len(upload.images), data=upload.images, draw=bool(picture))
@@ -115,14 +118,18 @@ _read_query_cached = lru_cache(256)(_read_query)
 """Cached, because clients repeat the same few queries."""
 
 
-def _options_of(client: str, query: PoseQuery, server: ServerState, deadline: float, lease: Lease) -> InferenceOptions:
+def _options_of(
+    client: str, query: PoseQuery, server: ServerState, deadline: float, lease: Lease, *, blur: bool
+) -> InferenceOptions:
+    """blur: faces of people who are not wanted will be blurred, so these must be found, too."""
     settings = server.settings
+    most_people = settings.max_people if blur or query.max_people is None else query.max_people
     return InferenceOptions(
         client=client,
         priority=Priority.BULK if query.priority == "bulk" else Priority.STILL,
         deadline=deadline,
-        max_people=min(query.max_people or settings.max_people, settings.max_people),
-        min_score=query.min_score,
+        max_people=min(most_people, settings.max_people),
+        min_score=min(query.min_score, BLURRED_SCORE) if blur else query.min_score,
         lease=lease,
     )
 
@@ -144,11 +151,14 @@ async def _answer(
             raise _problem(server, error) from error
         if not picture:
             return _json(_entry(server, served, skeleton, query, estimate, 0, arrived))
-        wanted = replace(estimate, poses=estimate.poses.as_skeleton(skeleton))
-        content, drawing = await served.pipeline.draw(wanted, picture, options)
+        everybody = estimate.poses
+        shown = everybody.select(everybody.scores >= query.min_score).select(slice(query.max_people))
+        wanted = replace(estimate, poses=shown.as_skeleton(skeleton))
+        blurred = everybody if query.blur else None
+        content, drawing = await served.pipeline.draw(wanted, picture, options, look=query.look, blurred=blurred)
         seconds = estimate.timing.parts()
         seconds["queue"] += drawing.queue
-        _count(server, {**seconds, "serialise": drawing.prepare}, estimate.poses)
+        _count(server, {**seconds, "serialise": drawing.prepare}, shown)
         return Response(content, media_type=picture)
     outcomes = await estimate_all(served.pipeline, upload.images, options)
     entries = [
@@ -211,6 +221,17 @@ def _problem(server: ServerState, error: BaseException) -> ApiError:
     if problem.kind in ("undecodable-image", "too-large", "not-an-image"):
         server.metrics.decode_failures.labels(problem.kind).inc()
     return problem
+
+
+def _check_drawing(query: PoseQuery, picture: str, skeleton: Skeleton) -> None:
+    """Raise ApiError for parameters of pictures that cannot be followed. skeleton: of the model."""
+    if query.background == "none" and picture == "image/jpeg":
+        raise ApiError("bad-parameter", "background: only a PNG can be transparent; send Accept: image/png")
+    if query.blur and picture:
+        try:
+            check_heads(skeleton)
+        except UnseenHeadsError as error:
+            raise ApiError("bad-parameter", str(error)) from error
 
 
 def _accepted_picture(accept: str) -> str:

@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.media.draw import Background, DrawOptions
+from service.media.palette import Colouring
+
 Formats = Literal["json", "coco", "openpose"]
 
 
@@ -22,7 +25,28 @@ class PoseQuery(BaseModel):
         "json", description="json: Posewire's own; coco: COCO results; openpose: BODY_25, face, hands"
     )
     timeout_ms: int | None = Field(None, ge=1, le=120_000, description="deadline, milliseconds from arrival")
+    boxes: bool = Field(False, description="pictures: draw everybody's box")
+    ids: bool = Field(False, description="pictures: write everybody's place in the list of people, from 0")
+    labels: bool = Field(False, description="pictures: write everybody's score")
+    colours: Colouring = Field("auto", description="pictures: what the colours of limbs tell apart")
+    blur: Literal["faces"] | None = Field(
+        None, description="pictures: blur the faces of all people who are found, also of those who are left out"
+    )
+    background: Background = Field(
+        "picture", description="pictures: what to draw on; none is transparent, for image/png only"
+    )
     priority: Literal["still", "bulk"] = Field("still", description="bulk gives way to all other requests")
+
+    @property
+    def look(self) -> DrawOptions:
+        """How to draw the picture."""
+        return {
+            "boxes": self.boxes,
+            "ids": self.ids,
+            "labels": self.labels,
+            "colours": self.colours,
+            "background": self.background,
+        }
 
 
 class PersonResponse(BaseModel):

@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from engines.catalogue import load
+from service.cli.drawing import drawing_options
 from service.cli.model_option import MODEL_HELP, choose
 from service.cli.output import progress_bar
+
+if TYPE_CHECKING:
+    from service.media.draw import DrawOptions
+    from service.media.palette import Colouring
 
 
 def _read_detect_every(_: click.Context, __: click.Parameter, value: str) -> float | None:
@@ -40,6 +46,8 @@ def _read_detect_every(_: click.Context, __: click.Parameter, value: str) -> flo
     help="Detect people only so often; auto: when somebody is lost or new, and at times.",
 )
 @click.option("--trails", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="Draw everybody's last way.")
+@drawing_options
+@click.option("--heat-map", is_flag=True, help="Draw for how long people have stood where.")
 @click.option("--smooth/--no-smooth", default=True, show_default=True, help="Smooth what is drawn.")
 @click.option("--smooth-poses", is_flag=True, help="Smooth --poses, too.")
 @click.option(
@@ -57,12 +65,19 @@ def video(
     max_people: int,
     detect_every: float | None,
     trails: float,
+    boxes: bool,
+    ids: bool,
+    labels: bool,
+    colours: Colouring,
+    blur: str | None,
+    heat_map: bool,
     smooth: bool,
     smooth_poses: bool,
     min_cutoff: float,
     beta: float,
 ) -> None:
     """Track the people in the video IN; after a crash or Ctrl-C the same command goes on from there."""
+    from service.media.faces import UnseenHeadsError
     from service.media.video_reader import VideoError, VideoReader
     from service.offline.journal import JournalError
     from service.offline.resumable_tracking import VideoOptions
@@ -76,7 +91,19 @@ def video(
     if smooth_poses and smoothing is None:
         raise click.UsageError("--no-smooth and --smooth-poses contradict each other")
     options = VideoOptions(min_score, max_people, detect_every)
-    task = VideoTask(source, out, poses, options, trails, smoothing, smooth_poses)
+    look: DrawOptions = {"boxes": boxes, "ids": ids, "labels": labels, "colours": colours}
+    task = VideoTask(
+        source,
+        out,
+        poses,
+        options,
+        trails,
+        smoothing,
+        smooth_poses,
+        look=look,
+        blur=blur is not None,
+        heat_map=heat_map,
+    )
     if wrong := task.problem():
         raise click.UsageError(wrong)
     try:
@@ -89,6 +116,8 @@ def video(
                 networks = own_networks(catalogue, name)
                 work = process_video(reader, task, name, networks, advance=lambda _: advance())
                 outcome, problem = asyncio.run(work)
+    except UnseenHeadsError as error:
+        raise click.UsageError(f"--{error}") from error
     except (VideoError, JournalError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:

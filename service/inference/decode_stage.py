@@ -16,10 +16,11 @@ from service.inference.stage import InferenceOptions, PendingFrame, Timing, subm
 from service.media.decode import DecodedImage, ImageLimits, recognise
 from service.media.decoder_pool import DecoderPool
 from service.media.decoder_process import Bounds, DecoderEndedError, DecoderProcess
-from service.media.draw import draw
+from service.media.draw import DrawOptions
 from service.media.image_files import IMAGES, ImageError
 from service.media.jpeg import JpegFile, UnusualJpegError
-from service.media.pixels import encode, reduced
+from service.media.pictures import draw_picture
+from service.media.pixels import reduced
 from service.quota import Lease
 
 _GRACE_S = 0.25
@@ -29,7 +30,8 @@ _MEMORY_SHARE = 0.375
 _BASE_BYTES, _BYTES_PER_PIXEL = 64_000_000, 18
 """The most memory that a decoder process takes: a base, and an amount per pixel of a WebP, the costliest format."""
 _PICTURE_COPIES = 3
-"""The memory of a picture to draw on, in sizes of its pixels: these, the encoder's output and a copy of that."""
+"""The memory of a picture to draw on, in sizes of its pixels: these, the encoder's output and a copy of that. While
+people are drawn, there are these, a layer, and without a background the drawing on white."""
 _DRAW_NICE = 15
 """Drawing gets a tenth of the processor time of a worker of a network: encoding a large PNG takes up to a second."""
 _PIXELS_PER_SECOND = 5_000_000
@@ -110,11 +112,13 @@ class _ProcessJob:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _DrawJob:
-    """People to draw on a frame, which is overwritten, and the media type of the picture."""
+    """People to draw on a frame, which is overwritten, and the media type of the picture. blurred: their faces are."""
 
     frame: Frame
     poses: Poses
     media_type: str
+    look: DrawOptions
+    blurred: Poses | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,13 +234,21 @@ class DecodeStage:
         return await self._submit_to_process(kind, data, needs, options, whole=whole)
 
     async def draw(
-        self, frame: Frame, poses: Poses, media_type: str, options: InferenceOptions
+        self,
+        frame: Frame,
+        poses: Poses,
+        media_type: str,
+        options: InferenceOptions,
+        *,
+        look: DrawOptions | None = None,
+        blurred: Poses | None = None,
     ) -> tuple[bytes, Timing]:
         """Draw people on `frame`, which is overwritten. Returns the encoded picture. Raises what `Batcher.submit` does.
 
+        blurred: people whose faces are blurred, also if they are not drawn.
         The memory that `decode` counted in `options.lease` is reduced to the size of the picture.
         """
-        content, timing = await _submit(self.drawing, _DrawJob(frame, poses, media_type), options)
+        content, timing = await _submit(self.drawing, _DrawJob(frame, poses, media_type, look or {}, blurred), options)
         if options.lease is not None:
             _grow(options.lease, min(0, len(content) - _PICTURE_COPIES * frame.nbytes))
         return content, timing
@@ -320,7 +332,7 @@ def _with_whole(image: DecodedImage, needs: tuple[int, int]) -> DecodedImage:
 
 
 def _draw(jobs: Sequence[_DrawJob]) -> Sequence[bytes]:
-    return [encode(draw(job.frame, job.poses, in_place=True), job.media_type, in_place=True) for job in jobs]
+    return [draw_picture(job.frame, job.poses, job.media_type, job.look, job.blurred) for job in jobs]
 
 
 def _grow(lease: Lease | None, size: int) -> int:

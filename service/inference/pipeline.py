@@ -16,6 +16,7 @@ from service.inference.decode_stage import DecodeStage
 from service.inference.pipeline_admission import PipelineAdmission, Work
 from service.inference.stage import InferenceOptions, PendingFrame, Stage, Timing
 from service.media.decode import DecodedImage
+from service.media.draw import DrawOptions
 from service.media.image_files import IMAGES
 from service.media.jpeg import UnusualJpegError, seems_quick
 
@@ -133,14 +134,22 @@ class Pipeline(ABC):
         """True if no request waits for any of the queues."""
         return self._decoder.batcher.idle and all(stage.batcher.idle for stage in self.stages)
 
-    async def draw(self, estimate: Estimate, media_type: str, options: InferenceOptions) -> tuple[bytes, Timing]:
+    async def draw(
+        self,
+        estimate: Estimate,
+        media_type: str,
+        options: InferenceOptions,
+        *,
+        look: DrawOptions | None = None,
+        blurred: Poses | None = None,
+    ) -> tuple[bytes, Timing]:
         """Draw an estimate on its kept pixels, which are overwritten. Returns the encoded image.
 
         See `DecodeStage.draw`.
         """
         if estimate.whole is None:
             raise ValueError("the pixels of this image were not kept")
-        return await self._decoder.draw(estimate.whole, estimate.poses, media_type, options)
+        return await self._decoder.draw(estimate.whole, estimate.poses, media_type, options, look=look, blurred=blurred)
 
 
 def select_people(poses: Poses, options: InferenceOptions) -> Poses:

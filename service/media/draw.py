@@ -1,54 +1,47 @@
-"""Drawing skeletons, boxes, labels and trails on a frame."""
+"""Drawing people on a frame: skeletons, boxes, labels, trails, a heat map, and blurred faces."""
 
 from __future__ import annotations
 
-import colorsys
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from math import isfinite
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypedDict
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.poses import Frame, Poses
+from engines.poses import Doubles, Frame, Poses
 from engines.skeletons import Skeleton
-from service.tracking.places import hips
+from service.media.faces import blur_circles
+from service.media.heat_map import HeatMap
+from service.media.labels import draw_labels
+from service.media.layer import Layer
+from service.media.palette import Colouring, Palette, colour_of, palette_of
+from service.media.trails import Trail, Trails
 
-Colour = tuple[int, int, int]
+__all__ = ["DrawOptions", "HeatMap", "Trail", "Trails", "draw"]
 
-_OUTLINE: Colour = (16, 16, 20)
-_TEXT: Colour = (255, 255, 255)
-_GOLDEN_ANGLE = 0.381966
-"""Step between the hues of consecutive ids, as a fraction of a full turn. It keeps any number of hues far apart."""
+Background = Literal["picture", "none", "black"]
 
-_SUBPIXEL_BITS = 4
 _FINE = 60
 """The size of a fine part of a skeleton, such as a hand, in widths of its lines."""
-_FONT = cv2.FONT_HERSHEY_DUPLEX
+_FINE_SHADE = 0.55
+"""Opacity of the rim of fine parts, whose lines are close to each other."""
+_FAINTEST = 0.4
+"""Opacity of keypoints that just reach the minimum score."""
+_CERTAIN = 0.75
+"""The score from which keypoints are opaque."""
+_DOTS_FROM = 4
+"""The width of lines from which keypoints are dots. Thinner lines have round ends, which suffice."""
 
 
-class _Palette(NamedTuple):
-    """The colours of a person's left, right and middle keypoints."""
+class DrawOptions(TypedDict, total=False):
+    """What clients choose of `draw`."""
 
-    left: Colour
-    right: Colour
-    middle: Colour
-
-
-_ONE_PERSON = _Palette(left=(255, 149, 0), right=(0, 208, 255), middle=(240, 245, 250))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Trail:
-    """Recent positions of person `id`, oldest first. points: (P, 2) frame pixels. ages: (P,) 0 (now) to 1 (expired)."""
-
-    id: int
-    points: NDArray[np.float32]
-    ages: NDArray[np.float32]
+    boxes: bool
+    ids: bool
+    labels: bool
+    colours: Colouring
+    background: Background
 
 
 def draw(
@@ -57,48 +50,56 @@ def draw(
     *,
     min_keypoint_score: float = 0.3,
     boxes: bool = False,
+    ids: bool = False,
     labels: bool = False,
+    colours: Colouring = "auto",
+    background: Background = "picture",
+    faces: Doubles | None = None,
     trails: Sequence[Trail] = (),
+    heat: HeatMap | None = None,
     in_place: bool = False,
 ) -> Frame:
     """Draw the people of `poses` on a copy of `pixels`, or on `pixels` themselves if `in_place`.
 
-    Keypoints below `min_keypoint_score`, and limbs that end in them, are left out. Left, right and middle keypoints
-    have different colours. With several people or with ids, each person has a hue; an id keeps its hue.
-    boxes: draw each person's box. labels: draw the id, if there is one, and the score. trails: drawn below the people.
+    Keypoints below `min_keypoint_score`, and limbs that end in them, are left out; the less sure they are, the fainter
+    they are drawn. Lines are as thick as the person is large.
+    boxes: draw each person's box. ids: write each person's id, or without ids the place in `poses`. labels: write the
+    score. colours: what they tell apart. background: black replaces the pixels; for none see `pictures`.
+    faces: circles to blur, see `faces.head_circles`. trails, heat: drawn below the people.
     """
     canvas = pixels if in_place else pixels.copy()
-    for trail in trails:
-        _draw_trail(canvas, trail)
-    strokes = _strokes(poses.skeleton)
-    for n in np.argsort(poses.scores, kind="stable"):  # the best on top
-        palette = _palette(poses, int(n))
-        visible = (poses.keypoint_scores[n] >= min_keypoint_score) & np.isfinite(poses.keypoints[n]).all(axis=1)
-        width = _line_width(canvas, poses.keypoints[n][visible], poses.boxes[n])
-        if boxes:
-            _draw_box(canvas, poses.boxes[n], palette.middle, width)
-        _draw_skeleton(canvas, poses.keypoints[n], visible, strokes, palette, width)
-    for n in range(len(poses) if labels else 0):  # after all people, so that nothing covers them
-        identity = "" if poses.ids is None else f"#{poses.ids[n]} "
-        _draw_label(canvas, f"{identity}{poses.scores[n]:.2f}", poses.boxes[n])
+    if background == "black":
+        canvas[:] = 0
+    elif faces is not None:
+        blur_circles(canvas, faces)
+    if heat is not None:
+        heat.lay(canvas)
+    if trails:
+        _draw_trails(canvas, trails)
+    if len(poses):
+        _draw_people(canvas, poses, _figures(poses, canvas, min_keypoint_score), colours, boxes=boxes)
+    if ids or labels:  # after all people, so that nothing covers them
+        draw_labels(canvas, poses, colours, ids=ids, scores=labels)
     return canvas
 
 
-class _Stroke(NamedTuple):
-    """Keypoints that are drawn alike, with the limbs between them: a fine part of a skeleton, or all the rest.
+class _Group(NamedTuple):
+    """Keypoints that are drawn alike: a fine part of a skeleton, or all the rest.
 
-    keypoints: (P,), limbs: (L, 2) indices. sides: (P,), limb_sides: (L,) indices of colours in a palette.
+    keypoints: (P,). limbs: (L, 2) keypoints. sides, limb_sides: of each, the index of a colour in a palette.
+    joined: (L, P) True where a limb ends in a keypoint.
     """
 
     keypoints: NDArray[np.intp]
-    limbs: NDArray[np.intp]
     sides: NDArray[np.intp]
+    limbs: NDArray[np.intp]
     limb_sides: NDArray[np.intp]
+    joined: NDArray[np.bool_]
     fine: bool
 
 
 @lru_cache(64)
-def _strokes(skeleton: Skeleton) -> tuple[_Stroke, ...]:
+def _groups(skeleton: Skeleton) -> tuple[_Group, ...]:
     """The skeleton without its fine parts, and then these, which are drawn over it."""
     sides = np.full(len(skeleton), 2)
     for side in (0, 1):
@@ -109,158 +110,105 @@ def _strokes(skeleton: Skeleton) -> tuple[_Stroke, ...]:
     limbs = np.array(skeleton.limbs, np.intp).reshape(-1, 2)
     limb_parts = part[limbs].max(axis=1)  # a limb that ends in a part is as fine as that
     limb_sides = np.where(sides[limbs[:, 0]] == sides[limbs[:, 1]], sides[limbs[:, 0]], 2)
-    return tuple(
-        _Stroke(
-            np.flatnonzero(part == number),
-            limbs[limb_parts == number],
-            sides[part == number],
-            limb_sides[limb_parts == number],
-            number >= 0,
+    groups = []
+    for number in range(-1, len(skeleton.parts)):
+        keypoints, own = np.flatnonzero(part == number), limbs[limb_parts == number]
+        joined = (own[:, :, None] == keypoints).any(axis=1)
+        groups.append(
+            _Group(keypoints, sides[keypoints], own, limb_sides[limb_parts == number], joined, fine=number >= 0)
         )
-        for number in range(-1, len(skeleton.parts))
-    )
+    return tuple(groups)
 
 
-def _palette(poses: Poses, n: int) -> _Palette:
-    if poses.ids is None and len(poses) == 1:
-        return _ONE_PERSON
-    hue = _hue(n if poses.ids is None else int(poses.ids[n]))
-    return _Palette(left=_rgb(hue - 0.05, 0.95, 1.0), right=_rgb(hue + 0.05, 0.55, 1.0), middle=_rgb(hue, 0.75, 0.9))
+class _Figures(NamedTuple):
+    """How the people of a frame are drawn.
 
-
-def _hue(number: int) -> float:
-    return 0.08 + number * _GOLDEN_ANGLE
-
-
-def _rgb(hue: float, saturation: float, value: float) -> Colour:
-    red, green, blue = colorsys.hsv_to_rgb(hue % 1.0, saturation, value)
-    return round(red * 255), round(green * 255), round(blue * 255)
-
-
-def _line_width(canvas: Frame, points: NDArray[np.float32], box: NDArray[np.float32]) -> int:
-    """Line width in pixels: proportional to the person's longer side, within limits that depend on the frame's size."""
-    extent = points.max(axis=0) - points.min(axis=0) if len(points) else np.zeros(2)
-    finite = np.nan_to_num(np.concatenate([extent, box[2:] - box[:2]]), posinf=0.0, neginf=0.0)
-    frame = float(np.hypot(*canvas.shape[:2]))
-    return round(float(np.clip(finite.max() / 70, max(1.0, frame / 500), max(2.0, frame / 130))))
-
-
-def _fixed_points(points: NDArray[np.float32], canvas: Frame) -> NDArray[np.int32]:
-    """Convert finite points (..., 2) to OpenCV's fixed-point coordinates, clipped to their range."""
-    limit = 2 * max(canvas.shape)
-    fixed: NDArray[np.int32] = np.rint(points.clip(-limit, limit) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
-    return fixed
-
-
-def _fixed_point(point: NDArray[np.float32], canvas: Frame) -> tuple[int, int]:
-    x, y = _fixed_points(point, canvas).tolist()
-    return x, y
-
-
-def _draw_skeleton(
-    canvas: Frame,
-    points: NDArray[np.float32],
-    visible: NDArray[np.bool_],
-    strokes: Sequence[_Stroke],
-    palette: _Palette,
-    width: int,
-) -> None:
-    ends = _fixed_points(np.where(visible[:, None], points, 0), canvas)
-    for stroke in strokes:
-        shown = stroke.keypoints[visible[stroke.keypoints]]
-        if not len(shown):
-            continue
-        thickness, rim, radius = width, max(1, round(width * 0.45)), width * 1.1
-        if stroke.fine:
-            extent = float(np.ptp(points[shown], axis=0).max())
-            thickness = max(1, min(width, round(extent / _FINE)))
-            rim, radius = thickness // 3, thickness * 0.8
-        drawn = visible[stroke.limbs].all(axis=1)
-        lines, line_sides = ends[stroke.limbs[drawn]], stroke.limb_sides[drawn]
-        # Outlines first, so that the bright lines join without dark seams.
-        if rim:
-            cv2.polylines(canvas, list(lines), False, _OUTLINE, thickness + 2 * rim, cv2.LINE_AA, _SUBPIXEL_BITS)
-        for side, colour in enumerate(palette):
-            cv2.polylines(
-                canvas, list(lines[line_sides == side]), False, colour, thickness, cv2.LINE_AA, _SUBPIXEL_BITS
-            )
-        sides = stroke.sides[visible[stroke.keypoints]]
-        for (x, y), side in zip(ends[shown].tolist(), sides.tolist(), strict=True):
-            if rim:
-                _draw_dot(canvas, (x, y), radius + rim, _OUTLINE)
-            _draw_dot(canvas, (x, y), radius, palette[side])
-
-
-def _draw_dot(canvas: Frame, centre: tuple[int, int], radius: float, colour: Colour) -> None:
-    cv2.circle(canvas, centre, round(radius * (1 << _SUBPIXEL_BITS)), colour, cv2.FILLED, cv2.LINE_AA, _SUBPIXEL_BITS)
-
-
-def _draw_trail(canvas: Frame, trail: Trail) -> None:
-    """Draw a trail. Older parts are thinner and darker."""
-    widest = max(2.0, float(np.hypot(*canvas.shape[:2])) / 250)
-    ends = [_fixed_point(point, canvas) if np.isfinite(point).all() else None for point in trail.points]
-    for start, end, age in zip(ends, ends[1:], trail.ages[1:].tolist(), strict=False):
-        if start is not None and end is not None:
-            colour = _rgb(_hue(trail.id), 0.75, 0.9 - 0.5 * age)
-            width = max(1, round(widest * (1 - 0.7 * age)))
-            cv2.line(canvas, start, end, colour, width, cv2.LINE_AA, _SUBPIXEL_BITS)
-
-
-def _draw_box(canvas: Frame, box: NDArray[np.float32], colour: Colour, width: int) -> None:
-    if not np.isfinite(box).all():
-        return
-    corners = _fixed_point(box[:2], canvas), _fixed_point(box[2:], canvas)
-    thin = max(1, width // 2)
-    cv2.rectangle(canvas, *corners, _OUTLINE, thin + 2, cv2.LINE_AA, _SUBPIXEL_BITS)
-    cv2.rectangle(canvas, *corners, colour, thin, cv2.LINE_AA, _SUBPIXEL_BITS)
-
-
-def _draw_label(canvas: Frame, text: str, box: NDArray[np.float32]) -> None:
-    """Draw white text on a dark background at the box's upper left corner, moved inside the frame if needed."""
-    height, width = canvas.shape[:2]
-    scale = max(0.4, min(height, width) / 1000)
-    (text_width, text_height), _ = cv2.getTextSize(text, _FONT, scale, 1)
-    pad = max(3, text_height // 3)
-    left, top = np.nan_to_num(box[:2], posinf=0.0, neginf=0.0)
-    x = int(np.clip(left, 0, max(0, width - text_width - 2 * pad)))
-    y = int(np.clip(top - text_height - 2 * pad, 0, max(0, height - text_height - 2 * pad)))
-    cv2.rectangle(canvas, (x, y), (x + text_width + 2 * pad, y + text_height + 2 * pad), _OUTLINE, cv2.FILLED)
-    cv2.putText(canvas, text, (x + pad, y + pad + text_height), _FONT, scale, _TEXT, 1, cv2.LINE_AA)
-
-
-_MOST_POINTS = 256
-"""The most points of one trail, which bounds its cost at high frame rates. More would not be visible."""
-
-
-class Trails:
-    """The recent positions of each id: the middle of the hips within the last `seconds`.
-
-    Boxes and feet are not used, because they jump when people occlude each other.
+    points: (N, K, 2) finite. opacity: (N, K), 0 for keypoints that are left out. widths: (N,) of lines, in pixels.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._points: dict[int, deque[tuple[float, float, float]]] = {}
+    points: Doubles
+    opacity: Doubles
+    widths: list[int]
 
-    def update(self, poses: Poses, timestamp: float) -> list[Trail]:
-        """Add the people of a frame at `timestamp` seconds. Returns all trails, also of people who have just left."""
-        if poses.ids is not None:
-            for number, (x, y) in zip(poses.ids.tolist(), hips(poses).tolist(), strict=True):
-                if number >= 0 and isfinite(x) and isfinite(y):
-                    self._add(number, x, y, timestamp)
-        for number, points in list(self._points.items()):
-            while points and not 0 <= timestamp - points[0][2] <= self._seconds:
-                points.popleft()
-            if not points:
-                del self._points[number]
-        return [self._trail(number, timestamp) for number in self._points]
 
-    def _add(self, number: int, x: float, y: float, timestamp: float) -> None:
-        points = self._points.setdefault(number, deque(maxlen=_MOST_POINTS))
-        if len(points) > 1 and points[-1][2] - points[-2][2] < self._seconds / _MOST_POINTS:
-            points.pop()  # thin out the points, but keep the newest
-        points.append((x, y, timestamp))
+def _figures(poses: Poses, canvas: Frame, min_score: float) -> _Figures:
+    points, scores = poses.keypoints.astype(np.float64), poses.keypoint_scores.astype(np.float64)
+    visible = (scores >= min_score) & np.isfinite(points).all(axis=2)
+    sure = np.clip((scores - min_score) / max(_CERTAIN - min_score, 1e-6), 0, 1)
+    limit = 4.0 * max(canvas.shape)
+    points = np.where(visible[..., None], points, 0.0).clip(-limit, limit)
+    opacity = np.where(visible, _FAINTEST + (1 - _FAINTEST) * sure, 0.0)
+    boxes = poses.boxes[:, 2:].astype(np.float64) - poses.boxes[:, :2]
+    sizes = np.nan_to_num(np.concatenate([_extents(points, visible), boxes], axis=1), posinf=0.0, neginf=0.0)
+    # As thick as the person is large, within limits that depend on the frame.
+    frame = float(np.hypot(*canvas.shape[:2]))
+    widths = np.rint(np.clip(sizes.max(axis=1) / 70, max(1.0, frame / 700), max(2.0, frame / 130)))
+    return _Figures(points, opacity, widths.astype(int).tolist())
 
-    def _trail(self, number: int, now: float) -> Trail:
-        rows = np.array(self._points[number], np.float64)
-        return Trail(number, rows[:, :2].astype(np.float32), ((now - rows[:, 2]) / self._seconds).astype(np.float32))
+
+def _extents(points: Doubles, visible: NDArray[np.bool_]) -> Doubles:
+    """Return the width and height (N, 2) of what is visible of points (N, K, 2)."""
+    seen = visible[..., None]
+    low, high = (np.where(seen, points, fill) for fill in (np.inf, -np.inf))
+    return np.asarray(np.maximum(high.max(axis=1, initial=-np.inf) - low.min(axis=1, initial=np.inf), 0.0))
+
+
+def _draw_people(canvas: Frame, poses: Poses, figures: _Figures, colours: Colouring, *, boxes: bool) -> None:
+    palettes = [palette_of(poses, n, colours) for n in range(len(poses))]
+    shown = figures.points[figures.opacity > 0]
+    corners = poses.boxes.astype(np.float64).reshape(-1, 2, 2)
+    drawn = np.asarray(np.isfinite(corners).all(axis=(1, 2)) & boxes)
+    shown = np.concatenate([shown, corners[drawn].reshape(-1, 2)])
+    rim = max(1, round(float(np.hypot(*canvas.shape[:2])) / 1400))
+    margin = 2 * max(figures.widths) + 2 * rim
+    order = np.argsort(poses.scores, kind="stable").tolist()  # the best on top
+    body, *parts = _groups(poses.skeleton)
+    layer = Layer(canvas, shown, margin)
+    for n in order:
+        if drawn[n]:
+            layer.rectangle(layer.fixed(corners[n]), palettes[n].middle, max(1, figures.widths[n] // 2))
+    _draw_group(layer, body, figures, palettes, order)
+    layer.lay(rim)
+    if parts:
+        layer = Layer(canvas, shown, margin)
+        for part in parts:
+            _draw_group(layer, part, figures, palettes, order)
+        layer.lay(1, _FINE_SHADE)
+
+
+def _draw_group(
+    layer: Layer, group: _Group, figures: _Figures, palettes: Sequence[Palette], order: Sequence[int]
+) -> None:
+    """Draw one part of the skeleton of all people. order: of the people."""
+    points, opacity = figures.points[:, group.keypoints], figures.opacity[:, group.keypoints]
+    faintness = figures.opacity[:, group.limbs].min(axis=2)
+    shades = np.array(palettes, np.float64)
+    lines = (shades[:, group.limb_sides] * faintness[..., None]).astype(int).tolist()
+    dots = shades[:, group.sides] * opacity[..., None]
+    ends, pairs, centres = layer.fixed(figures.points), group.limbs.tolist(), layer.fixed(points)
+    extents = _extents(points, opacity > 0).max(axis=1).tolist() if group.fine else []
+    for n in order:
+        width = figures.widths[n]
+        radius = 1.1 * width
+        if group.fine:
+            width = max(1, min(width, round(extents[n] / _FINE)))
+            radius = 0.8 * width
+        layer.lines(ends[n], pairs, lines[n], width)
+        if width < _DOTS_FROM:
+            dots[n][group.joined[faintness[n] > 0].any(axis=0)] = 0
+        layer.dots(centres[n], dots[n].astype(int).tolist(), radius)
+
+
+def _draw_trails(canvas: Frame, trails: Sequence[Trail]) -> None:
+    """Draw trails. Older parts are thinner and fainter."""
+    points = np.concatenate([trail.points for trail in trails]).astype(np.float64)
+    widest = max(2.0, float(np.hypot(*canvas.shape[:2])) / 250)
+    layer = Layer(canvas, points[np.isfinite(points).all(axis=1)], 2 * widest)
+    for trail in trails:
+        known = np.asarray(np.isfinite(trail.points).all(axis=1))
+        ends, colour = layer.fixed(np.where(known[:, None], trail.points, 0)), np.array(colour_of(trail.id))
+        shades = (colour * (1 - 0.75 * trail.ages[:, None])).astype(int).tolist()
+        widths = np.maximum(1, np.rint(widest * (1 - 0.7 * trail.ages))).astype(int).tolist()
+        for n in np.flatnonzero(known[:-1] & known[1:]).tolist():
+            layer.lines(ends, [(n, n + 1)], [shades[n + 1]], widths[n + 1])
+    layer.lay(1, 0.6)

@@ -78,7 +78,8 @@ MEDIA_TYPES = ("image/jpeg", "image/png")
 
 
 def encode(pixels: Frame, media_type: str, *, quality: int = 90, in_place: bool = False) -> bytes:
-    """Encode pixels as a file of `media_type`. pixels: (h, w, 3) uint8 RGB. quality: 1..100, for JPEG.
+    """Encode pixels as a file of `media_type`. pixels: (h, w, 3) uint8 RGB, or for PNG (h, w, 4) RGBA. quality: 1..100,
+    for JPEG.
     in_place: `pixels` may be overwritten, which saves a copy.
 
     Raises ValueError for a type that is not in MEDIA_TYPES.
@@ -87,7 +88,8 @@ def encode(pixels: Frame, media_type: str, *, quality: int = 90, in_place: bool 
         data: bytes = simplejpeg.encode_jpeg(pixels, quality, "RGB", "420")
         return data
     if media_type == "image/png":
-        bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR, dst=pixels if in_place else None)
+        order = cv2.COLOR_RGB2BGR if pixels.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
+        bgr = cv2.cvtColor(pixels, order, dst=pixels if in_place else None)
         # Level 1 gives 10 % larger files than the default in a third of the time.
         _, buffer = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])
         return buffer.tobytes()

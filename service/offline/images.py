@@ -7,7 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from service.formats.people import people_list
 from service.formats.table import csv_table
 from service.inference.model_registry import image_limits, open_serving
 from service.inference.stage import InferenceOptions
+from service.media.draw import DrawOptions
+from service.media.faces import BLURRED_SCORE, check_heads
 from service.media.image_files import ImageError
 
 _CONCURRENCY, _DRAWING_CONCURRENCY = 16, 4
@@ -80,16 +82,26 @@ async def estimate_files(
     min_score: float,
     max_people: int,
     pictures: Sequence[Path] = (),
+    look: DrawOptions | None = None,
+    blur: bool = False,
 ) -> list[ImageResult]:
     """Estimate the people in all files, batched across files. Results are in the order of `paths`.
 
     advance: called once per finished file. pictures: the path to draw each file's people to; empty to draw nothing.
+    look: how to draw them. blur: blur the faces of all people who are found, also below `min_score`.
+    Raises UnseenHeadsError if the model's keypoints do not show faces to blur.
     """
     settings = Settings()
     serving = open_serving(catalogue, [model], settings)
+    if blur:
+        check_heads(serving.default.skeleton)
     await serving.start()
     limiter = asyncio.Semaphore(_DRAWING_CONCURRENCY if pictures else _CONCURRENCY)
-    options = InferenceOptions(min_score=min_score, max_people=max_people, admitted=True)
+    options = InferenceOptions(
+        min_score=min(min_score, BLURRED_SCORE) if blur else min_score,
+        max_people=max(max_people, settings.max_people) if blur else max_people,
+        admitted=True,
+    )
     pipeline, most_bytes = serving.default.pipeline, image_limits(settings).max_bytes
 
     async def one(path: Path, picture: Path | None) -> ImageResult:
@@ -97,9 +109,13 @@ async def estimate_files(
             try:
                 data = await asyncio.to_thread(_read, path, most_bytes)
                 estimate = await pipeline.image(data, options, whole=picture is not None)
+                found = estimate.poses
+                estimate = replace(estimate, poses=found.select(found.scores >= min_score).select(slice(max_people)))
                 if picture is not None:
                     media_type = "image/png" if picture.suffix.lower() == ".png" else "image/jpeg"
-                    content, _ = await pipeline.draw(estimate, media_type, options)
+                    content, _ = await pipeline.draw(
+                        estimate, media_type, options, look=look, blurred=found if blur else None
+                    )
                     picture.parent.mkdir(parents=True, exist_ok=True)
                     await asyncio.to_thread(picture.write_bytes, content)
                 result = ImageResult(path, estimate.poses, estimate.width, estimate.height)

@@ -94,6 +94,7 @@ class ServedEstimator:
 @dataclass(eq=False)
 class VideoTracker(ABC):
     """Estimates and tracks the frames of one video. pool: runs the tracker; None runs it on the event loop.
+    weak: yield the people below the minimum score, too, for the caller to leave out.
 
     ids: of all people who were reported. notes: messages for the user. Both are complete when all frames have been
     tracked.
@@ -104,6 +105,7 @@ class VideoTracker(ABC):
     options: VideoOptions
     journal: Journal
     pool: Executor | None = None
+    weak: bool = False
     ids: set[int] = field(default_factory=set, init=False)
     notes: tuple[str, ...] = field(default=(), init=False)
 
@@ -133,10 +135,10 @@ class VideoTracker(ABC):
         if estimate.detected:
             self._detected_at = frame.seconds
         poses = self._tracker.update(estimate.poses, frame.pixels, frame.seconds)
-        poses = poses.select(poses.scores >= self.options.min_score)
-        if poses.ids is not None:
-            self.ids |= set(poses.ids[poses.ids >= 0].tolist())
-        return poses
+        strong = poses.select(poses.scores >= self.options.min_score)
+        if strong.ids is not None:
+            self.ids |= set(strong.ids[strong.ids >= 0].tolist())
+        return poses if self.weak else strong
 
     async def _run(self, work: Callable[[], T]) -> T:
         if self.pool is None:

@@ -18,18 +18,19 @@ from contextlib import (
     asynccontextmanager,
     contextmanager,
 )
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from engines.catalogue import Catalogue
 from engines.files import published, shown
-from engines.poses import Poses
+from engines.poses import Doubles, Poses
 from engines.skeletons import Skeleton
 from service import __version__
 from service.config import Settings
 from service.formats.frames import POSES_SUFFIXES, FramesFile
 from service.inference.model_registry import open_serving
-from service.media.draw import Trails, draw
+from service.media.draw import DrawOptions, HeatMap, Trails, draw
+from service.media.faces import FaceMemory, blur_circles, check_heads, head_circles
 from service.media.video_reader import VideoError, VideoFrame, VideoInfo, VideoReader
 from service.media.video_writer import VIDEO_SUFFIXES, VideoWriter
 from service.offline.journal import Journal
@@ -46,6 +47,10 @@ from service.tracking.two_way_smoothing import TwoWaySmoother
 
 _MOST_WAITING = 64
 """Frames that wait to be smoothed: a second of most videos."""
+_BLUR_AROUND_S = 0.3
+"""For how long before and after a person is found the place of the face is blurred, too."""
+_BLURRED_PEOPLE = 50
+"""So many people are looked for at least, to blur their faces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,8 @@ class VideoTask:
     trails: length of the drawn trails in seconds. smoothing: of the drawn keypoints, None for none. smooth_poses: the
     poses file is smoothed, too. name: of the video, for the poses file and the user; the source's by default.
     skeleton: of the outputs; the model's own by default. pixel_bytes: memory limit for the pixels of the frames that
-    are estimated at once, and for those of the frames that wait to be smoothed.
+    are estimated at once, and for those of the frames that wait to be smoothed. look: how people are drawn.
+    blur: blur all faces. heat_map: draw for how long people have stood where.
     """
 
     source: Path
@@ -69,11 +75,16 @@ class VideoTask:
     name: str = ""
     skeleton: Skeleton | None = None
     pixel_bytes: int = PIXEL_BYTES
+    look: DrawOptions = field(default_factory=DrawOptions)
+    blur: bool = False
+    heat_map: bool = False
 
     def problem(self) -> str:
         """A message for the user if the paths make no sense; "" otherwise."""
         if self.out is None and self.poses is None:
             return "there is nothing to write; name a video with --out, a file of poses with --poses, or both"
+        if self.blur and self.out is None:
+            return "--blur is for the video that is drawn; name it with --out"
         for path, suffixes in ((self.out, VIDEO_SUFFIXES), (self.poses, POSES_SUFFIXES)):
             if path is None:
                 continue
@@ -120,15 +131,22 @@ async def process_video(
     and on cancellation.
     """
     async with AsyncExitStack() as stack:
+        options = task.options
+        if task.blur:
+            options = replace(options, max_people=max(options.max_people, _BLURRED_PEOPLE))
         # The journal is identified by everything that the estimates depend on.
-        about = {"video": fingerprint(task.source), "model": model, "version": __version__, **asdict(task.options)}
+        about = {"video": fingerprint(task.source), "model": model, "version": __version__, **asdict(options)}
         journal = stack.enter_context(Journal(task.journal, about))
         outputs = stack.enter_context(ExitStack())
         out, poses = (_begin(outputs, path) for path in (task.out, task.poses))
         estimator = await stack.enter_async_context(networks)
+        if task.blur:
+            check_heads(estimator.skeleton)
         writer = _OutputWriter(outputs, task, video.info, estimator, out, poses)
         pool = outputs.enter_context(ThreadPoolExecutor(3, thread_name_prefix="posewire-video"))
-        tracker = ConcurrentVideoTracker(video, estimator, task.options, journal, pool, pixel_bytes=task.pixel_bytes)
+        tracker = ConcurrentVideoTracker(
+            video, estimator, options, journal, pool, weak=task.blur, pixel_bytes=task.pixel_bytes
+        )
         loop = asyncio.get_running_loop()
         done = 0
         writing = loop.create_future()
@@ -195,6 +213,10 @@ class _OutputWriter:
         if task.smoothing is not None:
             self._smoother = TwoWaySmoother(task.smoothing, frames=_room(info, task.pixel_bytes))
         self._trails = Trails(task.trails) if task.trails > 0 else None
+        self._heat = HeatMap(info.width, info.height) if task.heat_map else None
+        self._faces = (
+            FaceMemory[tuple[VideoFrame, Poses]](_BLUR_AROUND_S, _room(info, task.pixel_bytes)) if task.blur else None
+        )
         self._video: VideoWriter | None = None
         self._poses: FramesFile | None = None
         if out is not None and task.out is not None:
@@ -210,7 +232,18 @@ class _OutputWriter:
         return () if self._video is None else tuple(self._video.notes)
 
     def write(self, frame: VideoFrame, people: Poses) -> None:
-        """Add the next frame. Smoothed frames are written when enough later ones are known."""
+        """Add the next frame. To blur faces, `people` include weak ones. Frames that are smoothed, or whose faces are
+        blurred, are written when enough later ones are known.
+        """
+        if self._faces is None:
+            self._write(frame, people)
+            return
+        options = self._task.options
+        wanted = people.select(people.scores >= options.min_score).select(slice(options.max_people))
+        for complete, circles in self._faces.push((frame, wanted), head_circles(people), frame.seconds):
+            self._write(*_blurred(*complete, circles))
+
+    def _write(self, frame: VideoFrame, people: Poses) -> None:
         people = people.as_skeleton(self._skeleton)
         if not self._task.smooth_poses:
             self._write_poses(frame, people)
@@ -222,6 +255,8 @@ class _OutputWriter:
 
     def finish(self) -> None:
         """Write the frames that still wait, after the last one."""
+        for complete, circles in self._faces.flush() if self._faces is not None else ():
+            self._write(*_blurred(*complete, circles))
         for complete in self._smoother.flush() if self._smoother is not None else ():
             self._finish_frame(*complete)
 
@@ -230,12 +265,21 @@ class _OutputWriter:
             self._write_poses(frame, people)
         if self._video is not None:
             trails = self._trails.update(people, frame.seconds) if self._trails is not None else ()
-            self._video.write(draw(frame.pixels, people, trails=trails), frame.pts)
+            if self._heat is not None:
+                self._heat.update(people, frame.seconds)
+            drawn = draw(frame.pixels, people, **self._task.look, trails=trails, heat=self._heat)
+            self._video.write(drawn, frame.pts)
 
     def _write_poses(self, frame: VideoFrame, people: Poses) -> None:
         if self._poses is not None and self._task.poses is not None:
             with _writing(self._task.poses):
                 self._poses.write(frame.number, frame.seconds, people)
+
+
+def _blurred(frame: VideoFrame, people: Poses, circles: Doubles) -> tuple[VideoFrame, Poses]:
+    pixels = frame.pixels.copy()
+    blur_circles(pixels, circles)
+    return replace(frame, pixels=pixels), people
 
 
 def _room(info: VideoInfo, pixel_bytes: int) -> int:

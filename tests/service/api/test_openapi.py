@@ -116,7 +116,10 @@ def test_the_json_example_works_as_it_stands(client: httpx.Client) -> None:
 def test_every_parameter_is_described(client: httpx.Client) -> None:
     operation = client.get("/openapi.json").json()["paths"]["/pose"]["post"]
     named = {parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "query"}
-    assert named == {"model", "min_score", "max_people", "skeleton", "format", "timeout_ms", "priority"}
+    assert named == {
+        *("model", "min_score", "max_people", "skeleton", "format", "timeout_ms", "priority"),
+        *("boxes", "ids", "labels", "colours", "blur", "background"),
+    }
 
 
 def test_the_document_has_every_route_and_type_of_body(client: httpx.Client) -> None:

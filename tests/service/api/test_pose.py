@@ -6,6 +6,7 @@ import base64
 import io
 
 import httpx
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -100,3 +101,52 @@ def test_a_request_id_is_returned_or_generated(client: httpx.Client, jpeg: bytes
     made = {client.post("/pose", content=jpeg).headers["x-request-id"] for _ in range(2)}
     assert len(made) == 2
     assert client.post("/pose", content=jpeg, headers={"X-Request-ID": "x" * 500}).headers["x-request-id"] != "x" * 500
+
+
+def test_pictures_are_drawn_as_the_parameters_say(client: httpx.Client, jpeg: bytes) -> None:
+    def picture(query: str, accept: str = "image/png") -> Image.Image:
+        response = client.post(f"/pose?min_score=0&{query}", content=jpeg, headers={"Accept": accept})
+        assert response.status_code == 200, response.text
+        return Image.open(io.BytesIO(response.content))
+
+    plain = np.asarray(picture(""))
+    for query in ("boxes=true", "ids=1", "labels=true", "blur=faces", "background=black"):
+        assert (np.asarray(picture(query)) != plain).any(), query
+    assert picture("background=none").mode == "RGBA"
+    black = np.asarray(picture("background=black&boxes=true"))
+    assert (black.max(axis=2) == 0).mean() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("query", "accept", "said"),
+    [
+        ("background=none", "image/jpeg", "only a PNG can be transparent; send Accept: image/png"),
+        ("background=blue", "image/png", "background"),
+        ("blur=bodies", "image/png", "blur"),
+        ("labels=perhaps", "image/png", "labels"),
+    ],
+)
+def test_parameters_of_pictures_that_make_no_sense_are_refused(
+    client: httpx.Client, jpeg: bytes, query: str, accept: str, said: str
+) -> None:
+    response = client.post(f"/pose?{query}", content=jpeg, headers={"Accept": accept})
+    assert response.status_code == 422
+    assert response.json()["type"] == "/problems/bad-parameter"
+    assert said in response.json()["detail"]
+
+
+def test_faces_are_blurred_also_of_people_who_are_left_out(client: httpx.Client, jpeg: bytes) -> None:
+    headers = {"Accept": "image/png"}
+    found = client.post("/pose?min_score=0.1", content=jpeg).json()["people"]
+    drawn = client.post("/pose?min_score=1&blur=faces", content=jpeg, headers=headers)
+    untouched = client.post("/pose?min_score=1", content=jpeg, headers=headers)
+    if found:
+        assert drawn.content != untouched.content
+    else:
+        assert drawn.content == untouched.content
+
+
+def test_parameters_of_pictures_do_not_change_json(client: httpx.Client, jpeg: bytes) -> None:
+    plain = client.post("/pose?max_people=1", content=jpeg).json()["people"]
+    query = "max_people=1&boxes=true&ids=true&labels=true&blur=faces&background=none"
+    assert client.post(f"/pose?{query}", content=jpeg).json()["people"] == plain

@@ -66,8 +66,8 @@ def test_keypoints_with_low_scores_are_left_out() -> None:
 
 def test_left_right_and_middle_have_different_colours_and_a_dark_outline() -> None:
     picture = draw(canvas(1000, 1000), person(size=900))
-    assert {(255, 149, 0), (0, 208, 255), (240, 245, 250)} <= colours(picture)
-    assert (picture == (16, 16, 20)).all(axis=2).any()
+    assert {(255, 149, 0), (0, 208, 255), (255, 255, 255)} <= colours(picture)
+    assert (picture == 0).all(axis=2).any()
 
 
 def test_people_have_different_colours_and_ids_keep_theirs() -> None:
@@ -119,8 +119,9 @@ def test_boxes_and_labels_are_drawn_on_request() -> None:
     boxed = drawn(draw(canvas(), poses, boxes=True))
     assert boxed[120, 40]
     assert not plain[120, 40]
-    labelled = draw(canvas(), replace(poses, ids=np.array([12])), labels=True)
-    assert (labelled == 255).all(axis=2).any()
+    for labels, ids in ((True, False), (False, True)):
+        labelled = draw(canvas(), replace(poses, ids=np.array([12])), labels=labels, ids=ids)
+        assert (labelled[:20] > 200).all(axis=2).any()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, -1e30])
@@ -220,3 +221,49 @@ def test_trail_points_that_are_not_finite_are_no_error() -> None:
         np.zeros((100, 100, 3), np.uint8), Poses.empty(COCO_17), trails=[Trail(1, points, np.zeros(4, np.float32))]
     )
     assert picture.shape == (100, 100, 3)
+
+
+def test_keypoints_are_fainter_the_less_sure_they_are() -> None:
+    dots = define("dots", "a")
+    brightness = []
+    for score in (0.3, 0.5, 0.9):
+        one = Poses(
+            np.full((1, 1, 2), 30, np.float32), np.full((1, 1), score, np.float32),
+            np.array([[0, 0, 60, 60]], np.float32), np.ones(1, np.float32), dots,
+        )  # fmt: skip
+        brightness.append(int(draw(np.zeros((60, 60, 3), np.uint8), one)[30, 30].max()))
+    assert brightness == sorted(brightness)
+    assert 60 < brightness[0] < 200 < brightness[2]
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_everything_contrasts_with_any_background(level: int) -> None:
+    picture = draw(np.full((200, 200, 3), level, np.uint8), person(), boxes=True, ids=True).astype(int)
+    for x, y in person().keypoints[0].astype(int):
+        near = picture[max(0, y - 4) : y + 5, max(0, x - 4) : x + 5].reshape(-1, 3)
+        assert near.max() - near.min() > 120
+
+
+def test_colours_tell_sides_or_people_apart() -> None:
+    two = Poses.join([person(size=50), person(offset=100, size=50)])
+    sides = draw(canvas(), two, colours="side")
+    assert colours(sides[:100, :100]) == colours(sides[100:, 100:])
+    alone = draw(canvas(1000, 1000), person(size=900), colours="identity")
+    assert (255, 149, 0) not in colours(alone)
+
+
+def test_a_black_background_replaces_the_picture_but_not_its_pixels() -> None:
+    pixels = canvas()
+    picture = draw(pixels, person(), background="black")
+    assert (picture[:10] == 0).all()
+    assert (pixels == GREY).all()
+
+
+def test_blurred_faces_lie_below_the_skeleton() -> None:
+    poses = person()
+    circle = np.array([[*poses.keypoints[0, 0], 40.0]])
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    picture = draw(noise, poses, faces=circle)
+    x, y = poses.keypoints[0, 0].astype(int)
+    assert np.abs(np.diff(picture[y - 15, x - 20 : x + 20].astype(int), axis=0)).max() < 40
+    assert (picture[y - 2 : y + 3, x - 2 : x + 3] > 200).all(axis=2).any()

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from service.cli.main import main
-from service.media.video_reader import VideoReader
+from service.media.video_reader import VideoFrame, VideoReader
 from tests.graphs import tiny_catalogue
 from tests.service.media.videos import make_frames, make_song, make_video
 from tests.shared import SHARED, needs_shared, weights_catalogue
@@ -250,3 +250,23 @@ def test_people_of_a_real_clip_keep_their_ids(tmp_path: Path) -> None:
     ]
     assert len(known) == 5
     assert len(set.intersection(*known[2:])) >= 2  # two frames a fifth of a second apart confirm uncertain people
+
+
+def test_faces_are_blurred_and_presence_is_drawn_on_request(folder: Path, tmp_path: Path) -> None:
+    drawn: list[list[VideoFrame]] = []
+    for options in ((), ("--blur", "faces"), ("--heat-map", "--boxes", "--ids", "--labels")):
+        out = tmp_path / f"{len(drawn)}.mkv"
+        code, said = posewire_video(folder, "short.mp4", "--out", out, *options, model="pair")
+        assert code == 0, said
+        with VideoReader(out) as video:
+            drawn.append(list(video))
+    for other in drawn[1:]:
+        pairs = list(zip(drawn[0], other, strict=True))
+        assert [a.pts for a, _ in pairs] == [b.pts for _, b in pairs]
+        assert all(np.abs(a.pixels.astype(int) - b.pixels).max() > 30 for a, b in pairs[1:])
+
+
+def test_blur_without_a_video_is_a_clear_error(folder: Path, tmp_path: Path) -> None:
+    code, said = posewire_video(folder, "short.mp4", "--poses", tmp_path / "poses.json", "--blur", "faces")
+    assert code == 2
+    assert "--blur is for the video that is drawn; name it with --out" in said
