@@ -16,6 +16,7 @@ from engines.plans.flavour import NoTensorRTError
 from service import __version__
 from service.cli.batch import batch
 from service.cli.build import build
+from service.cli.camera import camera
 from service.cli.evaluate import evaluate
 from service.cli.image import bench, image
 from service.cli.key import key
@@ -79,5 +80,5 @@ def main() -> None:
     """Find the people in images and give each person's keypoints."""
 
 
-for command in (serve, image, video, batch, models, bench, evaluate, build, key):
+for command in (serve, image, video, camera, batch, models, bench, evaluate, build, key):
     main.add_command(command)

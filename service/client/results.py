@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 UNREADABLE = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
@@ -78,6 +78,7 @@ class StreamResult:
     frame: the frame's number, counted across all connections. timestamp: the frame's timestamp in milliseconds.
     dropped: number of frames before it without a result. age_ms: time since the frame's arrival at the server. gap:
     set if the connection was lost since the last result. problem: why the frame could not be processed; or "".
+    timing_ms: the server's time per step.
     """
 
     frame: int
@@ -90,6 +91,7 @@ class StreamResult:
     height: int = 0
     gap: Gap | None = None
     problem: str = ""
+    timing_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_pose(document: Document) -> PoseResult:
@@ -116,6 +118,7 @@ def read_result(document: Document, frame: int, dropped: int, gap: Gap | None) -
         events=tuple(Event(**event) for event in document.get("events", ())),
         width=document["width"],
         height=document["height"],
+        timing_ms=document["timing_ms"],
     )
 
 

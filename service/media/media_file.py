@@ -20,7 +20,7 @@ from service.media.timeline import ERROR_S, JUMP_S, Timeline
 _USUAL_RATE = Fraction(25)
 _MAX_RATE = 1000
 """Files that declare a higher rate declare their clock's ticks."""
-_MAX_PIXELS = 1 << 27
+MAX_PIXELS = 1 << 27
 """Limit of a frame: twice that of 16K video. A small file can declare a size that takes all memory."""
 _MAX_TICKS = 1 << 62
 """Larger timestamps are errors, and would overflow when they are rebased."""
@@ -134,10 +134,10 @@ class MediaFile:
         able = [s for s in videos if s.codec_context is not None]
         if able:
             best: VideoStream = max(able, key=_preference)
-            if best.width * best.height > _MAX_PIXELS:
+            if best.width * best.height > MAX_PIXELS:
                 raise VideoError(f"{self.path} has frames of {best.width} x {best.height} pixels, which is too large")
             best.thread_type = "SLICE"  # with frame threads, an error at the end loses good frames
-            best.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
+            best.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
             return best
         if videos:
             raise VideoError(f"{self.path} has no frame that can be decoded: its codec is not supported")

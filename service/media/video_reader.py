@@ -16,11 +16,11 @@ from av.sidedata.sidedata import SideData, Type
 from av.video.stream import VideoStream
 
 from engines.poses import Frame
-from service.media.media_file import MediaFile, VideoError, fraction
+from service.media.media_file import MAX_PIXELS, MediaFile, VideoError, fraction
 from service.media.pixels import is_sideways, upright
 from service.media.timeline import JUMP_S, Guess, steady
 
-__all__ = ["VideoError", "VideoFrame", "VideoInfo", "VideoReader"]
+__all__ = ["MAX_PIXELS", "VideoError", "VideoFrame", "VideoInfo", "VideoReader", "orientation", "to_rgb"]
 
 _HD_HEIGHT = 720
 """From this height on, videos without a colour matrix are assumed to use BT.709, as players do."""
@@ -86,7 +86,7 @@ class VideoReader:
             if first is None:
                 raise VideoError(f"{path} has no frame that can be decoded" + self._reason())
             self._first: tuple[av.VideoFrame, int] | None = first
-            self._orientation = _orientation(first[0])
+            self._orientation = orientation(first[0])
             self._size = first[0].width, first[0].height
             self.info = self._describe(*first)
         except BaseException:
@@ -181,10 +181,14 @@ class VideoReader:
 
     def _pixels(self, frame: av.VideoFrame) -> Frame:
         """Convert a frame to full-range RGB in the first frame's size."""
-        matrix = "ITU709" if frame.colorspace == _UNNAMED and frame.height >= _HD_HEIGHT else None
-        width, height = self._size
-        rgb = frame.reformat(width, height, "rgb24", src_colorspace=matrix, dst_color_range="JPEG")
-        return np.ascontiguousarray(rgb.to_ndarray(), np.uint8)
+        return to_rgb(frame, *self._size)
+
+
+def to_rgb(frame: av.VideoFrame, width: int, height: int) -> Frame:
+    """Convert a decoded frame to full-range RGB of `width` x `height` pixels."""
+    matrix = "ITU709" if frame.colorspace == _UNNAMED and frame.height >= _HD_HEIGHT else None
+    rgb = frame.reformat(width, height, "rgb24", src_colorspace=matrix, dst_color_range="JPEG")
+    return np.ascontiguousarray(rgb.to_ndarray(), np.uint8)
 
 
 def _ends_within_a_packet(container: str, size: int) -> bool:
@@ -192,7 +196,7 @@ def _ends_within_a_packet(container: str, size: int) -> bool:
     return container == "mpegts" and all(size % packet for packet in (188, 192, 204))
 
 
-def _orientation(frame: av.VideoFrame) -> int:
+def orientation(frame: av.VideoFrame) -> int:
     """Read a frame's display matrix (libavutil/display.h), which maps (x, y) to (a x + c y, b x + d y), as an EXIF
     orientation, 1..8. Other rotations are rounded to the nearest quarter turn.
     """

@@ -40,6 +40,7 @@ _FILE_TYPES = {
     ".webm": _FileType("webm", "libvpx-vp9", "libopus", _VP9),
 }
 _STEPS_OF_31_BITS = ("mp4", "mov")
+_LIVE_FLAGS = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "frag_duration": "2000000"}
 VIDEO_SUFFIXES = tuple(_FILE_TYPES)
 
 
@@ -47,28 +48,36 @@ class VideoWriter:
     """Writes frames at their original times, with the sound of `source`, to `path`. A context manager.
 
     info: describes the source video. suffix: the type of file, one of VIDEO_SUFFIXES. The file's clock begins at 0.
+    source: None for a live source, which has no sound; the file is then written in pieces of two seconds, so that it
+    can be played while it grows, and after a crash.
     Codecs need even sizes, so a last odd row or column of pixels is left out; a single one is doubled.
     Sound that this type of file cannot hold is re-encoded. notes: messages about sound that was left out.
     Raises VideoError if something cannot be written.
     """
 
-    def __init__(self, path: Path, suffix: str, info: VideoInfo, source: Path) -> None:
+    def __init__(self, path: Path, suffix: str, info: VideoInfo, source: Path | None) -> None:
         self._path = path
         self._info = info
         self._tick = max(info.tick, _FINEST)
         self._last = -1
         kind = _FILE_TYPES[suffix.lower()]
-        flags = {"movflags": "faststart"} if kind.container in _STEPS_OF_31_BITS else {}
+        flags: dict[str, str] = {}
+        coding = kind.options
+        if kind.container in _STEPS_OF_31_BITS:
+            flags = _LIVE_FLAGS if source is None else {"movflags": "faststart"}
+            if source is None:
+                coding = {**coding, "bf": "0"}  # in pieces, B-frames would delay all times
         with ExitStack() as opened:
-            self._source = opened.enter_context(MediaFile(source))
-            if kind.container in _STEPS_OF_31_BITS:  # one step between frames can be as long as the file
+            self._source = None if source is None else opened.enter_context(MediaFile(source))
+            if kind.container in _STEPS_OF_31_BITS and self._source is not None:
+                # One step between frames can be as long as the file.
                 length = Fraction(self._source.file.duration or 0, av.time_base)
                 self._tick *= max(1, ceil(length / self._tick / (1 << 31)))
             # Without the prefix, FFmpeg would take a part of the name before a colon for a protocol.
             self._output = av.open(f"file:{path}", "w", format=kind.container, options=flags)
             opened.callback(self._give_up)
             width, height = (max(2, size - size % 2) for size in (info.width, info.height))
-            stream = self._output.add_stream(kind.codec, rate=info.rate, options=kind.options)
+            stream = self._output.add_stream(kind.codec, rate=info.rate, options=coding)
             assert isinstance(stream, av.VideoStream)  # noqa: S101 - tells the type checker
             stream.width, stream.height = width, height
             stream.pix_fmt = "yuv420p"
@@ -84,7 +93,9 @@ class VideoWriter:
                 why = f"{kind.codec} does not take frames of {width} x {height} pixels"
                 raise VideoError(f"cannot write {path}: {why}; write to a .webm file") from error
             try:
-                self._sound = Sound(self._source, self._output, kind.sound, info.start)
+                self._sound: Sound | None = None
+                if self._source is not None:
+                    self._sound = Sound(self._source, self._output, kind.sound, info.start)
                 self._output.start_encoding()
             except (av.FFmpegError, OSError) as error:
                 raise self._failed(error) from error
@@ -93,7 +104,7 @@ class VideoWriter:
     @property
     def notes(self) -> list[str]:
         """Messages for the user about what was left out."""
-        return self._sound.notes
+        return [] if self._sound is None else self._sound.notes
 
     def __enter__(self) -> Self:
         return self
@@ -105,7 +116,8 @@ class VideoWriter:
             if error is None:
                 self._finish()
         finally:
-            self._source.close()
+            if self._source is not None:
+                self._source.close()
             self._give_up()
 
     def write(self, pixels: Frame, pts: int) -> None:
@@ -117,7 +129,8 @@ class VideoWriter:
         frame.pts, frame.time_base = self._last, self._tick
         try:
             self._output.mux(self._stream.encode(frame))
-            self._sound.copy(until=time)
+            if self._sound is not None:
+                self._sound.copy(until=time)
         except (av.FFmpegError, OSError) as error:
             raise self._failed(error) from error
 
@@ -130,7 +143,8 @@ class VideoWriter:
     def _finish(self) -> None:
         try:
             self._output.mux(self._stream.encode(None))
-            self._sound.copy(until=None)
+            if self._sound is not None:
+                self._sound.copy(until=None)
             self._output.close()
         except (av.FFmpegError, OSError) as error:
             raise self._failed(error) from error

@@ -27,7 +27,6 @@ from service.streams.protocol import (
     read_acknowledgement,
     read_frame,
 )
-from service.tracking.zones import ZoneEvent
 
 log = logging.getLogger(__name__)
 
@@ -236,7 +235,7 @@ class Session:
             "height": processed.height,
             "people": people,
             **(
-                {"events": [_event(event) for event in processed.events]}
+                {"events": [event.document() for event in processed.events]}
                 if self.hello.zones or self.hello.lines
                 else {}
             ),
@@ -303,10 +302,3 @@ class Session:
                 await self.channel.send(encode(document, self.encoding))
         except TimeoutError as error:
             raise StreamError(CloseCode.GONE, f"nothing was read for {self.limits.idle:g} s") from error
-
-
-def _event(event: ZoneEvent) -> dict[str, object]:
-    """Return an event without the members that do not apply to it."""
-    seconds = None if event.seconds is None else round(event.seconds, 3)
-    members = {"kind": event.kind, "name": event.name, "id": event.id, "direction": event.direction, "seconds": seconds}
-    return {name: value for name, value in members.items() if value is not None}

@@ -77,6 +77,12 @@ class ZoneEvent:
     direction: Side | None = None
     seconds: float | None = None
 
+    def document(self) -> dict[str, object]:
+        """The event as in a stream's results, without the members that do not apply to it."""
+        seconds = None if self.seconds is None else round(self.seconds, 3)
+        members = {"kind": self.kind, "name": self.name, "id": self.id, "direction": self.direction, "seconds": seconds}
+        return {name: value for name, value in members.items() if value is not None}
+
 
 @dataclass(frozen=True, slots=True)
 class Visit:

@@ -1,0 +1,227 @@
+"""A camera: keeps a source open, notices when it stalls or fails, tries again, and can be stopped at any time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+
+from engines.poses import Frame
+from service.cameras.address import SourceAddress
+from service.cameras.reader_process import FrameMessage, ReaderProcess, SourceEndedError, StatusMessage
+from service.cameras.sources import SourceInfo
+
+logger = logging.getLogger(__name__)
+
+Phase = Literal["connecting", "live", "lost", "ended"]
+
+
+@dataclass(frozen=True, slots=True)
+class CameraTimes:
+    """Seconds. connect: a source may take to give its first frame. stall: it may give none after that.
+
+    first_pause, longest_pause: before the next attempt; they double from one to the next, until a source was live for
+    `steady` seconds.
+    """
+
+    connect: float = 10.0
+    stall: float = 5.0
+    first_pause: float = 0.5
+    longest_pause: float = 30.0
+    steady: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class CameraState:
+    """What a camera does now. since: on the event loop's clock, seconds. reason: why it was lost.
+
+    retry_in: seconds until the next attempt, if it is lost. info: of the source that was opened last.
+    attempts: how often it was opened or tried. decoded, damaged: frames and packets since the camera began; `decoded`
+    counts all frames, also those that nobody took.
+    """
+
+    phase: Phase = "connecting"
+    since: float = 0.0
+    reason: str = ""
+    retry_in: float = 0.0
+    info: SourceInfo | None = None
+    attempts: int = 0
+    decoded: int = 0
+    damaged: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CameraFrame:
+    """number: counted over all frames that were decoded. time: of its arrival, seconds since 1970, never decreasing.
+
+    arrived: the same on the event loop's clock.
+    """
+
+    number: int
+    pixels: Frame
+    time: float
+    arrived: float
+
+
+class CameraError(Exception):
+    """The source cannot be read, and trying again would not help. The message is for the user, without secrets."""
+
+
+class Camera:
+    """Yields the newest frame of a source, again and again. An async context manager and iterator, for one consumer.
+
+    Every attempt is a process of its own, which is killed if it does not connect, stalls, or is no longer needed.
+    A file that ends or cannot be read ends the camera; every other source is opened again, until the camera is closed.
+
+    fps: at most so many frames a second, math.inf for all. changed: called with each new phase. chance: 0..1, so that
+    cameras that were lost together do not return at once.
+    """
+
+    def __init__(
+        self,
+        address: SourceAddress,
+        *,
+        fps: float = math.inf,
+        times: CameraTimes | None = None,
+        changed: Callable[[CameraState], None] = lambda _: None,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.address = address
+        self.state = CameraState()
+        self._interval = 1 / fps
+        self._times = times or CameraTimes()
+        self._changed = changed
+        self._chance = chance
+        self._reader: ReaderProcess | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._waiter: asyncio.Future[CameraFrame] | None = None
+        self._due = -math.inf
+        self._last_time = -math.inf
+        self._earlier = (0, 0)  # decoded and damaged of earlier attempts
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run(), name="posewire-camera")
+        self._task.add_done_callback(self._task_ended)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def __aiter__(self) -> AsyncIterator[CameraFrame]:
+        return self
+
+    async def __anext__(self) -> CameraFrame:
+        """Wait for a frame newer than the last one. Raises CameraError, and StopAsyncIteration after the end."""
+        loop = asyncio.get_running_loop()
+        if (pause := self._due - loop.time()) > 0:
+            await asyncio.sleep(pause)
+        if self._task is None or self._task.done():
+            return self._end_iteration()
+        self._waiter = loop.create_future()
+        try:
+            if self._reader is not None:
+                self._reader.want_frame()
+            tasks: tuple[asyncio.Future[Any], ...] = self._waiter, self._task
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if not self._waiter.done():
+                return self._end_iteration()
+            frame = self._waiter.result()
+        finally:
+            self._waiter = None
+        # From the time when it was due, so that waiting for frames of another rate does not add up
+        self._due = max(self._due + self._interval, loop.time() - self._interval) if self._interval else -math.inf
+        return frame
+
+    def _end_iteration(self) -> CameraFrame:
+        if self._task is not None and not self._task.cancelled() and (error := self._task.exception()) is not None:
+            raise error
+        raise StopAsyncIteration
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        """Log an error that is not for the user, also if nobody waits for a frame."""
+        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, CameraError):
+            logger.error("the camera %s has failed", self.address.name, exc_info=error)
+
+    async def _run(self) -> None:
+        """Open the source again and again."""
+        pause = self._times.first_pause
+        loop = asyncio.get_running_loop()
+        while True:
+            self._set("connecting", attempts=self.state.attempts + 1, info=None)
+            reason = ""
+            try:
+                await self._read()
+            except SourceEndedError as error:
+                reason = self.address.redact(str(error))
+            if self.address.kind == "file":
+                self._set("ended", reason=reason)
+                if reason:
+                    raise CameraError(f"{self.address.name}: {reason}")
+                return
+            if self.state.phase == "live" and loop.time() - self.state.since >= self._times.steady:
+                pause = self._times.first_pause
+            wait = pause * (0.75 + self._chance() / 4)
+            self._set("lost", reason=reason or "the source has ended", retry_in=wait)
+            await asyncio.sleep(wait)
+            pause = min(2 * pause, self._times.longest_pause)
+
+    async def _read(self) -> None:
+        """Read the source once. Returns when it has ended, raises SourceEndedError when it has failed."""
+        loop = asyncio.get_running_loop()
+        self._earlier = self.state.decoded, self.state.damaged
+        async with ReaderProcess(self.address.kind, self.address.target) as self._reader:
+            if self._waiter is not None:
+                self._reader.want_frame()
+            try:
+                last: float | None = None  # when the newest frame arrived
+                began = loop.time()
+                while True:
+                    limit = began + self._times.connect if last is None else last + self._times.stall
+                    try:
+                        async with asyncio.timeout_at(limit):
+                            message = await self._reader.receive()
+                    except TimeoutError:
+                        raise SourceEndedError(self._why_silent(last is not None)) from None
+                    match message:
+                        case None:
+                            return
+                        case SourceInfo():
+                            self.state = replace(self.state, info=message)
+                        case StatusMessage(age=age):
+                            self._count(message)
+                            last = last if age is None else loop.time() - age
+                        case FrameMessage():
+                            last = loop.time() - message.age
+                            self._take(message, last)
+                    if last is not None and self.state.phase == "connecting":
+                        self._set("live")
+            finally:
+                self._reader = None
+
+    def _why_silent(self, was_live: bool) -> str:
+        if was_live:
+            return f"no picture for {self._times.stall:g} s"
+        if self.state.info is not None:
+            return f"it was opened, but gave no picture within {self._times.connect:g} s"
+        return f"it could not be opened within {self._times.connect:g} s"
+
+    def _count(self, status: StatusMessage) -> None:
+        decoded, damaged = self._earlier
+        self.state = replace(self.state, decoded=decoded + status.decoded, damaged=damaged + status.damaged)
+
+    def _take(self, message: FrameMessage, arrived: float) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._last_time = max(self._last_time, message.time)
+            number = self._earlier[0] + message.number
+            self._waiter.set_result(CameraFrame(number, message.pixels, self._last_time, arrived))
+
+    def _set(self, phase: Phase, *, reason: str = "", retry_in: float = 0.0, **others: object) -> None:
+        since = asyncio.get_running_loop().time()
+        self.state = replace(self.state, phase=phase, since=since, reason=reason, retry_in=retry_in, **others)  # type: ignore[arg-type]
+        self._changed(self.state)

@@ -1,0 +1,166 @@
+"""The owner's side of a process that reads a source, see `reader`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from engines.poses import Frame
+from service.cameras.address import SourceKind
+from service.cameras.sources import SourceInfo
+from service.media.media_file import MAX_PIXELS
+
+_LENGTH = struct.Struct(">I")
+_MAX_DOCUMENT = 1 << 16
+_WANTED = b"+"
+_REAP_S = 1.0
+"""How long to wait for the end of a process that was killed."""
+
+
+class SourceEndedError(Exception):
+    """The source, or the process that reads it, has failed. The message may contain the source's URL."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusMessage:
+    """decoded, damaged: frames and packets since the process began. age: of the newest frame in seconds, or None."""
+
+    decoded: int
+    damaged: int
+    age: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameMessage:
+    """number: of decoded frames, from 1. time: of its arrival, seconds since 1970. age: seconds since then."""
+
+    number: int
+    pixels: Frame
+    time: float
+    age: float
+
+
+Message = SourceInfo | StatusMessage | FrameMessage
+
+
+class ReaderProcess:
+    """A process that reads one source. An async context manager: the process is killed at its end.
+
+    The target goes through the socket, so that lists of processes do not show it.
+    """
+
+    def __init__(self, kind: SourceKind, target: str) -> None:
+        self._request = json.dumps({"kind": kind, "target": target}).encode()
+        self._wanted = False
+
+    async def __aenter__(self) -> Self:
+        """Start the process. Raises OSError if there is none to be had."""
+        self._start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._process.kill()
+        self._socket.close()
+        await asyncio.to_thread(self._reap)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def want_frame(self) -> None:
+        """Ask for a frame that is newer than the last one."""
+        if not self._wanted:
+            self._wanted = True
+            try:
+                self._socket.send(_WANTED)
+            except OSError:
+                return  # the process has ended, which `receive` notices
+
+    async def receive(self) -> Message | None:
+        """Wait for a message. None: the source has ended. Raises SourceEndedError if it failed. Not to be used again
+        after a cancellation.
+        """
+        try:
+            return await self._receive()
+        except (EOFError, OSError):
+            raise SourceEndedError(await self._death()) from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise SourceEndedError(f"the reader's messages cannot be understood: {error}") from error
+
+    def _start(self) -> None:
+        self._socket, theirs = socket.socketpair()
+        try:
+            with theirs:
+                self._socket.setblocking(False)
+                arguments = (str(theirs.fileno()), str(os.getpid()))
+                self._process = subprocess.Popen(  # noqa: S603 - runs a module of this package
+                    (sys.executable, "-m", "service.cameras.reader", *arguments),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,  # FFmpeg's messages name URLs with their passwords
+                    pass_fds=(theirs.fileno(),),
+                    # Without settings, because these may hold keys and passwords.
+                    env={k: v for k, v in os.environ.items() if not k.startswith("POSEWIRE_")},
+                )
+            self._socket.send(_LENGTH.pack(len(self._request)) + self._request)  # it fits the socket's buffer
+        except BaseException:
+            self._socket.close()
+            raise
+
+    async def _receive(self) -> Message | None:
+        (length,) = _LENGTH.unpack(await self._fill(memoryview(bytearray(_LENGTH.size))))
+        if length > _MAX_DOCUMENT:
+            raise ValueError(f"a document of {length} bytes")
+        document: dict[str, Any] = json.loads(bytes(await self._fill(memoryview(bytearray(length)))))
+        [(kind, value)] = document.items()
+        match kind:
+            case "opened":
+                return SourceInfo(**value)
+            case "status":
+                return StatusMessage(**value)
+            case "frame":
+                return await self._receive_frame(**value)
+            case "ended" if value:
+                raise SourceEndedError(value)
+        return None
+
+    async def _receive_frame(self, *, number: int, width: int, height: int, time: float, age: float) -> FrameMessage:
+        if not 0 < width * height <= MAX_PIXELS:
+            raise ValueError(f"a frame of {width} x {height} pixels")
+        pixels = np.empty((height, width, 3), np.uint8)
+        await self._fill(pixels.data.cast("B"))
+        self._wanted = False
+        return FrameMessage(number, pixels, time, age)
+
+    async def _fill(self, view: memoryview) -> memoryview:
+        loop, rest = asyncio.get_running_loop(), view
+        while len(rest):
+            if not (size := await loop.sock_recv_into(self._socket, rest)):
+                raise EOFError
+            rest = rest[size:]
+        return view
+
+    async def _death(self) -> str:
+        code = await asyncio.to_thread(self._reap)
+        if code is None or code >= 0:
+            return "the process that reads it has ended"
+        try:
+            return f"the process that reads it was ended by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"the process that reads it was ended by signal {-code}"
+
+    def _reap(self) -> int | None:
+        try:
+            return self._process.wait(_REAP_S)
+        except subprocess.TimeoutExpired:
+            return None

@@ -1,0 +1,136 @@
+"""Cameras for tests: a real RTSP server, and MJPEG and HLS by HTTP that can hang, die, send garbage and come back."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Literal, Self
+
+import av
+import numpy as np
+import pytest
+
+from service.media.pixels import encode
+from tests.service.media.videos import picture
+
+_PYTHON = "/usr/bin/python3"
+Mode = Literal["play", "hang", "silent", "garbage", "die"]
+
+
+class HttpCamera:
+    """An HTTP server on the loopback with /video.mjpg, and the files of `folder`. A context manager.
+
+    mode: what it does with /video.mjpg now: play pictures, never answer, send nothing more, send garbage, or close
+    connections. size: of its pictures. password: of the user `joe`, if it has one.
+    """
+
+    def __init__(self, folder: Path | None = None, *, password: str = "") -> None:
+        self.mode: Mode = "play"
+        self.size = (160, 120)
+        self._login = "Basic " + base64.b64encode(f"joe:{password}".encode()).decode() if password else ""
+        self._folder = folder
+        self._open = True
+        camera = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                camera._answer(self)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.port = self._server.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}/video.mjpg"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, name="http-camera", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open = False
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _answer(self, request: BaseHTTPRequestHandler) -> None:
+        with suppress(OSError):
+            if self._login and request.headers.get("Authorization") != self._login:
+                request.send_response(401)
+                request.send_header("WWW-Authenticate", 'Basic realm="camera"')
+                request.end_headers()
+            elif request.path.startswith("/video.mjpg"):
+                self._play(request)
+            elif self._folder is not None and (file := self._folder / request.path.lstrip("/")).is_file():
+                request.send_response(200)
+                request.end_headers()
+                request.wfile.write(file.read_bytes())
+            else:
+                request.send_error(404)
+
+    def _play(self, request: BaseHTTPRequestHandler) -> None:
+        while self._open and self.mode == "hang":
+            time.sleep(0.02)
+        request.send_response(200)
+        request.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        request.end_headers()
+        noise = np.random.default_rng(1)
+        number = 0
+        while self._open and self.mode != "die":
+            if self.mode == "garbage":
+                request.wfile.write(noise.bytes(5000))
+            elif self.mode == "play":
+                data = encode(picture(number, *self.size), "image/jpeg")
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+                request.wfile.write(head.encode() + data + b"\r\n")
+                number += 1
+            time.sleep(0.04)
+
+
+def make_hls(folder: Path, frames: int = 100) -> Path:
+    """Write a playlist of pieces of one second at 25 frames a second, without an end, as of a live stream."""
+    playlist = folder / "live.m3u8"
+    options = {"hls_time": "1", "hls_list_size": "0"}
+    with av.open(str(playlist), "w", format="hls", options=options) as out:
+        stream = out.add_stream("libx264", rate=25, options={"g": "25", "tune": "zerolatency"})
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        for number in range(frames):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture(number), "rgb24")))
+        out.mux(stream.encode(None))
+    playlist.write_text(playlist.read_text("utf-8").replace("#EXT-X-ENDLIST\n", ""), "utf-8")
+    return playlist
+
+
+@cache
+def _has_rtsp_server() -> bool:
+    program = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import Gst, GstRtspServer\n"
+    check = "Gst.init(None); raise SystemExit(not all(map(Gst.ElementFactory.find, ('x264enc', 'jpegenc'))))"
+    try:
+        return subprocess.run([_PYTHON, "-c", program + check], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+@contextmanager
+def rtsp_server(
+    size: tuple[int, int] = (160, 120), codec: str = "h264", *, login: tuple[str, str] = ("", ""), port: int = 0
+) -> Iterator[int]:
+    """Run a real RTSP server on the loopback with the path /live. Yields its port. Skips the test without GStreamer."""
+    if not _has_rtsp_server():
+        pytest.skip("GStreamer's RTSP server is not installed (gir1.2-gst-rtsp-server-1.0, see .ci/run)")
+    script = Path(__file__).with_name("rtsp_server.py")
+    command = [_PYTHON, str(script), *map(str, size), codec, *login, str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8") as process:
+        try:
+            assert process.stdout is not None
+            yield int(process.stdout.readline())
+        finally:
+            process.kill()
