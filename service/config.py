@@ -121,6 +121,16 @@ class Settings(BaseSettings):
     )
     checkpoint_ms: int = Field(1000, ge=50, description="greatest age of a running stream's state in Redis")
 
+    data: Path | None = Field(
+        None,
+        description="folder for video jobs, which survive restarts there; by default a temporary one of this run",
+    )
+    max_videos: int = Field(100, ge=0, description="most video jobs at once, ended ones included; 0 takes none")
+    max_video_mb: float = Field(2000.0, gt=0, description="largest video of a job, megabytes")
+    max_video_minutes: float = Field(60.0, gt=0, description="longest video of a job, minutes")
+    videos_gb: float = Field(20.0, gt=0, description="disk for all video jobs together, results included, gigabytes")
+    video_hours: float = Field(24.0, gt=0, description="hours after which an ended video job is deleted")
+
     proxies: Annotated[CommaList, AfterValidator(_check_proxies)] = Field(
         ("127.0.0.1", "::1"), description="load balancers whose X-Forwarded-For is trusted: addresses, networks or `*`"
     )

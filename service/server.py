@@ -9,7 +9,9 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -27,6 +29,7 @@ from service.api.security import ApiKeys
 from service.config import Settings
 from service.inference.model_registry import open_serving
 from service.observability import logs
+from service.offline.jobs.store import JobLimits, JobStore, is_locked, lock
 from service.process.memory import bound_pools
 from service.process.parent import end_with_parent
 from service.process.tls import ServerTls
@@ -42,6 +45,9 @@ _PING_TIMEOUT_S = 15
 """A worker that does not answer a ping for this long is replaced."""
 _ORPHAN_S = 60.0
 """Time beyond `drain_seconds` and `grace_seconds` after which a worker whose supervisor is gone exits."""
+_DATA_PREFIX, _OWNER = "posewire-data-", "owner.lock"
+_ABANDONED_S = 60.0
+"""Age from which a folder of data without an owner is removed. Its owner locks it a moment after it was made."""
 _NAMES, _WHY = "POSEWIRE_CHOSEN_MODELS", "POSEWIRE_CHOSEN_WHY"
 _NO_SETTINGS = {_NAMES, _WHY, "POSEWIRE_CATALOGUE", "POSEWIRE_CONFIG", "POSEWIRE_MODELS", "POSEWIRE_SECRETS"}
 
@@ -50,6 +56,38 @@ def run_server(settings: Settings, catalogue: Catalogue, choice: tuple[Sequence[
     """Serve until SIGTERM or Ctrl-C. choice: the models, already fetched, and why they were chosen."""
     names, why = choice
     _check(settings)
+    with _data_folder(settings):
+        _serve(settings, catalogue, names, why)
+
+
+@contextmanager
+def _data_folder(settings: Settings) -> Iterator[None]:
+    """Set POSEWIRE_DATA, for the worker processes too, to a new folder if no folder is named, and remove it at the end.
+
+    Folders of servers that were killed are removed, too. If no folder can be made, there will be no video jobs.
+    """
+    if settings.data is not None:
+        yield
+        return
+    for old in Path(tempfile.gettempdir()).glob(f"{_DATA_PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - old.stat().st_mtime > _ABANDONED_S and not is_locked(old / _OWNER):
+                shutil.rmtree(old, ignore_errors=True)
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=_DATA_PREFIX))
+        owner = lock(folder / _OWNER)
+    except OSError:
+        yield
+        return
+    os.environ["POSEWIRE_DATA"] = str(folder)
+    try:
+        yield
+    finally:
+        os.close(owner)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _serve(settings: Settings, catalogue: Catalogue, names: Sequence[str], why: str) -> None:
     os.environ |= {_NAMES: ",".join(names), _WHY: why}  # for the worker processes
     with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -112,6 +150,9 @@ def _check(settings: Settings) -> None:
             check_url(url)  # these errors do not show the password
         setting = "api_keys_file" if settings.api_keys_file else "api_keys"
         ApiKeys.read(settings.api_keys, settings.api_keys_file)
+        setting = "data"
+        if settings.data is not None:
+            JobStore(settings.data, JobLimits(0, 0, 1, 0)).close()
         setting = "tls_key" if settings.tls_certificate is None else "tls_certificate"
         ServerTls.of(settings)
     except (OSError, ValueError) as error:
@@ -137,9 +178,9 @@ def worker_app(tls: ServerTls | None = None) -> ASGIApp:
     return CORSMiddleware(
         app,
         allow_origins=settings.cors_origins,
-        allow_methods=["GET", "POST"],
+        allow_methods=["GET", "POST", "DELETE"],
         allow_headers=["Authorization", "X-API-Key", "X-Request-ID", "Content-Type"],
-        expose_headers=["Retry-After", "X-Request-ID"],
+        expose_headers=["Location", "Retry-After", "X-Request-ID"],
     )
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from service.api.problems import KINDS
@@ -16,9 +17,12 @@ from service.config import Settings
 from tests.graphs import tiny_catalogue
 from tests.pictures import encoded, photo
 from tests.servers import ServerProcess
+from tests.service.media.videos import make_video
 
 README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
-CURLS = [line.strip().strip("`") for line in README.splitlines() if re.match(r"\s+curl ", line)]
+LINES = [line.strip().strip("`") for line in README.splitlines() if re.match(r"\s+curl ", line)]
+CURLS = [line for line in LINES if "/videos" not in line]
+VIDEO_JOB = [line for line in LINES if "/videos" in line]
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +46,24 @@ def test_every_curl_command_works_when_pasted(command: str, folder: Path, server
     done = subprocess.run(["bash", "-c", pasted], cwd=folder, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     assert json.loads(done.stdout)
+
+
+def test_the_curl_commands_of_a_video_job_work_when_pasted(folder: Path, server: ServerProcess) -> None:
+    make_video(folder / "clip.mp4", 5)
+    job, said = "", []
+    for command in VIDEO_JOB:
+        pasted = command.replace("localhost:8000", f"127.0.0.1:{server.port}").replace("/ID", f"/{job}")
+        pasted = pasted.replace("curl ", "curl -sS --fail ", 1)
+        done = subprocess.run(["bash", "-c", pasted], cwd=folder, capture_output=True, check=False, encoding="utf-8")
+        assert done.returncode == 0, (command, done.stderr)
+        said.append(done.stdout)
+        job = job or json.loads(done.stdout)["id"]
+    assert len(json.loads(said[2])["videos"]) == 2
+    assert '"state":"done"' in said[3].splitlines()[-2]
+    assert [json.loads(line)["frame"] for line in said[4].splitlines()] == list(range(5))
+    assert said[5].startswith("frame,time,person")
+    assert (folder / "drawn.mp4").read_bytes()[4:8] == b"ftyp"
+    assert httpx.get(f"{server.url}/videos/{job}").status_code == 404
 
 
 def test_the_python_client_works_when_pasted(folder: Path, server: ServerProcess, light_client: Path) -> None:

@@ -36,6 +36,7 @@ ALLOWED = {
     "fastapi": ("service/api/",),
     "PIL": ("service/media/",),
     "ray": ("service/offline/bulk/ray_pool.py",),
+    "sqlite3": ("service/offline/jobs/store.py",),
     "redis": ("service/streams/store/redis",),
     "uvicorn": ("service/api/", "service/process/", "service/server.py"),
     "websockets": ("service/api/websocket.py", "service/client/"),

@@ -15,19 +15,21 @@ from starlette.responses import Response
 
 from engines.cores import usable_cores
 from service import __version__
-from service.api import info, lifecycle, pose, stream, web
+from service.api import info, lifecycle, pose, stream, videos, web
 from service.api.addresses import Proxies
 from service.api.connections import Connections, most_connections
 from service.api.middleware import RequestMiddleware
 from service.api.openapi import DESCRIPTION, complete
 from service.api.origins import PagePolicy
-from service.api.problems import ApiError, bad_parameter
+from service.api.problems import ApiError, bad_parameter, problem_of
 from service.api.security import ApiKeys, RateLimit
 from service.api.state import ServerState
-from service.batching import BatchObserver
+from service.batching import BatchingError, BatchObserver
 from service.config import Settings
 from service.inference.model_registry import Serving
 from service.observability.metrics import Metrics
+from service.offline.jobs.store import DiskFullError, JobLimits
+from service.offline.jobs.video_jobs import VideoJobs
 from service.process.memory import memory_limit
 from service.process.supervisor import Supervisor
 from service.process.tls import ServerTls
@@ -45,7 +47,7 @@ def create_app(
     """Return the server as an ASGI application.
 
     open_models: called once, at startup; blocks until the models are warm. tls: its certificate is reloaded at SIGHUP.
-    Raises ValueError or OSError if the API keys cannot be read.
+    Raises ValueError or OSError if the API keys cannot be read or the folder of data cannot be used.
     """
     metrics = Metrics()
     supervisor = Supervisor(metrics.task_ended)
@@ -71,6 +73,7 @@ def create_app(
         requests=Quota("requests under way", settings.max_requests, settings.client_share),
         memory=memory,
         parser=ThreadPoolExecutor(1, thread_name_prefix="posewire-parse"),
+        videos=_open_videos(settings, metrics, supervisor),
     )
 
     @asynccontextmanager
@@ -94,9 +97,10 @@ def create_app(
     app.add_middleware(PagePolicy)
     app.include_router(pose.router, tags=["pose"])
     app.include_router(stream.router, tags=["stream"])
+    app.include_router(videos.router, tags=["videos"])
     app.include_router(info.router, tags=["server"])
     app.include_router(web.router)
-    for kind in (ApiError, RequestValidationError, HTTPException, Exception):
+    for kind in (ApiError, BatchingError, DiskFullError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _answer_error)
     return RequestMiddleware(app, state, direct={("POST", "/pose"): pose.answer, ("GET", "/livez"): info.answer_live})
 
@@ -133,6 +137,21 @@ def _open_tracking_workers(settings: Settings, metrics: Metrics) -> TrackingWork
     )
 
 
+def _open_videos(settings: Settings, metrics: Metrics, supervisor: Supervisor) -> VideoJobs | None:
+    if settings.data is None or not settings.max_videos:
+        return None
+    total, hours = int(settings.videos_gb * 1e9), settings.video_hours
+    limits = JobLimits(settings.max_videos, total, settings.client_share, hours * 3600)
+    return VideoJobs(
+        settings.data,
+        limits,
+        seconds=60 * settings.max_video_minutes,
+        pixels=int(settings.max_pixels_m * 1e6),
+        supervisor=supervisor,
+        counted=metrics.video_jobs,
+    )
+
+
 async def _answer_error(request: Request, error: Exception) -> Response:
     match error:
         case ApiError():
@@ -148,5 +167,6 @@ async def _answer_error(request: Request, error: Exception) -> Response:
         case HTTPException():
             problem = ApiError("bad-request", str(error.detail))
         case _:
-            problem = ApiError("internal", "the server failed on this request; its log says why")
+            failed = ApiError("internal", "the server failed on this request; its log says why")
+            problem = problem_of(error) or failed
     return problem.response()

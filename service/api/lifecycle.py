@@ -14,10 +14,15 @@ from itertools import count
 from typing import Any
 
 from engines.runtimes.nvml import Gpus
+from engines.skeletons import Skeleton
+from service.api.problems import ApiError
 from service.api.security import ApiKeys
 from service.api.state import ServerState
 from service.batching import BatchObserver
 from service.inference.model_registry import Serving
+from service.offline.jobs.process import JobFailedError
+from service.offline.jobs.store import JobProblem
+from service.offline.resumable_tracking import FrameEstimator, ServedEstimator
 from service.process.memory import use_huge_pages
 from service.process.supervisor import Supervisor, attempt
 from service.process.tls import CertificateError, ServerTls
@@ -80,9 +85,22 @@ async def _start(
     at_end("ending streams", state.streams.close)
     gc.freeze()  # objects that live as long as the process are skipped by later collections
     state.serving = serving
+    if (videos := state.videos) is not None:
+        at_end("ending video jobs", videos.close)
+        videos.start(lambda model, skeleton: _find_for_job(state, model, skeleton))
     task = supervisor.keep("housekeeping", lambda: _do_housekeeping(state, serving), longest_delay=_HOUSEKEEPING_S)
     stack.callback(task.cancel)
     stack.enter_context(_draining(state, supervisor))
+
+
+def _find_for_job(state: ServerState, model: str, skeleton: str) -> tuple[FrameEstimator, Skeleton | None]:
+    """Return the model of a video job and the skeleton of its results. Raises JobFailedError."""
+    try:
+        served = state.find_model(model)
+        wanted = state.find_skeleton(served, skeleton)
+    except ApiError as error:
+        raise JobFailedError(JobProblem(error.kind, error.detail)) from error
+    return ServedEstimator(served), wanted
 
 
 async def _do_housekeeping(state: ServerState, serving: Serving) -> None:

@@ -27,7 +27,9 @@ from service.observability.logs import request_id
 log = logging.getLogger(__name__)
 
 _REFUSALS = (429, 503)
-_ROUTES = frozenset({"/", "/pose", "/models", "/skeletons", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json"})
+_ROUTES = frozenset(
+    {"/", "/pose", "/models", "/skeletons", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/videos"}
+)
 """Paths that are labels of metrics. All others are counted as "other", so that clients cannot add labels."""
 
 _COSTS = {"/metrics": 20, "/openapi.json": 20, "/docs": 5, "/models": 5, "/skeletons": 5}
@@ -142,7 +144,8 @@ class RequestMiddleware:
             resources.close()
             seconds = time.perf_counter() - started
             path = scope["path"]
-            self._state.metrics.answered(path if path in _ROUTES else "other", status, seconds)
+            route = "/videos/{id}" if path.startswith("/videos/") else path if path in _ROUTES else "other"
+            self._state.metrics.answered(route, status, seconds)
             refused = status in _REFUSALS
             self._state.refused += refused
             # Under overload most requests are refused, and a log line would cost more than the refusal.

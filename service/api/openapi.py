@@ -35,7 +35,7 @@ has [a page of its own](docs/stream).
 
 _COMMON = ("bad-request", "unauthorized", "too-slow", "url-too-long", "rate-limited", "head-too-large", "internal")
 """Kinds of problems that any request may get."""
-_UNAVAILABLE = (429, 503)
+_UNAVAILABLE = (429, 503, 507)
 _HEADERS = {
     401: {"WWW-Authenticate": "which scheme the server accepts"},
     **{status: {"Retry-After": "seconds to wait before another try"} for status in _UNAVAILABLE},

@@ -16,6 +16,7 @@ from starlette.types import Send
 from service.batching import ClosedError, DeadlineExceededError, OverloadedError
 from service.media.image_files import ImageError, ImageTooLargeError, NotAnImageError
 from service.observability.logs import request_id
+from service.offline.jobs.store import DiskFullError
 from service.quota import QuotaExceededError
 
 MEDIA_TYPE = "application/problem+json"
@@ -61,9 +62,18 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "method-not-allowed": Kind(
             HTTPStatus.METHOD_NOT_ALLOWED, "This method is not allowed here", "`Allow` names the methods that are."
         ),
+        "not-ready": Kind(
+            HTTPStatus.CONFLICT, "The job has no such result",
+            "Wait until the job is done, which GET /videos/ID/events tells. A failed job has no results.",
+        ),
         "too-large": Kind(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Too many bytes or pixels",
-            "Send a smaller image, or raise POSEWIRE_MAX_BODY_MB or POSEWIRE_MAX_PIXELS_M on the server.",
+            "Send a smaller image or a shorter video, or raise POSEWIRE_MAX_BODY_MB, POSEWIRE_MAX_PIXELS_M, "
+            "POSEWIRE_MAX_VIDEO_MB, POSEWIRE_MAX_VIDEO_MINUTES or POSEWIRE_VIDEOS_GB on the server.",
+        ),
+        "not-a-video": Kind(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The video cannot be read",
+            "Send a whole video file, such as MP4, MOV, MKV or WebM: raw, or as multipart field `file`.",
         ),
         "not-an-image": Kind(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "This is not an image",
@@ -95,6 +105,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "overloaded": Kind(
             HTTPStatus.SERVICE_UNAVAILABLE, "The server is busy",
             "Try again after `Retry-After` seconds, with a longer timeout_ms, or on another replica.",
+        ),
+        "disk-full": Kind(
+            HTTPStatus.INSUFFICIENT_STORAGE, "The server's disk is full",
+            "Try again later, delete video jobs that are done, or give the server more room at POSEWIRE_DATA.",
         ),
         "deadline-passed": Kind(
             HTTPStatus.GATEWAY_TIMEOUT, "The deadline passed",
@@ -179,6 +193,8 @@ def problem_of(error: BaseException) -> ApiError | None:
             return ApiError("rate-limited", detail, retry_after_s=error.retry_after_s)
         case OverloadedError():
             return ApiError("overloaded", detail, retry_after_s=error.retry_after_s)
+        case DiskFullError():
+            return ApiError("disk-full", detail, retry_after_s=60.0)
         case DeadlineExceededError():
             return ApiError("deadline-passed", detail)
         case MemoryError():

@@ -49,6 +49,20 @@ class PoseQuery(BaseModel):
         }
 
 
+class VideoQuery(BaseModel):
+    """The parameters of POST /videos."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str | None = Field(
+        None, min_length=1, max_length=200, description="of the file; by default that of the multipart part"
+    )
+    model: str | None = Field(None, description="a model that GET /models lists; by default the first")
+    skeleton: str = Field("native", description="the model's own keypoints, or a skeleton of GET /skeletons")
+    min_score: float = Field(0.3, ge=0, le=1, description="people with a lower score are left out")
+    max_people: int | None = Field(None, ge=1, le=1000, description="at most this many people in a frame, best first")
+
+
 class PersonResponse(BaseModel):
     """One person in an image."""
 
@@ -131,6 +145,39 @@ class ProblemEntry(BaseModel):
     """The entry of an image that failed, in a list of results."""
 
     error: Problem
+
+
+class VideoLinks(BaseModel):
+    """Where the parts of a video job are."""
+
+    self: str
+    events: str = Field(description="the job as server-sent events, until it has ended")
+    poses: str = Field(description="the results; format=ndjson while it runs")
+    video: str = Field(description="the drawn video, when the job is done")
+
+
+class VideoJobResponse(BaseModel):
+    """A video job. Members are null while they are not known."""
+
+    id: str
+    name: str
+    model: str
+    skeleton: str
+    state: Literal["queued", "running", "done", "failed"]
+    created: str = Field(description="ISO 8601, UTC")
+    frames_done: int
+    frames_total: int | None = Field(description="as far as the file's header tells")
+    percent: float | None
+    fps: float | None = Field(description="frames per second of late")
+    seconds_left: float | None
+    error: Problem | None = Field(description="why it has failed; of a job that is done, what is damaged in its video")
+    links: VideoLinks
+
+
+class VideoList(BaseModel):
+    """The video jobs of a client, the newest first."""
+
+    videos: list[VideoJobResponse]
 
 
 class PlanInfo(BaseModel):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import cast
 
@@ -16,9 +17,13 @@ from service.api.security import ApiKeys, RateLimit
 from service.config import Settings
 from service.inference.model_registry import ServedModel, Serving
 from service.observability.metrics import Metrics
+from service.offline.jobs.video_jobs import VideoJobs
 from service.quota import Quota
 from service.streams.registry import Streams
 from service.tracking_workers.pool import TrackingWorkers
+
+_MOST_CONVERSIONS = 2
+"""Processes that convert results of video jobs at once. Others wait for their turn."""
 
 
 @dataclass(slots=True)
@@ -29,6 +34,8 @@ class ServerState:
         body on, `memory` the bytes of bodies, pixels and responses.
     parser: one thread for large forms and JSON. Parsing holds the interpreter's lock most of the time, and more
         threads would keep it from the event loop.
+    videos: the video jobs; None if there is no folder for them.
+    conversions: limits the processes that convert the results of video jobs.
     serving: the loaded models; None before startup and after shutdown.
     draining: true from SIGTERM on.
     shutdown_deadline: the monotonic time by which the server should have ended after SIGTERM.
@@ -46,6 +53,8 @@ class ServerState:
     requests: Quota
     memory: Quota
     parser: Executor
+    videos: VideoJobs | None = None
+    conversions: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST_CONVERSIONS))
     serving: Serving | None = None
     draining: bool = False
     shutdown_deadline: float = inf

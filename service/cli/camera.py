@@ -16,7 +16,7 @@ import click
 
 from engines.catalogue import load
 from engines.files import read_small, shown, without_mark
-from service.cli.model_choice import choose
+from service.cli.model_option import choose
 from service.cli.output import write_out
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ def serve(connection: socket.socket, memory: int, cpu_seconds: int) -> None:
             data = bytes(receive(connection, request["bytes"]))
         except EOFError:
             return
-        _grant_time(cpu_seconds)
+        grant_time(cpu_seconds)
         try:
             _decode(connection, request, data, memory)
         except _DeclinedError:
@@ -98,7 +98,7 @@ def _send(
     connection.sendall(pixels)
 
 
-def _grant_time(seconds: int) -> None:
+def grant_time(seconds: int) -> None:
     """Let the kernel end this process after `seconds` more of processor time, rounded up."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)

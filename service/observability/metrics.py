@@ -61,6 +61,9 @@ class Metrics(BatchObserver):
             "posewire_task_failures", "Background tasks that ended on their own, with an error or too early.", ["task"]
         )
 
+        self._video_jobs = total("posewire_video_jobs", "Video jobs by state.", ["state"])
+        self._video_bytes = total("posewire_video_bytes", "Bytes on disk of all video jobs.")
+
         # Looking a child up by its labels takes longer than counting. There are few children, so they are cached.
         self._requests_of = cache(self.requests.labels)
         self._request_seconds_of = cache(self.request_seconds.labels)
@@ -103,6 +106,12 @@ class Metrics(BatchObserver):
     def connection_refused(self, reason: str) -> None:
         """Count a connection closed at a limit. reason: `share`, `full` or `evicted`, or the status of the response."""
         self._connections_refused.labels(reason).inc()
+
+    def video_jobs(self, jobs: Mapping[str, int], size: int) -> None:
+        """Set the gauges of video jobs. jobs: their number by state. size: bytes of their files."""
+        for state in ("uploading", "queued", "running", "done", "failed"):
+            self._video_jobs.labels(state).set(jobs.get(state, 0))
+        self._video_bytes.set(size)
 
     def refresh(self, ready: bool, depths: Mapping[str, int], connections: int, memory: int) -> None:
         """Set the gauges. depths: waiting work units by network. memory: bytes held for clients."""
