@@ -63,6 +63,14 @@ class Page:
             await asyncio.sleep(_POLL_S)
         return value
 
+    async def shown(self, selector: str, *, visible: bool = True) -> None:
+        """Wait until an element is visible, or is not."""
+        await self.wait(f"document.querySelector({selector!r}).checkVisibility() === {str(visible).lower()}")
+
+    async def said(self, selector: str, words: str) -> None:
+        """Wait until these words are to be read in an element."""
+        await self.wait(f"document.querySelector({selector!r}).innerText.includes({words!r})")
+
     async def text(self, selector: str) -> str:
         """Return what is to be read in an element."""
         return str(await self.evaluate(f"document.querySelector({selector!r}).innerText"))
@@ -179,6 +187,7 @@ async def browse(
                 scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
                 await page.call("Emulation.setEmulatedMedia", features=[scheme])
                 await page.call("Page.navigate", url=url)
+                await page.wait("location.href !== 'about:blank' && document.readyState === 'complete'")
                 yield page
         finally:
             browser.terminate()

@@ -77,7 +77,7 @@ function walk({ id, start, height, pace }, seconds, width, ground) {
     id,
     name: `Person ${id}`,
     score: 1,
-    box: [x - part(0.22), top, x + part(0.22), ground],
+    box: [x - part(0.4), top, x + part(0.4), ground],
     keypoints: points.map((point) => /** @type {[number, number, number]} */ ([point.x, point.y, 1])),
   };
 }

@@ -29,6 +29,7 @@
 const LOWEST_SCORE = 0.3;
 const LIGHTNESS = { left: 72, middle: 64, right: 55 };
 const FINE = /face|hand|thumb|finger|pinky|palm/;
+const SMALL = 500; // a stage that is less wide has no room for whole names
 const BODY = 40; // skeletons with more keypoints than this have hands or faces
 
 /** A person's colour: hues of consecutive ids are far apart. @param {number} id @param {number} [lightness] */
@@ -135,16 +136,18 @@ function drawLabel(pen, person, look) {
   const { x, y } = place((x1 + x2) / 2, y1, look);
   pen.globalAlpha = person.fade ?? 1;
   pen.font = "600 13px system-ui, sans-serif";
-  const width = pen.measureText(person.name).width + 14;
+  const name = look.width * look.scale < SMALL ? `${person.id}` : person.name;
+  const width = pen.measureText(name).width + 14;
   const bottom = Math.max(24, y - 10);
+  const middle = Math.max(width / 2 + 3, Math.min(look.width * look.scale - width / 2 - 3, x));
   pen.fillStyle = "rgb(12 15 20 / 0.82)";
   pen.beginPath();
-  pen.roundRect(x - width / 2, bottom - 21, width, 21, 10.5);
+  pen.roundRect(middle - width / 2, bottom - 21, width, 21, 10.5);
   pen.fill();
   pen.fillStyle = colour(person.id ?? 0, 76);
   pen.textAlign = "center";
   pen.textBaseline = "middle";
-  pen.fillText(person.name, x, bottom - 10);
+  pen.fillText(name, middle, bottom - 10);
 }
 
 /**

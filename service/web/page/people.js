@@ -35,7 +35,7 @@ export class PeopleList {
   /** The people of a picture, who have no ids. @param {{score: number}[]} people */
   still(people) {
     this.#people.clear();
-    this.#render(people.map(({ score }, n) => ({ id: n + 1, score, seen: 0, gone: false })), people.length);
+    this.#render(people.map(({ score }, n) => ({ id: n + 1, score, seen: NaN, gone: false })), people.length);
     this.#say(people.length, performance.now());
   }
 
@@ -76,7 +76,7 @@ export class PeopleList {
       write(name, `Person ${id}`);
       /** @type {HTMLElement} */ (bar).style.width = `${Math.round(score * 100)}%`;
       write(percent, gone ? "left" : `${Math.round(score * 100)} %`);
-      write(time, seen ? clock(seen / 1000) : "–");
+      write(time, isNaN(seen) ? "–" : clock(seen / 1000));
     });
     write(this.count, String(count));
     this.none.hidden = rows.length > 0;

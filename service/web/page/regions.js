@@ -55,6 +55,7 @@ export class RegionEditor {
   use(tool) {
     this.tool = tool;
     this.#points = [];
+    this.#cursor = [0.5, 0.5];
     this.view.stage.classList.toggle("drawing", Boolean(tool));
     if (tool) this.view.overlay.focus({ preventScroll: true });
     this.changed(tool ? HELP[tool] : "");
@@ -140,8 +141,8 @@ export class RegionEditor {
   /** Where a pointer is in the picture. @param {PointerEvent} event @returns {Point} */
   #at(event) {
     const { left, top, width, height } = this.view.overlay.getBoundingClientRect();
-    const x = within((event.clientX - left) / width);
-    return [this.view.display.mirror ? 1 - x : x, within((event.clientY - top) / height)];
+    const x = snapped(event.clientX - left, width);
+    return [this.view.display.mirror ? within(1 - x) : x, snapped(event.clientY - top, height)];
   }
 
   /** @param {Point} a @param {Point} b */
@@ -233,6 +234,12 @@ function arrow(pen, a, b, mirror) {
 
 /** @param {number} share */
 const within = (share) => Math.min(1, Math.max(0, Math.round(share * 1000) / 1000));
+
+/** Where a pointer is between two edges. Feet are often at an edge itself. @param {number} at @param {number} length */
+function snapped(at, length) {
+  if (at < NEAR) return 0;
+  return at > length - NEAR ? 1 : within(at / length);
+}
 
 /** @param {string} word @param {{name: string}[]} shapes */
 function unused(word, shapes) {
