@@ -1,4 +1,4 @@
-"""`posewire image` and `posewire bench`: estimate the poses in image files, or measure how fast that is."""
+"""`posewire image`: estimate the poses in image files."""
 
 from __future__ import annotations
 
@@ -96,24 +96,3 @@ def image(
     write_out(write_results(results, style))
     if any(result.problem for result in results):
         sys.exit(1)
-
-
-@click.command(short_help="Measure this machine with an image.")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--model", default="auto", show_default=True, help=MODEL_HELP)
-@click.option("--seconds", type=click.FloatRange(0.5), default=5.0, show_default=True)
-@click.option("--concurrency", type=click.IntRange(1), default=8, show_default=True)
-def bench(file: Path, model: str, seconds: float, concurrency: int) -> None:
-    """Measure this machine: images a second and latency of image FILE, alone and CONCURRENCY at once."""
-    from service.media.image_files import ImageError
-    from service.offline.images import measure
-
-    catalogue = load()
-    [name], why = choose(catalogue, (model,))
-    write_out(f"{why or name}\n")
-    for level in (1, concurrency):
-        try:
-            line = asyncio.run(measure(file, catalogue, name, seconds=seconds, concurrency=level))
-        except ImageError as error:
-            raise click.ClickException(f"{shown(file)}: {error}") from error
-        write_out(line + "\n")

@@ -15,10 +15,11 @@ from engines.files import shown
 from engines.plans.flavour import NoTensorRTError
 from service import __version__
 from service.cli.batch import batch
+from service.cli.bench import bench
 from service.cli.build import build
 from service.cli.camera import camera
 from service.cli.evaluate import evaluate
-from service.cli.image import bench, image
+from service.cli.image import image
 from service.cli.key import key
 from service.cli.models import models
 from service.cli.output import give_up_output

@@ -22,9 +22,10 @@ from typing import Any
 import httpx
 import numpy as np
 
+from service.load.connection import HttpConnection
 from tests.benchmarks.goals import goal, show
 from tests.benchmarks.hostile import Case, cases, good_cases
-from tests.benchmarks.load import Connection, Shot, connect
+from tests.benchmarks.load import Shot, connect
 from tests.benchmarks.report import Row, main
 from tests.benchmarks.rude import RUDE
 from tests.benchmarks.watch import Watch
@@ -125,7 +126,7 @@ def _mix(count: int, good: Sequence[Case], seed: int) -> Iterator[Case]:
             yield next(turn)
 
 
-async def _ask(connection: Connection, shot: Shot) -> tuple[int, bytes]:
+async def _ask(connection: HttpConnection, shot: Shot) -> tuple[int, bytes]:
     async with asyncio.timeout(_PATIENCE_S):
         return await connection.ask(shot.encode())
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from service.load.connection import HttpConnection
+
 
 @dataclass(frozen=True, slots=True)
 class Shot:
@@ -60,53 +62,9 @@ class Report:
         return float(np.percentile(values, percent)) * 1e3 if values else float("nan")
 
 
-class Connection(asyncio.Protocol):
-    """One kept-alive connection; `ask` sends a request and awaits (status, body)."""
-
-    def __init__(self) -> None:
-        self._transport: asyncio.Transport | None = None
-        self._buffer = bytearray()
-        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
-        self.broken = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
-        self._transport = transport  # type: ignore[assignment]
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - its signature is given
-        self.broken = True
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_result((0, b""))
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        end = self._buffer.find(b"\r\n\r\n")
-        if end < 0:
-            return
-        head = bytes(self._buffer[:end]).lower()
-        at = head.find(b"content-length:")
-        length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
-        if len(self._buffer) < end + 4 + length or self._answer is None or self._answer.done():
-            return
-        body = bytes(self._buffer[end + 4 : end + 4 + length])
-        del self._buffer[: end + 4 + length]
-        self.broken = b"connection: close" in head
-        self._answer.set_result((int(head[9:12]), body))
-
-    async def ask(self, request: bytes) -> tuple[int, bytes]:
-        assert self._transport is not None
-        self._answer = asyncio.get_running_loop().create_future()
-        self._transport.write(request)
-        return await self._answer
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
-
-async def connect(port: int, host: str = "127.0.0.1") -> Connection:
+async def connect(port: int, host: str = "127.0.0.1") -> HttpConnection:
     """Open a connection to a server on the loopback."""
-    _, connection = await asyncio.get_running_loop().create_connection(Connection, host, port)
+    _, connection = await asyncio.get_running_loop().create_connection(HttpConnection, host, port)
     return connection
 
 
@@ -140,7 +98,7 @@ async def _open_loop(port: int, shots: Sequence[Shot], rate: float, seconds: flo
     """
     requests = [shot.encode() for shot in shots]
     report = Report()
-    idle: list[Connection] = []
+    idle: list[HttpConnection] = []
     cpu, begin = time.process_time(), time.perf_counter()
 
     async def ask(request: bytes) -> int:

@@ -21,7 +21,8 @@ from typing import Any, Literal
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, WebSocketException
 
-from tests.benchmarks.load import Connection, Shot
+from service.load.connection import HttpConnection
+from tests.benchmarks.load import Shot
 
 STILLS, STREAMS = 4, 2
 STILLS_A_SECOND, FRAMES_A_SECOND = 0.75, 1.0
@@ -161,10 +162,10 @@ class _Still(_Client):
             self.end(begun, problem)
             await asyncio.sleep(max(0.0, begun[1].began + self.gap(STILLS_A_SECOND) - time.monotonic()))
 
-    async def _connect(self) -> Connection:
+    async def _connect(self) -> HttpConnection:
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(
-            Connection, self.host, self.port, local_addr=(self.address, 0)
+            HttpConnection, self.host, self.port, local_addr=(self.address, 0)
         )  # fmt: skip
         return connection
 
