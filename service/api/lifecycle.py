@@ -87,7 +87,7 @@ async def _start(
     state.serving = serving
     if (videos := state.videos) is not None:
         at_end("ending video jobs", videos.close)
-        videos.start(lambda model, skeleton: _find_for_job(state, model, skeleton))
+        videos.start(lambda model, skeleton: _find_for_job(state, model, skeleton), lambda: len(state.streams) > 0)
     task = supervisor.keep("housekeeping", lambda: _do_housekeeping(state, serving), longest_delay=_HOUSEKEEPING_S)
     stack.callback(task.cancel)
     stack.enter_context(_draining(state, supervisor))

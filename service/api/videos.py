@@ -292,7 +292,8 @@ async def _find(server: ServerState, request: Request, job_id: str) -> VideoJob:
 
 
 def _unknown(job_id: str) -> ApiError:
-    return ApiError("not-found", f"there is no video job {job_id[:100]!r}; jobs are deleted some time after they ended")
+    text = "jobs are deleted some time after they ended, and the replica that has one may be away"
+    return ApiError("not-found", f"there is no video job {job_id[:100]!r}; {text}")
 
 
 def _check_done(job: VideoJob) -> None:
