@@ -11,6 +11,7 @@ import pytest
 
 from tests.deployment.fleet import Fleet
 from tests.deployment.programs import needs_haproxy
+from tests.redis_servers import RedisProcess
 from tests.service.media.videos import make_video
 from tests.waiting import wait_for
 
@@ -19,10 +20,16 @@ pytestmark = needs_haproxy
 Job = dict[str, Any]
 
 
-@pytest.fixture(scope="module")
-def fleet(catalogue: Path) -> Iterator[Fleet]:
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisProcess]:
+    with RedisProcess(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def fleet(catalogue: Path, redis: RedisProcess) -> Iterator[Fleet]:
     """Three replicas, each with a folder of its own."""
-    with Fleet(3, "--model", "tiny", catalogue=catalogue) as running:
+    with Fleet(3, "--model", "tiny", catalogue=catalogue, environment={"redis_url": redis.url}) as running:
         yield running
 
 
@@ -34,7 +41,14 @@ def post(client: httpx.Client, video: bytes) -> Job:
     return job
 
 
-def test_requests_for_a_job_reach_its_replica_also_when_haproxy_has_forgotten_it(fleet: Fleet, tmp_path: Path) -> None:
+def listed(client: httpx.Client) -> list[str]:
+    """The ids of the jobs that a replica lists. HAProxy asks one after the other."""
+    return [job["id"] for job in client.get("/videos").json()["videos"]]
+
+
+def test_requests_for_a_job_reach_its_replica_and_every_replica_lists_all(
+    fleet: Fleet, redis: RedisProcess, tmp_path: Path
+) -> None:
     video = make_video(tmp_path / "clip.mp4", 3).read_bytes()
     with httpx.Client(base_url=fleet.url, timeout=60) as client:
         jobs = [post(client, video) for _ in range(3)]
@@ -44,6 +58,11 @@ def test_requests_for_a_job_reach_its_replica_also_when_haproxy_has_forgotten_it
             assert {client.get(job["links"]["self"]).status_code for _ in range(6)} == {200}
             wait_for(lambda: client.get(job["links"]["self"]).json()["state"] == "done")  # noqa: B023 - called at once
             assert client.get(job["links"]["video"]).status_code == 200
+        newest_first = [job["id"] for job in reversed(jobs)]
+        wait_for(lambda: all(listed(client) == newest_first for _ in range(3)))
+        redis.kill()
+        assert all(set(listed(client)) < set(newest_first) for _ in range(3))  # its own jobs
+
         before = fleet.balancer.totals("videos")
         assert client.get(jobs[0]["links"]["self"]).status_code == 200
         after = fleet.balancer.totals("videos")
