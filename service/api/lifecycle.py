@@ -18,6 +18,7 @@ from engines.skeletons import Skeleton
 from service.api.problems import ApiError
 from service.api.security import ApiKeys
 from service.api.state import ServerState
+from service.api.videos import share_jobs
 from service.batching import BatchObserver
 from service.inference.model_registry import Serving
 from service.offline.jobs.process import JobFailedError
@@ -87,7 +88,14 @@ async def _start(
     state.serving = serving
     if (videos := state.videos) is not None:
         at_end("ending video jobs", videos.close)
-        videos.start(lambda model, skeleton: _find_for_job(state, model, skeleton))
+        videos.start(lambda model, skeleton: _find_for_job(state, model, skeleton), lambda: len(state.streams) > 0)
+    if videos is not None and (url := state.settings.redis_url.get_secret_value()):
+        from service.offline.jobs.shared_list import SharedJobs  # slow to import
+
+        state.shared_jobs = SharedJobs(url, videos.store.replica)
+        at_end("closing the list of video jobs", state.shared_jobs.close)
+        sharing = supervisor.keep("list of video jobs", lambda: share_jobs(state))
+        stack.callback(sharing.cancel)
     task = supervisor.keep("housekeeping", lambda: _do_housekeeping(state, serving), longest_delay=_HOUSEKEEPING_S)
     stack.callback(task.cancel)
     stack.enter_context(_draining(state, supervisor))

@@ -111,6 +111,8 @@ class RequestMiddleware:
                 added = [(b"x-request-id", current_id.encode()), _NO_SNIFFING]
                 if self._state.draining:
                     added.append((b"connection", b"close"))
+                if self._state.videos is not None and scope["path"].startswith("/videos"):
+                    added.append((b"x-posewire-replica", self._state.videos.store.replica.encode()))
                 message["headers"] = [*message["headers"], *added]
             elif len(message.get("body", b"")) > _PIECE:
                 await _send_pieces(send, message)

@@ -6,7 +6,7 @@ import asyncio
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from math import inf
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from starlette.requests import HTTPConnection
 
@@ -22,6 +22,9 @@ from service.quota import Quota
 from service.streams.registry import Streams
 from service.tracking_workers.pool import TrackingWorkers
 
+if TYPE_CHECKING:
+    from service.offline.jobs.shared_list import SharedJobs  # redis is slow to import
+
 _MOST_CONVERSIONS = 2
 """Processes that convert results of video jobs at once. Others wait for their turn."""
 
@@ -35,6 +38,7 @@ class ServerState:
     parser: one thread for large forms and JSON. Parsing holds the interpreter's lock most of the time, and more
         threads would keep it from the event loop.
     videos: the video jobs; None if there is no folder for them.
+    shared_jobs: the list of all replicas' video jobs; None without Redis.
     conversions: limits the processes that convert the results of video jobs.
     serving: the loaded models; None before startup and after shutdown.
     draining: true from SIGTERM on.
@@ -54,6 +58,7 @@ class ServerState:
     memory: Quota
     parser: Executor
     videos: VideoJobs | None = None
+    shared_jobs: SharedJobs | None = None
     conversions: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST_CONVERSIONS))
     serving: Serving | None = None
     draining: bool = False

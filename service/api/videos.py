@@ -6,15 +6,18 @@ import asyncio
 import os
 import pickle  # of what this process sends to its own child
 import sys
+import time
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Query, Request
+from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse, Response, StreamingResponse
 
@@ -29,6 +32,8 @@ from service.offline.jobs.video_jobs import VideoJobs
 router = APIRouter()
 
 _CLIENT_LEFT = 499
+_SHARE_S, _REPEAT_S = 1.0, 10.0
+"""How often the list of jobs in Redis is written if they have changed, and if they have not: it expires."""
 _POLL_S = 0.3
 _KEEP_ALIVE_S = 15.0
 """A load balancer may close a connection on which nothing is sent for longer."""
@@ -93,8 +98,36 @@ async def listing(request: Request) -> Response:
     """The newest first."""
     server = ServerState.of(request)
     videos = _videos(server)
-    jobs = await videos.call(videos.store.of, request.scope["state"]["client"])
-    return _json({"videos": [job_document(server, job) for job in jobs]})
+    client = request.scope["state"]["client"]
+    jobs = [job_document(server, job) for job in await videos.call(videos.store.of, client)]
+    if server.shared_jobs is not None:
+        jobs += [job for job in await server.shared_jobs.read(client) if _is_job(job)]
+        jobs.sort(key=itemgetter("created"), reverse=True)
+    return _json({"videos": jobs})
+
+
+def _is_job(document: object) -> bool:
+    """True if a document from Redis is one of `job_document`."""
+    try:
+        VideoJobResponse.model_validate(document, strict=True)
+    except ValidationError:
+        return False
+    return True
+
+
+async def share_jobs(server: ServerState) -> None:
+    """Write this server's jobs to the list of all replicas whenever they have changed."""
+    assert server.shared_jobs is not None  # noqa: S101 - tells the type checker
+    videos, last, written = _videos(server), b"", -_REPEAT_S
+    while True:
+        lists: dict[str, list[dict[str, Any]]] = {}
+        for job in await videos.call(videos.store.all):
+            lists.setdefault(job.client, []).append(job_document(server, job))
+        now, text = time.monotonic(), orjson.dumps(lists)
+        if text != last or now - written > _REPEAT_S:
+            await server.shared_jobs.write(lists)
+            last, written = text, now
+        await asyncio.sleep(_SHARE_S)
 
 
 @router.get("/videos/{job_id}", summary="A video job", response_model=VideoJobResponse, responses=_NOT_FOUND)
@@ -292,7 +325,8 @@ async def _find(server: ServerState, request: Request, job_id: str) -> VideoJob:
 
 
 def _unknown(job_id: str) -> ApiError:
-    return ApiError("not-found", f"there is no video job {job_id[:100]!r}; jobs are deleted some time after they ended")
+    text = "jobs are deleted some time after they ended, and the replica that has one may be away"
+    return ApiError("not-found", f"there is no video job {job_id[:100]!r}; {text}")
 
 
 def _check_done(job: VideoJob) -> None:

@@ -95,8 +95,8 @@ class Balancer:
         return sum(int(row["chkfail"]) for row in self.servers(backend).values())
 
     def wait_state(self, host: str, state: str) -> None:
-        """Wait until a replica has this state, for stills and for streams."""
-        for backend in ("stills", "streams"):
+        """Wait until a replica has this state in all backends."""
+        for backend in ("stills", "streams", "videos"):
             wait_for(lambda: self.states(backend).get(host) == state)  # noqa: B023 - it is called at once
 
     def command(self, line: str) -> str:

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.poses import Detections, Frame
+from engines.poses import Detections, Frame, Poses
 from service.batching import ClosedError, Priority
 from service.inference.stage import InferenceOptions
 from service.offline.jobs.messages import ChildTask, MessageError, receive_message, send
@@ -35,6 +35,8 @@ _END_S = 10.0
 _LEAST_MEMORY = 768 << 20
 _MOST_IN_FLIGHT = 64
 """Frames that a process may have the networks look at. It asks for at most 16."""
+_REST, _LONGEST_REST_S = 3.0, 2.0
+"""How long the networks rest after a frame while there are streams, as a multiple of the time that it took."""
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
 _ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -60,15 +62,17 @@ class Progress:
 
 
 class VideoProcess:
-    """Works on one video. client: of the job, for fairness."""
+    """Works on one video. client: of the job, for fairness. gives_way: whether others need the networks soon."""
 
-    def __init__(self, task: ChildTask, estimator: FrameEstimator, client: str) -> None:
+    def __init__(self, task: ChildTask, estimator: FrameEstimator, client: str, gives_way: Callable[[], bool]) -> None:
         self.progress = Progress()
         self._task = task
         self._estimator = estimator
         self._client = client
         self._process: Process | None = None
         self._arena = Arena(3 * task.pixels)
+        self._gives_way = gives_way
+        self._alone = asyncio.Lock()
         self._looking: set[asyncio.Task[None]] = set()
         self._error: Exception | None = None
 
@@ -174,12 +178,27 @@ class VideoProcess:
     ) -> None:
         """Let the networks look at a frame. An error ends the job."""
         try:
-            poses = await self._estimator.estimate(frame, options, people)
+            poses = await self._in_turn(lambda: self._estimator.estimate(frame, options, people))
             send(writer, slot.to_bytes(4, "little"))
             send(writer, pack(JournaledFrame(0, people is None, poses)))
         except Exception as error:  # noqa: BLE001 - it is raised where the process's end is noticed
             self._error = self._error or error
             self._kill()
+
+    async def _in_turn(self, estimate: Callable[[], Awaitable[Poses]]) -> Poses:
+        """Estimate a frame. While there are streams, one frame runs at a time, and the networks rest after it.
+
+        The lowest priority does not help a live frame that arrives just when a batch of a job has begun: it waits for
+        the end of the batch. So batches of jobs are to be short and rare then.
+        """
+        if not self._gives_way():
+            return await estimate()
+        async with self._alone:
+            loop = asyncio.get_running_loop()
+            started = loop.time()
+            poses = await estimate()
+            await asyncio.sleep(min(_LONGEST_REST_S, _REST * (loop.time() - started)))
+            return poses
 
     async def _reason(self) -> Exception:
         """Why the process has ended without saying so."""

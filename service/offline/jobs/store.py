@@ -220,6 +220,10 @@ class JobStore:
         """Return the jobs of a client, the newest first."""
         return list(self._jobs("client = ? AND state NOT IN ('uploading', 'deleted') ORDER BY created DESC", client))
 
+    def all(self) -> list[VideoJob]:
+        """Return the jobs of all clients, the newest first."""
+        return list(self._jobs("state NOT IN ('uploading', 'deleted') ORDER BY created DESC"))
+
     def delete(self, job: str) -> None:
         """Delete a job. If it is running, its files are removed when the process that works on it has ended."""
         for state in ("uploading", "queued", "done", "failed"):

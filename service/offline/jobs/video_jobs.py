@@ -78,6 +78,7 @@ class VideoJobs:
         self._wake = asyncio.Event()
         self._recent: dict[str, tuple[float, asyncio.Future[VideoJob | None]]] = {}
         self._task: asyncio.Task[None] | None = None
+        self._gives_way: Callable[[], bool] = lambda: False
 
     async def call(self, method: Callable[..., T], *arguments: Any, **named: Any) -> T:
         """Call a method of the store on its thread."""
@@ -99,10 +100,11 @@ class VideoJobs:
         self._recent.pop(job, None)
         self.wake()
 
-    def start(self, find: Find) -> None:
+    def start(self, find: Find, gives_way: Callable[[], bool]) -> None:
         """Begin to run jobs. find: returns the model of a name, and the skeleton of a name for its results, None for
-        its own; or raises JobFailedError.
+        its own; or raises JobFailedError. gives_way: see `VideoProcess`.
         """
+        self._gives_way = gives_way
         self._task = self._supervisor.keep("video jobs", lambda: self._run(find))
 
     async def close(self) -> None:
@@ -153,7 +155,7 @@ class VideoJobs:
         log.info("video job %s begins", job.id)
         try:
             estimator, skeleton = find(job.model, job.skeleton)
-            process = VideoProcess(self._task_of(job, estimator, skeleton), estimator, job.client)
+            process = VideoProcess(self._task_of(job, estimator, skeleton), estimator, job.client, self._gives_way)
             damage = await self._watched(job, process)
         except JobFailedError as error:
             await self.call(self.store.end, job.id, "failed", error.problem)

@@ -62,8 +62,8 @@ def ended(client: httpx.Client, job: Job) -> Job:
     return jobs[-1]
 
 
-def post(client: httpx.Client, video: Path, **parameters: object) -> Job:
-    answer = client.post("/videos", params={"name": video.name, **parameters}, content=video.read_bytes())  # type: ignore[arg-type]
+def post(client: httpx.Client, video: Path, **parameters: str | float) -> Job:
+    answer = client.post("/videos", params={"name": video.name, **parameters}, content=video.read_bytes())
     assert answer.status_code == 202, answer.text
     job: Job = answer.json()
     assert answer.headers["location"] == job["links"]["self"] == f"/videos/{job['id']}"
@@ -137,8 +137,12 @@ def keypoints(document: Job) -> list[Any]:
 
 
 def test_a_form_gives_the_name_and_another_skeleton_is_derived(client: httpx.Client, clip: Path) -> None:
-    form = {"note": (None, "hello"), "file": ("../my clip.mp4", clip.read_bytes(), "video/mp4")}
-    answer = client.post("/videos", params={"model": "tiny", "skeleton": "mpii-16", "min_score": 0}, files=form)
+    answer = client.post(
+        "/videos",
+        params={"model": "tiny", "skeleton": "mpii-16", "min_score": 0},
+        data={"note": "hello"},
+        files={"file": ("../my clip.mp4", clip.read_bytes(), "video/mp4")},
+    )
     assert answer.status_code == 202, answer.text
     job = ended(client, answer.json())
     assert (job["name"], job["skeleton"], job["state"]) == ("../my clip.mp4", "mpii-16", "done")
