@@ -12,7 +12,7 @@ import orjson
 
 from engines.catalogue import load
 from engines.files import open_at_once, shown
-from service.cli.model_choice import MODEL_HELP, choose
+from service.cli.model_option import MODEL_HELP, choose
 from service.cli.output import file_error, write_out
 
 if TYPE_CHECKING:
