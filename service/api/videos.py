@@ -318,7 +318,9 @@ def _videos(server: ServerState) -> VideoJobs:
 
 async def _find(server: ServerState, request: Request, job_id: str) -> VideoJob:
     """Return a job. Raises ApiError if there is none, or it belongs to another key."""
-    job = await _videos(server).get(job_id[:100])
+    videos = _videos(server)
+    # Not `videos.get`: another process may just have told the client that the job has ended.
+    job = await videos.call(videos.store.get, job_id[:100])
     if job is None or (server.keys.digests and job.client != request.scope["state"]["client"]):
         raise _unknown(job_id)
     return job
