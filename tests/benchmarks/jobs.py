@@ -1,9 +1,9 @@
 """Streams beside a video job: python -m tests.benchmarks jobs [--json FILE]
 
 Two streams of 5 fps each go to a server process, in rounds with and without a video job beside them, in turn. `age` is
-the time from a frame's arrival at the server to its result. Streams should not feel jobs: the 99th percentile of the age
-is to stay within 1.2 times that without a job. The networks take 30 ms a batch and no processor time (`fixed`), or are
-those of the best default model; that needs ../shared/data/posetrack, pictures of four people at 960x540.
+the time from a frame's arrival at the server to its result. Streams should not feel jobs: the 99th percentile of the
+age is to stay within 1.2 times that without a job. The networks take 30 ms a batch and no processor time (`fixed`), or
+are those of the best default model; that needs ../shared/data/posetrack, pictures of four people at 960x540.
 """
 
 from __future__ import annotations
