@@ -29,6 +29,10 @@ Send several pictures at once; a broken one does not affect the others:
 
     curl -F image=@photo.jpg -F image=@other.jpg http://localhost:8000/pose
 
+Send a whole video; the answer is a job, which shows its progress and has the results:
+
+    curl --data-binary @clip.mp4 'http://localhost:8000/videos?name=clip.mp4'
+
 Errors are problem documents (RFC 9457); `GET` on their `type` says what to do. Live video goes over `WS /stream`, which
 has [a page of its own](docs/stream).
 """

@@ -1,9 +1,9 @@
 """Streams beside a video job: python -m tests.benchmarks jobs [--json FILE]
 
-Needs ../shared/data/posetrack: four people at 960x540. Two streams of 5 fps each go to a server process with the best
-default model, in rounds with and without a video job of the same pictures beside them, in turn. `age` is the time from
-a frame's arrival at the server to its result. Streams should not feel jobs: the 99th percentile of the age is to stay
-within 1.2 times that without a job.
+Two streams of 5 fps each go to a server process, in rounds with and without a video job beside them, in turn. `age` is
+the time from a frame's arrival at the server to its result. Streams should not feel jobs: the 99th percentile of the
+age is to stay within 1.2 times that without a job. The networks take 30 ms a batch and no processor time (`fixed`), or
+are those of the best default model; that needs ../shared/data/posetrack, pictures of four people at 960x540.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import numpy as np
 from engines.poses import Frame
 from service.media.decode import ImageLimits, decode
 from tests.benchmarks.report import Row, main
+from tests.graphs import tiny_catalogue
+from tests.pictures import encoded, photo
 from tests.servers import ServerProcess
 from tests.service.media.videos import make_video
 from tests.shared import SHARED, weights_catalogue
@@ -61,37 +63,27 @@ async def film_all(port: int, pictures: list[bytes]) -> list[float]:
     return list(itertools.chain(*await asyncio.gather(*(film(port, pictures) for _ in range(_STREAMS)))))
 
 
-def run() -> list[Row]:
+def measure(folder: Path, server: ServerProcess, pictures: list[bytes]) -> list[Row]:
     """A row without a job, and one with a job."""
-    pictures = [file.read_bytes() for file in sorted((SHARED / "data/posetrack").glob("*.jpg"))]
     frames = [decode(picture, ImageLimits()).pixels for picture in pictures]
-    height, width, _ = frames[0].shape
+    height, width = (size - size % 2 for size in frames[0].shape[:2])
 
     def draw(number: int, *_: int) -> Frame:
-        return frames[number % len(frames)][: height - height % 2, : width - width % 2]
+        return frames[number % len(frames)][:height, :width]
 
+    video = make_video(folder / "a.mp4", _VIDEO_FRAMES, size=(width, height), draw=draw).read_bytes()
     ages: dict[bool, list[float]] = {False: [], True: []}
     paces = []
-    with tempfile.TemporaryDirectory() as folder:
-        video = make_video(
-            Path(folder) / "a.mp4", _VIDEO_FRAMES, size=(width - width % 2, height - height % 2), draw=draw
-        )
-        environment = {"data": Path(folder) / "data"}
-        with (
-            ServerProcess(
-                "--model", "auto", catalogue=weights_catalogue(Path(folder)), environment=environment
-            ) as server,
-            httpx.Client(base_url=server.url, timeout=60) as client,
-        ):
-            for _ in range(_ROUNDS):
-                ages[False] += asyncio.run(film_all(server.port, pictures))
-                here = client.post("/videos", content=video.read_bytes()).headers["location"]
-                wait_for(lambda: client.get(here).json()["frames_done"] > 0)  # noqa: B023 - it is called at once
-                ages[True] += asyncio.run(film_all(server.port, pictures))
-                job = client.get(here).json()
-                assert job["state"] == "running", job
-                paces.append(job["fps"] or 0.0)
-                client.delete(here)
+    with server, httpx.Client(base_url=server.url, timeout=60) as client:
+        for _ in range(_ROUNDS):
+            ages[False] += asyncio.run(film_all(server.port, pictures))
+            here = client.post("/videos", content=video).headers["location"]
+            wait_for(lambda: client.get(here).json()["frames_done"] > 0)  # noqa: B023 - it is called at once
+            ages[True] += asyncio.run(film_all(server.port, pictures))
+            job = client.get(here).json()
+            assert job["state"] == "running", job
+            paces.append(job["fps"] or 0.0)
+            client.delete(here)
     p99 = {jobs: float(np.percentile(found, 99)) for jobs, found in ages.items()}
     return [
         {
@@ -104,6 +96,24 @@ def run() -> list[Row]:
         }
         for jobs, found in ages.items()
     ]
+
+
+def run() -> list[Row]:
+    """The rows of both kinds of networks."""
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        environment = {"data": folder / "data", "service_ms": 30}
+        catalogue, module = tiny_catalogue(folder), "tests.slow_server"
+        server = ServerProcess("--model", "pair", catalogue=catalogue, environment=environment, module=module)
+        pictures = [encoded(photo(640, 480, seed)) for seed in range(4)]
+        rows += [{"networks": "fixed", **row} for row in measure(folder, server, pictures)]
+        if SHARED.exists():
+            del environment["service_ms"]
+            server = ServerProcess("--model", "auto", catalogue=weights_catalogue(folder), environment=environment)
+            pictures = [file.read_bytes() for file in sorted((SHARED / "data/posetrack").glob("*.jpg"))]
+            rows += [{"networks": "auto", **row} for row in measure(folder, server, pictures)]
+    return rows
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -19,6 +20,7 @@ from service.formats.coco import read_coco
 from service.formats.posetrack import read_posetrack
 from service.formats.table import read_table
 from service.media.video_reader import VideoReader
+from tests.browser import browse, needs_chromium
 from tests.servers import ServerProcess
 from tests.service.media.videos import make_frames, make_video
 from tests.waiting import wait_for
@@ -149,6 +151,31 @@ def test_a_form_gives_the_name_and_another_skeleton_is_derived(client: httpx.Cli
     document = client.get(job["links"]["poses"]).json()
     assert (document["video"], document["skeleton"], len(document["keypoints"])) == ("../my clip.mp4", "mpii-16", 16)
     assert {len(person["keypoints"]) for frame in document["frames"] for person in frame["people"]} == {16}
+    client.delete(job["links"]["self"])
+
+
+@needs_chromium
+def test_a_browser_plays_the_drawn_video_and_jumps_in_it(
+    server: ServerProcess, client: httpx.Client, clip: Path
+) -> None:
+    async def play(url: str) -> Any:
+        async with browse(url) as page:
+            script = """(async () => {
+                const video = document.querySelector("video");
+                if (video.readyState < 2) await new Promise(done => { video.onloadeddata = video.onerror = done; });
+                video.muted = true;
+                video.currentTime = 0.6;
+                await new Promise(done => { video.onseeked = video.onerror = done; });
+                await video.play();
+                await new Promise(done => { video.onended = video.onerror = done; });
+                return [video.videoWidth, video.videoHeight, video.error && video.error.message, video.ended];
+            })()"""
+            while not await page.evaluate("document.querySelector('video') !== null"):  # noqa: ASYNC110 - it is elsewhere
+                await asyncio.sleep(0.05)
+            return await page.evaluate(script)
+
+    job = ended(client, post(client, clip, model="tiny", min_score=0))
+    assert asyncio.run(play(server.url + job["links"]["video"])) == [160, 120, None, True]
     client.delete(job["links"]["self"])
 
 
