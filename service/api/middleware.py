@@ -27,7 +27,7 @@ from service.observability.logs import request_id
 log = logging.getLogger(__name__)
 
 _REFUSALS = (429, 503)
-_ROUTES = frozenset({"/", "/pose", "/models", "/skeletons", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json"})
+_ROUTES = frozenset({"/pose", "/models", "/skeletons", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json"})
 """Paths that are labels of metrics. All others are counted as "other", so that clients cannot add labels."""
 
 _COSTS = {"/metrics": 20, "/openapi.json": 20, "/docs": 5, "/models": 5, "/skeletons": 5}

@@ -8,6 +8,7 @@ import { animate } from "./art.js";
 import { Counts } from "./counts.js";
 import { readSkeleton } from "./draw.js";
 import { Figures } from "./figures.js";
+import { Jobs } from "./jobs.js";
 import { Live, named, openVideo } from "./live.js";
 import { Notice } from "./notice.js";
 import { PeopleList } from "./people.js";
@@ -36,6 +37,7 @@ const space = new Space($);
 const recording = new Recording();
 const playback = new Playback($);
 const editor = new RegionEditor(view, settings, showTool);
+const jobs = new Jobs(client, settings, notice, $);
 
 /** @type {Map<string, import("./draw.js").Skeleton>} */
 const skeletons = new Map();
@@ -54,6 +56,7 @@ async function load() {
     for (const set of sets) skeletons.set(set.name, readSkeleton(set));
     settings.offer(models, sets);
     notice.clear("server");
+    jobs.load();
   } catch (error) {
     if (/** @type {any} */ (error).status === 401) return notice.askKey(Boolean(client.key));
     notice.show(requestWords(error), "server");
