@@ -23,6 +23,7 @@ import { cameraWords, requestWords, streamWords } from "./words.js";
 
 const KEY = "posewire-key"; // in the storage of this tab, which ends with it
 const RETRY = 2000; // milliseconds
+const LONGEST = 960; // pixels of what is sent of a video: networks use less, and larger frames take longer
 
 const $ = (/** @type {string} */ id) => /** @type {any} */ (document.getElementById(id));
 const client = new Client(undefined, { key: sessionStorage.getItem(KEY) ?? "" });
@@ -165,7 +166,7 @@ function begin(next, video) {
 
 function openStream() {
   status("busy", "Connecting");
-  live.use(client.stream(settings.hello(), { video: true }));
+  live.use(client.stream(settings.hello(), { video: true, longest: LONGEST }));
 }
 
 /** Make room on the stage. @param {Kind} next */
