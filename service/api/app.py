@@ -95,11 +95,11 @@ def create_app(
     derive = app.openapi
     app.openapi = cache(lambda: complete(derive(), settings, keys=bool(state.keys.digests)))  # type: ignore[method-assign]
     app.add_middleware(PagePolicy)
+    app.include_router(web.router)
     app.include_router(pose.router, tags=["pose"])
     app.include_router(stream.router, tags=["stream"])
     app.include_router(videos.router, tags=["videos"])
     app.include_router(info.router, tags=["server"])
-    app.include_router(web.router)
     for kind in (ApiError, BatchingError, DiskFullError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _answer_error)
     return RequestMiddleware(app, state, direct={("POST", "/pose"): pose.answer, ("GET", "/livez"): info.answer_live})

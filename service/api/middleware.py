@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 _REFUSALS = (429, 503)
 _ROUTES = frozenset(
-    {"/", "/pose", "/models", "/skeletons", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/videos"}
+    {"/pose", "/models", "/skeletons", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/videos"}
 )
 """Paths that are labels of metrics. All others are counted as "other", so that clients cannot add labels."""
 

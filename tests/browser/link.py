@@ -17,15 +17,25 @@ class Link:
         self.delay = delay
         self._target = target
         self._open: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._serving: set[asyncio.Task[None]] = set()
 
     def cut(self) -> None:
         """Break all connections, as if the network were gone for a moment."""
         for writer in self._open:
             writer.transport.abort()
 
-    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a connection of the browser."""
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    async def close(self) -> None:
+        """Break all connections, and wait until nothing is on its way."""
+        self.cut()
+        await asyncio.gather(*self._serving)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             there, back = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:
@@ -70,4 +80,4 @@ async def link(target: int, delay: float = 0.0) -> AsyncIterator[Link]:
         opened.port = server.sockets[0].getsockname()[1]
         yield opened
         server.close()
-        opened.cut()
+        await opened.close()

@@ -99,6 +99,14 @@ def test_replicas_do_not_show_their_metrics_through_any_load_balancer(fleet: Fle
         assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found")
 
 
+@pytest.mark.parametrize("path", ["/", "/client.js", "/page/main.js"])
+def test_the_page_passes_the_load_balancer_with_its_headers(fleet: Fleet, path: str) -> None:
+    answer, direct = httpx.get(fleet.url + path), httpx.get(fleet.replicas[0].url + path)
+    assert (answer.status_code, answer.content) == (200, direct.content)
+    for name in ("content-type", "etag", "cache-control", "content-security-policy", "x-content-type-options"):
+        assert answer.headers.get(name) == direct.headers.get(name)
+
+
 @pytest.mark.parametrize("path", ["/stream", "/%73tream", "/str%65am?session=a"])
 def test_a_stream_counts_as_a_stream_however_its_path_is_spelled(fleet: Fleet, path: str) -> None:
     before = sum(fleet.balancer.totals("streams").values())

@@ -9,7 +9,6 @@ import { Pictures, Timeline } from "./timeline.js";
 /** @typedef {import("../client.js").Person} Person */
 /** @typedef {import("../connection.js").Result} Result */
 
-const LONGEST = 1280; // greatest width or height of a picture; networks use less
 const OBSERVED = 120; // delays that are kept
 
 /** Dispatches `state` (see Stream) and `result` events. */
@@ -73,20 +72,17 @@ export class Live extends EventTarget {
 
   /** @param {HTMLVideoElement} video */
   #capture(video) {
-    const step = async (/** @type {number} */ at, /** @type {VideoFrameCallbackMetadata} */ metadata) => {
+    const step = (/** @type {number} */ at, /** @type {VideoFrameCallbackMetadata} */ metadata) => {
       if (this.video !== video) return;
       video.requestVideoFrameCallback(step);
       const time = performance.timeOrigin + (metadata.captureTime ?? at);
       const apart = time - this.#newest;
       if (apart > 0 && apart < 500) this.between += (apart - this.between) / 8;
-      const scale = LONGEST / Math.max(video.videoWidth, video.videoHeight);
-      const size = { resizeWidth: Math.round(video.videoWidth * scale), resizeHeight: Math.round(video.videoHeight * scale) };
-      const bitmap = await createImageBitmap(video, scale < 1 ? size : {}).catch(() => null); // the video has ended
-      if (!bitmap) return;
-      if (this.video !== video || time <= this.#newest) return bitmap.close();
+      if (time <= this.#newest || video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) return;
+      const frame = new VideoFrame(video, { timestamp: Math.round(1000 * time) }); // shares the video's memory
       this.#newest = time;
-      this.stream?.send(bitmap, time);
-      this.#pictures.put(bitmap, time);
+      this.stream?.send(frame, time);
+      this.#pictures.put(frame, time, this.timeline.delay);
     };
     video.requestVideoFrameCallback(step);
   }
@@ -111,10 +107,13 @@ export class Live extends EventTarget {
   #paint() {
     const time = Math.min(now() - this.timeline.delay, this.#newest);
     const picture = this.#pictures.take(time);
-    if (picture) this.view.show(picture.bitmap);
-    this.view.people = this.timeline.at(time);
-    this.view.trails = this.view.display.trails ? this.timeline.trails(time) : new Map();
-    this.view.draw();
+    if (picture) this.view.show(picture);
+    const people = this.timeline.at(time);
+    if (picture || people !== this.view.people) {
+      this.view.people = people;
+      this.view.trails = this.view.display.trails ? this.timeline.trails(time) : new Map();
+      this.view.draw();
+    }
     const drawn = this.timeline.moments.findLast((moment) => moment.time <= time);
     if (drawn && drawn.time > this.#shown) {
       this.#shown = drawn.time;

@@ -8,6 +8,7 @@ import { animate } from "./art.js";
 import { Counts } from "./counts.js";
 import { readSkeleton } from "./draw.js";
 import { Figures } from "./figures.js";
+import { Jobs } from "./jobs.js";
 import { Live, named, openVideo } from "./live.js";
 import { Notice } from "./notice.js";
 import { PeopleList } from "./people.js";
@@ -22,6 +23,7 @@ import { cameraWords, requestWords, streamWords } from "./words.js";
 
 const KEY = "posewire-key"; // in the storage of this tab, which ends with it
 const RETRY = 2000; // milliseconds
+const LONGEST = 960; // pixels of what is sent of a video: networks use less, and larger frames take longer
 
 const $ = (/** @type {string} */ id) => /** @type {any} */ (document.getElementById(id));
 const client = new Client(undefined, { key: sessionStorage.getItem(KEY) ?? "" });
@@ -36,6 +38,7 @@ const space = new Space($);
 const recording = new Recording();
 const playback = new Playback($);
 const editor = new RegionEditor(view, settings, showTool);
+const jobs = new Jobs(client, settings, notice, $);
 
 /** @type {Map<string, import("./draw.js").Skeleton>} */
 const skeletons = new Map();
@@ -54,6 +57,7 @@ async function load() {
     for (const set of sets) skeletons.set(set.name, readSkeleton(set));
     settings.offer(models, sets);
     notice.clear("server");
+    jobs.load();
   } catch (error) {
     if (/** @type {any} */ (error).status === 401) return notice.askKey(Boolean(client.key));
     notice.show(requestWords(error), "server");
@@ -162,7 +166,7 @@ function begin(next, video) {
 
 function openStream() {
   status("busy", "Connecting");
-  live.use(client.stream(settings.hello(), { video: true }));
+  live.use(client.stream(settings.hello(), { video: true, longest: LONGEST }));
 }
 
 /** Make room on the stage. @param {Kind} next */

@@ -38,7 +38,6 @@ export class RegionEditor {
    * @param {(help: string) => void} changed Called when the tool changes.
    */
   constructor(view, settings, changed) {
-    Object.assign(this, { view, settings, changed });
     this.view = view;
     this.settings = settings;
     this.changed = changed;

@@ -60,7 +60,6 @@ export class Settings extends EventTarget {
   /** @param {any[]} models Of GET /models. @param {any[]} skeletons Of GET /skeletons. */
   offer(models, skeletons) {
     [this.#models, this.#skeletons] = [models, skeletons];
-    if (!models.some(({ name }) => name === this.values.model)) this.values.model = "";
     this.#show();
   }
 
@@ -115,6 +114,8 @@ export class Settings extends EventTarget {
 
   #show() {
     const { form, values } = this;
+    if (this.#models.length && !this.#models.some(({ name }) => name === values.model)) values.model = "";
+    if (this.#skeletons.length && !this.#skeletons.some(({ name }) => name === values.skeleton)) values.skeleton = "native";
     const model = this.#models.find(({ name }) => name === values.model) ?? this.#models[0];
     const native = this.#skeletons.find(({ name }) => name === model?.skeleton);
     const alike = this.#skeletons.filter(

@@ -15,6 +15,10 @@ const OBSERVED = 30; // latencies from which the delay is derived
 const LONGEST_DELAY = 1500; // milliseconds
 const STALE = 700; // milliseconds after which people without a newer result are no longer shown
 const TRAIL = 1500; // milliseconds
+const MOST_FRAMES = 8; // a camera has only so many buffers, and stops while all of them are in use
+
+/** @type {Figure[]} */
+const NOBODY = [];
 
 /** The results, by the time at which their frames were captured. */
 export class Timeline {
@@ -58,7 +62,7 @@ export class Timeline {
     const next = this.moments.findIndex((moment) => moment.time > time);
     const after = next < 0 ? null : this.moments[next];
     const before = next < 0 ? this.moments.at(-1) : this.moments[next - 1];
-    if (!before || time - before.time > STALE) return [];
+    if (!before || time - before.time > STALE) return NOBODY;
     if (!after) return before.people;
     return between(before.people, after.people, (time - before.time) / (after.time - before.time));
   }
@@ -87,32 +91,33 @@ export class Timeline {
 
 /** The pictures that wait to be shown. */
 export class Pictures {
-  /** @type {{bitmap: ImageBitmap, time: number}[]} */
+  /** @type {{frame: VideoFrame, time: number}[]} */
   #waiting = [];
 
-  /** @param {number} most Each of them is a whole picture in memory. */
-  constructor(most = 40) {
-    this.most = most;
+  /**
+   * @param {VideoFrame} frame
+   * @param {number} time
+   * @param {number} delay How long it will wait, milliseconds. Where that is long, some pictures are left out.
+   */
+  put(frame, time, delay) {
+    const last = this.#waiting.at(-1);
+    if (last && time - last.time < delay / MOST_FRAMES) return frame.close();
+    this.#waiting.push({ frame, time });
+    if (this.#waiting.length > 2 * MOST_FRAMES) this.#waiting.shift()?.frame.close();
   }
 
-  /** @param {ImageBitmap} bitmap @param {number} time */
-  put(bitmap, time) {
-    this.#waiting.push({ bitmap, time });
-    if (this.#waiting.length > this.most) this.#waiting.shift()?.bitmap.close();
-  }
-
-  /** The newest picture that was captured by then, if none has been taken for it yet. @param {number} time */
+  /** The newest picture that was captured by then, if it was not taken before. @param {number} time */
   take(time) {
     let taken = null;
     while (this.#waiting.length && this.#waiting[0].time <= time) {
-      taken?.bitmap.close();
-      taken = /** @type {{bitmap: ImageBitmap, time: number}} */ (this.#waiting.shift());
+      taken?.close();
+      taken = /** @type {{frame: VideoFrame}} */ (this.#waiting.shift()).frame;
     }
     return taken;
   }
 
   clear() {
-    for (const { bitmap } of this.#waiting) bitmap.close();
+    for (const { frame } of this.#waiting) frame.close();
     this.#waiting = [];
   }
 }

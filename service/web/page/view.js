@@ -35,26 +35,29 @@ export class View {
     this.stage = stage;
     this.picture = /** @type {HTMLCanvasElement} */ (stage.querySelector("#picture"));
     this.overlay = /** @type {HTMLCanvasElement} */ (stage.querySelector("#overlay"));
-    this.pixels = /** @type {ImageBitmapRenderingContext} */ (this.picture.getContext("bitmaprenderer"));
+    this.pixels = /** @type {CanvasRenderingContext2D} */ (this.picture.getContext("2d"));
     this.pen = /** @type {CanvasRenderingContext2D} */ (this.overlay.getContext("2d"));
     new ResizeObserver(() => this.draw()).observe(stage);
   }
 
-  /** Show a picture, which cannot be used for anything else afterwards. @param {ImageBitmap} bitmap */
-  show(bitmap) {
-    this.size(bitmap.width, bitmap.height);
-    this.pixels.transferFromImageBitmap(bitmap);
+  /** Show a picture, and close it. @param {ImageBitmap | VideoFrame} picture */
+  show(picture) {
+    const [width, height] =
+      picture instanceof ImageBitmap ? [picture.width, picture.height] : [picture.displayWidth, picture.displayHeight];
+    this.size(width, height);
+    this.pixels.drawImage(picture, 0, 0, width, height);
+    picture.close();
   }
 
   /** @param {number} width @param {number} height */
   size(width, height) {
     if (this.width === width && this.height === height) return;
     [this.width, this.height] = [width, height];
+    Object.assign(this.picture, { width, height });
     this.stage.style.setProperty("--ratio", String(width / height || 16 / 9));
   }
 
   clear() {
-    this.pixels.transferFromImageBitmap(null);
     [this.people, this.trails] = [[], new Map()];
     this.size(0, 0);
     this.draw();
