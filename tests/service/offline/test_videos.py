@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from service.cli.main import main
-from service.media.video_reader import VideoReader
+from service.media.video_reader import VideoFrame, VideoReader
 from tests.graphs import tiny_catalogue
 from tests.service.media.videos import make_frames, make_song, make_video
 from tests.shared import SHARED, needs_shared, weights_catalogue
@@ -253,7 +253,7 @@ def test_people_of_a_real_clip_keep_their_ids(tmp_path: Path) -> None:
 
 
 def test_faces_are_blurred_and_presence_is_drawn_on_request(folder: Path, tmp_path: Path) -> None:
-    drawn = []
+    drawn: list[list[VideoFrame]] = []
     for options in ((), ("--blur", "faces"), ("--heat-map", "--boxes", "--ids", "--labels")):
         out = tmp_path / f"{len(drawn)}.mkv"
         code, said = posewire_video(folder, "short.mp4", "--out", out, *options, model="pair")
