@@ -31,7 +31,7 @@ FLOW = (
 
 ALLOWED = {
     # decoding of pixels, networks, databases and the server's interfaces
-    "av": ("service/cameras/", "service/media/"),
+    "av": ("service/cameras/", "service/media/", "service/client/video.py"),
     "click": ("service/cli/", "service/server.py"),
     "fastapi": ("service/api/",),
     "PIL": ("service/load/chart.py", "service/media/"),

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, V
 from pydantic_core import PydanticCustomError
 
 from service.api.problems import complaint
+from service.media.video_decoder import VideoCodec
 from service.streams.protocol import CloseCode, Hello, StreamError
 from service.tracking.smoothing import OneEuroConfig
 from service.tracking.zones import Line, Zone, Zones
@@ -94,6 +95,7 @@ class HelloMessage(BaseModel):
     extras: bool = False
     zones: list[ZoneMessage] = Field([], max_length=_MOST_ZONES)
     lines: list[LineMessage] = Field([], max_length=_MOST_ZONES)
+    video: VideoCodec | None = None
     resume: str = Field("", max_length=200)
     key: SecretStr = SecretStr("")
 

@@ -7,8 +7,8 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ from service.api.state import ServerState
 from service.batching import Priority
 from service.inference.model_registry import ServedModel
 from service.inference.stage import InferenceOptions
+from service.inference.video_stage import PROCESS_BYTES, StreamDecoder
 from service.observability.logs import request_id
+from service.quota import QuotaExceededError
 from service.streams.frame_processor import FrameProcessor
 from service.streams.protocol import SUBPROTOCOLS, CloseCode, Encoding, Hello, StreamError
 from service.streams.registry import Beginning
@@ -187,12 +189,15 @@ async def _run(
         )
         server.metrics.streams.began(token=bool(hello.resume), resumed=state is not None)
         with server.memory.take(client, 0) as frames:
-            async with server.tracking_workers.stream(served.skeleton, hello.tracking, state) as tracked:
+            async with (
+                _video(server, served, hello, client) as video,
+                server.tracking_workers.stream(served.skeleton, hello.tracking, state) as tracked,
+            ):
                 session = Session(
                     channel,
                     hello,
                     encoding,
-                    FrameProcessor(served.pipeline, tracked, hello, options, skeleton),
+                    FrameProcessor(served.pipeline, tracked, hello, options, skeleton, video),
                     SessionLimits(frame=settings.timeout_ms / 1000, idle=settings.idle_seconds),
                     streams.limiter(served.model.name),
                     token=lambda sequence, next_id: streams.token(name, sequence, next_id),
@@ -208,6 +213,22 @@ async def _run(
                     await session.run(_welcome(served, skeleton, hello, beginning, streams.resume_seconds))
 
 
+@asynccontextmanager
+async def _video(
+    server: ServerState, served: ServedModel, hello: Hello, client: str
+) -> AsyncIterator[StreamDecoder | None]:
+    """The decoder of a stream of video, with its memory. Raises StreamError if there is not enough."""
+    if hello.video is None:
+        yield None
+        return
+    try:
+        memory = server.memory.take(client, PROCESS_BYTES)
+    except QuotaExceededError as error:
+        raise StreamError(CloseCode.TRY_LATER, "this server has no memory left for another video") from error
+    with memory, served.pipeline.open_video(hello.video, memory) as decoder:
+        yield decoder
+
+
 def _welcome(
     served: ServedModel, skeleton: Skeleton, hello: Hello, beginning: Beginning, resume_seconds: float
 ) -> dict[str, Any]:
@@ -219,6 +240,7 @@ def _welcome(
         "skeleton": skeleton.name,
         "keypoints": skeleton.keypoints,
         "window": hello.window,
+        **({"video": hello.video} if hello.video else {}),
         "resume_seconds": resume_seconds,
     }
 

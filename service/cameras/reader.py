@@ -22,7 +22,8 @@ from service.cameras.newest import DecodedFrame, NewestFrame
 from service.cameras.sources import SOURCES, SourceError, SourceInfo
 from service.media.decoder_wire import receive, receive_document, send_document
 from service.media.pixels import upright
-from service.media.video_reader import orientation, to_rgb
+from service.media.video_reader import orientation
+from service.media.yuv import to_rgb
 from service.process.parent import die_with_parent
 
 STATUS_S = 1.0

@@ -8,13 +8,15 @@
             print([person.id for person in result.people])
 
 The distribution `posewire-client` (see pyproject.toml here) has these files as the package `posewire_client`; in the
-server they are `service.client`. So they import each other relatively, and otherwise only httpx and websockets.
+server they are `service.client`. So they import each other relatively, and otherwise only httpx and websockets, and for
+streams of video av.
 """
 
 from .clients import AsyncClient, Client
 from .errors import ClientError, ProblemError, StreamEndedError, UnavailableError
 from .results import Event, Gap, Keypoint, Person, PoseResult, StreamResult
 from .stream import Stream
+from .video import read_frames
 
 __all__ = [
     "AsyncClient",
@@ -30,4 +32,5 @@ __all__ = [
     "StreamEndedError",
     "StreamResult",
     "UnavailableError",
+    "read_frames",
 ]

@@ -15,6 +15,7 @@ from .attempts import Attempts
 from .results import PoseResult, StreamResult
 from .stills import Parameters, PoseRequest
 from .stream import Stream
+from .video import VideoFrame
 
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=30)
 
@@ -118,11 +119,12 @@ class Client(_BaseClient):
                 return answer
             time.sleep(answer)
 
-    def stream(self, pictures: Iterable[bytes], **hello: Any) -> Iterator[StreamResult]:
+    def stream(self, pictures: Iterable[bytes | VideoFrame], **hello: Any) -> Iterator[StreamResult]:
         """Yield the result of each picture. Takes the next picture when the last has its result, so `pictures` can come
         from a camera.
 
-        hello: the members of the hello. A thread serves the connection, so the caller may take its time with a result.
+        hello: the members of the hello; with `video`, pictures are frames, for example those of `read_frames`.
+        A thread serves the connection, so the caller may take its time with a result.
         """
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever, name="posewire-client", daemon=True)

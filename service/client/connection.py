@@ -48,11 +48,11 @@ class LostError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SentFrame:
-    """A frame. number: counted across all connections. timestamp: milliseconds."""
+    """A frame. number: counted across all connections. timestamp: milliseconds. data: as the caller has sent it."""
 
     number: int
     timestamp: float
-    data: bytes
+    data: Any
 
 
 class Connection:
@@ -115,14 +115,14 @@ class Connection:
         except ConnectionClosed as closed:
             raise _lost(closed) from closed
 
-    async def send(self, frame: SentFrame) -> None:
-        """Send a frame."""
+    async def send(self, frame: SentFrame, data: bytes) -> None:
+        """Send a frame. data: its picture, or chunk of video."""
         self.newest = frame.number
         self._sent.append((self._count, frame.number))
         self._count += 1
         self.quiet.clear()
         try:
-            await self._socket.send(struct.pack(">d", frame.timestamp) + frame.data)
+            await self._socket.send(struct.pack(">d", frame.timestamp) + data)
         except ConnectionClosed as closed:
             raise _lost(closed) from closed
 

@@ -13,6 +13,7 @@ from .attempts import Attempts
 from .connection import Connection, LostError, SentFrame
 from .errors import ClientError
 from .results import UNREADABLE, Gap, StreamResult, read_result
+from .video import VideoEncoder, VideoFrame
 
 _SILENT, _GONE = 4408, 4410
 _STEADY_S = 5.0
@@ -37,7 +38,8 @@ class Stream:
     connection is lost before the result of the newest frame, the frame is sent again on the next connection. When a
     server announces its shutdown, the stream moves to another one first.
 
-    urls: URLs of the servers. hello: see GET /docs/stream. patience: seconds of attempts to reconnect.
+    urls: URLs of the servers. hello: see GET /docs/stream. patience: seconds of attempts to reconnect. With a `video`
+    in the hello, frames are encoded here, see `VideoEncoder`; those that are replaced by newer ones are not.
     clock: seconds since 1970, for frames without a timestamp.
     """
 
@@ -54,6 +56,7 @@ class Stream:
         self._headers = headers
         self._hello = {**hello, "timestamps": True}
         self._clock = clock
+        self._encoder = VideoEncoder(hello["video"]) if hello.get("video") else None
         self._attempts = Attempts(urls, patience)
         self._token = ""
         self._count = 0
@@ -84,13 +87,18 @@ class Stream:
         if self._connection is not None:
             await self._connection.close()  # the task may have been cancelled before it started
 
-    async def send(self, picture: bytes, timestamp: float | None = None) -> int:
-        """Send a frame: JPEG, PNG or WebP. timestamp: milliseconds, on one clock for all frames. Returns its number.
+    async def send(self, picture: bytes | VideoFrame, timestamp: float | None = None) -> int:
+        """Send a frame: JPEG, PNG or WebP, or a frame of a video. timestamp: milliseconds, on one clock for all frames.
 
-        Raises ClientError if the stream has ended, and TypeError for a file name.
+        Returns its number. Raises ClientError if the stream has ended, and TypeError for a file name, for pixels if the
+        hello has no `video`, and for bytes if it has one.
         """
         if isinstance(picture, str):
             raise TypeError(f"a frame is bytes; of a file, Path({picture!r}).read_bytes()")
+        if isinstance(picture, bytes) != (self._encoder is None):
+            raise TypeError(
+                "frames are bytes of pictures, or with `video` in the hello (h, w, 3) uint8 RGB or av frames"
+            )
         if self._ended is not None:
             raise self._ended
         number = self._count
@@ -100,7 +108,7 @@ class Stream:
         await asyncio.sleep(0)  # let the sending task run
         return number
 
-    async def ask(self, picture: bytes, timestamp: float | None = None) -> StreamResult:
+    async def ask(self, picture: bytes | VideoFrame, timestamp: float | None = None) -> StreamResult:
         """Send a frame and wait for its result. Results of earlier frames are skipped."""
         number = await self.send(picture, timestamp)
         async for result in self:
@@ -146,6 +154,8 @@ class Stream:
     async def _serve(self, connection: Connection) -> Connection:
         """Use a connection until it ends or has a successor. Returns the next connection."""
         self._held = False
+        if self._encoder is not None:
+            self._encoder.want_key_frame()  # another decoder
         loops: list[Coroutine[Any, Any, Connection]] = [
             self._receive(connection),
             self._send(connection),
@@ -175,11 +185,18 @@ class Stream:
         while True:
             message = await connection.receive()
             self._token = message.get("token", self._token)
+            if message.get("type") == "key_frame" and self._encoder is not None:
+                self._encoder.want_key_frame()
+                connection.newest = -1  # the newest frame, if it has no result, is sent once more
+                self._changed.set()
             if "frame" in message:
-                self._take(connection, message)
+                number = connection.number(message["frame"])
+                if number > self._answered:
+                    self._take(connection, message, number)
+                else:
+                    await connection.acknowledge(message["frame"])  # of a frame that was sent twice
 
-    def _take(self, connection: Connection, message: Mapping[str, Any]) -> None:
-        number = connection.number(message["frame"])
+    def _take(self, connection: Connection, message: Mapping[str, Any], number: int) -> None:
         result = read_result(message, number, number - self._answered - 1, self._gap)
         self._answered, self._gap, self._kept = number, None, True
         if self._pending is not None and self._pending.number <= number:
@@ -195,7 +212,11 @@ class Stream:
         while True:
             frame = self._pending
             if frame is not None and frame.number != connection.newest and not self._held:
-                await connection.send(frame)
+                if self._encoder is None:
+                    await connection.send(frame, frame.data)
+                else:
+                    chunk = await asyncio.to_thread(self._encoder.encode, frame.data)
+                    await connection.send(frame, chunk)
             else:
                 self._changed.clear()
                 await self._changed.wait()

@@ -13,6 +13,7 @@ from typing import Any
 from engines.poses import Frame, Poses
 from service.batching import Batcher, DeadlineExceededError, OverloadedError
 from service.inference.stage import InferenceOptions, PendingFrame, Timing, submit
+from service.inference.video_stage import VideoStage
 from service.media.decode import DecodedImage, ImageLimits, recognise
 from service.media.decoder_pool import DecoderPool
 from service.media.decoder_process import Bounds, DecoderEndedError, DecoderProcess
@@ -174,6 +175,7 @@ class DecodeStage:
         self.drawing: Batcher[_DrawJob, bytes] = open_queue(
             _draw, "draw", max_batch=1, workers=max(1, workers // 2), hang_after=hang_after, nice=_DRAW_NICE
         )
+        self.video = VideoStage(limits, workers, open_queue)
         self.pool = pool
         self._limits = limits
         self._max_per_client = max(1, int(pool.size * share))

@@ -15,10 +15,13 @@ from engines.poses import Detections, Frame, Poses
 from service.inference.decode_stage import DecodeStage
 from service.inference.pipeline_admission import PipelineAdmission, Work
 from service.inference.stage import InferenceOptions, PendingFrame, Stage, Timing
+from service.inference.video_stage import StreamDecoder
 from service.media.decode import DecodedImage
 from service.media.draw import DrawOptions
 from service.media.image_files import IMAGES
 from service.media.jpeg import UnusualJpegError, seems_quick
+from service.media.video_decoder import VideoCodec
+from service.quota import Lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,11 @@ class Pipeline(ABC):
         self._decoder = decoder
         self._needs = needs
         self._admission = admission or PipelineAdmission()
+
+    @property
+    def needs(self) -> tuple[int, int]:
+        """Width and height in pixels; a frame should fill one of them."""
+        return self._needs
 
     @property
     @abstractmethod
@@ -128,6 +136,10 @@ class Pipeline(ABC):
     ) -> tuple[DecodedImage, Timing]:
         """The pixels of an encoded image, as many as the pipeline needs. See `DecodeStage.decode`."""
         return await self._decoder.decode(data, self._needs, options, idle=self._idle, whole=whole, accepted=accepted)
+
+    def open_video(self, codec: VideoCodec, lease: Lease | None) -> StreamDecoder:
+        """The decoder of a stream of video, to be closed at its end. lease: counts its memory."""
+        return self._decoder.video.open(codec, lease)
 
     @property
     def _idle(self) -> bool:

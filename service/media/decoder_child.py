@@ -8,21 +8,15 @@ Allocations beyond MEMORY bytes fail.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-import resource
-import select
-import signal
 import socket
 import sys
-from pathlib import Path
 from typing import Any
 
+from service.media.confinement import confine, grant_time
 from service.media.decoder_wire import receive, receive_document, send_document
 from service.media.image_files import ImageError, ImageLimits, ImageTooLargeError, corrupt
 from service.media.pillow import PillowFile
 
-_NICE = 10
 _GO = b"+"
 
 
@@ -98,34 +92,10 @@ def _send(
     connection.sendall(pixels)
 
 
-def grant_time(seconds: int) -> None:
-    """Let the kernel end this process after `seconds` more of processor time, rounded up."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + seconds + 1, hard))
-
-
-def _end_with_the_server() -> None:
-    """Let the kernel end this process when standard input is closed, even within native code."""
-    signal.signal(signal.SIGIO, signal.SIG_DFL)
-    fcntl.fcntl(sys.stdin, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(sys.stdin, fcntl.F_SETFL, fcntl.fcntl(sys.stdin, fcntl.F_GETFL) | os.O_ASYNC)
-    if select.select([sys.stdin], [], [], 0)[0]:  # already closed
-        sys.exit()
-
-
 def main() -> None:
     """Decode for the server that started this process."""
     descriptor, memory, cpu_seconds = map(int, sys.argv[1:])
-    _end_with_the_server()
-    for number in (signal.SIGINT, signal.SIGTERM):  # the server handles them and finishes its requests
-        signal.signal(number, signal.SIG_IGN)
-    with contextlib.suppress(OSError):  # a sandbox may deny it
-        os.nice(_NICE)
-    with contextlib.suppress(OSError):  # if memory runs out, kill this process rather than the server
-        Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    confine(memory)
     with socket.socket(fileno=descriptor) as connection, contextlib.suppress(OSError):
         serve(connection, memory, cpu_seconds)
 

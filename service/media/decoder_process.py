@@ -27,7 +27,8 @@ from service.media.pixels import DecodedImage
 
 _ERRORS = {kind.__name__: kind for kind in (ImageTooLargeError, NotAnImageError, UndecodableImageError)}
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
-_GO, _NO = b"+", b"-"
+GO, NO = b"+", b"-"
+"""Whether the pixels may be sent."""
 
 # One malloc arena, which returns memory to the system after each image, and no threads of numpy.
 _ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "1048576", "OPENBLAS_NUM_THREADS": "1"}
@@ -51,7 +52,7 @@ class Bounds:
 class DecoderProcess:
     """A child process that decodes one image at a time. Methods block; other threads may call `kill`."""
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: Bounds, module: str = "service.media.decoder_child") -> None:
         """Start the process, which may still be importing modules on return. Raises OSError if it cannot start."""
         self._bounds = bounds
         self._connection, theirs = socket.socketpair()
@@ -60,7 +61,7 @@ class DecoderProcess:
                 number = theirs.fileno()
                 arguments = map(str, (number, bounds.memory, bounds.cpu_seconds))
                 self._process = subprocess.Popen(  # noqa: S603 - runs a module of this package
-                    (sys.executable, "-m", "service.media.decoder_child", *arguments),
+                    (sys.executable, "-m", module, *arguments),
                     stdin=subprocess.PIPE,  # never written to: it closes when this process ends
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,  # libtiff writes a line for each error
@@ -107,9 +108,9 @@ class DecoderProcess:
                 if reserve is not None:
                     reserve(size)
             except BaseException:
-                self._connection.sendall(_NO)
+                self._connection.sendall(NO)
                 raise
-            self._connection.sendall(_GO)
+            self._connection.sendall(GO)
             return self._receive_image(stop, size)
         except (EOFError, OSError) as error:
             raise self._ended(kind, late=isinstance(error, TimeoutError)) from None

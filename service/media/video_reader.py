@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Self, cast
 
 import av
-import numpy as np
 from av.sidedata.sidedata import SideData, Type
 from av.video.stream import VideoStream
 
@@ -19,12 +18,10 @@ from engines.poses import Frame
 from service.media.media_file import MAX_PIXELS, MediaFile, VideoError, fraction
 from service.media.pixels import is_sideways, upright
 from service.media.timeline import JUMP_S, Guess, steady
+from service.media.yuv import to_rgb
 
-__all__ = ["MAX_PIXELS", "VideoError", "VideoFrame", "VideoInfo", "VideoReader", "orientation", "to_rgb"]
+__all__ = ["MAX_PIXELS", "VideoError", "VideoFrame", "VideoInfo", "VideoReader", "orientation"]
 
-_HD_HEIGHT = 720
-"""From this height on, videos without a colour matrix are assumed to use BT.709, as players do."""
-_UNNAMED = 2
 _TIMED = ("mp4", "matroska", "avi", "flv")
 """Containers whose header has the length of the video."""
 _SHORT_S = 0.5
@@ -105,7 +102,7 @@ class VideoReader:
         timed, self._first = self._first, None
         while timed is not None:
             frame, pts = timed
-            pixels = upright(self._pixels(frame), self._orientation)
+            pixels = upright(to_rgb(frame, *self._size), self._orientation)
             yield VideoFrame(number, pixels, pts, float(pts * self._tick - self.info.start))
             number += 1
             timed = next(self._frames, None)
@@ -178,17 +175,6 @@ class VideoReader:
         if not problems and (self._cut or _ends_within_a_packet(file.format.name, self._media.size)):
             problems.append("its last frame is damaged")
         return f"{self._path} is not whole: {' and '.join(problems)}" if problems else ""
-
-    def _pixels(self, frame: av.VideoFrame) -> Frame:
-        """Convert a frame to full-range RGB in the first frame's size."""
-        return to_rgb(frame, *self._size)
-
-
-def to_rgb(frame: av.VideoFrame, width: int, height: int) -> Frame:
-    """Convert a decoded frame to full-range RGB of `width` x `height` pixels."""
-    matrix = "ITU709" if frame.colorspace == _UNNAMED and frame.height >= _HD_HEIGHT else None
-    rgb = frame.reformat(width, height, "rgb24", src_colorspace=matrix, dst_color_range="JPEG")
-    return np.ascontiguousarray(rgb.to_ndarray(), np.uint8)
 
 
 def _ends_within_a_packet(container: str, size: int) -> bool:

@@ -31,6 +31,10 @@ class StreamMetrics(SessionObserver):
         self._resumes = counter(
             "posewire_stream_resumes", "Streams begun with a token, by whether it was still good.", ["resumed"]
         )
+        self._chunks = counter("posewire_stream_chunks", "Chunks of video of streams that were decoded.")
+        self._key_frames = counter(
+            "posewire_stream_key_frames", "Key frames that clients were asked for, as chunks were lost or broken."
+        )
         self._closes = counter("posewire_stream_closes", "Ended streams by close code.", ["code"])
         self._tracker_restarts = counter(
             "posewire_tracker_restarts", "Processes that track people, which ended and were replaced."
@@ -42,6 +46,12 @@ class StreamMetrics(SessionObserver):
         self._received.inc()
         if replaced:
             self._dropped.inc(replaced)
+
+    def decoded(self, chunks: int) -> None:
+        self._chunks.inc(chunks)
+
+    def asked_for_key_frame(self) -> None:
+        self._key_frames.inc()
 
     def result(self, age: float, seconds: Mapping[str, float], people: int) -> None:
         self._served.inc()

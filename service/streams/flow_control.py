@@ -26,13 +26,14 @@ class QueuedFrame:
     """A frame as it arrived.
 
     number: 0 for the first frame of the connection. arrived: seconds of the session's clock. dropped: how many frames
-    were dropped since the last one that was taken.
+    were dropped since the last one that was taken. earlier: chunks of video before this one, to be decoded first.
     """
 
     number: int
     data: bytes
     arrived: float
     dropped: int = 0
+    earlier: tuple[bytes, ...] = ()
 
 
 class Mailbox:

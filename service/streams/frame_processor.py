@@ -11,8 +11,10 @@ import numpy as np
 from engines.poses import Floats, Poses
 from engines.skeletons import Skeleton
 from service.inference.pipeline import Pipeline
-from service.inference.stage import InferenceOptions
+from service.inference.stage import InferenceOptions, Timing
+from service.inference.video_stage import StreamDecoder
 from service.media.image_files import FRAMES
+from service.media.pixels import DecodedImage
 from service.streams.protocol import Hello
 from service.tracking.config import TrackerConfig
 from service.tracking.detector_pace import Attention, detector_is_due
@@ -24,6 +26,10 @@ _MIN_TRACKED_SCORE = TrackerConfig().weak_score
 """People with a lower score are not tracked."""
 _NEWEST = 0.5
 """The weight of the last run of the detector in the mean of what a run costs."""
+
+
+class NoPictureError(Exception):
+    """Chunks of video were decoded, and have no picture to show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,7 @@ class FrameProcessor:
 
     pipeline: shared by all streams. stream: tracks the people. options: of the client. People below its minimum score
     are tracked, if they score enough for the tracker, but not reported. skeleton: of the results; None: the pipeline's.
+    video: decodes the chunks of a stream of video.
     """
 
     def __init__(
@@ -62,11 +69,13 @@ class FrameProcessor:
         hello: Hello,
         options: InferenceOptions,
         skeleton: Skeleton | None = None,
+        video: StreamDecoder | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._stream = stream
         self._hello = hello
         self._skeleton = skeleton
+        self._video = video
         self._options = replace(options, min_score=min(options.min_score, _MIN_TRACKED_SCORE))
         self._detected = -math.inf
         self._cost = 0.0
@@ -77,35 +86,48 @@ class FrameProcessor:
         return self._stream.state
 
     @property
+    def needs_key_frame(self) -> bool:
+        """True if no chunk of video can be decoded before the next key frame."""
+        return self._video is not None and self._video.needs_key
+
+    @property
     def next_id(self) -> int:
         return self._stream.next_id
 
-    async def process(self, picture: bytes, timestamp: float, deadline: float) -> ProcessedFrame:
+    async def process(
+        self, picture: bytes, timestamp: float, deadline: float, earlier: Sequence[bytes] = ()
+    ) -> ProcessedFrame:
         """Return the people in an encoded picture. timestamp: seconds, never decreasing. deadline: monotonic seconds.
 
-        Raises ImageError if the bytes are no picture that streams accept, and the errors of `Pipeline.image` and
+        earlier: chunks of video before the one that is `picture`. Raises NoPictureError if none of them has a picture,
+        ImageError if the bytes are no picture that streams accept, or no video, and the errors of `Pipeline.image` and
         `TrackedStream.update`.
         """
         options = replace(self._options, deadline=deadline)
         try:
-            return await self._process(picture, timestamp, options)
+            return await self._process(picture, timestamp, options, earlier)
         finally:
             if options.lease is not None:
                 options.lease.release()  # the lease grows again with the stream's next frame
 
-    async def _process(self, picture: bytes, timestamp: float, options: InferenceOptions) -> ProcessedFrame:
+    async def _process(
+        self, picture: bytes, timestamp: float, options: InferenceOptions, earlier: Sequence[bytes]
+    ) -> ProcessedFrame:
         proposing = 0.0
-        if self._detector_is_due(timestamp):
+        due = self._detector_is_due(timestamp)
+        if due and self._video is None:
             image, found, timing = await self._pipeline.decode_and_estimate(picture, options, accepted=FRAMES)
+        else:
+            image, timing = await self._decode(picture, options, earlier)
+            people = None
+            if not due:
+                people, proposing = await self._stream.propose(image.pixels, timestamp)
+                people = people.select(slice(options.max_people))
+            found, inference = await self._pipeline.frame(image.pixels, options, people)
+            timing += inference
+        if due:
             self._cost += (timing.detect - self._cost) * (_NEWEST if math.isfinite(self._detected) else 1.0)
             self._detected = timestamp
-        else:
-            image, timing = await self._pipeline.decode(picture, options, accepted=FRAMES)
-            people, proposing = await self._stream.propose(image.pixels, timestamp)
-            found, inference = await self._pipeline.frame(
-                image.pixels, options, people.select(slice(options.max_people))
-            )
-            timing += inference
         tracked, tracking = await self._stream.update(found, image.pixels, timestamp)
         self._attention = tracked.attention
         poses, velocities, ages = self._reported(found, tracked)
@@ -115,6 +137,16 @@ class FrameProcessor:
             poses = poses.as_skeleton(self._skeleton)
         seconds = {**timing.parts(), "track": proposing + tracking}
         return ProcessedFrame(poses, velocities, ages, tracked.events, image.width, image.height, seconds)
+
+    async def _decode(
+        self, picture: bytes, options: InferenceOptions, earlier: Sequence[bytes]
+    ) -> tuple[DecodedImage, Timing]:
+        if self._video is None:
+            return await self._pipeline.decode(picture, options, accepted=FRAMES)
+        image, timing = await self._video.decode((*earlier, picture), self._pipeline.needs, options)
+        if image is None:
+            raise NoPictureError
+        return image, timing
 
     def _detector_is_due(self, timestamp: float) -> bool:
         passed = timestamp - self._detected

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 import ormsgpack
 
 from service.media.image_files import NotAnImageError
+from service.media.video_decoder import VideoCodec
 from service.tracking.detector_pace import DetectEvery
 from service.tracking.smoothing import OneEuroConfig
 from service.tracking.zones import Line, Zone
@@ -26,6 +27,8 @@ Encoding = Literal["json", "msgpack"]
 SUBPROTOCOLS: Mapping[str, Encoding] = MappingProxyType({"posewire.json.v1": "json", "posewire.msgpack.v1": "msgpack"})
 
 _TIMESTAMP = struct.Struct(">d")
+_KEY = 1
+"""The flag of a chunk that is a key frame."""
 _ACKNOWLEDGEMENT = '{"ack": NUMBER OF A FRAME}'
 _LONGEST_ACKNOWLEDGEMENT = 200
 """Characters. Longer text messages are not parsed."""
@@ -72,6 +75,7 @@ class Hello:
     skeleton: a name, or `native`. detect_every: see `DetectEvery`.
     window: the most unacknowledged results, 0 for no acknowledgements. timestamps: every frame begins with one.
     smoothing: of keypoints, None for none. extras: results have velocities and ages. resume: a token, or empty.
+    video: frames are chunks of it, not pictures.
     """
 
     model: str | None = None
@@ -86,6 +90,7 @@ class Hello:
     resume: str = ""
     zones: tuple[Zone, ...] = ()
     lines: tuple[Line, ...] = ()
+    video: VideoCodec | None = None
 
     @property
     def tracking(self) -> TrackingOptions:
@@ -107,6 +112,25 @@ def read_frame(message: bytes, timestamps: bool) -> tuple[float | None, bytes]:
     if not math.isfinite(timestamp):
         raise NotAnImageError(f"the timestamp is {timestamp}; it is a big-endian float64 of milliseconds")
     return timestamp, message[_TIMESTAMP.size :]
+
+
+class Chunk(NamedTuple):
+    """A piece of compressed video, usually a frame. timestamp: milliseconds, None if it has none."""
+
+    timestamp: float | None
+    key: bool
+    data: bytes
+
+
+def read_chunk(message: bytes, timestamps: bool) -> Chunk:
+    """Read a message of a stream of video. Raises StreamError if it is not a chunk, as all later ones depend on it."""
+    try:
+        timestamp, rest = read_frame(message, timestamps)
+    except NotAnImageError as error:
+        raise StreamError(CloseCode.BAD_MESSAGE, str(error)) from error
+    if len(rest) < 2 or rest[0] & ~_KEY:
+        raise StreamError(CloseCode.BAD_MESSAGE, "a chunk is a byte of flags, 0 or 1 (a key frame), and its data")
+    return Chunk(timestamp, bool(rest[0] & _KEY), rest[1:])
 
 
 def read_acknowledgement(text: str) -> int:

@@ -14,9 +14,10 @@ from service.batching import ClosedError, DeadlineExceededError, OverloadedError
 from service.formats.people import people_list
 from service.media.image_files import ImageError
 from service.quota import Lease, QuotaExceededError
+from service.streams.chunks import ChunkMailbox
 from service.streams.clock import FrameClock
 from service.streams.flow_control import ConcurrencyLimiter, Mailbox, QueuedFrame, Window
-from service.streams.frame_processor import FrameProcessor, ProcessedFrame
+from service.streams.frame_processor import FrameProcessor, NoPictureError, ProcessedFrame
 from service.streams.protocol import (
     CloseCode,
     Encoding,
@@ -25,6 +26,7 @@ from service.streams.protocol import (
     embed,
     encode,
     read_acknowledgement,
+    read_chunk,
     read_frame,
 )
 
@@ -54,7 +56,13 @@ class SessionObserver:
     """Receives the events of a session's frames. The methods do nothing; subclasses override them."""
 
     def received(self, replaced: int) -> None:
-        """A frame arrived. replaced: how many waiting frames it replaced, 0 or 1."""
+        """A frame arrived. replaced: how many waiting frames were dropped: replaced by this one, or chunks of video."""
+
+    def decoded(self, chunks: int) -> None:
+        """Chunks of video were given to the decoder."""
+
+    def asked_for_key_frame(self) -> None:
+        """The client was asked for a key frame of its video."""
 
     def result(self, age: float, seconds: Mapping[str, float], people: int) -> None:
         """A frame got its result. age: seconds since its arrival. seconds: where the time went, by part."""
@@ -107,7 +115,8 @@ class Session:
         # Servers' clocks may differ: the time of a resumed session continues from its last frame.
         self._epoch = (wall() if math.isnan(self.last) else self.last + gap) - self.clock()
         self._frame_clock = FrameClock(self.last)
-        self._mailbox = Mailbox()
+        self._chunks = ChunkMailbox() if self.hello.video else None
+        self._mailbox: Mailbox | ChunkMailbox = self._chunks or Mailbox()
         self._window = Window(self.hello.window)
         self._processing: QueuedFrame | None = None
         self._failures = 0
@@ -156,14 +165,30 @@ class Session:
                     continue  # the client may be waiting for the result of its frame
                 raise StreamError(CloseCode.SILENT, f"nothing came for {self.limits.idle:g} s") from error
             if isinstance(message, bytes):
-                self._account(waiting=len(message))
-                self.observer.received(self._mailbox.put(message, self.clock()))
+                await self._take_in(message)
             else:
                 number = read_acknowledgement(message)
                 try:
                     self._window.acknowledge(number)
                 except ValueError as error:
                     raise StreamError(CloseCode.BAD_MESSAGE, str(error)) from error
+
+    async def _take_in(self, message: bytes) -> None:
+        """Let a frame, or a chunk of video, wait."""
+        if self._chunks is None:
+            self._account(waiting=len(message))
+            self.observer.received(self._mailbox.put(message, self.clock()))
+            return
+        key = read_chunk(message, self.hello.timestamps).key
+        self._account(waiting=self._chunks.size + len(message))
+        self.observer.received(self._chunks.put(message, self.clock(), key=key))
+        self._account(waiting=self._chunks.size)
+        await self._ask_for_key_frame()
+
+    async def _ask_for_key_frame(self) -> None:
+        if self._chunks is not None and self._chunks.ask_now(self.clock()):
+            self.observer.asked_for_key_frame()
+            await self._send({"type": "key_frame", "token": self._current_token()})
 
     async def _serve(self, welcome: Mapping[str, Any]) -> None:
         await self._send({"type": "welcome", **welcome, "token": self._current_token()})
@@ -180,9 +205,12 @@ class Session:
                 self._account(waiting=self._mailbox.size)
                 if isinstance(outcome, ProcessedFrame):
                     slot.worked = outcome.worked
+            if self._chunks is not None and self.processor.needs_key_frame:
+                self._chunks.lose()
+                await self._ask_for_key_frame()
             if isinstance(outcome, ProcessedFrame):
                 await self._succeed(queued, timestamp, outcome)
-            else:
+            elif not isinstance(outcome, NoPictureError):
                 await self._fail(queued, timestamp, outcome)
 
     def _account(self, waiting: int) -> None:
@@ -192,7 +220,8 @@ class Session:
         """
         if self.memory is None:
             return
-        size = waiting + (len(self._processing.data) if self._processing is not None else 0)
+        being_processed = () if self._processing is None else (self._processing.data, *self._processing.earlier)
+        size = waiting + sum(map(len, being_processed))
         try:
             self.memory.grow(size - self.memory.amount)
         except QuotaExceededError as error:
@@ -214,17 +243,26 @@ class Session:
         """
         timestamp = None
         try:
-            timestamp, picture = read_frame(queued.data, self.hello.timestamps)
+            timestamp, picture, earlier = self._read(queued)
             waited = self.clock() - queued.arrived
-            if held_up and waited > _STALE_S:
+            if held_up and waited > _STALE_S and self._chunks is None:  # every chunk must be decoded
                 raise DeadlineExceededError(f"the frame waited {waited:.1f} s for results to be acknowledged")
             client_time = None if timestamp is None else timestamp / 1e3
             taken = self._frame_clock.convert(client_time, queued.arrived + self._epoch)
-            processed = await self.processor.process(picture, taken, queued.arrived + self.limits.frame)
+            processed = await self.processor.process(picture, taken, queued.arrived + self.limits.frame, earlier)
             self.last = taken
             return timestamp, processed
         except Exception as error:  # noqa: BLE001 - sent to the client in place of a result
             return timestamp, error
+
+    def _read(self, queued: QueuedFrame) -> tuple[float | None, bytes, list[bytes]]:
+        """Return the client's timestamp, the picture or chunk, and the chunks before it. Raises NotAnImageError."""
+        if self._chunks is None:
+            return *read_frame(queued.data, self.hello.timestamps), []
+        earlier = [read_chunk(message, self.hello.timestamps).data for message in queued.earlier]
+        newest = read_chunk(queued.data, self.hello.timestamps)
+        self.observer.decoded(len(earlier) + 1)
+        return newest.timestamp, newest.data, earlier
 
     async def _succeed(self, queued: QueuedFrame, timestamp: float | None, processed: ProcessedFrame) -> None:
         started = time.perf_counter()
@@ -234,11 +272,7 @@ class Session:
             "width": processed.width,
             "height": processed.height,
             "people": people,
-            **(
-                {"events": [event.document() for event in processed.events]}
-                if self.hello.zones or self.hello.lines
-                else {}
-            ),
+            **({"events": [event.document() for event in processed.events]} if self._has_events else {}),
             "timing_ms": {part: round(1e3 * value, 3) for part, value in seconds.items()},
         }
         self._failures = 0

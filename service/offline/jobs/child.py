@@ -29,7 +29,7 @@ from engines.files import write_atomically
 from engines.poses import Detections, Frame, Poses
 from engines.skeletons import Skeleton
 from service.inference.stage import InferenceOptions
-from service.media.decoder_child import grant_time
+from service.media.confinement import grant_time
 from service.media.video_reader import VideoError, VideoFrame, VideoReader
 from service.offline.jobs.messages import ChildTask, receive, send_message
 from service.offline.jobs.store import ABOUT, DISK_FULL

@@ -62,7 +62,9 @@ class FakeProcessor:
         self.times: list[float] = []
         self._outcomes = iter(outcomes)
 
-    async def process(self, _picture: bytes, taken: float, _deadline: float) -> ProcessedFrame:
+    async def process(
+        self, _picture: bytes, taken: float, _deadline: float, _earlier: Sequence[bytes] = ()
+    ) -> ProcessedFrame:
         self.times.append(taken)
         outcome = next(self._outcomes)
         if isinstance(outcome, Exception):
