@@ -41,6 +41,12 @@ def _read_detect_every(_: click.Context, __: click.Parameter, value: str) -> flo
 @click.option("--smooth/--no-smooth", default=True, show_default=True, help="Smooth what is drawn.")
 @click.option("--smooth-poses", is_flag=True, help="Smooth --poses, too.")
 @click.option(
+    "--offline-identities/--no-offline-identities",
+    default=True,
+    show_default=True,
+    help="Join identities when everything has been seen.",
+)
+@click.option(
     "--min-cutoff", type=float, default=1.0, show_default=True, metavar="HZ", help="Lower smooths people at rest more."
 )
 @click.option(
@@ -57,6 +63,7 @@ def video(
     trails: float,
     smooth: bool,
     smooth_poses: bool,
+    offline_identities: bool,
     min_cutoff: float,
     beta: float,
 ) -> None:
@@ -74,7 +81,7 @@ def video(
     if smooth_poses and smoothing is None:
         raise click.UsageError("--no-smooth and --smooth-poses contradict each other")
     options = VideoOptions(min_score, max_people, detect_every)
-    task = VideoTask(source, out, poses, options, trails, smoothing, smooth_poses)
+    task = VideoTask(source, out, poses, options, trails, smoothing, smooth_poses, offline_identities)
     if wrong := task.problem():
         raise click.UsageError(wrong)
     try:
@@ -83,7 +90,7 @@ def video(
             [name], why = choose(catalogue, (model,))
             if why:
                 click.echo(why, err=True)
-            with progress_bar(source.name, reader.info.frames or 1) as advance:
+            with progress_bar(source.name, (reader.info.frames or 1) * task.passes) as advance:
                 outcome, problem = asyncio.run(process_video(reader, task, catalogue, name, advance=advance))
     except (VideoError, JournalError) as error:
         raise click.ClickException(str(error)) from error

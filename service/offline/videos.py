@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, aclosing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from engines.catalogue import Catalogue
 from engines.files import published, shown
-from engines.poses import Poses
+from engines.poses import Frame, Poses
 from service import __version__
 from service.config import Settings
 from service.formats.frames import POSES_SUFFIXES, FramesFile
@@ -24,6 +26,7 @@ from service.inference.model_registry import ServedModel, open_serving
 from service.media.draw import Trails, draw
 from service.media.video_reader import VideoError, VideoFrame, VideoInfo, VideoReader
 from service.media.video_writer import VIDEO_SUFFIXES, VideoWriter
+from service.offline.identities import OfflineIdentities
 from service.offline.journal import Journal
 from service.offline.resumable_tracking import ConcurrentVideoTracker, VideoOptions
 from service.offline.video_records import fingerprint
@@ -32,6 +35,7 @@ from service.tracking.two_way_smoothing import TwoWaySmoother
 
 _MOST_WAITING = 64
 """Frames that wait to be smoothed: a second of most videos."""
+_NO_PIXELS: Frame = np.zeros((0, 0, 3), np.uint8)
 _WAITING_BYTES = 256 << 20
 """Memory limit for the pixels of these frames."""
 
@@ -42,7 +46,7 @@ class VideoTask:
 
     out: the video to write, with skeletons drawn. poses: the poses file to write. At least one of the two is required.
     trails: length of the drawn trails in seconds. smoothing: of the drawn keypoints, None for none. smooth_poses: the
-    poses file is smoothed, too.
+    poses file is smoothed, too. offline_identities: ids are joined after the fact, when all frames have been tracked.
     """
 
     source: Path
@@ -52,6 +56,7 @@ class VideoTask:
     trails: float = 0.0
     smoothing: OneEuroConfig | None = field(default_factory=OneEuroConfig)
     smooth_poses: bool = False
+    offline_identities: bool = False
 
     def problem(self) -> str:
         """A message for the user if the paths make no sense; "" otherwise."""
@@ -67,6 +72,11 @@ class VideoTask:
         return ""
 
     @property
+    def passes(self) -> int:
+        """How often each frame advances the run: a second time if a video is drawn after all frames were tracked."""
+        return 2 if self.offline_identities and self.out is not None else 1
+
+    @property
     def journal(self) -> Path:
         """The path of the journal, which exists until the run is complete."""
         beside = self.out or self.poses
@@ -78,7 +88,8 @@ class VideoTask:
 async def process_video(
     video: VideoReader, task: VideoTask, catalogue: Catalogue, model: str, *, advance: Callable[[], None]
 ) -> tuple[str, str]:
-    """Write the outputs of `task`. Files get their final names when they are complete. advance: called once per frame.
+    """Write the outputs of `task`. Files get their final names when they are complete. advance: called once per frame
+    and pass.
 
     Returns the outcome as a line for the user, and what is damaged in the video, or "".
     Raises VideoError and JournalError if something cannot be read or written. The journal is kept in that case,
@@ -96,6 +107,11 @@ async def process_video(
         writer = _OutputWriter(outputs, task, video.info, serving.default, out, poses)
         pool = outputs.enter_context(ThreadPoolExecutor(3, thread_name_prefix="posewire-video"))
         tracker = ConcurrentVideoTracker(video, serving.default, task.options, journal, pool)
+        joined: OfflineIdentities | None = None
+        if task.offline_identities:
+            with _writing(task.journal.parent):
+                joined = outputs.enter_context(OfflineIdentities(serving.default.skeleton, task.journal.parent))
+        first_pass = writer.write if joined is None else _keeping(joined, task.journal.parent)
         loop = asyncio.get_running_loop()
         done = 0
         writing = loop.create_future()
@@ -103,19 +119,65 @@ async def process_video(
         async with aclosing(tracker.tracked()) as tracked:
             async for frame, people in tracked:
                 await writing  # frames are written in order, while later ones are decoded and estimated
-                writing = loop.run_in_executor(pool, writer.write, frame, people)
+                writing = loop.run_in_executor(pool, first_pass, frame, people)
                 done += 1
                 advance()
         await writing
+        ids = tracker.ids
+        if joined is not None:
+            await _write_joined(joined, task, writer, pool, advance)
+            ids = joined.ids
         await loop.run_in_executor(pool, writer.finish)
         await asyncio.to_thread(outputs.close)
         journal.remove()
-        outcome = [f"{done} frames, {len(tracker.ids)} people"]
+        outcome = [f"{done} frames, {len(ids)} people"]
         if resumed := min(journal.found, done):
             outcome.append(f"went on after {resumed} frames of an earlier run")
         if journal.other is not None:
             outcome.append("an earlier run had other options or another video, so this one began anew")
         return "; ".join([*outcome, *tracker.notes, *writer.notes]), video.problem
+
+
+def _keeping(joined: OfflineIdentities, folder: Path) -> Callable[[VideoFrame, Poses], None]:
+    def keep(frame: VideoFrame, people: Poses) -> None:
+        with _writing(folder):
+            joined.add(frame, people)
+
+    return keep
+
+
+async def _write_joined(
+    joined: OfflineIdentities, task: VideoTask, writer: _OutputWriter, pool: Executor, advance: Callable[[], None]
+) -> None:
+    """Write all frames with their final ids. If they are drawn, they are decoded again, because all their
+    pixels do not fit into memory. Raises VideoError."""
+    loop = asyncio.get_running_loop()
+
+    def next_frame() -> tuple[VideoFrame, Poses] | None:
+        with _writing(task.journal.parent):
+            record = next(records, None)
+        if record is None:
+            return None
+        frame = (
+            VideoFrame(record.number, _NO_PIXELS, record.pts, record.seconds) if again is None else next(again, None)
+        )
+        if frame is None or frame.pts != record.pts:
+            raise VideoError(f"{task.source} changed while it was read")
+        return frame, record.people
+
+    with ExitStack() as stack:
+        again = None
+        if task.out is not None:
+            again = iter(stack.enter_context(await loop.run_in_executor(pool, VideoReader, task.source)))
+        records = joined.read()
+        writing = loop.create_future()
+        writing.set_result(None)
+        while (complete := await loop.run_in_executor(pool, next_frame)) is not None:
+            await writing
+            writing = loop.run_in_executor(pool, writer.write, *complete)
+            if task.passes > 1:
+                advance()
+        await writing
 
 
 def _begin(outputs: ExitStack, path: Path | None) -> Path | None:
