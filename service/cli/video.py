@@ -51,6 +51,12 @@ def _read_detect_every(_: click.Context, __: click.Parameter, value: str) -> flo
 @click.option("--smooth/--no-smooth", default=True, show_default=True, help="Smooth what is drawn.")
 @click.option("--smooth-poses", is_flag=True, help="Smooth --poses, too.")
 @click.option(
+    "--offline-identities/--no-offline-identities",
+    default=True,
+    show_default=True,
+    help="Join identities when everything has been seen.",
+)
+@click.option(
     "--min-cutoff", type=float, default=1.0, show_default=True, metavar="HZ", help="Lower smooths people at rest more."
 )
 @click.option(
@@ -73,6 +79,7 @@ def video(
     heat_map: bool,
     smooth: bool,
     smooth_poses: bool,
+    offline_identities: bool,
     min_cutoff: float,
     beta: float,
 ) -> None:
@@ -100,6 +107,7 @@ def video(
         trails,
         smoothing,
         smooth_poses,
+        offline_identities=offline_identities,
         look=look,
         blur=blur is not None,
         heat_map=heat_map,
@@ -112,7 +120,7 @@ def video(
             [name], why = choose(catalogue, (model,))
             if why:
                 click.echo(why, err=True)
-            with progress_bar(source.name, reader.info.frames or 1) as advance:
+            with progress_bar(source.name, (reader.info.frames or 1) * task.passes) as advance:
                 networks = own_networks(catalogue, name)
                 work = process_video(reader, task, name, networks, advance=lambda _: advance())
                 outcome, problem = asyncio.run(work)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -21,9 +21,11 @@ from contextlib import (
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from engines.catalogue import Catalogue
 from engines.files import published, shown
-from engines.poses import Doubles, Poses
+from engines.poses import Doubles, Frame, Poses
 from engines.skeletons import Skeleton
 from service import __version__
 from service.config import Settings
@@ -33,6 +35,7 @@ from service.media.draw import DrawOptions, HeatMap, Trails, draw
 from service.media.faces import FaceMemory, blur_circles, check_heads, head_circles
 from service.media.video_reader import VideoError, VideoFrame, VideoInfo, VideoReader
 from service.media.video_writer import VIDEO_SUFFIXES, VideoWriter
+from service.offline.identities import OfflineIdentities
 from service.offline.journal import Journal
 from service.offline.resumable_tracking import (
     PIXEL_BYTES,
@@ -51,6 +54,7 @@ _BLUR_AROUND_S = 0.3
 """For how long before and after a person is found the place of the face is blurred, too."""
 _BLURRED_PEOPLE = 50
 """So many people are looked for at least, to blur their faces."""
+_NO_PIXELS: Frame = np.zeros((0, 0, 3), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,8 @@ class VideoTask:
     poses file is smoothed, too. name: of the video, for the poses file and the user; the source's by default.
     skeleton: of the outputs; the model's own by default. pixel_bytes: memory limit for the pixels of the frames that
     are estimated at once, and for those of the frames that wait to be smoothed. look: how people are drawn.
-    blur: blur all faces. heat_map: draw for how long people have stood where.
+    blur: blur all faces. heat_map: draw for how long people have stood where. offline_identities: ids
+    are joined after the fact, when all frames have been tracked.
     """
 
     source: Path
@@ -78,6 +83,7 @@ class VideoTask:
     look: DrawOptions = field(default_factory=DrawOptions)
     blur: bool = False
     heat_map: bool = False
+    offline_identities: bool = False
 
     def problem(self) -> str:
         """A message for the user if the paths make no sense; "" otherwise."""
@@ -93,6 +99,11 @@ class VideoTask:
             if path.exists() and path.samefile(self.source):
                 return f"{path} is the video itself; write to another file"
         return ""
+
+    @property
+    def passes(self) -> int:
+        """How often each frame advances the run: a second time if a video is drawn after all frames were tracked."""
+        return 2 if self.offline_identities and self.out is not None else 1
 
     @property
     def journal(self) -> Path:
@@ -124,8 +135,8 @@ async def process_video(
 ) -> tuple[str, str]:
     """Write the outputs of `task`. Files get their final names when they are complete.
 
-    model: its name. networks: opened once the outputs can be written. advance: called with each frame that is done; its
-    exceptions end the work.
+    model: its name. networks: opened once the outputs can be written. advance: called with each frame of
+    each pass that is done; its exceptions end the work.
     Returns the outcome as a line for the user, and what is damaged in the video, or "".
     Raises VideoError and JournalError if something cannot be read or written. The journal is kept in that case,
     and on cancellation.
@@ -147,6 +158,11 @@ async def process_video(
         tracker = ConcurrentVideoTracker(
             video, estimator, options, journal, pool, weak=task.blur, pixel_bytes=task.pixel_bytes
         )
+        joined: OfflineIdentities | None = None
+        if task.offline_identities:
+            with _writing(task.journal.parent):
+                joined = outputs.enter_context(OfflineIdentities(estimator.skeleton, task.journal.parent))
+        first_pass = writer.write if joined is None else _keeping(joined, task.journal.parent)
         loop = asyncio.get_running_loop()
         done = 0
         writing = loop.create_future()
@@ -154,19 +170,65 @@ async def process_video(
         async with aclosing(tracker.tracked()) as tracked:
             async for frame, people in tracked:
                 await writing  # frames are written in order, while later ones are decoded and estimated
-                writing = loop.run_in_executor(pool, writer.write, frame, people)
+                writing = loop.run_in_executor(pool, first_pass, frame, people)
                 done += 1
                 advance(frame)
         await writing
+        ids = tracker.ids
+        if joined is not None:
+            await _write_joined(joined, task, writer, pool, advance)
+            ids = joined.ids
         await loop.run_in_executor(pool, writer.finish)
         await asyncio.to_thread(outputs.close)
         journal.remove()
-        outcome = [f"{done} frames, {len(tracker.ids)} people"]
+        outcome = [f"{done} frames, {len(ids)} people"]
         if resumed := min(journal.found, done):
             outcome.append(f"went on after {resumed} frames of an earlier run")
         if journal.other is not None:
             outcome.append("an earlier run had other options or another video, so this one began anew")
         return "; ".join([*outcome, *tracker.notes, *writer.notes]), video.problem
+
+
+def _keeping(joined: OfflineIdentities, folder: Path) -> Callable[[VideoFrame, Poses], None]:
+    def keep(frame: VideoFrame, people: Poses) -> None:
+        with _writing(folder):
+            joined.add(frame, people)
+
+    return keep
+
+
+async def _write_joined(
+    joined: OfflineIdentities, task: VideoTask, writer: _OutputWriter, pool: Executor, advance: Callable[[VideoFrame], None]
+) -> None:
+    """Write all frames with their final ids. If they are drawn, they are decoded again, because all their
+    pixels do not fit into memory. Raises VideoError."""
+    loop = asyncio.get_running_loop()
+
+    def next_frame() -> tuple[VideoFrame, Poses] | None:
+        with _writing(task.journal.parent):
+            record = next(records, None)
+        if record is None:
+            return None
+        frame = (
+            VideoFrame(record.number, _NO_PIXELS, record.pts, record.seconds) if again is None else next(again, None)
+        )
+        if frame is None or frame.pts != record.pts:
+            raise VideoError(f"{task.source} changed while it was read")
+        return frame, record.people
+
+    with ExitStack() as stack:
+        again = None
+        if task.out is not None:
+            again = iter(stack.enter_context(await loop.run_in_executor(pool, VideoReader, task.source)))
+        records = joined.read()
+        writing = loop.create_future()
+        writing.set_result(None)
+        while (complete := await loop.run_in_executor(pool, next_frame)) is not None:
+            await writing
+            writing = loop.run_in_executor(pool, writer.write, *complete)
+            if task.passes > 1:
+                advance(complete[0])
+        await writing
 
 
 def _begin(outputs: ExitStack, path: Path | None) -> Path | None:

@@ -1,4 +1,4 @@
-"""Identities on real video: python -m tests.benchmarks tracking [--ours] [--regime TEXT] [--sequence NAME] [--json F]
+"""Identities on real video: python -m tests.benchmarks tracking [--ours | --peers] [--regime TEXT] [--json F]
 
 Compares this project's tracker with others on PoseTrack and ../shared/data/tracking, where they are there, and on the
 sequences in MOT's layout that POSEWIRE_TRACKING names (folders, separated as in PATH). All get the same poses, scored
@@ -82,7 +82,9 @@ def show(rows: Sequence[Row]) -> str:
 def main() -> None:
     """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--ours", action="store_true", help="only this project's tracker")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--ours", action="store_true", help="only this project's tracker")
+    which.add_argument("--peers", action="store_true", help="only the others")
     parser.add_argument("--sequence", action="append", metavar="NAME", help="only this sequence; repeatable")
     parser.add_argument(
         "--regime", action="append", metavar="TEXT", help="only regimes whose name has this; repeatable"
@@ -94,7 +96,8 @@ def main() -> None:
         print("there are no sequences: ../shared is missing, and POSEWIRE_TRACKING names none", file=sys.stderr)
         sys.exit(2)
     regimes = [name for name in REGIMES if arguments.regime is None or any(text in name for text in arguments.regime)]
-    rows = run(sequences, regimes, [*ours(), *([] if arguments.ours else peers())])
+    contenders = [*([] if arguments.peers else ours()), *([] if arguments.ours else peers())]
+    rows = run(sequences, regimes, contenders)
     print(machine())
     print(show(rows))
     if arguments.json is not None:

@@ -11,8 +11,11 @@ from itertools import product
 import numpy as np
 
 from engines.ops.nms import iou
+from engines.poses import Poses
 from engines.skeletons import COCO_17
 from service.tracking import PoseTracker, TrackerConfig
+from service.tracking.beginnings import Beginnings
+from service.tracking.joining import TrackJoiner, rename
 from tests.benchmarks.peers.tracked import NORFAIR, TRACKERS_PACKAGE, Ids, PeerIds, PeerVideo, track_all
 from tests.benchmarks.tracking.regimes import Video
 
@@ -44,6 +47,26 @@ def _posewire(config: TrackerConfig, pixels: bool, video: Video) -> PeerIds:
         took += time.process_time() - began
         ids.append(np.full(len(poses), -1) if tracked.ids is None else tracked.ids)
     return PeerIds(ids, took)
+
+
+def _offline(config: TrackerConfig, video: Video) -> PeerIds:
+    """As `posewire video` does: ids are joined, and people get theirs from their first pose on, after the fact."""
+    tracker, joiner, beginnings = PoseTracker(COCO_17, config), TrackJoiner(COCO_17), Beginnings[int]()
+    took = 0.0
+    complete: list[tuple[int, Poses]] = []
+    for n, (poses, moment) in enumerate(zip(video.people(), video.times.tolist(), strict=True)):
+        picture = video.picture(n)
+        began = time.process_time()
+        tracked = tracker.update(poses, picture, moment)
+        joiner.add(tracked, picture, moment)
+        complete += beginnings.push(n, tracked, moment)
+        took += time.process_time() - began
+    began = time.process_time()
+    complete += beginnings.flush()
+    firsts = joiner.joined()
+    renamed = [rename(poses, firsts).ids for _, poses in complete]
+    ids = [np.zeros(0, np.int64) if given is None else given for given in renamed]
+    return PeerIds(ids, took + time.process_time() - began)
 
 
 def _greedy_iou(least: float, memory: float, video: Video) -> PeerIds:
@@ -102,6 +125,11 @@ def ours() -> list[Contender]:
     return [
         Contender("posewire", [{"config": TrackerConfig(), "pixels": True}], partial(_each, _posewire)),
         Contender(
+            "posewire video, offline identities",
+            [{"config": TrackerConfig()}],
+            partial(_each, _offline),
+        ),
+        Contender(
             "posewire, without flow",
             [{"config": TrackerConfig(use_flow=False), "pixels": True}],
             partial(_each, _posewire),
@@ -126,20 +154,16 @@ def peers() -> list[Contender]:
         minimum_iou_threshold_first_assoc=(0.05, 0.2),
         buffer_ratio_first=(0.3, 0.6),
     )
+    botsort = _grid({"tracker": "BoTSORTTracker", **firm}, **_COMMON, minimum_iou_threshold_first_assoc=(0.05, 0.2))
     botsort = [
-        settings
-        for compensates in (False, True)
-        for settings in _grid(
-            {"tracker": "BoTSORTTracker", **firm, "enable_cmc": compensates},
-            **(_LONG if compensates else _COMMON),
-            minimum_iou_threshold_first_assoc=(0.05, 0.2),
-        )
+        *[{**settings, "enable_cmc": False} for settings in botsort],
+        {**botsort[0], "enable_cmc": True, "lost_track_buffer": 150},
     ]
     norfair = _grid(
         {"detection_threshold": 0.3},
         speed=(270.0, 540.0, 1080.0),
         memory=(1.0, 5.0),
-        distance_threshold=(0.35, 0.6),
+        distance_threshold=(0.35,),
         initialization_delay=(0,),
     )
     return [
