@@ -88,7 +88,8 @@ def video(
     from service.media.video_reader import VideoError, VideoReader
     from service.offline.journal import JournalError
     from service.offline.resumable_tracking import VideoOptions
-    from service.offline.videos import VideoTask, own_networks, process_video
+    from service.offline.video_task import VideoTask
+    from service.offline.videos import own_networks, process_video
     from service.tracking.smoothing import OneEuroConfig
 
     try:

@@ -21,8 +21,8 @@ from service.offline.bulk.shards import Failure, Shard, Summary
 from service.offline.bulk.writing import open_poses
 from service.offline.journal import DamagedJournalError, Journal
 from service.offline.resumable_tracking import ServedEstimator, VideoOptions, VideoTracker
+from service.offline.video_outputs import video_document
 from service.offline.video_records import DAMAGED, JournaledFrame, fingerprint, pack, unpack
-from service.offline.videos import video_document
 
 _GROUP_BYTES = 256 << 20
 """Memory limit for the pixels of a group of frames."""

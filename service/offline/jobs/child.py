@@ -35,8 +35,9 @@ from service.offline.jobs.messages import ChildTask, receive, send_message
 from service.offline.jobs.store import ABOUT, DISK_FULL
 from service.offline.journal import JournalError
 from service.offline.resumable_tracking import FrameEstimator
+from service.offline.video_outputs import video_document
 from service.offline.video_records import unpack
-from service.offline.videos import process_video, video_document
+from service.offline.videos import process_video
 from service.process.parent import die_with_parent
 from service.tracking_workers.arena import Arena
 

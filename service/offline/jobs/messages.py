@@ -15,7 +15,7 @@ from typing import Any
 import ormsgpack
 
 from engines.skeletons import Skeleton
-from service.offline.videos import VideoTask
+from service.offline.video_task import VideoTask
 
 _LENGTH = struct.Struct("<I")
 _MOST_BYTES = 1 << 20

@@ -31,7 +31,7 @@ from service.offline.jobs.store import (
     size_of,
 )
 from service.offline.resumable_tracking import FrameEstimator, VideoOptions
-from service.offline.videos import VideoTask
+from service.offline.video_task import VideoTask
 from service.process.supervisor import Supervisor
 from service.quota import QuotaExceededError
 
