@@ -85,7 +85,9 @@ def measure(minutes: float) -> list[Row]:
         catalogue = keypoint_models(folder)
         save_detector_graph(folder / "one.xml", [(40, 40, 200, 280, 0.9)])
         camera = folder / "camera.mjpeg"
-        camera.write_bytes(b"".join(encoded(photo(1280, 720, seed), quality=85) for seed in range(8)))
+        wall = photo(1280 + 30 * 4, 720)
+        pans = [4 * abs(n - 30) for n in range(60)]  # there and back, so that the film has no jump
+        camera.write_bytes(b"".join(encoded(wall.crop((x, 0, x + 1280, 720)), quality=85) for x in pans))
         with ServerProcess("--model", "tool,hand,whole", catalogue=catalogue) as server:
             rows = [asyncio.run(cold(server.url, 5))]
             for delay, span in ((0.005, minutes), (0.01, min(1.0, minutes))):

@@ -74,6 +74,18 @@ def test_a_video_plays_with_its_people_and_can_be_paused(server: ServerProcess, 
     assert asyncio.run(scenario()) == []
 
 
+def test_a_video_plays_on_a_page_that_is_not_secure(server: ServerProcess, video: Path) -> None:
+    async def scenario() -> list[str]:
+        options = ("--host-resolver-rules=MAP posewire.example 127.0.0.1",)
+        async with browse(f"http://posewire.example:{server.port}", options=options) as page:
+            assert not await page.evaluate("isSecureContext")
+            await page.choose("#file", video)
+            await page.wait(f"{LIVE} && {SOMEBODY} && {DRAWN}")
+            return page.complaints
+
+    assert asyncio.run(scenario()) == []
+
+
 @pytest.mark.parametrize("case", ["blocked", "missing", "insecure"])
 def test_words_for_a_camera_that_cannot_be_opened(case: str, server: ServerProcess) -> None:
     async def scenario() -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import pytest
 
+from service.api.hello import HelloMessage
 from tests.browser.chromium import browse, needs_chromium
 from tests.servers import ServerProcess
 
@@ -108,6 +109,28 @@ def test_a_stream_ends_with_an_error_or_when_it_is_closed(server: ServerProcess)
             return found
 
     assert asyncio.run(scenario()) == [True, 4404, 1, 1, 1, 1, 1, 1, True]
+
+
+@needs_chromium
+def test_compressed_video_is_sent_where_the_server_takes_it_and_pictures_elsewhere(
+    server: ServerProcess, camera: tuple[str, ...]
+) -> None:
+    script = """(async () => {
+        const {Client, openCamera} = await import("/client.js");
+        const stream = new Client().stream({smoothing: true}, {video: "vp8"});
+        stream.film(await openCamera());
+        let results = 0;
+        for await (const {people} of stream) if (people.length === 1 && ++results === 5) stream.close();
+        return [results, stream.video];
+    })()"""
+
+    async def scenario() -> list[object]:
+        async with browse(server.url, options=camera) as page:
+            found: list[object] = await page.evaluate(script)
+            return found
+
+    takes_video = "video" in HelloMessage.model_fields
+    assert asyncio.run(scenario()) == [5, "vp8" if takes_video else ""]
 
 
 def test_the_types_of_all_modules_are_right(tmp_path: Path) -> None:
