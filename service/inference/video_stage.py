@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from service.batching import Batcher, OverloadedError
@@ -21,6 +21,10 @@ PROCESS_BYTES = 64_000_000
 """The memory of a decoder before it has any picture, which is counted as long as a stream has one."""
 _BYTES_PER_PIXEL = 30
 """Pictures that a decoder refers to: up to 16 of 1.5 bytes a pixel, one in RGB, and what it works with."""
+_MOST_PIXELS = 9_500_000
+"""Of a picture of a live video, 4096 x 2304, if the settings allow so many. It bounds what a decoder may allocate
+before the size of its pictures is known and counted.
+"""
 _CPU_SECONDS = 3
 """The processor time of the chunks that wait together: 90 at most, which take a tenth of that at 1280x720."""
 _WALL_SECONDS = 20.0
@@ -38,15 +42,17 @@ class _ChunksJob:
 
 
 class VideoStage:
-    """Decodes the chunks of all streams, on `workers` threads that wait for the streams' processes."""
+    """Decodes the chunks of all streams, on threads that wait for the streams' processes: two for each of `workers`, so
+    that streams whose chunks take long do not hold others up.
+    """
 
     def __init__(self, limits: ImageLimits, workers: int, open_queue: Callable[..., Batcher[Any, Any]]) -> None:
-        self._limits = limits
+        self._limits = limits = replace(limits, max_pixels=min(limits.max_pixels, _MOST_PIXELS))
         self._bounds = Bounds(
             PROCESS_BYTES + limits.max_bytes + _BYTES_PER_PIXEL * limits.max_pixels, _CPU_SECONDS, _WALL_SECONDS
         )
         self._batcher: Batcher[_ChunksJob, DecodedImage | None] = open_queue(
-            self._decode, "decode-video", max_batch=1, workers=max(2, workers), hang_after=2 * _WALL_SECONDS
+            self._decode, "decode-video", max_batch=1, workers=max(4, 2 * workers), hang_after=2 * _WALL_SECONDS
         )
 
     def open(self, codec: VideoCodec, lease: Lease | None) -> StreamDecoder:
