@@ -19,12 +19,16 @@ from engines.skeletons import Skeleton
 from service.tracking import colours, motion
 from service.tracking.config import TrackerConfig
 from service.tracking.flow import Carried, Flow
-from service.tracking.matching import HOLD, PAUSE, Scene, match, singles
+from service.tracking.matching import PAUSE, Scene, match, singles
 from service.tracking.similarity import Observed
 from service.tracking.state import UNCONFIRMED, Track, TrackerState, TrackState
 
 _DEFAULTS = TrackerConfig()
 
+_HOLD, _HOLD_FRAMES = 0.25, 2.5
+"""Seconds, and times the interval between frames, without a pose for which a person still counts as in sight."""
+_PACE = 0.2
+"""The weight of the newest interval in the average interval between frames."""
 _STALE = 0.5
 """Seconds out of sight after which a person's earlier poses are dropped."""
 _MAX_UNSEEN_STEP = 0.5
@@ -54,10 +58,16 @@ class PoseTracker:
         self._next_id = 1
         self._held = np.zeros(0, np.float32)
         self._elapsed = 0.0
+        self._interval = 0.0
         self._broken = False
         self._unsettled = True
         self._filled = np.zeros((0, len(skeleton)), np.bool_)
         self._followed = _followed(skeleton)
+
+    @property
+    def _hold(self) -> float:
+        """Seconds without a pose for which flow is trusted and people still count as in sight."""
+        return max(_HOLD, _HOLD_FRAMES * self._interval)
 
     @property
     def unsettled(self) -> bool:
@@ -103,7 +113,7 @@ class PoseTracker:
         not compute the flow again. Raises ValueError as `update` does.
         """
         self._advance(frame, timestamp)
-        tracks = self._tracks.select(self._tracks.missed < HOLD)
+        tracks = self._tracks.select(self._tracks.missed < self._hold)
         tracks = tracks.select(np.argsort(-tracks.scores, kind="stable"))
         scores = tracks.poses[:, 0, :, 2]
         means = scores.sum(axis=1) / np.maximum((scores > 0).sum(axis=1), 1)
@@ -124,7 +134,7 @@ class PoseTracker:
             poses.keypoints, poses.keypoint_scores, poses.boxes, poses.scores, self.config.keypoint_score
         )
         appearance = None if frame is None else colours.sample(frame, seen.points, seen.boxes, seen.areas)
-        scene = Scene(seen, appearance, self._held, self._now)
+        scene = Scene(seen, appearance, self._held, self._now, self._hold)
         rows, chosen = match(self._tracks, scene, self.config, self.skeleton.sigmas)
         self._filled = np.zeros(poses.keypoint_scores.shape, np.bool_)
         if self.config.fill_keypoints:
@@ -158,13 +168,15 @@ class PoseTracker:
         if timestamp == self._now and (frame is None or frame is self._frame):
             return
         elapsed = 0.0 if math.isnan(self._now) else timestamp - self._now
+        if 0 < elapsed <= PAUSE:
+            self._interval += (elapsed - self._interval) * (_PACE if self._interval else 1)
         carried = None
         if frame is not None:
             self._resize(frame.shape[1], frame.shape[0])
             if self.config.use_flow:
                 carried = self._track_points(frame)
         share = motion.carry(self._tracks, elapsed, carried, self._followed)
-        motion.discard_flow(self._tracks, self._tracks.missed >= HOLD)
+        motion.discard_flow(self._tracks, self._tracks.missed >= self._hold)
         in_view = self._tracks.missed == 0
         lost_hold = carried is not None and in_view.any() and float(share[in_view].mean()) < _BROKEN
         self._held = share if carried is None else share * motion.trust(self._tracks, elapsed)
@@ -176,7 +188,7 @@ class PoseTracker:
     def _track_points(self, frame: Frame) -> Carried | None:
         tracks = self._tracks
         newest = tracks.poses[:, 0]
-        known = (newest[..., 2] > 0) & (tracks.missed < HOLD)[:, None] & self._followed
+        known = (newest[..., 2] > 0) & (tracks.missed < self._hold)[:, None] & self._followed
         return self._flow.follow(frame, newest[..., :2], known, tracks.boxes)
 
     def _resize(self, width: int, height: int) -> None:
