@@ -12,6 +12,7 @@ from service.api.problems import complaint
 from service.streams.protocol import CloseCode, Hello, StreamError
 from service.tracking.smoothing import OneEuroConfig
 from service.tracking.zones import Line, Zone, Zones
+from service.tracking_workers.state import TrackingOptions
 
 _LONGEST = 64_000
 """Characters of a hello."""
@@ -92,6 +93,7 @@ class HelloMessage(BaseModel):
     window: int = Field(8, ge=0, le=64)
     timestamps: bool = False
     extras: bool = False
+    forget_seconds: float = Field(int(TrackingOptions().forget_seconds), ge=0, le=3600)
     zones: list[ZoneMessage] = Field([], max_length=_MOST_ZONES)
     lines: list[LineMessage] = Field([], max_length=_MOST_ZONES)
     resume: str = Field("", max_length=200)

@@ -20,9 +20,9 @@ _WHOLE = 0.6
 """Known colours are not updated from people with less than this share of visible keypoints."""
 _LEARNING = 1.0
 """Time constant of the average of colours, in seconds."""
-_LEAST = 3
+LEAST = 3
 """Keypoints with known colours on both sides that a comparison needs."""
-_MANY = 8
+MANY = 8
 """The number of compared keypoints from which colours count fully."""
 _DARK = 0.06
 """Brightness below which a camera's noise hides differences, 0..1."""
@@ -110,5 +110,5 @@ def differences(
     contrasts = np.sqrt(np.square(ratio).mean(axis=-1))
     tint = (tints * both).sum(axis=1) / known / _USUAL_TINT
     contrast = (contrasts * both).sum(axis=1) / known / _USUAL_CONTRAST
-    worth = np.where(count >= _LEAST, np.minimum(count / _MANY, 1), 0)
+    worth = np.where(count >= LEAST, np.minimum(count / MANY, 1), 0)
     return np.maximum(tint, _EQUAL), np.maximum(contrast, _EQUAL), worth.astype(np.float32)

@@ -19,7 +19,9 @@ class TrackerConfig:
         alternative is a person who vanishes and another who appears in the same place.
     duplicate_oks: a pose this similar to a person in the same frame does not become a person.
     lost_seconds: how long a person out of sight is searched for, not counting gaps between frames.
-    forget_seconds: how long a person is remembered, counting gaps between frames.
+    forget_seconds: how long a person is remembered, counting gaps between frames, but at least `lost_seconds`. Somebody
+        who is out of sight for more than `lost_seconds`, or has left the picture, is known again only by appearance.
+    max_absent: most people who are remembered by appearance alone.
     max_tracks: most people that are remembered. Those unseen for the longest time are dropped first.
     history: number of a person's poses that a new pose is compared with (the paper's queue of L frames).
     use_flow: propagate people by optical flow if there are pixels.
@@ -36,6 +38,7 @@ class TrackerConfig:
     lost_seconds: float = 5.0
     forget_seconds: float = 60.0
     max_tracks: int = 256
+    max_absent: int = 64
     history: int = 3
     use_flow: bool = True
     assignment: Literal["greedy", "optimal"] = "optimal"
@@ -48,7 +51,7 @@ class TrackerConfig:
         for name in ("confirm_seconds", "lost_seconds", "forget_seconds"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
-        for name in ("max_tracks", "history"):
+        for name in ("max_tracks", "max_absent", "history"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not math.isfinite(self.match_evidence):

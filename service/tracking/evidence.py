@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.ops.oks import keypoint_similarity
-from engines.poses import Floats
+from engines.poses import Doubles, Floats
 from service.tracking import colours
 from service.tracking.similarity import AREA, DENIED, Indices, Observed, Pairs, areas, form, middles
 from service.tracking.state import TrackState
@@ -20,6 +20,8 @@ _REACH = 1.5
 """Largest distance of a pair in sizes (a size is the square root of a box's area), times 1 + the root of seconds."""
 _HOPELESS = -6.0
 """Pairs whose position and size alone speak this clearly against them are not compared any further."""
+_PLANE = np.float32(1.8)
+"""The logarithm of 2 pi, of the density of a distribution over the plane."""
 _MOTION = 0.5
 """The weight of constant velocity, relative to flow that has found every keypoint of the person."""
 _SHORTEST, _LONGEST = 0.02, 3.0
@@ -119,67 +121,74 @@ def place(unseen: Floats, right: Floats, down: Floats, growth: Floats, by: Weigh
     """The evidence (P,) of position, size and time."""
     spread = by.box_spread + by.box_growth * unseen
     far = (right**2 + (down * by.box_upright) ** 2) / spread**2
+    box = -2 * np.log(spread) - (by.box_tail + 2) / 2 * np.log1p(far / by.box_tail) - _PLANE
     sizes = by.size_spread + by.size_growth * unseen
-    value: Floats = by.prior + by.lag * np.log(unseen / 0.1)
-    value = value + by.box * (-2 * np.log(spread) - (by.box_tail + 2) / 2 * np.log1p(far / by.box_tail) - 1.8)
-    return value + by.size * (-np.log(sizes) - np.abs(growth) / sizes)
+    size = -np.log(sizes) - np.abs(growth) / sizes
+    value: Floats = by.prior + by.lag * np.log(unseen / 0.1) + by.box * box + by.size * size
+    return value
 
 
 def posture(cues: Cues, by: Weights) -> Floats:
     """The evidence (P,) of keypoints."""
     spread = by.point_spread + by.point_growth * cues.unseen
-    enough = np.minimum(cues.common / 2, 1)
     far = (cues.apart / spread) ** 2
-    points = -2 * np.log(spread) - (by.point_tail + 2) / 2 * np.log1p(far / by.point_tail) - 1.8
-    value: Floats = enough * (by.point * points + by.form * (cues.form - 0.6))
-    return value + by.oks * np.log(np.maximum(cues.oks, 0.02) / 0.1) * np.exp(-cues.unseen / by.oks_fades)
+    points = -2 * np.log(spread) - (by.point_tail + 2) / 2 * np.log1p(far / by.point_tail) - _PLANE
+    moved = by.oks * np.log(np.maximum(cues.oks, 0.02) / 0.1) * np.exp(-cues.unseen / by.oks_fades)
+    value: Floats = np.minimum(cues.common / 2, 1) * (by.point * points + by.form * (cues.form - 0.6)) + moved
+    return value
 
 
-def looks(cues: Cues, by: Weights) -> Floats:
-    """The evidence (P,) of appearance."""
-    value: Floats = by.colour - by.tint * np.log(cues.tint) - by.contrast * np.log(cues.contrast)
-    return cues.compared * value * (cues.unseen / (cues.unseen + by.colour_delay))
+def appearance(tint: Floats, contrast: Floats, worth: Floats, by: Weights) -> Floats:
+    """The evidence (P,) of appearance, if nothing else is known. See `colours.differences`."""
+    value = by.colour - by.tint * np.log(tint) - by.contrast * np.log(contrast)
+    return (worth * value).astype(np.float32)
 
 
 def weigh(cues: Cues, by: Weights = FITTED) -> Floats:
     """Sum up: the logarithm of the odds (P,) that a pair is one person."""
-    value = place(cues.unseen, cues.right, cues.down, cues.growth, by)
-    return value + posture(cues, by) + looks(cues, by)
+    delay = cues.unseen / (cues.unseen + by.colour_delay)
+    looks = delay * appearance(cues.tint, cues.contrast, cues.compared, by)
+    value = place(cues.unseen, cues.right, cues.down, cues.growth, by) + posture(cues, by) + looks
+    return value.astype(np.float32)
 
 
 def between(
     tracks: TrackState,
     held: Floats,
-    unseen: Floats,
+    unseen: Doubles,
     seen: Observed,
-    appearance: colours.Appearance | None,
+    shown: colours.Appearance | None,
     sigmas: Floats,
     by: Weights = FITTED,
 ) -> tuple[Pairs, Cues]:
     """Return the near pairs of tracks and poses with their evidence, and what it was computed from.
 
     held: (T,) 0..1, the trust in the flow of each person. unseen: (T,) seconds since each was seen.
-    appearance: of the poses, None without pixels.
+    shown: the colours of the poses, None without pixels.
     """
-    unseen = np.clip(unseen, _SHORTEST, _LONGEST)
+    away = np.clip(unseen, _SHORTEST, _LONGEST).astype(np.float32)
     areas_of_tracks = areas(tracks.boxes)
-    motion = _MOTION / (held + _MOTION)
-    expected, at = middles(tracks.boxes) + tracks.drifts * motion[:, None], middles(seen.boxes)
-    right, down = np.subtract.outer(expected[:, 0], at[:, 0]), np.subtract.outer(expected[:, 1], at[:, 1])
-    product = np.sqrt(np.multiply.outer(areas_of_tracks, seen.areas))
-    reach = (_REACH * (1 + np.sqrt(unseen))) ** 2
-    row, column = np.nonzero(right * right + down * down < reach[:, None] * product)
+    motion = np.float32(_MOTION) / (held + np.float32(_MOTION))
+    expected: Floats = middles(tracks.boxes) + tracks.drifts * motion[:, None]
+    at = middles(seen.boxes)
+    across = np.subtract.outer(expected[:, 0], at[:, 0])
+    along = np.subtract.outer(expected[:, 1], at[:, 1])
+    product: Floats = np.sqrt(np.multiply.outer(areas_of_tracks, seen.areas))
+    reach = (_REACH * (1 + np.sqrt(away))) ** 2
+    row, column = np.nonzero(across * across + along * along < reach[:, None] * product)
     size = np.sqrt(product[row, column])
-    right, down, passed = right[row, column] / size, down[row, column] / size, unseen[row].astype(np.float32)
-    growth = np.log(areas_of_tracks[row] / seen.areas[column]) * np.float32(0.5)
+    right = (across[row, column] / size).astype(np.float32)
+    down = (along[row, column] / size).astype(np.float32)
+    passed = away[row]
+    growth: Floats = np.log(areas_of_tracks[row] / seen.areas[column]) * np.float32(0.5)
     chance = place(passed, right, down, growth, by) > _HOPELESS
     row, column, size, passed = row[chance], column[chance], size[chance], passed[chance]
     apart, common, alike, posed = _keypoints(tracks, held, seen, row, column, size, sigmas)
-    if appearance is None:
+    if shown is None:
         tint = contrast = np.ones(len(row), np.float32)
         compared = np.zeros(len(row), np.float32)
     else:
-        tint, contrast, compared = colours.differences(tracks.colours, appearance, row, column)
+        tint, contrast, compared = colours.differences(tracks.colours, shown, row, column)
     cues = Cues(
         passed, right[chance], down[chance], apart, common, growth[chance], alike, posed, tint, contrast, compared
     )
