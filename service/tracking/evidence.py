@@ -144,12 +144,19 @@ def appearance(tint: Floats, contrast: Floats, worth: Floats, by: Weights) -> Fl
     return (worth * value).astype(np.float32)
 
 
+def keypoints_and_looks(cues: Cues, by: Weights) -> Floats:
+    """The evidence (P,) of all but the place."""
+    value = posture(cues, by)
+    if not cues.compared.any():
+        return value
+    delay = cues.unseen / (cues.unseen + by.colour_delay)
+    return (value + delay * appearance(cues.tint, cues.contrast, cues.compared, by)).astype(np.float32)
+
+
 def weigh(cues: Cues, by: Weights = FITTED) -> Floats:
     """Sum up: the logarithm of the odds (P,) that a pair is one person."""
-    delay = cues.unseen / (cues.unseen + by.colour_delay)
-    looks = delay * appearance(cues.tint, cues.contrast, cues.compared, by)
-    value = place(cues.unseen, cues.right, cues.down, cues.growth, by) + posture(cues, by) + looks
-    return value.astype(np.float32)
+    value: Floats = place(cues.unseen, cues.right, cues.down, cues.growth, by) + keypoints_and_looks(cues, by)
+    return value
 
 
 def between(
@@ -181,7 +188,8 @@ def between(
     down = (along[row, column] / size).astype(np.float32)
     passed = away[row]
     growth: Floats = np.log(areas_of_tracks[row] / seen.areas[column]) * np.float32(0.5)
-    chance = place(passed, right, down, growth, by) > _HOPELESS
+    placed = place(passed, right, down, growth, by)
+    chance = placed > _HOPELESS
     row, column, size, passed = row[chance], column[chance], size[chance], passed[chance]
     apart, common, alike, posed = _keypoints(tracks, held, seen, row, column, size, sigmas)
     if shown is None:
@@ -192,7 +200,7 @@ def between(
     cues = Cues(
         passed, right[chance], down[chance], apart, common, growth[chance], alike, posed, tint, contrast, compared
     )
-    return Pairs(row, column, weigh(cues, by)), cues
+    return Pairs(row, column, placed[chance] + keypoints_and_looks(cues, by)), cues
 
 
 def _keypoints(
