@@ -227,7 +227,7 @@ def _keypoints(
     by_flow = (np.einsum("phk,phk->ph", alike[:, :history], weights) / total).max(axis=1)
     by_motion = np.einsum("pk,pk->p", alike[:, history], weights[:, 0]) / total[:, 0]
     common = weights[:, 0].sum(axis=-1)
-    mean = np.einsum("pkd,pk->pd", offsets[:, 0, :, :2], weights[:, 0]) / np.maximum(common, 1e-6)[:, None]
+    mean = np.einsum("pkd,pk->pd", offsets[:, 0], weights[:, 0])[:, :2] / np.maximum(common, 1e-6)[:, None]
     mean += (tracks.drifts * (_MOTION / (held + _MOTION))[:, None])[row]
     apart = np.sqrt((mean * mean).sum(axis=1)) / size
     return apart, common, np.maximum(by_flow, by_motion), form(queue[:, 0], new, sigmas)

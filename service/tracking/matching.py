@@ -46,7 +46,7 @@ class _Round:
         self.chosen: list[Indices] = []
 
     def assign(self, pairs: Pairs, tracks: Mask, poses: Mask, least: float, method: Method) -> None:
-        if not (self.free_tracks.any() and self.free_poses.any()):
+        if not (poses.any() and tracks.any() and self.free_tracks.any() and self.free_poses.any()):
             return
         allowed = (tracks & self.free_tracks)[pairs.tracks] & (poses & self.free_poses)[pairs.poses]
         allowed &= pairs.similarity >= least

@@ -80,11 +80,19 @@ def form(a: Floats, b: Floats, sigmas: Floats) -> Floats:
     """Return the OKS (P,) of poses (P, K, 3), centred and scaled to size 1, over their common keypoints."""
     weights = a[..., 2] * b[..., 2]
     total = np.maximum(weights.sum(axis=-1), 1e-6)[:, None]
-    forms = []
-    for points in (a[..., :2], b[..., :2]):
-        centred = points - (points * weights[..., None]).sum(axis=1, keepdims=True) / total[..., None]
-        spread = np.sqrt((np.square(centred).sum(axis=-1) * weights).sum(axis=-1) / total[:, 0])
-        forms.append(centred / np.maximum(spread, 1e-6)[:, None, None])
+    x_of_a, y_of_a = _standardised(a, weights, total)
+    x_of_b, y_of_b = _standardised(b, weights, total)
+    offsets = np.stack([x_of_a - x_of_b, y_of_a - y_of_b], axis=-1)
     # the spread is about a third of a person's height, and the area about a fifth of the height squared
-    alike = keypoint_similarity(forms[0] - forms[1], np.full(len(a), 2.0, np.float32), sigmas)
+    alike = keypoint_similarity(offsets, np.full(len(a), 2.0, np.float32), sigmas)
     return (alike * weights).sum(axis=-1) / np.maximum(weights.sum(axis=-1), DENIED)  # type: ignore[no-any-return]
+
+
+def _standardised(points: Floats, weights: Floats, total: Floats) -> tuple[Floats, Floats]:
+    """Centre poses (P, K, 3) and scale them to size 1. Returns x and y (P, K)."""
+    x, y = points[..., 0], points[..., 1]
+    x = x - np.einsum("pk,pk->p", x, weights)[:, None] / total
+    y = y - np.einsum("pk,pk->p", y, weights)[:, None] / total
+    spread = np.sqrt(np.einsum("pk,pk->p", x * x + y * y, weights)[:, None] / total)
+    scale = 1 / np.maximum(spread, np.float32(1e-6))
+    return x * scale, y * scale

@@ -271,6 +271,8 @@ class PoseTracker:
 
     def _confirm(self, rows: NDArray[np.intp]) -> None:
         """Give ids to people: their old ids to those who have returned, new ids to others."""
+        if not len(rows):
+            return
         tracks, absent = self._tracks, self._absent
         others = tracks.colours[(tracks.missed == 0) & (tracks.ids != UNCONFIRMED)]
         found = gallery.recognise(absent, others, tracks.colours[rows], tracks.boxes[rows], self._now, self._size)
@@ -290,9 +292,11 @@ class PoseTracker:
         """
         tracks, config = self._tracks, self.config
         confirmed = tracks.ids != UNCONFIRMED
-        gone = tracks.missed > np.where(confirmed, config.lost_seconds, 0.0)
-        gone |= self._outside() & confirmed & (tracks.missed > 0)
-        gone |= self._now - tracks.seen > max(config.forget_seconds, config.lost_seconds)
+        gone = missing = tracks.missed > 0
+        if missing.any():
+            gone = tracks.missed > np.where(confirmed, config.lost_seconds, 0.0)
+            gone |= self._outside() & confirmed & missing
+            gone |= self._now - tracks.seen > max(config.forget_seconds, config.lost_seconds)
         if len(tracks) > config.max_tracks:
             gone[np.argsort(-tracks.seen, kind="stable")[config.max_tracks :]] = True
         if gone.any():

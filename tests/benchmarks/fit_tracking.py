@@ -2,10 +2,10 @@
 
 Needs ../shared/data/tracking; the environment variable POSEWIRE_TRACKING may name another folder of such sequences.
 Each has pictures, gt.txt and poses.npz, as the README there describes. A tracker follows each sequence with all frames,
-every third, about three and two frames a second, and a fifth of the poses missing. It gets the true assignment instead of its own, so that its expectations
-are those of a tracker that makes no mistake. All pairs of people and poses that it would have compared are samples. The
-constants minimise the log loss of `evidence.weigh`, starting from those in use. Each sequence is also left out in turn:
-`left out` is its loss with constants fitted to the others.
+every third, about three and two frames a second, and a fifth of the poses missing. It gets the true assignment instead
+of its own, so that its expectations are those of a tracker that makes no mistake. All pairs of people and poses that it
+would have compared are samples. The constants minimise the log loss of `evidence.weigh`, starting from those in use.
+Each sequence is also left out in turn: `left out` is its loss with constants fitted to the others.
 """
 
 from __future__ import annotations
