@@ -214,20 +214,23 @@ def _keypoints(
     """
     queue, new = tracks.poses.take(row, axis=0), seen.points.take(column, axis=0)
     pairs, history, keypoints, columns = queue.shape
+    moving = bool(tracks.drifts.any())  # otherwise constant velocity and flow agree
     # Subtracts the scores too, although unused: numpy is slow if the innermost axis has length 2.
-    offsets = np.empty((pairs, history + 1, keypoints, columns), np.float32)
+    offsets = np.empty((pairs, history + moving, keypoints, columns), np.float32)
     np.subtract(queue, new[:, None], out=offsets[:, :history])
-    offsets[:, history] = offsets[:, 0]
-    for axis in (0, 1):
-        offsets[:, history, :, axis] += tracks.drifts[row, axis, None]
+    if moving:
+        offsets[:, history] = offsets[:, 0]
+        for axis in (0, 1):
+            offsets[:, history, :, axis] += tracks.drifts[row, axis, None]
     area = np.maximum(areas(tracks.boxes)[row], seen.areas[column]) * np.float32(AREA)
     alike = keypoint_similarity(offsets[..., :2], area[:, None], sigmas)
     weights = queue[..., 2] * new[:, None, :, 2]
     total = np.maximum(weights.sum(axis=-1), DENIED)
-    by_flow = (np.einsum("phk,phk->ph", alike[:, :history], weights) / total).max(axis=1)
-    by_motion = np.einsum("pk,pk->p", alike[:, history], weights[:, 0]) / total[:, 0]
+    best = (np.einsum("phk,phk->ph", alike[:, :history], weights) / total).max(axis=1)
+    if moving:
+        best = np.maximum(best, np.einsum("pk,pk->p", alike[:, history], weights[:, 0]) / total[:, 0])
     common = weights[:, 0].sum(axis=-1)
     mean = np.einsum("pkd,pk->pd", offsets[:, 0], weights[:, 0])[:, :2] / np.maximum(common, 1e-6)[:, None]
     mean += (tracks.drifts * (_MOTION / (held + _MOTION))[:, None])[row]
     apart = np.sqrt((mean * mean).sum(axis=1)) / size
-    return apart, common, np.maximum(by_flow, by_motion), form(queue[:, 0], new, sigmas)
+    return apart, common, best, form(queue[:, 0], new, sigmas)
