@@ -15,8 +15,8 @@ class TrackerConfig:
     confirm_seconds: see birth_score.
     weak_score: poses below this score are matched after all others, and never become a person.
     keypoint_score: keypoints below this score are used neither for flow nor for comparisons.
-    match_evidence: least logarithm of the odds that a pose is a known person, see evidence.md. Below 0, as the
-        alternative is a person who vanishes and another who appears in the same place.
+    match_evidence: least logarithm of the odds that a pose is a known person, for somebody unseen for 1.5 s; sooner
+        less is enough. See evidence.md.
     duplicate_oks: a pose this similar to a person in the same frame does not become a person.
     lost_seconds: how long a person out of sight is searched for, not counting gaps between frames.
     forget_seconds: how long a person is remembered, counting gaps between frames, but at least `lost_seconds`. Somebody

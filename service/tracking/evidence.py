@@ -38,6 +38,7 @@ class Weights:
         second. box_tail: degrees of freedom of the t distribution. box_upright: how much narrower it is vertically.
     point_spread, point_growth, point_tail: the same for the mean of the common keypoints, which flow carries.
     size_spread, size_growth: of the logarithm of the size (Laplace).
+    doubt: per unit of a pose's score: of two poses of one person, the one with the higher score is matched. Not fitted.
     oks: of the logarithm of OKS. oks_fades: its time constant, as limbs move. form: of the similarity of the postures.
     colour, tint, contrast: of appearance, see `colours.differences`: the constant, and the weights of both logarithms.
     colour_delay: seconds unseen after which appearance has half of its weight. Within a moment, colours change when
@@ -58,6 +59,7 @@ class Weights:
     size: float
     size_spread: float
     size_growth: float
+    doubt: float
     oks: float
     oks_fades: float
     form: float
@@ -82,6 +84,7 @@ FITTED = Weights(
     size=2.566,
     size_spread=0.207,
     size_growth=0.07,
+    doubt=1.5,
     oks=1.616,
     oks_fades=0.698,
     form=4.082,
@@ -200,7 +203,8 @@ def between(
     cues = Cues(
         passed, right[chance], down[chance], apart, common, growth[chance], alike, posed, tint, contrast, compared
     )
-    return Pairs(row, column, placed[chance] + keypoints_and_looks(cues, by)), cues
+    doubt = np.float32(by.doubt) * (seen.scores[column] - np.float32(0.5))
+    return Pairs(row, column, placed[chance] + keypoints_and_looks(cues, by) + doubt), cues
 
 
 def _keypoints(

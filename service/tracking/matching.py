@@ -19,6 +19,9 @@ from service.tracking.state import UNCONFIRMED, TrackState
 
 PAUSE = 1.0
 """Seconds between frames after which the scene may have changed."""
+_RENEWAL = 1.5
+"""Seconds unseen from which a match needs `match_evidence`; sooner it needs less."""
+
 Mask = NDArray[np.bool_]
 
 
@@ -70,8 +73,11 @@ def match(tracks: TrackState, scene: Scene, config: TrackerConfig, sigmas: Float
         strong, fit = seen.scores >= config.birth_score, seen.scores >= config.weak_score
         confirmed = tracks.ids != UNCONFIRMED
         in_view = confirmed & (tracks.missed < scene.hold)
-        pairs, _ = evidence.between(tracks, scene.held, scene.now - tracks.seen, seen, scene.appearance, sigmas)
-        least, method = config.match_evidence, config.assignment
+        pairs, cues = evidence.between(tracks, scene.held, scene.now - tracks.seen, seen, scene.appearance, sigmas)
+        # In a short time it is less likely, in proportion, that somebody else has come in a person's place.
+        sooner = np.log(np.minimum(cues.unseen / _RENEWAL, 1))
+        pairs = pairs.where(pairs.similarity >= config.match_evidence + sooner)
+        least, method = config.match_evidence + float(sooner.min(initial=0)), config.assignment
         for which in (strong, *_better_first(seen, ~strong & fit, config.duplicate_oks, sigmas)):
             rounds.assign(pairs, confirmed, which, least, method)
         rounds.assign(pairs, in_view, ~fit, least, method)
