@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import ormsgpack
 
-from service.tracking import TrackerState, TrackState
+from service.tracking import AbsentState, TrackerState, TrackState
 from service.tracking.smoothing import Filtered, SmoothingState
 from service.tracking.zones import Presence, Visit, ZonesState
 from service.tracking_workers.codec import pack
@@ -49,6 +49,19 @@ def smoothing(people: int) -> SmoothingState:
     raw, value, speed = (rng.normal(500, 200, (people, 17, 2)) for _ in range(3))
     times = rng.choice([NOW - 0.1, -math.inf], (people, 17))
     return SmoothingState(np.arange(1, people + 1), Filtered(raw, value, speed, times))
+
+
+def absent(people: int) -> AbsentState:
+    """Return absent people with the ids 20, 21, ..."""
+    rng = np.random.default_rng(people)
+    seen = NOW - rng.uniform(1, 20, people)
+    return AbsentState(
+        np.arange(20, 20 + people),
+        seen - 1,
+        seen,
+        rng.uniform(0, 500, (people, 4)).astype(np.float32),
+        rng.integers(0, 256, (people, 17, 4)).astype(np.uint8),
+    )
 
 
 def with_columns(state: StreamState, **columns: object) -> StreamState:

@@ -13,6 +13,7 @@ from service.media.video_decoder import VideoCodec
 from service.streams.protocol import CloseCode, Hello, StreamError
 from service.tracking.smoothing import OneEuroConfig
 from service.tracking.zones import Line, Zone, Zones
+from service.tracking_workers.state import TrackingOptions
 
 _LONGEST = 64_000
 """Characters of a hello."""
@@ -93,6 +94,7 @@ class HelloMessage(BaseModel):
     window: int = Field(8, ge=0, le=64)
     timestamps: bool = False
     extras: bool = False
+    forget_seconds: float = Field(int(TrackingOptions().forget_seconds), ge=0, le=3600)
     zones: list[ZoneMessage] = Field([], max_length=_MOST_ZONES)
     lines: list[LineMessage] = Field([], max_length=_MOST_ZONES)
     video: VideoCodec | None = None

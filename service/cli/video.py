@@ -45,6 +45,13 @@ def _read_detect_every(_: click.Context, __: click.Parameter, value: str) -> flo
     metavar="MS",
     help="Detect people only so often; auto: when somebody is lost or new, and at times.",
 )
+@click.option(
+    "--forget-seconds",
+    type=click.FloatRange(0),
+    default=60.0,
+    show_default=True,
+    help="Know people again who were out of sight for so long.",
+)
 @click.option("--trails", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="Draw everybody's last way.")
 @drawing_options
 @click.option("--heat-map", is_flag=True, help="Draw for how long people have stood where.")
@@ -70,6 +77,7 @@ def video(
     min_score: float,
     max_people: int,
     detect_every: float | None,
+    forget_seconds: float,
     trails: float,
     boxes: bool,
     ids: bool,
@@ -98,7 +106,7 @@ def video(
         raise click.UsageError(f"--{str(error).replace('_', '-', 1)}") from error
     if smooth_poses and smoothing is None:
         raise click.UsageError("--no-smooth and --smooth-poses contradict each other")
-    options = VideoOptions(min_score, max_people, detect_every)
+    options = VideoOptions(min_score, max_people, detect_every, forget_seconds)
     look: DrawOptions = {"boxes": boxes, "ids": ids, "labels": labels, "colours": colours}
     task = VideoTask(
         source,

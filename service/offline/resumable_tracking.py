@@ -25,7 +25,7 @@ from service.inference.stage import InferenceOptions
 from service.media.video_reader import VideoError, VideoFrame, VideoReader
 from service.offline.journal import DamagedJournalError, Journal
 from service.offline.video_records import JournaledFrame, pack, unpack
-from service.tracking import PoseTracker
+from service.tracking import PoseTracker, TrackerConfig
 from service.tracking.detector_pace import Attention, DetectEvery, detector_is_due
 
 T = TypeVar("T")
@@ -41,12 +41,14 @@ _DETECTION_S = 0.05
 @dataclass(frozen=True, slots=True)
 class VideoOptions:
     """Which people to report. min_score: 0..1. detect_every: see `detector_is_due`. With None, the detector runs as on
-    a machine on which it takes `_DETECTION_S`, so that results do not depend on timing.
+    a machine on which it takes `_DETECTION_S`, so that results do not depend on timing. forget_seconds: how long people
+    who are out of sight are remembered.
     """
 
     min_score: float = 0.3
     max_people: int = 50
     detect_every: DetectEvery = 0.0
+    forget_seconds: float = TrackerConfig().forget_seconds
 
 
 class FrameEstimator(Protocol):
@@ -110,7 +112,7 @@ class VideoTracker(ABC):
     notes: tuple[str, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
-        self._tracker = PoseTracker(self.estimator.skeleton)
+        self._tracker = PoseTracker(self.estimator.skeleton, TrackerConfig(forget_seconds=self.options.forget_seconds))
         self._detected_at = -np.inf  # seconds
         # The tracker uses weak poses as well; only those that reach the user's min_score are reported.
         least = min(self.options.min_score, self._tracker.config.weak_score)

@@ -76,6 +76,7 @@ class Hello:
     window: the most unacknowledged results, 0 for no acknowledgements. timestamps: every frame begins with one.
     smoothing: of keypoints, None for none. extras: results have velocities and ages. resume: a token, or empty.
     video: frames are chunks of it, not pictures.
+    forget_seconds: how long people who are out of sight are remembered.
     """
 
     model: str | None = None
@@ -91,10 +92,11 @@ class Hello:
     zones: tuple[Zone, ...] = ()
     lines: tuple[Line, ...] = ()
     video: VideoCodec | None = None
+    forget_seconds: float = TrackingOptions().forget_seconds
 
     @property
     def tracking(self) -> TrackingOptions:
-        return TrackingOptions(self.smoothing, self.extras, self.zones, self.lines)
+        return TrackingOptions(self.smoothing, self.extras, self.zones, self.lines, self.forget_seconds)
 
 
 def read_frame(message: bytes, timestamps: bool) -> tuple[float | None, bytes]:

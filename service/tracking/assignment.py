@@ -41,8 +41,9 @@ def _optimal(pairs: Pairs, least: float) -> tuple[Indices, Indices]:
     """Maximise the sum of similarities above `least`, with the algorithm of Jonker and Volgenant."""
     tracks, row = np.unique(pairs.tracks, return_inverse=True)
     poses, column = np.unique(pairs.poses, return_inverse=True)
-    cost = np.full((len(tracks), len(poses)), 2.0)
-    cost[row, column] = 1 - pairs.similarity
-    _, chosen, _ = lap.lapjv(cost, extend_cost=True, cost_limit=1 - least + 1e-6)
+    top = float(pairs.similarity.max())
+    cost = np.full((len(tracks), len(poses)), 2 * (top - least) + 1)
+    cost[row, column] = top - pairs.similarity
+    _, chosen, _ = lap.lapjv(cost, extend_cost=True, cost_limit=top - least + 1e-6)
     matched = np.flatnonzero(chosen >= 0)
     return tracks[matched], poses[chosen[matched]]

@@ -20,16 +20,21 @@ _WHOLE = 0.6
 """Known colours are not updated from people with less than this share of visible keypoints."""
 _LEARNING = 1.0
 """Time constant of the average of colours, in seconds."""
-_BETWEEN, _SHARPNESS = 0.105, 0.012
-"""The mean colour difference at which same and different people are equally likely, and the width of the transition.
-Two observations of one person differ by 0.03 to 0.10, of two people by 0.11 to 0.25 (in PoseTrack and in the scenes of
-the tests)."""
-_LEAST = 3
+LEAST = 3
 """Keypoints with known colours on both sides that a comparison needs."""
-_MANY = 10
+MANY = 8
 """The number of compared keypoints from which colours count fully."""
-_SUREST = 0.9
-"""Upper limit of the likelihood by colours alone, because people dress alike and light changes."""
+_DARK = 0.06
+"""Brightness below which a camera's noise hides differences, 0..1."""
+_EQUAL = 0.08
+"""Lower bound of relative differences: two looks at one person differ by more, except for chance."""
+_USUAL_TINT, _USUAL_CONTRAST = 0.12, 0.3
+"""Units of differences."""
+_CHROMA = (
+    np.array([[0.299, 0.587, 0.114], [-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]], np.float32)
+    * np.sqrt(np.array([[0.5], [3], [3]], np.float32))
+).T
+"""From RGB to brightness and chroma (ITU-R BT.601), weighted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +90,25 @@ def learn(
     colours[rows] = old
 
 
-def likelihood(colours: Floats, appearance: Appearance, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Floats:
-    """The likelihood (P,), by colours alone, that person `rows[p]` is pose `columns[p]`; 0.5 if these are unknown."""
+def differences(
+    colours: Floats, appearance: Appearance, rows: NDArray[np.intp], columns: NDArray[np.intp]
+) -> tuple[Floats, Floats, Floats]:
+    """Compare person `rows[p]` with pose `columns[p]`: tint and contrast (P,), relative to what is usual between two
+    people, and how much the comparison is worth (P,), 0..1.
+
+    The tint is the mean distance of colours with more weight on chroma than on brightness. The contrast is that of the
+    logarithms of the colours without their common mean, so that it does not depend on how bright the light is.
+    """
     old = colours[rows]
     both = (old[..., 3] > 0) & appearance.known[columns]
     count = both.sum(axis=1)
-    distance = np.sqrt(np.square(old[..., :3] - appearance.rgb[columns]).mean(axis=-1))
-    differ = (distance * both).sum(axis=1) / np.maximum(count, 1)
-    proof = np.where(count >= _LEAST, np.minimum(count / _MANY, 1), 0) * (_SUREST - 0.5)
-    likely: Floats = 0.5 + proof * np.tanh((_BETWEEN - differ) / (2 * _SHARPNESS))
-    return likely.astype(np.float32)
+    known = np.maximum(count, 1).astype(np.float32)
+    a, b = old[..., :3], appearance.rgb[columns]
+    tints = np.sqrt(np.square((a - b) @ _CHROMA).sum(axis=-1))
+    ratio = np.log((a + _DARK) / (b + _DARK)) * both[..., None]
+    ratio -= ratio.sum(axis=(1, 2), keepdims=True) / (3 * known)[:, None, None]
+    contrasts = np.sqrt(np.square(ratio).mean(axis=-1))
+    tint = (tints * both).sum(axis=1) / known / _USUAL_TINT
+    contrast = (contrasts * both).sum(axis=1) / known / _USUAL_CONTRAST
+    worth = np.where(count >= LEAST, np.minimum(count / MANY, 1), 0)
+    return np.maximum(tint, _EQUAL), np.maximum(contrast, _EQUAL), worth.astype(np.float32)

@@ -26,21 +26,31 @@ _LARGE = 100.0
 """Height in pixels from which people can be tracked at half resolution without loss."""
 _MOST = 0.8
 """Share of people who must be that large."""
-_GRID = (6, 4)
+_GRID = (8, 5)
 _AGREED = 6
 """Tracked points of the background that an estimate of the camera's motion needs."""
+_ROUNDS, _OFF = 4, 1.5
+"""Rounds of the estimate of the camera's motion, and the distance in pixels at which a point loses half its weight."""
+_STRETCH = 0.2
+"""The most that the picture can stretch or turn between frames. Beyond it, the points do not belong to one scene."""
 
 
 @dataclass(frozen=True, slots=True)
 class Carried:
     """The motion of people in pixels.
 
-    moves: (T, K, 2), 0 for keypoints that were not found. found: (T, K). camera: (2,) the motion of the background.
+    moves: (T, K, 2), 0 for keypoints that were not found. found: (T, K). camera: (2, 3) the motion of the background as
+    an affine map: a point x, y of the background moves by camera @ (x, y, 1).
     """
 
     moves: Floats
     found: NDArray[np.bool_]
     camera: Floats
+
+    def camera_at(self, points: Floats) -> Floats:
+        """The motion of the background (..., 2) at `points` (..., 2)."""
+        moved: Floats = points @ self.camera[:, :2].T + self.camera[:, 2]
+        return moved
 
 
 class Flow:
@@ -75,7 +85,7 @@ class Flow:
         ground = _outside(self._grid, boxes)
         start = np.concatenate([points[known], ground])
         if not len(start):
-            return Carried(np.zeros_like(points), np.zeros_like(known), np.zeros(2, np.float32))
+            return Carried(np.zeros_like(points), np.zeros_like(known), np.zeros((2, 3), np.float32))
         if _all_large(boxes):
             half = _halved(last) if half is None else half
             self._half = _halved(grey)
@@ -87,7 +97,7 @@ class Flow:
         moves, found = np.zeros_like(points), np.zeros_like(known)
         found[known] = ok[:people]
         moves[found] = moved[:people][ok[:people]]
-        return Carried(moves, found, _camera(moved[people:][ok[people:]]))
+        return Carried(moves, found, _camera(ground[ok[people:]], moved[people:][ok[people:]]))
 
 
 def _lucas_kanade(last: Grey, grey: Grey, begin: Floats) -> tuple[Floats, NDArray[np.bool_]]:
@@ -122,10 +132,29 @@ def _outside(grid: Floats, boxes: Floats) -> Floats:
     return grid[outside]
 
 
-def _camera(moves: Floats) -> Floats:
-    """The common motion of most background points; 0 if they do not agree."""
+def _camera(points: Floats, moves: Floats) -> Floats:
+    """The affine motion (2, 3) of most background points; 0 if they do not agree.
+
+    Starts with the median of the motion, and then fits an affine map by least squares that are weighted anew in every
+    round, so that people whom nobody has found do not count (Cauchy weights).
+    """
+    camera = np.zeros((2, 3), np.float32)
     if len(moves) < _AGREED:
-        return np.zeros(2, np.float32)
-    middle = np.median(moves, axis=0)
-    agree = np.abs(moves - middle).max(axis=1) < 2 + 0.1 * np.abs(middle).max()
-    return middle.astype(np.float32) if agree.mean() > 0.5 else np.zeros(2, np.float32)
+        return camera
+    camera[:, 2] = np.median(moves, axis=0)
+    off = np.abs(moves - camera[:, 2]).max(axis=1)
+    rigid = np.mean(off < 2 + 0.1 * np.abs(camera[:, 2]).max()) > 0.5
+    middle, size = points.mean(axis=0), max(float(points.std()), 1.0)
+    basis = np.concatenate([(points - middle) / size, np.ones((len(points), 1), np.float32)], axis=1)
+    map_ = np.concatenate([np.zeros((2, 2), np.float32), camera[:, 2:]], axis=1)
+    for _ in range(_ROUNDS):
+        off = np.linalg.norm(moves - basis @ map_.T, axis=1)
+        weights = 1 / (1 + np.square(off / _OFF))
+        weighted = basis * weights[:, None]
+        map_ = np.linalg.solve(weighted.T @ basis + 1e-3 * np.eye(3), weighted.T @ moves).T
+    fits = np.mean(np.linalg.norm(moves - basis @ map_.T, axis=1) < 2 * _OFF) > 0.6
+    if fits and np.abs(map_[:, :2] / size).max() < _STRETCH:
+        camera[:, :2] = map_[:, :2] / size
+        camera[:, 2] = map_[:, 2] - camera[:, :2] @ middle
+        return camera
+    return camera if rigid else np.zeros_like(camera)

@@ -11,18 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.poses import Floats
-from service.tracking import colours
+from service.tracking import colours, evidence
 from service.tracking.assignment import Method, assign
 from service.tracking.config import TrackerConfig
-from service.tracking.similarity import Indices, Observed, Pairs, between, in_sight, out_of_sight
+from service.tracking.similarity import Indices, Observed, Pairs, between
 from service.tracking.state import UNCONFIRMED, TrackState
 
-HOLD = 0.25
-"""Seconds without a pose for which flow is trusted and people still count as in sight."""
 PAUSE = 1.0
 """Seconds between frames after which the scene may have changed."""
-_SOMEONE_ELSE = 0.25
-"""Prior likelihood of another person at the expected position of a person out of sight, without colours."""
+_RENEWAL = 1.5
+"""Seconds unseen from which a match needs `match_evidence`; sooner it needs less."""
 
 Mask = NDArray[np.bool_]
 
@@ -31,13 +29,15 @@ Mask = NDArray[np.bool_]
 class Scene:
     """A frame before its poses are matched.
 
-    held: (T,) 0..1, the trust in the flow of each person. appearance: None without pixels. now: seconds.
+    held: (T,) 0..1, the trust in the flow of each person. appearance: None without pixels. now: seconds. hold: seconds
+    without a pose in which a person still counts as in sight.
     """
 
     seen: Observed
     appearance: colours.Appearance | None
     held: Floats
     now: float
+    hold: float
 
 
 class _Round:
@@ -49,7 +49,7 @@ class _Round:
         self.chosen: list[Indices] = []
 
     def assign(self, pairs: Pairs, tracks: Mask, poses: Mask, least: float, method: Method) -> None:
-        if not (self.free_tracks.any() and self.free_poses.any()):
+        if not (poses.any() and tracks.any() and self.free_tracks.any() and self.free_poses.any()):
             return
         allowed = (tracks & self.free_tracks)[pairs.tracks] & (poses & self.free_poses)[pairs.poses]
         allowed &= pairs.similarity >= least
@@ -63,22 +63,25 @@ class _Round:
 def match(tracks: TrackState, scene: Scene, config: TrackerConfig, sigmas: Floats) -> tuple[Indices, Indices]:
     """Return the matched rows of tracks and poses, (M,) each.
 
-    People in sight are matched to the confident poses, then to the weak ones (as in ByteTrack, Zhang et al., ECCV
-    2022). People out of sight follow, and finally people who are not confirmed yet.
+    Confirmed people are matched to the confident poses, then to the weak ones, so that weak poses keep people but take
+    no confident pose's place (as in ByteTrack, Zhang et al., ECCV 2022). Poses below `weak_score` only keep people who
+    are in sight. People who are not confirmed yet follow.
     """
     seen = scene.seen
     rounds = _Round(len(tracks), len(seen.scores))
     if len(tracks) and len(seen.scores):
         strong, fit = seen.scores >= config.birth_score, seen.scores >= config.weak_score
         confirmed = tracks.ids != UNCONFIRMED
-        in_view = confirmed & (tracks.missed < HOLD) & (scene.now - tracks.seen < PAUSE)
-        near = in_sight(tracks, scene.held, seen, sigmas)
-        for poses in (strong, *_better_first(seen, ~strong, config.duplicate_oks, sigmas)):
-            rounds.assign(near, in_view, poses, config.match_oks, config.assignment)
-        if (confirmed & rounds.free_tracks).any() and (fit & rounds.free_poses).any():
-            # Always optimal, because people who were out of sight for long are identified by elimination.
-            rounds.assign(_far(tracks, scene, config, sigmas), confirmed, fit, config.match_lost, "optimal")
-        rounds.assign(near, ~confirmed, fit, config.match_oks, config.assignment)
+        in_view = confirmed & (tracks.missed < scene.hold)
+        pairs, cues = evidence.between(tracks, scene.held, scene.now - tracks.seen, seen, scene.appearance, sigmas)
+        # In a short time it is less likely, in proportion, that somebody else has come in a person's place.
+        sooner = np.log(np.minimum(cues.unseen / _RENEWAL, 1))
+        pairs = pairs.where(pairs.similarity >= config.match_evidence + sooner)
+        least, method = config.match_evidence + float(sooner.min(initial=0)), config.assignment
+        for which in (strong, *_better_first(seen, ~strong & fit, config.duplicate_oks, sigmas)):
+            rounds.assign(pairs, confirmed, which, least, method)
+        rounds.assign(pairs, in_view, ~fit, least, method)
+        rounds.assign(pairs, ~confirmed, fit, least, method)
     if not rounds.rows:
         return np.zeros(0, np.intp), np.zeros(0, np.intp)
     return np.concatenate(rounds.rows), np.concatenate(rounds.chosen)
@@ -104,15 +107,3 @@ def _better_first(seen: Observed, weak: Mask, least: float, sigmas: Floats) -> t
     better = np.zeros(len(weak), np.bool_)
     better[singles(seen, np.flatnonzero(weak), np.zeros(0, np.intp), least, sigmas)] = True
     return better, weak & ~better
-
-
-def _far(tracks: TrackState, scene: Scene, config: TrackerConfig, sigmas: Floats) -> Pairs:
-    """The likelihood of each pose being each person out of sight, by position, time, size, shape and colours."""
-    seen = scene.seen
-    far = out_of_sight(tracks, scene.now - tracks.seen, seen, sigmas)
-    by_colours = np.full(len(far.tracks), 0.5, np.float32)
-    if scene.appearance is not None:
-        by_colours = colours.likelihood(tracks.colours, scene.appearance, far.tracks, far.poses)
-    for_it, against = far.similarity * by_colours, _SOMEONE_ELSE * (1 - by_colours)
-    real = np.minimum(seen.scores / max(config.birth_score, 1e-6), 1)[far.poses]
-    return Pairs(far.tracks, far.poses, real * for_it / (for_it + against))

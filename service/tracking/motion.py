@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from engines.ops.nms import iou
 from service.tracking.flow import Carried
-from service.tracking.similarity import Observed
+from service.tracking.similarity import Observed, middles
 from service.tracking.state import TrackState
 
 _DAMPING = 4.0
@@ -42,7 +42,7 @@ def carry(
             tracks.poses[..., axis] += by_motion[:, axis, None, None]
         _shift(tracks.boxes, by_motion)
         return held
-    by_motion += carried.camera
+    by_motion += carried.camera_at(middles(tracks.boxes) + tracks.drifts)
     count = carried.found.sum(axis=1)
     whole = np.where((count >= least)[:, None], carried.moves.sum(axis=1) / np.maximum(count, 1)[:, None], by_motion)
     moves = np.where((carried.found & (count >= least)[:, None])[..., None], carried.moves, whole[:, None])

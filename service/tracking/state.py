@@ -107,11 +107,45 @@ class TrackState:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class AbsentState:
+    """The A people whom a tracker remembers by their appearance alone, see `gallery`.
+
+    ids: (A,) int64. born, seen: (A,) float64 timestamps of the first and last pose. boxes: (A, 4) float32, where they
+    are expected. colours: (A, K, 4) uint8, as in TrackState times 255.
+    """
+
+    ids: NDArray[np.int64]
+    born: NDArray[np.float64]
+    seen: NDArray[np.float64]
+    boxes: NDArray[np.float32]
+    colours: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @staticmethod
+    def nobody(keypoints: int) -> AbsentState:
+        """Create an empty state."""
+        none = np.zeros(0)
+        colours = np.zeros((0, keypoints, 4), np.uint8)
+        return AbsentState(none.astype(np.int64), none, none, np.zeros((0, 4), np.float32), colours)
+
+    @staticmethod
+    def join(parts: Sequence[AbsentState]) -> AbsentState:
+        """Concatenate the people of `parts`."""
+        return AbsentState(*(np.concatenate([getattr(part, name) for part in parts]) for name in _ABSENT))
+
+    def select(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> AbsentState:
+        """Return the people at `index`, in its order, as new arrays."""
+        return AbsentState(*(getattr(self, name)[index] for name in _ABSENT))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class TrackerState:
     """The state of a tracker, without its settings and pixels.
 
     skeleton: name of the skeleton. next_id: the next id to assign. timestamp: of the last frame in seconds; NaN before
-    the first. width, height: of the last frame in pixels; 0 without pixels.
+    the first. width, height: of the last frame in pixels; 0 without pixels. absent: None if nobody is.
     """
 
     skeleton: str
@@ -120,8 +154,10 @@ class TrackerState:
     width: int
     height: int
     tracks: TrackState
+    absent: AbsentState | None = None
 
 
+_ABSENT = tuple(field.name for field in dataclasses.fields(AbsentState))
 _FIELDS = tuple(field.name for field in dataclasses.fields(TrackState))
 
 

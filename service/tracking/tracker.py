@@ -16,15 +16,19 @@ from numpy.typing import NDArray
 
 from engines.poses import Detections, Frame, Poses
 from engines.skeletons import Skeleton
-from service.tracking import colours, motion
+from service.tracking import colours, gallery, motion
 from service.tracking.config import TrackerConfig
 from service.tracking.flow import Carried, Flow
-from service.tracking.matching import HOLD, PAUSE, Scene, match, singles
-from service.tracking.similarity import Observed
-from service.tracking.state import UNCONFIRMED, Track, TrackerState, TrackState
+from service.tracking.matching import PAUSE, Scene, match, singles
+from service.tracking.similarity import Observed, middles
+from service.tracking.state import UNCONFIRMED, AbsentState, Track, TrackerState, TrackState
 
 _DEFAULTS = TrackerConfig()
 
+_HOLD, _HOLD_FRAMES = 0.25, 2.5
+"""Seconds, and times the interval between frames, without a pose for which a person still counts as in sight."""
+_PACE = 0.2
+"""The weight of the newest interval in the average interval between frames."""
 _STALE = 0.5
 """Seconds out of sight after which a person's earlier poses are dropped."""
 _MAX_UNSEEN_STEP = 0.5
@@ -33,6 +37,8 @@ _OF_A_PART = 6
 """Keypoints that flow follows of each fine part of a skeleton. Those close by move alike."""
 _BROKEN = 0.3
 """Share of found keypoints below which flow has failed."""
+_BEYOND = 0.25
+"""Share of a box's width by which its middle must be beyond the border when a person has left the picture."""
 _MARGIN = 0.15
 """Margin around a person's keypoints for a proposed box (section 3.2 of the paper)."""
 
@@ -47,6 +53,7 @@ class PoseTracker:
         self.skeleton = skeleton
         self.config = config
         self._tracks = TrackState.zeros(0, config.history, len(skeleton))
+        self._absent = AbsentState.nobody(len(skeleton))
         self._flow = Flow()
         self._frame: Frame | None = None
         self._now = math.nan
@@ -54,10 +61,16 @@ class PoseTracker:
         self._next_id = 1
         self._held = np.zeros(0, np.float32)
         self._elapsed = 0.0
+        self._interval = 0.0
         self._broken = False
         self._unsettled = True
         self._filled = np.zeros((0, len(skeleton)), np.bool_)
         self._followed = _followed(skeleton)
+
+    @property
+    def _hold(self) -> float:
+        """Seconds without a pose for which flow is trusted and people still count as in sight."""
+        return max(_HOLD, _HOLD_FRAMES * self._interval)
 
     @property
     def unsettled(self) -> bool:
@@ -103,7 +116,7 @@ class PoseTracker:
         not compute the flow again. Raises ValueError as `update` does.
         """
         self._advance(frame, timestamp)
-        tracks = self._tracks.select(self._tracks.missed < HOLD)
+        tracks = self._tracks.select(self._tracks.missed < self._hold)
         tracks = tracks.select(np.argsort(-tracks.scores, kind="stable"))
         scores = tracks.poses[:, 0, :, 2]
         means = scores.sum(axis=1) / np.maximum((scores > 0).sum(axis=1), 1)
@@ -124,7 +137,7 @@ class PoseTracker:
             poses.keypoints, poses.keypoint_scores, poses.boxes, poses.scores, self.config.keypoint_score
         )
         appearance = None if frame is None else colours.sample(frame, seen.points, seen.boxes, seen.areas)
-        scene = Scene(seen, appearance, self._held, self._now)
+        scene = Scene(seen, appearance, self._held, self._now, self._hold)
         rows, chosen = match(self._tracks, scene, self.config, self.skeleton.sigmas)
         self._filled = np.zeros(poses.keypoint_scores.shape, np.bool_)
         if self.config.fill_keypoints:
@@ -135,13 +148,16 @@ class PoseTracker:
     def state(self) -> TrackerState:
         """Return the state for `restore`, as a copy."""
         width, height = self._size
-        return TrackerState(self.skeleton.name, self._next_id, self._now, width, height, self._tracks.copy())
+        return TrackerState(
+            self.skeleton.name, self._next_id, self._now, width, height, self._tracks.copy(), self._absent
+        )
 
     def restore(self, state: TrackerState) -> None:
         """Replace the state. Raises ValueError if `state` has another skeleton or is inconsistent."""
         if state.skeleton != self.skeleton.name:
             raise ValueError(f"this state is of {state.skeleton}; this tracker follows {self.skeleton.name}")
         self._tracks = state.tracks.fitted(self.config.history, len(self.skeleton))
+        self._absent = AbsentState.nobody(len(self.skeleton)) if state.absent is None else state.absent
         self._next_id, self._now, self._size = state.next_id, state.timestamp, (state.width, state.height)
         self._frame, self._held = None, np.zeros(len(self._tracks), np.float32)
         self._flow.forget()
@@ -158,13 +174,15 @@ class PoseTracker:
         if timestamp == self._now and (frame is None or frame is self._frame):
             return
         elapsed = 0.0 if math.isnan(self._now) else timestamp - self._now
+        if 0 < elapsed <= PAUSE:
+            self._interval += (elapsed - self._interval) * (_PACE if self._interval else 1)
         carried = None
         if frame is not None:
             self._resize(frame.shape[1], frame.shape[0])
             if self.config.use_flow:
                 carried = self._track_points(frame)
         share = motion.carry(self._tracks, elapsed, carried, self._followed)
-        motion.discard_flow(self._tracks, self._tracks.missed >= HOLD)
+        motion.discard_flow(self._tracks, self._tracks.missed >= self._hold)
         in_view = self._tracks.missed == 0
         lost_hold = carried is not None and in_view.any() and float(share[in_view].mean()) < _BROKEN
         self._held = share if carried is None else share * motion.trust(self._tracks, elapsed)
@@ -176,7 +194,7 @@ class PoseTracker:
     def _track_points(self, frame: Frame) -> Carried | None:
         tracks = self._tracks
         newest = tracks.poses[:, 0]
-        known = (newest[..., 2] > 0) & (tracks.missed < HOLD)[:, None] & self._followed
+        known = (newest[..., 2] > 0) & (tracks.missed < self._hold)[:, None] & self._followed
         return self._flow.follow(frame, newest[..., :2], known, tracks.boxes)
 
     def _resize(self, width: int, height: int) -> None:
@@ -189,6 +207,7 @@ class PoseTracker:
         self._tracks.boxes[:] *= np.tile(scale, 2)
         self._tracks.velocities[:] *= scale
         self._tracks.drifts[:] *= scale
+        self._absent = replace(self._absent, boxes=self._absent.boxes * np.tile(scale, 2))
 
     def _remember(self, scene: Scene, rows: NDArray[np.intp], chosen: NDArray[np.intp]) -> NDArray[np.int64]:
         """Update all people, add new ones and remove old ones. Returns the ids of the poses."""
@@ -213,24 +232,33 @@ class PoseTracker:
         left = seen.scores >= config.weak_score
         left[chosen] = False
         grown = self._now - tracks.born[rows] >= config.confirm_seconds
-        ripe = (ids[chosen] == UNCONFIRMED) & (grown | (seen.scores[chosen] >= config.birth_score))
+        clear = self._clear(scene)
+        ripe = (ids[chosen] == UNCONFIRMED) & (grown | ((seen.scores >= config.birth_score) & clear)[chosen])
         taken = np.flatnonzero(ids != UNCONFIRMED)
-        for n in np.flatnonzero(ripe):
-            tracks.ids[rows[n]] = ids[chosen[n]] = self._new_id()
+        fresh = np.sort(singles(seen, np.flatnonzero(left), taken, config.duplicate_oks, self.skeleton.sigmas))
+        born = len(tracks) + np.flatnonzero((seen.scores >= config.birth_score)[fresh] & clear[fresh])
+        self._add_tracks(scene, fresh)
+        confirmed = np.concatenate([rows[ripe], born])
+        self._confirm(confirmed)
+        ids[chosen], ids[fresh] = self._tracks.ids[rows], self._tracks.ids[len(tracks) :]
         self._drop_lost()
-        if left.any():
-            fresh = singles(seen, np.flatnonzero(left), taken, config.duplicate_oks, self.skeleton.sigmas)
-            for pose in np.sort(fresh[seen.scores[fresh] >= config.birth_score]):
-                ids[pose] = self._new_id()
-            self._add_tracks(scene, fresh, ids)
         self._held = np.zeros(len(self._tracks), np.float32)
         return ids
 
-    def _add_tracks(self, scene: Scene, fresh: NDArray[np.intp], ids: NDArray[np.int64]) -> None:
-        """Start a track for each new pose. Above `max_tracks`, drop the people unseen for the longest time."""
+    def _clear(self, scene: Scene) -> NDArray[np.bool_]:
+        """The poses (N,) that show enough to compare them with absent people, if there are any."""
+        if scene.appearance is None or not len(self._absent):
+            return np.ones(len(scene.seen.scores), np.bool_)
+        clear: NDArray[np.bool_] = scene.appearance.known.sum(axis=1) >= colours.MANY
+        return clear
+
+    def _add_tracks(self, scene: Scene, fresh: NDArray[np.intp]) -> None:
+        """Start an unconfirmed track for each new pose."""
+        if not len(fresh):
+            return
         seen = scene.seen
         born = TrackState.zeros(len(fresh), self.config.history, len(self.skeleton))
-        born.ids[:] = ids[fresh]
+        born.ids[:] = UNCONFIRMED
         born.born[:] = born.seen[:] = self._now
         born.boxes[:] = seen.boxes[fresh]
         born.scores[:] = seen.scores[fresh]
@@ -239,23 +267,51 @@ class PoseTracker:
             colours.learn(
                 born.colours, np.arange(len(fresh)), scene.appearance, fresh, np.zeros(len(fresh), np.float32)
             )
-        tracks = TrackState.join([self._tracks, born])
-        if len(tracks) > self.config.max_tracks:
-            latest = np.argsort(-tracks.seen, kind="stable")[: self.config.max_tracks]
-            tracks = tracks.select(np.sort(latest))
-        self._tracks = tracks
+        self._tracks = TrackState.join([self._tracks, born])
+
+    def _confirm(self, rows: NDArray[np.intp]) -> None:
+        """Give ids to people: their old ids to those who have returned, new ids to others."""
+        if not len(rows):
+            return
+        tracks, absent = self._tracks, self._absent
+        others = tracks.colours[(tracks.missed == 0) & (tracks.ids != UNCONFIRMED)]
+        found = gallery.recognise(absent, others, tracks.colours[rows], tracks.boxes[rows], self._now, self._size)
+        for row, who in zip(rows, found, strict=True):
+            if who < 0:
+                self._next_id += 1
+                tracks.ids[row] = self._next_id - 1
+            else:
+                tracks.ids[row], tracks.born[row] = absent.ids[who], absent.born[who]
+        if (found >= 0).any():
+            self._absent = absent.select(~np.isin(np.arange(len(absent)), found))
 
     def _drop_lost(self) -> None:
-        """Remove people who were out of sight for too long."""
-        tracks, config = self._tracks, self.config
-        limit = np.where(tracks.ids == UNCONFIRMED, 0.0, config.lost_seconds)
-        gone = (tracks.missed > limit) | (self._now - tracks.seen > config.forget_seconds)
-        if gone.any():
-            self._tracks = tracks.select(~gone)
+        """Remove people who were out of sight for too long or have left the picture, and remember their appearance.
 
-    def _new_id(self) -> int:
-        self._next_id += 1
-        return self._next_id - 1
+        Above `max_tracks`, remove the people unseen for the longest time.
+        """
+        tracks, config = self._tracks, self.config
+        confirmed = tracks.ids != UNCONFIRMED
+        gone = missing = tracks.missed > 0
+        if missing.any():
+            gone = tracks.missed > np.where(confirmed, config.lost_seconds, 0.0)
+            gone |= self._outside() & confirmed & missing
+            gone |= self._now - tracks.seen > max(config.forget_seconds, config.lost_seconds)
+        if len(tracks) > config.max_tracks:
+            gone[np.argsort(-tracks.seen, kind="stable")[config.max_tracks :]] = True
+        if gone.any():
+            self._absent = gallery.remember(self._absent, tracks.select(gone & confirmed), config.max_absent)
+            self._tracks = tracks.select(~gone)
+        if len(self._absent):
+            self._absent = self._absent.select(self._now - self._absent.seen <= config.forget_seconds)
+
+    def _outside(self) -> NDArray[np.bool_]:
+        """The people (T,) who are expected beyond the border of the picture, but for a part."""
+        boxes = self._tracks.boxes + np.tile(self._tracks.drifts, 2)
+        beyond = (boxes[:, 2:] - boxes[:, :2]) * _BEYOND
+        at = middles(boxes)
+        outside: NDArray[np.bool_] = np.any((at < -beyond) | (at > self._size + beyond), axis=1)
+        return outside if 0 not in self._size else np.zeros(len(boxes), np.bool_)
 
     def _fill(self, poses: Poses, rows: NDArray[np.intp], chosen: NDArray[np.intp]) -> Poses:
         """Replace low-scoring keypoints with better ones from the person's recent poses.

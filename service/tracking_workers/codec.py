@@ -10,6 +10,10 @@ Version 2 is used for streams with smoothing. Its msgpack array also holds the n
 and the arrays of Filtered follow the other arrays, 1 kB a person. Servers that know only version 1 can continue streams
 without smoothing.
 
+Versions 3 and 4 are 1 and 2 with people whom the tracker remembers by their appearance, at the end: their number in the
+msgpack array, and the arrays of AbsentState, 0.1 kB a person and 64 people at most. They are used only while there are
+such people, so that servers that do not know them can continue most streams.
+
 `unpack` checks types, lengths and values, so that no tracker fails later on a state that it has returned. The skeleton
 may be a user's: callers check that it is the one of their poses, see `is_of`.
 """
@@ -27,7 +31,7 @@ import ormsgpack
 from numpy.typing import NDArray
 
 from engines.skeletons import Skeleton
-from service.tracking import TrackerState, TrackState
+from service.tracking import AbsentState, TrackerState, TrackState
 from service.tracking.config import TrackerConfig
 from service.tracking.smoothing import Filtered, SmoothingState
 from service.tracking.state import UNCONFIRMED
@@ -35,10 +39,13 @@ from service.tracking.zones import Presence, Visit, ZonesState
 from service.tracking_workers.state import MOST_IDS, StreamState
 
 _HEAD = struct.Struct(">4sBII")
-_MAGIC, _VERSION, _SMOOTHED = b"PWTS", 1, 2
+_MAGIC = b"PWTS"
+_VERSION, _SMOOTHED = 1, 2
+_REMEMBERING = 2
+"""Added to the version of states with absent people."""
 _MOST = 10_000
 """Upper bound of every count that has no tighter one."""
-_MOST_TRACKS = TrackerConfig().max_tracks
+_MOST_TRACKS, _MOST_ABSENT = TrackerConfig().max_tracks, TrackerConfig().max_absent
 _MOST_HISTORY = 100
 _LONGEST_NAME = 64
 _SIDE = 1_000_000
@@ -52,6 +59,7 @@ _LARGE = 1e3
 _ROUNDING = 1e-3
 """How far below 0 a mean of colours may be, because of rounding."""
 _COLUMNS = tuple(field.name for field in dataclasses.fields(TrackState))
+_ABSENT = tuple(field.name for field in dataclasses.fields(AbsentState))
 _FILTERED = tuple(field.name for field in dataclasses.fields(Filtered))
 
 
@@ -73,6 +81,10 @@ def pack(state: StreamState) -> bytes:
         version = _SMOOTHED
         about.append(len(smoothing.ids))
         columns += [smoothing.ids, *(getattr(smoothing.points, name) for name in _FILTERED)]
+    if tracker.absent is not None and len(tracker.absent):
+        version += _REMEMBERING
+        about.append(len(tracker.absent))
+        columns += [getattr(tracker.absent, name) for name in _ABSENT]
     head = ormsgpack.packb(about)
     body = head + b"".join(column.astype(column.dtype.newbyteorder("<")).tobytes() for column in columns)
     return _HEAD.pack(_MAGIC, version, zlib.crc32(body), len(head)) + body
@@ -83,13 +95,14 @@ def unpack(data: bytes) -> StreamState:
     if len(data) < _HEAD.size or not data.startswith(_MAGIC):
         raise StateError("these bytes are no state of a stream")
     _, version, checksum, length = _HEAD.unpack_from(data)
-    if version not in (_VERSION, _SMOOTHED):
-        raise StateError(f"the state is of version {version}; this server reads versions {_VERSION} and {_SMOOTHED}")
+    if not _VERSION <= version <= _SMOOTHED + _REMEMBERING:
+        raise StateError(f"the state is of version {version}; this server reads versions 1 to 4")
+    remembering, smooth = version > _REMEMBERING, version in (_SMOOTHED, _SMOOTHED + _REMEMBERING)
     body = memoryview(data)[_HEAD.size :]
     if zlib.crc32(body) != checksum:
         raise StateError("the state is damaged: its checksum does not match")
     try:
-        about = _list(ormsgpack.unpackb(body[:length]), least=5 if version == _SMOOTHED else 4)
+        about = _list(ormsgpack.unpackb(body[:length]), least=4 + smooth + remembering)
         skeleton, next_id, timestamp, width, height = _list(about[0], 5)
         people, history, keypoints = shape = [_whole(value, 0, _MOST) for value in _list(about[1], 3)]
         _whole(next_id, 1, MOST_IDS)
@@ -101,13 +114,14 @@ def unpack(data: bytes) -> StreamState:
             raise ValueError("the skeleton has no name, or no keypoints")
         if type(timestamp) is not float or type(about[2]) is not str or len(about[2]) > _LONGEST_NAME:
             raise ValueError("the timestamp is no number, or the places have no name")
-        zones_hash, present, smoothed = about[2], _list(about[3], 0, _MOST), about[4:]
+        zones_hash, present = about[2], _list(about[3], 0, _MOST)
         arrays = _Arrays(body[length:])
         tracks = _tracks(arrays, *shape)
-        smoothing = _smoothing(arrays, _whole(smoothed[0], 1, _MOST), keypoints) if smoothed else None
+        smoothing = _smoothing(arrays, _whole(about[4], 1, _MOST), keypoints) if smooth else None
+        absent = _absent(arrays, _whole(about[-1], 1, _MOST_ABSENT), keypoints) if remembering else None
         arrays.end()
         zones = ZonesState(tuple(map(_presence, present)))
-        tracker = TrackerState(skeleton, next_id, timestamp, width, height, tracks)
+        tracker = TrackerState(skeleton, next_id, timestamp, width, height, tracks, absent)
         state = StreamState(tracker, zones, zones_hash, smoothing)
         _check(state)
         return state
@@ -144,6 +158,12 @@ def _tracks(arrays: _Arrays, people: int, history: int, keypoints: int) -> Track
     empty = TrackState.zeros(0, history, keypoints)  # allocates nothing for a number of people that may be wrong
     columns: list[NDArray[Any]] = [getattr(empty, name) for name in _COLUMNS]
     return TrackState(*(arrays.take(column.dtype, people, *column.shape[1:]) for column in columns))
+
+
+def _absent(arrays: _Arrays, people: int, keypoints: int) -> AbsentState:
+    nobody = AbsentState.nobody(keypoints)
+    columns: list[NDArray[Any]] = [getattr(nobody, name) for name in _ABSENT]
+    return AbsentState(*(arrays.take(column.dtype, people, *column.shape[1:]) for column in columns))
 
 
 def _smoothing(arrays: _Arrays, people: int, keypoints: int) -> SmoothingState:
@@ -204,7 +224,9 @@ def _check(state: StreamState) -> None:
     tracker, tracks, present, smoothing = state.tracker, state.tracker.tracks, state.zones.present, state.smoothing
     now = tracker.timestamp
     if math.isnan(now):
-        _require(not (len(tracks) or present or smoothing), "there are people, but there was no frame")
+        _require(
+            not (len(tracks) or present or smoothing or tracker.absent), "there are people, but there was no frame"
+        )
         return
     _require(abs(now) <= _LATEST, "the timestamp is out of range")
     _check_ids(tracks.ids[tracks.ids != UNCONFIRMED], tracker.next_id)
@@ -214,6 +236,10 @@ def _check(state: StreamState) -> None:
         _require(np.abs(column) <= _FAR, "places are out of range")
     for column in (tracks.scores, tracks.poses[..., 2], tracks.colours):
         _require((column >= -_ROUNDING) & (column <= _LARGE), "scores or colours are out of range")
+    if (absent := tracker.absent) is not None:
+        _check_ids(np.concatenate([absent.ids, tracks.ids[tracks.ids != UNCONFIRMED]]), tracker.next_id)
+        _require((absent.born >= -_LATEST) & (absent.born <= absent.seen) & (absent.seen <= now), "times out of order")
+        _require(np.abs(absent.boxes) <= _FAR, "places are out of range")
     _check_ids(np.array([person.id for person in present], np.int64), tracker.next_id)
     for person in present:
         counts = len(person.visits), len(person.places)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from service.tracking import TrackerState
+from service.tracking import TrackerConfig, TrackerState
 from service.tracking.smoothing import OneEuroConfig, SmoothingState
 from service.tracking.zones import Line, Zone, ZonesState
 
@@ -18,12 +18,14 @@ class TrackingOptions:
     """The part of a stream's hello that concerns tracking.
 
     smoothing: how keypoints are smoothed, None for not at all. extras: velocities and ages are reported.
+    forget_seconds: how long people who are out of sight are remembered.
     """
 
     smoothing: OneEuroConfig | None = None
     extras: bool = False
     zones: tuple[Zone, ...] = ()
     lines: tuple[Line, ...] = ()
+    forget_seconds: float = TrackerConfig().forget_seconds
 
     @property
     def zones_hash(self) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from engines.poses import Detections, Floats, Frame, Poses
 from engines.skeletons import Skeleton
-from service.tracking import PoseTracker
+from service.tracking import PoseTracker, TrackerConfig
 from service.tracking.detector_pace import Attention
 from service.tracking.smoothing import OneEuro
 from service.tracking.zones import ZoneEvent, Zones, ZonesState
@@ -51,7 +51,7 @@ class StreamTracker:
     def __init__(self, skeleton: Skeleton, options: TrackingOptions, state: bytes) -> None:
         self._extras = options.extras
         self._zones_hash = options.zones_hash
-        self._tracker = PoseTracker(skeleton)
+        self._tracker = PoseTracker(skeleton, TrackerConfig(forget_seconds=options.forget_seconds))
         self._zones = Zones(options.zones, options.lines, lost_seconds=self._tracker.config.lost_seconds)
         self._smoother = None if options.smoothing is None else OneEuro(options.smoothing)
         restored = unpack(state)

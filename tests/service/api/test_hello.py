@@ -40,9 +40,11 @@ from service.tracking.smoothing import OneEuroConfig
         ('{"detect_every": null}', "detect_every: it must be auto or a number of milliseconds"),
         ('{"detect_every": -1}', "detect_every: Input should be greater than or equal to 0"),
         ('{"detect_every": 1e9}', "detect_every: Input should be less than or equal to 10000"),
+        ('{"forget_seconds": -1}', "forget_seconds: Input should be greater than or equal to 0"),
+        ('{"forget_seconds": 4000}', "forget_seconds: Input should be less than or equal to 3600"),
         (" " * 64_001, "the hello has more than 64,000 characters"),
     ],
-    ids=range(26),
+    ids=range(28),
 )
 def test_the_close_reason_describes_the_error(message: str, reason: str) -> None:
     with pytest.raises(StreamError) as refusal:
@@ -89,3 +91,8 @@ def test_an_api_key_is_in_no_reason() -> None:
         HelloMessage.read('{"key": "the key", "resume": "' + "x" * 300 + '"}')
     assert refusal.value.reason.startswith("resume: ")
     assert "the key" not in repr(HelloMessage.read('{"key": "the key"}'))
+
+
+def test_people_are_remembered_for_a_minute_unless_the_client_says_otherwise() -> None:
+    for text, seconds in (("{}", 60), ('{"forget_seconds": 5.5}', 5.5), ('{"forget_seconds": 0}', 0)):
+        assert HelloMessage.read(text).checked().tracking.forget_seconds == seconds

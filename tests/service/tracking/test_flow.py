@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -10,6 +11,8 @@ from tests.service.tracking.people import wall
 
 POINTS = np.random.default_rng(0).uniform((60, 30), (140, 150), (1, 17, 2)).astype(np.float32)
 KNOWN = np.ones((1, 17), np.bool_)
+CORNERS = np.array([(0, 0), (320, 0), (0, 180), (320, 180)], np.float32)
+NOBODY = np.zeros((0, 17, 2), np.float32), np.zeros((0, 17), np.bool_), np.zeros((0, 4), np.float32)
 
 
 def box(height: float) -> np.ndarray:
@@ -26,7 +29,7 @@ def test_people_and_camera_are_tracked(height: float) -> None:
     np.testing.assert_allclose(
         carried.moves[carried.found], np.broadcast_to((7, 0), (carried.found.sum(), 2)), atol=0.5
     )
-    np.testing.assert_allclose(carried.camera, (7, 0), atol=0.3)
+    np.testing.assert_allclose(carried.camera_at(CORNERS), np.broadcast_to((7, 0), (4, 2)), atol=0.5)
 
 
 def test_unknown_points_are_not_tracked() -> None:
@@ -57,8 +60,32 @@ def test_another_frame_size_starts_anew() -> None:
 
 def test_no_people_are_no_error() -> None:
     flow = Flow()
-    nobody, nothing = np.zeros((0, 17, 2), np.float32), np.zeros((0, 17), np.bool_)
-    flow.follow(wall(), nobody, nothing, np.zeros((0, 4), np.float32))
-    carried = flow.follow(wall(5), nobody, nothing, np.zeros((0, 4), np.float32))
+    flow.follow(wall(), *NOBODY)
+    carried = flow.follow(wall(5), *NOBODY)
     assert carried is not None
-    np.testing.assert_allclose(carried.camera, (5, 0), atol=0.3)
+    np.testing.assert_allclose(carried.camera_at(CORNERS), np.broadcast_to((5, 0), (4, 2)), atol=0.5)
+
+
+@pytest.mark.parametrize(
+    ("zoom", "degrees"), [(1.04, 0.0), (0.97, 0.0), (1.0, 3.0), (1.03, -2.0)], ids=["in", "out", "roll", "both"]
+)
+def test_a_camera_that_zooms_and_rolls_moves_the_background_differently_in_each_place(
+    zoom: float, degrees: float
+) -> None:
+    flow = Flow()
+    matrix = cv2.getRotationMatrix2D((160, 90), degrees, zoom)
+    flow.follow(wall(), *NOBODY)
+    carried = flow.follow(np.asarray(cv2.warpAffine(wall(), matrix, (320, 180)), np.uint8), *NOBODY)
+    assert carried is not None
+    expected = CORNERS @ matrix[:, :2].T + matrix[:, 2] - CORNERS
+    np.testing.assert_allclose(carried.camera_at(CORNERS), expected, atol=0.8)
+
+
+def test_people_whom_nobody_has_found_do_not_move_the_background() -> None:
+    flow, before, after = Flow(), wall(), wall(4)
+    before[30:150, 40:120] = wall()[10:130, 140:220]
+    after[30:150, 52:132] = wall()[10:130, 140:220]
+    flow.follow(before, *NOBODY)
+    carried = flow.follow(after, *NOBODY)
+    assert carried is not None
+    np.testing.assert_allclose(carried.camera_at(CORNERS), np.broadcast_to((4, 0), (4, 2)), atol=0.8)

@@ -135,6 +135,18 @@ class TestFlow:
             poses = people([(100.0 + shift, 80), (160.0 + shift, 80)])
             assert ids(with_flow.update(poses, wall(shift), n / 10)) == [1, 2]
 
+    @pytest.mark.parametrize("camera", [(25, 50, 75, 95), (-20, 25, -20, 20)], ids=["panned", "shaken"])
+    def test_people_who_are_missed_while_the_camera_moves_keep_their_ids(self, camera: tuple[int, ...]) -> None:
+        tracker = PoseTracker(COCO_17)
+        for n in range(3):
+            tracker.update(people([(40, 80), (150, 84)]), wall(width=480), n / 10)
+        for n, shift in enumerate(camera[:3]):
+            tracker.update(people([(150.0 + shift, 84)]), wall(shift, width=480), 0.3 + n / 10)
+        found = tracker.update(
+            people([(40.0 + camera[3], 80), (150.0 + camera[3], 84)]), wall(camera[3], width=480), 0.6
+        )
+        assert ids(found) == [1, 2]
+
     def test_proposals_are_where_flow_carries_people(self) -> None:
         tracker = PoseTracker(COCO_17)
         tracker.update(people([A, B], scores=[0.6, 0.9]), wall(), 0.0)

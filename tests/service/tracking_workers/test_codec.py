@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.skeletons import COCO_17, MPII_16, define
-from service.tracking import PoseTracker, TrackerState, TrackState
+from service.tracking import AbsentState, PoseTracker, TrackerState, TrackState
 from service.tracking.config import TrackerConfig
 from service.tracking.smoothing import Filtered
 from service.tracking.zones import Presence, Visit, ZonesState
@@ -26,6 +26,7 @@ from tests.stream_states import (
     NOBODY,
     NOW,
     SOMEBODY,
+    absent,
     join_state,
     packed,
     smoothing,
@@ -65,6 +66,40 @@ def test_smoothing_is_restored_exactly() -> None:
 def test_states_without_smoothing_have_the_version_that_older_servers_read() -> None:
     assert pack(stream_state())[4] == 1
     assert pack(replace(stream_state(), smoothing=smoothing(1)))[4] == 2
+
+
+@pytest.mark.parametrize("smoothed", [False, True])
+def test_absent_people_are_restored(smoothed: bool) -> None:
+    before = stream_state()
+    before = replace(before, tracker=replace(before.tracker, absent=absent(5)))
+    data = pack(replace(before, smoothing=smoothing(1) if smoothed else None))
+    assert data[4] == (4 if smoothed else 3)
+    after = unpack(data)
+    assert (after.smoothing is not None) == smoothed
+    assert after.tracker.absent is not None
+    for field in dataclasses.fields(AbsentState):
+        old, new = getattr(absent(5), field.name), getattr(after.tracker.absent, field.name)
+        assert new.dtype == old.dtype
+        np.testing.assert_array_equal(new, old)
+
+
+def test_absent_people_take_little_and_are_bounded() -> None:
+    state = stream_state()
+    with_most = pack(replace(state, tracker=replace(state.tracker, next_id=1000, absent=absent(64))))
+    assert len(with_most) - len(pack(state)) < 64 * 150
+    with pytest.raises(StateError, match="from 1 to 64"):
+        unpack(pack(replace(state, tracker=replace(state.tracker, next_id=1000, absent=absent(65)))))
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("ids", 1), ("ids", 0), ("ids", 42), ("seen", NOW + 1), ("born", NOW), ("born", math.nan), ("boxes", math.inf)],
+)
+def test_absent_people_who_cannot_be_are_refused(column: str, value: float) -> None:
+    state, broken = stream_state(), absent(2)
+    getattr(broken, column)[0] = value
+    with pytest.raises(StateError):
+        unpack(pack(replace(state, tracker=replace(state.tracker, absent=broken))))
 
 
 def test_smoothed_values_that_are_no_numbers_are_refused() -> None:
@@ -110,13 +145,13 @@ def test_damage_anywhere_is_detected(smoothed: bool) -> None:
 def test_an_unknown_version_is_named() -> None:
     data = bytearray(pack(stream_state(1)))
     data[4] = 9
-    with pytest.raises(StateError, match="version 9; this server reads versions 1 and 2"):
+    with pytest.raises(StateError, match="version 9; this server reads versions 1 to 4"):
         unpack(bytes(data))
 
 
 @given(st.binary(min_size=1, max_size=300))
 def test_wrong_content_with_a_right_checksum_is_refused(body: bytes) -> None:
-    for version, length in product((b"\1", b"\2"), (0, 1, len(body), 2**32 - 1)):
+    for version, length in product((b"\1", b"\2", b"\3", b"\4"), (0, 1, len(body), 2**32 - 1)):
         with pytest.raises(StateError):
             unpack(b"PWTS" + version + zlib.crc32(body).to_bytes(4, "big") + length.to_bytes(4, "big") + body)
 
