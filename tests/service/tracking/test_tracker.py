@@ -110,6 +110,15 @@ class TestTime:
             tracker.propose(None, float("nan"))
         assert ids(tracker.update(people([A]), None, 5.1)) == [1]
 
+    @pytest.mark.parametrize("fps", [2, 25])
+    def test_one_missed_pose_leaves_a_person_in_sight_at_any_frame_rate(self, fps: int) -> None:
+        tracker = PoseTracker(COCO_17)
+        for n in range(5):
+            tracker.update(people([A, B]), None, n / fps)
+        tracker.update(people([A]), None, 5 / fps)
+        assert len(tracker.propose(None, 6 / fps)) == 2
+        assert ids(tracker.update(people([A, B], scores=[0.9, 0.1]), None, 6 / fps)) == [1, 2]
+
     def test_a_gap_between_frames_does_not_lose_anybody(self) -> None:
         tracker = PoseTracker(COCO_17, TrackerConfig(lost_seconds=2.0))
         tracker.update(people([A, B]), None, 0.0)
