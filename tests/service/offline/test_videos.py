@@ -114,6 +114,20 @@ def test_poses_are_smoothed_if_asked_to(folder: Path, tmp_path: Path) -> None:
     assert jitter["--smooth-poses"] < 0.7 * jitter["--smooth"]
 
 
+def test_offline_identities_change_ids_only(folder: Path, tmp_path: Path) -> None:
+    found = []
+    for n, option in enumerate(("--offline-identities", "--no-offline-identities")):
+        poses = tmp_path / f"{n}.json"
+        code, said = posewire_video(folder, "short.mp4", "--poses", poses, option)
+        assert code == 0, said
+        found.append(frames(poses))
+    assert [frame["time"] for frame in found[0]] == [frame["time"] for frame in found[1]]
+    np.testing.assert_array_equal(keypoints(found[0]), keypoints(found[1]))
+    unknown = [sum(person["id"] < 0 for frame in one for person in people(frame)) for one in found]
+    assert unknown[0] <= unknown[1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.json", "1.json"]
+
+
 def test_after_kill_9_the_same_command_continues_to_the_same_results(folder: Path, tmp_path: Path) -> None:
     whole, out, poses = tmp_path / "whole.json", tmp_path / "out.mp4", tmp_path / "poses.json"
     assert posewire_video(folder, "long.mp4", "--poses", whole)[0] == 0
