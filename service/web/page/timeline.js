@@ -47,9 +47,10 @@ export class Timeline {
     this.moments.push(moment);
     if (this.moments.length > REMEMBERED) this.moments.shift();
     // Where the server answers every picture, its result is enough. Otherwise there must be one to interpolate to.
-    const gap = this.#intervals.length ? Math.max(0, quantile(this.#intervals, 0.5) - between) : 0;
+    const gap = this.#intervals.length ? Math.max(0, quantile(this.#intervals, 0.7) - between) : 0;
     const wanted = Math.min(LONGEST_DELAY, quantile(this.#latencies, 0.7) + (gap > between / 2 ? gap : 0));
-    this.delay = this.delay ? this.delay + (wanted - this.delay) / 8 : wanted;
+    // Too short a delay takes skeletons off their people, so it grows faster than it shrinks.
+    this.delay = this.delay ? this.delay + (wanted - this.delay) / (wanted > this.delay ? 2 : 8) : wanted;
   }
 
   /**
