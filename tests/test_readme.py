@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from service.api.problems import KINDS
 from service.config import Settings
@@ -41,7 +42,11 @@ def test_every_curl_command_works_when_pasted(command: str, folder: Path, server
     pasted = command.replace("localhost:8000", f"127.0.0.1:{server.port}").replace("curl ", "curl -sS --fail ", 1)
     done = subprocess.run(["bash", "-c", pasted], cwd=folder, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
-    assert json.loads(done.stdout)
+    if written := re.search(r" -o (\S+)$", command):
+        with Image.open(folder / written[1]) as picture:
+            assert picture.size == (640, 480)
+    else:
+        assert json.loads(done.stdout)
 
 
 def test_the_python_client_works_when_pasted(folder: Path, server: ServerProcess, light_client: Path) -> None:
