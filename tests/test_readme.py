@@ -58,8 +58,9 @@ def test_every_curl_command_works_when_pasted(command: str, folder: Path, server
     pasted = command.replace("localhost:8000", f"127.0.0.1:{server.port}").replace("curl ", "curl -sS --fail ", 1)
     done = subprocess.run(["bash", "-c", pasted], cwd=folder, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
-    if " -o drawn.jpg " in command:
-        assert (folder / "drawn.jpg").read_bytes().startswith(b"\xff\xd8")
+    if written := re.search(r" -o (\S+)$", command):
+        with Image.open(folder / written[1]) as picture:
+            assert picture.size == (640, 480)
     else:
         assert json.loads(done.stdout)
 
