@@ -23,13 +23,15 @@ from starlette.types import ASGIApp
 
 from engines.catalogue import Catalogue, load
 from engines.cores import usable_cores
+from engines.locks import is_locked, lock
 from service.api.addresses import Proxies
 from service.api.app import create_app
 from service.api.security import ApiKeys
 from service.config import Settings
 from service.inference.model_registry import open_serving
 from service.observability import logs
-from service.offline.jobs.store import JobLimits, JobStore, is_locked, lock
+from service.offline.jobs.job import JobLimits
+from service.offline.jobs.store import JobStore
 from service.process.memory import bound_pools
 from service.process.parent import end_with_parent
 from service.process.tls import ServerTls

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 _TIMEOUT_S = 60.0
 """Long, as tests of other files and other programs may keep the machine busy. Only a failing test waits for it."""
+PATIENCE_S = 300.0
 _POLL_S = 0.01
 
 
@@ -17,6 +18,11 @@ def wait_for(condition: Callable[[], bool], timeout: float = _TIMEOUT_S) -> None
     while not condition():
         assert time.monotonic() < stop, "it did not come to pass"
         time.sleep(_POLL_S)
+
+
+def wait_for_process(condition: Callable[[], bool]) -> None:
+    """As `wait_for`, for what a process of the lowest priority does, which others may keep waiting for minutes."""
+    wait_for(condition, PATIENCE_S)
 
 
 async def until(condition: Callable[[], bool]) -> None:

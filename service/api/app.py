@@ -28,7 +28,7 @@ from service.batching import BatchingError, BatchObserver
 from service.config import Settings
 from service.inference.model_registry import Serving
 from service.observability.metrics import Metrics
-from service.offline.jobs.store import DiskFullError, JobLimits
+from service.offline.jobs.job import DiskFullError, JobLimits
 from service.offline.jobs.video_jobs import VideoJobs
 from service.process.memory import memory_limit
 from service.process.supervisor import Supervisor

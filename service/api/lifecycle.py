@@ -18,11 +18,11 @@ from engines.skeletons import Skeleton
 from service.api.problems import ApiError
 from service.api.security import ApiKeys
 from service.api.state import ServerState
-from service.api.videos import share_jobs
+from service.api.video_documents import share_jobs
 from service.batching import BatchObserver
 from service.inference.model_registry import Serving
+from service.offline.jobs.job import JobProblem
 from service.offline.jobs.process import JobFailedError
-from service.offline.jobs.store import JobProblem
 from service.offline.resumable_tracking import FrameEstimator, ServedEstimator
 from service.process.memory import use_huge_pages
 from service.process.supervisor import Supervisor, attempt

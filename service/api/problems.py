@@ -16,7 +16,7 @@ from starlette.types import Send
 from service.batching import ClosedError, DeadlineExceededError, OverloadedError
 from service.media.image_files import ImageError, ImageTooLargeError, NotAnImageError
 from service.observability.logs import request_id
-from service.offline.jobs.store import DiskFullError
+from service.offline.jobs.job import DiskFullError
 from service.quota import QuotaExceededError
 
 MEDIA_TYPE = "application/problem+json"

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from service.api.problems import ApiError
 from service.config import Settings
-from service.offline.jobs.store import DISK_FULL, DiskFullError
+from service.offline.jobs.job import DISK_FULL, DiskFullError
 
 FIELD = "file"
 """The name of the multipart part with the video."""

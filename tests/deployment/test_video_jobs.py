@@ -13,7 +13,8 @@ from tests.deployment.fleet import Fleet
 from tests.deployment.programs import needs_haproxy
 from tests.redis_servers import RedisProcess
 from tests.service.media.videos import make_video
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S
+from tests.waiting import wait_for_process as wait_for
 
 pytestmark = needs_haproxy
 
@@ -50,7 +51,7 @@ def test_requests_for_a_job_reach_its_replica_and_every_replica_lists_all(
     fleet: Fleet, redis: RedisProcess, tmp_path: Path
 ) -> None:
     video = make_video(tmp_path / "clip.mp4", 3).read_bytes()
-    with httpx.Client(base_url=fleet.url, timeout=60) as client:
+    with httpx.Client(base_url=fleet.url, timeout=PATIENCE_S) as client:
         jobs = [post(client, video) for _ in range(3)]
         replicas = {job["id"].split("-")[0] for job in jobs}
         assert len(replicas) > 1  # they are spread

@@ -31,8 +31,8 @@ from engines.skeletons import Skeleton
 from service.inference.stage import InferenceOptions
 from service.media.confinement import grant_time
 from service.media.video_reader import VideoError, VideoFrame, VideoReader
+from service.offline.jobs.job import ABOUT, DISK_FULL
 from service.offline.jobs.messages import ChildTask, receive, send_message
-from service.offline.jobs.store import ABOUT, DISK_FULL
 from service.offline.journal import JournalError
 from service.offline.resumable_tracking import FrameEstimator
 from service.offline.video_outputs import video_document

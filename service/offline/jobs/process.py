@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from engines.poses import Detections, Frame, Poses
 from service.batching import ClosedError, Priority
 from service.inference.stage import InferenceOptions
+from service.offline.jobs.job import JobProblem
 from service.offline.jobs.messages import ChildTask, MessageError, receive_message, send
-from service.offline.jobs.store import JobProblem
 from service.offline.resumable_tracking import FrameEstimator
 from service.offline.video_records import JournaledFrame, pack
 from service.process.memory import memory_limit

@@ -5,8 +5,6 @@ Several processes may use the folder at once. One of them runs the jobs, see `Vi
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import re
@@ -16,13 +14,23 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
+from engines.locks import is_locked, lock
+from service.offline.jobs.job import (
+    ABOUT,
+    DRAWN,
+    POSES,
+    SOURCE,
+    UPLOAD,
+    DiskFullError,
+    JobLimits,
+    JobProblem,
+    State,
+    VideoJob,
+)
 from service.quota import QuotaExceededError
-
-State = Literal["uploading", "queued", "running", "done", "failed", "deleted"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS replica (name TEXT NOT NULL);
@@ -45,71 +53,6 @@ _ORPHAN_S = 600.0
 _RESERVE = 200_000_000
 """Bytes of the disk that are left free."""
 _RETRY_S = 60.0
-
-SOURCE, UPLOAD = "source", "upload"
-"""The video, with the suffix of its name; and its file while it is being uploaded, which is locked."""
-POSES, DRAWN, ABOUT = "poses.ndjson", "drawn.mp4", "video.json"
-"""The results, and what `video_document` says about the video."""
-
-
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""The errors of a disk or a quota that is full."""
-
-
-class DiskFullError(Exception):
-    """The disk of the data folder is full. The message is for the user."""
-
-
-@dataclass(frozen=True, slots=True)
-class JobLimits:
-    """jobs, bytes: of all jobs together, ended ones included. share: of both for one client. seconds: how long an ended
-    job is kept.
-    """
-
-    jobs: int
-    bytes: int
-    share: float
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class JobProblem:
-    """Why a job has failed, or what is damaged in its video. kind: of the API's problems."""
-
-    kind: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class VideoJob:
-    """A row. Times are seconds since 1970. skeleton: of the results, "native" for the model's own.
-
-    fps: frames per second of late. bytes: of its files. starts: how often it was started without a clean end.
-    """
-
-    id: str
-    client: str
-    name: str
-    suffix: str
-    model: str
-    skeleton: str
-    min_score: float
-    max_people: int
-    state: State
-    created: float
-    started: float | None
-    ended: float | None
-    frames_done: int
-    frames_total: int | None
-    fps: float | None
-    problem: JobProblem | None
-    bytes: int
-    starts: int
-
-    @property
-    def over(self) -> bool:
-        """True if it has ended."""
-        return self.state not in ("uploading", "queued", "running")
 
 
 class JobStore:
@@ -324,34 +267,6 @@ class JobStore:
             if "full" not in str(error):
                 raise
             raise DiskFullError("the server's disk is full; try again later") from error
-
-
-def lock(path: Path) -> int:
-    """Lock a file, which is created if it does not exist, until the descriptor that is returned is closed, at the
-    latest at the end of this process. Raises BlockingIOError if it is locked already.
-    """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BaseException:
-        os.close(handle)
-        raise
-    return handle
-
-
-def is_locked(path: Path) -> bool:
-    """True if a process has locked the file."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 def size_of(folder: Path) -> int:

@@ -15,21 +15,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from engines.locks import lock
 from engines.skeletons import Skeleton
+from service.offline.jobs.job import DRAWN, POSES, SOURCE, DiskFullError, JobLimits, JobProblem, VideoJob
 from service.offline.jobs.messages import ChildTask
 from service.offline.jobs.process import InterruptedJobError, JobFailedError, VideoProcess
-from service.offline.jobs.store import (
-    DRAWN,
-    POSES,
-    SOURCE,
-    DiskFullError,
-    JobLimits,
-    JobProblem,
-    JobStore,
-    VideoJob,
-    lock,
-    size_of,
-)
+from service.offline.jobs.store import JobStore, size_of
 from service.offline.resumable_tracking import FrameEstimator, VideoOptions
 from service.offline.video_task import VideoTask
 from service.process.supervisor import Supervisor

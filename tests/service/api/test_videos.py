@@ -23,7 +23,8 @@ from service.media.video_reader import VideoReader
 from tests.browser import browse, needs_chromium
 from tests.servers import ServerProcess
 from tests.service.media.videos import make_frames, make_video
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S
+from tests.waiting import wait_for_process as wait_for
 
 Job = dict[str, Any]
 FRAMES = 20
@@ -49,7 +50,7 @@ def server(catalogue: Path, data: Path) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def client(server: ServerProcess) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=60) as opened:
+    with httpx.Client(base_url=server.url, timeout=PATIENCE_S) as opened:
         yield opened
 
 
@@ -254,7 +255,7 @@ def test_jobs_belong_to_a_key_and_are_bounded(catalogue: Path, clip: Path, tmp_p
     keys = [{"X-API-Key": name} for name in ("one", "two", "three")]
     environment = {"data": tmp_path, "max_videos": 4, "api_keys": ",".join(map(digest, ("one", "two", "three")))}
     with ServerProcess("--model", "tiny", catalogue=catalogue, environment=environment) as server:
-        one, two, three = (httpx.Client(base_url=server.url, timeout=60, headers=key) for key in keys)
+        one, two, three = (httpx.Client(base_url=server.url, timeout=PATIENCE_S, headers=key) for key in keys)
         with one, two, three:
             jobs = [post(one, clip), post(one, clip)]
             refused = one.post("/videos", content=clip.read_bytes())

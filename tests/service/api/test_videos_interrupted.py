@@ -16,7 +16,8 @@ from engines.poses import Frame
 from service.offline.journal import Journal
 from tests.servers import ServerProcess
 from tests.service.media.videos import make_video
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S
+from tests.waiting import wait_for_process as wait_for
 
 FRAMES = 120
 
@@ -35,14 +36,14 @@ def slow(catalogue: Path, data: Path, *arguments: str, **settings: object) -> Se
 
 
 def post(server: ServerProcess, clip: Path) -> dict[str, Any]:
-    answer = httpx.post(f"{server.url}/videos?name=clip.mp4&min_score=0", content=clip.read_bytes(), timeout=60)
+    answer = httpx.post(f"{server.url}/videos?name=clip.mp4&min_score=0", content=clip.read_bytes(), timeout=PATIENCE_S)
     assert answer.status_code == 202, answer.text
     job: dict[str, Any] = answer.json()
     return job
 
 
 def get(server: ServerProcess, job: dict[str, Any], link: str = "self", **parameters: str) -> httpx.Response:
-    return httpx.get(server.url + job["links"][link], params=parameters, timeout=60)
+    return httpx.get(server.url + job["links"][link], params=parameters, timeout=PATIENCE_S)
 
 
 def wait_for_frames(server: ServerProcess, data: Path, job: dict[str, Any], size: int = 4_000) -> int:
@@ -77,7 +78,7 @@ def journaled(data: Path, job: dict[str, Any]) -> int:
 
 
 def ended(server: ServerProcess, job: dict[str, Any]) -> dict[str, Any]:
-    wait_for(lambda: get(server, job).json()["state"] in ("done", "failed"), 300)
+    wait_for(lambda: get(server, job).json()["state"] in ("done", "failed"))
     found: dict[str, Any] = get(server, job).json()
     return found
 
@@ -90,7 +91,7 @@ def test_a_job_goes_on_from_its_journal_when_the_server_starts_again(
         job = post(server, clip)
         waiting = post(server, clip)
         child = wait_for_frames(server, tmp_path, job)
-        with httpx.stream("GET", server.url + job["links"]["events"], timeout=60) as events:
+        with httpx.stream("GET", server.url + job["links"]["events"], timeout=PATIENCE_S) as events:
             server.process.send_signal(how)
             if how == signal.SIGTERM:
                 events.read()  # it ends, so that the server can
@@ -118,7 +119,9 @@ def test_a_running_job_can_be_deleted_and_the_next_one_runs(catalogue: Path, cli
     with slow(catalogue, tmp_path) as server:
         job, following = post(server, clip), post(server, clip)
         child = wait_for_frames(server, tmp_path, job)
-        with httpx.stream("GET", server.url + job["links"]["poses"], params={"format": "ndjson"}, timeout=60) as poses:
+        with httpx.stream(
+            "GET", server.url + job["links"]["poses"], params={"format": "ndjson"}, timeout=PATIENCE_S
+        ) as poses:
             lines = poses.iter_lines()
             assert json.loads(next(lines))["frame"] == 0
             assert httpx.delete(server.url + job["links"]["self"]).status_code == 204
@@ -169,7 +172,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(catalogue: Path, tmp_path: Path)
     environment = {"data": tmp_path}
     prefix = ("prlimit", "--fsize=370000")
     with ServerProcess("--model", "tiny", catalogue=catalogue, environment=environment, prefix=prefix) as server:
-        answer = httpx.post(f"{server.url}/videos", content=bytes(2_000_000), timeout=60)
+        answer = httpx.post(f"{server.url}/videos", content=bytes(2_000_000), timeout=PATIENCE_S)
         assert (answer.status_code, answer.json()["type"]) == (507, "/problems/disk-full")
         assert "Retry-After" in answer.headers
         assert list((tmp_path / "videos").iterdir()) == []

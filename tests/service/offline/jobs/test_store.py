@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from service.offline.jobs.store import SOURCE, UPLOAD, JobLimits, JobProblem, JobStore
+from service.offline.jobs.job import SOURCE, UPLOAD, JobLimits, JobProblem
+from service.offline.jobs.store import JobStore
 from service.quota import QuotaExceededError
 
 ABOUT = {"model": "tiny", "skeleton": "native", "min_score": 0.3, "max_people": 50}
