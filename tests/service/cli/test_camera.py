@@ -64,6 +64,7 @@ def posewire(folder: Path, *arguments: str, **variables: str) -> subprocess.Comp
 def running(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "service", "camera", *arguments]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
+    pipes["pipesize"] = 4096  # soon full
     with subprocess.Popen(command, cwd=folder, env=environment(folder), **pipes) as process:
         try:
             yield process
