@@ -59,7 +59,7 @@ def _read_detect_every(_: click.Context, __: click.Parameter, value: str) -> flo
 @click.option("--smooth-poses", is_flag=True, help="Smooth --poses, too.")
 @click.option(
     "--offline-identities/--no-offline-identities",
-    default=True,
+    default=False,
     show_default=True,
     help="Join identities when everything has been seen.",
 )

@@ -118,7 +118,7 @@ def read_result(document: Document, frame: int, dropped: int, gap: Gap | None) -
         events=tuple(Event(**event) for event in document.get("events", ())),
         width=document["width"],
         height=document["height"],
-        timing_ms=document["timing_ms"],
+        timing_ms=document.get("timing_ms", {}),
     )
 
 

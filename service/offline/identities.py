@@ -15,7 +15,6 @@ from engines.poses import Poses
 from engines.skeletons import Skeleton
 from service.media.video_reader import VideoFrame
 from service.offline.video_records import JournaledFrame, pack, unpack
-from service.tracking.beginnings import Beginnings
 from service.tracking.joining import TrackJoiner, rename
 
 _LENGTH_BYTES = 4
@@ -32,7 +31,7 @@ class TrackedRecord:
 
 
 class OfflineIdentities:
-    """Joins the ids of tracked frames, and gives people theirs from their first pose on. A context manager.
+    """Joins the ids of tracked frames. A context manager.
 
     folder: where the temporary file is, about as large as the journal; it vanishes with the process. In memory are only
     the last frames' poses and the ids of the last minutes. Raises OSError if the file cannot be written or read.
@@ -42,7 +41,6 @@ class OfflineIdentities:
         self._skeleton = skeleton
         self._file: BinaryIO = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
         self._joiner = TrackJoiner(skeleton)
-        self._beginnings = Beginnings[VideoFrame]()
         self._frames = 0
         self.ids: set[int] = set()
 
@@ -58,14 +56,10 @@ class OfflineIdentities:
     def add(self, frame: VideoFrame, people: Poses) -> None:
         """Add the next tracked frame."""
         self._joiner.add(people, frame.pixels, frame.seconds)
-        light = replace(frame, pixels=np.zeros((0, 0, 3), np.uint8))  # the pixels are not needed again
-        for complete in self._beginnings.push(light, people, frame.seconds):
-            self._write(*complete)
+        self._write(frame, people)
 
     def read(self) -> Iterator[TrackedRecord]:
         """Return all frames with their final ids, in order, after the last one was added. `ids` then has all people."""
-        for complete in self._beginnings.flush():
-            self._write(*complete)
         firsts = self._joiner.joined()
         self._file.seek(0)
         while head := self._file.read(_LENGTH_BYTES):

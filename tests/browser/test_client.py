@@ -94,7 +94,8 @@ def test_a_stream_ends_with_an_error_or_when_it_is_closed(server: ServerProcess)
         const canvas = new OffscreenCanvas(192, 256), stream = client.stream({window: 1});
         canvas.getContext("2d").fillRect(0, 0, 9, 9);
         const timer = setInterval(() => stream.send(canvas, 1000 * (seen.length + 1)), 20);
-        for await (const {people, latency_ms} of stream) {
+        for await (const {type, people} of stream) {
+            if (type === "error") continue;  // a busy machine may answer a frame too late
             seen.push(people.length);
             if (seen.length === 5) stream.change({zones: [{name: "a", polygon: [[0, 0], [1, 0], [1, 1]]}]});
             if (seen.length === 8) stream.close();

@@ -14,7 +14,6 @@ from engines.ops.nms import iou
 from engines.poses import Poses
 from engines.skeletons import COCO_17
 from service.tracking import PoseTracker, TrackerConfig
-from service.tracking.beginnings import Beginnings
 from service.tracking.joining import TrackJoiner, rename
 from tests.benchmarks.peers.tracked import NORFAIR, TRACKERS_PACKAGE, Ids, PeerIds, PeerVideo, track_all
 from tests.benchmarks.tracking.regimes import Video
@@ -50,21 +49,20 @@ def _posewire(config: TrackerConfig, pixels: bool, video: Video) -> PeerIds:
 
 
 def _offline(config: TrackerConfig, video: Video) -> PeerIds:
-    """As `posewire video` does: ids are joined, and people get theirs from their first pose on, after the fact."""
-    tracker, joiner, beginnings = PoseTracker(COCO_17, config), TrackJoiner(COCO_17), Beginnings[int]()
+    """As `posewire video --offline-identities` does: ids are joined after the fact."""
+    tracker, joiner = PoseTracker(COCO_17, config), TrackJoiner(COCO_17)
     took = 0.0
-    complete: list[tuple[int, Poses]] = []
+    complete: list[Poses] = []
     for n, (poses, moment) in enumerate(zip(video.people(), video.times.tolist(), strict=True)):
         picture = video.picture(n)
         began = time.process_time()
         tracked = tracker.update(poses, picture, moment)
         joiner.add(tracked, picture, moment)
-        complete += beginnings.push(n, tracked, moment)
+        complete.append(tracked)
         took += time.process_time() - began
     began = time.process_time()
-    complete += beginnings.flush()
     firsts = joiner.joined()
-    renamed = [rename(poses, firsts).ids for _, poses in complete]
+    renamed = [rename(poses, firsts).ids for poses in complete]
     ids = [np.zeros(0, np.int64) if given is None else given for given in renamed]
     return PeerIds(ids, took + time.process_time() - began)
 

@@ -83,7 +83,7 @@ def test_the_server_works_where_the_system_denies_lower_priorities(catalogue: Pa
         assert httpx.post(f"{server.url}/pose", content=encoded(photo(), "PNG")).status_code == 200
         assert httpx.post(f"{server.url}/pose", content=jpeg).status_code == 200
         denials = [line for line in server.log if "lowering it is denied" in line]
-        assert len(denials) == 4, "one for each queue: decode, decode-process, draw and tiny"
+        assert len(denials) == 5, "one for each queue: decode, decode-process, decode-video, draw and tiny"
 
 
 class FailingRuntime:

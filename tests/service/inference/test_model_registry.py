@@ -37,7 +37,8 @@ def test_models_are_loaded_one_at_a_time(tmp_path: Path) -> None:
     serving = registry.serving()
     assert [(name, model.why) for name, model in serving.models.items()] == [("tiny", "it is small"), ("pair", "")]
     assert list(serving.runtimes) == ["tiny", "pair-detector", "pair"]
-    assert [batcher.name for batcher in serving.batchers][3:] == list(serving.runtimes)
+    others = {"decode", "decode-process", "decode-video", "draw"}
+    assert [batcher.name for batcher in serving.batchers if batcher.name not in others] == list(serving.runtimes)
     assert len(run(serving, serving.models["pair"].pipeline.image(JPEG, OPTIONS)).poses) > 0
 
 
