@@ -5,7 +5,7 @@ steady, its motion is continued forwards from its end and backwards from its beg
 follow, the best is chosen. Each cue is a likelihood ratio of one person to two people, and the logarithms are added.
 The constants of colours were measured on the first and last thirds of true tracks of PoseTrack, TUD-Campus and PETS
 S3-MF1 (18 pairs of the same person, 96 of others). Those of place and size are chosen, not fitted. The threshold lies
-between the joins seen on the last two that were right (5 and more) and the one that was wrong (2.2).
+between the joins seen on the last two that were right (5 and more, one 1.8) and the one that was wrong (2.2).
 """
 
 from __future__ import annotations
