@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from engines.cores import usable_cores
 from service import __version__
@@ -39,6 +40,14 @@ from service.streams.store.base import Store
 from service.streams.store.memory import MemoryStore
 from service.streams.tokens import Tokens
 from service.tracking_workers.pool import TrackingWorkers
+
+_ROUTERS = (
+    (web.router, ()),
+    (pose.router, ("pose",)),
+    (stream.router, ("stream",)),
+    (videos.router, ("videos",)),
+    (info.router, ("server",)),
+)
 
 
 def create_app(
@@ -95,11 +104,8 @@ def create_app(
     derive = app.openapi
     app.openapi = cache(lambda: complete(derive(), settings, keys=bool(state.keys.digests)))  # type: ignore[method-assign]
     app.add_middleware(PagePolicy)
-    app.include_router(web.router)
-    app.include_router(pose.router, tags=["pose"])
-    app.include_router(stream.router, tags=["stream"])
-    app.include_router(videos.router, tags=["videos"])
-    app.include_router(info.router, tags=["server"])
+    for router, tags in _ROUTERS:
+        app.include_router(router, tags=list(tags))
     for kind in (ApiError, BatchingError, DiskFullError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _answer_error)
     return RequestMiddleware(app, state, direct={("POST", "/pose"): pose.answer, ("GET", "/livez"): info.answer_live})
@@ -152,6 +158,13 @@ def _open_videos(settings: Settings, metrics: Metrics, supervisor: Supervisor) -
     )
 
 
+def _methods(request: Request) -> list[str]:
+    """The methods that a path takes. Starlette names only those of the first of its routes."""
+    routes = [route for router, _ in _ROUTERS for route in router.routes if isinstance(route, Route)]
+    matching = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in matching for method in route.methods or ()})
+
+
 async def _answer_error(request: Request, error: Exception) -> Response:
     match error:
         case ApiError():
@@ -159,7 +172,7 @@ async def _answer_error(request: Request, error: Exception) -> Response:
         case RequestValidationError():
             problem = bad_parameter(error.errors(), skip=1)
         case HTTPException(status_code=405):
-            allowed = (error.headers or {}).get("Allow", "")
+            allowed = ", ".join(_methods(request)) or (error.headers or {}).get("Allow", "")
             problem = ApiError("method-not-allowed", f"{request.url.path[:200]} takes {allowed}, not {request.method}")
             problem.headers["allow"] = allowed
         case HTTPException(status_code=404):

@@ -190,6 +190,8 @@ def orientation(frame: av.VideoFrame) -> int:
         matrix = cast("Mapping[Type, SideData]", frame.side_data)[Type.DISPLAYMATRIX]
     except KeyError:
         return 1
+    except ValueError:  # PyAV 18 does not know all kinds of side data of its FFmpeg, such as the EXIF of JPEGs
+        return {0: 1, 1: 8, -1: 6}.get(round(frame.rotation / 90), 3)
     a, b, _, c, d, *_ = struct.unpack("9i", bytes(matrix))
     if abs(b) + abs(c) > abs(a) + abs(d):
         return ((5, 8), (6, 7))[c < 0][b < 0]

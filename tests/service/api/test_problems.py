@@ -168,6 +168,7 @@ def test_unknown_paths_and_methods(client: httpx.Client) -> None:
     answer = client.get("/pose")
     assert "POST" in problem(answer, 405, "method-not-allowed")["detail"]
     assert answer.headers["allow"] == "POST"
+    assert client.put("/videos/1").headers["allow"] == "DELETE, GET", "of all routes of a path"
 
 
 def test_get_on_every_problem_type_explains_it(client: httpx.Client) -> None:

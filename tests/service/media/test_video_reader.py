@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from service.media.video_reader import VideoError, VideoReader
+from tests.pictures import photo
 from tests.service.media.videos import make_song, make_video, set_display_matrix, shade
 from tests.shared import SHARED, needs_shared
 
@@ -38,6 +39,17 @@ def test_time_counts_from_the_beginning_of_the_video(tmp_path: Path) -> None:
         pictures = list(video)
     assert pictures[0].pts * video.info.tick > 9
     assert [p.seconds for p in pictures] == pytest.approx([n / 25 for n in range(12)], abs=1e-3)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_the_exif_orientation_of_pictures_in_a_video_is_applied(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photo().save(tmp_path / "a.jpg", exif=exif, quality=95)
+    with VideoReader(tmp_path / "a.jpg") as video:
+        [frame] = video
+    upright = ImageOps.exif_transpose(Image.open(tmp_path / "a.jpg"))
+    assert np.abs(frame.pixels.astype(int) - np.asarray(upright)).mean() < 3
 
 
 @pytest.mark.parametrize(
