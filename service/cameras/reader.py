@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import signal
 import socket
 import sys
 import threading
 import time
-from pathlib import Path
 
 from service.cameras.newest import DecodedFrame, NewestFrame
 from service.cameras.sources import SOURCES, SourceError, SourceInfo
+from service.media.confinement import limit_memory
 from service.media.decoder_wire import receive, receive_document, send_document
 from service.media.pixels import upright
 from service.media.video_reader import orientation
@@ -137,10 +136,7 @@ def main() -> None:
     die_with_parent(parent)
     for number in (signal.SIGINT, signal.SIGTERM):  # the owner handles them
         signal.signal(number, signal.SIG_IGN)
-    with contextlib.suppress(OSError):  # if memory runs out, kill this process rather than its owner
-        Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
+    limit_memory(_MEMORY)
     with socket.socket(fileno=descriptor) as connection, contextlib.suppress(OSError, EOFError):
         serve(connection)
     os._exit(0)  # the threads may be in native code

@@ -21,6 +21,11 @@ def confine(memory: int, nice: int = _NICE) -> None:
         signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(OSError):  # a sandbox may deny it
         os.nice(nice)
+    limit_memory(memory)
+
+
+def limit_memory(memory: int) -> None:
+    """Let allocations beyond `memory` bytes fail in this process. It leaves no core, and is the first to be killed."""
     with contextlib.suppress(OSError):  # if memory runs out, kill this process rather than the server
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +98,7 @@ class DecoderProcess:
         """
         stop = time.monotonic() + self._bounds.wall_seconds
         request = {"kind": kind, "bytes": len(data), "needs": needs}
-        try:
+        with self._conversation(kind):
             self._connection.settimeout(self._bounds.wall_seconds)
             send_document(self._connection, **request, max_pixels=limits.max_pixels, max_side=limits.max_side)
             self._connection.sendall(data)
@@ -112,13 +113,19 @@ class DecoderProcess:
                 raise
             self._connection.sendall(GO)
             return self._receive_image(stop, size)
+
+    @contextmanager
+    def _conversation(self, what: str) -> Iterator[None]:
+        """Turn the end of the process, its silence and invalid replies into DecoderEndedError. what: is decoded."""
+        try:
+            yield
         except (EOFError, OSError) as error:
-            raise self._ended(kind, late=isinstance(error, TimeoutError)) from None
+            raise self._ended(what, late=isinstance(error, TimeoutError)) from None
         except (ValueError, KeyError, TypeError) as error:
             if isinstance(error, ImageError):
                 raise
             self.kill()  # its reply is invalid, so nothing that it sends can be trusted
-            raise self._ended(kind, late=False) from error
+            raise self._ended(what, late=False) from error
 
     def kill(self) -> None:
         """End the process at once. A concurrent `decode` raises DecoderEndedError."""

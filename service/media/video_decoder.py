@@ -10,7 +10,7 @@ import numpy as np
 
 from service.media.decoder_process import GO, NO, Bounds, DecoderProcess, Reserve
 from service.media.decoder_wire import fill, send_document
-from service.media.image_files import ImageError, ImageLimits
+from service.media.image_files import ImageLimits
 from service.media.pixels import DecodedImage
 
 VideoCodec = Literal["vp8", "vp9", "h264", "av1"]
@@ -33,7 +33,7 @@ class VideoDecoder(DecoderProcess):
         and the next chunk must be a key frame.
         """
         stop = time.monotonic() + self._bounds.wall_seconds
-        try:
+        with self._conversation(f"{self._codec} video"):
             self._connection.settimeout(self._bounds.wall_seconds)
             send_document(
                 self._connection,
@@ -60,10 +60,3 @@ class VideoDecoder(DecoderProcess):
             pixels = np.empty((height, width, 3), np.uint8)
             fill(self._connection, pixels.data.cast("B"))
             return DecodedImage(pixels, width, height)
-        except (EOFError, OSError) as error:
-            raise self._ended(f"{self._codec} video", late=isinstance(error, TimeoutError)) from None
-        except (ValueError, KeyError, TypeError) as error:
-            if isinstance(error, ImageError):
-                raise
-            self.kill()  # its reply is invalid, so nothing that it sends can be trusted
-            raise self._ended(f"{self._codec} video", late=False) from error

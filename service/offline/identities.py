@@ -34,7 +34,7 @@ class OfflineIdentities:
     """Joins the ids of tracked frames. A context manager.
 
     folder: where the temporary file is, about as large as the journal; it vanishes with the process. In memory are only
-    the last frames' poses and the ids of the last minutes. Raises OSError if the file cannot be written or read.
+    the ids of the last minutes. Raises OSError if the file cannot be written or read.
     """
 
     def __init__(self, skeleton: Skeleton, folder: Path) -> None:

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 
 from engines.catalogue import load
-from engines.ops.nms import iou
 from engines.poses import Frame, Poses
 from engines.skeletons import COCO_17, POSETRACK_15
 from service.config import Settings
@@ -32,6 +31,7 @@ from service.inference.model_registry import open_serving
 from service.inference.stage import InferenceOptions
 from service.media.decode import ImageLimits, decode
 from service.tracking import PoseTracker, TrackerConfig
+from tests.benchmarks.peers.greedy import greedy_iou
 from tests.benchmarks.peers.tracked import NORFAIR, TRACKERS_PACKAGE, Ids, track_with
 from tests.benchmarks.report import Row, main, table
 from tests.shared import SHARED, weights_catalogue
@@ -110,23 +110,8 @@ def ours(config: TrackerConfig, people: Sequence[Poses], frames: Sequence[Frame]
     return [np.full(len(poses), -1) if poses.ids is None else poses.ids for poses in tracked]
 
 
-def greedy_iou(people: Sequence[Poses], _: object, fps: float, least: float = 0.3, keep_s: float = 1.0) -> Ids:
-    """A minimal tracker: greedy matching of overlapping boxes; ids keep their last box for `keep_s` seconds."""
-    boxes, seen = np.zeros((0, 4), np.float32), np.zeros(0)
-    ids: Ids = []
-    for number, poses in enumerate(people):
-        given = np.full(len(poses), -1)
-        overlaps = iou(boxes, poses.boxes) * (number - seen <= keep_s * fps)[:, None]
-        while overlaps.size and overlaps.max() >= least:
-            row, column = np.unravel_index(overlaps.argmax(), overlaps.shape)
-            given[column] = row
-            overlaps[row], overlaps[:, column] = -1, -1
-        new = given < 0
-        given[new] = len(boxes) + np.arange(new.sum())
-        boxes, seen = np.concatenate([boxes, poses.boxes[new]]), np.concatenate([seen, np.zeros(new.sum())])
-        boxes[given], seen[given] = poses.boxes, number
-        ids.append(given)
-    return ids
+def _greedy_iou(people: Sequence[Poses], _: object, fps: float) -> Ids:
+    return greedy_iou(people, np.arange(len(people), dtype=float), 0.3, fps)  # times in frames, so a second
 
 
 def _norfair(delay: int, people: Sequence[Poses], _: object, fps: float) -> Ids:
@@ -141,7 +126,7 @@ def _bytetrack(people: Sequence[Poses], _: object, fps: float) -> Ids:
 TRACKERS: dict[str, Tracker] = {
     "posewire": partial(ours, TrackerConfig()),
     "posewire, without flow": partial(ours, TrackerConfig(use_flow=False)),
-    "greedy box IoU": greedy_iou,
+    "greedy box IoU": _greedy_iou,
     "norfair 2.3": partial(_norfair, 0),
     "norfair 2.3, a frame's delay": partial(_norfair, 1),
     "ByteTrack (trackers 2.6)": _bytetrack,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import resource
 import signal
 import socket
 import sys
@@ -19,7 +18,6 @@ import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -29,7 +27,7 @@ from engines.files import write_atomically
 from engines.poses import Detections, Frame, Poses
 from engines.skeletons import Skeleton
 from service.inference.stage import InferenceOptions
-from service.media.confinement import grant_time
+from service.media.confinement import grant_time, limit_memory
 from service.media.video_reader import VideoError, VideoFrame, VideoReader
 from service.offline.jobs.job import ABOUT, DISK_FULL
 from service.offline.jobs.messages import ChildTask, receive, send_message
@@ -172,10 +170,7 @@ def main() -> None:
     die_with_parent(parent)
     with contextlib.suppress(OSError):  # a sandbox may deny it
         os.nice(_NICE)
-    with contextlib.suppress(OSError):  # if memory runs out, kill this process rather than the server
-        Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    limit_memory(memory)
     cv2.setNumThreads(1)
     grant_time(_CPU_SECONDS)
     asyncio.run(work(socket.socket(fileno=fd), Arena(frame_bytes, arena)))

@@ -10,11 +10,11 @@ from itertools import product
 
 import numpy as np
 
-from engines.ops.nms import iou
 from engines.poses import Poses
 from engines.skeletons import COCO_17
 from service.tracking import PoseTracker, TrackerConfig
 from service.tracking.joining import TrackJoiner, rename
+from tests.benchmarks.peers.greedy import greedy_iou
 from tests.benchmarks.peers.tracked import NORFAIR, TRACKERS_PACKAGE, Ids, PeerIds, PeerVideo, track_all
 from tests.benchmarks.tracking.regimes import Video
 
@@ -68,22 +68,8 @@ def _offline(config: TrackerConfig, video: Video) -> PeerIds:
 
 
 def _greedy_iou(least: float, memory: float, video: Video) -> PeerIds:
-    """Greedy matching of overlapping boxes; an id keeps its last box for `memory` seconds."""
-    boxes, seen = np.zeros((0, 4), np.float32), np.zeros(0)
-    ids: Ids = []
     began = time.process_time()
-    for poses, now in zip(video.people(), video.times, strict=True):
-        given = np.full(len(poses), -1)
-        overlaps = iou(boxes, poses.boxes) * (now - seen <= memory)[:, None]
-        while overlaps.size and overlaps.max() >= least:
-            row, column = np.unravel_index(overlaps.argmax(), overlaps.shape)
-            given[column] = row
-            overlaps[row], overlaps[:, column] = -1, -1
-        new = given < 0
-        given[new] = len(boxes) + np.arange(new.sum())
-        boxes, seen = np.concatenate([boxes, poses.boxes[new]]), np.concatenate([seen, np.zeros(new.sum())])
-        boxes[given], seen[given] = poses.boxes, now
-        ids.append(given)
+    ids = greedy_iou(video.people(), video.times, least, memory)
     return PeerIds(ids, time.process_time() - began)
 
 
