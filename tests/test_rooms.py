@@ -23,8 +23,9 @@ FLOW = (
     # service: libraries that stand alone, then a frame's way through the server, then the server itself
     *("service", "service.client", "service.config", "service.batching", "service.quota"),
     *("service.tracking", "service.media", "service.formats", "service.evaluation"),
-    *("service.process", "service.cameras", "service.inference", "service.tracking_workers", "service.streams"),
-    *("service.observability", "service.offline", "service.watching", "service.load", "service.api", "service.server"),
+    *("service.process", "service.inference", "service.tracking_workers", "service.streams"),
+    *("service.observability", "service.cameras", "service.offline", "service.watching", "service.load"),
+    *("service.api", "service.server"),
     *("service.cli", "service.__main__"),
 )
 """Every folder and file directly inside a package. A room may only import rooms before it."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 from engines.poses import Frame
-from service.cameras.address import SourceAddress
-from service.cameras.reader_process import FrameMessage, ReaderProcess, SourceEndedError, StatusMessage
-from service.cameras.sources import SourceInfo
+from service.cameras.sources.address import SourceAddress
+from service.cameras.sources.kinds import SourceInfo
+from service.cameras.sources.reader_process import FrameMessage, ReaderProcess, SourceEndedError, StatusMessage
 
 logger = logging.getLogger(__name__)
 

@@ -76,8 +76,8 @@ def camera(
     SOURCE is a camera of this machine (0, /dev/video0), an rtsp:// or rtsps:// address, MJPEG or HLS at an http:// or
     https:// address, or a video file, which is played at its own speed. A camera that is lost is connected again.
     """
-    from service.cameras.address import SourceAddress
     from service.cameras.camera import Camera, CameraError
+    from service.cameras.sources.address import SourceAddress
     from service.client import ClientError
     from service.media.media_file import VideoError
     from service.media.video_writer import VIDEO_SUFFIXES

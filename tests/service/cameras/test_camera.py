@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from service.cameras.address import SourceAddress
 from service.cameras.camera import Camera, CameraError, CameraFrame, CameraState, CameraTimes
+from service.cameras.sources.address import SourceAddress
 from tests.camera_servers import HttpCamera, make_hls, rtsp_server
 from tests.service.media.videos import make_video
 from tests.waiting import until, wait_for
@@ -61,7 +61,7 @@ def readers() -> list[str]:
     children = subprocess.run(
         ["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, check=False, encoding="utf-8"
     )
-    return [line for line in children.stdout.splitlines() if "service.cameras.reader" in line]
+    return [line for line in children.stdout.splitlines() if "service.cameras.sources.reader" in line]
 
 
 @pytest.fixture
@@ -197,7 +197,7 @@ def test_a_reader_that_is_killed_is_replaced(server: HttpCamera) -> None:
 
 def test_a_reader_ends_with_its_owner(server: HttpCamera) -> None:
     program = (
-        "import asyncio, sys; from service.cameras.address import SourceAddress as A\n"
+        "import asyncio, sys; from service.cameras.sources.address import SourceAddress as A\n"
         "from service.cameras.camera import Camera\n"
         "async def main():\n"
         "    async with Camera(A.parse(sys.argv[1])) as camera:\n"

@@ -16,8 +16,8 @@ from typing import Any, Self
 import numpy as np
 
 from engines.poses import Frame
-from service.cameras.address import SourceKind
-from service.cameras.sources import SourceInfo
+from service.cameras.sources.address import SourceKind
+from service.cameras.sources.kinds import SourceInfo
 from service.media.media_file import MAX_PIXELS
 
 _LENGTH = struct.Struct(">I")
@@ -104,7 +104,7 @@ class ReaderProcess:
                 self._socket.setblocking(False)
                 arguments = (str(theirs.fileno()), str(os.getpid()))
                 self._process = subprocess.Popen(  # noqa: S603 - runs a module of this package
-                    (sys.executable, "-m", "service.cameras.reader", *arguments),
+                    (sys.executable, "-m", "service.cameras.sources.reader", *arguments),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,  # FFmpeg's messages name URLs with their passwords

@@ -1,4 +1,4 @@
-"""The process that reads one source: python -m service.cameras.reader SOCKET PARENT
+"""The process that reads one source: python -m service.cameras.sources.reader SOCKET PARENT
 
 The owner, `camera.Camera`, sends the source's kind and target, and then one byte for each frame that it wants. This
 process decodes every packet, keeps the newest frame, and converts and sends only the frames that are wanted. Messages
@@ -16,8 +16,8 @@ import sys
 import threading
 import time
 
-from service.cameras.newest import DecodedFrame, NewestFrame
-from service.cameras.sources import SOURCES, SourceError, SourceInfo
+from service.cameras.sources.kinds import SOURCES, SourceError, SourceInfo
+from service.cameras.sources.newest import DecodedFrame, NewestFrame
 from service.media.confinement import limit_memory
 from service.media.decoder_wire import receive, receive_document, send_document
 from service.media.pixels import upright

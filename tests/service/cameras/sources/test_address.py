@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cameras.address import SourceAddress
+from service.cameras.sources.address import SourceAddress
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from typing import Protocol
 import av
 from av.container import InputContainer
 
-from service.cameras.address import SourceKind
-from service.cameras.newest import NewestFrame
+from service.cameras.sources.address import SourceKind
+from service.cameras.sources.newest import NewestFrame
 from service.media.media_file import fraction
 from service.media.video_reader import MAX_PIXELS
 

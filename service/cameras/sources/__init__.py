@@ -1,0 +1,1 @@
+"""What is read: the address of a source, the kinds of sources, and the process that reads one."""
