@@ -17,7 +17,8 @@ import httpx
 import numpy as np
 import pytest
 
-from service.api.hello import HelloMessage, LineMessage, ZoneMessage
+from service.api.hello import HelloMessage
+from service.streams.options import LineMessage, ZoneMessage
 from service.streams.protocol import CloseCode
 from tests.browser import browse, needs_chromium
 from tests.pictures import photo
