@@ -131,6 +131,10 @@ class Settings(BaseSettings):
     videos_gb: float = Field(20.0, gt=0, description="disk for all video jobs together, results included, gigabytes")
     video_hours: float = Field(24.0, gt=0, description="hours after which an ended video job is deleted")
 
+    cameras: Path | None = Field(
+        None, description="TOML file of the cameras that the server opens itself; reloaded at SIGHUP"
+    )
+
     proxies: Annotated[CommaList, AfterValidator(_check_proxies)] = Field(
         ("127.0.0.1", "::1"), description="load balancers whose X-Forwarded-For is trusted: addresses, networks or `*`"
     )

@@ -20,7 +20,9 @@ from service.api.security import ApiKeys
 from service.api.state import ServerState
 from service.api.video_documents import share_jobs
 from service.batching import BatchObserver
-from service.inference.model_registry import Serving
+from service.cameras.camera_run import CameraParts, CannotServeError
+from service.cameras.served import CameraFile, ServedCameras
+from service.inference.model_registry import ServedModel, Serving
 from service.offline.jobs.job import JobProblem
 from service.offline.jobs.process import JobFailedError
 from service.offline.resumable_tracking import FrameEstimator, ServedEstimator
@@ -96,6 +98,10 @@ async def _start(
         at_end("closing the list of video jobs", state.shared_jobs.close)
         sharing = supervisor.keep("list of video jobs", lambda: share_jobs(state))
         stack.callback(sharing.cancel)
+    state.cameras = ServedCameras(_camera_parts(state), supervisor)
+    at_end("ending cameras", state.cameras.close)
+    if state.settings.cameras is not None:
+        state.cameras.start(CameraFile.read(state.settings.cameras).cameras)
     task = supervisor.keep("housekeeping", lambda: _do_housekeeping(state, serving), longest_delay=_HOUSEKEEPING_S)
     stack.callback(task.cancel)
     stack.enter_context(_draining(state, supervisor))
@@ -109,6 +115,24 @@ def _find_for_job(state: ServerState, model: str, skeleton: str) -> tuple[FrameE
     except ApiError as error:
         raise JobFailedError(JobProblem(error.kind, error.detail)) from error
     return ServedEstimator(served), wanted
+
+
+def _camera_parts(state: ServerState) -> CameraParts:
+    def find(model: str | None, skeleton: str) -> tuple[ServedModel, Skeleton]:
+        try:
+            served = state.find_model(model)
+            return served, state.find_skeleton(served, skeleton)
+        except ApiError as error:
+            raise CannotServeError(error.detail) from error
+
+    settings = state.settings
+    return CameraParts(
+        find,
+        state.tracking_workers,
+        state.streams.limiter,
+        frame_seconds=settings.timeout_ms / 1000,
+        max_people=settings.max_people,
+    )
 
 
 async def _do_housekeeping(state: ServerState, serving: Serving) -> None:

@@ -14,6 +14,7 @@ from engines.skeletons import Skeleton, derivable
 from service.api.connections import Connections
 from service.api.problems import ApiError
 from service.api.security import ApiKeys, RateLimit
+from service.cameras.served import ServedCameras
 from service.config import Settings
 from service.inference.model_registry import ServedModel, Serving
 from service.observability.metrics import Metrics
@@ -39,6 +40,7 @@ class ServerState:
         threads would keep it from the event loop.
     videos: the video jobs; None if there is no folder for them.
     shared_jobs: the list of all replicas' video jobs; None without Redis.
+    cameras: those that the server opens itself; None before startup.
     conversions: limits the processes that convert the results of video jobs.
     serving: the loaded models; None before startup and after shutdown.
     draining: true from SIGTERM on.
@@ -59,6 +61,7 @@ class ServerState:
     parser: Executor
     videos: VideoJobs | None = None
     shared_jobs: SharedJobs | None = None
+    cameras: ServedCameras | None = None
     conversions: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST_CONVERSIONS))
     serving: Serving | None = None
     draining: bool = False

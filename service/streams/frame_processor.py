@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from engines.poses import Floats, Poses
+from engines.poses import Floats, Frame, Poses
 from engines.skeletons import Skeleton
 from service.inference.pipeline import Pipeline
 from service.inference.stage import InferenceOptions, Timing
@@ -110,24 +110,44 @@ class FrameProcessor:
             if options.lease is not None:
                 options.lease.release()  # the lease grows again with the stream's next frame
 
+    async def process_frame(self, frame: Frame, timestamp: float, deadline: float) -> ProcessedFrame:
+        """Return the people in a frame that was decoded elsewhere, as `process` does. frame: (h, w, 3) RGB."""
+        options = replace(self._options, deadline=deadline)
+        image = DecodedImage(frame, frame.shape[1], frame.shape[0])
+        return await self._estimate(image, Timing(), timestamp, options)
+
     async def _process(
         self, picture: bytes, timestamp: float, options: InferenceOptions, earlier: Sequence[bytes]
     ) -> ProcessedFrame:
-        proposing = 0.0
-        due = self._detector_is_due(timestamp)
-        if due and self._video is None:
+        if self._video is None and self._detector_is_due(timestamp):
             image, found, timing = await self._pipeline.decode_and_estimate(picture, options, accepted=FRAMES)
-        else:
-            image, timing = await self._decode(picture, options, earlier)
-            people = None
-            if not due:
-                people, proposing = await self._stream.propose(image.pixels, timestamp)
-                people = people.select(slice(options.max_people))
-            found, inference = await self._pipeline.frame(image.pixels, options, people)
-            timing += inference
+            self._learn(timing, timestamp)
+            return await self._track(image, found, timing, timestamp)
+        image, timing = await self._decode(picture, options, earlier)
+        return await self._estimate(image, timing, timestamp, options)
+
+    async def _estimate(
+        self, image: DecodedImage, timing: Timing, timestamp: float, options: InferenceOptions
+    ) -> ProcessedFrame:
+        """Find the people with the detector if it is due, else where the tracker expects them; then track them."""
+        people, proposing = None, 0.0
+        if not (due := self._detector_is_due(timestamp)):
+            people, proposing = await self._stream.propose(image.pixels, timestamp)
+            people = people.select(slice(options.max_people))
+        found, inference = await self._pipeline.frame(image.pixels, options, people)
+        timing += inference
         if due:
-            self._cost += (timing.detect - self._cost) * (_NEWEST if math.isfinite(self._detected) else 1.0)
-            self._detected = timestamp
+            self._learn(timing, timestamp)
+        return await self._track(image, found, timing, timestamp, proposing)
+
+    def _learn(self, timing: Timing, timestamp: float) -> None:
+        """The detector has run: remember when, and what it costs."""
+        self._cost += (timing.detect - self._cost) * (_NEWEST if math.isfinite(self._detected) else 1.0)
+        self._detected = timestamp
+
+    async def _track(
+        self, image: DecodedImage, found: Poses, timing: Timing, timestamp: float, proposing: float = 0.0
+    ) -> ProcessedFrame:
         tracked, tracking = await self._stream.update(found, image.pixels, timestamp)
         self._attention = tracked.attention
         poses, velocities, ages = self._reported(found, tracked)
