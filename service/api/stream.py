@@ -146,7 +146,7 @@ async def _serve(server: ServerState, socket: WebSocket, channel: SocketChannel)
     encoding = SUBPROTOCOLS[known] if known else message.format or "json"
     if message.format not in (None, encoding):
         raise StreamError(CloseCode.BAD_HELLO, f"format: {message.format} contradicts the subprotocol {known}")
-    await _run(server, channel, served, skeleton, message.checked(), encoding, client)
+    await _run(server, channel, served, skeleton, message.checked(served.skeleton), encoding, client)
 
 
 async def _receive_hello(server: ServerState, socket: WebSocket, channel: SocketChannel) -> HelloMessage:

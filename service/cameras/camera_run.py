@@ -74,6 +74,10 @@ class CameraRun:
         """Raises CannotServeError, CameraError if the source cannot be read, and ends with a source that ends."""
         parts, hello = self.parts, self.entry.hello()
         served, skeleton = parts.find(self.entry.model, self.entry.skeleton)
+        try:
+            hello.rules.check_skeleton(served.skeleton)
+        except ValueError as error:
+            raise CannotServeError(str(error)) from error
         options = InferenceOptions(
             client=f"camera:{self.name}",
             priority=Priority.LIVE,
