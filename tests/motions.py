@@ -65,7 +65,7 @@ class Shooting:
         self, body: Doubles, motion: Motion, seconds: float, rng: np.random.Generator
     ) -> list[tuple[float, Poses]]:
         """Return the frames of a motion with their times. The person has the id 1."""
-        times = np.arange(0, seconds, 1 / self.fps) + rng.uniform(0, 0.01)
+        times = np.arange(0, seconds, 1 / self.fps)
         gone = np.zeros(len(body), int)
         frames = []
         for time in times:
@@ -186,6 +186,19 @@ def squats(start: float, seconds: float, towards: float, count: int, depth: floa
         share = (1 - np.cos(2 * np.pi * phase)) / 2
         thigh = np.nanmean(np.linalg.norm(body[_HIPS] - body[_KNEES], axis=1))
         return _squat(body, depth * thigh * share, towards, back=0.45 * thigh * share)
+
+    return motion
+
+
+def crouch(start: float, seconds: float, towards: float) -> Motion:
+    """Crouch down, with the trunk forward, and stay there."""
+
+    def motion(body: Doubles, time: float) -> Doubles:
+        share = _ease((time - start) / seconds)
+        length = -np.nanmean(body[_HIPS, 1])
+        moved = _squat(body, 0.75 * length * share, towards, back=0.3 * length * share)
+        moved[_UPPER] = _rotate(moved[_UPPER], np.nanmean(moved[_HIPS], axis=0), towards, 50 * share)
+        return moved
 
     return motion
 

@@ -37,7 +37,8 @@ class BodyShape:
 
     trunk: (N, 4) how far down each shoulder and hip is. hips: (N, 2) their middle. torso: (N, 2) from the
     middle of the hips to that of the shoulders. legs: (N, 2) from the middle of the ankles, or else of the knees, to
-    that of the hips. thighs: (N, 2) from the middle of the knees to that of the hips.
+    that of the hips; whole: (N,) bool, from the ankles. thighs: (N, 2) from the middle of the knees to that of the
+    hips.
     """
 
     trunk: Doubles
@@ -45,6 +46,7 @@ class BodyShape:
     torso: Doubles
     legs: Doubles
     thighs: Doubles
+    whole: NDArray[np.bool_]
 
     @staticmethod
     def of(points: Doubles, seen: NDArray[np.bool_], joints: Skeleton) -> BodyShape:
@@ -60,7 +62,12 @@ class BodyShape:
         known = np.concatenate([np.repeat(trunk, 2, axis=2), known[..., 2:]], axis=2)
         shoulders, hips, knees, ankles = np.moveaxis(_middles(points[:, sides], known), 1, 0)
         legs = hips - np.where(np.isnan(ankles), knees, ankles)
-        return BodyShape(down, hips, shoulders - hips, legs, hips - knees)
+        return BodyShape(down, hips, shoulders - hips, legs, hips - knees, ~np.isnan(ankles[:, 0]))
+
+
+def ramp(values: Doubles, zero: float, one: float) -> Doubles:
+    """From 0 at `zero` to 1 at `one`, and constant beyond."""
+    return np.asarray(np.clip((values - zero) / (one - zero), 0, 1))
 
 
 def from_vertical(vectors: Doubles) -> Doubles:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.poses import Doubles
-from service.rules.geometry import BodyShape, from_vertical
+from service.rules.geometry import BodyShape, from_vertical, ramp
 
 POSTURES = ("standing", "sitting", "lying")
 UNKNOWN = -1
@@ -39,9 +39,10 @@ def evidence(shape: BodyShape) -> Doubles:
     """
     torso = np.linalg.norm(shape.torso, axis=1)
     lean, legs = from_vertical(shape.torso), from_vertical(shape.legs)
-    lying = _ramp(lean, _UPRIGHT, _FLAT) * np.where(np.isnan(legs), 1.0, _ramp(legs, _UPRIGHT, _FLAT))
+    lying = ramp(np.fmin(lean, legs), _UPRIGHT, _FLAT)
+    lying = np.where(np.isnan(lean), np.nan, lying)
     height = -shape.thighs[:, 1] / np.maximum(torso, 1e-9)
-    stretched = np.where(np.isnan(height), 0.5, _ramp(height, _BENT, _STRETCHED))
+    stretched = np.where(np.isnan(height), 0.5, ramp(height, _BENT, _STRETCHED))
     return np.stack([(1 - lying) * stretched, (1 - lying) * (1 - stretched), lying], axis=1)
 
 
@@ -68,8 +69,3 @@ def confidence(people: NDArray[Any]) -> Doubles:
     """Return the evidence (N,) for the people's postures, 0 for those whose posture is unknown."""
     found = people["evidence"][np.arange(len(people)), people["posture"]]
     return np.asarray(np.where(people["posture"] == UNKNOWN, 0.0, found))
-
-
-def _ramp(values: Doubles, zero: float, one: float) -> Doubles:
-    """From 0 at `zero` to 1 at `one`, and constant beyond."""
-    return np.asarray(np.clip((values - zero) / (one - zero), 0, 1))

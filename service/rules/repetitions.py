@@ -11,7 +11,9 @@ from engines.poses import Doubles
 from service.rules.geometry import NEVER
 
 _HOLD_S = 0.05
-"""An angle must stay beyond a threshold for so long, so that a frame with a wrong keypoint is no repetition."""
+"""An angle must have been on a threshold's side of the middle of both for so long when it passes the threshold, so that
+a frame with a wrong keypoint is no repetition.
+"""
 _GAP_S = 1.0
 """An angle that was unknown for so long starts over; the count stays."""
 
@@ -20,7 +22,7 @@ def fields(count: int) -> list[tuple[str, str, tuple[int, ...]]]:
     """The members of a person's state for that many repetitions.
 
     side: -1 when the angle was last below `low`, 1 above `high`, 0 unknown. home: the first side, to which a whole
-    repetition returns. beyond: since when the angle is beyond the threshold of the other side; NEVER if it is not.
+    repetition returns. beyond: since when the angle is beyond the middle, on the other side; NEVER if it is not.
     known: when the angle was last known. count: of whole repetitions.
     """
     return [
@@ -38,10 +40,10 @@ def update(people: NDArray[Any], degrees: Doubles, low: Doubles, high: Doubles, 
     lost = known & (now - people["known"] > _GAP_S)
     side = np.where(lost, 0, people["side"])
     home = np.where(lost, 0, people["home"])
-    here = np.where(degrees < low, -1, np.where(degrees > high, 1, 0))
-    other = known & (here != 0) & (here != side)
+    here = np.where(degrees < (low + high) / 2, -1, 1)
+    other = known & (here != side)
     since = np.where(lost | (people["beyond"] == NEVER), now, people["beyond"])
-    passes = other & (now - since >= _HOLD_S)
+    passes = other & ((degrees < low) | (degrees > high)) & (now - since >= _HOLD_S)
     people["beyond"] = np.where(other & ~passes, since, np.where(known, NEVER, people["beyond"]))
     people["known"] = np.where(known, now, people["known"])
     people["side"] = np.where(passes, here, side)

@@ -76,7 +76,8 @@ class RulesState:
         floats = flat.view(np.float64)[:, _is_float(self.repetitions)]
         good = np.isfinite(floats).all() and (np.abs(floats) <= _LARGEST).all()
         good &= all(bool((people[name] <= now).all()) for name in _TIMES)
-        good &= bool(((people["evidence"] >= 0) & (people["evidence"] <= 1)).all() and (people["size"] >= 0).all())
+        good &= all(bool(((people[name] >= 0) & (people[name] <= 1)).all()) for name in ("evidence", "short"))
+        good &= bool((people["size"] >= 0).all())
         for name, least, most in (("posture", -1, 2), ("side", -1, 1), ("home", -1, 1), ("count", 0, _MOST_COUNTED)):
             good &= bool(((people[name] >= least) & (people[name] <= most)).all())
         if not (good and ((self.counts >= 0) & (self.counts <= _MOST_COUNTED)).all()):

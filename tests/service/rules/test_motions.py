@@ -20,6 +20,7 @@ from tests.motions import (
     Motion,
     Shooting,
     bend,
+    crouch,
     crumple,
     figure,
     lie_slowly,
@@ -54,7 +55,7 @@ def postures(events: list[TrackingEvent]) -> list[object]:
     return [event.values["posture"] for event in events if event.kind == "posture"]
 
 
-@pytest.mark.parametrize("fps", [8.0, 15.0, 30.0])
+@pytest.mark.parametrize("fps", [8.0, 20.0])
 @pytest.mark.parametrize("fall", [topple(2, 0.5, 0), topple(2, 1, 180), crumple(2, 0.8, 30), crumple(2, 1, 150)])
 def test_a_fall_is_one_event(fall: Motion, fps: float) -> None:
     events = happenings(fall, fps=fps)
@@ -66,18 +67,24 @@ def test_a_fall_is_one_event(fall: Motion, fps: float) -> None:
     assert postures(events)[-1] == "lying"
 
 
-@pytest.mark.parametrize("fps", [8.0, 30.0])
 @pytest.mark.parametrize(
     "motion",
     [
         stand,
         *(walk(1.2, towards) for towards in (0, 45)),
-        *(sit(2, 0.8, 0), sit(2, 0.5, 60), bend(2, 0.6, 0, 100), bend(2, 0.6, 30, 70), squats(2, 1.2, 0, 3)),
+        *(
+            sit(2, 0.8, 0),
+            sit(2, 0.5, 60),
+            crouch(2, 0.7, 90),
+            bend(2, 0.6, 0, 100),
+            bend(2, 0.6, 30, 70),
+            squats(2, 1.2, 0, 3),
+        ),
         *(lie_slowly(2, 3, 0), crumple(2, 4, 0, rest=1)),
     ],
 )
-def test_other_motions_are_no_fall(motion: Motion, fps: float) -> None:
-    assert falls(happenings(motion, 9.0, fps=fps)) == 0
+def test_other_motions_are_no_fall(motion: Motion) -> None:
+    assert falls(happenings(motion, 7.5)) == 0
 
 
 def test_a_second_fall_is_a_second_event_and_lying_on_is_none() -> None:
@@ -124,7 +131,7 @@ def test_a_person_between_two_postures_does_not_flicker() -> None:
     def undecided(body: Doubles, time: float) -> Doubles:
         return body + 0.62 * (halfway(body, 0.0) - body)
 
-    assert len(postures(happenings(undecided, 20.0, noise=0.05))) <= 2
+    assert len(postures(happenings(undecided, 12.0, noise=0.05))) <= 2
 
 
 def test_without_legs_nobody_is_said_to_stand_or_sit() -> None:
@@ -137,7 +144,7 @@ def test_without_legs_nobody_is_said_to_stand_or_sit() -> None:
         assert "posture" not in results.people_documents(1)[0]
 
 
-@pytest.mark.parametrize("fps", [10.0, 15.0, 30.0])
+@pytest.mark.parametrize("fps", [8.0, 15.0])
 @pytest.mark.parametrize("count", [1, 6])
 def test_repetitions_are_counted(count: int, fps: float) -> None:
     events = happenings(squats(1, 2, 0, count), 2 * count + 2, fps=fps, missing=0, rules=Rules(repetitions=(SQUATS,)))
