@@ -44,13 +44,16 @@ class ServedCamera:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
-        self.from_file = from_file
         self.feed = ResultFeed()
         self._wall = wall
         self.state = ServedState("connecting", wall())
-        self.run = CameraRun(name, entry, parts, self.feed, self._say)
+        self.run = CameraRun(name, entry, parts, self.feed, self._say, from_file=from_file)
         self._supervisor = supervisor
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def from_file(self) -> bool:
+        return self.run.from_file
 
     @property
     def entry(self) -> CameraEntry:
@@ -146,7 +149,7 @@ class ServedCameras:
             changed = {n: e for n, e in of_file.items() if n in self.cameras and self.cameras[n].entry != e}
             new = {name: entry for name, entry in of_file.items() if name not in self.cameras}
             for name in of_file.keys() & self.cameras.keys():
-                self.cameras[name].from_file = True
+                self.cameras[name].run.from_file = True
             await asyncio.gather(*map(self._remove, gone))
             await asyncio.gather(*(self.cameras[name].replace(entry) for name, entry in changed.items()))
             for name, entry in new.items():
