@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from math import inf
@@ -26,8 +25,8 @@ from service.tracking_workers.pool import TrackingWorkers
 if TYPE_CHECKING:
     from service.offline.jobs.shared_list import SharedJobs  # redis is slow to import
 
-_MOST_CONVERSIONS = 2
-"""Processes that convert results of video jobs at once. Others wait for their turn."""
+_MOST_CONVERSIONS = 4
+"""Processes that convert results of video jobs at once, half of them for one client."""
 
 
 @dataclass(slots=True)
@@ -41,7 +40,7 @@ class ServerState:
     videos: the video jobs; None if there is no folder for them.
     shared_jobs: the list of all replicas' video jobs; None without Redis.
     cameras: those that the server opens itself; None before startup.
-    conversions: limits the processes that convert the results of video jobs.
+    conversions: the processes that convert the results of video jobs. A client that does not read its answer holds one.
     serving: the loaded models; None before startup and after shutdown.
     draining: true from SIGTERM on.
     shutdown_deadline: the monotonic time by which the server should have ended after SIGTERM.
@@ -62,7 +61,7 @@ class ServerState:
     videos: VideoJobs | None = None
     shared_jobs: SharedJobs | None = None
     cameras: ServedCameras | None = None
-    conversions: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST_CONVERSIONS))
+    conversions: Quota = field(default_factory=lambda: Quota("conversions of results", _MOST_CONVERSIONS, 0.5))
     serving: Serving | None = None
     draining: bool = False
     shutdown_deadline: float = inf
