@@ -136,6 +136,7 @@ def _camera_parts(state: ServerState) -> CameraParts:
         state.streams.limiter,
         frame_seconds=settings.timeout_ms / 1000,
         max_people=settings.max_people,
+        hosts=settings.camera_hosts,
     )
 
 
