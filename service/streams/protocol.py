@@ -98,6 +98,11 @@ class Hello:
     def tracking(self) -> TrackingOptions:
         return TrackingOptions(self.smoothing, self.extras, self.zones, self.lines, self.forget_seconds)
 
+    @property
+    def has_events(self) -> bool:
+        """True if results say what has happened."""
+        return bool(self.zones or self.lines)
+
 
 def read_frame(message: bytes, timestamps: bool) -> tuple[float | None, bytes]:
     """Return a frame's timestamp in milliseconds, None if it has none, and its encoded picture.
