@@ -14,6 +14,7 @@ from engines.skeletons import Skeleton, derivable
 from service.api.connections import Connections
 from service.api.problems import ApiError
 from service.api.security import ApiKeys, RateLimit
+from service.api.watchers import CameraWatchers
 from service.cameras.served import ServedCameras
 from service.config import Settings
 from service.inference.model_registry import ServedModel, Serving
@@ -41,6 +42,7 @@ class ServerState:
     videos: the video jobs; None if there is no folder for them.
     shared_jobs: the list of all replicas' video jobs; None without Redis.
     cameras: those that the server opens itself; None before startup.
+    watchers: the connections that watch them.
     conversions: limits the processes that convert the results of video jobs.
     serving: the loaded models; None before startup and after shutdown.
     draining: true from SIGTERM on.
@@ -62,6 +64,7 @@ class ServerState:
     videos: VideoJobs | None = None
     shared_jobs: SharedJobs | None = None
     cameras: ServedCameras | None = None
+    watchers: CameraWatchers = field(default_factory=CameraWatchers)
     conversions: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST_CONVERSIONS))
     serving: Serving | None = None
     draining: bool = False

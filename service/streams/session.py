@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from service.batching import ClosedError, DeadlineExceededError, OverloadedError
 from service.media.image_files import ImageError
+from service.process.racing import race
 from service.quota import Lease, QuotaExceededError
 from service.streams.chunks import ChunkMailbox
 from service.streams.clock import FrameClock
@@ -134,15 +135,7 @@ class Session:
 
     async def run(self, welcome: Mapping[str, Any]) -> None:
         """Send the welcome, then serve until the client leaves (ConnectionError) or the stream ends (StreamError)."""
-        tasks = [asyncio.ensure_future(part) for part in (self._receive(), self._serve(welcome), self._end)]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        for task in done:
-            await task
+        await race(self._receive(), self._serve(welcome), self._end)
 
     def end(self, code: CloseCode, reason: str) -> None:
         """Make `run` raise StreamError, unless the stream was ended before."""
