@@ -192,8 +192,10 @@ def _draining(state: ServerState, supervisor: Supervisor) -> AbstractContextMana
 
     async def end(wait: float) -> None:
         notice = supervisor.once("go-away", state.streams.go_away(wait))
+        await state.watchers.go_away(wait)
         await asyncio.sleep(wait)
         try:
+            state.watchers.close()
             await state.streams.close()
             notice.cancel()
         finally:
@@ -244,6 +246,7 @@ async def _reload(state: ServerState, tls: ServerTls | None) -> None:
         else:
             state.keys = keys
             ended = state.streams.end_unauthorized(keys.admits)
+            state.watchers.end_unauthorized(keys.admits)
             log.info("%d API keys are accepted now, %d streams were ended", len(keys.digests), ended)
     if tls is not None:
         try:

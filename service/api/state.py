@@ -13,6 +13,7 @@ from engines.skeletons import Skeleton, derivable
 from service.api.connections import Connections
 from service.api.problems import ApiError
 from service.api.security import ApiKeys, RateLimit
+from service.api.watchers import CameraWatchers
 from service.cameras.served import ServedCameras
 from service.config import Settings
 from service.inference.model_registry import ServedModel, Serving
@@ -40,6 +41,7 @@ class ServerState:
     videos: the video jobs; None if there is no folder for them.
     shared_jobs: the list of all replicas' video jobs; None without Redis.
     cameras: those that the server opens itself; None before startup.
+    watchers: the connections that watch them.
     conversions: the processes that convert the results of video jobs. A client that does not read its answer holds one.
     serving: the loaded models; None before startup and after shutdown.
     draining: true from SIGTERM on.
@@ -61,6 +63,7 @@ class ServerState:
     videos: VideoJobs | None = None
     shared_jobs: SharedJobs | None = None
     cameras: ServedCameras | None = None
+    watchers: CameraWatchers = field(default_factory=CameraWatchers)
     conversions: Quota = field(default_factory=lambda: Quota("conversions of results", _MOST_CONVERSIONS, 0.5))
     serving: Serving | None = None
     draining: bool = False

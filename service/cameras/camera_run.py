@@ -13,7 +13,7 @@ from engines.skeletons import Skeleton
 from service.batching import Priority
 from service.cameras.camera import Camera, CameraFrame, CameraState
 from service.cameras.entry import CameraEntry
-from service.cameras.feed import CameraResult, ResultFeed
+from service.cameras.feed import CameraResult, FeedState, ResultFeed
 from service.inference.model_registry import ServedModel
 from service.inference.stage import InferenceOptions
 from service.streams.clock import FrameClock
@@ -120,3 +120,4 @@ class CameraRun:
 
     def _changed(self, state: CameraState) -> None:
         self.camera = state
+        self.feed.tell(FeedState(state.phase, state.reason))
