@@ -85,7 +85,7 @@ class OwnedCameras:
         held: those that this replica owns. A camera that is served and no longer held is lost. None: none is ever lost.
         """
         self._wanted, self._held = dict(wanted), None if held is None else dict(held)
-        for name in self._wanted.keys() | self._served.keys():
+        for name in (*self._wanted, *self._served):
             if self._keeper and name not in self._tasks and self._wanted.get(name) != self._served.get(name):
                 work = self._settle(name, self._keeper)
                 self._tasks[name] = self._supervisor.once(f"change of the camera {name}", work)
