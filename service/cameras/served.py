@@ -12,9 +12,10 @@ from typing import Literal
 from service.cameras.camera import CameraError
 from service.cameras.camera_run import CameraParts, CameraRun, CannotServeError
 from service.cameras.entry import CameraEntry
-from service.cameras.feed import ResultFeed
+from service.cameras.feed import FeedState, ResultFeed
 from service.cameras.kept_cameras import KeptCameras
 from service.process.supervisor import Supervisor
+from service.streams.protocol import CloseCode
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +45,15 @@ class ServedCamera:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
-        self.feed = ResultFeed()
         self._wall = wall
         self.state = ServedState("connecting", wall())
-        self.run = CameraRun(name, entry, parts, self.feed, self._say, from_file=from_file)
+        self.run = CameraRun(name, entry, parts, ResultFeed(), self._say, from_file=from_file)
         self._supervisor = supervisor
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def feed(self) -> ResultFeed:
+        return self.run.feed
 
     @property
     def from_file(self) -> bool:
@@ -75,13 +79,15 @@ class ServedCamera:
     async def pause(self) -> None:
         """Close its source until `start`."""
         await self.stop()
-        self.feed.newest = None
+        self.feed.clear()
         self._say("paused")
 
     async def replace(self, entry: CameraEntry) -> None:
-        """Go on with another entry. A camera that is paused stays so."""
+        """Go on with another entry. A camera that is paused stays so. Watchers are told to come again."""
         await self.stop()
-        self.run.entry = entry
+        feed, self.run.entry, self.run.feed = self.feed, entry, ResultFeed()
+        self.feed.tell(FeedState(self.state.doing, self.state.reason))
+        feed.end(CloseCode.RESTARTING, "the camera's entry has changed; connect again")
         if self.state.doing != "paused":
             self.start()
 
@@ -104,6 +110,7 @@ class ServedCamera:
             log.info("the camera %s is %s%s", self.name, doing, f": {reason}" if reason else "")
         since = self.state.since if doing == self.state.doing else self._wall()
         self.state = ServedState(doing, since, reason)
+        self.feed.tell(FeedState(doing, reason))
 
 
 class CamerasFullError(Exception):
@@ -226,7 +233,9 @@ class ServedCameras:
             camera.start()
 
     async def _remove(self, name: str) -> None:
-        await self.cameras.pop(name).stop()
+        camera = self.cameras.pop(name)
+        await camera.stop()
+        camera.feed.end(CloseCode.GONE, "the camera has been removed")
         self._parts.metrics.forget(name)
 
     async def _save(self) -> None:
