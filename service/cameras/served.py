@@ -235,7 +235,7 @@ class ServedCameras:
     async def _remove(self, name: str) -> None:
         camera = self.cameras.pop(name)
         await camera.stop()
-        camera.feed.end(CloseCode.GONE, "the camera has been removed")
+        camera.feed.end(CloseCode.UNKNOWN_CAMERA, "the camera has been removed")
         self._parts.metrics.forget(name)
 
     async def _save(self) -> None:
