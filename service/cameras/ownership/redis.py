@@ -34,8 +34,8 @@ class OwnershipObserver:
     def changed(self, outcome: str) -> None:
         """A camera was `taken`, `handed-over` or `lost`."""
 
-    def entries(self, version: bytes) -> None:
-        """The number of changes of the cameras that the API has added, as of now."""
+    def entries(self, version: int) -> None:
+        """How often the cameras that the API has added have been changed, as of now. Told again and again."""
 
 
 class RedisOwnership(Ownership):
@@ -102,6 +102,7 @@ class RedisOwnership(Ownership):
             await self._changed.wait()
 
     async def close(self) -> None:
+        self._leaving = True
         self._owned.want({}, {})
         await self._owned.settled()
         if self._task is not None:
