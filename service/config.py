@@ -134,6 +134,8 @@ class Settings(BaseSettings):
     cameras: Path | None = Field(
         None, description="TOML file of the cameras that the server opens itself; reloaded at SIGHUP"
     )
+    camera_hosts: CommaList = Field((), description="TEMP")
+    max_cameras: int = Field(64, ge=0, le=1000, description="most cameras at once, of the file and the API together")
 
     proxies: Annotated[CommaList, AfterValidator(_check_proxies)] = Field(
         ("127.0.0.1", "::1"), description="load balancers whose X-Forwarded-For is trusted: addresses, networks or `*`"

@@ -7,9 +7,8 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError
 
-from service.api.problems import complaint
 from service.media.video_decoder import VideoCodec
-from service.streams.options import StreamOptionsMessage
+from service.streams.options import StreamOptionsMessage, complaint
 from service.streams.protocol import CloseCode, Hello, StreamError
 
 _LONGEST = 64_000
