@@ -24,7 +24,8 @@ from service.streams.registry import Streams
 from service.tracking_workers.pool import TrackingWorkers
 
 if TYPE_CHECKING:
-    from service.offline.jobs.shared_list import SharedJobs  # redis is slow to import
+    from service.cameras.ownership.redis_documents import RedisDocuments  # redis is slow to import
+    from service.offline.jobs.shared_list import SharedJobs
 
 _MOST_CONVERSIONS = 2
 """Processes that convert results of video jobs at once. Others wait for their turn."""
@@ -40,6 +41,7 @@ class ServerState:
         threads would keep it from the event loop.
     videos: the video jobs; None if there is no folder for them.
     shared_jobs: the list of all replicas' video jobs; None without Redis.
+    camera_documents: what the cameras of other replicas do; None without Redis.
     cameras: those that the server opens itself; None before startup.
     conversions: limits the processes that convert the results of video jobs.
     serving: the loaded models; None before startup and after shutdown.
@@ -61,6 +63,7 @@ class ServerState:
     parser: Executor
     videos: VideoJobs | None = None
     shared_jobs: SharedJobs | None = None
+    camera_documents: RedisDocuments | None = None
     cameras: ServedCameras | None = None
     conversions: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST_CONVERSIONS))
     serving: Serving | None = None

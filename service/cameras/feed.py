@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Literal
 
 from engines.poses import Frame
 from service.streams.frame_processor import ProcessedFrame
@@ -40,6 +41,11 @@ class ResultFeed:
         self.newest = result
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+
+    @property
+    def watched(self) -> Literal["", "results", "pictures"]:
+        """What somebody here wants of this camera."""
+        return ""
 
     async def after(self, number: int) -> CameraResult:
         """Wait for a result with a higher number than this. -1 takes any."""

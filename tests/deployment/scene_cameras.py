@@ -1,4 +1,4 @@
-"""Cameras by MJPEG over HTTP, before which the people of `Scene` sway: whoever connects sees the same at the same time."""
+"""Cameras by MJPEG over HTTP, before which the people of `Scene` sway: all who connect see the same at a time."""
 
 from __future__ import annotations
 

@@ -84,9 +84,8 @@ class RedisRelay:
                 if channels:
                     async with converted_errors():
                         counts = await self._redis.pubsub_numsub(*channels)
-                    wanted = {
-                        name.decode(): ours[name.decode().rpartition(":")[0]] for name, number in counts if number
-                    }
+                    asked = [str(name, "utf-8") for name, number in counts if number]
+                    wanted = {channel: ours[channel.rpartition(":")[0]] for channel in asked}
             except StoreAwayError:
                 await asyncio.sleep(_PAUSE_S)  # others log it
             for channel in self._publishing.keys() - wanted.keys():
