@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import secrets
 import socket
-from collections.abc import Awaitable, Callable
 
 from engines.skeletons import Skeleton
+from service.api.camera_sharing import AtEnd, share_cameras
 from service.api.problems import ApiError
 from service.api.state import ServerState
 from service.cameras.camera_file import CameraFile, CameraFileError
 from service.cameras.camera_run import CameraParts, CannotServeError
 from service.cameras.kept_cameras import KeptCameras
+from service.cameras.ownership.base import LocalOwnership
 from service.cameras.served import CamerasFullError, ServedCameras
 from service.cameras.state_files import StateFiles
 from service.inference.model_registry import ServedModel
@@ -21,8 +24,6 @@ from service.streams.store.base import Store
 from service.streams.store.memory import MemoryStore
 
 log = logging.getLogger(__name__)
-
-AtEnd = Callable[[str, Callable[[], Awaitable[object]]], None]
 
 
 async def start_cameras(state: ServerState, supervisor: Supervisor, at_end: AtEnd) -> None:
@@ -41,13 +42,15 @@ async def start_cameras(state: ServerState, supervisor: Supervisor, at_end: AtEn
         store = MemoryStore() if folder is None else StateFiles(folder, supervisor=supervisor)
         at_end("storing the states of cameras", store.close)
         await store.start(lambda _session, _generation: None)
-    cameras = ServedCameras(
-        _parts(state, store),
-        supervisor,
-        replica=socket.gethostname() if state.videos is None else state.videos.store.replica,
-        most=settings.max_cameras,
-        kept=None if settings.data is None else KeptCameras(settings.data / "cameras" / "cameras.json"),
-    )
+    replica = f"{re.sub('[^A-Za-z0-9.-]', '-', socket.gethostname())}-{secrets.token_hex(3)}"
+    if store.shared:
+        cameras = share_cameras(state, supervisor, at_end, replica, _parts(state, store))
+    else:
+        kept = None if settings.data is None else KeptCameras(settings.data / "cameras" / "cameras.json")
+        ownership = LocalOwnership(replica, supervisor)
+        cameras = ServedCameras(
+            _parts(state, store), supervisor, ownership=ownership, most=settings.max_cameras, kept=kept
+        )
     at_end("ending cameras", cameras.close)
     await cameras.start(of_file)
     state.cameras = cameras

@@ -24,7 +24,8 @@ from service.streams.registry import Streams
 from service.tracking_workers.pool import TrackingWorkers
 
 if TYPE_CHECKING:
-    from service.offline.jobs.shared_list import SharedJobs  # redis is slow to import
+    from service.cameras.ownership.redis_documents import RedisDocuments  # redis is slow to import
+    from service.offline.jobs.shared_list import SharedJobs
 
 _MOST_CONVERSIONS = 4
 """Processes that convert results of video jobs at once, half of them for one client."""
@@ -40,6 +41,7 @@ class ServerState:
         threads would keep it from the event loop.
     videos: the video jobs; None if there is no folder for them.
     shared_jobs: the list of all replicas' video jobs; None without Redis.
+    camera_documents: what the cameras of other replicas do; None without Redis.
     cameras: those that the server opens itself; None before startup.
     watchers: the connections that watch them.
     conversions: the processes that convert the results of video jobs. A client that does not read its answer holds one.
@@ -62,6 +64,7 @@ class ServerState:
     parser: Executor
     videos: VideoJobs | None = None
     shared_jobs: SharedJobs | None = None
+    camera_documents: RedisDocuments | None = None
     cameras: ServedCameras | None = None
     watchers: CameraWatchers = field(default_factory=CameraWatchers)
     conversions: Quota = field(default_factory=lambda: Quota("conversions of results", _MOST_CONVERSIONS, 0.5))

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from engines.poses import Frame
 from service.streams.frame_processor import ProcessedFrame
@@ -93,6 +93,11 @@ class ResultFeed:
     def events_after(self, frame: int) -> list[dict[str, object]]:
         """Return what has happened after a frame, as in results: the newest 256 events at most."""
         return [event for at, event in self._events if at > frame]
+
+    @property
+    def watched(self) -> Literal["", "results", "pictures"]:
+        """What somebody here wants of this camera."""
+        return ""
 
     async def after(self, number: int) -> CameraResult:
         """Wait for a result with a higher number than this. -1 takes any."""
