@@ -15,6 +15,7 @@ from service.api.connections import Connections
 from service.api.problems import ApiError
 from service.api.security import ApiKeys, RateLimit
 from service.api.watchers import CameraWatchers
+from service.cameras.pictures import PictureMaker
 from service.cameras.served import ServedCameras
 from service.config import Settings
 from service.inference.model_registry import ServedModel, Serving
@@ -42,7 +43,7 @@ class ServerState:
     videos: the video jobs; None if there is no folder for them.
     shared_jobs: the list of all replicas' video jobs; None without Redis.
     cameras: those that the server opens itself; None before startup.
-    watchers: the connections that watch them.
+    watchers: the connections that watch them. pictures: makes what they see.
     conversions: limits the processes that convert the results of video jobs.
     serving: the loaded models; None before startup and after shutdown.
     draining: true from SIGTERM on.
@@ -65,6 +66,7 @@ class ServerState:
     shared_jobs: SharedJobs | None = None
     cameras: ServedCameras | None = None
     watchers: CameraWatchers = field(default_factory=CameraWatchers)
+    pictures: PictureMaker = field(default_factory=PictureMaker)
     conversions: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST_CONVERSIONS))
     serving: Serving | None = None
     draining: bool = False

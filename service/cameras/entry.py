@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from pydantic import ConfigDict, Field, SecretStr, field_validator
 
@@ -18,6 +19,7 @@ class CameraEntry(StreamOptionsMessage):
 
     source: SecretStr
     fps: float | None = Field(None, gt=0, le=1000)
+    blur: Literal["faces"] | None = Field(None, description="blur faces in every picture of this camera")
 
     @field_validator("source")
     @classmethod
