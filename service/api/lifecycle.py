@@ -57,7 +57,11 @@ async def running(
         except Exception as error:
             log.error("the server cannot start: %s", str(error) or type(error).__name__)
             raise
-        yield
+        try:
+            yield
+        except asyncio.CancelledError:
+            # By a second Ctrl-C, after which uvicorn asks for nothing any more. Starlette would log a traceback.
+            log.warning("the server ends without waiting for its clients")
 
 
 async def _start(
@@ -133,6 +137,7 @@ def _camera_parts(state: ServerState) -> CameraParts:
         state.streams.limiter,
         frame_seconds=settings.timeout_ms / 1000,
         max_people=settings.max_people,
+        hosts=settings.camera_hosts,
     )
 
 

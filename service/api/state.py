@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from math import inf
@@ -28,8 +27,8 @@ from service.tracking_workers.pool import TrackingWorkers
 if TYPE_CHECKING:
     from service.offline.jobs.shared_list import SharedJobs  # redis is slow to import
 
-_MOST_CONVERSIONS = 2
-"""Processes that convert results of video jobs at once. Others wait for their turn."""
+_MOST_CONVERSIONS = 4
+"""Processes that convert results of video jobs at once, half of them for one client."""
 
 
 @dataclass(slots=True)
@@ -44,7 +43,7 @@ class ServerState:
     shared_jobs: the list of all replicas' video jobs; None without Redis.
     cameras: those that the server opens itself; None before startup.
     watchers: the connections that watch them. pictures: makes what they see.
-    conversions: limits the processes that convert the results of video jobs.
+    conversions: the processes that convert the results of video jobs. A client that does not read its answer holds one.
     serving: the loaded models; None before startup and after shutdown.
     draining: true from SIGTERM on.
     shutdown_deadline: the monotonic time by which the server should have ended after SIGTERM.
@@ -67,7 +66,7 @@ class ServerState:
     cameras: ServedCameras | None = None
     watchers: CameraWatchers = field(default_factory=CameraWatchers)
     pictures: PictureMaker = field(default_factory=PictureMaker)
-    conversions: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST_CONVERSIONS))
+    conversions: Quota = field(default_factory=lambda: Quota("conversions of results", _MOST_CONVERSIONS, 0.5))
     serving: Serving | None = None
     draining: bool = False
     shutdown_deadline: float = inf

@@ -18,7 +18,7 @@ from service.media.pixels import DecodedImage
 from service.streams.protocol import Hello
 from service.tracking.config import TrackerConfig
 from service.tracking.detector_pace import Attention, detector_is_due
-from service.tracking.zones import ZoneEvent
+from service.tracking.events import TrackingEvent
 from service.tracking_workers.pool import TrackedStream
 from service.tracking_workers.stream_tracker import TrackingResult
 
@@ -44,7 +44,7 @@ class ProcessedFrame:
     poses: Poses
     velocities: Floats
     ages: Floats
-    events: Sequence[ZoneEvent]
+    events: Sequence[TrackingEvent]
     width: int
     height: int
     seconds: dict[str, float]

@@ -18,7 +18,8 @@ from service.cameras.result_watcher import ResultWatcher
 from service.quota import Quota
 from service.streams.frame_processor import ProcessedFrame
 from service.streams.protocol import CloseCode, Hello, StreamError
-from service.tracking.zones import Zone, ZoneEvent
+from service.tracking.events import TrackingEvent
+from service.tracking.zones import Zone
 
 HELLO = Hello(extras=True, zones=(Zone("all", ((0, 0), (1, 0), (1, 1))),))
 
@@ -32,7 +33,7 @@ def a_result(number: int, dropped: int = 0, events: tuple[str, ...] = ()) -> Cam
         COCO_17,
         np.array([number + 1]),
     )
-    happened = [ZoneEvent("enter", name, 1, 0.0) for name in events]
+    happened = [TrackingEvent("enter", name, 1, 0.0) for name in events]
     processed = ProcessedFrame(poses, np.zeros((1, 2), np.float32), np.zeros(1, np.float32), happened, 9, 9, {})
     return CameraResult(number, np.zeros((9, 9, 3), np.uint8), processed, float(number), 0.0, dropped)
 
