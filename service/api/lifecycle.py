@@ -22,6 +22,7 @@ from service.api.video_documents import share_jobs
 from service.batching import BatchObserver
 from service.cameras.camera_run import CameraParts, CannotServeError
 from service.cameras.served import CameraFile, ServedCameras
+from service.events.entries import read_file
 from service.inference.model_registry import ServedModel, Serving
 from service.offline.jobs.job import JobProblem
 from service.offline.jobs.process import JobFailedError
@@ -83,6 +84,8 @@ async def _start(
     await serving.start()
     serving.build_plans()
     stack.callback(setattr, state, "serving", None)
+    at_end("closing the journal of events", state.events.close)
+    await state.events.start(read_file(state.settings.cameras))
     at_end("closing the store of streams", state.streams.stop)
     await state.streams.start()
     at_end("ending streams", state.streams.close)
@@ -205,7 +208,7 @@ def _draining(state: ServerState, supervisor: Supervisor) -> AbstractContextMana
 
 
 def _reloading(state: ServerState, supervisor: Supervisor, tls: ServerTls | None) -> AbstractContextManager[None]:
-    """Reload API keys and certificate at each SIGHUP. No connection is dropped. Afterwards the signal is ignored."""
+    """Reload API keys, sinks and certificate at each SIGHUP. No connection is dropped. Afterwards it is ignored."""
     return _handling(signal.SIGHUP, lambda: supervisor.once("reload", _reload(state, tls)), signal.SIG_IGN)
 
 
@@ -227,7 +230,7 @@ def _handling(number: signal.Signals, handle: Callable[[], object], after: Any) 
 
 
 async def _reload(state: ServerState, tls: ServerTls | None) -> None:
-    """Read the API keys and the certificate again. If a file cannot be used, its old content stays in use."""
+    """Read the API keys, sinks and the certificate again. If a file cannot be used, its old content stays in use."""
     settings = state.settings
     if settings.api_keys_file is not None:
         try:
@@ -240,6 +243,14 @@ async def _reload(state: ServerState, tls: ServerTls | None) -> None:
             state.keys = keys
             ended = state.streams.end_unauthorized(keys.admits)
             log.info("%d API keys are accepted now, %d streams were ended", len(keys.digests), ended)
+    if settings.cameras is not None:
+        try:
+            sinks = await asyncio.to_thread(read_file, settings.cameras)
+        except ValueError as error:
+            log.error("the sinks of events stay as they were: %s", error)
+        else:
+            await state.events.reload(sinks)
+            log.info("events go to %d sinks now", len(sinks.sinks))
     if tls is not None:
         try:
             await asyncio.to_thread(tls.reload)

@@ -16,6 +16,7 @@ from service.api.problems import ApiError
 from service.api.security import ApiKeys, RateLimit
 from service.cameras.served import ServedCameras
 from service.config import Settings
+from service.events.events import Events
 from service.inference.model_registry import ServedModel, Serving
 from service.observability.metrics import Metrics
 from service.offline.jobs.video_jobs import VideoJobs
@@ -38,6 +39,7 @@ class ServerState:
         body on, `memory` the bytes of bodies, pixels and responses.
     parser: one thread for large forms and JSON. Parsing holds the interpreter's lock most of the time, and more
         threads would keep it from the event loop.
+    events: those that leave the server.
     videos: the video jobs; None if there is no folder for them.
     shared_jobs: the list of all replicas' video jobs; None without Redis.
     cameras: those that the server opens itself; None before startup.
@@ -59,6 +61,7 @@ class ServerState:
     requests: Quota
     memory: Quota
     parser: Executor
+    events: Events
     videos: VideoJobs | None = None
     shared_jobs: SharedJobs | None = None
     cameras: ServedCameras | None = None

@@ -22,6 +22,7 @@ from service.api.hello import HelloMessage
 from service.api.problems import ApiError, problem_of
 from service.api.state import ServerState
 from service.batching import Priority
+from service.events.frame_events import EventSource
 from service.inference.model_registry import ServedModel
 from service.inference.stage import InferenceOptions
 from service.inference.video_stage import PROCESS_BYTES, StreamDecoder
@@ -208,6 +209,7 @@ async def _run(
                     gap=beginning.gap,
                     client=client,
                     memory=frames,
+                    publish=EventSource(f"streams/{name}", name).publisher(server.events),
                 )
                 async with streams.hold(beginning.slot, session):
                     await session.run(_welcome(served, skeleton, hello, beginning, streams.resume_seconds))

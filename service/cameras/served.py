@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from service.cameras.camera_run import CameraParts, CameraRun
 from service.cameras.entry import CameraEntry
 from service.cameras.feed import ResultFeed
+from service.events.entries import JournalEntry, SinkEntry, SinkName
 from service.process.supervisor import Supervisor
 
 
@@ -21,6 +22,8 @@ class CameraFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     cameras: dict[str, CameraEntry] = {}
+    events: JournalEntry = JournalEntry()
+    sinks: dict[SinkName, SinkEntry] = {}
 
     @staticmethod
     def read(path: Path) -> CameraFile:
