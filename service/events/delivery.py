@@ -57,13 +57,13 @@ class Delivery:
         self._done: set[str] = set()
         self._refusals: Counter[str] = Counter()
         self._failures, self._version = 0, 0
-        self._stopping, self._stopped, self._hurry = False, asyncio.Event(), asyncio.Event()
+        self.stopping, self._stopped, self._hurry = False, asyncio.Event(), asyncio.Event()
 
     async def run(self) -> None:
         """Deliver until cancelled, or until `stop`. Closes the sink's connections in any case."""
         self._sink = self._open_sink()
         try:
-            while not self._stopping:
+            while not self.stopping:
                 self.wake.clear()
                 try:
                     while await self._step():
@@ -82,7 +82,7 @@ class Delivery:
 
     async def stop(self, task: asyncio.Task[None]) -> None:
         """End `run`, which is `task`, within two seconds. The batch under way may be finished, else it is cut off."""
-        self._stopping = True
+        self.stopping = True
         self.wake.set()
         self._hurry.set()
         with suppress(TimeoutError):
@@ -99,7 +99,7 @@ class Delivery:
 
     async def _step(self) -> bool:
         """Send one batch. Returns False if there was nothing to send. Raises SinkAwayError, JournalAwayError."""
-        if self._stopping:
+        if self.stopping:
             return False
         position, version = self._position, self._version
 
@@ -125,7 +125,7 @@ class Delivery:
         if events:
             shown = events if self._keypoints else [_without_keypoints(event) for event in events]
             await self._sink.send(shown, self)
-            if any(event.id not in self._done for event in events):
+            if not self.stopping and any(event.id not in self._done for event in events):
                 raise SinkAwayError("it has refused an event, which is tried again")
 
     async def _tell(self, batch: Batch) -> None:

@@ -107,7 +107,7 @@ class Events:
     async def add(self, events: Sequence[PublishedEvent]) -> None:
         """Return once the journal has the events on the disk. While it cannot be used, they are held in memory.
 
-        Does nothing without sinks. Never raises because of the disk, and waits two seconds for it at most.
+        Does nothing without sinks. Never raises because of the disk, and does not wait for one that hangs.
         """
         if not events or not self.active or self._journal is None:
             return

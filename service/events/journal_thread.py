@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 
 _RETRY_S = 1.0
 """Seconds between two attempts to use a journal that failed."""
-_ADD_S = 2.0
-"""How long `add` waits for a disk that does not answer. The events stay in memory."""
+_ADD_S = 5.0
+"""How long `add` waits for a disk that does not answer, once. After that it waits no more until the disk answers."""
 _CLOSE_S = 2.0
 _MOST_HELD = 2_000
 """Events in memory that are not yet in the journal, over all sources."""
@@ -100,11 +100,12 @@ class JournalThread:
         # On the thread:
         self._journal: EventJournal | None = None
         self._up: bool | None = None
+        self._retry_at = 0.0
         self._held: deque[PublishedEvent] = deque()
         self._waiting: dict[str, int] = {}
         # On both, with the lock:
         self._lock = threading.Lock()
-        self._in_memory, self._bytes = 0, 0
+        self._in_memory, self._bytes, self._slow = 0, 0, False
         self._lost: Counter[tuple[str, str]] = Counter()
 
     @property
@@ -143,7 +144,12 @@ class JournalThread:
             return
         call: _Call[None] = _Call(None, True, events)
         self._calls.put(call)
-        await asyncio.wait((asyncio.wrap_future(call.done),), timeout=_ADD_S)
+        done = asyncio.wrap_future(call.done)
+        if not self._slow:
+            await asyncio.wait((done,), timeout=_ADD_S)
+            if not done.done():
+                self._slow = True
+                self._note(up=False, error=TimeoutError("the disk does not answer"))
 
     async def read(self, work: Callable[[EventJournal], Result]) -> Result:
         """Call `work` on the thread. Raises JournalAwayError."""
@@ -174,7 +180,9 @@ class JournalThread:
         while not ending:
             calls, ending = self._take()
             calls = self._read(calls)
-            if calls or self._held or self._lost or not self._up:
+            if self._up is False and time.monotonic() < self._retry_at and not ending:
+                self._hold(calls, JournalAwayError("it could not be used a moment ago"))
+            elif calls or self._held or self._lost or not self._up:
                 self._write(calls)
         if self._journal is not None:
             self._journal.close()
@@ -209,7 +217,7 @@ class JournalThread:
     def _write(self, calls: list[_Call[Any]]) -> None:
         """Do the other calls in one transaction, also with events that are held since it failed before."""
         try:
-            journal, results, new = self._open(), {}, 0
+            journal, results = self._open(), {}
             with self._lock:
                 lost = Counter(self._lost)
             with journal.changing():
@@ -217,19 +225,18 @@ class JournalThread:
                     journal.probe()
                 for (name, reason), events in lost.items():
                     journal.lost(name, events, reason)
-                if self._held:
-                    new += journal.add(self._held)
+                added = [*self._held, *(event for call in calls for event in call.events)]
+                new = journal.add(added)
                 for n, call in enumerate(calls):
-                    if call.work is None:
-                        new += journal.add(call.events)
-                    else:
+                    if call.work is not None:
                         results[n] = call.work(journal)
                 losses = list(journal.losses)
             self._waiting = {name: status.waiting for name, status in journal.status().items()}
         except Exception as error:  # noqa: BLE001 - it is raised where the calls are awaited
             self._fail(calls, error)
             return
-        self._forget([*self._held, *(event for call in calls for event in call.events)], lost)
+        self._forget(added, lost)
+        self._slow = False
         self._note(up=True)
         self._observer.journaled(new)
         for sink, events, reason in losses:
@@ -247,17 +254,22 @@ class JournalThread:
             self._lost -= lost
 
     def _fail(self, calls: list[_Call[Any]], error: Exception) -> None:
-        """Hold events until the next attempt, and let other calls fail."""
+        """Say that the journal cannot be used, and what follows for these calls."""
         known = isinstance(error, (sqlite3.Error, OSError))
         if not isinstance(error, sqlite3.OperationalError):
             self._give_up_file(error)
         self._note(up=False, error=error)
+        self._retry_at = time.monotonic() + _RETRY_S
+        self._hold(calls, JournalAwayError(str(error)) if known else error)
+
+    def _hold(self, calls: list[_Call[Any]], error: Exception) -> None:
+        """Hold events until the next attempt, and let other calls fail."""
         for call in calls:
             self._held.extend(call.events)
             if call.work is None:
                 call.done.set_result(None)
             else:
-                call.done.set_exception(JournalAwayError(str(error)) if known else error)
+                call.done.set_exception(error)
 
     def _give_up_file(self, error: Exception) -> None:
         """Close the journal. If it is damaged, set it aside, so that a new one begins."""

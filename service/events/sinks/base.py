@@ -17,7 +17,10 @@ class SinkAwayError(Exception):
 
 
 class Outcomes(Protocol):
-    """Takes note of what became of each event of a batch."""
+    """Takes note of what became of each event of a batch. stopping: the sink should send no more of them."""
+
+    @property
+    def stopping(self) -> bool: ...
 
     def delivered(self, event: PublishedEvent) -> None:
         """The sink has the event."""

@@ -79,6 +79,8 @@ class WebhookSink:
         async def send_source(group: Sequence[PublishedEvent]) -> None:
             async with slots:
                 for event in group:
+                    if outcomes.stopping:
+                        return
                     await self._post(event, outcomes)
 
         results = await asyncio.gather(*map(send_source, sources), return_exceptions=True)

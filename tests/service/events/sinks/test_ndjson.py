@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,8 @@ from tests.waiting import until
 class Outcome:
     """Remembers what was delivered."""
 
+    stopping = False
+
     def __init__(self) -> None:
         self.ids: list[str] = []
 
@@ -29,7 +32,7 @@ class Outcome:
         raise AssertionError(f"{event.id}: {why}")
 
 
-def lines(path: Path) -> list[dict[str, object]]:
+def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
