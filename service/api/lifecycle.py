@@ -58,7 +58,11 @@ async def running(
         except Exception as error:
             log.error("the server cannot start: %s", str(error) or type(error).__name__)
             raise
-        yield
+        try:
+            yield
+        except asyncio.CancelledError:
+            # By a second Ctrl-C, after which uvicorn asks for nothing any more. Starlette would log a traceback.
+            log.warning("the server ends without waiting for its clients")
 
 
 async def _start(
@@ -135,6 +139,7 @@ def _camera_parts(state: ServerState) -> CameraParts:
         state.streams.limiter,
         frame_seconds=settings.timeout_ms / 1000,
         max_people=settings.max_people,
+        hosts=settings.camera_hosts,
     )
 
 
@@ -190,8 +195,10 @@ def _draining(state: ServerState, supervisor: Supervisor) -> AbstractContextMana
 
     async def end(wait: float) -> None:
         notice = supervisor.once("go-away", state.streams.go_away(wait))
+        await state.watchers.go_away(wait)
         await asyncio.sleep(wait)
         try:
+            state.watchers.close()
             await state.streams.close()
             notice.cancel()
         finally:
@@ -242,6 +249,7 @@ async def _reload(state: ServerState, tls: ServerTls | None) -> None:
         else:
             state.keys = keys
             ended = state.streams.end_unauthorized(keys.admits)
+            state.watchers.end_unauthorized(keys.admits)
             log.info("%d API keys are accepted now, %d streams were ended", len(keys.digests), ended)
     if settings.cameras is not None:
         try:

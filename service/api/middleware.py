@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -31,6 +32,7 @@ _ROUTES = frozenset(
     {"/pose", "/models", "/skeletons", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/videos"}
 )
 """Paths that are labels of metrics. All others are counted as "other", so that clients cannot add labels."""
+_CAMERA_RESULTS = re.compile(r"/cameras/[^/]+/results")
 
 _COSTS = {"/metrics": 20, "/openapi.json": 20, "/docs": 5, "/models": 5, "/skeletons": 5}
 """Cost of a request in units of about 0.2 ms of the event loop; 1 for all other paths."""
@@ -159,9 +161,10 @@ class RequestMiddleware:
 
     def _refuse_websocket(self, scope: Scope) -> ApiError | None:
         """Return why a handshake is refused, if it is. The app would answer 403, as if an API key were missing."""
-        if scope["path"] != "/stream":
+        if scope["path"] != "/stream" and not _CAMERA_RESULTS.fullmatch(scope["path"]):
             return ApiError(
-                "not-found", f"there is no websocket at {scope['path'][:200]}; GET /docs/stream has the one"
+                "not-found",
+                f"there is no websocket at {scope['path'][:200]}; see GET /docs/stream",
             )
         headers = Headers(scope=scope)
         origin = headers.get("origin", "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from math import inf
@@ -14,6 +13,7 @@ from engines.skeletons import Skeleton, derivable
 from service.api.connections import Connections
 from service.api.problems import ApiError
 from service.api.security import ApiKeys, RateLimit
+from service.api.watchers import CameraWatchers
 from service.cameras.served import ServedCameras
 from service.config import Settings
 from service.events.events import Events
@@ -27,8 +27,8 @@ from service.tracking_workers.pool import TrackingWorkers
 if TYPE_CHECKING:
     from service.offline.jobs.shared_list import SharedJobs  # redis is slow to import
 
-_MOST_CONVERSIONS = 2
-"""Processes that convert results of video jobs at once. Others wait for their turn."""
+_MOST_CONVERSIONS = 4
+"""Processes that convert results of video jobs at once, half of them for one client."""
 
 
 @dataclass(slots=True)
@@ -43,7 +43,8 @@ class ServerState:
     videos: the video jobs; None if there is no folder for them.
     shared_jobs: the list of all replicas' video jobs; None without Redis.
     cameras: those that the server opens itself; None before startup.
-    conversions: limits the processes that convert the results of video jobs.
+    watchers: the connections that watch them.
+    conversions: the processes that convert the results of video jobs. A client that does not read its answer holds one.
     serving: the loaded models; None before startup and after shutdown.
     draining: true from SIGTERM on.
     shutdown_deadline: the monotonic time by which the server should have ended after SIGTERM.
@@ -65,7 +66,8 @@ class ServerState:
     videos: VideoJobs | None = None
     shared_jobs: SharedJobs | None = None
     cameras: ServedCameras | None = None
-    conversions: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST_CONVERSIONS))
+    watchers: CameraWatchers = field(default_factory=CameraWatchers)
+    conversions: Quota = field(default_factory=lambda: Quota("conversions of results", _MOST_CONVERSIONS, 0.5))
     serving: Serving | None = None
     draining: bool = False
     shutdown_deadline: float = inf

@@ -13,7 +13,7 @@ from engines.skeletons import Skeleton
 from service.batching import Priority
 from service.cameras.camera import Camera, CameraFrame, CameraState
 from service.cameras.entry import CameraEntry
-from service.cameras.feed import CameraResult, ResultFeed
+from service.cameras.feed import CameraResult, FeedState, ResultFeed
 from service.inference.model_registry import ServedModel
 from service.inference.stage import InferenceOptions
 from service.streams.clock import FrameClock
@@ -41,7 +41,7 @@ class CameraParts:
     """What the cameras of a server share with its streams.
 
     limiter: of a model's frames under way. frame_seconds: from a frame's arrival to its deadline. max_people: in one
-    frame, at most.
+    frame, at most. hosts: the setting `camera_hosts`.
     """
 
     find: FindModel
@@ -49,6 +49,7 @@ class CameraParts:
     limiter: Callable[[str], ConcurrencyLimiter]
     frame_seconds: float
     max_people: int
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(eq=False)
@@ -84,7 +85,7 @@ class CameraRun:
         last = 0
         async with (
             parts.workers.stream(served.skeleton, hello.tracking, self.stream) as tracked,
-            Camera(self.entry.address, fps=self.entry.most_fps, changed=self._changed) as camera,
+            self._open() as camera,
         ):
             processor = FrameProcessor(served.pipeline, tracked, hello, options, skeleton)
             self.state = processor.state
@@ -96,6 +97,10 @@ class CameraRun:
                         slot.worked = result.processed.worked
                         self.feed.put(result)
                         self.state, last = processor.state, frame.number
+
+    def _open(self) -> Camera:
+        options = self.entry.source_options(self.parts.hosts)
+        return Camera(self.entry.address, options, fps=self.entry.most_fps, changed=self._changed)
 
     async def _process(
         self, processor: FrameProcessor, frame: CameraFrame, taken: float, last: int
@@ -115,3 +120,4 @@ class CameraRun:
 
     def _changed(self, state: CameraState) -> None:
         self.camera = state
+        self.feed.tell(FeedState(state.phase, state.reason))

@@ -6,18 +6,24 @@ import math
 
 from pydantic import ConfigDict, Field, SecretStr, field_validator
 
-from service.cameras.sources.address import SourceAddress
+from service.cameras.sources.address import SourceAddress, SourceOptions, SourceTransport
 from service.streams.options import StreamOptionsMessage
 from service.streams.protocol import Hello
 
 
 class CameraEntry(StreamOptionsMessage):
-    """A camera: its source, and the options of streams. source: never to be shown, see `address`."""
+    """A camera: its source, and the options of streams. source: never to be shown, see `address`.
+
+    transport, verify, hardware: how it is opened, see SourceOptions.
+    """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     source: SecretStr
     fps: float | None = Field(None, gt=0, le=1000)
+    transport: SourceTransport = "tcp"
+    verify: bool = True
+    hardware: bool = True
 
     @field_validator("source")
     @classmethod
@@ -28,6 +34,10 @@ class CameraEntry(StreamOptionsMessage):
     @property
     def address(self) -> SourceAddress:
         return SourceAddress.parse(self.source.get_secret_value())
+
+    def source_options(self, hosts: tuple[str, ...], *, own_host: bool = True) -> SourceOptions:
+        """How the source is opened. hosts: the setting `camera_hosts`. own_host: False for a camera put by the API."""
+        return SourceOptions(self.transport, self.verify, self.hardware, hosts, own_host)
 
     @property
     def most_fps(self) -> float:

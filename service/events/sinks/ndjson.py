@@ -13,7 +13,7 @@ import orjson
 from service.events.entries import FileEntry
 from service.events.event import PublishedEvent
 from service.events.sinks.base import Outcomes, SinkAwayError
-from service.process.supervisor import on_thread
+from service.process.supervisor import run_on_thread
 
 _PIECE = 65_536
 
@@ -34,7 +34,7 @@ class FileSink:
         """See Sink."""
         lines = b"".join(orjson.dumps(event.document()) + b"\n" for event in events)
         try:
-            await on_thread("event file", lambda: _append(self._entry, lines))
+            await run_on_thread("event file", lambda: _append(self._entry, lines))
         except OSError as error:
             raise SinkAwayError(f"the file cannot be written: {error.strerror or error}") from error
         for event in events:
