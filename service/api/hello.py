@@ -7,9 +7,8 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from service.api.problems import complaint
 from service.media.video_decoder import VideoCodec
-from service.streams.options import StreamOptionsMessage
+from service.streams.options import StreamOptionsMessage, complaint
 from service.streams.protocol import CloseCode, Hello, StreamError
 
 Message = TypeVar("Message", bound=BaseModel)

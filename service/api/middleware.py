@@ -29,9 +29,10 @@ log = logging.getLogger(__name__)
 
 _REFUSALS = (429, 503)
 _ROUTES = frozenset(
-    {"/pose", "/models", "/skeletons", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/videos"}
+    {"/pose", "/models", "/skeletons", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/videos", "/cameras"}
 )
 """Paths that are labels of metrics. All others are counted as "other", so that clients cannot add labels."""
+_PREFIXES = {"/videos/": "/videos/{id}", "/cameras/": "/cameras/{name}"}
 _CAMERA_RESULTS = re.compile(r"/cameras/[^/]+/results")
 
 _COSTS = {"/metrics": 20, "/openapi.json": 20, "/docs": 5, "/models": 5, "/skeletons": 5}
@@ -148,7 +149,7 @@ class RequestMiddleware:
             resources.close()
             seconds = time.perf_counter() - started
             path = scope["path"]
-            route = "/videos/{id}" if path.startswith("/videos/") else path if path in _ROUTES else "other"
+            route = _route(path)
             self._state.metrics.answered(route, status, seconds)
             refused = status in _REFUSALS
             self._state.refused += refused
@@ -209,6 +210,14 @@ class RequestMiddleware:
         if given and len(given) <= 128 and given.isascii() and given.isprintable():
             return given
         return f"{self._id_prefix}-{next(self._ids):x}"
+
+
+def _route(path: str) -> str:
+    """The label of a path in metrics."""
+    for prefix, label in _PREFIXES.items():
+        if path.startswith(prefix):
+            return label
+    return path if path in _ROUTES else "other"
 
 
 async def _send_pieces(send: Send, message: Message) -> None:

@@ -8,7 +8,7 @@ import math
 import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
-from typing import Literal, NoReturn, Self
+from typing import Literal, Self
 
 from engines.poses import Frame
 from service.cameras.sources.address import SourceAddress, SourceOptions
@@ -130,27 +130,30 @@ class Camera:
 
     async def __anext__(self) -> CameraFrame:
         """Wait for a frame newer than the last one. Raises CameraError, and StopAsyncIteration after the end."""
-        while True:
-            await self.arrival()
+        while await self.arrival():
             if (frame := await self.take()) is not None:
                 return frame
+        raise StopAsyncIteration
 
-    async def arrival(self) -> None:
-        """Wait until a frame newer than the last one can be taken. Raises CameraError, and StopAsyncIteration."""
+    async def arrival(self) -> bool:
+        """Wait until a frame newer than the last one can be taken. False after the end. Raises CameraError."""
         loop = asyncio.get_running_loop()
         if (pause := self._due - loop.time()) > 0:
             await asyncio.sleep(pause)
-        if self._task is None or self._task.done():
-            self._end_iteration()
+        if self._task is None:
+            return False
         self._arrival = loop.create_future()
         try:
             if self._reader is not None:
                 self._reader.expect_frame()
             await asyncio.wait((self._arrival, self._task), return_when=asyncio.FIRST_COMPLETED)
-            if not self._arrival.done():
-                self._end_iteration()
+            if self._arrival.done():
+                return True
         finally:
             self._arrival = None
+        if not self._task.cancelled() and (error := self._task.exception()) is not None:
+            raise error
+        return False
 
     async def take(self) -> CameraFrame | None:
         """Return the newest frame, after `arrival`. None if the source has been lost since then."""
@@ -169,11 +172,6 @@ class Camera:
         # From the time when it was due, so that waiting for frames of another rate does not add up
         self._due = max(self._due + self._interval, loop.time() - self._interval) if self._interval else -math.inf
         return frame
-
-    def _end_iteration(self) -> NoReturn:
-        if self._task is not None and not self._task.cancelled() and (error := self._task.exception()) is not None:
-            raise error
-        raise StopAsyncIteration
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         """Log an error that is not for the user, also if nobody waits for a frame."""

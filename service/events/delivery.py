@@ -192,6 +192,6 @@ class Delivery:
 
 
 def _without_keypoints(event: PublishedEvent) -> PublishedEvent:
-    if KEYPOINTS not in event.data:
+    if not event.data.keys() & KEYPOINTS:
         return event
-    return replace(event, data={name: value for name, value in event.data.items() if name != KEYPOINTS})
+    return replace(event, data={name: value for name, value in event.data.items() if name not in KEYPOINTS})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -164,18 +163,6 @@ def read_sinks(tables: Mapping[str, object]) -> EventSettings:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"] if part not in _TYPES)
         raise ValueError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
-
-
-def read_file(path: Path | None) -> EventSettings:
-    """Read the tables of the file that the setting `cameras` names. Raises ValueError, which names the file."""
-    if path is None:
-        return EventSettings()
-    try:
-        return read_sinks(tomllib.loads(path.read_text("utf-8-sig")))
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
 
 
 def signing_key(secret: SecretStr) -> bytes:

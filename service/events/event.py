@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
-KEYPOINTS = "keypoints"
-"""The member of an event's data that only some sinks get."""
+KEYPOINTS = frozenset(("keypoints", "skeleton"))
+"""Members of an event's data that only some sinks get."""
 DROPPED = "posewire.dropped"
 """The kind of the event that tells a sink what it has lost."""
 _ID_BYTES = 16

@@ -115,14 +115,13 @@ class Events:
         for running in self._running.values():
             running.delivery.wake.set()
 
-    def note(self, source: str, state: Mapping[str, Any] | None) -> None:
-        """Replace what is known about a source, for sinks that tell of states: {"state", "people", "occupancy"}.
+    def note(self, states: Mapping[str, Mapping[str, Any]]) -> None:
+        """Replace what is known of all cameras, for sinks that tell of it: by source {"state", "people", "occupancy"}.
 
-        None: it does not exist any more. The state "elsewhere": another replica has it. May be called with each frame:
-        only changes are told, twice a second at most.
+        A camera that is not named any more is gone for good. The state "elsewhere": another replica tells of it.
         """
         if self.active:
-            self._states[source] = state
+            self._states = {source: None for source in self._states if source not in states} | dict(states)
 
     async def close(self) -> None:
         """End the deliveries, and close the journal. What has not been delivered is delivered after the next start."""

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from engines.poses import Poses
-from service.events.event import KEYPOINTS, PublishedEvent, event_id
+from service.events.event import PublishedEvent, event_id
 from service.events.events import Events
 from service.formats.people import keypoint_rows
 from service.tracking.events import TrackingEvent
@@ -65,5 +65,5 @@ class EventSource:
                 if keypoints:
                     data["skeleton"] = poses.skeleton.name
                     rows = keypoint_rows(poses.keypoints[n, None], poses.keypoint_scores[n, None])
-                    data[KEYPOINTS] = rows[0].tolist()
+                    data["keypoints"] = rows[0].tolist()
         return PublishedEvent(number, self.name, event.timestamp, event.kind, data)

@@ -32,7 +32,7 @@ def told(receiver: Receiver) -> list[dict[str, object]]:
 async def test_nothing_is_done_without_sinks(tmp_path: Path) -> None:
     async with running(tmp_path, sinks()) as events:
         await events.add([happening(1)])
-        events.note("cameras/a", {"people": 1})
+        events.note({"cameras/a": {"people": 1}})
     assert not (tmp_path / FOLDER).exists()
 
 

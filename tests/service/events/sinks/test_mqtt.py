@@ -23,7 +23,7 @@ LIVE = {"state": "live", "people": 2, "occupancy": {"the desk's": 1}}
 async def test_events_states_and_discovery(tmp_path: Path) -> None:
     with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as heard:
         async with running(tmp_path, sinks(home={"type": "mqtt", "url": broker.url})) as events:
-            events.note("cameras/door", LIVE)
+            events.note({"cameras/door": LIVE})
             await events.add([happening(1), happening(2, kind="fall")])
             await until(lambda: len(heard.on("posewire/cameras/door/events")) == 2)
             await until(lambda: heard.last("posewire/cameras/door/availability") == "online")
@@ -40,7 +40,7 @@ async def test_events_states_and_discovery(tmp_path: Path) -> None:
             [server, camera] = (one["topic"] for one in config["availability"])
             assert heard.last(server) == heard.last(camera) == "online"
 
-            events.note("cameras/door", LIVE | {"state": "lost"})
+            events.note({"cameras/door": LIVE | {"state": "lost"}})
             await until(lambda: heard.last(camera) == "offline")
             assert len(heard.on("homeassistant/device/posewire_door/config")) == 1  # it says the same
             with Subscriber(broker.port) as late:  # as Home Assistant after its restart
@@ -48,7 +48,7 @@ async def test_events_states_and_discovery(tmp_path: Path) -> None:
                 await until(lambda: "homeassistant/device/posewire_door/config" in late.retained)
                 assert "posewire/cameras/door/events" not in late.retained
 
-            events.note("cameras/door", None)
+            events.note({})
             await until(lambda: heard.last("homeassistant/device/posewire_door/config") == "")
             assert heard.last("posewire/cameras/door/state") == ""
         await until(lambda: heard.last(server) == "offline")
@@ -59,7 +59,7 @@ async def test_a_broker_that_dies_gets_everything_in_order_and_all_states_again(
     counts = Counts()
     with Mosquitto(tmp_path) as broker:
         async with running(tmp_path, sinks(home={"type": "mqtt", "url": broker.url}), counts) as events:
-            events.note("cameras/a", LIVE)
+            events.note({"cameras/a": LIVE})
             await events.add([happening(0, "cameras/a")])
             await until(lambda: counts.got["home"] == 1)
             broker.kill()
