@@ -19,6 +19,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from service.camera_hosts import CameraHosts
+
 
 def _split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -41,6 +43,11 @@ def _check_proxies(values: tuple[str, ...]) -> tuple[str, ...]:
 
 class SettingsError(ValueError):
     """A file or folder of settings that cannot be used. The message is for the user, and names it."""
+
+
+def _check_hosts(values: tuple[str, ...]) -> tuple[str, ...]:
+    CameraHosts.parse(values)
+    return values
 
 
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
@@ -134,8 +141,13 @@ class Settings(BaseSettings):
     cameras: Path | None = Field(
         None, description="TOML file of the cameras that the server opens itself; reloaded at SIGHUP"
     )
-    camera_hosts: CommaList = Field((), description="TEMP")
     max_cameras: int = Field(64, ge=0, le=1000, description="most cameras at once, of the file and the API together")
+
+    camera_hosts: Annotated[CommaList, AfterValidator(_check_hosts)] = Field(
+        (),
+        description="hosts that cameras put by the API may be at, and that any camera may lead to: names, "
+        "`*.example.com`, addresses, networks or `*`; a camera of the file may always lead to its own host",
+    )
 
     proxies: Annotated[CommaList, AfterValidator(_check_proxies)] = Field(
         ("127.0.0.1", "::1"), description="load balancers whose X-Forwarded-For is trusted: addresses, networks or `*`"

@@ -21,7 +21,7 @@ FLOW = (
     *("engines.catalogue", "engines.families", "engines.networks"),
     *("engines.plans", "engines.runtimes", "engines.crops", "engines.build"),
     # service: libraries that stand alone, then a frame's way through the server, then the server itself
-    *("service", "service.client", "service.config", "service.batching", "service.quota"),
+    *("service", "service.client", "service.camera_hosts", "service.config", "service.batching", "service.quota"),
     *("service.tracking", "service.media", "service.formats", "service.evaluation"),
     *("service.process", "service.inference", "service.tracking_workers", "service.streams"),
     *("service.observability", "service.cameras", "service.offline", "service.watching", "service.load"),
@@ -44,7 +44,7 @@ ALLOWED = {
     ),
     "uvicorn": ("service/api/", "service/process/", "service/server.py"),
     "websockets": ("service/api/websocket.py", "service/client/"),
-    "httpx": ("engines/catalogue/fetch/https.py", "service/client/"),
+    "httpx": ("engines/catalogue/fetch/https.py", "service/cameras/sources/web.py", "service/client/"),
     # computing
     "openvino": ("engines/runtimes/openvino/", "engines/build/"),
     "onnxruntime": ("engines/runtimes/onnxruntime/",),

@@ -89,4 +89,5 @@ def _parts(state: ServerState, store: Store) -> CameraParts:
         frame_seconds=settings.timeout_ms / 1000,
         max_people=settings.max_people,
         checkpoint_seconds=settings.checkpoint_ms / 1000,
+        hosts=settings.camera_hosts,
     )

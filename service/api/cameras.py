@@ -6,7 +6,6 @@ import logging
 import re
 import time
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 from fastapi import APIRouter, Request
@@ -18,6 +17,7 @@ from service.api.problems import ApiError, bad_parameter
 from service.api.schemas import CameraList, CameraResponse, Problem
 from service.api.state import ServerState
 from service.api.uploads import read_body
+from service.camera_hosts import CameraHosts
 from service.cameras.entry import NAME, CameraEntry
 from service.cameras.served import CamerasFullError, ServedCamera, ServedCameras
 from service.streams.store.base import StoreAwayError
@@ -147,7 +147,7 @@ async def _read_entry(server: ServerState, request: Request) -> CameraEntry:
             raise ApiError("bad-request", f"the body is not JSON: line {error.lineno}, column {error.colno}") from None
         if not isinstance(document, dict):
             raise ApiError("bad-parameter", 'the body is a JSON object, such as {"source": "rtsp://HOST:554/PATH"}')
-        if isinstance(source := document.get("source"), str) and "://" not in source:
+        if isinstance(source := document.get("source"), str) and "://" not in source:  # may be a file: do not look
             raise ApiError("bad-parameter", "source: it is a URL such as rtsp://HOST:554/PATH; files and devices are "
                            "for the server's own file of cameras alone")  # fmt: skip
         try:
@@ -158,9 +158,10 @@ async def _read_entry(server: ServerState, request: Request) -> CameraEntry:
 
 def _check_host(server: ServerState, entry: CameraEntry) -> None:
     """Raise ApiError unless the host of a source is one that clients may name."""
-    host = urlsplit(entry.address.target).hostname
-    if host not in server.settings.camera_hosts:
-        raise ApiError("bad-parameter", f"source: the setting camera_hosts does not list {host}")
+    try:
+        entry.address.check_host(CameraHosts.parse(server.settings.camera_hosts))
+    except ValueError as error:
+        raise ApiError("bad-parameter", f"source: {error}") from error
 
 
 def _cameras(server: ServerState) -> ServedCameras:

@@ -56,7 +56,11 @@ async def running(
         except Exception as error:
             log.error("the server cannot start: %s", str(error) or type(error).__name__)
             raise
-        yield
+        try:
+            yield
+        except asyncio.CancelledError:
+            # By a second Ctrl-C, after which uvicorn asks for nothing any more. Starlette would log a traceback.
+            log.warning("the server ends without waiting for its clients")
 
 
 async def _start(
@@ -74,6 +78,7 @@ async def _start(
         return max(0.0, min(state.settings.grace_seconds, state.shutdown_deadline - time.monotonic()))
 
     stack.callback(state.parser.shutdown, wait=False, cancel_futures=True)
+    stack.callback(state.pictures.close)
     at_end("ending background tasks", supervisor.close)
     at_end("ending trackers", state.tracking_workers.close)
     serving = await asyncio.to_thread(open_models, state.metrics)
@@ -168,8 +173,10 @@ def _draining(state: ServerState, supervisor: Supervisor) -> AbstractContextMana
         notice = supervisor.once("go-away", state.streams.go_away(wait))
         if state.cameras is not None:
             supervisor.once("hand over cameras", state.cameras.hand_over())
+        await state.watchers.go_away(wait)
         await asyncio.sleep(wait)
         try:
+            state.watchers.close()
             await state.streams.close()
             notice.cancel()
         finally:
@@ -220,6 +227,7 @@ async def _reload(state: ServerState, tls: ServerTls | None) -> None:
         else:
             state.keys = keys
             ended = state.streams.end_unauthorized(keys.admits)
+            state.watchers.end_unauthorized(keys.admits)
             log.info("%d API keys are accepted now, %d streams were ended", len(keys.digests), ended)
     await reload_cameras(state)
     if tls is not None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 from engines.poses import Frame
-from service.cameras.sources.address import SourceAddress
-from service.cameras.sources.kinds import SourceInfo
+from service.cameras.sources.address import SourceAddress, SourceOptions
+from service.cameras.sources.decoding import SourceInfo
 from service.cameras.sources.reader_process import (
     ArrivedMessage,
     FrameMessage,
@@ -86,13 +86,14 @@ class Camera:
     Every attempt is a process of its own, which is killed if it does not connect, stalls, or is no longer needed.
     A file that ends or cannot be read ends the camera; every other source is opened again, until the camera is closed.
 
-    fps: at most so many frames a second, math.inf for all. changed: called with each new phase. chance: 0..1, so that
-    cameras that were lost together do not return at once.
+    options: how the source is opened. fps: at most so many frames a second, math.inf for all. changed: called with each
+    new phase. chance: 0..1, so that cameras that were lost together do not return at once.
     """
 
     def __init__(
         self,
         address: SourceAddress,
+        options: SourceOptions | None = None,
         *,
         fps: float = math.inf,
         times: CameraTimes | None = None,
@@ -100,6 +101,7 @@ class Camera:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.address = address
+        self._options = options or SourceOptions()
         self.state = CameraState()
         self._interval = 1 / fps
         self._times = times or CameraTimes()
@@ -203,7 +205,7 @@ class Camera:
         """Read the source once. Returns when it has ended, raises SourceEndedError when it has failed."""
         loop = asyncio.get_running_loop()
         self._earlier = self.state.decoded, self.state.damaged
-        async with ReaderProcess(self.address.kind, self.address.target) as self._reader:
+        async with ReaderProcess(self.address, self._options) as self._reader:
             if self._arrival is not None:
                 self._reader.expect_frame()
             try:

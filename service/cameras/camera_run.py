@@ -67,8 +67,9 @@ class CameraParts:
 
     limiter: of a model's frames under way. store: of the states of cameras. memory: for their frames. frame_seconds:
     from a frame's arrival to its deadline. max_people: in one frame, at most. checkpoint_seconds: how old a state in
-    the store may be. publish: awaited with each result that has events, before the state that follows it is stored.
-    confirm: awaited with each result before anybody is told of it. Does not return if another replica has the camera.
+    the store may be. hosts: the setting `camera_hosts`. publish: awaited with each result that has events, before the
+    state that follows it is stored. confirm: awaited with each result before anybody is told of it. It does not return
+    if another replica has the camera.
     """
 
     find: FindModel
@@ -80,6 +81,7 @@ class CameraParts:
     frame_seconds: float
     max_people: int
     checkpoint_seconds: float
+    hosts: tuple[str, ...]
     publish: Callable[[str, str, CameraResult], Awaitable[None]] = _publish_nothing
     confirm: Callable[[str], Awaitable[None]] = _own_all
 
@@ -101,8 +103,9 @@ class _Session:
 class CameraRun:
     """Runs a camera. `run` may be called again when it has ended, also with another entry.
 
-    feed: gets the results. told: called with `live`, or with `lost` and the reason. number: of the next result, over
-    all sessions. camera: what its source does. people: in the newest result.
+    from_file: the operator has named it, not the API, so its own host is allowed whatever `hosts` says. feed: gets the
+    results. told: called with `live`, or with `lost` and the reason. number: of the next result, over all sessions.
+    camera: what its source does. people: in the newest result.
     """
 
     name: str
@@ -110,6 +113,7 @@ class CameraRun:
     parts: CameraParts
     feed: ResultFeed
     told: Callable[[Literal["live", "lost"], str], None]
+    from_file: bool = True
     tally: CameraTally = field(default_factory=CameraTally)
     number: int = 0
     people: int = 0
@@ -166,7 +170,7 @@ class CameraRun:
         loop, pause = asyncio.get_running_loop(), _LOOP_S[0]
         while True:
             began = loop.time()
-            async with Camera(self.entry.address, fps=self.entry.most_fps, changed=self._changed) as camera:
+            async with self._open() as camera:
                 self._source, self._counted = camera, (0, 0)
                 try:
                     await frames.follow(camera)
@@ -178,6 +182,10 @@ class CameraRun:
             if (early := began + pause - loop.time()) > 0:
                 await asyncio.sleep(early)
                 pause = min(2 * pause, _LOOP_S[1])
+
+    def _open(self) -> Camera:
+        options = self.entry.source_options(self.parts.hosts, own_host=self.from_file)
+        return Camera(self.entry.address, options, fps=self.entry.most_fps, changed=self._changed)
 
     def _changed(self, state: CameraState) -> None:
         if state.phase == "lost":

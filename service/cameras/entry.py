@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, StringConstraints, field_validator, model_validator
 
-from service.cameras.sources.address import SourceAddress
+from service.cameras.sources.address import SourceAddress, SourceOptions, SourceTransport
 from service.streams.options import StreamOptionsMessage
 from service.streams.protocol import Hello
 
@@ -23,12 +23,18 @@ _OF_IDENTITIES = ("skeleton", "zones", "lines", "rules")
 
 
 class CameraEntry(StreamOptionsMessage):
-    """A camera: its source, and the options of streams. source: never to be shown, see `address`."""
+    """A camera: its source, and the options of streams. source: never to be shown, see `address`.
+
+    transport, verify, hardware: how it is opened, see SourceOptions.
+    """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     source: SecretStr = Field(max_length=2000, description="rtsp://, http:// or their like with TLS; never shown again")
     fps: float | None = Field(None, gt=0, le=1000, description="frames a second that are looked at, at most")
+    transport: SourceTransport = Field("tcp", description="of RTSP; udp loses packets where the network does")
+    verify: bool = Field(True, description="verify the certificates of rtsps:// and https:// sources")
+    hardware: bool = Field(True, description="decode on a GPU where there is one")
     blur: Literal["faces"] | None = Field(None, description="blur faces in every picture of this camera")
     loop: bool = Field(False, description="begin a file again when it has ended")
 
@@ -57,6 +63,10 @@ class CameraEntry(StreamOptionsMessage):
     @property
     def address(self) -> SourceAddress:
         return self._address
+
+    def source_options(self, hosts: tuple[str, ...], *, own_host: bool = True) -> SourceOptions:
+        """How the source is opened. hosts: the setting `camera_hosts`. own_host: False for a camera put by the API."""
+        return SourceOptions(self.transport, self.verify, self.hardware, hosts, own_host)
 
     @property
     def most_fps(self) -> float:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from engines.files import shown
+from service.camera_hosts import CameraHosts
 
 SourceKind = Literal["device", "file", "rtsp", "http"]
 
 _SCHEMES: dict[str, SourceKind] = {"rtsp": "rtsp", "rtsps": "rtsp", "http": "http", "https": "http"}
+_SRT = "srt:// cannot be read, as the FFmpeg in PyAV is built without SRT; have a gateway serve the camera by RTSP"
 _HIDDEN = "..."
 _SHORTEST_SECRET = 3
 """Characters. Shorter user names and passwords would hide letters of ordinary words."""
@@ -43,6 +46,8 @@ class SourceAddress:
                 return SourceAddress("file", text, shown(text))
             raise ValueError(f"{shown(text)} is not a file; name a camera as 0, /dev/video0 or rtsp://HOST/PATH")
         kind = _SCHEMES.get(scheme.lower())
+        if scheme.lower() == "srt":
+            raise ValueError(_SRT)
         if kind is None:
             raise ValueError(f"a source cannot begin with {shown(scheme)}://; these can: {', '.join(_SCHEMES)}")
         try:
@@ -50,6 +55,26 @@ class SourceAddress:
         except ValueError as error:
             raise ValueError("the source is no valid URL; it is like rtsp://HOST:554/PATH") from error
         return SourceAddress(kind, text, name)
+
+    @property
+    def host(self) -> str:
+        """The host in its URL; "" for a file or a device."""
+        return (urlsplit(self.target).hostname or "") if self.kind in ("rtsp", "http") else ""
+
+    def check_host(self, hosts: CameraHosts) -> None:
+        """Raise ValueError with a message for the user if a client of the API may not name this source.
+
+        A name that is not listed may still have an address in a listed network, which is checked on connecting.
+        """
+        if self.kind not in ("rtsp", "http"):
+            raise ValueError("cameras that are put by the API have an rtsp:// or http:// source, no file or device")
+        try:
+            ip_address(self.host)
+            is_name = False
+        except ValueError:
+            is_name = True
+        if not hosts.lists(self.host) and not (is_name and hosts.networks):
+            raise ValueError(f"the setting camera_hosts does not list {self.host}")
 
     def redact(self, text: str) -> str:
         """Return a message without anything that opens this source."""
@@ -71,3 +96,27 @@ def _shown_url(url: str) -> str:
     port = "" if parts.port is None else f":{parts.port}"
     path = re.sub(r"[^/]*=[^/]*", _HIDDEN, parts.path)
     return shown(f"{parts.scheme}://{host}{port}{path}{f'?{_HIDDEN}' if parts.query else ''}")
+
+
+SourceTransport = Literal["tcp", "udp"]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """How a source is opened.
+
+    transport: of RTSP. UDP loses packets where the network does, which damages pictures; some cameras have no TCP.
+    verify: whether the certificates of rtsps:// and https:// sources are verified. hardware: whether to decode on a GPU
+    where there is one. hosts: as in the setting `camera_hosts`, what the source may lead to. own_host: whether the
+    source's own host is allowed without being listed, as the operator named it.
+    """
+
+    transport: SourceTransport = "tcp"
+    verify: bool = True
+    hardware: bool = True
+    hosts: tuple[str, ...] = ()
+    own_host: bool = True
+
+    def allowed(self, host: str) -> CameraHosts:
+        """What may be connected to. host: of the source."""
+        return CameraHosts.parse(self.hosts, host if self.own_host else "")

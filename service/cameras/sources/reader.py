@@ -1,9 +1,9 @@
 """The process that reads one source: python -m service.cameras.sources.reader SOCKET PARENT
 
-The owner, `camera.Camera`, sends the source's kind and target, and then bytes: WANTED for each frame that it wants,
-EXPECTED if it wants to know when there is one. This process decodes every packet, keeps the newest frame, and converts
-and sends only the frames that are wanted. Messages are JSON documents (see `media.decoder_wire`): `opened`, `status`
-once a second, `arrived`, `frame` (followed by its pixels), and `ended`, the last one.
+The owner, `camera.Camera`, sends the source's kind, target and options, and then bytes: WANTED for each frame that it
+wants, EXPECTED if it wants to know when there is one. This process decodes every packet, keeps the newest frame, and
+converts and sends only the frames that are wanted. Messages are JSON documents (see `media.decoder_wire`): `opened`,
+`status` once a second, `arrived`, `frame` (followed by its pixels), and `ended`, the last one.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 
+from service.cameras.sources.address import SourceOptions
 from service.cameras.sources.kinds import SOURCES, SourceError, SourceInfo
 from service.cameras.sources.newest import DecodedFrame, NewestFrame
 from service.media.confinement import limit_memory
@@ -28,8 +29,10 @@ from service.process.parent import die_with_parent
 WANTED, EXPECTED = b"+", b"?"
 STATUS_S = 1.0
 """Time between two `status` messages."""
-_MEMORY = 3 << 30
+_MEMORY = 2 << 30
 """Bytes that this process may allocate. A decoder of frames of the largest size needs less."""
+_NICE = 5
+"""Below the server's, so that a camera that keeps its reader busy does not slow what others wait for."""
 
 
 class _Conversation:
@@ -120,7 +123,7 @@ class _Conversation:
 def serve(connection: socket.socket) -> None:
     """Read the source that the owner names, until it ends."""
     request = receive_document(connection)
-    source = SOURCES[request["kind"]](request["target"])
+    source = SOURCES[request["kind"]](request["target"], SourceOptions(**request["options"]))
     newest = NewestFrame()
     conversation = _Conversation(connection, newest)
 
@@ -147,6 +150,8 @@ def main() -> None:
     die_with_parent(parent)
     for number in (signal.SIGINT, signal.SIGTERM):  # the owner handles them
         signal.signal(number, signal.SIG_IGN)
+    with contextlib.suppress(OSError):  # a sandbox may deny it
+        os.nice(_NICE)
     limit_memory(_MEMORY)
     with socket.socket(fileno=descriptor) as connection, contextlib.suppress(OSError, EOFError):
         serve(connection)

@@ -11,16 +11,15 @@ import socket
 import struct
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
 
 from engines.poses import Frame
-from service.cameras.sources.address import SourceKind
-from service.cameras.sources.kinds import SourceInfo
+from service.cameras.sources.address import SourceAddress, SourceOptions
+from service.cameras.sources.decoding import MAX_PIXELS, SourceInfo
 from service.cameras.sources.reader import EXPECTED, WANTED
-from service.media.media_file import MAX_PIXELS
 
 _LENGTH = struct.Struct(">I")
 _MAX_DOCUMENT = 1 << 16
@@ -65,8 +64,9 @@ class ReaderProcess:
     The target goes through the socket, so that lists of processes do not show it.
     """
 
-    def __init__(self, kind: SourceKind, target: str) -> None:
-        self._request = json.dumps({"kind": kind, "target": target}).encode()
+    def __init__(self, address: SourceAddress, options: SourceOptions) -> None:
+        request = {"kind": address.kind, "target": address.target, "options": asdict(options)}
+        self._request = json.dumps(request).encode()
         self._wanted = self._expected = False
 
     async def __aenter__(self) -> Self:

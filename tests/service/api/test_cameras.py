@@ -19,7 +19,7 @@ from tests.servers import ServerProcess
 from tests.waiting import wait_for
 
 KEYS = f"admin:{digest('admin')},{digest('user')}"
-PASSWORD = "hush-7261"
+PASSWORD = "hush-7261"  # noqa: S105 - a test's
 
 
 @pytest.fixture
