@@ -109,10 +109,6 @@ class ResultFeed:
         """Return what has happened after a frame, as in results: the newest 256 events at most."""
         return [event for at, event in self._events if at > frame]
 
-    def faces(self) -> tuple[Poses, ...]:
-        """Return the people of the newest frames, whose faces are blurred in a picture of the newest one."""
-        return tuple(poses for _, poses in self._faces)
-
     @property
     def watched(self) -> Literal["", "results", "pictures"]:
         """What somebody wants of this camera. Whoever wants pictures gets results, too."""
@@ -123,6 +119,10 @@ class ResultFeed:
     def want_pictures(self) -> None:
         """Somebody wants a picture now, and probably soon again."""
         self._pictures_wanted_at = asyncio.get_running_loop().time()
+
+    def faces(self) -> tuple[Poses, ...]:
+        """Return the people of the newest frames, whose faces are blurred in a picture of the newest one."""
+        return tuple(poses for _, poses in self._faces)
 
     async def after(self, number: int) -> CameraResult:
         """Wait for a result with a higher number than this. -1 takes any."""

@@ -59,15 +59,18 @@ class ServedCamera:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
-        self.feed = ResultFeed()
         self._wall = wall
         self.paused = False
         self.generation = 0
         self.state = ServedState("elsewhere", wall())
-        self.run = CameraRun(name, entry, parts, self.feed, self._say, from_file=from_file)
+        self.run = CameraRun(name, entry, parts, ResultFeed(), self._say, from_file=from_file)
         self._supervisor = supervisor
         self._task: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
+
+    @property
+    def feed(self) -> ResultFeed:
+        return self.run.feed
 
     @property
     def from_file(self) -> bool:
@@ -111,13 +114,12 @@ class ServedCamera:
             self._start()
 
     async def replace(self, entry: CameraEntry) -> None:
-        """Go on with another entry. A camera that is paused stays so."""
+        """Go on with another entry. A camera that is paused stays so. Watchers are told to come again."""
         async with self._changing:
             await self._stop()
-            self.feed.end(CloseCode.RESTARTING, "the camera's entry has changed; connect again for the new one")
-            self.feed = self.run.feed = ResultFeed()
+            feed, self.run.entry, self.run.feed = self.feed, entry, ResultFeed()
             self.feed.tell(FeedState(self.state.doing, self.state.reason))
-            self.run.entry = entry
+            feed.end(CloseCode.RESTARTING, "the camera's entry has changed; connect again for the new one")
             self._start()
 
     async def fetch_picture(self) -> None:

@@ -44,7 +44,9 @@ _LIMITS = ImageLimits(16_000_000, 50_000_000)
 class RelayedCamera(Protocol):
     """A camera of all replicas."""
 
-    feed: ResultFeed
+    @property
+    def feed(self) -> ResultFeed:
+        """Its results, here."""
 
     @property
     def owned(self) -> bool:
@@ -84,7 +86,7 @@ class RedisRelay:
                 if channels:
                     async with converted_errors():
                         counts = await self._redis.pubsub_numsub(*channels)
-                    asked = [str(name, "utf-8") for name, number in counts if number]
+                    asked = [name if isinstance(name, str) else name.decode() for name, number in counts if number]
                     wanted = {channel: ours[channel.rpartition(":")[0]].feed for channel in asked}
             except StoreAwayError:
                 await asyncio.sleep(_PAUSE_S)  # others log it

@@ -14,7 +14,7 @@ from service.api.security import digest
 from tests.camera_servers import HttpCamera, camera_file
 from tests.servers import ServerProcess
 from tests.service.api.raw import RawSocket
-from tests.streaming import Message, refusal, watch
+from tests.streaming import Message, Stream, refusal, watch
 
 KEY = "a-long-random-key"
 PATH = "/cameras/door/results"
@@ -127,6 +127,44 @@ def test_what_is_refused(cameras: ServerProcess) -> None:
     assert {case: words in found[case][1] for case, (_, words) in expected.items()} == dict.fromkeys(expected, True)
     plain = httpx.get(f"{cameras.url}{PATH}")
     assert (plain.status_code, plain.json()["type"]) == (400, "/problems/bad-request")
+
+
+def test_watchers_are_told_of_a_pause_and_end_with_a_change_or_removal(
+    tmp_path: Path, catalogue: Path, filmed: HttpCamera
+) -> None:
+    async def story(server: ServerProcess) -> list[tuple[int, str]]:
+        async with httpx.AsyncClient(base_url=server.url, headers={"x-api-key": KEY}, timeout=60) as client:
+
+            async def put(**options: object) -> None:
+                answer = await client.put("/cameras/hall", json={"source": filmed.url, **options})
+                assert answer.is_success, answer.text
+
+            async def state(opened: Stream, name: str) -> None:
+                while (await opened.receive()).get("state") != name:
+                    pass
+
+            await put()
+            async with watch(server.port, "hall", key=KEY) as opened:
+                await opened.result()
+                await client.post("/cameras/hall/pause")
+                await state(opened, "paused")
+                answer = await client.get("/cameras/hall/picture.jpg")
+                assert (answer.status_code, answer.json()["detail"]) == (503, "the camera hall is paused")
+                await client.post("/cameras/hall/resume")
+                await state(opened, "live")
+                await opened.result()
+                await put(fps=5)
+                changed = await opened.ending()
+            async with watch(server.port, "hall", key=KEY) as opened:
+                await opened.result()
+                await client.delete("/cameras/hall")
+                return [changed, await opened.ending()]
+
+    environment = {"api_keys": f"admin:{digest(KEY)}", "camera_hosts": "127.0.0.1"}
+    with ServerProcess("--model", "pair", catalogue=catalogue, environment=environment) as running:
+        (changed, why), (removed, _) = asyncio.run(story(running))
+    assert (changed, removed) == (1012, 4404)
+    assert "entry has changed" in why
 
 
 def test_watchers_end_with_their_key_and_are_told_before_the_server_goes_down(
