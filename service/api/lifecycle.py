@@ -174,9 +174,9 @@ def _draining(state: ServerState, supervisor: Supervisor) -> AbstractContextMana
 
     async def end(wait: float) -> None:
         notice = supervisor.once("go-away", state.streams.go_away(wait))
-        await state.watchers.go_away(wait)
         if state.cameras is not None:
             supervisor.once("hand over cameras", state.cameras.hand_over())
+        await state.watchers.go_away(wait)
         await asyncio.sleep(wait)
         try:
             state.watchers.close()
