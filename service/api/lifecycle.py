@@ -78,6 +78,7 @@ async def _start(
         return max(0.0, min(state.settings.grace_seconds, state.shutdown_deadline - time.monotonic()))
 
     stack.callback(state.parser.shutdown, wait=False, cancel_futures=True)
+    stack.callback(state.pictures.close)
     at_end("ending background tasks", supervisor.close)
     at_end("ending trackers", state.tracking_workers.close)
     serving = await asyncio.to_thread(open_models, state.metrics)

@@ -19,6 +19,7 @@ from service.cameras.saved_session import KEEP_S, SavedSession, store_name
 from service.cameras.tally import CameraTally
 from service.inference.model_registry import ServedModel
 from service.inference.stage import InferenceOptions
+from service.media.faces import BLURRED_SCORE, UnseenHeadsError, check_heads
 from service.observability.cameras import CameraMetrics
 from service.quota import Lease, Quota
 from service.streams.clock import FrameClock
@@ -125,11 +126,15 @@ class CameraRun:
         """Run until the source, a file, has ended. Raises CannotServeError, and CameraError if it cannot be read."""
         parts, hello = self.parts, self.entry.hello()
         served, skeleton = parts.find(self.entry.model, self.entry.skeleton)
+        most, least = min(hello.max_people or parts.max_people, parts.max_people), hello.min_score
+        if self.entry.blur:  # also the faces of people who are not reported
+            try:
+                check_heads(served.skeleton)
+            except UnseenHeadsError as error:
+                raise CannotServeError(str(error)) from error
+            most, least = parts.max_people, min(least, BLURRED_SCORE)
         options = InferenceOptions(
-            client=f"camera:{self.name}",
-            priority=Priority.LIVE,
-            max_people=min(hello.max_people or parts.max_people, parts.max_people),
-            min_score=hello.min_score,
+            client=f"camera:{self.name}", priority=Priority.LIVE, max_people=most, min_score=least
         )
         session = await self._begin(served, hello)
         with parts.memory.take(QUOTA_CLIENT, 0) as memory:

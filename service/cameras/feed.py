@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from engines.poses import Frame
+from engines.poses import Frame, Poses
 from service.streams.frame_processor import ProcessedFrame
 from service.streams.protocol import CloseCode, Encoding
 
 _MOST_EVENTS = 256
 """Events that are kept for watchers that miss results."""
+_BLURRED_S = 0.3
+"""How long a face is blurred after it was last seen: a detector may miss somebody in between."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,9 +47,10 @@ class FeedState:
 class ResultFeed:
     """Holds the newest result. Belongs to one event loop. A watcher that is slow misses results; nobody waits for it.
 
-    newest: None until there is one, and after the camera has been paused. frame: number of the newest result's frame
-    since the feed began, where frames count that were not looked at; -1 before the first. state: of the camera.
-    ended: why there will be no more. encoded: the newest result's members in messages, once a watcher has wanted them.
+    tag: tells feeds apart. newest: None until there is one, and after the camera has been paused. frame: number of the
+    newest result's frame since the feed began, where frames count that were not looked at; -1 before the first.
+    state: of the camera. ended: why there will be no more. encoded: the newest result's members in messages, once a
+    watcher has wanted them.
     """
 
     def __init__(self) -> None:
@@ -55,10 +59,12 @@ class ResultFeed:
         self.state = FeedState("connecting")
         self.ended: tuple[CloseCode, str] | None = None
         self.encoded: dict[Encoding, dict[str, Any]] = {}
+        self.tag = secrets.token_hex(4)
         self._put_at = 0.0
         self._changed = asyncio.Event()
         self._listeners: set[Callable[[], None]] = set()
         self._events: deque[tuple[int, dict[str, object]]] = deque(maxlen=_MOST_EVENTS)
+        self._faces: deque[tuple[float, Poses]] = deque()
 
     def put(self, result: CameraResult) -> None:
         """Replace the newest result, and wake all watchers."""
@@ -66,6 +72,10 @@ class ResultFeed:
         self.frame += 1 + result.dropped
         self.encoded = {}
         self._put_at = asyncio.get_running_loop().time()
+        if result.processed.everybody is not None:
+            self._faces.append((result.time, result.processed.everybody))
+            while self._faces[0][0] < result.time - _BLURRED_S:
+                self._faces.popleft()
         self._events.extend((self.frame, event.document()) for event in result.processed.events)
         self._wake()
 
@@ -98,6 +108,10 @@ class ResultFeed:
     def watched(self) -> Literal["", "results", "pictures"]:
         """What somebody here wants of this camera."""
         return ""
+
+    def faces(self) -> tuple[Poses, ...]:
+        """Return the people of the newest frames, whose faces are blurred in a picture of the newest one."""
+        return tuple(poses for _, poses in self._faces)
 
     async def after(self, number: int) -> CameraResult:
         """Wait for a result with a higher number than this. -1 takes any."""

@@ -128,7 +128,7 @@ class ServedCamera:
         await self.stop()
         feed, self.run.entry, self.run.feed = self.feed, entry, ResultFeed()
         self.feed.tell(FeedState(self.state.doing, self.state.reason))
-        feed.end(CloseCode.RESTARTING, "the camera's entry has changed; connect again")
+        feed.end(CloseCode.RESTARTING, "the camera's entry has changed; connect again for the new one")
         self.start()
 
     async def _serve(self) -> None:
@@ -366,8 +366,8 @@ class ServedCameras:
 
     async def _remove(self, name: str) -> None:
         camera = self.cameras.pop(name)
+        camera.feed.end(CloseCode.UNKNOWN_CAMERA, f"the camera {name} was removed")
         await camera.stop()
-        camera.feed.end(CloseCode.UNKNOWN_CAMERA, "the camera has been removed")
         self._parts.metrics.forget(name)
 
     async def _save(self) -> None:

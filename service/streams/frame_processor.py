@@ -37,7 +37,8 @@ class ProcessedFrame:
     """The people of one frame of `width` x `height` pixels, with ids, and the events at zones and lines.
 
     velocities: (N, 2) pixels a second, 0 for people without an id. ages: (N,) seconds since each person was first seen.
-    seconds: where the time went, by part.
+    seconds: where the time went, by part. everybody: the people who were found, also those who are not reported, as
+    the model sees them; None if the frame was reduced for it.
     """
 
     poses: Poses
@@ -47,6 +48,7 @@ class ProcessedFrame:
     width: int
     height: int
     seconds: dict[str, float]
+    everybody: Poses | None = None
 
     @property
     def worked(self) -> float:
@@ -156,7 +158,8 @@ class FrameProcessor:
         if self._skeleton is not None:
             poses = poses.as_skeleton(self._skeleton)
         seconds = {**timing.parts(), "track": proposing + tracking}
-        return ProcessedFrame(poses, velocities, ages, tracked.events, image.width, image.height, seconds)
+        everybody = found if image.scale == 1 else None
+        return ProcessedFrame(poses, velocities, ages, tracked.events, image.width, image.height, seconds, everybody)
 
     async def _decode(
         self, picture: bytes, options: InferenceOptions, earlier: Sequence[bytes]
@@ -177,5 +180,6 @@ class FrameProcessor:
         """Return the poses, velocities and ages of the people with the hello's minimum score."""
         keypoints = found.keypoints if tracked.keypoints is None else tracked.keypoints
         poses = replace(found, keypoints=keypoints, ids=tracked.ids)
-        wanted = found.scores >= self._hello.min_score
+        # More may have been looked for than are reported
+        wanted = np.flatnonzero(found.scores >= self._hello.min_score)[: self._hello.max_people]
         return poses.select(wanted), tracked.velocities[wanted], tracked.ages[wanted]
