@@ -141,6 +141,7 @@ class Settings(BaseSettings):
     cameras: Path | None = Field(
         None, description="TOML file of the cameras that the server opens itself; reloaded at SIGHUP"
     )
+    max_cameras: int = Field(64, ge=0, le=1000, description="most cameras at once, of the file and the API together")
 
     camera_hosts: Annotated[CommaList, AfterValidator(_check_hosts)] = Field(
         (),

@@ -27,6 +27,7 @@ from engines.locks import is_locked, lock
 from service.api.addresses import Proxies
 from service.api.app import create_app
 from service.api.security import ApiKeys
+from service.cameras.camera_file import CameraFile
 from service.config import Settings
 from service.inference.model_registry import open_serving
 from service.observability import logs
@@ -155,6 +156,11 @@ def _check(settings: Settings) -> None:
         setting = "data"
         if settings.data is not None:
             JobStore(settings.data, JobLimits(0, 0, 1, 0)).close()
+        setting = "cameras"
+        if settings.cameras is not None:
+            if settings.workers > 1 and not url:
+                raise ValueError("with several workers it takes a redis_url, by which they agree who has each camera")
+            CameraFile.read(settings.cameras, settings.max_cameras)
         setting = "tls_key" if settings.tls_certificate is None else "tls_certificate"
         ServerTls.of(settings)
     except (OSError, ValueError) as error:
@@ -180,7 +186,7 @@ def worker_app(tls: ServerTls | None = None) -> ASGIApp:
     return CORSMiddleware(
         app,
         allow_origins=settings.cors_origins,
-        allow_methods=["GET", "POST", "DELETE"],
+        allow_methods=["GET", "POST", "PUT", "DELETE"],
         allow_headers=["Authorization", "X-API-Key", "X-Request-ID", "Content-Type"],
         expose_headers=["Location", "Retry-After", "X-Request-ID"],
     )

@@ -25,6 +25,22 @@ from service.media.pixels import encode
 from tests.service.media.videos import picture
 
 _PYTHON = "/usr/bin/python3"
+_ENTRIES = """
+[cameras.door]
+source = "{url}"
+detect_every = 0
+
+[[cameras.door.zones]]
+name = "all"
+polygon = [[0, 0], [1, 0], [1, 1], [0, 1]]
+
+[cameras.masked]
+source = "{url}"
+blur = "faces"
+
+[cameras.dark]
+source = "http://127.0.0.1:9/video.mjpg"
+"""
 Mode = Literal["play", "hang", "silent", "garbage", "die", "flood", "head", "part", "huge", "bomb"]
 
 
@@ -139,6 +155,13 @@ class HttpCamera:
                 number += 1
             if self.mode != "flood":
                 time.sleep(0.04)
+
+
+def camera_file(folder: Path, url: str) -> Path:
+    """Write a file of cameras: `door` and `masked` with this source, and `dark`, which cannot be reached."""
+    path = folder / "cameras.toml"
+    path.write_text(_ENTRIES.format(url=url), "utf-8")
+    return path
 
 
 def _md5(text: str) -> str:

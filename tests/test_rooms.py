@@ -38,7 +38,10 @@ ALLOWED = {
     "PIL": ("service/load/chart.py", "service/media/"),
     "ray": ("service/offline/bulk/ray_pool.py",),
     "sqlite3": ("service/offline/jobs/store.py",),
-    "redis": ("service/streams/store/redis", "service/offline/jobs/shared_list.py"),
+    "redis": (
+        *("service/streams/store/redis", "service/offline/jobs/shared_list.py"),
+        "service/cameras/ownership/redis",
+    ),
     "uvicorn": ("service/api/", "service/process/", "service/server.py"),
     "websockets": ("service/api/websocket.py", "service/client/"),
     "httpx": ("engines/catalogue/fetch/https.py", "service/cameras/sources/web.py", "service/client/"),

@@ -8,16 +8,25 @@ import math
 import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from engines.poses import Frame
 from service.cameras.sources.address import SourceAddress, SourceOptions
 from service.cameras.sources.decoding import SourceInfo
-from service.cameras.sources.reader_process import FrameMessage, ReaderProcess, SourceEndedError, StatusMessage
+from service.cameras.sources.reader_process import (
+    ArrivedMessage,
+    FrameMessage,
+    ReaderProcess,
+    SourceEndedError,
+    StatusMessage,
+)
 
 logger = logging.getLogger(__name__)
 
 Phase = Literal["connecting", "live", "lost", "ended"]
+
+_TAKE_S = 1.0
+"""How long a frame that has arrived may take to be converted and sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +111,7 @@ class Camera:
         self._reader: ReaderProcess | None = None
         self._task: asyncio.Task[None] | None = None
         self._waiter: asyncio.Future[CameraFrame] | None = None
+        self._arrival: asyncio.Future[None] | None = None
         self._due = -math.inf
         self._last_time = -math.inf
         self._earlier = (0, 0)  # decoded and damaged of earlier attempts
@@ -121,30 +131,48 @@ class Camera:
 
     async def __anext__(self) -> CameraFrame:
         """Wait for a frame newer than the last one. Raises CameraError, and StopAsyncIteration after the end."""
+        while await self.arrival():
+            if (frame := await self.take()) is not None:
+                return frame
+        raise StopAsyncIteration
+
+    async def arrival(self) -> bool:
+        """Wait until a frame newer than the last one can be taken. False after the end. Raises CameraError."""
         loop = asyncio.get_running_loop()
         if (pause := self._due - loop.time()) > 0:
             await asyncio.sleep(pause)
-        if self._task is None or self._task.done():
-            return self._end_iteration()
-        self._waiter = loop.create_future()
+        if self._task is None:
+            return False
+        self._arrival = loop.create_future()
         try:
             if self._reader is not None:
-                self._reader.want_frame()
-            tasks: tuple[asyncio.Future[Any], ...] = self._waiter, self._task
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if not self._waiter.done():
-                return self._end_iteration()
-            frame = self._waiter.result()
+                self._reader.expect_frame()
+            await asyncio.wait((self._arrival, self._task), return_when=asyncio.FIRST_COMPLETED)
+            if self._arrival.done():
+                return True
+        finally:
+            self._arrival = None
+        if not self._task.cancelled() and (error := self._task.exception()) is not None:
+            raise error
+        return False
+
+    async def take(self) -> CameraFrame | None:
+        """Return the newest frame, after `arrival`. None if the source has been lost since then."""
+        if self._reader is None:
+            return None
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        try:
+            self._reader.want_frame()
+            async with asyncio.timeout(_TAKE_S):
+                frame = await self._waiter
+        except (TimeoutError, SourceEndedError):
+            return None
         finally:
             self._waiter = None
         # From the time when it was due, so that waiting for frames of another rate does not add up
         self._due = max(self._due + self._interval, loop.time() - self._interval) if self._interval else -math.inf
         return frame
-
-    def _end_iteration(self) -> CameraFrame:
-        if self._task is not None and not self._task.cancelled() and (error := self._task.exception()) is not None:
-            raise error
-        raise StopAsyncIteration
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         """Log an error that is not for the user, also if nobody waits for a frame."""
@@ -179,8 +207,8 @@ class Camera:
         loop = asyncio.get_running_loop()
         self._earlier = self.state.decoded, self.state.damaged
         async with ReaderProcess(self.address, self._options) as self._reader:
-            if self._waiter is not None:
-                self._reader.want_frame()
+            if self._arrival is not None:
+                self._reader.expect_frame()
             try:
                 last: float | None = None  # when the newest frame arrived
                 began = loop.time()
@@ -199,6 +227,9 @@ class Camera:
                         case StatusMessage(age=age):
                             self._count(message)
                             last = last if age is None else loop.time() - age
+                        case ArrivedMessage():
+                            if self._arrival is not None and not self._arrival.done():
+                                self._arrival.set_result(None)
                         case FrameMessage():
                             last = loop.time() - message.age
                             self._take(message, last)
@@ -206,6 +237,8 @@ class Camera:
                         self._set("live")
             finally:
                 self._reader = None
+                if self._waiter is not None and not self._waiter.done():
+                    self._waiter.set_exception(SourceEndedError())
 
     def _why_silent(self, was_live: bool) -> str:
         if was_live:

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from service.batching import BatchObserver
+from service.observability.cameras import CameraMetrics
 from service.observability.networks import GpuMetrics, NetworkMetrics
 from service.observability.streams import StoreMetrics, StreamMetrics
 
@@ -72,6 +73,7 @@ class Metrics(BatchObserver):
         self._batch_seconds_of = cache(self._batch_seconds.labels)
         self._wait_of = cache(self._wait.labels)
 
+        self.cameras = CameraMetrics(registry)
         self.gpus = GpuMetrics(registry)
         self.networks = NetworkMetrics(registry)
         self.streams = StreamMetrics(registry, self.part_seconds, self.people)

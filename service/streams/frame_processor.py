@@ -18,7 +18,7 @@ from service.media.pixels import DecodedImage
 from service.streams.protocol import Hello
 from service.tracking.config import TrackerConfig
 from service.tracking.detector_pace import Attention, detector_is_due
-from service.tracking.zones import ZoneEvent
+from service.tracking.events import TrackingEvent
 from service.tracking_workers.pool import TrackedStream
 from service.tracking_workers.stream_tracker import TrackingResult
 
@@ -37,16 +37,18 @@ class ProcessedFrame:
     """The people of one frame of `width` x `height` pixels, with ids, and the events at zones and lines.
 
     velocities: (N, 2) pixels a second, 0 for people without an id. ages: (N,) seconds since each person was first seen.
-    seconds: where the time went, by part.
+    seconds: where the time went, by part. everybody: the people who were found, also those who are not reported, as
+    the model sees them; None if the frame was reduced for it.
     """
 
     poses: Poses
     velocities: Floats
     ages: Floats
-    events: Sequence[ZoneEvent]
+    events: Sequence[TrackingEvent]
     width: int
     height: int
     seconds: dict[str, float]
+    everybody: Poses | None = None
 
     @property
     def worked(self) -> float:
@@ -156,7 +158,8 @@ class FrameProcessor:
         if self._skeleton is not None:
             poses = poses.as_skeleton(self._skeleton)
         seconds = {**timing.parts(), "track": proposing + tracking}
-        return ProcessedFrame(poses, velocities, ages, tracked.events, image.width, image.height, seconds)
+        everybody = found if image.scale == 1 else None
+        return ProcessedFrame(poses, velocities, ages, tracked.events, image.width, image.height, seconds, everybody)
 
     async def _decode(
         self, picture: bytes, options: InferenceOptions, earlier: Sequence[bytes]
@@ -177,5 +180,6 @@ class FrameProcessor:
         """Return the poses, velocities and ages of the people with the hello's minimum score."""
         keypoints = found.keypoints if tracked.keypoints is None else tracked.keypoints
         poses = replace(found, keypoints=keypoints, ids=tracked.ids)
-        wanted = found.scores >= self._hello.min_score
+        # More may have been looked for than are reported
+        wanted = np.flatnonzero(found.scores >= self._hello.min_score)[: self._hello.max_people]
         return poses.select(wanted), tracked.velocities[wanted], tracked.ages[wanted]

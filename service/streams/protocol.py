@@ -51,6 +51,7 @@ class CloseCode(IntEnum):
     BAD_MESSAGE = 4400
     UNAUTHORIZED = 4401
     UNKNOWN_MODEL = 4404
+    UNKNOWN_CAMERA = 4404
     SILENT = 4408
     REPLACED = 4409
     GONE = 4410
@@ -97,6 +98,11 @@ class Hello:
     @property
     def tracking(self) -> TrackingOptions:
         return TrackingOptions(self.smoothing, self.extras, self.zones, self.lines, self.forget_seconds)
+
+    @property
+    def has_events(self) -> bool:
+        """True if results say what has happened."""
+        return bool(self.zones or self.lines)
 
 
 def read_frame(message: bytes, timestamps: bool) -> tuple[float | None, bytes]:

@@ -11,8 +11,8 @@ from dataclasses import KW_ONLY, InitVar, dataclass
 from typing import Any, Protocol
 
 from service.batching import ClosedError, DeadlineExceededError, OverloadedError
-from service.formats.people import people_list
 from service.media.image_files import ImageError
+from service.process.racing import race
 from service.quota import Lease, QuotaExceededError
 from service.streams.chunks import ChunkMailbox
 from service.streams.clock import FrameClock
@@ -23,12 +23,12 @@ from service.streams.protocol import (
     Encoding,
     Hello,
     StreamError,
-    embed,
     encode,
     read_acknowledgement,
     read_chunk,
     read_frame,
 )
+from service.streams.results import result_members
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +121,6 @@ class Session:
         self._processing: QueuedFrame | None = None
         self._failures = 0
         self._renewal, self._last_token, self._last_next_id = -math.inf, "", 0
-        self._has_events = bool(self.hello.zones or self.hello.lines)
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -136,15 +135,7 @@ class Session:
 
     async def run(self, welcome: Mapping[str, Any]) -> None:
         """Send the welcome, then serve until the client leaves (ConnectionError) or the stream ends (StreamError)."""
-        tasks = [asyncio.ensure_future(part) for part in (self._receive(), self._serve(welcome), self._end)]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        for task in done:
-            await task
+        await race(self._receive(), self._serve(welcome), self._end)
 
     def end(self, code: CloseCode, reason: str) -> None:
         """Make `run` raise StreamError, unless the stream was ended before."""
@@ -265,28 +256,10 @@ class Session:
         return newest.timestamp, newest.data, earlier
 
     async def _succeed(self, queued: QueuedFrame, timestamp: float | None, processed: ProcessedFrame) -> None:
-        started = time.perf_counter()
-        people = embed(self._people(processed), self.encoding)
-        seconds = {**processed.seconds, "serialise": time.perf_counter() - started}
-        members = {
-            "width": processed.width,
-            "height": processed.height,
-            "people": people,
-            **({"events": [event.document() for event in processed.events]} if self._has_events else {}),
-            "timing_ms": {part: round(1e3 * value, 3) for part, value in seconds.items()},
-        }
+        members, seconds = result_members(processed, self.hello, self.encoding)
         self._failures = 0
         self.observer.result(self.clock() - queued.arrived, seconds, len(processed.poses))
         await self._report("result", queued, timestamp, members)
-
-    def _people(self, processed: ProcessedFrame) -> list[dict[str, object]]:
-        people = people_list(processed.poses)
-        if self.hello.extras:
-            for person, velocity, age in zip(
-                people, processed.velocities.round(2), processed.ages.round(3), strict=True
-            ):
-                person |= {"velocity": velocity, "age_s": age}
-        return people
 
     async def _fail(self, queued: QueuedFrame, timestamp: float | None, error: Exception) -> None:
         problem = self.describe(error)

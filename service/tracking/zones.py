@@ -9,15 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Literal
 
 import numpy as np
 
 from engines.poses import Doubles, Poses
+from service.tracking.events import TrackingEvent
 from service.tracking.places import Point, crosses, depth_inside, feet, thickness, to_the_right
-
-Kind = Literal["enter", "leave", "dwell", "cross"]
-Side = Literal["left", "right"]
 
 _NARROW = 0.5
 """Largest margin as a share of a zone's thickness, so that narrow zones can be entered."""
@@ -60,28 +57,6 @@ class Line:
         _check_points(f"line {self.name!r}", self.name, (self.start, self.end))
         if self.start == self.end:
             raise ValueError(f"line {self.name!r} starts and ends in the same point")
-
-
-@dataclass(frozen=True, slots=True)
-class ZoneEvent:
-    """An event of person `id` at the zone or line `name`.
-
-    timestamp: of the frame in which it was detected, in seconds. direction: the side to which a line was crossed.
-    seconds: length of the visit, for leave and dwell; until last seen for people who left while out of sight.
-    """
-
-    kind: Kind
-    name: str
-    id: int
-    timestamp: float
-    direction: Side | None = None
-    seconds: float | None = None
-
-    def document(self) -> dict[str, object]:
-        """The event as in a stream's results, without the members that do not apply to it."""
-        seconds = None if self.seconds is None else round(self.seconds, 3)
-        members = {"kind": self.kind, "name": self.name, "id": self.id, "direction": self.direction, "seconds": seconds}
-        return {name: value for name, value in members.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +113,12 @@ class Zones:
         self._lost_seconds = lost_seconds
         self._present: dict[int, Presence] = {}
 
-    def update(self, poses: Poses, width: int, height: int, timestamp: float) -> list[ZoneEvent]:
+    def update(self, poses: Poses, width: int, height: int, timestamp: float) -> list[TrackingEvent]:
         """Return the events between the last frame and this one, which has `width` x `height` pixels.
 
         Ignores people without an id or with id -1. timestamp: seconds.
         """
-        events: list[ZoneEvent] = []
+        events: list[TrackingEvent] = []
         if not (self.zones or self.lines):
             return events
         if poses.ids is not None and len(poses):
@@ -188,19 +163,25 @@ class Zones:
 
     @staticmethod
     def _visit(
-        zone: Zone, visit: Visit | None, number: int, depth: float, margin: float, now: float, events: list[ZoneEvent]
+        zone: Zone,
+        visit: Visit | None,
+        number: int,
+        depth: float,
+        margin: float,
+        now: float,
+        events: list[TrackingEvent],
     ) -> Visit | None:
         if visit is None:
             if depth < margin:
                 return None
-            events.append(ZoneEvent("enter", zone.name, number, now))
+            events.append(TrackingEvent("enter", zone.name, number, now))
             return Visit(now)
         stayed = now - visit.since
         if depth < -margin:
-            events.append(ZoneEvent("leave", zone.name, number, now, seconds=stayed))
+            events.append(TrackingEvent("leave", zone.name, number, now, seconds=stayed))
             return None
         if zone.dwell_seconds is not None and not visit.dwelt and stayed >= zone.dwell_seconds:
-            events.append(ZoneEvent("dwell", zone.name, number, now, seconds=stayed))
+            events.append(TrackingEvent("dwell", zone.name, number, now, seconds=stayed))
             return Visit(visit.since, dwelt=True)
         return visit
 
@@ -212,7 +193,7 @@ class Zones:
         width: int,
         height: int,
         now: float,
-        events: list[ZoneEvent],
+        events: list[TrackingEvent],
     ) -> tuple[Point | None, ...]:
         clear = self._margin * min(width, height)
         here = (float(point[0]) / width, float(point[1]) / height)
@@ -223,17 +204,17 @@ class Zones:
                 continue
             places.append(here)
             if place is not None and crosses(place, here, line.start, line.end):
-                side: Side = "right" if right > 0 else "left"
-                events.append(ZoneEvent("cross", line.name, before.id, now, direction=side))
+                side = "right" if right > 0 else "left"
+                events.append(TrackingEvent("cross", line.name, before.id, now, direction=side))
         return tuple(places)
 
-    def _leave(self, now: float, events: list[ZoneEvent]) -> None:
+    def _leave(self, now: float, events: list[TrackingEvent]) -> None:
         """Remove people who were out of sight for too long."""
         for person in [p for p in self._present.values() if now - p.seen > self._lost_seconds]:
             del self._present[person.id]
             for zone, visit in zip(self.zones, person.visits, strict=True):
                 if visit is not None:
-                    events.append(ZoneEvent("leave", zone.name, person.id, now, seconds=person.seen - visit.since))
+                    events.append(TrackingEvent("leave", zone.name, person.id, now, seconds=person.seen - visit.since))
 
 
 def _check_points(what: str, name: str, points: Sequence[Point]) -> None:

@@ -14,6 +14,9 @@ Versions 3 and 4 are 1 and 2 with people whom the tracker remembers by their app
 msgpack array, and the arrays of AbsentState, 0.1 kB a person and 64 people at most. They are used only while there are
 such people, so that servers that do not know them can continue most streams.
 
+Versions 5 to 8 are 1 to 4 with the numbers of events, in the same way: the last member of the msgpack array is a list
+of (kind, name, ids, numbers), 3 to 10 bytes for each person and kind of event.
+
 `unpack` checks types, lengths and values, so that no tracker fails later on a state that it has returned. The skeleton
 may be a user's: callers check that it is the one of their poses, see `is_of`.
 """
@@ -33,6 +36,7 @@ from numpy.typing import NDArray
 from engines.skeletons import Skeleton
 from service.tracking import AbsentState, TrackerState, TrackState
 from service.tracking.config import TrackerConfig
+from service.tracking.events import MOST_NUMBERS, Numbers
 from service.tracking.smoothing import Filtered, SmoothingState
 from service.tracking.state import UNCONFIRMED
 from service.tracking.zones import Presence, Visit, ZonesState
@@ -43,6 +47,9 @@ _MAGIC = b"PWTS"
 _VERSION, _SMOOTHED = 1, 2
 _REMEMBERING = 2
 """Added to the version of states with absent people."""
+_NUMBERED = 4
+"""Added to the version of states with numbers of events."""
+_LATEST_VERSION = _SMOOTHED + _REMEMBERING + _NUMBERED
 _MOST = 10_000
 """Upper bound of every count that has no tighter one."""
 _MOST_TRACKS, _MOST_ABSENT = TrackerConfig().max_tracks, TrackerConfig().max_absent
@@ -52,6 +59,8 @@ _SIDE = 1_000_000
 """The largest width or height of a frame, in pixels."""
 _FAR = 1e9
 """The largest coordinate in pixels, and the largest speed in pixels a second. Their squares fit float32."""
+_LARGEST_NUMBER = 2**53
+"""The largest number of an event. JSON readers that use float64 lose nothing of it."""
 _LATEST = 1e11
 """The largest time in seconds. Beyond it float64 cannot distinguish successive frames."""
 _LARGE = 1e3
@@ -85,6 +94,9 @@ def pack(state: StreamState) -> bytes:
         version += _REMEMBERING
         about.append(len(tracker.absent))
         columns += [getattr(tracker.absent, name) for name in _ABSENT]
+    if state.numbers:
+        version += _NUMBERED
+        about.append([(*key, list(last), list(last.values())) for key, last in state.numbers.items()])
     head = ormsgpack.packb(about)
     body = head + b"".join(column.astype(column.dtype.newbyteorder("<")).tobytes() for column in columns)
     return _HEAD.pack(_MAGIC, version, zlib.crc32(body), len(head)) + body
@@ -95,14 +107,15 @@ def unpack(data: bytes) -> StreamState:
     if len(data) < _HEAD.size or not data.startswith(_MAGIC):
         raise StateError("these bytes are no state of a stream")
     _, version, checksum, length = _HEAD.unpack_from(data)
-    if not _VERSION <= version <= _SMOOTHED + _REMEMBERING:
-        raise StateError(f"the state is of version {version}; this server reads versions 1 to 4")
-    remembering, smooth = version > _REMEMBERING, version in (_SMOOTHED, _SMOOTHED + _REMEMBERING)
+    if not _VERSION <= version <= _LATEST_VERSION:
+        raise StateError(f"the state is of version {version}; this server reads versions 1 to {_LATEST_VERSION}")
+    smooth, remembering, numbered = (bool(version - _VERSION & 1 << bit) for bit in range(3))
     body = memoryview(data)[_HEAD.size :]
     if zlib.crc32(body) != checksum:
         raise StateError("the state is damaged: its checksum does not match")
     try:
-        about = _list(ormsgpack.unpackb(body[:length]), least=4 + smooth + remembering)
+        about = _list(ormsgpack.unpackb(body[:length]), least=4 + smooth + remembering + numbered)
+        numbers = _numbers(about.pop()) if numbered else {}
         skeleton, next_id, timestamp, width, height = _list(about[0], 5)
         people, history, keypoints = shape = [_whole(value, 0, _MOST) for value in _list(about[1], 3)]
         _whole(next_id, 1, MOST_IDS)
@@ -122,7 +135,7 @@ def unpack(data: bytes) -> StreamState:
         arrays.end()
         zones = ZonesState(tuple(map(_presence, present)))
         tracker = TrackerState(skeleton, next_id, timestamp, width, height, tracks, absent)
-        state = StreamState(tracker, zones, zones_hash, smoothing)
+        state = StreamState(tracker, zones, zones_hash, smoothing, numbers)
         _check(state)
         return state
     except ValueError as error:
@@ -188,6 +201,20 @@ def _presence(plain: object) -> Presence:
     )
 
 
+def _numbers(plain: object) -> Numbers:
+    numbers: dict[tuple[str, str], dict[int, int]] = {}
+    room = MOST_NUMBERS
+    for group in _list(plain, 1, MOST_NUMBERS):
+        kind, name, ids, last = _list(group, 4)
+        ids = [_whole(number, 0, MOST_IDS) for number in _list(ids, 1, room)]
+        last = [_whole(number, 1, _LARGEST_NUMBER) for number in _list(last, len(ids))]
+        _require(all(type(text) is str and len(text) <= _LONGEST_NAME for text in (kind, name)), "events have no name")
+        _require((kind, name) not in numbers and len(set(ids)) == len(ids), "events are numbered twice")
+        numbers[kind, name] = dict(zip(ids, last, strict=True))
+        room -= len(ids)
+    return numbers
+
+
 def _visit(plain: object) -> Visit:
     since, dwelt = _list(plain, 2)
     if type(dwelt) is not bool:
@@ -224,9 +251,8 @@ def _check(state: StreamState) -> None:
     tracker, tracks, present, smoothing = state.tracker, state.tracker.tracks, state.zones.present, state.smoothing
     now = tracker.timestamp
     if math.isnan(now):
-        _require(
-            not (len(tracks) or present or smoothing or tracker.absent), "there are people, but there was no frame"
-        )
+        people = len(tracks) or present or smoothing or tracker.absent or state.numbers
+        _require(not people, "there are people, but there was no frame")
         return
     _require(abs(now) <= _LATEST, "the timestamp is out of range")
     _check_ids(tracks.ids[tracks.ids != UNCONFIRMED], tracker.next_id)
@@ -246,6 +272,7 @@ def _check(state: StreamState) -> None:
         _require(counts == (len(present[0].visits), len(present[0].places)), "people are in different zones and lines")
         _require(person.seen <= now, "times are out of order")
         _require(all(visit.since <= person.seen for visit in person.visits if visit), "times are out of order")
+    _require(all(0 <= n < tracker.next_id for last in state.numbers.values() for n in last), "ids are out of range")
     if smoothing is not None:
         points = smoothing.points
         _check_ids(smoothing.ids, tracker.next_id)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from service.tracking import TrackerConfig, TrackerState
+from service.tracking.events import Numbers
 from service.tracking.smoothing import OneEuroConfig, SmoothingState
 from service.tracking.zones import Line, Zone, ZonesState
 
@@ -40,12 +41,14 @@ class StreamState:
     """Everything needed to continue a stream in another process or on another server.
 
     zones_hash: of the zones and lines that `zones` refers to. smoothing: None if nobody is smoothed.
+    numbers: of the events so far.
     """
 
     tracker: TrackerState
     zones: ZonesState
     zones_hash: str = ""
     smoothing: SmoothingState | None = None
+    numbers: Numbers = field(default_factory=dict)
 
     def fits(self, options: TrackingOptions) -> bool:
         """Return False if the state names the zones and lines of `options`, but holds another number of them."""

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from engines.poses import Detections, Floats, Frame, Poses
 from engines.skeletons import Skeleton
-from service.tracking import PoseTracker, TrackerConfig
+from service.tracking import PoseTracker, TrackerConfig, TrackerState
 from service.tracking.detector_pace import Attention
+from service.tracking.events import EventNumbers, TrackingEvent
 from service.tracking.smoothing import OneEuro
-from service.tracking.zones import ZoneEvent, Zones, ZonesState
+from service.tracking.zones import Zones, ZonesState
 from service.tracking_workers.codec import pack, unpack
 from service.tracking_workers.state import StreamState, TrackingOptions
 
@@ -32,7 +33,7 @@ class TrackingResult:
     keypoints: Floats | None
     velocities: Floats
     ages: Floats
-    events: Sequence[ZoneEvent]
+    events: Sequence[TrackingEvent]
     attention: Attention
     next_id: int
     state: bytes
@@ -53,9 +54,11 @@ class StreamTracker:
         self._zones_hash = options.zones_hash
         self._tracker = PoseTracker(skeleton, TrackerConfig(forget_seconds=options.forget_seconds))
         self._zones = Zones(options.zones, options.lines, lost_seconds=self._tracker.config.lost_seconds)
+        self._numbers = EventNumbers()
         self._smoother = None if options.smoothing is None else OneEuro(options.smoothing)
         restored = unpack(state)
         self._tracker.restore(restored.tracker)
+        self._numbers.restore(restored.numbers)
         if restored.zones_hash == self._zones_hash:
             self._zones.restore(restored.zones)
         if self._smoother is not None and restored.smoothing is not None:
@@ -70,7 +73,9 @@ class StreamTracker:
         poses = self._tracker.update(poses, frame, timestamp)
         assert poses.ids is not None  # noqa: S101 - an update assigns them
         events = self._zones.update(poses, frame.shape[1], frame.shape[0], timestamp)
-        tracker = self._tracker.state()
+        tracker, zones = self._tracker.state(), self._zones.state()
+        if events:
+            events = self._numbers.number(events, _known(tracker, zones))
         keypoints, smoothing = None, None
         if self._smoother is not None:
             keypoints = self._smoother.smooth(replace(poses, keypoints_3d=None), timestamp).keypoints
@@ -84,7 +89,7 @@ class StreamTracker:
             events,
             Attention.of(self._tracker),
             tracker.next_id,
-            pack(StreamState(tracker, self._zones.state(), self._zones_hash, smoothing)),
+            pack(StreamState(tracker, zones, self._zones_hash, smoothing, self._numbers.state())),
         )
 
     def _velocities_and_ages(self, ids: NDArray[np.int64]) -> tuple[Floats, Floats]:
@@ -94,3 +99,9 @@ class StreamTracker:
             if (track := tracks.get(number)) is not None:
                 velocities[n], ages[n] = track.velocity, track.age
         return velocities, ages
+
+
+def _known(tracker: TrackerState, zones: ZonesState) -> set[int]:
+    """The ids of the people who may have further events."""
+    absent = () if tracker.absent is None else tracker.absent.ids.tolist()
+    return {*tracker.tracks.ids.tolist(), *absent, *(person.id for person in zones.present)}

@@ -31,7 +31,14 @@ OPTIONS = TrackingOptions(
     lines=(Line("middle", (0.5, 0.0), (0.5, 1.0)),),
 )
 FRAMES = [np.random.default_rng(n).integers(0, 256, (96, 128, 3)).astype(np.uint8) for n in range(2)]
-GOOD = pack(replace(stream_state(3, zones=SOMEBODY), smoothing=smoothing(3), zones_hash=OPTIONS.zones_hash))
+GOOD = pack(
+    replace(
+        stream_state(3, zones=SOMEBODY),
+        smoothing=smoothing(3),
+        zones_hash=OPTIONS.zones_hash,
+        numbers={("enter", "all"): {1: 2, 7: 1}},
+    )
+)
 VERSION, ABOUT, ARRAYS = split_state(GOOD)
 
 numbers = st.one_of(

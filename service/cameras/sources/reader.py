@@ -1,9 +1,9 @@
 """The process that reads one source: python -m service.cameras.sources.reader SOCKET PARENT
 
-The owner, `camera.Camera`, sends the source's kind, target and options, and then one byte for each frame that it wants.
-This process decodes every packet, keeps the newest frame, and converts and sends only the frames that are wanted.
-Messages are JSON documents (see `media.decoder_wire`): `opened`, `status` once a second, `frame` (followed by its
-pixels), and `ended`, the last one.
+The owner, `camera.Camera`, sends the source's kind, target and options, and then bytes: WANTED for each frame that it
+wants, EXPECTED if it wants to know when there is one. This process decodes every packet, keeps the newest frame, and
+converts and sends only the frames that are wanted. Messages are JSON documents (see `media.decoder_wire`): `opened`,
+`status` once a second, `arrived`, `frame` (followed by its pixels), and `ended`, the last one.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from service.media.video_reader import orientation
 from service.media.yuv import to_rgb
 from service.process.parent import die_with_parent
 
+WANTED, EXPECTED = b"+", b"?"
 STATUS_S = 1.0
 """Time between two `status` messages."""
 _MEMORY = 2 << 30
@@ -42,6 +43,7 @@ class _Conversation:
         self._newest = newest
         self._info: SourceInfo | None = None
         self._wanted = False
+        self._expected = False
         self._end: str | None = None
 
     def opened(self, info: SourceInfo) -> None:
@@ -58,8 +60,10 @@ class _Conversation:
         """Receive the owner's requests. Ends this process if the owner is gone."""
         with contextlib.suppress(EOFError, OSError):
             while True:
-                receive(self._connection, 1)
-                self._wanted = True
+                if receive(self._connection, 1) == EXPECTED:
+                    self._expected = True
+                else:
+                    self._wanted = True
                 self._notify()
         os._exit(0)
 
@@ -69,16 +73,19 @@ class _Conversation:
         while True:
             with self._newest.changed:
                 self._newest.changed.wait_for(
-                    lambda: self._info or self._end is not None or (self._wanted and self._newest.decoded > sent),  # noqa: B023
+                    lambda: self._info or self._end is not None or (self._asked and self._newest.decoded > sent),  # noqa: B023
                     max(0.0, reported + STATUS_S - time.monotonic()),
                 )
                 info, self._info = self._info, None
                 end, frame = self._end, self._newest.frame
-                wanted = self._wanted and frame is not None and frame.number > sent
-                self._wanted = self._wanted and not wanted
+                is_new = frame is not None and frame.number > sent
+                wanted, expected = self._wanted and is_new, self._expected and is_new
+                self._wanted, self._expected = self._wanted and not wanted, self._expected and not expected
             if info is not None:
                 message = {"width": info.width, "height": info.height, "codec": info.codec, "rate": info.rate}
                 send_document(self._connection, opened=message)
+            if expected:
+                send_document(self._connection, arrived={})
             if wanted and frame is not None:
                 self._send(frame)
                 sent = frame.number
@@ -88,6 +95,10 @@ class _Conversation:
             if end is not None:
                 send_document(self._connection, ended=end)
                 return
+
+    @property
+    def _asked(self) -> bool:
+        return self._wanted or self._expected
 
     def _notify(self) -> None:
         with self._newest.changed:

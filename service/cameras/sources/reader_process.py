@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -18,10 +19,10 @@ import numpy as np
 from engines.poses import Frame
 from service.cameras.sources.address import SourceAddress, SourceOptions
 from service.cameras.sources.decoding import MAX_PIXELS, SourceInfo
+from service.cameras.sources.reader import EXPECTED, WANTED
 
 _LENGTH = struct.Struct(">I")
 _MAX_DOCUMENT = 1 << 16
-_WANTED = b"+"
 _REAP_S = 1.0
 """How long to wait for the end of a process that was killed."""
 
@@ -49,7 +50,12 @@ class FrameMessage:
     age: float
 
 
-Message = SourceInfo | StatusMessage | FrameMessage
+@dataclass(frozen=True, slots=True)
+class ArrivedMessage:
+    """There is a frame that has not been sent."""
+
+
+Message = SourceInfo | StatusMessage | ArrivedMessage | FrameMessage
 
 
 class ReaderProcess:
@@ -61,7 +67,7 @@ class ReaderProcess:
     def __init__(self, address: SourceAddress, options: SourceOptions) -> None:
         request = {"kind": address.kind, "target": address.target, "options": asdict(options)}
         self._request = json.dumps(request).encode()
-        self._wanted = False
+        self._wanted = self._expected = False
 
     async def __aenter__(self) -> Self:
         """Start the process. Raises OSError if there is none to be had."""
@@ -81,10 +87,17 @@ class ReaderProcess:
         """Ask for a frame that is newer than the last one."""
         if not self._wanted:
             self._wanted = True
-            try:
-                self._socket.send(_WANTED)
-            except OSError:
-                return  # the process has ended, which `receive` notices
+            self._ask(WANTED)
+
+    def expect_frame(self) -> None:
+        """Ask for a message when there is a frame that is newer than the last one."""
+        if not self._expected:
+            self._expected = True
+            self._ask(EXPECTED)
+
+    def _ask(self, request: bytes) -> None:
+        with contextlib.suppress(OSError):  # the process has ended, which `receive` notices
+            self._socket.send(request)
 
     async def receive(self) -> Message | None:
         """Wait for a message. None: the source has ended. Raises SourceEndedError if it failed. Not to be used again
@@ -128,6 +141,9 @@ class ReaderProcess:
                 return SourceInfo(**value)
             case "status":
                 return StatusMessage(**value)
+            case "arrived":
+                self._expected = False
+                return ArrivedMessage()
             case "frame":
                 return await self._receive_frame(**value)
             case "ended" if value:

@@ -54,6 +54,29 @@ def test_a_consumer_that_takes_its_time_gets_the_newest_frame(server: HttpCamera
     watch(server.url, story)
 
 
+def test_a_frame_that_waits_for_its_turn_is_replaced_by_newer_ones(server: HttpCamera) -> None:
+    async def story(watched: Watched) -> None:
+        camera = watched.camera
+        await camera.arrival()
+        before = camera.state.decoded
+        await until(lambda: camera.state.decoded >= before + 20)
+        frame = await camera.take()
+        assert frame is not None
+        assert frame.number >= before + 20
+
+    watch(server.url, story)
+
+
+def test_a_frame_of_a_source_that_was_lost_meanwhile_is_not_waited_for(server: HttpCamera) -> None:
+    async def story(watched: Watched) -> None:
+        await watched.camera.arrival()
+        server.mode = "die"
+        await until(lambda: watched.camera.state.phase == "lost")
+        assert await watched.camera.take() is None
+
+    watch(server.url, story)
+
+
 def test_a_camera_that_dies_comes_back(server: HttpCamera) -> None:
     async def story(watched: Watched) -> None:
         first = await watched.frame()

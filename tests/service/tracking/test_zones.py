@@ -9,8 +9,9 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
+from service.tracking.events import TrackingEvent
 from service.tracking.places import depth_inside, thickness
-from service.tracking.zones import Line, Presence, Visit, Zone, ZoneEvent, Zones, ZonesState
+from service.tracking.zones import Line, Presence, Visit, Zone, Zones, ZonesState
 from tests.service.tracking.walkers import standing
 
 WIDTH, HEIGHT = 1000, 500
@@ -20,7 +21,7 @@ DOOR = Line("door", (0.5, 0.9), (0.5, 0.1))  # upwards at x = 500, y 50..450
 
 def walk(
     zones: Zones, path: Iterable[tuple[float, float]], *, start: float = 0.0, step: float = 0.1
-) -> list[ZoneEvent]:
+) -> list[TrackingEvent]:
     """Move person 7 along `path`, one point per frame."""
     events = []
     for n, place in enumerate(path):
@@ -94,7 +95,7 @@ def test_a_person_out_of_sight_leaves_after_a_while() -> None:
     zones = Zones([ROOM], lost_seconds=2.0)
     walk(zones, [(500.0, 250.0)] * 11)
     assert zones.update(standing({}), WIDTH, HEIGHT, 2.5) == []
-    assert zones.update(standing({}), WIDTH, HEIGHT, 3.5) == [ZoneEvent("leave", "room", 7, 3.5, seconds=1.0)]
+    assert zones.update(standing({}), WIDTH, HEIGHT, 3.5) == [TrackingEvent("leave", "room", 7, 3.5, seconds=1.0)]
     assert zones.state() == ZonesState()
 
 

@@ -83,6 +83,30 @@ def test_absent_people_are_restored(smoothed: bool) -> None:
         np.testing.assert_array_equal(new, old)
 
 
+@pytest.mark.parametrize("others", [{}, {"smoothing": smoothing(1)}])
+def test_numbers_of_events_are_restored(others: dict[str, Any]) -> None:
+    numbers = {("enter", "hall"): {1: 3, 2: 1}, ("cross", "Tür"): {0: 7}}
+    data = pack(replace(stream_state(), numbers=numbers, **others))
+    assert data[4] == (6 if others else 5)
+    assert unpack(data).numbers == numbers
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        *(None, 3, [], [[]], [["enter", "hall", [1], [1, 2]]], [["enter", "hall", [], []]]),
+        *([["enter", 5, [1], [1]]], [["enter", "x" * 65, [1], [1]]], [["enter", "hall", [1, 1], [1, 2]]]),
+        *([["enter", "hall", [42], [1]]], [["enter", "hall", [-1], [1]]], [["enter", "hall", [1], [0]]]),
+        *([["enter", "hall", [1], [2**60]]], [["enter", "hall", [1], [1.0]]], [["enter", "hall", [1], [1]]] * 2),
+        [["enter", str(n), [1], [1]] for n in range(10_001)],
+    ],
+)
+def test_invalid_numbers_of_events_are_refused(groups: object) -> None:
+    _, about, arrays = split_state(packed())
+    with pytest.raises(StateError):
+        unpack(join_state(5, [*about, groups], arrays))
+
+
 def test_absent_people_take_little_and_are_bounded() -> None:
     state = stream_state()
     with_most = pack(replace(state, tracker=replace(state.tracker, next_id=1000, absent=absent(64))))
@@ -145,13 +169,13 @@ def test_damage_anywhere_is_detected(smoothed: bool) -> None:
 def test_an_unknown_version_is_named() -> None:
     data = bytearray(pack(stream_state(1)))
     data[4] = 9
-    with pytest.raises(StateError, match="version 9; this server reads versions 1 to 4"):
+    with pytest.raises(StateError, match="version 9; this server reads versions 1 to 8"):
         unpack(bytes(data))
 
 
 @given(st.binary(min_size=1, max_size=300))
 def test_wrong_content_with_a_right_checksum_is_refused(body: bytes) -> None:
-    for version, length in product((b"\1", b"\2", b"\3", b"\4"), (0, 1, len(body), 2**32 - 1)):
+    for version, length in product(map(bytes, zip(range(1, 9))), (0, 1, len(body), 2**32 - 1)):
         with pytest.raises(StateError):
             unpack(b"PWTS" + version + zlib.crc32(body).to_bytes(4, "big") + length.to_bytes(4, "big") + body)
 
@@ -261,7 +285,14 @@ def test_invalid_smoothing_is_refused(column: str, bad: float) -> None:
         unpack(pack(replace(stream_state(), smoothing=state)))
 
 
-@pytest.mark.parametrize("change", [lambda m: replace(m, zones=SOMEBODY), lambda m: replace(m, smoothing=smoothing(1))])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: replace(m, zones=SOMEBODY),
+        lambda m: replace(m, smoothing=smoothing(1)),
+        lambda m: replace(m, numbers={("enter", "hall"): {1: 1}}),
+    ],
+)
 def test_a_state_without_a_frame_has_no_people(change: Callable[[StreamState], StreamState]) -> None:
     state = TrackerState("coco-17", 42, math.nan, 0, 0, TrackState.zeros(0, 3, 17))
     with pytest.raises(StateError, match="no frame"):

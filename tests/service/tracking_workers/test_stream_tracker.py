@@ -54,6 +54,17 @@ def test_extras_events_and_smoothing_are_optional() -> None:
     assert 159 < second.keypoints[0, :, 0].mean() < 162
 
 
+def test_the_numbers_of_events_continue_from_the_state() -> None:
+    left = Zone("left", ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)))
+    tracker, numbers = stream_tracker(zones=(left,)), []
+    for n in range(4):
+        for x in range(60, 280, 20):
+            result = tracker.update(people([(x if n % 2 else 320 - x, 120)]), FRAME, 1 + n + x / 300)
+            numbers += [(event.kind, event.number) for event in result.events]
+        tracker = stream_tracker(result.state, zones=(left,))
+    assert numbers == [("enter", 1), ("leave", 1), ("enter", 2), ("leave", 2)]
+
+
 def test_smoothing_continues_from_the_state_exactly() -> None:
     rng = np.random.default_rng(11)
     walk = [people([(100 + 2 * n + rng.normal(0, 3), 120), (240, 120 + rng.normal(0, 3))]) for n in range(8)]

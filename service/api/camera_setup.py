@@ -1,0 +1,93 @@
+"""Starts the cameras of a server, and reloads their file at SIGHUP."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+import socket
+
+from engines.skeletons import Skeleton
+from service.api.camera_sharing import AtEnd, share_cameras
+from service.api.problems import ApiError
+from service.api.state import ServerState
+from service.cameras.camera_file import CameraFile, CameraFileError
+from service.cameras.camera_run import CameraParts, CannotServeError
+from service.cameras.kept_cameras import KeptCameras
+from service.cameras.ownership.base import LocalOwnership
+from service.cameras.served import CamerasFullError, ServedCameras
+from service.cameras.state_files import StateFiles
+from service.inference.model_registry import ServedModel
+from service.process.supervisor import Supervisor
+from service.streams.store.base import Store
+from service.streams.store.memory import MemoryStore
+
+log = logging.getLogger(__name__)
+
+
+async def start_cameras(state: ServerState, supervisor: Supervisor, at_end: AtEnd) -> None:
+    """Start the cameras of the file, and those that the API has added. at_end: registers a step of the shutdown.
+
+    Raises CameraFileError. Several workers without Redis have no cameras, as each of them would open all.
+    """
+    settings = state.settings
+    if settings.workers > 1 and not state.streams.store.shared:
+        return
+    file = settings.cameras
+    of_file = {} if file is None else (await asyncio.to_thread(CameraFile.read, file, settings.max_cameras)).cameras
+    store: Store = state.streams.store
+    if not store.shared:
+        folder = None if settings.data is None else settings.data / "cameras" / "states"
+        store = MemoryStore() if folder is None else StateFiles(folder, supervisor=supervisor)
+        at_end("storing the states of cameras", store.close)
+        await store.start(lambda _session, _generation: None)
+    replica = f"{re.sub('[^A-Za-z0-9.-]', '-', socket.gethostname())}-{secrets.token_hex(3)}"
+    if store.shared:
+        cameras = share_cameras(state, supervisor, at_end, replica, _parts(state, store))
+    else:
+        kept = None if settings.data is None else KeptCameras(settings.data / "cameras" / "cameras.json")
+        ownership = LocalOwnership(replica, supervisor)
+        cameras = ServedCameras(
+            _parts(state, store), supervisor, ownership=ownership, most=settings.max_cameras, kept=kept
+        )
+    at_end("ending cameras", cameras.close)
+    await cameras.start(of_file)
+    state.cameras = cameras
+
+
+async def reload_cameras(state: ServerState) -> None:
+    """Read the file again. If it cannot be used, the cameras stay as they were."""
+    file = state.settings.cameras
+    if file is None or state.cameras is None:
+        return
+    try:
+        of_file = await asyncio.to_thread(CameraFile.read, file, state.settings.max_cameras)
+        changes = await state.cameras.reload(of_file.cameras)
+    except (CameraFileError, CamerasFullError) as error:
+        log.error("the cameras stay as they were: %s", error)
+    else:
+        log.info("the cameras of %s are served now: %s", file, changes)
+
+
+def _parts(state: ServerState, store: Store) -> CameraParts:
+    def find(model: str | None, skeleton: str) -> tuple[ServedModel, Skeleton]:
+        try:
+            served = state.find_model(model)
+            return served, state.find_skeleton(served, skeleton)
+        except ApiError as error:
+            raise CannotServeError(error.detail) from error
+
+    settings = state.settings
+    return CameraParts(
+        find,
+        state.tracking_workers,
+        state.streams.limiter,
+        store,
+        state.memory,
+        state.metrics.cameras,
+        frame_seconds=settings.timeout_ms / 1000,
+        max_people=settings.max_people,
+        checkpoint_seconds=settings.checkpoint_ms / 1000,
+        hosts=settings.camera_hosts,
+    )
