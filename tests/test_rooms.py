@@ -38,6 +38,7 @@ ALLOWED = {
     "PIL": ("service/load/chart.py", "service/media/"),
     "ray": ("service/offline/bulk/ray_pool.py",),
     "sqlite3": ("service/offline/jobs/store.py", "service/events/journal", "service/cli/events.py"),
+    "paho": ("service/events/sinks/mqtt/",),
     "redis": (
         *("service/streams/store/redis", "service/offline/jobs/shared_list.py"),
         *("service/cameras/ownership/redis", "service/events/sinks/redis"),
