@@ -126,12 +126,14 @@ class CameraRun:
         """Run until the source, a file, has ended. Raises CannotServeError, and CameraError if it cannot be read."""
         parts, hello = self.parts, self.entry.hello()
         served, skeleton = parts.find(self.entry.model, self.entry.skeleton)
+        try:
+            hello.rules.check_skeleton(served.skeleton)
+            if self.entry.blur:
+                check_heads(served.skeleton)
+        except (ValueError, UnseenHeadsError) as error:
+            raise CannotServeError(str(error)) from error
         most, least = min(hello.max_people or parts.max_people, parts.max_people), hello.min_score
         if self.entry.blur:  # also the faces of people who are not reported
-            try:
-                check_heads(served.skeleton)
-            except UnseenHeadsError as error:
-                raise CannotServeError(str(error)) from error
             most, least = parts.max_people, min(least, BLURRED_SCORE)
         options = InferenceOptions(
             client=f"camera:{self.name}", priority=Priority.LIVE, max_people=most, min_score=least
