@@ -16,7 +16,8 @@ def test_rates_are_those_of_the_last_five_seconds() -> None:
         tally.done += 5
         tally.ages += 0.5
         tally.sample(second)
-    assert (tally.fps_in, tally.fps_done, tally.age) == (20, 5, pytest.approx(0.1))
+    assert (tally.fps_in, tally.fps_done) == (20, 5)
+    assert tally.age == pytest.approx(0.1)
     assert tally.dropped == 150
     for second in range(11, 16):
         tally.sample(second)
