@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 Doing = Literal["connecting", "live", "lost", "paused", "ended", "elsewhere"]
 
+_FETCH_S = 2.0
+"""How long another replica may take to send the first picture that is wanted."""
 _FLUSH_S = 1.0
 """How long the state of a camera may take to be stored before another replica gets it."""
 
@@ -64,6 +66,7 @@ class ServedCamera:
         self.run = CameraRun(name, entry, parts, ResultFeed(), self._say, from_file=from_file)
         self._supervisor = supervisor
         self._task: asyncio.Task[None] | None = None
+        self._changing = asyncio.Lock()
 
     @property
     def feed(self) -> ResultFeed:
@@ -84,52 +87,64 @@ class ServedCamera:
 
     async def own(self, generation: int) -> None:
         """Serve it from now on."""
-        self.generation = generation
-        if self.paused:
-            self._say("paused")
-        else:
-            self.start()
+        async with self._changing:
+            self.generation = generation
+            self._start()
 
     async def disown(self) -> None:
-        """Serve it no longer. Returns when its source is closed."""
-        self.generation = 0
-        await self.stop()
-        self.feed.clear()
-        self._say("elsewhere")
+        """Serve it no longer. Returns when its source is closed, and its state is given to the store."""
+        async with self._changing:
+            self.generation = 0
+            await self._stop()
+            self.feed.clear()
+            self._say("elsewhere")
 
-    def start(self) -> None:
-        """Run it in the background until `stop`, if it is served here and not paused."""
-        if self._task is None and self.owned and not self.paused:
-            self._say("connecting")
-            self._task = self._supervisor.keep(f"camera {self.name}", self._serve)
+    async def pause(self) -> None:
+        """Close its source until `resume`."""
+        async with self._changing:
+            self.paused = True
+            await self._stop()
+            self.feed.clear()
+            self._start()
 
-    async def stop(self) -> None:
-        """End its run. Returns when its source is closed and its state is stored."""
+    async def resume(self) -> None:
+        """Open its source again, if it is served here."""
+        async with self._changing:
+            self.paused = False
+            self._start()
+
+    async def replace(self, entry: CameraEntry) -> None:
+        """Go on with another entry. A camera that is paused stays so. Watchers are told to come again."""
+        async with self._changing:
+            await self._stop()
+            feed, self.run.entry, self.run.feed = self.feed, entry, ResultFeed()
+            self.feed.tell(FeedState(self.state.doing, self.state.reason))
+            feed.end(CloseCode.RESTARTING, "the camera's entry has changed; connect again for the new one")
+            self._start()
+
+    async def fetch_picture(self) -> None:
+        """Wait until there is a picture in the feed, for two seconds at most, if another replica has the camera."""
+        number = -1
+        self.feed.want_pictures()
+        if self.owned:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FETCH_S):
+                while not (result := await self.feed.after(number)).pixels.size:
+                    number = result.number
+
+    def _start(self) -> None:
+        """Run it in the background until `_stop`, if it is served here and not paused."""
+        if self._task is None and self.owned:
+            self._say("paused" if self.paused else "connecting")
+            if not self.paused:
+                self._task = self._supervisor.keep(f"camera {self.name}", self._serve)
+
+    async def _stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
-
-    async def pause(self) -> None:
-        """Close its source until `resume`."""
-        self.paused = True
-        await self.stop()
-        self.feed.clear()
-        if self.owned:
-            self._say("paused")
-
-    def resume(self) -> None:
-        """Open its source again."""
-        self.paused = False
-        self.start()
-
-    async def replace(self, entry: CameraEntry) -> None:
-        """Go on with another entry. A camera that is paused stays so. Watchers are told to come again."""
-        await self.stop()
-        feed, self.run.entry, self.run.feed = self.feed, entry, ResultFeed()
-        self.feed.tell(FeedState(self.state.doing, self.state.reason))
-        feed.end(CloseCode.RESTARTING, "the camera's entry has changed; connect again for the new one")
-        self.start()
 
     async def _serve(self) -> None:
         try:
@@ -295,7 +310,7 @@ class ServedCameras:
             if paused:
                 await camera.pause()
             else:
-                camera.resume()
+                await camera.resume()
             await self._save()
 
     def refresh(self) -> int:
@@ -351,7 +366,7 @@ class ServedCameras:
                     await camera.replace(entry)
             for name, camera in self.cameras.items():
                 if camera.paused and name not in found.paused:
-                    camera.resume()
+                    await camera.resume()
                 elif not camera.paused and name in found.paused:
                     await camera.pause()
             self._version = found.version
@@ -367,7 +382,7 @@ class ServedCameras:
     async def _remove(self, name: str) -> None:
         camera = self.cameras.pop(name)
         camera.feed.end(CloseCode.UNKNOWN_CAMERA, f"the camera {name} was removed")
-        await camera.stop()
+        await camera.disown()
         self._parts.metrics.forget(name)
 
     async def _save(self) -> None:
