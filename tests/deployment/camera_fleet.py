@@ -23,9 +23,7 @@ from tests.servers import ServerProcess
 from tests.streaming import Message, watch
 
 _PATIENCE_S = 120.0
-_OPTIONS = """fps = 5
-detect_every = 0
-"""
+_OPTIONS = "detect_every = 0\n"
 
 
 class CameraFleet:
@@ -63,6 +61,10 @@ class CameraFleet:
         response = httpx.get(f"{self.live[0].url}/cameras", timeout=60)
         cameras: list[dict[str, Any]] = response.raise_for_status().json()["cameras"]
         return cameras
+
+    def owner_of_each(self) -> dict[str, str]:
+        """The replica that serves each camera."""
+        return {camera["name"]: camera["replica"] for camera in self.documents()}
 
     def owners(self) -> Counter[str]:
         """How many cameras each replica serves, of those that are live."""

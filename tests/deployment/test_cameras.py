@@ -81,7 +81,7 @@ def test_a_replica_that_is_told_to_end_hands_its_cameras_over(shared: CameraFlee
 def test_redis_that_is_started_again_empty_changes_no_owner(shared: CameraFleet) -> None:
     async def story(onlooker: Onlooker) -> None:
         owners, opened = (
-            {camera["name"]: camera["replica"] for camera in shared.documents()},
+            shared.owner_of_each(),
             shared.scenes.opened.copy(),
         )
         logged = {replica.port: len(replica.log) for replica in shared.live}
@@ -95,7 +95,7 @@ def test_redis_that_is_started_again_empty_changes_no_owner(shared: CameraFleet)
         await onlooker.until(lambda: all_say("Redis is back"))
         await onlooker.until(shared.spread)
         await onlooker.go_on()
-        assert {camera["name"]: camera["replica"] for camera in shared.documents()} == owners
+        assert shared.owner_of_each() == owners
         assert shared.scenes.opened == opened
 
     watched(shared, story)
