@@ -35,9 +35,10 @@ _CHANGED: dict[int | str, dict[str, Any]] = {**_SHOWN, 403: {"model": Problem}, 
 )
 async def listing(request: Request) -> Response:
     """By name, with what each of them does. User names, passwords and queries of their sources are never shown."""
-    cameras = _cameras(ServerState.of(request))
+    server = ServerState.of(request)
+    cameras = _cameras(server)
     documents = [camera_document(camera, cameras.replica) for _, camera in sorted(cameras.cameras.items())]
-    return _json({"cameras": documents})
+    return _json({"cameras": documents, "admin": server.keys.is_admin(request.scope["state"]["client"])})
 
 
 @router.get("/cameras/{name}", summary="A camera", response_model=CameraResponse, responses=_SHOWN)
