@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import socket
 import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -40,14 +41,15 @@ blur = "faces"
 [cameras.dark]
 source = "http://127.0.0.1:9/video.mjpg"
 """
-Mode = Literal["play", "hang", "silent", "garbage", "die"]
+Mode = Literal["play", "hang", "silent", "garbage", "die", "flood", "head", "part", "huge", "bomb"]
 
 
 class HttpCamera:
     """An HTTP server on the loopback with /video.mjpg, and the files of `folder`. A context manager.
 
-    mode: what it does with /video.mjpg now: play pictures, never answer, send nothing more, send garbage, or close
-    connections. size: of its pictures. password: of the user `joe`, if it has one, who logs in by `scheme`.
+    mode: what it does with /video.mjpg now: play pictures, never answer, send nothing more, send garbage, close
+    connections, play without pauses, send a head or a part without an end, declare a huge part or a huge picture.
+    size: of its pictures. password: of the user `joe`, if it has one, who logs in by `scheme`.
     redirect: where /moved leads. requests: the path and Authorization of each.
     """
 
@@ -128,6 +130,8 @@ class HttpCamera:
     def _play(self, request: BaseHTTPRequestHandler) -> None:
         while self._open and self.mode == "hang":
             time.sleep(0.02)
+        while self._open and self.mode == "head":
+            request.wfile.write(b"HTTP/1.1 200 OK\r\n" + b"X-More: and more\r\n" * 1000)
         request.send_response(200)
         request.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         request.end_headers()
@@ -136,12 +140,21 @@ class HttpCamera:
         while self._open and self.mode != "die":
             if self.mode == "garbage":
                 request.wfile.write(noise.bytes(5000))
-            elif self.mode == "play":
+            elif self.mode == "part":
+                request.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\n\r\n")
+                while self._open and self.mode == "part":
+                    request.wfile.write(noise.bytes(1 << 20))
+            elif self.mode != "silent":
                 data = encode(picture(number, *self.size), "image/jpeg")
-                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+                if self.mode == "bomb":  # the height and width of the frame's header
+                    start = data.index(b"\xff\xc0") + 5
+                    data = data[:start] + b"\xff\xdc\xff\xdc" + data[start + 4 :]
+                length = 2 * 10**9 if self.mode == "huge" else len(data)
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {length}\r\n\r\n"
                 request.wfile.write(head.encode() + data + b"\r\n")
                 number += 1
-            time.sleep(0.04)
+            if self.mode != "flood":
+                time.sleep(0.04)
 
 
 def camera_file(folder: Path, url: str) -> Path:
@@ -168,6 +181,59 @@ def make_hls(folder: Path, frames: int = 100) -> Path:
         out.mux(stream.encode(None))
     playlist.write_text(playlist.read_text("utf-8").replace("#EXT-X-ENDLIST\n", ""), "utf-8")
     return playlist
+
+
+def session_description(kind: str = "video", codec: str = "96 H264/90000") -> str:
+    """What an RTSP server says about its only stream."""
+    number = codec.partition(" ")[0]
+    lines = ("v=0", "o=- 0 0 IN IP4 127.0.0.1", "s=x", "c=IN IP4 0.0.0.0", "t=0 0", f"m={kind} 0 RTP/AVP {number}")
+    return "\r\n".join((*lines, f"a=rtpmap:{codec}", "a=control:track1", ""))
+
+
+def rtsp_answer(method: str, number: str, *, transport: str = "", description: str = "") -> bytes:
+    """What a good RTSP server answers. number: the line with CSeq. transport: of SETUP, else over TCP."""
+    start = f"RTSP/1.0 200 OK\r\n{number}\r\nSession: 1\r\n"
+    if method == "DESCRIBE":
+        body = description or session_description()
+        return f"{start}Content-Type: application/sdp\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+    if method == "SETUP":
+        return f"{start}Transport: {transport or 'RTP/AVP/TCP;unicast;interleaved=0-1'}\r\n\r\n".encode()
+    return f"{start}Public: DESCRIBE, SETUP, PLAY\r\n\r\n".encode()
+
+
+@contextmanager
+def scripted_rtsp(
+    answer: Callable[[str, str], bytes | Iterable[bytes]], port: int = 0
+) -> Iterator[tuple[int, list[str]]]:
+    """Run an RTSP server that answers by a script. Yields its port, and the methods that were asked for.
+
+    answer: of a request's method and its line with CSeq. If it gives several pieces, they are sent one after another.
+    """
+    requests: list[str] = []
+
+    def serve(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            text = b""
+            while data := connection.recv(4096):
+                text += data
+                while b"\r\n\r\n" in text:
+                    head, _, text = text.partition(b"\r\n\r\n")
+                    lines = head.decode("latin-1").split("\r\n")
+                    number = next((line for line in lines if line.startswith("CSeq")), "")
+                    requests.append(lines[0].partition(" ")[0])
+                    pieces = answer(requests[-1], number)
+                    for piece in (pieces,) if isinstance(pieces, bytes) else pieces:
+                        connection.sendall(piece)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1], requests
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 @cache

@@ -1,20 +1,26 @@
-"""Starts the cameras of a server, and reloads their file at SIGHUP."""
+"""Starts the cameras of a server and the sinks of its events, and reloads their file at SIGHUP."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import secrets
 import socket
-from collections.abc import Awaitable, Callable
+from typing import Any
 
 from engines.skeletons import Skeleton
+from service.api.camera_sharing import AtEnd, share_cameras
 from service.api.problems import ApiError
 from service.api.state import ServerState
 from service.cameras.camera_file import CameraFile, CameraFileError
 from service.cameras.camera_run import CameraParts, CannotServeError
+from service.cameras.feed import CameraResult
 from service.cameras.kept_cameras import KeptCameras
-from service.cameras.served import CamerasFullError, ServedCameras
+from service.cameras.ownership.base import LocalOwnership
+from service.cameras.served import CamerasFullError, ServedCamera, ServedCameras
 from service.cameras.state_files import StateFiles
+from service.events.frame_events import EventSource
 from service.inference.model_registry import ServedModel
 from service.process.supervisor import Supervisor
 from service.streams.store.base import Store
@@ -22,7 +28,13 @@ from service.streams.store.memory import MemoryStore
 
 log = logging.getLogger(__name__)
 
-AtEnd = Callable[[str, Callable[[], Awaitable[object]]], None]
+
+async def start_events(state: ServerState) -> None:
+    """Start to deliver events to the sinks of the file. Raises CameraFileError."""
+    settings = state.settings
+    if settings.cameras is not None:
+        of_file = await asyncio.to_thread(CameraFile.read, settings.cameras, settings.max_cameras)
+        await state.events.start(of_file.event_settings)
 
 
 async def start_cameras(state: ServerState, supervisor: Supervisor, at_end: AtEnd) -> None:
@@ -41,13 +53,15 @@ async def start_cameras(state: ServerState, supervisor: Supervisor, at_end: AtEn
         store = MemoryStore() if folder is None else StateFiles(folder, supervisor=supervisor)
         at_end("storing the states of cameras", store.close)
         await store.start(lambda _session, _generation: None)
-    cameras = ServedCameras(
-        _parts(state, store),
-        supervisor,
-        replica=socket.gethostname() if state.videos is None else state.videos.store.replica,
-        most=settings.max_cameras,
-        kept=None if settings.data is None else KeptCameras(settings.data / "cameras" / "cameras.json"),
-    )
+    replica = f"{re.sub('[^A-Za-z0-9.-]', '-', socket.gethostname())}-{secrets.token_hex(3)}"
+    if store.shared:
+        cameras = share_cameras(state, supervisor, at_end, replica, _parts(state, store))
+    else:
+        kept = None if settings.data is None else KeptCameras(settings.data / "cameras" / "cameras.json")
+        ownership = LocalOwnership(replica, supervisor)
+        cameras = ServedCameras(
+            _parts(state, store), supervisor, ownership=ownership, most=settings.max_cameras, kept=kept
+        )
     at_end("ending cameras", cameras.close)
     await cameras.start(of_file)
     state.cameras = cameras
@@ -56,15 +70,33 @@ async def start_cameras(state: ServerState, supervisor: Supervisor, at_end: AtEn
 async def reload_cameras(state: ServerState) -> None:
     """Read the file again. If it cannot be used, the cameras stay as they were."""
     file = state.settings.cameras
-    if file is None or state.cameras is None:
+    if file is None:
         return
     try:
         of_file = await asyncio.to_thread(CameraFile.read, file, state.settings.max_cameras)
+        await state.events.reload(of_file.event_settings)
+        if state.cameras is None:
+            return
         changes = await state.cameras.reload(of_file.cameras)
     except (CameraFileError, CamerasFullError) as error:
-        log.error("the cameras stay as they were: %s", error)
+        log.error("the cameras and sinks stay as they were: %s", error)
     else:
         log.info("the cameras of %s are served now: %s", file, changes)
+
+
+def note_cameras(state: ServerState) -> None:
+    """Let sinks that tell of states know how the cameras of this replica are."""
+    if state.cameras is not None and state.events.active:
+        here = [camera for camera in state.cameras.cameras.values() if camera.owned]
+        state.events.note({f"cameras/{camera.name}": _state_of(camera) for camera in here})
+
+
+def _state_of(camera: ServedCamera) -> dict[str, Any]:
+    is_live = camera.state.doing == "live"
+    bodies = None if camera.feed.newest is None else getattr(camera.feed.newest.processed, "bodies", None)
+    occupancy = getattr(bodies, "occupancy", None) or {}
+    people = camera.run.people if is_live else 0
+    return {"state": camera.state.doing, "people": people, "occupancy": occupancy if is_live else {}}
 
 
 def _parts(state: ServerState, store: Store) -> CameraParts:
@@ -74,6 +106,11 @@ def _parts(state: ServerState, store: Store) -> CameraParts:
             return served, state.find_skeleton(served, skeleton)
         except ApiError as error:
             raise CannotServeError(error.detail) from error
+
+    async def publish(camera: str, session: str, result: CameraResult) -> None:
+        entry = state.cameras.cameras[camera].entry if state.cameras and camera in state.cameras.cameras else None
+        picture = f"/cameras/{camera}/picture.jpg" if entry is not None and entry.pictures else None
+        await EventSource(f"cameras/{camera}", session, picture).publisher(state.events)(result.processed)
 
     settings = state.settings
     return CameraParts(
@@ -87,4 +124,5 @@ def _parts(state: ServerState, store: Store) -> CameraParts:
         max_people=settings.max_people,
         checkpoint_seconds=settings.checkpoint_ms / 1000,
         hosts=settings.camera_hosts,
+        publish=publish,
     )

@@ -32,8 +32,8 @@ _ROUTES = frozenset(
     {"/pose", "/models", "/skeletons", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/videos", "/cameras"}
 )
 """Paths that are labels of metrics. All others are counted as "other", so that clients cannot add labels."""
-_CAMERA_RESULTS = re.compile(r"/cameras/[^/]+/results")
 _PREFIXES = {"/videos/": "/videos/{id}", "/cameras/": "/cameras/{name}"}
+_CAMERA_RESULTS = re.compile(r"/cameras/[^/]+/results")
 
 _COSTS = {"/metrics": 20, "/openapi.json": 20, "/docs": 5, "/models": 5, "/skeletons": 5}
 """Cost of a request in units of about 0.2 ms of the event loop; 1 for all other paths."""

@@ -86,8 +86,9 @@ class Camera:
     Every attempt is a process of its own, which is killed if it does not connect, stalls, or is no longer needed.
     A file that ends or cannot be read ends the camera; every other source is opened again, until the camera is closed.
 
-    options: how the source is opened. fps: at most so many frames a second, math.inf for all. changed: called with each
-    new phase. chance: 0..1, so that cameras that were lost together do not return at once.
+    options: how the source is opened. times: may be replaced while it runs. fps: at most so many frames a second,
+    math.inf for all. changed: called with each new phase. chance: 0..1, so that cameras that were lost together do not
+    return at once.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class Camera:
         self._options = options or SourceOptions()
         self.state = CameraState()
         self._interval = 1 / fps
-        self._times = times or CameraTimes()
+        self.times = times or CameraTimes()
         self._changed = changed
         self._chance = chance
         self._reader: ReaderProcess | None = None
@@ -180,7 +181,7 @@ class Camera:
 
     async def _run(self) -> None:
         """Open the source again and again."""
-        pause = self._times.first_pause
+        pause = self.times.first_pause
         loop = asyncio.get_running_loop()
         while True:
             self._set("connecting", attempts=self.state.attempts + 1, info=None)
@@ -194,12 +195,12 @@ class Camera:
                 if reason:
                     raise CameraError(f"{self.address.name}: {reason}")
                 return
-            if self.state.phase == "live" and loop.time() - self.state.since >= self._times.steady:
-                pause = self._times.first_pause
+            if self.state.phase == "live" and loop.time() - self.state.since >= self.times.steady:
+                pause = self.times.first_pause
             wait = pause * (0.75 + self._chance() / 4)
             self._set("lost", reason=reason or "the source has ended", retry_in=wait)
             await asyncio.sleep(wait)
-            pause = min(2 * pause, self._times.longest_pause)
+            pause = min(2 * pause, self.times.longest_pause)
 
     async def _read(self) -> None:
         """Read the source once. Returns when it has ended, raises SourceEndedError when it has failed."""
@@ -212,7 +213,7 @@ class Camera:
                 last: float | None = None  # when the newest frame arrived
                 began = loop.time()
                 while True:
-                    limit = began + self._times.connect if last is None else last + self._times.stall
+                    limit = began + self.times.connect if last is None else last + self.times.stall
                     try:
                         async with asyncio.timeout_at(limit):
                             message = await self._reader.receive()
@@ -241,10 +242,10 @@ class Camera:
 
     def _why_silent(self, was_live: bool) -> str:
         if was_live:
-            return f"no picture for {self._times.stall:g} s"
+            return f"no picture for {self.times.stall:g} s"
         if self.state.info is not None:
-            return f"it was opened, but gave no picture within {self._times.connect:g} s"
-        return f"it could not be opened within {self._times.connect:g} s"
+            return f"it was opened, but gave no picture within {self.times.connect:g} s"
+        return f"it could not be opened within {self.times.connect:g} s"
 
     def _count(self, status: StatusMessage) -> None:
         decoded, damaged = self._earlier

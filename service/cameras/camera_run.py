@@ -58,6 +58,10 @@ async def _publish_nothing(_camera: str, _session: str, _result: CameraResult) -
     """For servers without sinks."""
 
 
+async def _own_all(_camera: str) -> None:
+    """For servers that share their cameras with nobody."""
+
+
 @dataclass(frozen=True, slots=True)
 class CameraParts:
     """What the cameras of a server share with its streams.
@@ -65,7 +69,8 @@ class CameraParts:
     limiter: of a model's frames under way. store: of the states of cameras. memory: for their frames. frame_seconds:
     from a frame's arrival to its deadline. max_people: in one frame, at most. checkpoint_seconds: how old a state in
     the store may be. hosts: the setting `camera_hosts`. publish: awaited with each result that has events, before the
-    state that follows it is stored.
+    state that follows it is stored. confirm: awaited with each result before anybody is told of it. Does not return if
+    another replica has the camera.
     """
 
     find: FindModel
@@ -79,6 +84,7 @@ class CameraParts:
     checkpoint_seconds: float
     hosts: tuple[str, ...]
     publish: Callable[[str, str, CameraResult], Awaitable[None]] = _publish_nothing
+    confirm: Callable[[str], Awaitable[None]] = _own_all
 
 
 @dataclass(eq=False)
@@ -222,7 +228,7 @@ class _Frames:
         # Clocks of servers differ, and may be set: the time of a session goes on from its last frame
         self._epoch = now - asyncio.get_running_loop().time()
         self._clock = FrameClock(last)
-        self._kept = processor.state, processor.next_id
+        self._kept = self._told = processor.state, processor.next_id
         self._kept_at = self._arrived = asyncio.get_running_loop().time()
         self._failures = 0
         self._last = 0
@@ -245,12 +251,12 @@ class _Frames:
                 await self._fail(result)
 
     def keep(self) -> None:
-        """Store the state after the last frame, if there is a new one."""
+        """Store the state after the last frame whose events have been published, if there is a new one."""
         run, now = self._run, asyncio.get_running_loop().time()
-        if self._processor.state is self._kept[0]:
+        if self._told[0] is self._kept[0]:
             return
-        self._kept, self._kept_at = (self._processor.state, self._processor.next_id), now
-        data = replace(self._session.saved, stream=self._processor.state).pack()
+        self._kept, self._kept_at = self._told, now
+        data = replace(self._session.saved, stream=self._kept[0]).pack()
         state = StoredState(self._session.generation, run.number, data, max(0.0, now - self._arrived))
         self._parts.store.keep(store_name(run.name), state, KEEP_S)
 
@@ -273,6 +279,7 @@ class _Frames:
     async def _tell(self, result: CameraResult) -> None:
         """Give a result to watchers, publish its events, and store the state after it from time to time."""
         run = self._run
+        await self._parts.confirm(run.name)
         if self._failures:
             log.info("the frames of the camera %s have results again", run.name)
             self._failures = 0
@@ -284,9 +291,10 @@ class _Frames:
         run.feed.put(result)
         if result.processed.events:
             await self._parts.publish(run.name, self._session.saved.id, result)
+        self._told = self._processor.state, self._processor.next_id
         # Ids and events are never given twice, so they are stored at once
         is_due = asyncio.get_running_loop().time() - self._kept_at >= self._parts.checkpoint_seconds
-        if is_due or result.processed.events or self._processor.next_id != self._kept[1]:
+        if is_due or result.processed.events or self._told[1] != self._kept[1]:
             self.keep()
 
     async def _fail(self, error: Exception) -> None:
