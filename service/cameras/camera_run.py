@@ -108,7 +108,8 @@ class CameraRun:
 
     from_file: the operator has named it, not the API, so its own host is allowed whatever `hosts` says. feed: gets the
     results. told: called with `live`, or with `lost` and the reason. number: of the next result, over all sessions.
-    camera: what its source does. people: in the newest result.
+    camera: what its source does. people: in the newest result. session: whose identities they are, empty before the
+    first.
     """
 
     name: str
@@ -120,6 +121,7 @@ class CameraRun:
     tally: CameraTally = field(default_factory=CameraTally)
     number: int = 0
     people: int = 0
+    session: str = ""
     camera: CameraState = field(default_factory=CameraState)
     _source: Camera | None = None
     _counted: tuple[int, int] = (0, 0)
@@ -141,6 +143,7 @@ class CameraRun:
             client=f"camera:{self.name}", priority=Priority.LIVE, max_people=most, min_score=least
         )
         session = await self._begin(served, hello)
+        self.session = session.saved.id
         with parts.memory.take(QUOTA_CLIENT, 0) as memory:
             async with parts.workers.stream(served.skeleton, hello.tracking, session.stream) as tracked:
                 processor = FrameProcessor(served.pipeline, tracked, hello, options, skeleton)
