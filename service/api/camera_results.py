@@ -68,6 +68,7 @@ def _welcome(camera: ServedCamera, served: ServedModel, skeleton: Skeleton, mess
     entry = camera.entry
     return {
         "camera": camera.name,
+        "session": camera.run.session,
         "model": served.model.name,
         "skeleton": skeleton.name,
         "keypoints": skeleton.keypoints,

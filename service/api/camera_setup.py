@@ -93,10 +93,13 @@ def note_cameras(state: ServerState) -> None:
 
 def _state_of(camera: ServedCamera) -> dict[str, Any]:
     is_live = camera.state.doing == "live"
-    bodies = None if camera.feed.newest is None else getattr(camera.feed.newest.processed, "bodies", None)
-    occupancy = getattr(bodies, "occupancy", None) or {}
-    people = camera.run.people if is_live else 0
-    return {"state": camera.state.doing, "people": people, "occupancy": occupancy if is_live else {}}
+    newest = camera.feed.newest if is_live else None
+    bodies = None if newest is None else newest.processed.bodies
+    return {
+        "state": camera.state.doing,
+        "people": camera.run.people if is_live else 0,
+        "occupancy": {} if bodies is None or bodies.occupancy is None else bodies.occupancy,
+    }
 
 
 def _parts(state: ServerState, store: Store) -> CameraParts:

@@ -38,7 +38,8 @@ async def listing(request: Request) -> Response:
     """By name, with what each of them does. User names, passwords and queries of their sources are never shown."""
     server = ServerState.of(request)
     known = sorted(_cameras(server).cameras.items())
-    return _json({"cameras": await camera_documents(server, [camera for _, camera in known])})
+    documents = await camera_documents(server, [camera for _, camera in known])
+    return _json({"cameras": documents, "admin": server.keys.is_admin(request.scope["state"]["client"])})
 
 
 @router.get("/cameras/{name}", summary="A camera", response_model=CameraResponse, responses=_SHOWN)

@@ -108,7 +108,8 @@ class CameraRun:
 
     from_file: the operator has named it, not the API, so its own host is allowed whatever `hosts` says. feed: gets the
     results. told: called with `live`, or with `lost` and the reason. number: of the next result, over all sessions.
-    camera: what its source does. people: in the newest result.
+    camera: what its source does. people: in the newest result. session: whose identities they are, empty before the
+    first.
     """
 
     name: str
@@ -120,6 +121,7 @@ class CameraRun:
     tally: CameraTally = field(default_factory=CameraTally)
     number: int = 0
     people: int = 0
+    session: str = ""
     camera: CameraState = field(default_factory=CameraState)
     _source: Camera | None = None
     _counted: tuple[int, int] = (0, 0)
@@ -128,17 +130,20 @@ class CameraRun:
         """Run until the source, a file, has ended. Raises CannotServeError, and CameraError if it cannot be read."""
         parts, hello = self.parts, self.entry.hello()
         served, skeleton = parts.find(self.entry.model, self.entry.skeleton)
+        try:
+            hello.rules.check_skeleton(served.skeleton)
+            if self.entry.blur:
+                check_heads(served.skeleton)
+        except (ValueError, UnseenHeadsError) as error:
+            raise CannotServeError(str(error)) from error
         most, least = min(hello.max_people or parts.max_people, parts.max_people), hello.min_score
         if self.entry.blur:  # also the faces of people who are not reported
-            try:
-                check_heads(served.skeleton)
-            except UnseenHeadsError as error:
-                raise CannotServeError(str(error)) from error
             most, least = parts.max_people, min(least, BLURRED_SCORE)
         options = InferenceOptions(
             client=f"camera:{self.name}", priority=Priority.LIVE, max_people=most, min_score=least
         )
         session = await self._begin(served, hello)
+        self.session = session.saved.id
         with parts.memory.take(QUOTA_CLIENT, 0) as memory:
             async with parts.workers.stream(served.skeleton, hello.tracking, session.stream) as tracked:
                 processor = FrameProcessor(served.pipeline, tracked, hello, options, skeleton)
