@@ -24,7 +24,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CameraFleet]:
 
 
 def watched(fleet: CameraFleet, story: Callable[[Onlooker], Awaitable[None]]) -> None:
-    """Run a story while somebody watches all cameras at the first replica. Nobody's id may be lost."""
+    """Run a story while somebody watches all cameras at the first replica. Nobody's id may be lost, and no event."""
 
     async def whole() -> None:
         async with Onlooker(fleet) as onlooker:
@@ -35,6 +35,7 @@ def watched(fleet: CameraFleet, story: Callable[[Onlooker], Awaitable[None]]) ->
             await onlooker.go_on()
             assert onlooker.lost() == {}
             assert onlooker.ids() == _IDS
+            await onlooker.until(lambda: fleet.wrong_events() == [])
 
     asyncio.run(whole())
 

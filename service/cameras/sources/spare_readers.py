@@ -50,8 +50,7 @@ def start_reader() -> StartedReader:
 
 
 class SpareReaders:
-    """Keeps processes ready for cameras that another replica leaves. For one event loop. number: how many, as of now.
-    """
+    """Keeps processes ready for cameras that another replica leaves. For one event loop. number: how many, now."""
 
     def __init__(self, number: Callable[[], int]) -> None:
         self._number = number
