@@ -215,7 +215,7 @@ def test_there_are_only_so_many_cameras(guarded: Api) -> None:
 
 
 def test_an_open_server_lets_nobody_name_sources(client: httpx.Client) -> None:
-    assert client.get("/cameras").json() == {"cameras": []}
+    assert client.get("/cameras").json() == {"cameras": [], "admin": False}
     for method, path in (("PUT", "x"), ("DELETE", "x"), ("POST", "x/pause"), ("POST", "x/resume")):
         answer = client.request(method, f"/cameras/{path}", json={"source": "rtsp://127.0.0.1/x"})
         assert answer.status_code == 403
