@@ -1,16 +1,13 @@
-"""Cameras for tests: a real RTSP server, and MJPEG and HLS by HTTP that can hang, die, send garbage and come back."""
+"""Cameras for tests by HTTP: MJPEG and HLS, which can hang, die, send garbage and come back."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import ssl
-import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from functools import cache
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Literal, Self
@@ -18,20 +15,35 @@ from urllib.request import parse_http_list, parse_keqv_list
 
 import av
 import numpy as np
-import pytest
 
 from service.media.pixels import encode
 from tests.service.media.videos import picture
 
-_PYTHON = "/usr/bin/python3"
-Mode = Literal["play", "hang", "silent", "garbage", "die"]
+_ENTRIES = """
+[cameras.door]
+source = "{url}"
+detect_every = 0
+
+[[cameras.door.zones]]
+name = "all"
+polygon = [[0, 0], [1, 0], [1, 1], [0, 1]]
+
+[cameras.masked]
+source = "{url}"
+blur = "faces"
+
+[cameras.dark]
+source = "http://127.0.0.1:9/video.mjpg"
+"""
+Mode = Literal["play", "hang", "silent", "garbage", "die", "flood", "head", "part", "huge", "bomb"]
 
 
 class HttpCamera:
     """An HTTP server on the loopback with /video.mjpg, and the files of `folder`. A context manager.
 
-    mode: what it does with /video.mjpg now: play pictures, never answer, send nothing more, send garbage, or close
-    connections. size: of its pictures. password: of the user `joe`, if it has one, who logs in by `scheme`.
+    mode: what it does with /video.mjpg now: play pictures, never answer, send nothing more, send garbage, close
+    connections, play without pauses, send a head or a part without an end, declare a huge part or a huge picture.
+    size: of its pictures. password: of the user `joe`, if it has one, who logs in by `scheme`.
     redirect: where /moved leads. requests: the path and Authorization of each.
     """
 
@@ -112,6 +124,8 @@ class HttpCamera:
     def _play(self, request: BaseHTTPRequestHandler) -> None:
         while self._open and self.mode == "hang":
             time.sleep(0.02)
+        while self._open and self.mode == "head":
+            request.wfile.write(b"HTTP/1.1 200 OK\r\n" + b"X-More: and more\r\n" * 1000)
         request.send_response(200)
         request.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         request.end_headers()
@@ -120,12 +134,28 @@ class HttpCamera:
         while self._open and self.mode != "die":
             if self.mode == "garbage":
                 request.wfile.write(noise.bytes(5000))
-            elif self.mode == "play":
+            elif self.mode == "part":
+                request.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\n\r\n")
+                while self._open and self.mode == "part":
+                    request.wfile.write(noise.bytes(1 << 20))
+            elif self.mode != "silent":
                 data = encode(picture(number, *self.size), "image/jpeg")
-                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+                if self.mode == "bomb":  # the height and width of the frame's header
+                    start = data.index(b"\xff\xc0") + 5
+                    data = data[:start] + b"\xff\xdc\xff\xdc" + data[start + 4 :]
+                length = 2 * 10**9 if self.mode == "huge" else len(data)
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {length}\r\n\r\n"
                 request.wfile.write(head.encode() + data + b"\r\n")
                 number += 1
-            time.sleep(0.04)
+            if self.mode != "flood":
+                time.sleep(0.04)
+
+
+def camera_file(folder: Path, url: str) -> Path:
+    """Write a file of cameras: `door` and `masked` with this source, and `dark`, which cannot be reached."""
+    path = folder / "cameras.toml"
+    path.write_text(_ENTRIES.format(url=url), "utf-8")
+    return path
 
 
 def _md5(text: str) -> str:
@@ -145,39 +175,3 @@ def make_hls(folder: Path, frames: int = 100) -> Path:
         out.mux(stream.encode(None))
     playlist.write_text(playlist.read_text("utf-8").replace("#EXT-X-ENDLIST\n", ""), "utf-8")
     return playlist
-
-
-@cache
-def _has_rtsp_server() -> bool:
-    program = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import Gst, GstRtspServer\n"
-    check = "Gst.init(None); raise SystemExit(not all(map(Gst.ElementFactory.find, ('x264enc', 'jpegenc'))))"
-    try:
-        return subprocess.run([_PYTHON, "-c", program + check], capture_output=True, check=False).returncode == 0
-    except OSError:
-        return False
-
-
-@contextmanager
-def rtsp_server(
-    size: tuple[int, int] = (160, 120),
-    codec: str = "h264",
-    *,
-    login: tuple[str, str] = ("", ""),
-    port: int = 0,
-    host: str = "127.0.0.1",
-    loss: float = 0.0,
-) -> Iterator[int]:
-    """Run a real RTSP server on the loopback with the path /live. Yields its port. Skips the test without GStreamer.
-
-    loss: the part of its packets that it does not send.
-    """
-    if not _has_rtsp_server():
-        pytest.skip("GStreamer's RTSP server is not installed (gir1.2-gst-rtsp-server-1.0, see .ci/run)")
-    script = Path(__file__).with_name("rtsp_server.py")
-    command = [_PYTHON, str(script), *map(str, size), codec, *login, str(port), host, str(loss)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8") as process:
-        try:
-            assert process.stdout is not None
-            yield int(process.stdout.readline())
-        finally:
-            process.kill()

@@ -16,7 +16,7 @@ from starlette.routing import Match, Route
 
 from engines.cores import usable_cores
 from service import __version__
-from service.api import camera_results, cameras, info, lifecycle, pose, stream, videos, web
+from service.api import camera_pictures, camera_results, cameras, info, lifecycle, pose, stream, videos, web
 from service.api.addresses import Proxies
 from service.api.connections import Connections, most_connections
 from service.api.middleware import RequestMiddleware
@@ -47,6 +47,7 @@ _ROUTERS = (
     (pose.router, ("pose",)),
     (stream.router, ("stream",)),
     (camera_results.router, ("cameras",)),
+    (camera_pictures.router, ("cameras",)),
     (videos.router, ("videos",)),
     (cameras.router, ("cameras",)),
     (info.router, ("server",)),

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import secrets
 import socket
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from engines.skeletons import Skeleton
+from service.api.camera_sharing import AtEnd, share_cameras
 from service.api.problems import ApiError
 from service.api.state import ServerState
 from service.cameras.camera_file import CameraFile, CameraFileError
 from service.cameras.camera_run import CameraParts, CannotServeError
 from service.cameras.feed import CameraResult
 from service.cameras.kept_cameras import KeptCameras
-from service.cameras.served import CamerasFullError, ServedCamera, ServedCameras
+from service.cameras.ownership.base import LocalOwnership
+from service.cameras.served import CamerasFullError, ServedCameras
+from service.cameras.served_camera import ServedCamera
 from service.cameras.state_files import StateFiles
 from service.events.frame_events import EventSource
 from service.inference.model_registry import ServedModel
@@ -24,8 +28,6 @@ from service.streams.store.base import Store
 from service.streams.store.memory import MemoryStore
 
 log = logging.getLogger(__name__)
-
-AtEnd = Callable[[str, Callable[[], Awaitable[object]]], None]
 
 
 async def start_events(state: ServerState) -> None:
@@ -52,13 +54,15 @@ async def start_cameras(state: ServerState, supervisor: Supervisor, at_end: AtEn
         store = MemoryStore() if folder is None else StateFiles(folder, supervisor=supervisor)
         at_end("storing the states of cameras", store.close)
         await store.start(lambda _session, _generation: None)
-    cameras = ServedCameras(
-        _parts(state, store),
-        supervisor,
-        replica=socket.gethostname() if state.videos is None else state.videos.store.replica,
-        most=settings.max_cameras,
-        kept=None if settings.data is None else KeptCameras(settings.data / "cameras" / "cameras.json"),
-    )
+    replica = f"{re.sub('[^A-Za-z0-9.-]', '-', socket.gethostname())}-{secrets.token_hex(3)}"
+    if store.shared:
+        cameras = share_cameras(state, supervisor, at_end, replica, _parts(state, store))
+    else:
+        kept = None if settings.data is None else KeptCameras(settings.data / "cameras" / "cameras.json")
+        ownership = LocalOwnership(replica, supervisor)
+        cameras = ServedCameras(
+            _parts(state, store), supervisor, ownership=ownership, most=settings.max_cameras, kept=kept
+        )
     at_end("ending cameras", cameras.close)
     await cameras.start(of_file)
     state.cameras = cameras
@@ -71,29 +75,30 @@ async def reload_cameras(state: ServerState) -> None:
         return
     try:
         of_file = await asyncio.to_thread(CameraFile.read, file, state.settings.max_cameras)
+        changes = "" if state.cameras is None else await state.cameras.reload(of_file.cameras)
         await state.events.reload(of_file.event_settings)
-        if state.cameras is None:
-            return
-        changes = await state.cameras.reload(of_file.cameras)
     except (CameraFileError, CamerasFullError) as error:
         log.error("the cameras and sinks stay as they were: %s", error)
     else:
-        log.info("the cameras of %s are served now: %s", file, changes)
+        log.info("the cameras and sinks of %s are served now: %s", file, changes or "no cameras")
 
 
 def note_cameras(state: ServerState) -> None:
-    """Let sinks that tell of states know how the cameras are."""
+    """Let sinks that tell of states know how the cameras of this replica are."""
     if state.cameras is not None and state.events.active:
-        cameras = state.cameras.cameras.values()
-        state.events.note({f"cameras/{camera.name}": _state_of(camera) for camera in cameras})
+        here = [camera for camera in state.cameras.cameras.values() if camera.owned]
+        state.events.note({f"cameras/{camera.name}": _state_of(camera) for camera in here})
 
 
 def _state_of(camera: ServedCamera) -> dict[str, Any]:
     is_live = camera.state.doing == "live"
-    bodies = None if camera.feed.newest is None else getattr(camera.feed.newest.processed, "bodies", None)
-    occupancy = getattr(bodies, "occupancy", None) or {}
-    people = camera.run.people if is_live else 0
-    return {"state": camera.state.doing, "people": people, "occupancy": occupancy if is_live else {}}
+    newest = camera.feed.newest if is_live else None
+    bodies = None if newest is None else newest.processed.bodies
+    return {
+        "state": camera.state.doing,
+        "people": camera.run.people if is_live else 0,
+        "occupancy": {} if bodies is None or bodies.occupancy is None else bodies.occupancy,
+    }
 
 
 def _parts(state: ServerState, store: Store) -> CameraParts:

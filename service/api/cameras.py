@@ -12,14 +12,16 @@ from fastapi import APIRouter, Request
 from pydantic import ValidationError
 from starlette.responses import Response
 
+from service.api.camera_sharing import camera_documents
 from service.api.problems import ApiError, bad_parameter
 from service.api.schemas import CameraList, CameraResponse, Problem
 from service.api.state import ServerState
 from service.api.uploads import read_body
 from service.camera_hosts import CameraHosts
-from service.cameras.document import camera_document
 from service.cameras.entry import NAME, CameraEntry
-from service.cameras.served import CamerasFullError, ServedCamera, ServedCameras
+from service.cameras.served import CamerasFullError, ServedCameras
+from service.cameras.served_camera import ServedCamera
+from service.streams.store.base import StoreAwayError
 
 router = APIRouter()
 log = logging.getLogger(__name__)
@@ -35,16 +37,17 @@ _CHANGED: dict[int | str, dict[str, Any]] = {**_SHOWN, 403: {"model": Problem}, 
 )
 async def listing(request: Request) -> Response:
     """By name, with what each of them does. User names, passwords and queries of their sources are never shown."""
-    cameras = _cameras(ServerState.of(request))
-    documents = [camera_document(camera, cameras.replica) for _, camera in sorted(cameras.cameras.items())]
-    return _json({"cameras": documents})
+    server = ServerState.of(request)
+    known = sorted(_cameras(server).cameras.items())
+    documents = await camera_documents(server, [camera for _, camera in known])
+    return _json({"cameras": documents, "admin": server.keys.is_admin(request.scope["state"]["client"])})
 
 
 @router.get("/cameras/{name}", summary="A camera", response_model=CameraResponse, responses=_SHOWN)
 async def show(request: Request, name: str) -> Response:
     """What it does, since when, and its rates over the last five seconds."""
-    cameras = _cameras(ServerState.of(request))
-    return _json(camera_document(_find(cameras, name), cameras.replica))
+    server = ServerState.of(request)
+    return await _shown(server, _find(_cameras(server), name))
 
 
 @router.put(
@@ -76,9 +79,9 @@ async def put(request: Request, name: str) -> Response:
         is_new = await cameras.put(name, entry)
     except CamerasFullError as error:
         raise ApiError("camera-conflict", str(error)) from error
-    except OSError as error:
+    except (OSError, StoreAwayError) as error:
         raise _not_kept(error) from error
-    return _json(camera_document(_find(cameras, name), cameras.replica), 201 if is_new else 200)
+    return await _shown(server, _find(cameras, name), 201 if is_new else 200)
 
 
 @router.delete(
@@ -96,7 +99,7 @@ async def delete(request: Request, name: str) -> Response:
         await cameras.delete(name)
     except KeyError:
         raise _unknown(name) from None
-    except OSError as error:
+    except (OSError, StoreAwayError) as error:
         raise _not_kept(error) from error
     return Response(status_code=204)
 
@@ -129,9 +132,9 @@ async def _pause(request: Request, name: str, *, paused: bool) -> Response:
         await cameras.pause(name, paused=paused)
     except KeyError:
         raise _unknown(name) from None
-    except OSError as error:
+    except (OSError, StoreAwayError) as error:
         raise _not_kept(error) from error
-    return _json(camera_document(camera, cameras.replica))
+    return await _shown(server, camera)
 
 
 async def _read_entry(server: ServerState, request: Request) -> CameraEntry:
@@ -191,9 +194,16 @@ def _check_not_of_file(camera: ServedCamera) -> None:
         raise ApiError("camera-conflict", text)
 
 
-def _not_kept(error: OSError) -> ApiError:
+def _not_kept(error: OSError | StoreAwayError) -> ApiError:
+    if isinstance(error, StoreAwayError):
+        return ApiError("overloaded", f"nothing was changed: {error}", retry_after_s=2.0)
     log.error("the cameras of the API cannot be kept: %s", error)
     return ApiError("disk-full", "this was done, but cannot be kept: the server's disk is full or cannot be written")
+
+
+async def _shown(server: ServerState, camera: ServedCamera, status: int = 200) -> Response:
+    (document,) = await camera_documents(server, [camera])
+    return _json(document, status)
 
 
 def _json(document: dict[str, Any], status: int = 200) -> Response:

@@ -78,6 +78,7 @@ async def _start(
         return max(0.0, min(state.settings.grace_seconds, state.shutdown_deadline - time.monotonic()))
 
     stack.callback(state.parser.shutdown, wait=False, cancel_futures=True)
+    stack.callback(state.pictures.close)
     at_end("ending background tasks", supervisor.close)
     at_end("ending trackers", state.tracking_workers.close)
     serving = await asyncio.to_thread(open_models, state.metrics)
@@ -173,6 +174,8 @@ def _draining(state: ServerState, supervisor: Supervisor) -> AbstractContextMana
 
     async def end(wait: float) -> None:
         notice = supervisor.once("go-away", state.streams.go_away(wait))
+        if state.cameras is not None:
+            supervisor.once("hand over cameras", state.cameras.hand_over())
         await state.watchers.go_away(wait)
         await asyncio.sleep(wait)
         try:

@@ -63,7 +63,7 @@ class RequestMiddleware:
     """The ASGI application. Wraps the FastAPI app and turns every exception into a problem document.
 
     `scope["state"]["resources"]` of a request is an ExitStack. It is closed when the response has been sent, or the
-    client has disconnected.
+    client has disconnected. `scope["state"]["head"]` says that the client wants only the head of the response.
     """
 
     def __init__(
@@ -125,7 +125,8 @@ class RequestMiddleware:
         try:
             try:
                 client = self._authenticate(scope)
-                scope["state"] = {**scope.get("state", {}), "client": client, "resources": resources}
+                known = {"client": client, "resources": resources, "head": method == "HEAD"}
+                scope["state"] = {**scope.get("state", {}), **known}
                 if (scope["method"], scope["path"]) == ("POST", "/pose"):
                     self._recent.saw(client)
                 else:

@@ -117,6 +117,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             HTTPStatus.SERVICE_UNAVAILABLE, "The server is busy",
             "Try again after `Retry-After` seconds, with a longer timeout_ms, or on another replica.",
         ),
+        "no-picture": Kind(
+            HTTPStatus.SERVICE_UNAVAILABLE, "The camera has no picture now",
+            "It is connecting, lost or paused; `detail` and GET /cameras/NAME tell. Try again after `Retry-After`.",
+        ),
         "disk-full": Kind(
             HTTPStatus.INSUFFICIENT_STORAGE, "The server's disk is full",
             "Try again later, delete video jobs that are done, or give the server more room at POSEWIRE_DATA.",

@@ -63,6 +63,22 @@ class VideoQuery(BaseModel):
     max_people: int | None = Field(None, ge=1, le=1000, description="at most this many people in a frame, best first")
 
 
+class PictureQuery(BaseModel):
+    """The parameters of a camera's pictures."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    draw: bool = Field(True, description="with people, zones and lines drawn on it; 0 for the plain picture")
+    width: int = Field(0, ge=0, le=10_000, description="pixels at most, rounded down to a multiple of 160; 0: as it is")
+    quality: int = Field(80, ge=1, le=100, description="of the JPEG, rounded up to a multiple of 10")
+
+
+class LiveQuery(PictureQuery):
+    """The parameters of a camera's live pictures."""
+
+    fps: float = Field(10, ge=0.01, le=60, description="at most so many pictures a second")
+
+
 class PersonResponse(BaseModel):
     """One person in an image."""
 
@@ -217,6 +233,7 @@ class CameraList(BaseModel):
     """The cameras of a server."""
 
     cameras: list[CameraResponse]
+    admin: bool = Field(description="whether the key of this request may change them")
 
 
 class PlanInfo(BaseModel):

@@ -14,6 +14,7 @@ from service.api.connections import Connections
 from service.api.problems import ApiError
 from service.api.security import ApiKeys, RateLimit
 from service.api.watchers import CameraWatchers
+from service.cameras.pictures import PictureMaker
 from service.cameras.served import ServedCameras
 from service.config import Settings
 from service.events.events import Events
@@ -25,7 +26,8 @@ from service.streams.registry import Streams
 from service.tracking_workers.pool import TrackingWorkers
 
 if TYPE_CHECKING:
-    from service.offline.jobs.shared_list import SharedJobs  # redis is slow to import
+    from service.cameras.ownership.redis_documents import RedisDocuments  # redis is slow to import
+    from service.offline.jobs.shared_list import SharedJobs
 
 _MOST_CONVERSIONS = 4
 """Processes that convert results of video jobs at once, half of them for one client."""
@@ -42,8 +44,9 @@ class ServerState:
     events: those that leave the server.
     videos: the video jobs; None if there is no folder for them.
     shared_jobs: the list of all replicas' video jobs; None without Redis.
+    camera_documents: what the cameras of other replicas do; None without Redis.
     cameras: those that the server opens itself; None before startup.
-    watchers: the connections that watch them.
+    watchers: the connections that watch them. pictures: makes what they see.
     conversions: the processes that convert the results of video jobs. A client that does not read its answer holds one.
     serving: the loaded models; None before startup and after shutdown.
     draining: true from SIGTERM on.
@@ -65,8 +68,10 @@ class ServerState:
     events: Events
     videos: VideoJobs | None = None
     shared_jobs: SharedJobs | None = None
+    camera_documents: RedisDocuments | None = None
     cameras: ServedCameras | None = None
     watchers: CameraWatchers = field(default_factory=CameraWatchers)
+    pictures: PictureMaker = field(default_factory=PictureMaker)
     conversions: Quota = field(default_factory=lambda: Quota("conversions of results", _MOST_CONVERSIONS, 0.5))
     serving: Serving | None = None
     draining: bool = False

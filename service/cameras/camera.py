@@ -20,6 +20,7 @@ from service.cameras.sources.reader_process import (
     SourceEndedError,
     StatusMessage,
 )
+from service.cameras.sources.spare_readers import StartedReader, start_reader
 
 logger = logging.getLogger(__name__)
 
@@ -86,8 +87,9 @@ class Camera:
     Every attempt is a process of its own, which is killed if it does not connect, stalls, or is no longer needed.
     A file that ends or cannot be read ends the camera; every other source is opened again, until the camera is closed.
 
-    options: how the source is opened. fps: at most so many frames a second, math.inf for all. changed: called with each
-    new phase. chance: 0..1, so that cameras that were lost together do not return at once.
+    options: how the source is opened. times: may be replaced while it runs. fps: at most so many frames a second,
+    math.inf for all. changed: called with each new phase. chance: 0..1, so that cameras that were lost together do not
+    return at once. start: see `ReaderProcess`.
     """
 
     def __init__(
@@ -99,14 +101,16 @@ class Camera:
         times: CameraTimes | None = None,
         changed: Callable[[CameraState], None] = lambda _: None,
         chance: Callable[[], float] = random.random,
+        start: Callable[[], StartedReader] = start_reader,
     ) -> None:
         self.address = address
         self._options = options or SourceOptions()
         self.state = CameraState()
         self._interval = 1 / fps
-        self._times = times or CameraTimes()
+        self.times = times or CameraTimes()
         self._changed = changed
         self._chance = chance
+        self._start = start
         self._reader: ReaderProcess | None = None
         self._task: asyncio.Task[None] | None = None
         self._waiter: asyncio.Future[CameraFrame] | None = None
@@ -180,7 +184,7 @@ class Camera:
 
     async def _run(self) -> None:
         """Open the source again and again."""
-        pause = self._times.first_pause
+        pause = self.times.first_pause
         loop = asyncio.get_running_loop()
         while True:
             self._set("connecting", attempts=self.state.attempts + 1, info=None)
@@ -194,25 +198,25 @@ class Camera:
                 if reason:
                     raise CameraError(f"{self.address.name}: {reason}")
                 return
-            if self.state.phase == "live" and loop.time() - self.state.since >= self._times.steady:
-                pause = self._times.first_pause
+            if self.state.phase == "live" and loop.time() - self.state.since >= self.times.steady:
+                pause = self.times.first_pause
             wait = pause * (0.75 + self._chance() / 4)
             self._set("lost", reason=reason or "the source has ended", retry_in=wait)
             await asyncio.sleep(wait)
-            pause = min(2 * pause, self._times.longest_pause)
+            pause = min(2 * pause, self.times.longest_pause)
 
     async def _read(self) -> None:
         """Read the source once. Returns when it has ended, raises SourceEndedError when it has failed."""
         loop = asyncio.get_running_loop()
         self._earlier = self.state.decoded, self.state.damaged
-        async with ReaderProcess(self.address, self._options) as self._reader:
+        async with ReaderProcess(self.address, self._options, self._start) as self._reader:
             if self._arrival is not None:
                 self._reader.expect_frame()
             try:
                 last: float | None = None  # when the newest frame arrived
                 began = loop.time()
                 while True:
-                    limit = began + self._times.connect if last is None else last + self._times.stall
+                    limit = began + self.times.connect if last is None else last + self.times.stall
                     try:
                         async with asyncio.timeout_at(limit):
                             message = await self._reader.receive()
@@ -241,19 +245,22 @@ class Camera:
 
     def _why_silent(self, was_live: bool) -> str:
         if was_live:
-            return f"no picture for {self._times.stall:g} s"
+            return f"no picture for {self.times.stall:g} s"
         if self.state.info is not None:
-            return f"it was opened, but gave no picture within {self._times.connect:g} s"
-        return f"it could not be opened within {self._times.connect:g} s"
+            return f"it was opened, but gave no picture within {self.times.connect:g} s"
+        return f"it could not be opened within {self.times.connect:g} s"
 
     def _count(self, status: StatusMessage) -> None:
         decoded, damaged = self._earlier
-        self.state = replace(self.state, decoded=decoded + status.decoded, damaged=damaged + status.damaged)
+        new = max(self.state.decoded, decoded + status.decoded)
+        self.state = replace(self.state, decoded=new, damaged=damaged + status.damaged)
 
     def _take(self, message: FrameMessage, arrived: float) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._last_time = max(self._last_time, message.time)
             number = self._earlier[0] + message.number
+            # Reports come once a second: without this, the numbers after a loss might begin before the last one
+            self.state = replace(self.state, decoded=max(self.state.decoded, number))
             self._waiter.set_result(CameraFrame(number, message.pixels, self._last_time, arrived))
 
     def _set(self, phase: Phase, *, reason: str = "", retry_in: float = 0.0, **others: object) -> None:

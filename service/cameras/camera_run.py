@@ -16,9 +16,11 @@ from service.cameras.camera import Camera, CameraFrame, CameraState
 from service.cameras.entry import CameraEntry
 from service.cameras.feed import CameraResult, ResultFeed
 from service.cameras.saved_session import KEEP_S, SavedSession, store_name
+from service.cameras.sources.spare_readers import StartedReader, start_reader
 from service.cameras.tally import CameraTally
 from service.inference.model_registry import ServedModel
 from service.inference.stage import InferenceOptions
+from service.media.faces import BLURRED_SCORE, UnseenHeadsError, check_heads
 from service.observability.cameras import CameraMetrics
 from service.quota import Lease, Quota
 from service.streams.clock import FrameClock
@@ -57,6 +59,10 @@ async def _publish_nothing(_camera: str, _session: str, _result: CameraResult) -
     """For servers without sinks."""
 
 
+async def _own_all(_camera: str) -> None:
+    """For servers that share their cameras with nobody."""
+
+
 @dataclass(frozen=True, slots=True)
 class CameraParts:
     """What the cameras of a server share with its streams.
@@ -64,7 +70,8 @@ class CameraParts:
     limiter: of a model's frames under way. store: of the states of cameras. memory: for their frames. frame_seconds:
     from a frame's arrival to its deadline. max_people: in one frame, at most. checkpoint_seconds: how old a state in
     the store may be. hosts: the setting `camera_hosts`. publish: awaited with each result that has events, before the
-    state that follows it is stored.
+    state that follows it is stored. confirm: awaited with each result before anybody is told of it. Does not return if
+    another replica has the camera. start: the process that reads a source.
     """
 
     find: FindModel
@@ -78,6 +85,8 @@ class CameraParts:
     checkpoint_seconds: float
     hosts: tuple[str, ...]
     publish: Callable[[str, str, CameraResult], Awaitable[None]] = _publish_nothing
+    confirm: Callable[[str], Awaitable[None]] = _own_all
+    start: Callable[[], StartedReader] = start_reader
 
 
 @dataclass(eq=False)
@@ -99,7 +108,8 @@ class CameraRun:
 
     from_file: the operator has named it, not the API, so its own host is allowed whatever `hosts` says. feed: gets the
     results. told: called with `live`, or with `lost` and the reason. number: of the next result, over all sessions.
-    camera: what its source does. people: in the newest result.
+    camera: what its source does. people: in the newest result. session: whose identities they are, empty before the
+    first.
     """
 
     name: str
@@ -111,6 +121,7 @@ class CameraRun:
     tally: CameraTally = field(default_factory=CameraTally)
     number: int = 0
     people: int = 0
+    session: str = ""
     camera: CameraState = field(default_factory=CameraState)
     _source: Camera | None = None
     _counted: tuple[int, int] = (0, 0)
@@ -119,13 +130,20 @@ class CameraRun:
         """Run until the source, a file, has ended. Raises CannotServeError, and CameraError if it cannot be read."""
         parts, hello = self.parts, self.entry.hello()
         served, skeleton = parts.find(self.entry.model, self.entry.skeleton)
+        try:
+            hello.rules.check_skeleton(served.skeleton)
+            if self.entry.blur:
+                check_heads(served.skeleton)
+        except (ValueError, UnseenHeadsError) as error:
+            raise CannotServeError(str(error)) from error
+        most, least = min(hello.max_people or parts.max_people, parts.max_people), hello.min_score
+        if self.entry.blur:  # also the faces of people who are not reported
+            most, least = parts.max_people, min(least, BLURRED_SCORE)
         options = InferenceOptions(
-            client=f"camera:{self.name}",
-            priority=Priority.LIVE,
-            max_people=min(hello.max_people or parts.max_people, parts.max_people),
-            min_score=hello.min_score,
+            client=f"camera:{self.name}", priority=Priority.LIVE, max_people=most, min_score=least
         )
         session = await self._begin(served, hello)
+        self.session = session.saved.id
         with parts.memory.take(QUOTA_CLIENT, 0) as memory:
             async with parts.workers.stream(served.skeleton, hello.tracking, session.stream) as tracked:
                 processor = FrameProcessor(served.pipeline, tracked, hello, options, skeleton)
@@ -179,7 +197,9 @@ class CameraRun:
 
     def _open(self) -> Camera:
         options = self.entry.source_options(self.parts.hosts, own_host=self.from_file)
-        return Camera(self.entry.address, options, fps=self.entry.most_fps, changed=self._changed)
+        return Camera(
+            self.entry.address, options, fps=self.entry.most_fps, changed=self._changed, start=self.parts.start
+        )
 
     def _changed(self, state: CameraState) -> None:
         if state.phase == "lost":
@@ -214,7 +234,7 @@ class _Frames:
         # Clocks of servers differ, and may be set: the time of a session goes on from its last frame
         self._epoch = now - asyncio.get_running_loop().time()
         self._clock = FrameClock(last)
-        self._kept = processor.state, processor.next_id
+        self._kept = self._told = processor.state, processor.next_id
         self._kept_at = self._arrived = asyncio.get_running_loop().time()
         self._failures = 0
         self._last = 0
@@ -237,12 +257,12 @@ class _Frames:
                 await self._fail(result)
 
     def keep(self) -> None:
-        """Store the state after the last frame, if there is a new one."""
+        """Store the state after the last frame whose events have been published, if there is a new one."""
         run, now = self._run, asyncio.get_running_loop().time()
-        if self._processor.state is self._kept[0]:
+        if self._told[0] is self._kept[0]:
             return
-        self._kept, self._kept_at = (self._processor.state, self._processor.next_id), now
-        data = replace(self._session.saved, stream=self._processor.state).pack()
+        self._kept, self._kept_at = self._told, now
+        data = replace(self._session.saved, stream=self._kept[0]).pack()
         state = StoredState(self._session.generation, run.number, data, max(0.0, now - self._arrived))
         self._parts.store.keep(store_name(run.name), state, KEEP_S)
 
@@ -265,6 +285,7 @@ class _Frames:
     async def _tell(self, result: CameraResult) -> None:
         """Give a result to watchers, publish its events, and store the state after it from time to time."""
         run = self._run
+        await self._parts.confirm(run.name)
         if self._failures:
             log.info("the frames of the camera %s have results again", run.name)
             self._failures = 0
@@ -276,9 +297,10 @@ class _Frames:
         run.feed.put(result)
         if result.processed.events:
             await self._parts.publish(run.name, self._session.saved.id, result)
+        self._told = self._processor.state, self._processor.next_id
         # Ids and events are never given twice, so they are stored at once
         is_due = asyncio.get_running_loop().time() - self._kept_at >= self._parts.checkpoint_seconds
-        if is_due or result.processed.events or self._processor.next_id != self._kept[1]:
+        if is_due or result.processed.events or self._told[1] != self._kept[1]:
             self.keep()
 
     async def _fail(self, error: Exception) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, StringConstraints, field_validator, model_validator
@@ -75,8 +76,9 @@ class CameraEntry(StreamOptionsMessage):
         return math.inf if self.fps is None else self.fps
 
     def hello(self) -> Hello:
-        """The options of its stream."""
-        return self.options(extras=True)
+        """The options of its stream. To blur faces, everybody is looked for in every frame."""
+        hello = self.options(extras=True)
+        return replace(hello, detect_every=0.0) if self.blur else hello
 
     def document(self, *, secret: bool = False) -> dict[str, Any]:
         """The members that are set, as JSON. secret: with the source, for a file that only the server reads."""

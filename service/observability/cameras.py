@@ -35,12 +35,20 @@ class CameraMetrics:
             "posewire_camera_age_seconds", "Age of a camera's frame when its people were known.",
             ["camera"], buckets=_AGES, registry=registry,
         )  # fmt: skip
+        self._ownership = counter(
+            "posewire_camera_ownership", "Cameras that this replica has taken, handed over or lost to another.",
+            ["outcome"],
+        )  # fmt: skip
         self._shown: dict[str, dict[str, int]] = {}
         self._forgets = "PROMETHEUS_MULTIPROC_DIR" not in os.environ
 
     def result(self, camera: str, age: float) -> None:
         """A frame's people are known, `age` seconds after its arrival."""
         self._age.labels(camera).observe(age)
+
+    def ownership_changed(self, outcome: str) -> None:
+        """A camera was `taken`, `handed-over` or `lost`."""
+        self._ownership.labels(outcome).inc()
 
     def refresh(self, camera: str, *, up: bool | None, frames: Mapping[str, int], damaged: int, lost: int) -> None:
         """Set the gauge, and raise the counters to these totals. up: None while it is paused. frames: by outcome."""

@@ -22,6 +22,9 @@ class CameraKeeper(Protocol):
         lost: another replica may have it already, so its state is not stored.
         """
 
+    def see_version(self, version: int) -> None:
+        """Read the cameras that replicas share, if they have another version than before. Does not wait for it."""
+
 
 class Ownership(ABC):
     """Decides which cameras this replica serves. Belongs to one event loop.
@@ -41,6 +44,10 @@ class Ownership(ABC):
     @abstractmethod
     def know(self, names: Iterable[str]) -> None:
         """These are all cameras from now on. One that is no longer among them is left if it was owned."""
+
+    @abstractmethod
+    def generation(self, name: str) -> int:
+        """The generation of the ownership with which a camera is served here, 0 if it is not."""
 
     @abstractmethod
     def owner(self, name: str) -> str:
@@ -90,6 +97,10 @@ class OwnedCameras:
                 work = self._settle(name, self._keeper)
                 self._tasks[name] = self._supervisor.once(f"change of the camera {name}", work)
 
+    def generation(self, name: str) -> int:
+        """With which a camera is served, 0 if it is not."""
+        return self._served.get(name, 0)
+
     async def settled(self) -> None:
         """Wait until no camera is being taken or left."""
         while self._tasks:
@@ -126,6 +137,9 @@ class LocalOwnership(Ownership):
     def know(self, names: Iterable[str]) -> None:
         self._names = tuple(names)
         self._owned.want(dict.fromkeys(self._names, 1))
+
+    def generation(self, name: str) -> int:
+        return self._owned.generation(name)
 
     def owner(self, name: str) -> str:
         return self.replica if name in self._names else ""

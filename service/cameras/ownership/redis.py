@@ -28,18 +28,11 @@ _MARGIN_S = 0.05
 """A lease counts as ended this long before it does: telling something takes a moment."""
 
 
-class OwnershipObserver:
-    """Receives what happens to ownership. The methods do nothing; subclasses override them."""
-
-    def changed(self, outcome: str) -> None:
-        """A camera was `taken`, `handed-over` or `lost`."""
-
-    def entries(self, version: bytes) -> None:
-        """The number of changes of the cameras that the API has added, as of now."""
-
-
 class RedisOwnership(Ownership):
-    """Shares the cameras with the other replicas of the Redis at `url`."""
+    """Shares the cameras with the other replicas of the Redis at `url`.
+
+    changed: called for each camera that was `taken`, `handed-over` or `lost`.
+    """
 
     shared = True
 
@@ -49,7 +42,7 @@ class RedisOwnership(Ownership):
         replica: str,
         *,
         supervisor: Supervisor,
-        observer: OwnershipObserver | None = None,
+        changed: Callable[[str], None] = lambda _: None,
         times: LeaseTimes | None = None,
         clock: Callable[[], float] = lease_clock,
     ) -> None:
@@ -57,7 +50,8 @@ class RedisOwnership(Ownership):
         self.times = times or LeaseTimes()
         self._clock = clock
         self._supervisor = supervisor
-        self._observer = observer or OwnershipObserver()
+        self._count = changed
+        self._keeper: CameraKeeper | None = None
         self._thread = LeaseThread(url, replica, self._told, self.times, clock)
         self._owned = OwnedCameras(supervisor, self._release)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -74,6 +68,7 @@ class RedisOwnership(Ownership):
 
     async def start(self, keeper: CameraKeeper) -> None:
         self._loop = asyncio.get_running_loop()
+        self._keeper = keeper
         self._owned.start(keeper)
         self._thread.beat()
         self._task = self._supervisor.keep("camera leases", self._run_thread)
@@ -81,6 +76,9 @@ class RedisOwnership(Ownership):
     def know(self, names: Iterable[str]) -> None:
         self._names = frozenset(names)
         self._thread.know(self._names)
+
+    def generation(self, name: str) -> int:
+        return self._owned.generation(name)
 
     def owner(self, name: str) -> str:
         lease = self._leases.get(name)
@@ -102,6 +100,7 @@ class RedisOwnership(Ownership):
             await self._changed.wait()
 
     async def close(self) -> None:
+        self._leaving = True
         self._owned.want({}, {})
         await self._owned.settled()
         if self._task is not None:
@@ -128,17 +127,18 @@ class RedisOwnership(Ownership):
             log.error("the event loop hung for more than %g s: other replicas get the cameras", self.times.hang)
         if not told.failed:
             self._until, self._leases = told.until, told.leases
-            self._observer.entries(told.entries)
+            if self._keeper is not None:
+                self._keeper.see_version(told.entries)
         # a round may have been under way when a lease was given back
         self._given_back = {n: number for n, number in self._given_back.items() if told.held.get(n) == number}
         held = {name: number for name, number in told.held.items() if name not in self._given_back}
         for name in self._held.keys() - held.keys():
             if name in self._names:
                 log.warning("the camera %s is no longer served here, but by %s", name, self.owner(name) or "nobody")
-                self._observer.changed("lost")
+                self._count("lost")
         for name in held.keys() - self._held.keys():
-            log.info("the camera %s is served here now; it has had %d owners", name, held[name])
-            self._observer.changed("taken")
+            log.info("the camera %s is served here now (ownership %d)", name, held[name])
+            self._count("taken")
         self._held = held
         passing = {name for name in held if name in self._leases and self._leases[name].next_owner}
         wanted = {name: number for name, number in held.items() if name in self._names and name not in passing}
@@ -150,7 +150,7 @@ class RedisOwnership(Ownership):
         """Give back the lease of a camera that is no longer served here."""
         lease = self._leases.get(name)
         log.info("the camera %s is handed over to %s", name, (lease and lease.next_owner) or "the other replicas")
-        self._observer.changed("handed-over")
+        self._count("handed-over")
         self._held.pop(name, None)
         self._given_back[name] = generation
         self._thread.release(name, generation)

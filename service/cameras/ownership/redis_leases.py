@@ -20,6 +20,9 @@ from service.streams.store.redis_errors import ERRORS, reason
 log = logging.getLogger(__name__)
 
 KEY = "posewire:cameras"
+ENTRIES_KEY = "posewire:camera-entries"
+_IDLE_S = 1.0
+"""Seconds between two rounds while there are no cameras."""
 AWAY_AFTER = 3
 """Rounds in a row that must fail before Redis counts as away. One also fails when this process has been suspended."""
 
@@ -54,15 +57,15 @@ class LeaseRound:
     """What a round has told.
 
     held: generations of the cameras that this replica owns until the time `until` on `lease_clock`. leases: of all
-    cameras. replicas: how many are live. entries: see `redis_script`. away: why Redis cannot be reached, empty if it
-    can. hung: the leases were given back because the event loop hung.
+    cameras. replicas: how many are live. entries: their version, see `redis_entries`. away: why Redis cannot be
+    reached, empty if it can. hung: the leases were given back because the event loop hung.
     """
 
     held: Mapping[str, int]
     until: float
     leases: Mapping[str, CameraLease] = field(default_factory=dict)
     replicas: int = 0
-    entries: bytes = b""
+    entries: int = 0
     away: str = ""
     hung: bool = False
 
@@ -161,7 +164,8 @@ class LeaseThread:
             if stopping:
                 self._redis.close()
                 return
-            self._woken.wait(max(0.0, now + self.times.every - self._clock()))
+            pause = self.times.every if self._names else min(_IDLE_S, self.times.lease)
+            self._woken.wait(max(0.0, now + pause - self._clock()))
 
     def round(self, now: float) -> LeaseRound:
         """Run one round. now: on the clock."""
@@ -182,7 +186,7 @@ class LeaseThread:
                 "released": released,
             }
         try:
-            reply = self._redis.eval(ROUND, 1, KEY, orjson.dumps(asked))
+            reply = self._redis.eval(ROUND, 2, KEY, ENTRIES_KEY, orjson.dumps(asked))
             entries, replicas, leases = _read(reply)
         except ERRORS as error:
             self._redis.connection_pool.disconnect()
@@ -202,7 +206,7 @@ class LeaseThread:
         return LeaseRound(held, now + self.times.lease, leases, replicas, entries, hung=hung)
 
 
-def _read(reply: object) -> tuple[bytes, int, dict[str, CameraLease]]:
+def _read(reply: object) -> tuple[int, int, dict[str, CameraLease]]:
     """Raises ValueError or LookupError if Redis did not reply as the script does."""
     if not isinstance(reply, list):
         raise ValueError("no reply of the script")
@@ -211,4 +215,4 @@ def _read(reply: object) -> tuple[bytes, int, dict[str, CameraLease]]:
     for text in texts:
         generation, owner, next_owner, name = text.decode().split(" ", 3)
         leases[name] = CameraLease(int(generation), owner, next_owner.strip("-"))
-    return entries, int(replicas), leases
+    return int(entries), int(replicas), leases

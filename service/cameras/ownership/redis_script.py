@@ -1,10 +1,9 @@
-"""The Lua script with which replicas lease cameras. It runs atomically, on one hash.
+"""The Lua script with which replicas lease cameras. It runs atomically.
 
-The hash has the fields
+The hash `posewire:cameras` has the fields
 - `lease:CAMERA`: generation, time at which the lease ends or has ended, owner, and the replica that is to have it next;
 - `replica:NAME`: time until which the replica counts as live, and a digest of the cameras that it knows;
-- `round`: when a replica last ran this script; `quiet`: until when nobody may take a camera of another;
-- `entries`: counts changes of the cameras that were added by the API.
+- `round`: when a replica last ran this script; `quiet`: until when nobody may take a camera of another.
 
 Times are milliseconds of Redis's clock, and `-` is nobody. Fields that are damaged count as missing.
 """
@@ -19,7 +18,7 @@ local now = 1000 * tonumber(time[1]) + math.floor(tonumber(time[2]) / 1000)
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= 'hash' and kind ~= 'none' then redis.call('UNLINK', KEYS[1]) end
 
-local leases, live, last, quiet, entries, changed = {}, {}, nil, 0, '0', {}
+local leases, live, last, quiet, changed = {}, {}, nil, 0, {}
 local function number(text)
   return text and #text <= 15 and text:match('^%d+$') and tonumber(text)
 end
@@ -46,7 +45,6 @@ for i = 1, #fields, 2 do
     if ends and ends > now and ends <= now + slow then live[name] = {knows = knows, cameras = 0} else drop(field) end
   elseif field == 'round' then last = number(value)
   elseif field == 'quiet' then quiet = number(value) or 0
-  elseif field == 'entries' then entries = value
   else drop(field) end
 end
 
@@ -149,7 +147,8 @@ end
 redis.call('HSET', KEYS[1], 'round', string.format('%.0f', now), 'quiet', string.format('%.0f', quiet))
 redis.call('PEXPIRE', KEYS[1], 86400000)
 
-local reply = {entries, replicas, now < quiet and 1 or 0}
+local version = redis.pcall('HGET', KEYS[2], '#')
+local reply = {type(version) == 'string' and number(version) or 0, replicas, now < quiet and 1 or 0}
 for _, name in ipairs(mine.cameras) do
   local lease = leases[name]
   if lease.ends > now then
@@ -166,8 +165,8 @@ Argument: JSON of an object with
 - cameras: the names that it knows; knows: a digest of them;
 - held, released: generations by name, of leases that it has, and of those that it gives back.
 
-Returns the number of changes of entries, how many replicas are live, whether it is quiet, and a text for each camera
-with a lease: generation, owner, who is to have it next, and name.
+Returns the version of the entries in the second key, see `redis_entries`, how many replicas are live, whether it is
+quiet, and a text for each camera with a lease: generation, owner, who is to have it next, and name.
 
 - A holder's lease is renewed unless somebody else has taken it, even if it is over, or is gone from Redis. After a time
   in which Redis stood still or was started again, nobody takes a camera for as long as a lease lasts, so that holders

@@ -23,6 +23,9 @@ _JUMP_S = 2.0
 _USUAL_RATE = 25.0
 _THREADS = 2
 """Of a decoder, so that a camera of large frames takes no more than two cores."""
+_MOST_FPS = 240.0
+_BURST_S = 1.0
+"""A source that gives more frames a second than that is slowed down, after a burst: it would take a core."""
 _GPU = Path("/dev/nvidiactl")
 
 
@@ -80,6 +83,7 @@ def _decode(
     player: _Player | None,
     progress: Callable[[], None],
 ) -> None:
+    due = time.monotonic() - _BURST_S
     for packet in container.demux(stream):
         progress()
         try:
@@ -91,6 +95,10 @@ def _decode(
             if player is not None:
                 player.wait(picture.time)
             newest.put(picture)
+            now = time.monotonic()
+            due = max(due + 1 / _MOST_FPS, now - _BURST_S)
+            if due > now:
+                time.sleep(due - now)
 
 
 def _accelerator() -> HWAccel | None:

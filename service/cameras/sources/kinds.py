@@ -21,7 +21,6 @@ from service.cameras.sources.connections import confine_connections
 from service.cameras.sources.decoding import Opened, SourceInfo, read_frames
 from service.cameras.sources.errors import SourceError
 from service.cameras.sources.newest import NewestFrame
-from service.cameras.sources.web import Web, WebFile
 
 __all__ = ["SOURCES", "CameraSource", "Opened", "SourceError", "SourceInfo"]
 
@@ -77,6 +76,8 @@ class HttpSource:
 
     def run(self, newest: NewestFrame, opened: Opened) -> None:
         """See CameraSource."""
+        from service.cameras.sources.web import Web  # slow to import
+
         hosts = self.how.allowed(urlsplit(self.url).hostname or "")
         with Web(self.url, hosts, verify=self.how.verify) as web:
 
@@ -84,7 +85,7 @@ class HttpSource:
                 web.undecoded = 0
 
             file = web.open(self.url)
-            form = _form(file)
+            form = _form(file.content_type, file.name)
             formats = _HLS_FORMATS if form == "hls" else _HTTP_FORMATS
             options = {**_LIVE, "protocol_whitelist": _NO_PROTOCOL, "format_whitelist": formats}
             if form == "hls":
@@ -139,11 +140,11 @@ SOURCES: Mapping[SourceKind, Callable[[str, SourceOptions], CameraSource]] = {
 }
 
 
-def _form(file: WebFile) -> str | None:
+def _form(content_type: str, url: str) -> str | None:
     """The format of a response, or None if FFmpeg has to find it out."""
-    if file.content_type in _PLAYLISTS or urlsplit(file.name).path.lower().endswith((".m3u8", ".m3u")):
+    if content_type in _PLAYLISTS or urlsplit(url).path.lower().endswith((".m3u8", ".m3u")):
         return "hls"
-    return "mpjpeg" if file.content_type == _MULTIPART else None
+    return "mpjpeg" if content_type == _MULTIPART else None
 
 
 def _always(_: InputContainer) -> bool:

@@ -5,53 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import numpy as np
-import pytest
 
 from service.api.security import digest
-from tests.camera_servers import HttpCamera
+from tests.camera_servers import HttpCamera, camera_file
 from tests.servers import ServerProcess
 from tests.service.api.raw import RawSocket
-from tests.streaming import Message, refusal, watch
+from tests.streaming import Message, Stream, refusal, watch
 
 KEY = "a-long-random-key"
 PATH = "/cameras/door/results"
-ENTRY = """
-[cameras.door]
-source = "{url}"
-detect_every = 0
-
-[[cameras.door.zones]]
-name = "all"
-polygon = [[0, 0], [1, 0], [1, 1], [0, 1]]
-"""
 
 
-@pytest.fixture(scope="module")
-def filmed() -> Iterator[HttpCamera]:
-    with HttpCamera() as camera:
-        yield camera
-
-
-def serving(folder: Path, catalogue: Path, camera: HttpCamera, **environment: object) -> ServerProcess:
-    file = folder / "cameras.toml"
-    file.write_text(ENTRY.format(url=camera.url), "utf-8")
-    return ServerProcess("--model", "pair", catalogue=catalogue, environment={"cameras": file, **environment})
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, catalogue: Path, filmed: HttpCamera) -> Iterator[ServerProcess]:
-    with serving(tmp_path_factory.mktemp("cameras"), catalogue, filmed) as running:
-        yield running
-
-
-def test_results_are_those_of_streams(server: ServerProcess) -> None:
+def test_results_are_those_of_streams(cameras: ServerProcess) -> None:
     async def story() -> tuple[Message, Message, Message]:
-        async with watch(server.port, "door") as text, watch(server.port, "door", format="msgpack") as packed:
+        async with watch(cameras.port, "door") as text, watch(cameras.port, "door", format="msgpack") as packed:
             found = {message["frame"]: message for message in [await text.result() for _ in range(20)]}
             while (same := await packed.result())["frame"] not in found:
                 pass
@@ -62,7 +33,7 @@ def test_results_are_those_of_streams(server: ServerProcess) -> None:
     assert welcome["zones"] == [{"name": "all", "polygon": [[0, 0], [1, 0], [1, 1], [0, 1]]}]
     assert len(welcome["keypoints"]) == len(result["people"][0]["keypoints"])
     assert (result["width"], result["height"]) == (160, 120)
-    assert {person["id"] for person in result["people"]} == {1, 2}
+    assert len({person["id"] for person in result["people"] if person["id"] > 0}) == 2
     assert {"velocity", "age_s"} < result["people"][0].keys()
     assert result["timing_ms"].keys() > {"infer", "track", "serialise"}
     assert result["age_ms"] > 0
@@ -73,10 +44,10 @@ def test_results_are_those_of_streams(server: ServerProcess) -> None:
 
 
 def test_everybody_is_told_that_the_camera_is_lost_and_that_it_is_back(
-    server: ServerProcess, filmed: HttpCamera
+    cameras: ServerProcess, filmed: HttpCamera
 ) -> None:
     async def story() -> tuple[Message, Message]:
-        async with watch(server.port, "door") as opened:
+        async with watch(cameras.port, "door") as opened:
             await opened.result()
             filmed.mode = "die"
             try:
@@ -95,12 +66,12 @@ def test_everybody_is_told_that_the_camera_is_lost_and_that_it_is_back(
     assert back == {"type": "camera", "state": "live", "reason": ""}
 
 
-def test_watchers_who_never_read_hold_up_nobody(server: ServerProcess) -> None:
+def test_watchers_who_never_read_hold_up_nobody(cameras: ServerProcess) -> None:
     async def story() -> list[list[int]]:
         loop = asyncio.get_running_loop()
-        idle = [await loop.run_in_executor(None, lambda: stubborn(server.port)) for _ in range(15)]
+        idle = [await loop.run_in_executor(None, lambda: stubborn(cameras.port)) for _ in range(15)]
         try:
-            return await asyncio.gather(*(frames(server.port) for _ in range(35)))
+            return await asyncio.gather(*(frames(cameras.port) for _ in range(35)))
         finally:
             for one in idle:
                 one.__exit__()
@@ -109,12 +80,12 @@ def test_watchers_who_never_read_hold_up_nobody(server: ServerProcess) -> None:
         async with watch(port, "door", window=0) as opened:
             return [(await opened.result())["frame"] for _ in range(40)]
 
-    before = server.memory_mb()
+    before = cameras.memory_mb()
     seen = asyncio.run(story())
     common = set.intersection(*map(set, seen))
     assert len(common) > 1  # they have watched at the same time
     assert all(frames == sorted(set(frames)) for frames in seen)
-    assert server.memory_mb() - before < 60
+    assert cameras.memory_mb() - before < 60
 
 
 def stubborn(port: int) -> RawSocket:
@@ -124,9 +95,9 @@ def stubborn(port: int) -> RawSocket:
     return socket
 
 
-def test_what_is_refused(server: ServerProcess) -> None:
+def test_what_is_refused(cameras: ServerProcess) -> None:
     async def story() -> dict[str, tuple[int, str]]:
-        port = server.port
+        port = cameras.port
         return {
             "name": await refusal(port, "{}", path="/cameras/garden/results"),
             "member": await refusal(port, '{"smoothing": true}', path=PATH),
@@ -138,7 +109,7 @@ def test_what_is_refused(server: ServerProcess) -> None:
         }
 
     async def after_welcome(message: str | bytes) -> tuple[int, str]:
-        async with watch(server.port, "door", acknowledge=False) as opened:
+        async with watch(cameras.port, "door", acknowledge=False) as opened:
             await opened.socket.send(message)
             return await opened.ending()
 
@@ -154,46 +125,74 @@ def test_what_is_refused(server: ServerProcess) -> None:
     found = asyncio.run(story())
     assert {case: code for case, (code, _) in found.items()} == {case: code for case, (code, _) in expected.items()}
     assert {case: words in found[case][1] for case, (_, words) in expected.items()} == dict.fromkeys(expected, True)
-    plain = httpx.get(f"{server.url}{PATH}")
+    plain = httpx.get(f"{cameras.url}{PATH}")
     assert (plain.status_code, plain.json()["type"]) == (400, "/problems/bad-request")
 
 
-def test_a_key_is_needed_and_one_that_is_revoked_ends_the_watching(
+def test_watchers_are_told_of_a_pause_and_end_with_a_change_or_removal(
+    tmp_path: Path, catalogue: Path, filmed: HttpCamera
+) -> None:
+    async def story(server: ServerProcess) -> list[tuple[int, str]]:
+        async with httpx.AsyncClient(base_url=server.url, headers={"x-api-key": KEY}, timeout=60) as client:
+
+            async def put(**options: object) -> None:
+                answer = await client.put("/cameras/hall", json={"source": filmed.url, **options})
+                assert answer.is_success, answer.text
+
+            async def state(opened: Stream, name: str) -> None:
+                while (await opened.receive()).get("state") != name:
+                    pass
+
+            await put()
+            async with watch(server.port, "hall", key=KEY) as opened:
+                await opened.result()
+                await client.post("/cameras/hall/pause")
+                await state(opened, "paused")
+                answer = await client.get("/cameras/hall/picture.jpg")
+                assert (answer.status_code, answer.json()["detail"]) == (503, "the camera hall is paused")
+                await client.post("/cameras/hall/resume")
+                await state(opened, "live")
+                await opened.result()
+                await put(fps=5)
+                changed = await opened.ending()
+            async with watch(server.port, "hall", key=KEY) as opened:
+                await opened.result()
+                await client.delete("/cameras/hall")
+                return [changed, await opened.ending()]
+
+    environment = {"api_keys": f"admin:{digest(KEY)}", "camera_hosts": "127.0.0.1"}
+    with ServerProcess("--model", "pair", catalogue=catalogue, environment=environment) as running:
+        (changed, why), (removed, _) = asyncio.run(story(running))
+    assert (changed, removed) == (1012, 4404)
+    assert "entry has changed" in why
+
+
+def test_watchers_end_with_their_key_and_are_told_before_the_server_goes_down(
     tmp_path: Path, catalogue: Path, filmed: HttpCamera
 ) -> None:
     keys = tmp_path / "keys"
     keys.write_text(f"{digest(KEY)}\n{digest('another')}\n", "utf-8")
 
-    async def story(port: int) -> tuple[int, str]:
+    async def story(server: ServerProcess) -> tuple[tuple[int, str], Message, int]:
+        port = server.port
         for hello in ("{}", json.dumps({"key": "a guess"})):
             assert (await refusal(port, hello, path=PATH))[0] == 4401
-        async with (
-            watch(port, "door", key=KEY) as opened,
-            watch(port, "door", headers={"X-API-Key": "another"}) as kept,
-        ):
+        by_header = watch(port, "door", headers={"X-API-Key": "another"})
+        async with watch(port, "door", key=KEY) as opened, by_header as kept:
             await opened.result()
             keys.write_text(digest("another"), "utf-8")
-            running.process.send_signal(signal.SIGHUP)
-            ended = await opened.ending()
+            server.process.send_signal(signal.SIGHUP)
+            revoked = await opened.ending()
             await kept.result()
-            return ended
-
-    with serving(tmp_path, catalogue, filmed, api_keys_file=keys) as running:
-        code, reason = asyncio.run(story(running.port))
-    assert (code, "API key" in reason) == (4401, True)
-
-
-def test_watchers_are_told_before_the_server_goes_down(tmp_path: Path, catalogue: Path, filmed: HttpCamera) -> None:
-    async def story(server: ServerProcess) -> tuple[Message, int]:
-        async with watch(server.port, "door") as opened:
-            await opened.result()
             server.process.send_signal(signal.SIGTERM)
-            while (notice := await opened.receive())["type"] != "go_away":
+            while (notice := await kept.receive())["type"] != "go_away":
                 pass
-            await opened.result()
-            return notice, (await opened.ending())[0]
+            await kept.result()
+            return revoked, notice, (await kept.ending())[0]
 
-    with serving(tmp_path, catalogue, filmed, drain_seconds=1) as running:
-        notice, code = asyncio.run(story(running))
-        assert running.process.wait(20) == 0
-    assert (notice["closes_in_ms"], code) == (1000, 1001)
+    environment = {"cameras": camera_file(tmp_path, filmed.url), "api_keys_file": keys, "drain_seconds": 1}
+    with ServerProcess("--model", "pair", catalogue=catalogue, environment=environment) as running:
+        (code, reason), notice, last = asyncio.run(story(running))
+        assert running.process.wait(60) == 0
+    assert (code, "API key" in reason) == (4401, True)
+    assert (notice["closes_in_ms"], last) == (1000, 1001)

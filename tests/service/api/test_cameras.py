@@ -262,7 +262,7 @@ def test_sighup_starts_stops_and_changes_cameras(catalogue: Path, tmp_path: Path
             ("[camera.a]\nsource = 'rtsp://x/'\n", "camera: there is no such name here"),
         ):
             file.write_text(text, "utf-8")
-            reload(server, "the cameras stay as they were")
+            reload(server, "the cameras and sinks stay as they were")
             assert complaint in server.log[-1]
             assert str(file) in server.log[-1]
         file.unlink()

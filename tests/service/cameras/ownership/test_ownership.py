@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 
 from service.cameras.ownership.base import LocalOwnership
-from service.cameras.ownership.redis import OwnershipObserver, RedisOwnership
+from service.cameras.ownership.redis import RedisOwnership
 from service.cameras.ownership.redis_leases import LeaseTimes
 from service.process.supervisor import Supervisor
 from tests.redis_servers import RedisProcess
@@ -21,7 +21,7 @@ NAMES = [f"camera-{n}" for n in range(6)]
 TIMES = LeaseTimes(lease=1.0, every=0.05, timeout=0.25, hang=600)
 
 
-class Keeper(OwnershipObserver):
+class Keeper:
     """Knows what it serves. happened: what it was told, in order; `log` is shared by replicas."""
 
     def __init__(self, name: str, log: list[str]) -> None:
@@ -42,8 +42,8 @@ class Keeper(OwnershipObserver):
         del self.serves[name]
         self._log.append(f"{self.name} {'loses' if lost else 'leaves'} {name}")
 
-    def changed(self, outcome: str) -> None:
-        self.outcomes.append(outcome)
+    def see_version(self, version: int) -> None:
+        assert version == 0
 
 
 class Group:
@@ -57,7 +57,8 @@ class Group:
 
     async def join(self, name: str, cameras: Iterable[str] = NAMES) -> tuple[RedisOwnership, Keeper]:
         keeper = Keeper(name, self.log)
-        ownership = RedisOwnership(self._url, name, supervisor=self._supervisor, observer=keeper, times=TIMES)
+        changed = keeper.outcomes.append
+        ownership = RedisOwnership(self._url, name, supervisor=self._supervisor, changed=changed, times=TIMES)
         ownership.know(cameras)
         await ownership.start(keeper)
         self._members.append(ownership)

@@ -249,7 +249,7 @@ def test_damaged_fields_cost_only_what_they_are_of(redis: RedisProcess, base: Re
     far = 2 * 10**14
     base.hset(KEY, mapping={
         "lease:camera-03": "nonsense", "lease:camera-04": f"7 {far} evil -", "replica:ghost": f"{far} x",
-        "replica:x": "", "round": "x", "quiet": str(far), b"\xff\xfe": b"\0", "entries": "y",
+        "replica:x": "", "round": "x", "quiet": str(far), b"\xff\xfe": b"\0",
     })  # fmt: skip
     assert a.round() == set(TWELVE) - {"camera-04"}
     assert a.told.replicas == 1
