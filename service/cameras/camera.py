@@ -252,12 +252,15 @@ class Camera:
 
     def _count(self, status: StatusMessage) -> None:
         decoded, damaged = self._earlier
-        self.state = replace(self.state, decoded=decoded + status.decoded, damaged=damaged + status.damaged)
+        new = max(self.state.decoded, decoded + status.decoded)
+        self.state = replace(self.state, decoded=new, damaged=damaged + status.damaged)
 
     def _take(self, message: FrameMessage, arrived: float) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._last_time = max(self._last_time, message.time)
             number = self._earlier[0] + message.number
+            # Reports come once a second: without this, the numbers after a loss might begin before the last one
+            self.state = replace(self.state, decoded=max(self.state.decoded, number))
             self._waiter.set_result(CameraFrame(number, message.pixels, self._last_time, arrived))
 
     def _set(self, phase: Phase, *, reason: str = "", retry_in: float = 0.0, **others: object) -> None:

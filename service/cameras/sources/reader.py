@@ -16,6 +16,8 @@ import sys
 import threading
 import time
 
+from av.video.reformatter import VideoReformatter
+
 from service.cameras.sources.address import SourceOptions
 from service.cameras.sources.kinds import SOURCES, SourceError, SourceInfo
 from service.cameras.sources.newest import DecodedFrame, NewestFrame
@@ -45,6 +47,9 @@ class _Conversation:
         self._wanted = False
         self._expected = False
         self._end: str | None = None
+        self._reformatter = VideoReformatter()
+        self._size = 0, 0
+        self._orientation = 1
 
     def opened(self, info: SourceInfo) -> None:
         """The source has been opened."""
@@ -112,7 +117,11 @@ class _Conversation:
         )
 
     def _send(self, frame: DecodedFrame) -> None:
-        pixels = upright(to_rgb(frame.picture, frame.picture.width, frame.picture.height), orientation(frame.picture))
+        size = frame.picture.width, frame.picture.height
+        if size != self._size:
+            # Not of each frame: what is asked for this belongs to a cycle, and would be kept until it is collected
+            self._size, self._orientation = size, orientation(frame.picture)
+        pixels = upright(to_rgb(frame.picture, *size, self._reformatter), self._orientation)
         height, width = pixels.shape[:2]
         age = time.monotonic() - frame.arrived
         message = {"number": frame.number, "width": width, "height": height, "time": frame.time, "age": age}

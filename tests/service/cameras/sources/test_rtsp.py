@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.cameras.sources.address import SourceOptions, SourceTransport
-from tests.camera_servers import rtsp_server
+from tests.rtsp_cameras import rtsp_server
 from tests.service.cameras.sources.reading import read
 
 
