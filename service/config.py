@@ -19,6 +19,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from service.camera_hosts import CameraHosts
+
 
 def _split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -43,6 +45,13 @@ class SettingsError(ValueError):
     """A file or folder of settings that cannot be used. The message is for the user, and names it."""
 
 
+def _check_hosts(values: tuple[str, ...]) -> tuple[str, ...]:
+    CameraHosts.parse(values)
+    return values
+
+
+TEMPORARY_DATA = "posewire-data-"
+"""How the folder begins that a server makes if the setting `data` names none."""
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
@@ -117,13 +126,15 @@ class Settings(BaseSettings):
     )
     redis_url: SecretStr = Field(
         SecretStr(""),
-        description="where servers share the state of streams, as redis://HOST:6379/0; empty keeps it in memory",
+        description="where servers share the state of streams, and cameras, as redis://HOST:6379/0; "
+        "empty keeps it in memory",
     )
     checkpoint_ms: int = Field(1000, ge=50, description="greatest age of a running stream's state in Redis")
 
     data: Path | None = Field(
         None,
-        description="folder for video jobs, which survive restarts there; by default a temporary one of this run",
+        description="folder for video jobs and for events that wait for their sinks, which survive restarts there; "
+        "by default a temporary one of this run",
     )
     max_videos: int = Field(100, ge=0, description="most video jobs at once, ended ones included; 0 takes none")
     max_video_mb: float = Field(2000.0, gt=0, description="largest video of a job, megabytes")
@@ -133,6 +144,13 @@ class Settings(BaseSettings):
 
     cameras: Path | None = Field(
         None, description="TOML file of the cameras that the server opens itself; reloaded at SIGHUP"
+    )
+    max_cameras: int = Field(64, ge=0, le=1000, description="most cameras at once, of the file and the API together")
+
+    camera_hosts: Annotated[CommaList, AfterValidator(_check_hosts)] = Field(
+        (),
+        description="hosts that cameras put by the API may be at, and that any camera may lead to: names, "
+        "`*.example.com`, addresses, networks or `*`; a camera of the file may always lead to its own host",
     )
 
     proxies: Annotated[CommaList, AfterValidator(_check_proxies)] = Field(
@@ -157,6 +175,11 @@ class Settings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log line")
     log_format: Literal["json", "text"] = Field("json", description="how log lines look")
+
+    @property
+    def data_lasts(self) -> bool:
+        """False if the folder of data is a temporary one of this run."""
+        return self.data is not None and not self.data.name.startswith(TEMPORARY_DATA)
 
     @classmethod
     def settings_customise_sources(

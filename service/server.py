@@ -27,7 +27,8 @@ from engines.locks import is_locked, lock
 from service.api.addresses import Proxies
 from service.api.app import create_app
 from service.api.security import ApiKeys
-from service.config import Settings
+from service.cameras.camera_file import CameraFile
+from service.config import TEMPORARY_DATA, Settings
 from service.inference.model_registry import open_serving
 from service.observability import logs
 from service.offline.jobs.job import JobLimits
@@ -47,7 +48,7 @@ _PING_TIMEOUT_S = 15
 """A worker that does not answer a ping for this long is replaced."""
 _ORPHAN_S = 60.0
 """Time beyond `drain_seconds` and `grace_seconds` after which a worker whose supervisor is gone exits."""
-_DATA_PREFIX, _OWNER = "posewire-data-", "owner.lock"
+_OWNER = "owner.lock"
 _ABANDONED_S = 60.0
 """Age from which a folder of data without an owner is removed. Its owner locks it a moment after it was made."""
 _NAMES, _WHY = "POSEWIRE_CHOSEN_MODELS", "POSEWIRE_CHOSEN_WHY"
@@ -71,12 +72,12 @@ def _data_folder(settings: Settings) -> Iterator[None]:
     if settings.data is not None:
         yield
         return
-    for old in Path(tempfile.gettempdir()).glob(f"{_DATA_PREFIX}*"):
+    for old in Path(tempfile.gettempdir()).glob(f"{TEMPORARY_DATA}*"):
         with suppress(OSError):
             if time.time() - old.stat().st_mtime > _ABANDONED_S and not is_locked(old / _OWNER):
                 shutil.rmtree(old, ignore_errors=True)
     try:
-        folder = Path(tempfile.mkdtemp(prefix=_DATA_PREFIX))
+        folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_DATA))
         owner = lock(folder / _OWNER)
     except OSError:
         yield
@@ -155,6 +156,11 @@ def _check(settings: Settings) -> None:
         setting = "data"
         if settings.data is not None:
             JobStore(settings.data, JobLimits(0, 0, 1, 0)).close()
+        setting = "cameras"
+        if settings.cameras is not None:
+            if settings.workers > 1 and not url:
+                raise ValueError("with several workers it takes a redis_url, by which they agree who has each camera")
+            CameraFile.read(settings.cameras, settings.max_cameras)
         setting = "tls_key" if settings.tls_certificate is None else "tls_certificate"
         ServerTls.of(settings)
     except (OSError, ValueError) as error:
@@ -180,7 +186,7 @@ def worker_app(tls: ServerTls | None = None) -> ASGIApp:
     return CORSMiddleware(
         app,
         allow_origins=settings.cors_origins,
-        allow_methods=["GET", "POST", "DELETE"],
+        allow_methods=["GET", "POST", "PUT", "DELETE"],
         allow_headers=["Authorization", "X-API-Key", "X-Request-ID", "Content-Type"],
         expose_headers=["Location", "Retry-After", "X-Request-ID"],
     )

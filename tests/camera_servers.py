@@ -1,40 +1,68 @@
-"""Cameras for tests: a real RTSP server, and MJPEG and HLS by HTTP that can hang, die, send garbage and come back."""
+"""Cameras for tests by HTTP: MJPEG and HLS, which can hang, die, send garbage and come back."""
 
 from __future__ import annotations
 
 import base64
-import subprocess
+import hashlib
+import ssl
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from functools import cache
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Literal, Self
+from urllib.request import parse_http_list, parse_keqv_list
 
 import av
 import numpy as np
-import pytest
 
 from service.media.pixels import encode
 from tests.service.media.videos import picture
 
-_PYTHON = "/usr/bin/python3"
-Mode = Literal["play", "hang", "silent", "garbage", "die"]
+_ENTRIES = """
+[cameras.door]
+source = "{url}"
+detect_every = 0
+
+[[cameras.door.zones]]
+name = "all"
+polygon = [[0, 0], [1, 0], [1, 1], [0, 1]]
+
+[cameras.masked]
+source = "{url}"
+blur = "faces"
+
+[cameras.dark]
+source = "http://127.0.0.1:9/video.mjpg"
+"""
+Mode = Literal["play", "hang", "silent", "garbage", "die", "flood", "head", "part", "huge", "bomb"]
 
 
 class HttpCamera:
     """An HTTP server on the loopback with /video.mjpg, and the files of `folder`. A context manager.
 
-    mode: what it does with /video.mjpg now: play pictures, never answer, send nothing more, send garbage, or close
-    connections. size: of its pictures. password: of the user `joe`, if it has one.
+    mode: what it does with /video.mjpg now: play pictures, never answer, send nothing more, send garbage, close
+    connections, play without pauses, send a head or a part without an end, declare a huge part or a huge picture.
+    size: of its pictures. password: of the user `joe`, if it has one, who logs in by `scheme`.
+    redirect: where /moved leads. requests: the path and Authorization of each.
     """
 
-    def __init__(self, folder: Path | None = None, *, password: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        host: str = "127.0.0.1",
+        password: str = "",
+        scheme: str = "basic",
+        redirect: str = "",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.mode: Mode = "play"
         self.size = (160, 120)
-        self._login = "Basic " + base64.b64encode(f"joe:{password}".encode()).decode() if password else ""
+        self.redirect = redirect
+        self.requests: list[tuple[str, str | None]] = []
+        self._password = password
+        self._scheme = scheme
         self._folder = folder
         self._open = True
         camera = self
@@ -46,10 +74,12 @@ class HttpCamera:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer((host, 0), Handler)
         self._server.daemon_threads = True
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}/video.mjpg"
+        self.url = f"http{'s' if tls else ''}://{host}:{self.port}/video.mjpg"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, name="http-camera", daemon=True).start()
@@ -61,10 +91,16 @@ class HttpCamera:
         self._server.server_close()
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
+        self.requests.append((request.path, request.headers.get("Authorization")))
         with suppress(OSError):
-            if self._login and request.headers.get("Authorization") != self._login:
+            if request.path == "/moved" and self.redirect:
+                request.send_response(302)
+                request.send_header("Location", self.redirect)
+                request.end_headers()
+            elif self._password and not self._may_enter(request):
                 request.send_response(401)
-                request.send_header("WWW-Authenticate", 'Basic realm="camera"')
+                digest = ', nonce="n0nce", qop="auth"' if self._scheme == "digest" else ""
+                request.send_header("WWW-Authenticate", f'{self._scheme.title()} realm="camera"{digest}')
                 request.end_headers()
             elif request.path.startswith("/video.mjpg"):
                 self._play(request)
@@ -75,9 +111,21 @@ class HttpCamera:
             else:
                 request.send_error(404)
 
+    def _may_enter(self, request: BaseHTTPRequestHandler) -> bool:
+        scheme, _, given = (request.headers.get("Authorization") or "").partition(" ")
+        if self._scheme == "basic":
+            return given == base64.b64encode(f"joe:{self._password}".encode()).decode()
+        if scheme != "Digest":
+            return False
+        parts = parse_keqv_list(parse_http_list(given))
+        first, second = (_md5(text) for text in (f"joe:camera:{self._password}", f"GET:{request.path}"))
+        return parts["response"] == _md5(f"{first}:n0nce:{parts['nc']}:{parts['cnonce']}:auth:{second}")
+
     def _play(self, request: BaseHTTPRequestHandler) -> None:
         while self._open and self.mode == "hang":
             time.sleep(0.02)
+        while self._open and self.mode == "head":
+            request.wfile.write(b"HTTP/1.1 200 OK\r\n" + b"X-More: and more\r\n" * 1000)
         request.send_response(200)
         request.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         request.end_headers()
@@ -86,12 +134,32 @@ class HttpCamera:
         while self._open and self.mode != "die":
             if self.mode == "garbage":
                 request.wfile.write(noise.bytes(5000))
-            elif self.mode == "play":
+            elif self.mode == "part":
+                request.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\n\r\n")
+                while self._open and self.mode == "part":
+                    request.wfile.write(noise.bytes(1 << 20))
+            elif self.mode != "silent":
                 data = encode(picture(number, *self.size), "image/jpeg")
-                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+                if self.mode == "bomb":  # the height and width of the frame's header
+                    start = data.index(b"\xff\xc0") + 5
+                    data = data[:start] + b"\xff\xdc\xff\xdc" + data[start + 4 :]
+                length = 2 * 10**9 if self.mode == "huge" else len(data)
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {length}\r\n\r\n"
                 request.wfile.write(head.encode() + data + b"\r\n")
                 number += 1
-            time.sleep(0.04)
+            if self.mode != "flood":
+                time.sleep(0.04)
+
+
+def camera_file(folder: Path, url: str) -> Path:
+    """Write a file of cameras: `door` and `masked` with this source, and `dark`, which cannot be reached."""
+    path = folder / "cameras.toml"
+    path.write_text(_ENTRIES.format(url=url), "utf-8")
+    return path
+
+
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
 def make_hls(folder: Path, frames: int = 100) -> Path:
@@ -107,30 +175,3 @@ def make_hls(folder: Path, frames: int = 100) -> Path:
         out.mux(stream.encode(None))
     playlist.write_text(playlist.read_text("utf-8").replace("#EXT-X-ENDLIST\n", ""), "utf-8")
     return playlist
-
-
-@cache
-def _has_rtsp_server() -> bool:
-    program = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import Gst, GstRtspServer\n"
-    check = "Gst.init(None); raise SystemExit(not all(map(Gst.ElementFactory.find, ('x264enc', 'jpegenc'))))"
-    try:
-        return subprocess.run([_PYTHON, "-c", program + check], capture_output=True, check=False).returncode == 0
-    except OSError:
-        return False
-
-
-@contextmanager
-def rtsp_server(
-    size: tuple[int, int] = (160, 120), codec: str = "h264", *, login: tuple[str, str] = ("", ""), port: int = 0
-) -> Iterator[int]:
-    """Run a real RTSP server on the loopback with the path /live. Yields its port. Skips the test without GStreamer."""
-    if not _has_rtsp_server():
-        pytest.skip("GStreamer's RTSP server is not installed (gir1.2-gst-rtsp-server-1.0, see .ci/run)")
-    script = Path(__file__).with_name("rtsp_server.py")
-    command = [_PYTHON, str(script), *map(str, size), codec, *login, str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8") as process:
-        try:
-            assert process.stdout is not None
-            yield int(process.stdout.readline())
-        finally:
-            process.kill()

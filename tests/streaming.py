@@ -45,6 +45,12 @@ class Stream:
         """Acknowledge all results up to this frame's."""
         await self.socket.send(json.dumps({"ack": frame}))
 
+    async def result(self) -> Message:
+        """Return the next result, and skip other messages."""
+        while (message := await self.receive())["type"] != "result":
+            pass
+        return message
+
     async def ending(self) -> tuple[int, str]:
         """Return the close code and reason, and ignore messages before."""
         try:
@@ -70,6 +76,26 @@ async def stream(
     """
     async with connected(port, path=path, subprotocols=subprotocols, headers=headers) as socket:
         await socket.send(json.dumps({"detect_every": 0, **hello}))
+        opened = Stream(socket, acknowledge)
+        opened.welcome = await opened.receive()
+        assert opened.welcome["type"] == "welcome"
+        yield opened
+
+
+@asynccontextmanager
+async def watch(
+    port: int,
+    camera: str,
+    *,
+    subprotocols: Sequence[str] = (),
+    headers: dict[str, str] | None = None,
+    acknowledge: bool = True,
+    **hello: Any,
+) -> AsyncIterator[Stream]:
+    """Watch the results of a camera. The keywords are members of the hello."""
+    path = f"/cameras/{camera}/results"
+    async with connected(port, path=path, subprotocols=subprotocols, headers=headers) as socket:
+        await socket.send(json.dumps(hello))
         opened = Stream(socket, acknowledge)
         opened.welcome = await opened.receive()
         assert opened.welcome["type"] == "welcome"

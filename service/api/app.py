@@ -16,7 +16,7 @@ from starlette.routing import Match, Route
 
 from engines.cores import usable_cores
 from service import __version__
-from service.api import info, lifecycle, pose, stream, videos, web
+from service.api import camera_pictures, camera_results, cameras, info, lifecycle, pose, stream, videos, web
 from service.api.addresses import Proxies
 from service.api.connections import Connections, most_connections
 from service.api.middleware import RequestMiddleware
@@ -27,6 +27,7 @@ from service.api.security import ApiKeys, RateLimit
 from service.api.state import ServerState
 from service.batching import BatchingError, BatchObserver
 from service.config import Settings
+from service.events.events import Events
 from service.inference.model_registry import Serving
 from service.observability.metrics import Metrics
 from service.offline.jobs.job import DiskFullError, JobLimits
@@ -45,7 +46,10 @@ _ROUTERS = (
     (web.router, ()),
     (pose.router, ("pose",)),
     (stream.router, ("stream",)),
+    (camera_results.router, ("cameras",)),
+    (camera_pictures.router, ("cameras",)),
     (videos.router, ("videos",)),
+    (cameras.router, ("cameras",)),
     (info.router, ("server",)),
 )
 
@@ -82,6 +86,7 @@ def create_app(
         requests=Quota("requests under way", settings.max_requests, settings.client_share),
         memory=memory,
         parser=ThreadPoolExecutor(1, thread_name_prefix="posewire-parse"),
+        events=Events(settings.data, supervisor, metrics.events, lasting=settings.data_lasts),
         videos=_open_videos(settings, metrics, supervisor),
     )
 
@@ -136,7 +141,8 @@ def _open_streams(settings: Settings, metrics: Metrics, supervisor: Supervisor) 
 def _open_tracking_workers(settings: Settings, metrics: Metrics) -> TrackingWorkers:
     return TrackingWorkers(
         settings.trackers or max(1, usable_cores(settings.workers) // 4),
-        streams=2 * settings.max_streams,  # a stream that is ending may still hold its slot when another begins
+        # A stream that is ending may still hold its slot when another begins. Cameras have slots that no stream gets.
+        streams=2 * settings.max_streams + settings.max_cameras,
         frame_bytes=3 * int(settings.max_pixels_m * 1e6),
         hang_after=settings.hang_seconds,
         replaced=metrics.streams.tracker_replaced,

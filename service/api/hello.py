@@ -1,17 +1,18 @@
-"""The hello, the first message of a stream, as JSON."""
+"""The hello, the first message of a stream or of who watches a camera, as JSON."""
 
 from __future__ import annotations
 
 import json
-from typing import Literal
+from typing import Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from engines.skeletons import Skeleton
-from service.api.problems import complaint
 from service.media.video_decoder import VideoCodec
-from service.streams.options import StreamOptionsMessage
+from service.streams.options import StreamOptionsMessage, complaint
 from service.streams.protocol import CloseCode, Hello, StreamError
+
+Message = TypeVar("Message", bound=BaseModel)
 
 _LONGEST = 64_000
 """Characters of a hello."""
@@ -34,20 +35,7 @@ class HelloMessage(StreamOptionsMessage):
     @staticmethod
     def read(message: str | bytes) -> HelloMessage:
         """Parse a hello. Raises StreamError if the message is not a valid one."""
-        if isinstance(message, bytes):
-            raise StreamError(CloseCode.BAD_MESSAGE, "the first message is the hello: JSON, as text")
-        if len(message) > _LONGEST:
-            raise StreamError(CloseCode.BAD_HELLO, f"the hello has more than {_LONGEST:,} characters")
-        try:
-            hello = HelloMessage.model_validate_json(message)
-            json.loads(message, object_pairs_hook=_check_unique)
-            return hello
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            member = ".".join(str(part) for part in first["loc"])
-            raise StreamError(
-                CloseCode.BAD_HELLO, f"{member[:_LONGEST_MEMBER] or 'hello'}: {complaint(first)}"
-            ) from error
+        return _read(HelloMessage, message)
 
     def checked(self, skeleton: Skeleton | None = None) -> Hello:
         """Return the hello for `service.streams`.
@@ -68,6 +56,38 @@ class HelloMessage(StreamOptionsMessage):
             return options
         except ValueError as error:
             raise StreamError(CloseCode.BAD_HELLO, str(error)) from error
+
+
+class WatchMessage(BaseModel):
+    """The hello of who watches a camera. All members are optional. fps: at most so many results a second."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    type: Literal["hello"] = "hello"
+    format: Literal["json", "msgpack"] | None = None
+    window: int = Field(8, ge=0, le=64)
+    fps: float | None = Field(None, ge=0.01, le=1000)
+    key: SecretStr = SecretStr("")
+
+    @staticmethod
+    def read(message: str | bytes) -> WatchMessage:
+        """Parse a hello. Raises StreamError if the message is not a valid one."""
+        return _read(WatchMessage, message)
+
+
+def _read(model: type[Message], message: str | bytes) -> Message:
+    if isinstance(message, bytes):
+        raise StreamError(CloseCode.BAD_MESSAGE, "the first message is the hello: JSON, as text")
+    if len(message) > _LONGEST:
+        raise StreamError(CloseCode.BAD_HELLO, f"the hello has more than {_LONGEST:,} characters")
+    try:
+        hello = model.model_validate_json(message)
+        json.loads(message, object_pairs_hook=_check_unique)
+        return hello
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        member = ".".join(str(part) for part in first["loc"])
+        raise StreamError(CloseCode.BAD_HELLO, f"{member[:_LONGEST_MEMBER] or 'hello'}: {complaint(first)}") from error
 
 
 def _check_unique(members: list[tuple[str, object]]) -> None:

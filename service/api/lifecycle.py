@@ -15,14 +15,13 @@ from typing import Any
 
 from engines.runtimes.nvml import Gpus
 from engines.skeletons import Skeleton
+from service.api.camera_setup import note_cameras, reload_cameras, start_cameras, start_events
 from service.api.problems import ApiError
 from service.api.security import ApiKeys
 from service.api.state import ServerState
 from service.api.video_documents import share_jobs
 from service.batching import BatchObserver
-from service.cameras.camera_run import CameraParts, CannotServeError
-from service.cameras.served import CameraFile, ServedCameras
-from service.inference.model_registry import ServedModel, Serving
+from service.inference.model_registry import Serving
 from service.offline.jobs.job import JobProblem
 from service.offline.jobs.process import JobFailedError
 from service.offline.resumable_tracking import FrameEstimator, ServedEstimator
@@ -57,7 +56,11 @@ async def running(
         except Exception as error:
             log.error("the server cannot start: %s", str(error) or type(error).__name__)
             raise
-        yield
+        try:
+            yield
+        except asyncio.CancelledError:
+            # By a second Ctrl-C, after which uvicorn asks for nothing any more. Starlette would log a traceback.
+            log.warning("the server ends without waiting for its clients")
 
 
 async def _start(
@@ -75,6 +78,7 @@ async def _start(
         return max(0.0, min(state.settings.grace_seconds, state.shutdown_deadline - time.monotonic()))
 
     stack.callback(state.parser.shutdown, wait=False, cancel_futures=True)
+    stack.callback(state.pictures.close)
     at_end("ending background tasks", supervisor.close)
     at_end("ending trackers", state.tracking_workers.close)
     serving = await asyncio.to_thread(open_models, state.metrics)
@@ -83,6 +87,8 @@ async def _start(
     await serving.start()
     serving.build_plans()
     stack.callback(setattr, state, "serving", None)
+    at_end("closing the journal of events", state.events.close)
+    await start_events(state)
     at_end("closing the store of streams", state.streams.stop)
     await state.streams.start()
     at_end("ending streams", state.streams.close)
@@ -98,10 +104,7 @@ async def _start(
         at_end("closing the list of video jobs", state.shared_jobs.close)
         sharing = supervisor.keep("list of video jobs", lambda: share_jobs(state))
         stack.callback(sharing.cancel)
-    state.cameras = ServedCameras(_camera_parts(state), supervisor)
-    at_end("ending cameras", state.cameras.close)
-    if state.settings.cameras is not None:
-        state.cameras.start(CameraFile.read(state.settings.cameras).cameras)
+    await start_cameras(state, supervisor, at_end)
     task = supervisor.keep("housekeeping", lambda: _do_housekeeping(state, serving), longest_delay=_HOUSEKEEPING_S)
     stack.callback(task.cancel)
     stack.enter_context(_draining(state, supervisor))
@@ -117,24 +120,6 @@ def _find_for_job(state: ServerState, model: str, skeleton: str) -> tuple[FrameE
     return ServedEstimator(served), wanted
 
 
-def _camera_parts(state: ServerState) -> CameraParts:
-    def find(model: str | None, skeleton: str) -> tuple[ServedModel, Skeleton]:
-        try:
-            served = state.find_model(model)
-            return served, state.find_skeleton(served, skeleton)
-        except ApiError as error:
-            raise CannotServeError(error.detail) from error
-
-    settings = state.settings
-    return CameraParts(
-        find,
-        state.tracking_workers,
-        state.streams.limiter,
-        frame_seconds=settings.timeout_ms / 1000,
-        max_people=settings.max_people,
-    )
-
-
 async def _do_housekeeping(state: ServerState, serving: Serving) -> None:
     """Refresh gauges, log how many requests were refused, end expired streams, and manage memory, in rounds.
 
@@ -147,12 +132,14 @@ async def _do_housekeeping(state: ServerState, serving: Serving) -> None:
         if gpus:
             state.metrics.gpus.refresh(await asyncio.to_thread(gpus.read))
         _refresh_gauges(state, serving)
+        note_cameras(state)
+        cameras = 0 if state.cameras is None else state.cameras.refresh()
         if state.refused > refused:
             log.warning("%d requests were refused", state.refused - refused)
             refused = state.refused
         await state.streams.reap()
         await state.tracking_workers.revive()
-        is_busy = bool(state.requests.held or len(state.streams) or state.answered != answered)
+        is_busy = bool(state.requests.held or len(state.streams) or cameras or state.answered != answered)
         idle, busy = 0 if is_busy else idle + 1, busy + is_busy
         answered = state.answered
         if idle == _IDLE_ROUNDS:
@@ -187,8 +174,12 @@ def _draining(state: ServerState, supervisor: Supervisor) -> AbstractContextMana
 
     async def end(wait: float) -> None:
         notice = supervisor.once("go-away", state.streams.go_away(wait))
+        if state.cameras is not None:
+            supervisor.once("hand over cameras", state.cameras.hand_over())
+        await state.watchers.go_away(wait)
         await asyncio.sleep(wait)
         try:
+            state.watchers.close()
             await state.streams.close()
             notice.cancel()
         finally:
@@ -205,7 +196,7 @@ def _draining(state: ServerState, supervisor: Supervisor) -> AbstractContextMana
 
 
 def _reloading(state: ServerState, supervisor: Supervisor, tls: ServerTls | None) -> AbstractContextManager[None]:
-    """Reload API keys and certificate at each SIGHUP. No connection is dropped. Afterwards the signal is ignored."""
+    """Reload keys, cameras, sinks and certificate at each SIGHUP, and drop no connection. Afterwards it is ignored."""
     return _handling(signal.SIGHUP, lambda: supervisor.once("reload", _reload(state, tls)), signal.SIG_IGN)
 
 
@@ -227,7 +218,7 @@ def _handling(number: signal.Signals, handle: Callable[[], object], after: Any) 
 
 
 async def _reload(state: ServerState, tls: ServerTls | None) -> None:
-    """Read the API keys and the certificate again. If a file cannot be used, its old content stays in use."""
+    """Read keys, cameras, sinks and the certificate again. If a file cannot be used, its old content stays in use."""
     settings = state.settings
     if settings.api_keys_file is not None:
         try:
@@ -239,7 +230,9 @@ async def _reload(state: ServerState, tls: ServerTls | None) -> None:
         else:
             state.keys = keys
             ended = state.streams.end_unauthorized(keys.admits)
+            state.watchers.end_unauthorized(keys.admits)
             log.info("%d API keys are accepted now, %d streams were ended", len(keys.digests), ended)
+    await reload_cameras(state)
     if tls is not None:
         try:
             await asyncio.to_thread(tls.reload)

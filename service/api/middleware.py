@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -28,9 +29,11 @@ log = logging.getLogger(__name__)
 
 _REFUSALS = (429, 503)
 _ROUTES = frozenset(
-    {"/pose", "/models", "/skeletons", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/videos"}
+    {"/pose", "/models", "/skeletons", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/videos", "/cameras"}
 )
 """Paths that are labels of metrics. All others are counted as "other", so that clients cannot add labels."""
+_PREFIXES = {"/videos/": "/videos/{id}", "/cameras/": "/cameras/{name}"}
+_CAMERA_RESULTS = re.compile(r"/cameras/[^/]+/results")
 
 _COSTS = {"/metrics": 20, "/openapi.json": 20, "/docs": 5, "/models": 5, "/skeletons": 5}
 """Cost of a request in units of about 0.2 ms of the event loop; 1 for all other paths."""
@@ -60,7 +63,7 @@ class RequestMiddleware:
     """The ASGI application. Wraps the FastAPI app and turns every exception into a problem document.
 
     `scope["state"]["resources"]` of a request is an ExitStack. It is closed when the response has been sent, or the
-    client has disconnected.
+    client has disconnected. `scope["state"]["head"]` says that the client wants only the head of the response.
     """
 
     def __init__(
@@ -122,7 +125,8 @@ class RequestMiddleware:
         try:
             try:
                 client = self._authenticate(scope)
-                scope["state"] = {**scope.get("state", {}), "client": client, "resources": resources}
+                known = {"client": client, "resources": resources, "head": method == "HEAD"}
+                scope["state"] = {**scope.get("state", {}), **known}
                 if (scope["method"], scope["path"]) == ("POST", "/pose"):
                     self._recent.saw(client)
                 else:
@@ -146,7 +150,7 @@ class RequestMiddleware:
             resources.close()
             seconds = time.perf_counter() - started
             path = scope["path"]
-            route = "/videos/{id}" if path.startswith("/videos/") else path if path in _ROUTES else "other"
+            route = _route(path)
             self._state.metrics.answered(route, status, seconds)
             refused = status in _REFUSALS
             self._state.refused += refused
@@ -159,9 +163,10 @@ class RequestMiddleware:
 
     def _refuse_websocket(self, scope: Scope) -> ApiError | None:
         """Return why a handshake is refused, if it is. The app would answer 403, as if an API key were missing."""
-        if scope["path"] != "/stream":
+        if scope["path"] != "/stream" and not _CAMERA_RESULTS.fullmatch(scope["path"]):
             return ApiError(
-                "not-found", f"there is no websocket at {scope['path'][:200]}; GET /docs/stream has the one"
+                "not-found",
+                f"there is no websocket at {scope['path'][:200]}; see GET /docs/stream",
             )
         headers = Headers(scope=scope)
         origin = headers.get("origin", "")
@@ -206,6 +211,14 @@ class RequestMiddleware:
         if given and len(given) <= 128 and given.isascii() and given.isprintable():
             return given
         return f"{self._id_prefix}-{next(self._ids):x}"
+
+
+def _route(path: str) -> str:
+    """The label of a path in metrics."""
+    for prefix, label in _PREFIXES.items():
+        if path.startswith(prefix):
+            return label
+    return path if path in _ROUTES else "other"
 
 
 async def _send_pieces(send: Send, message: Message) -> None:

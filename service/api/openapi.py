@@ -11,6 +11,7 @@ import numpy as np
 from service.api.problems import KINDS, MEDIA_TYPE
 from service.api.security import PROBES
 from service.api.uploads import RAW_TYPES
+from service.cameras.entry import CameraEntry
 from service.config import Settings
 from service.media.pixels import encode
 
@@ -67,6 +68,8 @@ def complete(document: Document, settings: Settings, *, keys: bool) -> Document:
         document["components"]["securitySchemes"] = _SCHEMES
     for content in document["paths"]["/pose"]["post"]["requestBody"]["content"].values():
         _bound_lists(content["schema"], settings.max_images)
+    entry = CameraEntry.model_json_schema(ref_template="#/components/schemas/{model}")
+    document["components"]["schemas"] |= {**entry.pop("$defs", {}), "CameraEntry": entry}
     for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own error documents, which are not used
         document["components"]["schemas"].pop(name, None)
     return document

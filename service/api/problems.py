@@ -18,6 +18,7 @@ from service.media.image_files import ImageError, ImageTooLargeError, NotAnImage
 from service.observability.logs import request_id
 from service.offline.jobs.job import DiskFullError
 from service.quota import QuotaExceededError
+from service.streams.options import complaint
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -45,6 +46,11 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             HTTPStatus.UNAUTHORIZED, "An API key is needed",
             "Send `Authorization: Bearer KEY` or `X-API-Key: KEY` with a key that this server accepts.",
         ),
+        "admin-only": Kind(
+            HTTPStatus.FORBIDDEN, "This takes an admin's API key",
+            "Make one with `posewire key --admin`, give its digest with `admin:` before it to the server in "
+            "POSEWIRE_API_KEYS or in POSEWIRE_API_KEYS_FILE, and send the key.",
+        ),
         "forbidden-origin": Kind(
             HTTPStatus.FORBIDDEN, "A page of another site may not do this",
             "Name the site's origin in POSEWIRE_CORS_ORIGINS on the server.",
@@ -65,6 +71,11 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "not-ready": Kind(
             HTTPStatus.CONFLICT, "The job has no such result",
             "Wait until the job is done, which GET /videos/ID/events tells. A failed job has no results.",
+        ),
+        "camera-conflict": Kind(
+            HTTPStatus.CONFLICT, "This cannot be done to the camera",
+            "Cameras of the file that POSEWIRE_CAMERAS names are changed there: edit it, and send the server SIGHUP. "
+            "POSEWIRE_MAX_CAMERAS bounds their number.",
         ),
         "too-large": Kind(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Too many bytes or pixels",
@@ -105,6 +116,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "overloaded": Kind(
             HTTPStatus.SERVICE_UNAVAILABLE, "The server is busy",
             "Try again after `Retry-After` seconds, with a longer timeout_ms, or on another replica.",
+        ),
+        "no-picture": Kind(
+            HTTPStatus.SERVICE_UNAVAILABLE, "The camera has no picture now",
+            "It is connecting, lost or paused; `detail` and GET /cameras/NAME tell. Try again after `Retry-After`.",
         ),
         "disk-full": Kind(
             HTTPStatus.INSUFFICIENT_STORAGE, "The server's disk is full",
@@ -158,12 +173,6 @@ class ApiError(Exception):
 _MOST_COMPLAINTS = 8
 _LONGEST_COMPLAINT = 200
 """Characters."""
-
-
-def complaint(error: Mapping[str, Any]) -> str:
-    """Return a message for one of pydantic's errors that makes sense without knowing pydantic."""
-    text = "there is no such name here" if error["type"] == "extra_forbidden" else str(error["msg"])
-    return text[:_LONGEST_COMPLAINT]
 
 
 def bad_parameter(errors: Sequence[Any], *, skip: int = 0) -> ApiError:

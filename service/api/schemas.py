@@ -63,6 +63,22 @@ class VideoQuery(BaseModel):
     max_people: int | None = Field(None, ge=1, le=1000, description="at most this many people in a frame, best first")
 
 
+class PictureQuery(BaseModel):
+    """The parameters of a camera's pictures."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    draw: bool = Field(True, description="with people, zones and lines drawn on it; 0 for the plain picture")
+    width: int = Field(0, ge=0, le=10_000, description="pixels at most, rounded down to a multiple of 160; 0: as it is")
+    quality: int = Field(80, ge=1, le=100, description="of the JPEG, rounded up to a multiple of 10")
+
+
+class LiveQuery(PictureQuery):
+    """The parameters of a camera's live pictures."""
+
+    fps: float = Field(10, ge=0.01, le=60, description="at most so many pictures a second")
+
+
 class PersonResponse(BaseModel):
     """One person in an image."""
 
@@ -178,6 +194,46 @@ class VideoList(BaseModel):
     """The video jobs of a client, the newest first."""
 
     videos: list[VideoJobResponse]
+
+
+class CameraLinks(BaseModel):
+    """Where the parts of a camera are."""
+
+    self: str
+    results: str = Field(description="a websocket of its results")
+    live: str = Field(description="MJPEG, with the skeletons drawn if draw=1")
+    picture: str = Field(description="the newest picture")
+
+
+class CameraResponse(BaseModel):
+    """A camera of the server. Members are null while they are not known."""
+
+    name: str
+    source: str = Field(description="without user name, password and query")
+    state: Literal["connecting", "live", "lost", "paused", "ended", "elsewhere"]
+    since: str = Field(description="ISO 8601, UTC")
+    reason: str = Field(description="why it is lost or has ended")
+    origin: Literal["file", "api"] = Field(description="who named it: the server's file, or an admin by the API")
+    replica: str = Field(description="the server that has it")
+    fps_in: float = Field(description="frames a second that arrive, over the last seconds")
+    fps_done: float = Field(description="frames a second with a result")
+    age_ms: float | None = Field(description="mean age of frames when their people were known, over the last seconds")
+    dropped: int = Field(description="frames that were not looked at, because newer ones came or of `fps`")
+    decoded: int = Field(description="frames that have arrived")
+    failed: int = Field(description="frames without a result, because of an error")
+    people: int | None = Field(description="in the newest result")
+    width: int | None
+    height: int | None
+    codec: str | None
+    options: dict[str, Any] = Field(description="its entry, without the source")
+    links: CameraLinks
+
+
+class CameraList(BaseModel):
+    """The cameras of a server."""
+
+    cameras: list[CameraResponse]
+    admin: bool = Field(description="whether the key of this request may change them")
 
 
 class PlanInfo(BaseModel):

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from service.api.problems import ApiError
 
+ADMIN = "admin:"
+"""Before the digest of a key whose holder may change the server's cameras."""
 PROBES = frozenset({"/livez", "/readyz"})
 """Paths that need no API key and count towards no rate limit."""
 _MOST_CLIENTS = 10_000
@@ -26,13 +28,16 @@ def digest(key: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ApiKeys:
-    """The digests of the accepted keys. Without any, no key is needed."""
+    """The digests of the accepted keys. Without any, no key is needed. admins: those that are of admins."""
 
     digests: tuple[str, ...]
+    admins: frozenset[str] = frozenset()
 
     @staticmethod
     def read(digests: tuple[str, ...], file: Path | None) -> ApiKeys:
         """Read digests from the settings and from a file with one digest a line, where `#` begins a comment.
+
+        Those of admins have `admin:` before them.
 
         Raises ValueError if something is not a SHA-256 digest, OSError if the file cannot be read.
         """
@@ -43,10 +48,24 @@ class ApiKeys:
             except UnicodeDecodeError as error:
                 raise ValueError(f"{file} is no UTF-8 text") from error
             found |= {f"line {n} of {file}": line.partition("#")[0].strip() for n, line in enumerate(lines, 1)}
-        for place, value in found.items():
-            if value and (len(value) != 64 or set(value) - set("0123456789abcdef")):  # may be a key: do not show it
+        hashes = {place: value.removeprefix(ADMIN) for place, value in found.items() if value}
+        for place, value in hashes.items():
+            if len(value) != 64 or set(value) - set("0123456789abcdef"):  # may be a key: do not show it
                 raise ValueError(f"{place} is not a SHA-256 digest; `posewire key` makes a key and prints its own")
-        return ApiKeys(tuple(filter(None, found.values())))
+        admins = frozenset(hashes[place] for place, value in found.items() if value.startswith(ADMIN))
+        return ApiKeys(tuple(hashes.values()), admins)
+
+    def check_admin(self, client: str) -> None:
+        """Raise ApiError unless a client is an admin. client: a name that `check` has returned."""
+        if self.is_admin(client):
+            return
+        how = "`posewire key --admin` makes one, and its line admin:DIGEST goes into POSEWIRE_API_KEYS on the server"
+        who = "the key of this request is no admin's" if self.admins else "this server has no admin key"
+        raise ApiError("admin-only", f"{who}; {how}")
+
+    def is_admin(self, client: str) -> bool:
+        """Return whether a client is an admin. client: a name that `check` has returned."""
+        return client in {_name(known) for known in self.admins}
 
     def admits(self, client: str) -> bool:
         """Return whether the key of a client is still accepted. client: a name that `check` has returned."""

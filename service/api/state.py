@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from math import inf
@@ -14,8 +13,11 @@ from engines.skeletons import Skeleton, derivable
 from service.api.connections import Connections
 from service.api.problems import ApiError
 from service.api.security import ApiKeys, RateLimit
+from service.api.watchers import CameraWatchers
+from service.cameras.pictures import PictureMaker
 from service.cameras.served import ServedCameras
 from service.config import Settings
+from service.events.events import Events
 from service.inference.model_registry import ServedModel, Serving
 from service.observability.metrics import Metrics
 from service.offline.jobs.video_jobs import VideoJobs
@@ -24,10 +26,11 @@ from service.streams.registry import Streams
 from service.tracking_workers.pool import TrackingWorkers
 
 if TYPE_CHECKING:
-    from service.offline.jobs.shared_list import SharedJobs  # redis is slow to import
+    from service.cameras.ownership.redis_documents import RedisDocuments  # redis is slow to import
+    from service.offline.jobs.shared_list import SharedJobs
 
-_MOST_CONVERSIONS = 2
-"""Processes that convert results of video jobs at once. Others wait for their turn."""
+_MOST_CONVERSIONS = 4
+"""Processes that convert results of video jobs at once, half of them for one client."""
 
 
 @dataclass(slots=True)
@@ -38,10 +41,13 @@ class ServerState:
         body on, `memory` the bytes of bodies, pixels and responses.
     parser: one thread for large forms and JSON. Parsing holds the interpreter's lock most of the time, and more
         threads would keep it from the event loop.
+    events: those that leave the server.
     videos: the video jobs; None if there is no folder for them.
     shared_jobs: the list of all replicas' video jobs; None without Redis.
+    camera_documents: what the cameras of other replicas do; None without Redis.
     cameras: those that the server opens itself; None before startup.
-    conversions: limits the processes that convert the results of video jobs.
+    watchers: the connections that watch them. pictures: makes what they see.
+    conversions: the processes that convert the results of video jobs. A client that does not read its answer holds one.
     serving: the loaded models; None before startup and after shutdown.
     draining: true from SIGTERM on.
     shutdown_deadline: the monotonic time by which the server should have ended after SIGTERM.
@@ -59,10 +65,14 @@ class ServerState:
     requests: Quota
     memory: Quota
     parser: Executor
+    events: Events
     videos: VideoJobs | None = None
     shared_jobs: SharedJobs | None = None
+    camera_documents: RedisDocuments | None = None
     cameras: ServedCameras | None = None
-    conversions: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST_CONVERSIONS))
+    watchers: CameraWatchers = field(default_factory=CameraWatchers)
+    pictures: PictureMaker = field(default_factory=PictureMaker)
+    conversions: Quota = field(default_factory=lambda: Quota("conversions of results", _MOST_CONVERSIONS, 0.5))
     serving: Serving | None = None
     draining: bool = False
     shutdown_deadline: float = inf

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ async def read_upload(server: ServerState, request: Request, lease: Lease, deadl
             f"Content-Type {media_type[:50]} is not accepted; send {', '.join(RAW_TYPES)}, multipart/form-data or "
             "application/json",
         )
-    body = await _read_body(request, settings, lease, deadline, _COPIES.get(media_type, 1))
+    body = await read_body(request, settings, lease, deadline, _COPIES.get(media_type, 1))
     if parse is None:
         return Upload([body], several=False)
     if len(body) <= _SMALL:
@@ -83,10 +84,13 @@ async def read_upload(server: ServerState, request: Request, lease: Lease, deadl
     return upload
 
 
-async def _read_body(request: Request, settings: Settings, lease: Lease, deadline: float, copies: int) -> bytes:
+async def read_body(
+    request: Request, settings: Settings, lease: Lease, deadline: float, copies: int, most_mb: float = math.inf
+) -> bytes:
     """Read the whole body, and fail as soon as it proves too large or too slow. copies: see `_COPIES`."""
-    limit = int(settings.max_body_mb * 1e6)
-    too_large = ApiError("too-large", f"the body is larger than the {settings.max_body_mb:g} MB allowed here")
+    most_mb = min(most_mb, settings.max_body_mb)
+    limit = int(most_mb * 1e6)
+    too_large = ApiError("too-large", f"the body is larger than the {most_mb:g} MB allowed here")
     declared = request.headers.get("content-length", "")
     if declared.isdigit():
         if int(declared) > limit:

@@ -82,28 +82,27 @@ async def json_lines(folder: Path) -> AsyncIterator[bytes]:
     yield b"\n]}\n"
 
 
-async def converted(server: ServerState, kind: str, folder: Path, skeleton: Skeleton) -> AsyncIterator[bytes]:
+async def converted(kind: str, folder: Path, skeleton: Skeleton) -> AsyncIterator[bytes]:
     """The output of a process that converts a job's poses, see `results`."""
-    async with server.conversions:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "service.offline.jobs.results", kind),
-            *(str(folder / POSES), str(folder / ABOUT), str(os.getpid())),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=DEVNULL,
-            env={k: v for k, v in os.environ.items() if not k.startswith("POSEWIRE_")},
-        )
-        assert process.stdin is not None  # noqa: S101 - tells the type checker
-        assert process.stdout is not None  # noqa: S101
-        try:
-            process.stdin.write(pickle.dumps(skeleton))
-            process.stdin.close()
-            while piece := await process.stdout.read(_PIECE):
-                yield piece
-            if await process.wait():
-                raise RuntimeError(f"the conversion of a video job's poses to {kind} ended with {process.returncode}")
-        finally:
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "service.offline.jobs.results", kind),
+        *(str(folder / POSES), str(folder / ABOUT), str(os.getpid())),
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=DEVNULL,
+        env={k: v for k, v in os.environ.items() if not k.startswith("POSEWIRE_")},
+    )
+    assert process.stdin is not None  # noqa: S101 - tells the type checker
+    assert process.stdout is not None  # noqa: S101
+    try:
+        process.stdin.write(pickle.dumps(skeleton))
+        process.stdin.close()
+        while piece := await process.stdout.read(_PIECE):
+            yield piece
+        if await process.wait():
+            raise RuntimeError(f"the conversion of a video job's poses to {kind} ended with {process.returncode}")
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()

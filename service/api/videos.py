@@ -173,7 +173,9 @@ async def poses(
         raise ApiError("bad-parameter", f"format: PoseTrack's has no keypoint of {skeleton.name}")
     if kind == "json":
         return StreamingResponse(json_lines(folder), media_type="application/json")
-    return StreamingResponse(converted(server, kind, folder, skeleton), media_type=_TYPES.get(kind, "application/json"))
+    state = request.scope["state"]
+    state["resources"].enter_context(server.conversions.take(state["client"]))
+    return StreamingResponse(converted(kind, folder, skeleton), media_type=_TYPES.get(kind, "application/json"))
 
 
 @router.get(

@@ -21,6 +21,7 @@ from service.cli.output import write_out
 
 if TYPE_CHECKING:
     from service.cameras.camera import Camera
+    from service.cameras.sources.address import SourceTransport
     from service.streams.protocol import Hello
     from service.watching.frames import WatchOptions
     from service.watching.outputs import What
@@ -42,6 +43,12 @@ _LARGEST_ZONES = 64_000
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="JSON file with zones, lines and rules, as in a stream's hello.",
 )
+@click.option(
+    "--transport", type=click.Choice(["tcp", "udp"]), default="tcp", show_default=True, help="Transport of RTSP."
+)
+@click.option(
+    "--verify/--no-verify", default=True, show_default=True, help="Verify certificates of rtsps:// and https://."
+)
 @click.option("--fps", type=click.FloatRange(0, min_open=True), help="At most so many frames a second.")
 @click.option("--show", is_flag=True, help="Show the people in a window.")
 @click.option("--record", type=click.Path(dir_okay=False, path_type=Path), help="Write a video: .mp4, .mkv, .webm.")
@@ -62,6 +69,8 @@ def camera(
     model: str,
     skeleton: str,
     zones: Path | None,
+    transport: SourceTransport,
+    verify: bool,
     fps: float | None,
     show: bool,
     record: Path | None,
@@ -77,7 +86,7 @@ def camera(
     https:// address, or a video file, which is played at its own speed. A camera that is lost is connected again.
     """
     from service.cameras.camera import Camera, CameraError
-    from service.cameras.sources.address import SourceAddress
+    from service.cameras.sources.address import SourceAddress, SourceOptions
     from service.client import ClientError
     from service.media.media_file import VideoError
     from service.media.video_writer import VIDEO_SUFFIXES
@@ -110,7 +119,8 @@ def camera(
     watching = Watching(
         printer, outputs, zones=tracking.zones, lines=tracking.lines, say=lambda line: click.echo(line, err=True)
     )
-    opened = Camera(address, fps=fps or math.inf, changed=watching.changed)
+    how = SourceOptions(transport, verify, hosts=("*",))  # what this user can reach anyway
+    opened = Camera(address, how, fps=fps or math.inf, changed=watching.changed)
     try:
         with suppress(asyncio.CancelledError):
             asyncio.run(_watch(watching, opened, options, server, api_key, model))

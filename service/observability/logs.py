@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from contextvars import ContextVar
@@ -45,9 +46,15 @@ class TextFormatter(logging.Formatter):
         return f"{super().format(record)} {extra}".rstrip()
 
 
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    """False for the requests that a second Ctrl-C cancels, each of which uvicorn would log as a failed application."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
 def configure(level: str, style: Literal["json", "text"]) -> None:
     """Send the log to stderr in this style. Called once, when the process starts."""
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_is_no_cancellation)
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for noisy in ("uvicorn.access", "uvicorn.websocket", "httpx", "httpcore"):  # the server logs its requests itself

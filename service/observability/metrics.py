@@ -10,6 +10,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from service.batching import BatchObserver
+from service.observability.cameras import CameraMetrics
+from service.observability.events import EventMetrics
 from service.observability.networks import GpuMetrics, NetworkMetrics
 from service.observability.streams import StoreMetrics, StreamMetrics
 
@@ -72,10 +74,12 @@ class Metrics(BatchObserver):
         self._batch_seconds_of = cache(self._batch_seconds.labels)
         self._wait_of = cache(self._wait.labels)
 
+        self.cameras = CameraMetrics(registry)
         self.gpus = GpuMetrics(registry)
         self.networks = NetworkMetrics(registry)
         self.streams = StreamMetrics(registry, self.part_seconds, self.people)
         self.store = StoreMetrics(registry)
+        self.events = EventMetrics(registry)
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format, summed over the workers if there are several."""

@@ -93,14 +93,15 @@ async def attempt(name: str, seconds: float, work: Callable[[], object] | Awaita
     """
     try:
         async with asyncio.timeout(seconds):
-            await (_on_thread(name, work) if callable(work) else work)
+            await (run_on_thread(name, work) if callable(work) else work)
     except TimeoutError:
         log.error("%s has not ended within %g s and is left behind", name, seconds)
     except Exception:  # the next step of the shutdown must run
         log.exception("%s failed", name)
 
 
-async def _on_thread(name: str, work: Callable[[], object]) -> None:
+async def run_on_thread(name: str, work: Callable[[], object]) -> None:
+    """Run a function that blocks on a daemon thread, which a cancellation leaves behind. Raises what it raises."""
     done: Future[None] = Future()
     done.set_running_or_notify_cancel()  # from now on it cannot be cancelled, only left behind
 

@@ -39,7 +39,9 @@ class ProcessedFrame:
     """The people of one frame of `width` x `height` pixels, with ids, and the events at zones and lines and of rules.
 
     velocities: (N, 2) pixels a second, 0 for people without an id. ages: (N,) seconds since each person was first seen.
-    seconds: where the time went, by part. bodies: what the rules say about the people, None without rules.
+    seconds: where the time went, by part. bodies: what the rules say about the people, None without rules. everybody:
+    the people who were found, also those who are not reported, as the model sees them; None if the frame was reduced
+    for it.
     """
 
     poses: Poses
@@ -50,6 +52,7 @@ class ProcessedFrame:
     height: int
     seconds: dict[str, float]
     bodies: BodyResults | None = None
+    everybody: Poses | None = None
 
     def people_documents(self, *, extras: bool) -> list[dict[str, object]]:
         """The people as in a stream's results, for orjson with OPT_SERIALIZE_NUMPY. extras: velocities and ages."""
@@ -170,7 +173,9 @@ class FrameProcessor:
         if self._skeleton is not None:
             poses = poses.as_skeleton(self._skeleton)
         seconds = {**timing.parts(), "track": proposing + tracking}
-        return ProcessedFrame(poses, velocities, ages, tracked.events, image.width, image.height, seconds, bodies)
+        everybody = found if image.scale == 1 else None
+        size = image.width, image.height
+        return ProcessedFrame(poses, velocities, ages, tracked.events, *size, seconds, bodies, everybody)
 
     async def _decode(
         self, picture: bytes, options: InferenceOptions, earlier: Sequence[bytes]
@@ -191,6 +196,7 @@ class FrameProcessor:
         """Return the poses, velocities, ages and rules' results of the people with the hello's minimum score."""
         keypoints = found.keypoints if tracked.keypoints is None else tracked.keypoints
         poses = replace(found, keypoints=keypoints, ids=tracked.ids)
-        wanted = found.scores >= self._hello.min_score
+        # More may have been looked for than are reported
+        wanted = np.flatnonzero(found.scores >= self._hello.min_score)[: self._hello.max_people]
         bodies = None if tracked.bodies is None else tracked.bodies.select(wanted)
         return poses.select(wanted), tracked.velocities[wanted], tracked.ages[wanted], bodies

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -17,7 +18,16 @@ from service.tracking_workers.state import TrackingOptions
 _MOST_ZONES = 32
 """The most zones, and the most lines."""
 
+_LONGEST_COMPLAINT = 200
+"""Characters."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def complaint(error: Mapping[str, Any]) -> str:
+    """Return a message for one of pydantic's errors that makes sense without knowing pydantic."""
+    text = "there is no such name here" if error["type"] == "extra_forbidden" else str(error["msg"])
+    return text.removeprefix("Value error, ")[:_LONGEST_COMPLAINT]
 
 
 class ZoneMessage(BaseModel):

@@ -80,6 +80,11 @@ class Streams:
     def __len__(self) -> int:
         return len(self._open)
 
+    @property
+    def store(self) -> Store:
+        """The states of streams; those of cameras, too, if it is shared."""
+        return self._store
+
     async def start(self) -> None:
         await self._store.start(self._lose)
         if self._store.shared and self._keep_seconds:

@@ -6,12 +6,13 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import KW_ONLY, InitVar, dataclass
 from typing import Any, Protocol
 
 from service.batching import ClosedError, DeadlineExceededError, OverloadedError
 from service.media.image_files import ImageError
+from service.process.racing import race
 from service.quota import Lease, QuotaExceededError
 from service.streams.chunks import ChunkMailbox
 from service.streams.clock import FrameClock
@@ -22,12 +23,12 @@ from service.streams.protocol import (
     Encoding,
     Hello,
     StreamError,
-    embed,
     encode,
     read_acknowledgement,
     read_chunk,
     read_frame,
 )
+from service.streams.results import result_members
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,8 @@ class Session:
     the problem document of a frame's error, None for a defect of the server. sequence: number of results of the
     session, over all its connections. last: capture time of the session's last frame, NaN for a new session. gap:
     seconds since then. client: for the concurrency limiter. memory: holds the bytes of frames that wait or are being
-    processed. clock: monotonic seconds. wall: seconds since 1970, where the time of a new session begins.
+    processed. publish: takes the events of a frame, and is awaited before the state after that frame may be stored.
+    clock: monotonic seconds. wall: seconds since 1970, where the time of a new session begins.
     """
 
     channel: Channel
@@ -107,6 +109,7 @@ class Session:
     gap: InitVar[float] = 0.0
     client: str = ""
     memory: Lease | None = None
+    publish: Callable[[ProcessedFrame], Awaitable[None]] | None = None
     clock: Callable[[], float] = time.monotonic
     wall: InitVar[Callable[[], float]] = time.time
 
@@ -120,12 +123,13 @@ class Session:
         self._processing: QueuedFrame | None = None
         self._failures = 0
         self._renewal, self._last_token, self._last_next_id = -math.inf, "", 0
+        self._state = self.processor.state
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
     def state(self) -> bytes:
-        """The stream's state after its last frame, see `codec`."""
-        return self.processor.state
+        """The stream's state after the last frame whose events are published, see `codec`."""
+        return self._state
 
     @property
     def age(self) -> float:
@@ -134,15 +138,7 @@ class Session:
 
     async def run(self, welcome: Mapping[str, Any]) -> None:
         """Send the welcome, then serve until the client leaves (ConnectionError) or the stream ends (StreamError)."""
-        tasks = [asyncio.ensure_future(part) for part in (self._receive(), self._serve(welcome), self._end)]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        for task in done:
-            await task
+        await race(self._receive(), self._serve(welcome), self._end)
 
     def end(self, code: CloseCode, reason: str) -> None:
         """Make `run` raise StreamError, unless the stream was ended before."""
@@ -248,7 +244,9 @@ class Session:
             client_time = None if timestamp is None else timestamp / 1e3
             taken = self._frame_clock.convert(client_time, queued.arrived + self._epoch)
             processed = await self.processor.process(picture, taken, queued.arrived + self.limits.frame, earlier)
-            self.last = taken
+            if self.publish is not None and processed.events:
+                await self.publish(processed)
+            self.last, self._state = taken, self.processor.state
             return timestamp, processed
         except Exception as error:  # noqa: BLE001 - sent to the client in place of a result
             return timestamp, error
@@ -263,17 +261,7 @@ class Session:
         return newest.timestamp, newest.data, earlier
 
     async def _succeed(self, queued: QueuedFrame, timestamp: float | None, processed: ProcessedFrame) -> None:
-        started = time.perf_counter()
-        people = embed(processed.people_documents(extras=self.hello.extras), self.encoding)
-        seconds = {**processed.seconds, "serialise": time.perf_counter() - started}
-        members = {
-            "width": processed.width,
-            "height": processed.height,
-            "people": people,
-            **({"events": [event.document() for event in processed.events]} if self.hello.has_events else {}),
-            **({} if processed.bodies is None else processed.bodies.frame_document()),
-            "timing_ms": {part: round(1e3 * value, 3) for part, value in seconds.items()},
-        }
+        members, seconds = result_members(processed, self.hello, self.encoding)
         self._failures = 0
         self.observer.result(self.clock() - queued.arrived, seconds, len(processed.poses))
         await self._report("result", queued, timestamp, members)

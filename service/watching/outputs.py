@@ -13,10 +13,8 @@ import orjson
 
 from engines.poses import Frame
 from service.cameras.camera import CameraState
-from service.media.draw import draw
 from service.media.video_reader import VideoInfo
 from service.media.video_writer import VideoWriter
-from service.tracking.zones import Line, Zone
 from service.watching.frames import WatchedFrame
 
 What = Literal["results", "events", "nothing"]
@@ -24,7 +22,6 @@ What = Literal["results", "events", "nothing"]
 _CLOCK = Fraction(1, 1000)
 _RATE = Fraction(25)
 """Frames a second for the encoder, which needs some number. Each frame has its own time."""
-_ZONE_COLOUR, _LINE_COLOUR = (255, 214, 10), (255, 69, 58)
 
 
 class Output(Protocol):
@@ -111,17 +108,4 @@ def fitted(pixels: Frame, width: int, height: int) -> Frame:
     canvas = np.zeros((height, width, 3), np.uint8)
     left, top = (width - size[0]) // 2, (height - size[1]) // 2
     canvas[top : top + size[1], left : left + size[0]] = small
-    return canvas
-
-
-def draw_watched(watched: WatchedFrame, zones: tuple[Zone, ...], lines: tuple[Line, ...]) -> Frame:
-    """Draw the people with their ids, and the zones and lines."""
-    canvas = draw(watched.frame.pixels, watched.people, labels=True)
-    size = np.array((canvas.shape[1], canvas.shape[0]))
-    for zone in zones:
-        corners = np.rint(np.array(zone.polygon) * size).astype(np.int32)
-        cv2.polylines(canvas, [corners], isClosed=True, color=_ZONE_COLOUR, thickness=2, lineType=cv2.LINE_AA)
-    for line in lines:
-        start, end = (tuple(np.rint(np.array(point) * size).astype(int).tolist()) for point in (line.start, line.end))
-        cv2.line(canvas, start, end, _LINE_COLOUR, 2, cv2.LINE_AA)
     return canvas

@@ -10,9 +10,10 @@ from contextlib import aclosing, suppress
 from functools import cache
 
 from service.cameras.camera import Camera, CameraState
+from service.media.scene import draw_scene
 from service.tracking.zones import Line, Zone
 from service.watching.frames import WatchedFrame, Watcher
-from service.watching.outputs import Output, Printer, draw_watched
+from service.watching.outputs import Output, Printer
 from service.watching.window import WindowClosedError
 
 
@@ -81,7 +82,7 @@ class Watching:
         self.frames += 1
         if watched.people.ids is not None:
             self.ids |= set(watched.people.ids[watched.people.ids >= 0].tolist())
-        drawn = cache(lambda: draw_watched(watched, self._zones, self._lines))
+        drawn = cache(lambda: draw_scene(watched.frame.pixels, watched.people, self._zones, self._lines))
         for output in self._outputs:
             output.write(watched, drawn)
 

@@ -118,7 +118,23 @@ export class Client {
    * @returns {Stream}
    */
   stream(hello = {}, options = {}) {
-    const url = new URL("stream", this.url);
+    return this.#open("stream", hello, options);
+  }
+
+  /**
+   * Watch a camera of the server: a stream whose frames come from there. Its `camera` events tell the camera's state.
+   *
+   * @param {string} name See GET /cameras.
+   * @param {{fps?: number, window?: number}} [hello] fps: at most so many results a second.
+   * @returns {Stream}
+   */
+  watch(name, hello = {}) {
+    return this.#open(`cameras/${encodeURIComponent(name)}/results`, hello, { watch: true });
+  }
+
+  /** @param {string} path @param {import("./stream.js").Hello} hello @param {import("./stream.js").StreamOptions} options */
+  #open(path, hello, options) {
+    const url = new URL(path, this.url);
     url.protocol = url.protocol.replace("http", "ws");
     return new Stream(url, this.key ? { key: this.key, ...hello } : hello, options);
   }

@@ -48,7 +48,8 @@ export class Connection {
    * @param {import("./stream.js").Hello} hello
    * @param {{quality: number, longest: number, ahead: number, video: import("./encoders.js").VideoName | ""}} options
    * @param {{token: (token: string) => void, sent: (bytes: number) => void,
-   *     result: (connection: Connection, result: Result) => void, failed: () => void}} owner
+   *     result: (connection: Connection, result: Result) => void, failed: () => void,
+   *     camera: (state: {state: string, reason: string}) => void}} owner
    */
   constructor(url, hello, { quality, longest, ahead, video }, owner) {
     this.owner = owner;
@@ -122,6 +123,8 @@ export class Connection {
       opened(message);
     } else if (message.type === "go_away") {
       this.leave();
+    } else if (message.type === "camera") {
+      this.owner.camera(message);
     } else if (message.type === "key_frame") {
       this.encoder.requestKeyFrame();
     } else if ("frame" in message) {

@@ -18,8 +18,9 @@ from tests.people import standing
 from tests.waiting import until
 
 _HOMES = ((50, 128), (128, 120), (206, 136))
-_REACH, _HEIGHT = 6.0, 90.0  # pixels
-_SCORES = (0.9, 0.85, 0.8)
+_REACH = 6.0  # pixels
+HEIGHT = 90.0  # pixels
+SCORES = (0.9, 0.85, 0.8)
 ARRIVALS = (2, 0, 1)
 """The order in which people appear. A new tracker would number them by score, which is another order."""
 _TIMEOUT_S = 30.0
@@ -41,7 +42,7 @@ class Scene:
     def picture(self, at: float, who: Sequence[int]) -> bytes:
         """Return the picture at a time, with only the people `who`."""
         places = self.places(at)
-        return picture([(standing(*places[n], _HEIGHT), _SCORES[n]) for n in who])
+        return picture([(standing(*places[n], HEIGHT), SCORES[n]) for n in who])
 
 
 @dataclass(slots=True)

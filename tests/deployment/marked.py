@@ -1,7 +1,8 @@
 """Pictures whose pixels encode people, and a model that decodes them: a ground truth through a whole server.
 
-Pixel (j, n) of a picture is keypoint j of person n: red is x, green is y, blue the score. The graph turns those pixels
-into YOLO-Pose's rows, so that a real runtime finds exactly these people, at the cost of a very light network.
+Block (j, n) of a picture is keypoint j of person n: red is x, green is y, blue the score. The graph turns one pixel of
+each block into YOLO-Pose's rows, so that a real runtime finds exactly these people, at the cost of a very light
+network. Blocks of one pixel suit pictures without loss, and those of 8 suit JPEG, which changes values by one or two.
 """
 
 from __future__ import annotations
@@ -15,27 +16,44 @@ import openvino as ov
 from openvino import opset13 as op
 from PIL import Image
 
-from engines.poses import Floats
+from engines.poses import Floats, Frame
 
 SIZE = 256
+BLOCK = 8
 _PEOPLE, _KEYPOINTS = 8, 17
 
 
 def picture(people: Sequence[tuple[Floats, float]]) -> bytes:
     """Return a PNG of `SIZE` pixels that encodes people: (17, 2) keypoints in pixels and a score, at most eight."""
-    pixels = np.zeros((SIZE, SIZE, 3), np.uint8)
-    for row, (points, score) in enumerate(people):
-        pixels[row, :_KEYPOINTS, :2] = points.round().clip(0, SIZE - 1)
-        pixels[row, :_KEYPOINTS, 2] = round(255 * score)
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    Image.fromarray(pixels(people)).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 
-def marked_catalogue(folder: Path) -> Path:
+def jpeg_picture(people: Sequence[tuple[Floats, float]]) -> bytes:
+    """As `picture`, but a JPEG with blocks of `BLOCK` pixels."""
+    marks = pixels(people)[:_PEOPLE, :_KEYPOINTS]
+    blocks = np.zeros((SIZE, SIZE, 3), np.uint8)
+    blocks[: _PEOPLE * BLOCK, : _KEYPOINTS * BLOCK] = marks.repeat(BLOCK, axis=0).repeat(BLOCK, axis=1)
+    buffer = io.BytesIO()
+    Image.fromarray(blocks).save(buffer, "JPEG", quality=98, subsampling=0)
+    return buffer.getvalue()
+
+
+def pixels(people: Sequence[tuple[Floats, float]]) -> Frame:
+    """Return a picture with blocks of one pixel."""
+    marked = np.zeros((SIZE, SIZE, 3), np.uint8)
+    for row, (points, score) in enumerate(people):
+        marked[row, :_KEYPOINTS, :2] = points.round().clip(0, SIZE - 1)
+        marked[row, :_KEYPOINTS, 2] = round(255 * score)
+    return marked
+
+
+def marked_catalogue(folder: Path, block: int = 1) -> Path:
     """Return a catalogue file in `folder` with the model `marked`, which decodes such pictures."""
     image = op.parameter([1, 3, SIZE, SIZE], ov.Type.f32, name="image")
-    marks = op.slice(image, np.array([0, 0]), np.array([_PEOPLE, _KEYPOINTS]), np.array([1, 1]), np.array([2, 3]))
+    first, end = [block // 2] * 2, [_PEOPLE * block, _KEYPOINTS * block]
+    marks = op.slice(image, np.array(first), np.array(end), np.array([block, block]), np.array([2, 3]))
     marks = op.multiply(op.transpose(marks, np.array([0, 2, 3, 1])), op.constant(np.array([1, 1, 1 / 255], np.float32)))
     places = op.slice(marks, np.array([0]), np.array([2]), np.array([1]), np.array([3]))
     scores = op.slice(marks, np.array([2]), np.array([3]), np.array([1]), np.array([3]))

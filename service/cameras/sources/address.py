@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 from engines.files import shown
+from service.camera_hosts import CameraHosts
 
 SourceKind = Literal["device", "file", "rtsp", "http"]
 
 _SCHEMES: dict[str, SourceKind] = {"rtsp": "rtsp", "rtsps": "rtsp", "http": "http", "https": "http"}
+_SRT = "srt:// cannot be read, as the FFmpeg in PyAV is built without SRT; have a gateway serve the camera by RTSP"
 _HIDDEN = "..."
+_TOKEN = re.compile(r".*=.*|(?=.*\d)[\w~.%+-]{20,}", re.DOTALL)
+"""Parts of a path that some cameras and services take passwords and keys in."""
 _SHORTEST_SECRET = 3
 """Characters. Shorter user names and passwords would hide letters of ordinary words."""
 
@@ -22,8 +29,8 @@ _SHORTEST_SECRET = 3
 class SourceAddress:
     """A source. target: its URL with everything that opens it, or its path; never to be shown. name: what to show.
 
-    Of a URL, `name` has no user name, no password and no query, and no part of the path with an `=`, as some cameras
-    take passwords in those.
+    Of a URL, `name` has no user name, no password and no query, and no part of the path that may be a password or key,
+    as some cameras take them there: parts with an `=`, and those of 20 characters and more with a digit.
     """
 
     kind: SourceKind
@@ -43,6 +50,8 @@ class SourceAddress:
                 return SourceAddress("file", text, shown(text))
             raise ValueError(f"{shown(text)} is not a file; name a camera as 0, /dev/video0 or rtsp://HOST/PATH")
         kind = _SCHEMES.get(scheme.lower())
+        if scheme.lower() == "srt":
+            raise ValueError(_SRT)
         if kind is None:
             raise ValueError(f"a source cannot begin with {shown(scheme)}://; these can: {', '.join(_SCHEMES)}")
         try:
@@ -51,16 +60,53 @@ class SourceAddress:
             raise ValueError("the source is no valid URL; it is like rtsp://HOST:554/PATH") from error
         return SourceAddress(kind, text, name)
 
+    @property
+    def host(self) -> str:
+        """The host in its URL; "" for a file or a device."""
+        return (urlsplit(self.target).hostname or "") if self.kind in ("rtsp", "http") else ""
+
+    def check_host(self, hosts: CameraHosts) -> None:
+        """Raise ValueError with a message for the user if a client of the API may not name this source.
+
+        A name that is not listed may still have an address in a listed network, which is checked on connecting.
+        """
+        if self.kind not in ("rtsp", "http"):
+            raise ValueError("cameras that are put by the API have an rtsp:// or http:// source, no file or device")
+        try:
+            ip_address(self.host)
+            is_name = False
+        except ValueError:
+            is_name = True
+        if not hosts.lists(self.host) and not (is_name and hosts.networks):
+            raise ValueError(f"the setting camera_hosts does not list {self.host}")
+
     def redact(self, text: str) -> str:
-        """Return a message without anything that opens this source."""
+        """Return a message without anything that opens this source, however it is encoded there."""
         text = text.replace(self.target, self.name)
         if self.kind in ("rtsp", "http"):
-            parts = urlsplit(self.target)
-            secrets = {parts.username or "", parts.password or "", parts.query}
-            for secret in sorted(secrets | {unquote(secret) for secret in secrets}, key=len, reverse=True):
-                if len(secret) >= _SHORTEST_SECRET:
-                    text = text.replace(secret, _HIDDEN)
+            forms = {form for secret in _secrets(self.target) for form in _forms(secret)}
+            for form in sorted(forms, key=len, reverse=True):
+                if len(form) >= _SHORTEST_SECRET:
+                    text = re.sub(re.escape(form), _HIDDEN, text, flags=re.IGNORECASE)
         return text
+
+
+def _secrets(url: str) -> Iterator[str]:
+    """The parts of a URL that `_shown_url` leaves out."""
+    parts = urlsplit(url)
+    user, password = parts.username or "", parts.password or ""
+    yield from (user, password, f"{user}:{password}", parts.query, parts.fragment)
+    yield from (word for field in re.split("[&;]", parts.query) for word in (field, field.partition("=")[2]))
+    for segment in parts.path.split("/"):
+        if _TOKEN.fullmatch(segment):
+            yield from (segment, *re.split("[=&;]", segment))
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """A secret as it is written in a URL, a form or the head of a request."""
+    plain = unquote(secret)
+    encoded = base64.b64encode(plain.encode()).decode()
+    yield from (secret, plain, quote(plain, safe=""), quote(plain), quote_plus(plain), encoded)
 
 
 def _shown_url(url: str) -> str:
@@ -69,5 +115,29 @@ def _shown_url(url: str) -> str:
         raise ValueError("no host")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     port = "" if parts.port is None else f":{parts.port}"
-    path = re.sub(r"[^/]*=[^/]*", _HIDDEN, parts.path)
+    path = "/".join(_HIDDEN if _TOKEN.fullmatch(segment) else segment for segment in parts.path.split("/"))
     return shown(f"{parts.scheme}://{host}{port}{path}{f'?{_HIDDEN}' if parts.query else ''}")
+
+
+SourceTransport = Literal["tcp", "udp"]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """How a source is opened.
+
+    transport: of RTSP. UDP loses packets where the network does, which damages pictures; some cameras have no TCP.
+    verify: whether the certificates of rtsps:// and https:// sources are verified. hardware: whether to decode on a GPU
+    where there is one. hosts: as in the setting `camera_hosts`, what the source may lead to. own_host: whether the
+    source's own host is allowed without being listed, as the operator named it.
+    """
+
+    transport: SourceTransport = "tcp"
+    verify: bool = True
+    hardware: bool = True
+    hosts: tuple[str, ...] = ()
+    own_host: bool = True
+
+    def allowed(self, host: str) -> CameraHosts:
+        """What may be connected to. host: of the source."""
+        return CameraHosts.parse(self.hosts, host if self.own_host else "")

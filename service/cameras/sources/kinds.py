@@ -7,45 +7,32 @@ again or waits for a time; `camera.Camera` does that for all of them.
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
-import av
 from av.container import InputContainer
 
-from service.cameras.sources.address import SourceKind
+from service.cameras.sources.address import SourceKind, SourceOptions
+from service.cameras.sources.addresses import trusted_certificates
+from service.cameras.sources.connections import confine_connections
+from service.cameras.sources.decoding import Opened, SourceInfo, read_frames
+from service.cameras.sources.errors import SourceError
 from service.cameras.sources.newest import NewestFrame
-from service.media.media_file import fraction
-from service.media.video_reader import MAX_PIXELS
+
+__all__ = ["SOURCES", "CameraSource", "Opened", "SourceError", "SourceInfo"]
 
 _LIVE = {"fflags": "nobuffer", "fpsprobesize": "0", "probesize": str(1 << 20), "analyzeduration": "2000000"}
 """Of live sources: keep nothing back, and decide within 2 s or 1 MiB what they are."""
-_RTSP_PROTOCOLS = "rtsp,rtsps,rtp,srtp,tcp,udp,tls,crypto"
-_HTTP_PROTOCOLS = "http,https,httpproxy,tcp,tls,crypto"
-"""What a source may open. A playlist must not open files of this machine."""
-_JUMP_S = 2.0
-"""If a source that is played is this far from its own clock, it is played on from there."""
-_USUAL_RATE = 25.0
-
-
-class SourceError(Exception):
-    """A source cannot be opened or read. The message says why; it may contain the source's URL."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceInfo:
-    """A source that has been opened. rate: frames a second that it declares, or None."""
-
-    width: int
-    height: int
-    codec: str
-    rate: float | None
-
-
-Opened = Callable[[SourceInfo], None]
+_RTSP = {"protocol_whitelist": "rtsp,rtsps,rtp,srtp,tcp,udp,tls,crypto", "format_whitelist": "rtsp,mpegts,asf,rdt"}
+_HTTP_FORMATS = "mpjpeg,jpeg_pipe,mjpeg,mpegts,mov,matroska,flv,h264,hevc,ogg,mpeg"
+_HLS_FORMATS = "hls,mpegts,mov,aac,mp3,ac3,eac3,webvtt"
+_NO_PROTOCOL = "none"
+"""What FFmpeg itself may open for a source that Python reads for it."""
+_PLAYLISTS = ("application/vnd.apple.mpegurl", "application/x-mpegurl", "audio/mpegurl", "audio/x-mpegurl")
+_MULTIPART = "multipart/x-mixed-replace"
 
 
 class CameraSource(Protocol):
@@ -60,14 +47,24 @@ class CameraSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RtspSource:
-    """A camera's stream by RTSP, over TCP: with UDP, lost packets would damage pictures."""
+    """A camera's stream by RTSP. FFmpeg speaks it, in a thread that can connect to allowed addresses alone."""
 
     url: str
+    how: SourceOptions
 
     def run(self, newest: NewestFrame, opened: Opened) -> None:
         """See CameraSource."""
-        options = {**_LIVE, "rtsp_transport": "tcp", "protocol_whitelist": _RTSP_PROTOCOLS, "max_delay": "0"}
-        _read(self.url, newest, opened, options=options, play=lambda _: False)
+        parts = urlsplit(self.url)
+        connections = confine_connections(parts.hostname or "", parts.port or 554, self.how)
+        options = {**_LIVE, **_RTSP, "rtsp_transport": self.how.transport}
+        if self.how.transport == "tcp":
+            options["max_delay"] = "0"
+        if self.how.verify:
+            options |= {"tls_verify": "1", "ca_file": trusted_certificates()}
+        try:
+            read_frames(self.url, newest, opened, play=_never, hardware=self.how.hardware, options=options)
+        except SourceError as error:
+            raise SourceError(connections.refused or str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +72,35 @@ class HttpSource:
     """MJPEG, HLS, or anything else that FFmpeg reads by HTTP. HLS arrives in pieces of seconds, and is played."""
 
     url: str
+    how: SourceOptions
 
     def run(self, newest: NewestFrame, opened: Opened) -> None:
         """See CameraSource."""
-        options = {**_LIVE, "protocol_whitelist": _HTTP_PROTOCOLS}
-        _read(self.url, newest, opened, options=options, play=_is_played)
+        from service.cameras.sources.web import Web  # slow to import
+
+        hosts = self.how.allowed(urlsplit(self.url).hostname or "")
+        with Web(self.url, hosts, verify=self.how.verify) as web:
+
+            def decoded() -> None:
+                web.undecoded = 0
+
+            file = web.open(self.url)
+            form = _form(file.content_type, file.name)
+            formats = _HLS_FORMATS if form == "hls" else _HTTP_FORMATS
+            options = {**_LIVE, "protocol_whitelist": _NO_PROTOCOL, "format_whitelist": formats}
+            if form == "hls":
+                options["http_persistent"] = "0"
+            read_frames(
+                file,
+                newest,
+                opened,
+                play=_is_played,
+                hardware=self.how.hardware,
+                progress=decoded,
+                format=form,
+                options=options,
+                io_open=web.open_piece,
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +108,12 @@ class VideoFileSource:
     """A video file, played at its own speed."""
 
     path: str
+    how: SourceOptions
 
     def run(self, newest: NewestFrame, opened: Opened) -> None:
         """See CameraSource."""
-        _read(f"file:{self.path}", newest, opened, options={"protocol_whitelist": "file"}, play=lambda _: True)
+        options = {"protocol_whitelist": "file"}
+        read_frames(f"file:{self.path}", newest, opened, play=_always, hardware=self.how.hardware, options=options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +121,7 @@ class DeviceSource:
     """A camera of this machine, by Video4Linux."""
 
     path: str
+    how: SourceOptions
 
     def run(self, newest: NewestFrame, opened: Opened) -> None:
         """See CameraSource."""
@@ -105,10 +129,10 @@ class DeviceSource:
             raise SourceError("cameras of this machine can be read on Linux alone; use an rtsp:// or http:// source")
         if not Path(self.path).exists():
             raise SourceError("there is no such camera")
-        _read(self.path, newest, opened, form="v4l2", play=lambda _: False)
+        read_frames(self.path, newest, opened, play=_never, hardware=self.how.hardware, format="v4l2")
 
 
-SOURCES: Mapping[SourceKind, Callable[[str], CameraSource]] = {
+SOURCES: Mapping[SourceKind, Callable[[str, SourceOptions], CameraSource]] = {
     "rtsp": RtspSource,
     "http": HttpSource,
     "file": VideoFileSource,
@@ -116,64 +140,20 @@ SOURCES: Mapping[SourceKind, Callable[[str], CameraSource]] = {
 }
 
 
-def _read(
-    target: str,
-    newest: NewestFrame,
-    opened: Opened,
-    *,
-    play: Callable[[InputContainer], bool],
-    options: Mapping[str, str] | None = None,
-    form: str | None = None,
-) -> None:
-    """Decode a source with FFmpeg. play: whether to keep to the source's own clock, as it arrives faster."""
-    try:
-        with av.open(target, format=form, options=dict(options or {})) as container:
-            stream = container.streams.best("video")
-            if not isinstance(stream, av.VideoStream) or stream.codec_context is None:
-                raise SourceError("there is no video in it that can be decoded")
-            if stream.width * stream.height > MAX_PIXELS:
-                raise SourceError(f"its frames of {stream.width} x {stream.height} pixels are too large")
-            stream.thread_type = "SLICE"  # frame threads would hold frames back
-            stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-            rate = fraction(stream.average_rate)
-            name = stream.codec_context.name
-            opened(SourceInfo(stream.width, stream.height, name, None if rate is None else float(rate)))
-            _decode(container, stream, newest, _Player(float(rate or _USUAL_RATE)) if play(container) else None)
-    except (av.FFmpegError, OSError) as error:
-        raise SourceError(error.strerror or str(error)) from error
+def _form(content_type: str, url: str) -> str | None:
+    """The format of a response, or None if FFmpeg has to find it out."""
+    if content_type in _PLAYLISTS or urlsplit(url).path.lower().endswith((".m3u8", ".m3u")):
+        return "hls"
+    return "mpjpeg" if content_type == _MULTIPART else None
 
 
-def _decode(container: InputContainer, stream: av.VideoStream, newest: NewestFrame, player: _Player | None) -> None:
-    for packet in container.demux(stream):
-        try:
-            pictures = packet.decode()
-        except av.FFmpegError:
-            newest.damaged += 1
-            continue
-        for picture in pictures:
-            if player is not None:
-                player.wait(picture.time)
-            newest.put(picture)
+def _always(_: InputContainer) -> bool:
+    return True
+
+
+def _never(_: InputContainer) -> bool:
+    return False
 
 
 def _is_played(container: InputContainer) -> bool:
     return "hls" in container.format.name.split(",") or bool(container.duration)
-
-
-class _Player:
-    """Waits for the time of each frame. rate: frames a second where frames have no times."""
-
-    def __init__(self, rate: float) -> None:
-        self._step = 1 / rate
-        self._offset: float | None = None
-        self._last = 0.0
-
-    def wait(self, seconds: float | None) -> None:
-        """Wait until the frame at `seconds` of the source is due."""
-        self._last = self._last + self._step if seconds is None else seconds
-        now = time.monotonic()
-        late = 0.0 if self._offset is None else now - self._last - self._offset
-        if self._offset is None or abs(late) > _JUMP_S:
-            self._offset = now - self._last
-        elif late < 0:
-            time.sleep(-late)

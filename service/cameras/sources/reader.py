@@ -1,9 +1,9 @@
 """The process that reads one source: python -m service.cameras.sources.reader SOCKET PARENT
 
-The owner, `camera.Camera`, sends the source's kind and target, and then one byte for each frame that it wants. This
-process decodes every packet, keeps the newest frame, and converts and sends only the frames that are wanted. Messages
-are JSON documents (see `media.decoder_wire`): `opened`, `status` once a second, `frame` (followed by its pixels), and
-`ended`, the last one.
+The owner, `camera.Camera`, sends the source's kind, target and options, and then bytes: WANTED for each frame that it
+wants, EXPECTED if it wants to know when there is one. This process decodes every packet, keeps the newest frame, and
+converts and sends only the frames that are wanted. Messages are JSON documents (see `media.decoder_wire`): `opened`,
+`status` once a second, `arrived`, `frame` (followed by its pixels), and `ended`, the last one.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ import sys
 import threading
 import time
 
+from av.video.reformatter import VideoReformatter
+
+from service.cameras.sources.address import SourceOptions
 from service.cameras.sources.kinds import SOURCES, SourceError, SourceInfo
 from service.cameras.sources.newest import DecodedFrame, NewestFrame
 from service.media.confinement import limit_memory
@@ -25,10 +28,13 @@ from service.media.video_reader import orientation
 from service.media.yuv import to_rgb
 from service.process.parent import die_with_parent
 
+WANTED, EXPECTED = b"+", b"?"
 STATUS_S = 1.0
 """Time between two `status` messages."""
-_MEMORY = 3 << 30
+_MEMORY = 2 << 30
 """Bytes that this process may allocate. A decoder of frames of the largest size needs less."""
+_NICE = 5
+"""Below the server's, so that a camera that keeps its reader busy does not slow what others wait for."""
 
 
 class _Conversation:
@@ -39,7 +45,11 @@ class _Conversation:
         self._newest = newest
         self._info: SourceInfo | None = None
         self._wanted = False
+        self._expected = False
         self._end: str | None = None
+        self._reformatter = VideoReformatter()
+        self._size = 0, 0
+        self._orientation = 1
 
     def opened(self, info: SourceInfo) -> None:
         """The source has been opened."""
@@ -55,8 +65,10 @@ class _Conversation:
         """Receive the owner's requests. Ends this process if the owner is gone."""
         with contextlib.suppress(EOFError, OSError):
             while True:
-                receive(self._connection, 1)
-                self._wanted = True
+                if receive(self._connection, 1) == EXPECTED:
+                    self._expected = True
+                else:
+                    self._wanted = True
                 self._notify()
         os._exit(0)
 
@@ -66,16 +78,19 @@ class _Conversation:
         while True:
             with self._newest.changed:
                 self._newest.changed.wait_for(
-                    lambda: self._info or self._end is not None or (self._wanted and self._newest.decoded > sent),  # noqa: B023
+                    lambda: self._info or self._end is not None or (self._asked and self._newest.decoded > sent),  # noqa: B023
                     max(0.0, reported + STATUS_S - time.monotonic()),
                 )
                 info, self._info = self._info, None
                 end, frame = self._end, self._newest.frame
-                wanted = self._wanted and frame is not None and frame.number > sent
-                self._wanted = self._wanted and not wanted
+                is_new = frame is not None and frame.number > sent
+                wanted, expected = self._wanted and is_new, self._expected and is_new
+                self._wanted, self._expected = self._wanted and not wanted, self._expected and not expected
             if info is not None:
                 message = {"width": info.width, "height": info.height, "codec": info.codec, "rate": info.rate}
                 send_document(self._connection, opened=message)
+            if expected:
+                send_document(self._connection, arrived={})
             if wanted and frame is not None:
                 self._send(frame)
                 sent = frame.number
@@ -85,6 +100,10 @@ class _Conversation:
             if end is not None:
                 send_document(self._connection, ended=end)
                 return
+
+    @property
+    def _asked(self) -> bool:
+        return self._wanted or self._expected
 
     def _notify(self) -> None:
         with self._newest.changed:
@@ -98,7 +117,11 @@ class _Conversation:
         )
 
     def _send(self, frame: DecodedFrame) -> None:
-        pixels = upright(to_rgb(frame.picture, frame.picture.width, frame.picture.height), orientation(frame.picture))
+        size = frame.picture.width, frame.picture.height
+        if size != self._size:
+            # Not of each frame: what is asked for this belongs to a cycle, and would be kept until it is collected
+            self._size, self._orientation = size, orientation(frame.picture)
+        pixels = upright(to_rgb(frame.picture, *size, self._reformatter), self._orientation)
         height, width = pixels.shape[:2]
         age = time.monotonic() - frame.arrived
         message = {"number": frame.number, "width": width, "height": height, "time": frame.time, "age": age}
@@ -109,7 +132,7 @@ class _Conversation:
 def serve(connection: socket.socket) -> None:
     """Read the source that the owner names, until it ends."""
     request = receive_document(connection)
-    source = SOURCES[request["kind"]](request["target"])
+    source = SOURCES[request["kind"]](request["target"], SourceOptions(**request["options"]))
     newest = NewestFrame()
     conversation = _Conversation(connection, newest)
 
@@ -136,6 +159,8 @@ def main() -> None:
     die_with_parent(parent)
     for number in (signal.SIGINT, signal.SIGTERM):  # the owner handles them
         signal.signal(number, signal.SIG_IGN)
+    with contextlib.suppress(OSError):  # a sandbox may deny it
+        os.nice(_NICE)
     limit_memory(_MEMORY)
     with socket.socket(fileno=descriptor) as connection, contextlib.suppress(OSError, EOFError):
         serve(connection)

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-import os
 import signal
-import socket
 import struct
 import subprocess
-import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
 
 from engines.poses import Frame
-from service.cameras.sources.address import SourceKind
-from service.cameras.sources.kinds import SourceInfo
-from service.media.media_file import MAX_PIXELS
+from service.cameras.sources.address import SourceAddress, SourceOptions
+from service.cameras.sources.decoding import MAX_PIXELS, SourceInfo
+from service.cameras.sources.reader import EXPECTED, WANTED
+from service.cameras.sources.spare_readers import StartedReader, start_reader
 
 _LENGTH = struct.Struct(">I")
 _MAX_DOCUMENT = 1 << 16
-_WANTED = b"+"
 _REAP_S = 1.0
 """How long to wait for the end of a process that was killed."""
 
@@ -50,22 +49,34 @@ class FrameMessage:
     age: float
 
 
-Message = SourceInfo | StatusMessage | FrameMessage
+@dataclass(frozen=True, slots=True)
+class ArrivedMessage:
+    """There is a frame that has not been sent."""
+
+
+Message = SourceInfo | StatusMessage | ArrivedMessage | FrameMessage
 
 
 class ReaderProcess:
     """A process that reads one source. An async context manager: the process is killed at its end.
 
-    The target goes through the socket, so that lists of processes do not show it.
+    The target goes through the socket, so that lists of processes do not show it. start: the process; raises OSError.
     """
 
-    def __init__(self, kind: SourceKind, target: str) -> None:
-        self._request = json.dumps({"kind": kind, "target": target}).encode()
-        self._wanted = False
+    def __init__(
+        self,
+        address: SourceAddress,
+        options: SourceOptions,
+        start: Callable[[], StartedReader] = start_reader,
+    ) -> None:
+        self._start = start
+        request = {"kind": address.kind, "target": address.target, "options": asdict(options)}
+        self._request = json.dumps(request).encode()
+        self._wanted = self._expected = False
 
     async def __aenter__(self) -> Self:
         """Start the process. Raises OSError if there is none to be had."""
-        self._start()
+        self._begin()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -81,10 +92,17 @@ class ReaderProcess:
         """Ask for a frame that is newer than the last one."""
         if not self._wanted:
             self._wanted = True
-            try:
-                self._socket.send(_WANTED)
-            except OSError:
-                return  # the process has ended, which `receive` notices
+            self._ask(WANTED)
+
+    def expect_frame(self) -> None:
+        """Ask for a message when there is a frame that is newer than the last one."""
+        if not self._expected:
+            self._expected = True
+            self._ask(EXPECTED)
+
+    def _ask(self, request: bytes) -> None:
+        with contextlib.suppress(OSError):  # the process has ended, which `receive` notices
+            self._socket.send(request)
 
     async def receive(self) -> Message | None:
         """Wait for a message. None: the source has ended. Raises SourceEndedError if it failed. Not to be used again
@@ -97,24 +115,13 @@ class ReaderProcess:
         except (ValueError, KeyError, TypeError) as error:
             raise SourceEndedError(f"the reader's messages cannot be understood: {error}") from error
 
-    def _start(self) -> None:
-        self._socket, theirs = socket.socketpair()
+    def _begin(self) -> None:
+        started = self._start()
+        self._process, self._socket = started.process, started.connection
         try:
-            with theirs:
-                self._socket.setblocking(False)
-                arguments = (str(theirs.fileno()), str(os.getpid()))
-                self._process = subprocess.Popen(  # noqa: S603 - runs a module of this package
-                    (sys.executable, "-m", "service.cameras.sources.reader", *arguments),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,  # FFmpeg's messages name URLs with their passwords
-                    pass_fds=(theirs.fileno(),),
-                    # Without settings, because these may hold keys and passwords.
-                    env={k: v for k, v in os.environ.items() if not k.startswith("POSEWIRE_")},
-                )
             self._socket.send(_LENGTH.pack(len(self._request)) + self._request)  # it fits the socket's buffer
         except BaseException:
-            self._socket.close()
+            started.end()
             raise
 
     async def _receive(self) -> Message | None:
@@ -128,6 +135,9 @@ class ReaderProcess:
                 return SourceInfo(**value)
             case "status":
                 return StatusMessage(**value)
+            case "arrived":
+                self._expected = False
+                return ArrivedMessage()
             case "frame":
                 return await self._receive_frame(**value)
             case "ended" if value:

@@ -146,7 +146,7 @@ class RedisStore(Store):
 
     async def _claim(self, session: str, seconds: float) -> StoredState | None:
         """Take a session from its last holder. Returns the state with the last holder's generation."""
-        async with _converted_errors():
+        async with converted_errors():
             known = await self._redis.eval(CLAIM, 1, _PREFIX + session, _milliseconds(seconds), _LARGEST)
         if known is None:
             return None
@@ -205,7 +205,7 @@ class RedisStore(Store):
     async def _send_batch(self) -> None:
         """Write the states that have waited longest, all in one round trip."""
         batch = self._next_batch()
-        async with _converted_errors(), self._redis.pipeline(transaction=False) as pipeline:
+        async with converted_errors(), self._redis.pipeline(transaction=False) as pipeline:
             for session, state, seconds in batch:
                 milliseconds = _milliseconds(seconds)
                 arguments = state.generation, state.sequence, state.data, milliseconds, round(1e3 * state.age)
@@ -245,7 +245,7 @@ class RedisStore(Store):
         key, ours, then = (
             (_WRITABLE, b"1", "forget") if self._tokens is None else (_TOKEN_KEY, self._tokens.key, "keep")
         )
-        async with _converted_errors():
+        async with converted_errors():
             theirs = await self._redis.eval(PROBE, 1, key, ours, then)
         if not isinstance(theirs, bytes) or len(theirs) != len(ours):
             raise StoreAwayError(reason(theirs))
@@ -254,8 +254,8 @@ class RedisStore(Store):
 
 
 @contextlib.asynccontextmanager
-async def _converted_errors() -> AsyncIterator[None]:
-    """Convert the errors of redis-py to StoreAwayError.
+async def converted_errors() -> AsyncIterator[None]:
+    """Convert the errors of redis-py, and a second without an answer, to StoreAwayError.
 
     Its messages and tracebacks are not passed on: they quote commands, which contain keys and states.
     """

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.camera_servers import HttpCamera, camera_file
 from tests.servers import ServerProcess
 
 
@@ -28,6 +29,21 @@ def live(catalogue: Path) -> Iterator[ServerProcess]:
 def impatient(catalogue: Path) -> Iterator[ServerProcess]:
     """As `live`, with short timeouts, which a client on a busy machine may exceed."""
     with _streams_server(catalogue, idle_seconds=1.2, ping_seconds=0.5, resume_seconds=1) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def filmed() -> Iterator[HttpCamera]:
+    """The camera before which two people stand, for the model `pair`."""
+    with HttpCamera() as camera:
+        yield camera
+
+
+@pytest.fixture(scope="session")
+def cameras(tmp_path_factory: pytest.TempPathFactory, catalogue: Path, filmed: HttpCamera) -> Iterator[ServerProcess]:
+    """A server with the cameras of `camera_file`."""
+    environment = {"cameras": camera_file(tmp_path_factory.mktemp("cameras"), filmed.url)}
+    with ServerProcess("--model", "pair", catalogue=catalogue, environment=environment) as running:
         yield running
 
 

@@ -19,6 +19,8 @@ from tests.benchmarks.attacks.measure import FILES, MEMORY, THREADS, Peak
 from tests.service.api.raw import RawSocket
 from tests.waiting import wait_for
 
+pytestmark = pytest.mark.slow
+
 _SECONDS, _ENDLESS_S = 1.0, 3.0
 _GOOD_ADDRESS = "127.0.0.3"
 _GOOD_TIMEOUT_S = 8.0

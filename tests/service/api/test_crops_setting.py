@@ -16,6 +16,8 @@ from tests.graphs import tiny_catalogue
 from tests.pictures import encoded, photo
 from tests.servers import ServerProcess
 
+pytestmark = pytest.mark.slow
+
 JPEG = encoded(photo(640, 480))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import signal
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -58,6 +59,20 @@ def test_sigterm_fails_readyz_first_then_answers_accepted_requests_and_exits(cat
             thread.join()
         assert server.process.wait(20) == 0
         assert set(statuses) == {200}
+
+
+def test_a_second_ctrl_c_ends_the_server_at_once_and_without_a_traceback(catalogue: Path) -> None:
+    with (
+        ServerProcess("--model", "tiny", catalogue=catalogue) as server,
+        socket.create_connection((server.host, server.port)) as slow,
+    ):
+        slow.sendall(b"POST /pose HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
+        server.process.send_signal(signal.SIGINT)
+        wait_for(lambda: any("Waiting for connections to close" in line for line in server.log))
+        server.process.send_signal(signal.SIGINT)
+        server.process.wait(60)
+        wait_for(lambda: any("ends without waiting for its clients" in line for line in server.log))
+        assert "Traceback" not in "\n".join(server.log)
 
 
 def test_a_port_in_use_is_reported_in_one_line(server: ServerProcess, catalogue: Path) -> None:

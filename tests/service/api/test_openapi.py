@@ -24,8 +24,11 @@ ROOT = Path(__file__).parents[3]
 KEY = "known to this test"
 SCHEMATHESIS = shutil.which("schemathesis", path=str(Path(sys.executable).parent))
 
-_ELSEWHERE = ("forbidden-origin", "method-not-allowed", "unauthorized", "not-ready", "disk-full")
-"""Problems of websockets, of undocumented methods, of servers with API keys, and of video jobs."""
+_ELSEWHERE = (
+    *("forbidden-origin", "method-not-allowed", "unauthorized", "not-ready", "disk-full"),
+    *("admin-only", "camera-conflict"),
+)
+"""Problems of websockets, of undocumented methods, of servers with API keys, of video jobs, and of cameras."""
 _SECONDS = int(os.environ.get("SCHEMATHESIS_SECONDS", "60" if "CI" in os.environ else "8"))
 
 

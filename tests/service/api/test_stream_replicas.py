@@ -27,6 +27,8 @@ from tests.stream_states import join_state, split_state
 from tests.streaming import refusal, stream
 from tests.waiting import until, wait_for
 
+pytestmark = pytest.mark.slow
+
 Message = Mapping[str, Any]
 CHECKPOINT_S = 0.2
 

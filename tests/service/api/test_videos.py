@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,10 @@ def test_a_video_becomes_poses_in_every_format_and_a_drawn_video(
     images = json.loads((tmp_path / "posetrack").read_bytes())
     assert {image["nframes"] for image in images["images"]} == {FRAMES}
     assert [one["id"] for one in images["annotations"]] == list(range(2 * FRAMES))
+
+    with ThreadPoolExecutor(6) as pool:  # each conversion is a process, and a client may have two at once
+        statuses = list(pool.map(lambda _: client.get(f"{job['links']['poses']}?format=coco").status_code, range(6)))
+    assert set(statuses) == {200, 429}
 
     film = client.get(job["links"]["video"])
     assert (film.status_code, film.headers["content-type"]) == (200, "video/mp4")

@@ -19,6 +19,8 @@ from tests.service.media.videos import make_video
 from tests.waiting import PATIENCE_S
 from tests.waiting import wait_for_process as wait_for
 
+pytestmark = pytest.mark.slow
+
 FRAMES = 120
 
 

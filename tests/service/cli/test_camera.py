@@ -26,6 +26,8 @@ from tests.servers import ServerProcess
 from tests.service.media.videos import make_video
 from tests.waiting import wait_for
 
+pytestmark = pytest.mark.slow
+
 ZONES = {
     "zones": [{"name": "hall", "polygon": [[0, 0], [1, 0], [1, 1], [0, 1]]}],
     "lines": [{"name": "door", "start": [0.5, 0], "end": [0.5, 1]}],

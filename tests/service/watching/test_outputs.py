@@ -14,9 +14,8 @@ from engines.skeletons import COCO_17
 from service.cameras.camera import CameraFrame, CameraState
 from service.client import Keypoint, Person
 from service.media.media_file import VideoError
-from service.tracking.zones import Line, Zone
 from service.watching.frames import WatchedFrame
-from service.watching.outputs import Printer, Recording, draw_watched, fitted
+from service.watching.outputs import Printer, Recording, fitted
 from service.watching.remote import poses_of
 
 
@@ -94,14 +93,6 @@ def test_frames_of_another_shape_get_bars() -> None:
     assert fitted(np.full((40, 10, 3), 255, np.uint8), 20, 20)[10, :, 0].tolist() == [0] * 7 + [255] * 5 + [0] * 8
     same = np.zeros((20, 20, 3), np.uint8)
     assert fitted(same, 20, 20) is same
-
-
-def test_zones_and_lines_are_drawn_and_the_frame_is_left_alone() -> None:
-    frame = watched()
-    zone, line = Zone("hall", ((0.1, 0.1), (0.9, 0.1), (0.9, 0.9))), Line("door", (0.5, 0.2), (0.5, 0.8))
-    drawn = draw_watched(frame, (zone,), (line,))
-    assert (drawn != 128).any()
-    assert (frame.frame.pixels == 128).all()
 
 
 def test_people_of_a_server_become_arrays() -> None:

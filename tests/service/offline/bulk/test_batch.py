@@ -36,6 +36,8 @@ from tests.service.offline.bulk.runs import (
 )
 from tests.waiting import wait_for
 
+pytestmark = pytest.mark.slow
+
 IMAGES, VIDEOS, FRAMES = 79, 2, 100
 SHARDS = 10 + VIDEOS
 OPTIONS = ("--shard", 8, "--workers", 2)

@@ -1,0 +1,66 @@
+"""Who watches the cameras now, so that they can be ended: at a shutdown, or when their API key is revoked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from service.api.problems import ApiError
+from service.streams.protocol import CloseCode
+
+_NOTICE_S = 2.0
+"""How long it may take to tell all watchers that the server shuts down."""
+
+
+class CameraWatcher(Protocol):
+    """A connection that lasts until it is ended. client: the name of its API key, or its address."""
+
+    client: str
+
+    def end(self, code: CloseCode, reason: str) -> None:
+        """End the connection."""
+
+    async def go_away(self, seconds: float) -> None:
+        """Tell the client that the connection will end in `seconds`."""
+
+
+class CameraWatchers:
+    """All open connections that watch a camera. Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._open: set[CameraWatcher] = set()
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @contextmanager
+    def hold(self, watcher: CameraWatcher) -> Iterator[None]:
+        """Register a watcher for as long as the context lasts. Raises ApiError while the server shuts down."""
+        if self._closed:
+            raise ApiError("overloaded", "this server is shutting down; try another", retry_after_s=1.0)
+        self._open.add(watcher)
+        try:
+            yield
+        finally:
+            self._open.discard(watcher)
+
+    def end_unauthorized(self, admits: Callable[[str], bool]) -> None:
+        """End the watchers whose client is no longer admitted."""
+        for watcher in self._open:
+            if not admits(watcher.client):
+                watcher.end(CloseCode.UNAUTHORIZED, "the API key is not one that this server accepts any more")
+
+    async def go_away(self, seconds: float) -> None:
+        """Refuse new watchers, and tell the others that they end in `seconds`."""
+        self._closed = True
+        notices = asyncio.gather(*(watcher.go_away(seconds) for watcher in self._open), return_exceptions=True)
+        await asyncio.wait([asyncio.ensure_future(notices)], timeout=_NOTICE_S)
+
+    def close(self) -> None:
+        """End all watchers."""
+        self._closed = True
+        for watcher in self._open:
+            watcher.end(CloseCode.GOING_AWAY, "this server is going down; connect again")

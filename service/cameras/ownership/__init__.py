@@ -1,0 +1,1 @@
+"""Which replica owns a camera, and what replicas share of their cameras."""
