@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -178,5 +179,6 @@ class ReaderProcess:
     def _reap(self) -> int | None:
         try:
             return self._process.wait(_REAP_S)
-        except subprocess.TimeoutExpired:
+        except subprocess.TimeoutExpired:  # it hangs in a device, or the machine is busy: nobody has to wait for that
+            threading.Thread(target=self._process.wait, name="posewire-reaper", daemon=True).start()
             return None
