@@ -50,6 +50,8 @@ def _check_hosts(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+TEMPORARY_DATA = "posewire-data-"
+"""How the folder begins that a server makes if the setting `data` names none."""
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
@@ -124,13 +126,15 @@ class Settings(BaseSettings):
     )
     redis_url: SecretStr = Field(
         SecretStr(""),
-        description="where servers share the state of streams, as redis://HOST:6379/0; empty keeps it in memory",
+        description="where servers share the state of streams, and cameras, as redis://HOST:6379/0; "
+        "empty keeps it in memory",
     )
     checkpoint_ms: int = Field(1000, ge=50, description="greatest age of a running stream's state in Redis")
 
     data: Path | None = Field(
         None,
-        description="folder for video jobs, which survive restarts there; by default a temporary one of this run",
+        description="folder for video jobs and for events that wait for their sinks, which survive restarts there; "
+        "by default a temporary one of this run",
     )
     max_videos: int = Field(100, ge=0, description="most video jobs at once, ended ones included; 0 takes none")
     max_video_mb: float = Field(2000.0, gt=0, description="largest video of a job, megabytes")
@@ -171,6 +175,11 @@ class Settings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log line")
     log_format: Literal["json", "text"] = Field("json", description="how log lines look")
+
+    @property
+    def data_lasts(self) -> bool:
+        """False if the folder of data is a temporary one of this run."""
+        return self.data is not None and not self.data.name.startswith(TEMPORARY_DATA)
 
     @classmethod
     def settings_customise_sources(

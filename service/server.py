@@ -28,7 +28,7 @@ from service.api.addresses import Proxies
 from service.api.app import create_app
 from service.api.security import ApiKeys
 from service.cameras.camera_file import CameraFile
-from service.config import Settings
+from service.config import TEMPORARY_DATA, Settings
 from service.inference.model_registry import open_serving
 from service.observability import logs
 from service.offline.jobs.job import JobLimits
@@ -48,7 +48,7 @@ _PING_TIMEOUT_S = 15
 """A worker that does not answer a ping for this long is replaced."""
 _ORPHAN_S = 60.0
 """Time beyond `drain_seconds` and `grace_seconds` after which a worker whose supervisor is gone exits."""
-_DATA_PREFIX, _OWNER = "posewire-data-", "owner.lock"
+_OWNER = "owner.lock"
 _ABANDONED_S = 60.0
 """Age from which a folder of data without an owner is removed. Its owner locks it a moment after it was made."""
 _NAMES, _WHY = "POSEWIRE_CHOSEN_MODELS", "POSEWIRE_CHOSEN_WHY"
@@ -72,12 +72,12 @@ def _data_folder(settings: Settings) -> Iterator[None]:
     if settings.data is not None:
         yield
         return
-    for old in Path(tempfile.gettempdir()).glob(f"{_DATA_PREFIX}*"):
+    for old in Path(tempfile.gettempdir()).glob(f"{TEMPORARY_DATA}*"):
         with suppress(OSError):
             if time.time() - old.stat().st_mtime > _ABANDONED_S and not is_locked(old / _OWNER):
                 shutil.rmtree(old, ignore_errors=True)
     try:
-        folder = Path(tempfile.mkdtemp(prefix=_DATA_PREFIX))
+        folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_DATA))
         owner = lock(folder / _OWNER)
     except OSError:
         yield

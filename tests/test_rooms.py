@@ -22,8 +22,8 @@ FLOW = (
     *("engines.plans", "engines.runtimes", "engines.crops", "engines.build"),
     # service: libraries that stand alone, then a frame's way through the server, then the server itself
     *("service", "service.client", "service.camera_hosts", "service.config", "service.batching", "service.quota"),
-    *("service.tracking", "service.media", "service.formats", "service.evaluation"),
-    *("service.process", "service.inference", "service.tracking_workers", "service.streams"),
+    *("service.tracking", "service.rules", "service.media", "service.formats", "service.evaluation"),
+    *("service.process", "service.events", "service.inference", "service.tracking_workers", "service.streams"),
     *("service.observability", "service.cameras", "service.offline", "service.watching", "service.load"),
     *("service.api", "service.server"),
     *("service.cli", "service.__main__"),
@@ -37,14 +37,18 @@ ALLOWED = {
     "fastapi": ("service/api/",),
     "PIL": ("service/load/chart.py", "service/media/"),
     "ray": ("service/offline/bulk/ray_pool.py",),
-    "sqlite3": ("service/offline/jobs/store.py",),
+    "sqlite3": ("service/offline/jobs/store.py", "service/events/journal", "service/cli/events.py"),
+    "paho": ("service/events/sinks/mqtt/",),
     "redis": (
         *("service/streams/store/redis", "service/offline/jobs/shared_list.py"),
-        "service/cameras/ownership/redis",
+        *("service/cameras/ownership/redis", "service/events/sinks/redis"),
     ),
     "uvicorn": ("service/api/", "service/process/", "service/server.py"),
     "websockets": ("service/api/websocket.py", "service/client/"),
-    "httpx": ("engines/catalogue/fetch/https.py", "service/cameras/sources/web.py", "service/client/"),
+    "httpx": (
+        *("engines/catalogue/fetch/https.py", "service/cameras/sources/web.py", "service/client/"),
+        "service/events/sinks/webhook.py",
+    ),
     # computing
     "openvino": ("engines/runtimes/openvino/", "engines/build/"),
     "onnxruntime": ("engines/runtimes/onnxruntime/",),
@@ -60,6 +64,7 @@ ALLOWED = {
 NEEDS = {
     "service/client/": ("service.client",),
     "service/tracking/": ("service.tracking", "engines"),
+    "service/rules/": ("service.rules", "service.tracking", "engines"),
     "service/formats/": ("service.formats", "engines"),
     "service/evaluation/": ("service.evaluation", "service.formats", "engines"),
     "service/media/": ("service.media", "service.tracking", "engines"),

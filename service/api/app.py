@@ -27,6 +27,7 @@ from service.api.security import ApiKeys, RateLimit
 from service.api.state import ServerState
 from service.batching import BatchingError, BatchObserver
 from service.config import Settings
+from service.events.events import Events
 from service.inference.model_registry import Serving
 from service.observability.metrics import Metrics
 from service.offline.jobs.job import DiskFullError, JobLimits
@@ -85,6 +86,7 @@ def create_app(
         requests=Quota("requests under way", settings.max_requests, settings.client_share),
         memory=memory,
         parser=ThreadPoolExecutor(1, thread_name_prefix="posewire-parse"),
+        events=Events(settings.data, supervisor, metrics.events, lasting=settings.data_lasts),
         videos=_open_videos(settings, metrics, supervisor),
     )
 

@@ -20,7 +20,7 @@ from service.api.schemas import LiveQuery, PictureQuery, Problem
 from service.api.state import ServerState
 from service.batching import OverloadedError
 from service.cameras.pictures import CameraPicture, PictureVariant
-from service.cameras.served import ServedCamera
+from service.cameras.served_camera import ServedCamera
 from service.process.racing import race
 from service.quota import QuotaExceededError
 from service.streams.protocol import CloseCode, StreamError
@@ -57,6 +57,7 @@ async def picture(request: Request, name: str, query: Annotated[PictureQuery, Qu
     tag = f'"{camera.feed.tag}-{camera.feed.frame}-{variant.drawn:d}-{variant.width}-{variant.quality}"'
     if camera.feed.newest is not None and tag in _tags(request):
         return Response(status_code=304, headers={**_HEADERS, "etag": tag})
+    await camera.fetch_picture()
     made = await server.pictures.newest(camera.feed, camera.entry.hello(), variant)
     if made is None:
         raise _no_picture(camera)
@@ -84,6 +85,7 @@ async def live(request: Request, name: str, query: Annotated[LiveQuery, Query()]
     """
     server = ServerState.of(request)
     camera = find_camera(server, name)
+    await camera.fetch_picture()
     if camera.feed.newest is None:
         raise _no_picture(camera)
     return _LiveResponse(server, camera, _variant(camera, query), query.fps)

@@ -1,4 +1,4 @@
-"""Starts the cameras of a server, and reloads their file at SIGHUP."""
+"""Starts the cameras of a server and the sinks of its events, and reloads their file at SIGHUP."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import re
 import secrets
 import socket
+from typing import Any
 
 from engines.skeletons import Skeleton
 from service.api.camera_sharing import AtEnd, share_cameras
@@ -14,16 +15,27 @@ from service.api.problems import ApiError
 from service.api.state import ServerState
 from service.cameras.camera_file import CameraFile, CameraFileError
 from service.cameras.camera_run import CameraParts, CannotServeError
+from service.cameras.feed import CameraResult
 from service.cameras.kept_cameras import KeptCameras
 from service.cameras.ownership.base import LocalOwnership
 from service.cameras.served import CamerasFullError, ServedCameras
+from service.cameras.served_camera import ServedCamera
 from service.cameras.state_files import StateFiles
+from service.events.frame_events import EventSource
 from service.inference.model_registry import ServedModel
 from service.process.supervisor import Supervisor
 from service.streams.store.base import Store
 from service.streams.store.memory import MemoryStore
 
 log = logging.getLogger(__name__)
+
+
+async def start_events(state: ServerState) -> None:
+    """Start to deliver events to the sinks of the file. Raises CameraFileError."""
+    settings = state.settings
+    if settings.cameras is not None:
+        of_file = await asyncio.to_thread(CameraFile.read, settings.cameras, settings.max_cameras)
+        await state.events.start(of_file.event_settings)
 
 
 async def start_cameras(state: ServerState, supervisor: Supervisor, at_end: AtEnd) -> None:
@@ -59,15 +71,34 @@ async def start_cameras(state: ServerState, supervisor: Supervisor, at_end: AtEn
 async def reload_cameras(state: ServerState) -> None:
     """Read the file again. If it cannot be used, the cameras stay as they were."""
     file = state.settings.cameras
-    if file is None or state.cameras is None:
+    if file is None:
         return
     try:
         of_file = await asyncio.to_thread(CameraFile.read, file, state.settings.max_cameras)
-        changes = await state.cameras.reload(of_file.cameras)
+        changes = "" if state.cameras is None else await state.cameras.reload(of_file.cameras)
+        await state.events.reload(of_file.event_settings)
     except (CameraFileError, CamerasFullError) as error:
-        log.error("the cameras stay as they were: %s", error)
+        log.error("the cameras and sinks stay as they were: %s", error)
     else:
-        log.info("the cameras of %s are served now: %s", file, changes)
+        log.info("the cameras and sinks of %s are served now: %s", file, changes or "no cameras")
+
+
+def note_cameras(state: ServerState) -> None:
+    """Let sinks that tell of states know how the cameras of this replica are."""
+    if state.cameras is not None and state.events.active:
+        here = [camera for camera in state.cameras.cameras.values() if camera.owned]
+        state.events.note({f"cameras/{camera.name}": _state_of(camera) for camera in here})
+
+
+def _state_of(camera: ServedCamera) -> dict[str, Any]:
+    is_live = camera.state.doing == "live"
+    newest = camera.feed.newest if is_live else None
+    bodies = None if newest is None else newest.processed.bodies
+    return {
+        "state": camera.state.doing,
+        "people": camera.run.people if is_live else 0,
+        "occupancy": {} if bodies is None or bodies.occupancy is None else bodies.occupancy,
+    }
 
 
 def _parts(state: ServerState, store: Store) -> CameraParts:
@@ -77,6 +108,11 @@ def _parts(state: ServerState, store: Store) -> CameraParts:
             return served, state.find_skeleton(served, skeleton)
         except ApiError as error:
             raise CannotServeError(error.detail) from error
+
+    async def publish(camera: str, session: str, result: CameraResult) -> None:
+        entry = state.cameras.cameras[camera].entry if state.cameras and camera in state.cameras.cameras else None
+        picture = f"/cameras/{camera}/picture.jpg" if entry is not None and entry.pictures else None
+        await EventSource(f"cameras/{camera}", session, picture).publisher(state.events)(result.processed)
 
     settings = state.settings
     return CameraParts(
@@ -90,4 +126,5 @@ def _parts(state: ServerState, store: Store) -> CameraParts:
         max_people=settings.max_people,
         checkpoint_seconds=settings.checkpoint_ms / 1000,
         hosts=settings.camera_hosts,
+        publish=publish,
     )

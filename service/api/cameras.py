@@ -19,7 +19,8 @@ from service.api.state import ServerState
 from service.api.uploads import read_body
 from service.camera_hosts import CameraHosts
 from service.cameras.entry import NAME, CameraEntry
-from service.cameras.served import CamerasFullError, ServedCamera, ServedCameras
+from service.cameras.served import CamerasFullError, ServedCameras
+from service.cameras.served_camera import ServedCamera
 from service.streams.store.base import StoreAwayError
 
 router = APIRouter()
@@ -38,7 +39,8 @@ async def listing(request: Request) -> Response:
     """By name, with what each of them does. User names, passwords and queries of their sources are never shown."""
     server = ServerState.of(request)
     known = sorted(_cameras(server).cameras.items())
-    return _json({"cameras": await camera_documents(server, [camera for _, camera in known])})
+    documents = await camera_documents(server, [camera for _, camera in known])
+    return _json({"cameras": documents, "admin": server.keys.is_admin(request.scope["state"]["client"])})
 
 
 @router.get("/cameras/{name}", summary="A camera", response_model=CameraResponse, responses=_SHOWN)

@@ -15,7 +15,7 @@ from typing import Any
 
 from engines.runtimes.nvml import Gpus
 from engines.skeletons import Skeleton
-from service.api.camera_setup import reload_cameras, start_cameras
+from service.api.camera_setup import note_cameras, reload_cameras, start_cameras, start_events
 from service.api.problems import ApiError
 from service.api.security import ApiKeys
 from service.api.state import ServerState
@@ -87,6 +87,8 @@ async def _start(
     await serving.start()
     serving.build_plans()
     stack.callback(setattr, state, "serving", None)
+    at_end("closing the journal of events", state.events.close)
+    await start_events(state)
     at_end("closing the store of streams", state.streams.stop)
     await state.streams.start()
     at_end("ending streams", state.streams.close)
@@ -130,6 +132,7 @@ async def _do_housekeeping(state: ServerState, serving: Serving) -> None:
         if gpus:
             state.metrics.gpus.refresh(await asyncio.to_thread(gpus.read))
         _refresh_gauges(state, serving)
+        note_cameras(state)
         cameras = 0 if state.cameras is None else state.cameras.refresh()
         if state.refused > refused:
             log.warning("%d requests were refused", state.refused - refused)
@@ -171,9 +174,9 @@ def _draining(state: ServerState, supervisor: Supervisor) -> AbstractContextMana
 
     async def end(wait: float) -> None:
         notice = supervisor.once("go-away", state.streams.go_away(wait))
-        await state.watchers.go_away(wait)
         if state.cameras is not None:
             supervisor.once("hand over cameras", state.cameras.hand_over())
+        await state.watchers.go_away(wait)
         await asyncio.sleep(wait)
         try:
             state.watchers.close()
@@ -193,7 +196,7 @@ def _draining(state: ServerState, supervisor: Supervisor) -> AbstractContextMana
 
 
 def _reloading(state: ServerState, supervisor: Supervisor, tls: ServerTls | None) -> AbstractContextManager[None]:
-    """Reload keys, cameras and certificate at each SIGHUP. No connection is dropped. Afterwards it is ignored."""
+    """Reload keys, cameras, sinks and certificate at each SIGHUP, and drop no connection. Afterwards it is ignored."""
     return _handling(signal.SIGHUP, lambda: supervisor.once("reload", _reload(state, tls)), signal.SIG_IGN)
 
 
@@ -215,7 +218,7 @@ def _handling(number: signal.Signals, handle: Callable[[], object], after: Any) 
 
 
 async def _reload(state: ServerState, tls: ServerTls | None) -> None:
-    """Read API keys, cameras and the certificate again. If a file cannot be used, its old content stays in use."""
+    """Read keys, cameras, sinks and the certificate again. If a file cannot be used, its old content stays in use."""
     settings = state.settings
     if settings.api_keys_file is not None:
         try:

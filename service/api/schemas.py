@@ -233,6 +233,7 @@ class CameraList(BaseModel):
     """The cameras of a server."""
 
     cameras: list[CameraResponse]
+    admin: bool = Field(description="whether the key of this request may change them")
 
 
 class PlanInfo(BaseModel):

@@ -57,11 +57,15 @@ class ApiKeys:
 
     def check_admin(self, client: str) -> None:
         """Raise ApiError unless a client is an admin. client: a name that `check` has returned."""
-        if client in {_name(known) for known in self.admins}:
+        if self.is_admin(client):
             return
         how = "`posewire key --admin` makes one, and its line admin:DIGEST goes into POSEWIRE_API_KEYS on the server"
         who = "the key of this request is no admin's" if self.admins else "this server has no admin key"
         raise ApiError("admin-only", f"{who}; {how}")
+
+    def is_admin(self, client: str) -> bool:
+        """Return whether a client is an admin. client: a name that `check` has returned."""
+        return client in {_name(known) for known in self.admins}
 
     def admits(self, client: str) -> bool:
         """Return whether the key of a client is still accepted. client: a name that `check` has returned."""

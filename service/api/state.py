@@ -17,6 +17,7 @@ from service.api.watchers import CameraWatchers
 from service.cameras.pictures import PictureMaker
 from service.cameras.served import ServedCameras
 from service.config import Settings
+from service.events.events import Events
 from service.inference.model_registry import ServedModel, Serving
 from service.observability.metrics import Metrics
 from service.offline.jobs.video_jobs import VideoJobs
@@ -40,6 +41,7 @@ class ServerState:
         body on, `memory` the bytes of bodies, pixels and responses.
     parser: one thread for large forms and JSON. Parsing holds the interpreter's lock most of the time, and more
         threads would keep it from the event loop.
+    events: those that leave the server.
     videos: the video jobs; None if there is no folder for them.
     shared_jobs: the list of all replicas' video jobs; None without Redis.
     camera_documents: what the cameras of other replicas do; None without Redis.
@@ -63,6 +65,7 @@ class ServerState:
     requests: Quota
     memory: Quota
     parser: Executor
+    events: Events
     videos: VideoJobs | None = None
     shared_jobs: SharedJobs | None = None
     camera_documents: RedisDocuments | None = None

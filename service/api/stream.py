@@ -19,6 +19,7 @@ from service.api.problems import ApiError, problem_of
 from service.api.socket_channel import SocketChannel, admit, choose_encoding, receive_hello, refusing, serve_socket
 from service.api.state import ServerState
 from service.batching import Priority
+from service.events.frame_events import EventSource
 from service.inference.model_registry import ServedModel
 from service.inference.stage import InferenceOptions
 from service.inference.video_stage import PROCESS_BYTES, StreamDecoder
@@ -68,7 +69,7 @@ async def _serve(server: ServerState, socket: WebSocket, channel: SocketChannel)
         served = server.find_model(message.model or named)
         skeleton = server.find_skeleton(served, message.skeleton)
     encoding = choose_encoding(channel, message.format)
-    await _run(server, channel, served, skeleton, message.checked(), encoding, client)
+    await _run(server, channel, served, skeleton, message.checked(served.skeleton), encoding, client)
 
 
 async def _run(
@@ -112,6 +113,7 @@ async def _run(
                     gap=beginning.gap,
                     client=client,
                     memory=frames,
+                    publish=EventSource(f"streams/{name}", name).publisher(server.events),
                 )
                 async with streams.hold(beginning.slot, session):
                     await session.run(_welcome(served, skeleton, hello, beginning, streams.resume_seconds))

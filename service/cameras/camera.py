@@ -20,6 +20,7 @@ from service.cameras.sources.reader_process import (
     SourceEndedError,
     StatusMessage,
 )
+from service.cameras.sources.spare_readers import StartedReader, start_reader
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ class Camera:
 
     options: how the source is opened. times: may be replaced while it runs. fps: at most so many frames a second,
     math.inf for all. changed: called with each new phase. chance: 0..1, so that cameras that were lost together do not
-    return at once.
+    return at once. start: see `ReaderProcess`.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Camera:
         times: CameraTimes | None = None,
         changed: Callable[[CameraState], None] = lambda _: None,
         chance: Callable[[], float] = random.random,
+        start: Callable[[], StartedReader] = start_reader,
     ) -> None:
         self.address = address
         self._options = options or SourceOptions()
@@ -110,6 +112,7 @@ class Camera:
         self.times = times or CameraTimes()
         self._changed = changed
         self._chance = chance
+        self._start = start
         self._reader: ReaderProcess | None = None
         self._task: asyncio.Task[None] | None = None
         self._waiter: asyncio.Future[CameraFrame] | None = None
@@ -208,7 +211,7 @@ class Camera:
         """Read the source once. Returns when it has ended, raises SourceEndedError when it has failed."""
         loop = asyncio.get_running_loop()
         self._earlier = self.state.decoded, self.state.damaged
-        async with ReaderProcess(self.address, self._options) as self._reader:
+        async with ReaderProcess(self.address, self._options, self._start) as self._reader:
             if self._arrival is not None:
                 self._reader.expect_frame()
             try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from service.cameras.entry import CameraEntry, CameraName
+from service.events.entries import EventSettings, JournalEntry, SinkEntry, SinkName
 from service.streams.options import complaint
 
 _MOST_COMPLAINTS = 8
@@ -18,11 +19,17 @@ class CameraFileError(ValueError):
 
 
 class CameraFile(BaseModel):
-    """The tables of the file. Sinks of events are tables of it, too."""
+    """The tables of the file. Sinks of events, and their journal, are tables of it, too."""
 
     model_config = ConfigDict(extra="forbid")
 
     cameras: dict[CameraName, CameraEntry] = {}
+    events: JournalEntry = JournalEntry()
+    sinks: dict[SinkName, SinkEntry] = {}
+
+    @property
+    def event_settings(self) -> EventSettings:
+        return EventSettings(events=self.events, sinks=self.sinks)
 
     @staticmethod
     def read(path: Path, most: int) -> CameraFile:

@@ -37,6 +37,7 @@ class CameraEntry(StreamOptionsMessage):
     verify: bool = Field(True, description="verify the certificates of rtsps:// and https:// sources")
     hardware: bool = Field(True, description="decode on a GPU where there is one")
     blur: Literal["faces"] | None = Field(None, description="blur faces in every picture of this camera")
+    pictures: bool = Field(False, description="events have the URL of the newest picture; nothing is stored")
     loop: bool = Field(False, description="begin a file again when it has ended")
 
     _address: SourceAddress = PrivateAttr()

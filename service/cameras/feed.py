@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ from service.streams.protocol import CloseCode, Encoding
 
 _MOST_EVENTS = 256
 """Events that are kept for watchers that miss results."""
+_WANTED_S = 5.0
+"""How long pictures count as wanted after somebody has wanted one."""
 _BLURRED_S = 0.3
 """How long a face is blurred after it was last seen: a detector may miss somebody in between."""
 
@@ -24,8 +27,9 @@ _BLURRED_S = 0.3
 class CameraResult:
     """A frame of a camera with its people.
 
-    number: of results of the camera's session, from 0. time: of the frame, seconds since 1970. age: seconds from its
-    arrival until its people were known. dropped: frames since the last result that were not looked at.
+    number: of results of the camera's session, from 0. pixels: empty if it is another replica's and nobody here wants
+    pictures. time: of the frame, seconds since 1970. age: seconds from its arrival until its people were known.
+    dropped: frames since the last result that were not looked at.
     """
 
     number: int
@@ -61,6 +65,7 @@ class ResultFeed:
         self.encoded: dict[Encoding, dict[str, Any]] = {}
         self.tag = secrets.token_hex(4)
         self._put_at = 0.0
+        self._pictures_wanted_at = -math.inf
         self._changed = asyncio.Event()
         self._listeners: set[Callable[[], None]] = set()
         self._events: deque[tuple[int, dict[str, object]]] = deque(maxlen=_MOST_EVENTS)
@@ -106,8 +111,14 @@ class ResultFeed:
 
     @property
     def watched(self) -> Literal["", "results", "pictures"]:
-        """What somebody here wants of this camera."""
-        return ""
+        """What somebody wants of this camera. Whoever wants pictures gets results, too."""
+        if asyncio.get_running_loop().time() - self._pictures_wanted_at < _WANTED_S:
+            return "pictures"
+        return "results" if self._listeners else ""
+
+    def want_pictures(self) -> None:
+        """Somebody wants a picture now, and probably soon again."""
+        self._pictures_wanted_at = asyncio.get_running_loop().time()
 
     def faces(self) -> tuple[Poses, ...]:
         """Return the people of the newest frames, whose faces are blurred in a picture of the newest one."""

@@ -63,12 +63,13 @@ class PictureMaker:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def newest(self, feed: ResultFeed, hello: Hello, variant: PictureVariant) -> CameraPicture | None:
-        """Return a picture of the newest result, None if there is no result. hello: has the zones and lines.
+        """Return a picture of the newest result, None if there is none. hello: has the zones and lines.
 
         A picture that is being made for somebody else may be of the result before. Raises OverloadedError if too many
         pictures wait, or too many variants of one camera's.
         """
-        if feed.newest is None:
+        feed.want_pictures()
+        if feed.newest is None or not feed.newest.pixels.size:
             self._made.pop(feed, None)
             return None
         made = self._made.get(feed, {}).get(variant)
@@ -87,7 +88,7 @@ class PictureMaker:
         self._waiting += 1
         try:
             async with self._turn:
-                if (result := feed.newest) is None:  # it was paused meanwhile
+                if (result := feed.newest) is None or not result.pixels.size:  # it was paused meanwhile
                     return None
                 frame, faces = feed.frame, feed.faces() if variant.blurred else ()
                 data = await loop.run_in_executor(self._pool, render, result, hello, faces, variant)

@@ -19,6 +19,7 @@ from service.cli.bench import bench
 from service.cli.build import build
 from service.cli.camera import camera
 from service.cli.evaluate import evaluate
+from service.cli.events import events
 from service.cli.image import image
 from service.cli.key import key
 from service.cli.models import models
@@ -81,5 +82,5 @@ def main() -> None:
     """Find the people in images and give each person's keypoints."""
 
 
-for command in (serve, image, video, camera, batch, models, bench, evaluate, build, key):
+for command in (serve, image, video, camera, batch, models, bench, evaluate, build, events, key):
     main.add_command(command)

@@ -6,6 +6,8 @@
         people = client.pose(Path("photo.jpg")).people
         for result in client.stream(pictures):
             print([person.id for person in result.people])
+        for result in client.watch("door"):  # a camera that the server opens itself
+            print([person.id for person in result.people])
 
 The distribution `posewire-client` (see pyproject.toml here) has these files as the package `posewire_client`; in the
 server they are `service.client`. So they import each other relatively, and otherwise only httpx and websockets, and for
@@ -17,6 +19,7 @@ from .errors import ClientError, ProblemError, StreamEndedError, UnavailableErro
 from .results import Event, Gap, Keypoint, Person, PoseResult, StreamResult
 from .stream import Stream
 from .video import read_frames
+from .watch import Watch
 
 __all__ = [
     "AsyncClient",
@@ -32,5 +35,6 @@ __all__ = [
     "StreamEndedError",
     "StreamResult",
     "UnavailableError",
+    "Watch",
     "read_frames",
 ]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
@@ -16,6 +17,9 @@ from .results import PoseResult, StreamResult
 from .stills import Parameters, PoseRequest
 from .stream import Stream
 from .video import VideoFrame
+from .watch import Watch
+
+Result = TypeVar("Result")
 
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=30)
 
@@ -45,12 +49,16 @@ class _BaseClient:
     def _stream(self, hello: dict[str, Any]) -> Stream:
         return Stream(self._urls, self._headers, hello, self._patience)
 
+    def _watch(self, camera: str, hello: dict[str, Any]) -> Watch:
+        return Watch(self._urls, self._headers, camera, hello, self._patience)
+
 
 class AsyncClient(_BaseClient):
     """A client for asyncio. Can be used as a context manager.
 
     urls: the URL of a server or load balancer, or several URLs, which are tried in turn. deadline: seconds for an image
-    with all its attempts. patience: seconds for which a stream tries to reconnect. Raises ValueError for invalid URLs.
+    with all its attempts. patience: seconds for which a stream or a watch tries to reconnect. Raises ValueError
+    for invalid URLs.
     """
 
     _http_class = httpx.AsyncClient
@@ -89,6 +97,10 @@ class AsyncClient(_BaseClient):
         """Return a stream, to be opened with `async with`. hello: the members of the hello: model, skeleton, ..."""
         return self._stream(hello)
 
+    def watch(self, camera: str, **hello: Any) -> Watch:
+        """Return the results of one of the server's cameras, to be opened with `async with`. hello: fps, window."""
+        return self._watch(camera, hello)
+
 
 class Client(_BaseClient):
     """A client for threads. Can be used as a context manager. Takes the arguments of AsyncClient."""
@@ -126,16 +138,39 @@ class Client(_BaseClient):
         hello: the members of the hello; with `video`, pictures are frames, for example those of `read_frames`.
         A thread serves the connection, so the caller may take its time with a result.
         """
-        loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=loop.run_forever, name="posewire-client", daemon=True)
-        thread.start()
         stream = self._stream(hello)
-        try:
-            asyncio.run_coroutine_threadsafe(stream.__aenter__(), loop).result()
-            for picture in pictures:
-                yield asyncio.run_coroutine_threadsafe(stream.ask(picture), loop).result()
-        finally:
-            asyncio.run_coroutine_threadsafe(stream.__aexit__(None, None, None), loop).result()
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
-            loop.close()
+        with _event_loop() as run:
+            try:
+                run(stream.__aenter__())
+                for picture in pictures:
+                    yield run(stream.ask(picture))
+            finally:
+                run(stream.__aexit__(None, None, None))
+
+    def watch(self, camera: str, **hello: Any) -> Iterator[StreamResult]:
+        """Yield the results of one of the server's cameras, for ever. hello: fps, window.
+
+        A thread serves the connection. If the caller takes its time with a result, the next one is the newest.
+        """
+        watch = self._watch(camera, hello)
+        with _event_loop() as run:
+            try:
+                run(watch.__aenter__())
+                while True:
+                    yield run(watch.next())
+            finally:
+                run(watch.__aexit__(None, None, None))
+
+
+@contextmanager
+def _event_loop() -> Iterator[Callable[[Coroutine[Any, Any, Result]], Result]]:
+    """Run an event loop on a thread. Yields what runs a coroutine there and waits for its result."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="posewire-client", daemon=True)
+    thread.start()
+    try:
+        yield lambda work: asyncio.run_coroutine_threadsafe(work, loop).result()
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
@@ -81,12 +80,11 @@ class Connection:
         return time.monotonic() - self._began
 
     @staticmethod
-    async def open(url: str, headers: Mapping[str, str], session: str) -> Connection:
-        """Connect. session: the last session's id, by which a load balancer can find the server that had it."""
-        query = f"?{urlencode({'session': session})}" if session else ""
+    async def open(url: str, headers: Mapping[str, str], path: str) -> Connection:
+        """Connect. path: relative to the URL of the server."""
         try:
             socket = await connect(
-                f"{url.replace('http', 'ws', 1)}/stream{query}",
+                f"{url.replace('http', 'ws', 1)}/{path}",
                 compression=None,
                 subprotocols=[_SUBPROTOCOL],
                 additional_headers=headers,
@@ -97,7 +95,7 @@ class Connection:
         except InvalidStatus as error:
             status = error.response.status_code
             if status not in _TEMPORARY_STATUS:
-                raise ProblemError(status, "", f"{url}/stream is no stream of Posewire's") from error
+                raise ProblemError(status, "", f"{url}/{path} is no stream of Posewire's") from error
             pause = retry_after(error.response.headers)
             raise LostError(f"{url} answered {status}", refused=pause > 0, retry_after=pause) from error
         except (OSError, TimeoutError, InvalidHandshake) as error:

@@ -28,3 +28,8 @@ class StreamEndedError(ClientError):
         super().__init__(f"the server has ended the stream: {code} {reason}".rstrip())
         self.code = code
         self.reason = reason
+
+
+def unreadable(error: Exception) -> ClientError:
+    """Return the error of a message that is not Posewire's. error: that of reading it."""
+    return ClientError(f"the server has sent what this client cannot read: {error!r}")

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
+from urllib.parse import urlencode
 
 from .attempts import Attempts
 from .connection import Connection, LostError, SentFrame
-from .errors import ClientError
+from .errors import ClientError, unreadable
 from .results import UNREADABLE, Gap, StreamResult, read_result
 from .video import VideoEncoder, VideoFrame
 
@@ -145,7 +146,7 @@ class Stream:
         except ClientError as error:
             self._ended = error
         except UNREADABLE as error:
-            self._ended = _unreadable(error)
+            self._ended = unreadable(error)
         except Exception as error:  # noqa: BLE001 - raised to the caller, who waits for results
             self._ended = ClientError(f"the client failed: {error!r}")
             self._ended.__cause__ = error
@@ -255,7 +256,7 @@ class Stream:
             try:
                 return await self._connect(self._attempts.url, predecessor)
             except UNREADABLE as error:
-                raise _unreadable(error) from error
+                raise unreadable(error) from error
             except LostError as error:
                 self._held = False
                 self._changed.set()
@@ -265,7 +266,9 @@ class Stream:
 
     async def _connect(self, url: str, predecessor: Connection | None) -> Connection:
         """Open a connection and receive its welcome. predecessor: gets no frames after the new one is open."""
-        connection = await Connection.open(url, self._headers, self.session)
+        # By the last session's id, a load balancer can find the server that had it
+        query = f"?{urlencode({'session': self.session})}" if self.session else ""
+        connection = await Connection.open(url, self._headers, f"stream{query}")
         try:
             if predecessor is not None:
                 self._held = True  # the successor would not know of frames sent from now on
@@ -280,7 +283,3 @@ class Stream:
             await connection.close()
             raise
         return connection
-
-
-def _unreadable(error: Exception) -> ClientError:
-    return ClientError(f"the server has sent what this client cannot read: {error!r}")

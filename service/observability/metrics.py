@@ -11,6 +11,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from service.batching import BatchObserver
 from service.observability.cameras import CameraMetrics
+from service.observability.events import EventMetrics
 from service.observability.networks import GpuMetrics, NetworkMetrics
 from service.observability.streams import StoreMetrics, StreamMetrics
 
@@ -78,6 +79,7 @@ class Metrics(BatchObserver):
         self.networks = NetworkMetrics(registry)
         self.streams = StreamMetrics(registry, self.part_seconds, self.people)
         self.store = StoreMetrics(registry)
+        self.events = EventMetrics(registry)
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format, summed over the workers if there are several."""

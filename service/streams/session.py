@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import KW_ONLY, InitVar, dataclass
 from typing import Any, Protocol
 
@@ -90,7 +90,8 @@ class Session:
     the problem document of a frame's error, None for a defect of the server. sequence: number of results of the
     session, over all its connections. last: capture time of the session's last frame, NaN for a new session. gap:
     seconds since then. client: for the concurrency limiter. memory: holds the bytes of frames that wait or are being
-    processed. clock: monotonic seconds. wall: seconds since 1970, where the time of a new session begins.
+    processed. publish: takes the events of a frame, and is awaited before the state after that frame may be stored.
+    clock: monotonic seconds. wall: seconds since 1970, where the time of a new session begins.
     """
 
     channel: Channel
@@ -108,6 +109,7 @@ class Session:
     gap: InitVar[float] = 0.0
     client: str = ""
     memory: Lease | None = None
+    publish: Callable[[ProcessedFrame], Awaitable[None]] | None = None
     clock: Callable[[], float] = time.monotonic
     wall: InitVar[Callable[[], float]] = time.time
 
@@ -121,12 +123,13 @@ class Session:
         self._processing: QueuedFrame | None = None
         self._failures = 0
         self._renewal, self._last_token, self._last_next_id = -math.inf, "", 0
+        self._state = self.processor.state
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
     def state(self) -> bytes:
-        """The stream's state after its last frame, see `codec`."""
-        return self.processor.state
+        """The stream's state after the last frame whose events are published, see `codec`."""
+        return self._state
 
     @property
     def age(self) -> float:
@@ -241,7 +244,9 @@ class Session:
             client_time = None if timestamp is None else timestamp / 1e3
             taken = self._frame_clock.convert(client_time, queued.arrived + self._epoch)
             processed = await self.processor.process(picture, taken, queued.arrived + self.limits.frame, earlier)
-            self.last = taken
+            if self.publish is not None and processed.events:
+                await self.publish(processed)
+            self.last, self._state = taken, self.processor.state
             return timestamp, processed
         except Exception as error:  # noqa: BLE001 - sent to the client in place of a result
             return timestamp, error

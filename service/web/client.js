@@ -30,6 +30,11 @@ export { Stream, StreamError } from "./stream.js";
  * @property {number} [id] Of streams: 1 or higher, or -1 until the tracker is sure.
  * @property {[number, number]} [velocity] Of streams with `extras`: pixels a second.
  * @property {number} [age_s] Of streams with `extras`: seconds since the person was first seen.
+ * @property {Record<string, number>} [angles] Of streams with `rules`, as all that follow: degrees.
+ * @property {Record<string, number>} [angles_3d] Degrees in space, from models that give metres.
+ * @property {{name: "standing" | "sitting" | "lying", confidence: number}} [posture]
+ * @property {number} [speed] Metres a second.
+ * @property {Record<string, number>} [repetitions] So far.
  */
 
 /**
@@ -113,7 +118,23 @@ export class Client {
    * @returns {Stream}
    */
   stream(hello = {}, options = {}) {
-    const url = new URL("stream", this.url);
+    return this.#open("stream", hello, options);
+  }
+
+  /**
+   * Watch a camera of the server: a stream whose frames come from there. Its `camera` events tell the camera's state.
+   *
+   * @param {string} name See GET /cameras.
+   * @param {{fps?: number, window?: number}} [hello] fps: at most so many results a second.
+   * @returns {Stream}
+   */
+  watch(name, hello = {}) {
+    return this.#open(`cameras/${encodeURIComponent(name)}/results`, hello, { watch: true });
+  }
+
+  /** @param {string} path @param {import("./stream.js").Hello} hello @param {import("./stream.js").StreamOptions} options */
+  #open(path, hello, options) {
+    const url = new URL(path, this.url);
     url.protocol = url.protocol.replace("http", "ws");
     return new Stream(url, this.key ? { key: this.key, ...hello } : hello, options);
   }

@@ -19,7 +19,10 @@ import { jpegEncoder, videoEncoder } from "./encoders.js";
  * @property {number} height
  * @property {import("./client.js").Person[]} people Empty for an error.
  * @property {Record<string, number>} [timing_ms]
- * @property {{kind: string, name: string, id: number, direction?: string, seconds?: number}[]} [events]
+ * @property {({kind: string, name: string, id: number, direction?: string, seconds?: number} &
+ *     Record<string, string | number | undefined>)[]} [events]
+ * @property {Record<string, number>} [occupancy] People in each zone, with that rule.
+ * @property {Record<string, Record<string, number>>} [counts] At each zone and line, with that rule.
  * @property {{type: string, title: string, status: number, detail: string}} [error]
  */
 
@@ -45,7 +48,8 @@ export class Connection {
    * @param {import("./stream.js").Hello} hello
    * @param {{quality: number, longest: number, ahead: number, video: import("./encoders.js").VideoName | ""}} options
    * @param {{token: (token: string) => void, sent: (bytes: number) => void,
-   *     result: (connection: Connection, result: Result) => void, failed: () => void}} owner
+   *     result: (connection: Connection, result: Result) => void, failed: () => void,
+   *     camera: (state: {state: string, reason: string}) => void}} owner
    */
   constructor(url, hello, { quality, longest, ahead, video }, owner) {
     this.owner = owner;
@@ -119,6 +123,8 @@ export class Connection {
       opened(message);
     } else if (message.type === "go_away") {
       this.leave();
+    } else if (message.type === "camera") {
+      this.owner.camera(message);
     } else if (message.type === "key_frame") {
       this.encoder.requestKeyFrame();
     } else if ("frame" in message) {

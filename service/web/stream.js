@@ -21,6 +21,7 @@ import { chooseVideo } from "./encoders.js";
  * @property {number} [quality] Of JPEGs, 0 to 1.
  * @property {number} [longest] Greatest width or height of what is sent; larger frames are scaled down.
  * @property {number} [ahead] The most frames that are sent before the answer to the first of them.
+ * @property {boolean} [watch] The frames are those of a camera of the server.
  */
 
 /**
@@ -82,12 +83,12 @@ export class Stream extends EventTarget {
   #filmed = null;
 
   /** @param {URL} url @param {Hello} hello @param {StreamOptions} options */
-  constructor(url, hello, { video = false, quality = 0.8, longest = 1280, ahead = 4 } = {}) {
+  constructor(url, hello, { video = false, quality = 0.8, longest = 1280, ahead = 4, watch = false } = {}) {
     super();
     this.#url = new URL(url);
-    this.#url.searchParams.set("session", Math.random().toString(36).slice(2)); // keeps it at one of several replicas
+    if (!watch) this.#url.searchParams.set("session", Math.random().toString(36).slice(2)); // keeps it at one of several replicas
     this.#hello = { ...hello };
-    this.#options = { video, quality, longest, ahead };
+    this.#options = { video, quality, longest, ahead, watch };
     this.#run();
   }
 
@@ -188,7 +189,7 @@ export class Stream extends EventTarget {
   #connect(hello) {
     const video = this.video ? { video: this.video } : {};
     const resume = this.#token ? { resume: this.#token } : {};
-    const members = { ...hello, timestamps: true, ...video, ...resume };
+    const members = this.#options.watch ? hello : { ...hello, timestamps: true, ...video, ...resume };
     return new Connection(this.#url, members, { ...this.#options, video: this.video }, {
       token: (token) => (this.#token = token),
       sent: (bytes) => {
@@ -199,6 +200,7 @@ export class Stream extends EventTarget {
         this.#results.push({ connection, result });
         this.#wake();
       },
+      camera: (detail) => this.dispatchEvent(new CustomEvent("camera", { detail })),
       failed: () => {
         this.video = ""; // the browser's encoder has broken: continue with JPEGs
       },

@@ -19,13 +19,15 @@ _NAME = "camera-"
 class SceneCameras:
     """An HTTP server on the loopback with /camera-00.mjpg and so on. A context manager.
 
-    present: how many of ARRIVALS are before each camera. watched: by how many connections each camera is read.
+    present: how many of ARRIVALS are before each camera. watched, opened: how many connections read each camera now,
+    and how many there were.
     """
 
     def __init__(self, number: int, *, fps: float = 5.0) -> None:
         self.scenes = {f"{_NAME}{n:02}": Scene(n) for n in range(number)}
         self.present = 1
         self.watched: Counter[str] = Counter()
+        self.opened: Counter[str] = Counter()
         self._fps = fps
         self._open = True
         cameras = self
@@ -65,6 +67,7 @@ class SceneCameras:
         request.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         request.end_headers()
         self.watched[name] += 1
+        self.opened[name] += 1
         due = time.monotonic()
         try:
             while self._open:

@@ -13,6 +13,7 @@ import httpx
 import pytest
 import yaml
 
+from tests.camera_servers import HttpCamera
 from tests.deployment.fleet import Fleet
 from tests.deployment.programs import find, needs, needs_haproxy
 from tests.deployment.watcher import DOCKER, INTERVAL_S, Watcher
@@ -62,11 +63,16 @@ def test_each_alert_is_raised_by_its_example_and_not_before() -> None:
 
 
 @pytest.fixture(scope="module")
-def busy(catalogue: Path, jpeg: bytes) -> Iterator[Fleet]:
-    """Two slow replicas with short queues."""
-    environment = {"service_ms": 100, "max_queue": 8, "resume_seconds": 30}
-    with Fleet(2, "--model", "pair", catalogue=catalogue, environment=environment, module="tests.slow_server") as fleet:
-        yield fleet
+def busy(catalogue: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Two slow replicas with short queues, and a camera."""
+    file = tmp_path_factory.mktemp("cameras") / "cameras.toml"
+    environment = {"service_ms": 100, "max_queue": 8, "resume_seconds": 30, "cameras": file}
+    with HttpCamera() as camera:
+        file.write_text(f'[cameras.door]\nsource = "{camera.url}"\nfps = 2\n', "utf-8")
+        with Fleet(
+            2, "--model", "pair", catalogue=catalogue, environment=environment, module="tests.slow_server"
+        ) as fleet:
+            yield fleet
 
 
 async def use(fleet: Fleet, jpeg: bytes) -> None:

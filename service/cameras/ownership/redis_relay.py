@@ -60,7 +60,7 @@ class RedisRelay:
         self._redis = Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
         self._cameras = cameras
         self._supervisor = supervisor
-        self._publishing: dict[str, asyncio.Task[None]] = {}  # by channel
+        self._publishing: dict[str, tuple[asyncio.Task[None], ResultFeed]] = {}  # by channel
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -70,7 +70,7 @@ class RedisRelay:
         ]
 
     async def close(self) -> None:
-        tasks = [*self._tasks, *self._publishing.values()]
+        tasks = [*self._tasks, *(task for task, _ in self._publishing.values())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -81,29 +81,29 @@ class RedisRelay:
         while True:
             ours = {_PREFIX + name: camera for name, camera in self._cameras().items() if camera.owned}
             channels = [f"{prefix}:{kind}" for prefix in ours for kind in (_RESULTS, _PICTURES)]
-            wanted: dict[str, RelayedCamera] = {}
+            wanted: dict[str, ResultFeed] = {}
             try:
                 if channels:
                     async with converted_errors():
                         counts = await self._redis.pubsub_numsub(*channels)
                     asked = [name if isinstance(name, str) else name.decode() for name, number in counts if number]
-                    wanted = {channel: ours[channel.rpartition(":")[0]] for channel in asked}
+                    wanted = {channel: ours[channel.rpartition(":")[0]].feed for channel in asked}
             except StoreAwayError:
                 await asyncio.sleep(_PAUSE_S)  # others log it
-            for channel in self._publishing.keys() - wanted.keys():
-                self._publishing.pop(channel).cancel()
+            for channel, (task, feed) in list(self._publishing.items()):
+                if task.done() or wanted.get(channel) is not feed:
+                    task.cancel()
+                    del self._publishing[channel]
             for channel in wanted.keys() - self._publishing.keys():
-                work = self._publish(channel, wanted[channel])
-                self._publishing[channel] = self._supervisor.once(f"publish {channel}", work)
-            for channel in [channel for channel, task in self._publishing.items() if task.done()]:
-                del self._publishing[channel]
+                task = self._supervisor.once(f"publish {channel}", self._publish(channel, wanted[channel]))
+                self._publishing[channel] = task, wanted[channel]
             await asyncio.sleep(_LOOK_S)
 
-    async def _publish(self, channel: str, camera: RelayedCamera) -> None:
-        """Publish the results of a camera, until nobody has subscribed any more."""
+    async def _publish(self, channel: str, feed: ResultFeed) -> None:
+        """Publish the results of a camera until nobody has subscribed any more."""
         number = -1
-        while camera.owned:
-            result = await camera.feed.after(number)
+        while True:
+            result = await feed.after(number)
             number, picture = result.number, b""
             if channel.endswith(_PICTURES):
                 picture = await asyncio.to_thread(encode, result.pixels, "image/jpeg", quality=_QUALITY)

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { make } from "./make.js";
 import { regionColour } from "./regions.js";
 
 const MOST_EVENTS = 60; // in the list
@@ -40,11 +41,8 @@ export class Counts {
       if (event.kind === "enter") (count.inside.add(event.id), count.entered++);
       else if (event.kind === "leave") count.inside.delete(event.id);
       else if (event.kind === "cross") count[event.direction === "right" ? "right" : "left"]++;
-      const item = document.createElement("li");
-      const time = document.createElement("time");
-      time.textContent = new Date().toLocaleTimeString();
-      item.append(time, sentence(event));
-      this.events.prepend(item);
+      const time = make("time", {}, new Date().toLocaleTimeString());
+      this.events.prepend(make("li", {}, time, sentence(event)));
       if (this.events.children.length > MOST_EVENTS) this.events.lastElementChild?.remove();
     }
     if (events.length) this.#tally();
@@ -52,7 +50,7 @@ export class Counts {
 
   /** Show the regions of the settings. */
   show() {
-    const { zones, lines } = this.settings.values;
+    const { zones, lines } = this.settings.regions;
     const shapes = [...zones, ...lines];
     this.panel.hidden = !shapes.length && !this.events.children.length;
     this.list.replaceChildren(...shapes.map((shape, n) => this.#row(shape, n)));
@@ -79,26 +77,20 @@ export class Counts {
 
   /** @param {any} shape @param {number} n */
   #row(shape, n) {
-    const row = document.createElement("li");
-    const chip = document.createElement("span");
-    chip.className = "chip";
+    const label = `Name of ${shape.name}`;
+    const chip = make("span", { className: "chip" });
     chip.style.background = regionColour(n);
-    const name = document.createElement("input");
-    Object.assign(name, { type: "text", value: shape.name, maxLength: 64, required: true });
-    name.setAttribute("aria-label", `Name of ${shape.name}`);
+    const name = make("input", { type: "text", value: shape.name, maxLength: 64, required: true, label });
     name.addEventListener("change", () => this.#rename(shape, name));
-    const tally = document.createElement("span");
-    tally.className = "tally";
+    const tally = make("span", { className: "tally" });
     Object.assign(tally.dataset, { name: shape.name, ...(shape.polygon ? { zone: "1" } : {}) });
-    const remove = document.createElement("button");
-    Object.assign(remove, { type: "button", className: "quiet", textContent: "✕" });
-    remove.setAttribute("aria-label", `Remove ${shape.name}`);
+    const remove = make("button", { type: "button", className: "quiet", label: `Remove ${shape.name}` }, "✕");
     remove.addEventListener("click", () => {
       const others = (/** @type {any[]} */ shapes) => shapes.filter((other) => other !== shape);
       this.settings.set({ zones: others(this.settings.values.zones), lines: others(this.settings.values.lines) });
     });
-    row.append(chip, name, tally, remove);
-    return row;
+    name.disabled = remove.hidden = Boolean(this.settings.watched);
+    return make("li", {}, chip, name, tally, remove);
   }
 
   /** @param {any} shape @param {HTMLInputElement} input */
@@ -121,5 +113,6 @@ function sentence({ kind, name, id, direction, seconds = 0 }) {
   if (kind === "enter") return `${who} entered ${name}`;
   if (kind === "leave") return `${who} left ${name} after ${seconds.toFixed(0)} s`;
   if (kind === "dwell") return `${who} has been in ${name} for ${seconds.toFixed(0)} s`;
-  return `${who} crossed ${name} ${direction === "right" ? "with" : "against"} the arrow`;
+  if (kind === "cross") return `${who} crossed ${name} ${direction === "right" ? "with" : "against"} the arrow`;
+  return `${id > 0 ? `${who}: ` : ""}${kind} ${name}`;
 }

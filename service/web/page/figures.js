@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { make } from "./make.js";
 
 const SECOND = 1000;
 const SPAN = 60; // seconds of the graph
@@ -31,11 +32,7 @@ export class Figures {
     this.canvas = /** @type {HTMLCanvasElement} */ ($("figure-graph"));
     $("split").append(...PARTS.map(([, , colour]) => box("div", colour)));
     $("split-legend").append(
-      ...PARTS.map(([, word, colour]) => {
-        const item = document.createElement("li");
-        item.append(box("i", colour), `${word} `, document.createElement("span"));
-        return item;
-      }),
+      ...PARTS.map(([, word, colour]) => make("li", {}, box("i", colour), `${word} `, make("span"))),
     );
   }
 
@@ -112,9 +109,7 @@ export class Figures {
   #write(id, text, unit = "") {
     const element = this.$(id);
     if (element.textContent === text + unit) return;
-    const small = document.createElement("small");
-    small.textContent = unit;
-    element.replaceChildren(text, ...(unit ? [small] : []));
+    element.replaceChildren(text, ...(unit ? [make("small", {}, unit)] : []));
   }
 }
 
@@ -128,7 +123,7 @@ function median(values) {
 
 /** @param {string} tag @param {string} colour */
 function box(tag, colour) {
-  const element = document.createElement(tag);
+  const element = make(tag);
   element.style.background = colour;
   return element;
 }

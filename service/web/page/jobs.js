@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { button, line, make, refill } from "./make.js";
 import { save } from "./recording.js";
 import { clock, counted, requestWords } from "./words.js";
 
@@ -28,7 +29,6 @@ export class Jobs {
   #uploads = [];
   /** @type {Job[]} */
   #jobs = [];
-  #shown = ""; // what the list shows, so that it is only replaced when that has changed
 
   /**
    * @param {import("../client.js").Client} client
@@ -99,12 +99,8 @@ export class Jobs {
       ...this.#uploads.map(({ name, share }) => ({ name, text: `sending, ${Math.round(100 * share)} %`, share })),
       ...this.#jobs.map((job) => ({ name: job.name, ...progress(job) })),
     ];
-    const shown = JSON.stringify([rows, this.#jobs.map(({ id }) => id)]);
-    if (shown === this.#shown) return;
-    this.#shown = shown;
-    const focused = document.activeElement?.getAttribute("data-focus");
-    this.list.replaceChildren(
-      ...rows.map((row, n) => {
+    refill(this.list, [rows, this.#jobs.map(({ id }) => id)], () =>
+      rows.map((row, n) => {
         const upload = this.#uploads[n];
         const buttons = upload
           ? [button("Cancel", `Cancel sending ${row.name}`, `cancel ${row.name}`, () => upload.request.abort())]
@@ -112,7 +108,6 @@ export class Jobs {
         return line(row, buttons);
       }),
     );
-    if (focused) this.list.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus();
   }
 
   /** @param {Job} job */
@@ -136,24 +131,16 @@ export class Jobs {
   async #play(job) {
     this.#close();
     this.player.dataset.job = job.id;
-    const video = document.createElement("video");
-    Object.assign(video, { controls: true, playsInline: true, autoplay: true, muted: true });
-    video.setAttribute("aria-label", `${job.name} with skeletons`);
-    const data = document.createElement("pre");
-    data.setAttribute("aria-label", "The people of this frame");
-    data.tabIndex = 0; // so that it can be scrolled with the keyboard
+    const playing = { controls: true, playsInline: true, autoplay: true, muted: true };
+    const video = make("video", { ...playing, label: `${job.name} with skeletons` });
+    const data = make("pre", { label: "The people of this frame", tabIndex: 0 }); // to be scrolled with the keyboard
     const saves = Object.entries(RESULTS).map(([word, format]) =>
       button(word, `Download ${word}`, `save ${format}`, async () => {
         const response = await this.#get(`${job.links.poses}?format=${format}`);
         if (response) save(await response.blob(), `${job.name}.${format === "csv" ? "csv" : `${format}.json`}`);
       }),
     );
-    const side = document.createElement("div");
-    const actions = document.createElement("p");
-    actions.className = "actions";
-    actions.append(...saves);
-    side.append(data, actions);
-    this.player.replaceChildren(video, side);
+    this.player.replaceChildren(video, make("div", {}, data, make("p", { className: "actions" }, ...saves)));
     this.player.hidden = false;
     // A video element cannot send a key, so the whole video is fetched where one is needed.
     const whole = this.client.key ? await this.#get(job.links.video) : null;
@@ -211,42 +198,6 @@ function progress({ state, percent, fps, seconds_left: left, error }) {
     left === null ? "" : `${clock(left)} left`,
   ];
   return { text: figures.filter(Boolean).join(", ") || "running", share: (percent ?? 0) / 100 };
-}
-
-/** @param {{name: string, text: string, share: number | null}} row @param {HTMLElement[]} buttons */
-function line({ name, text, share }, buttons) {
-  const item = document.createElement("li");
-  const title = document.createElement("span");
-  title.className = "name";
-  title.textContent = name;
-  const about = document.createElement("span");
-  about.className = "muted";
-  about.textContent = ` ${text}`;
-  const heading = document.createElement("span");
-  heading.className = "heading";
-  heading.append(title, about);
-  const actions = document.createElement("span");
-  actions.className = "actions";
-  actions.append(...buttons);
-  item.append(heading, actions);
-  if (share !== null) {
-    const bar = document.createElement("progress");
-    Object.assign(bar, { max: 1, value: share });
-    bar.setAttribute("aria-label", `Progress of ${name}`);
-    item.append(bar);
-  }
-  return item;
-}
-
-/** @param {string} text @param {string} label @param {string} focus Finds it again in a new list.
- * @param {() => void} act */
-function button(text, label, focus, act) {
-  const made = document.createElement("button");
-  Object.assign(made, { type: "button", textContent: text });
-  made.setAttribute("aria-label", label);
-  made.dataset.focus = focus;
-  made.addEventListener("click", act);
-  return made;
 }
 
 /** @param {{time: number, frame: number, people: any[]} | undefined} frame */

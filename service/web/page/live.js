@@ -10,6 +10,8 @@ import { Pictures, Timeline } from "./timeline.js";
 /** @typedef {import("../connection.js").Result} Result */
 
 const OBSERVED = 120; // delays that are kept
+const RETRY = 1000; // milliseconds
+const WATCHED_FPS = 10; // pictures of a camera of the server; between them skeletons go on
 
 /** Dispatches `state` (see Stream) and `result` events. */
 export class Live extends EventTarget {
@@ -25,6 +27,8 @@ export class Live extends EventTarget {
   stream = null;
   /** @type {HTMLVideoElement | null} */
   video = null;
+  #showing = new AbortController(); // what is shown now
+  #offset = Infinity; // from the clock of a camera of the server to the page's, milliseconds
 
   /** @param {import("./view.js").View} view */
   constructor(view) {
@@ -39,28 +43,36 @@ export class Live extends EventTarget {
     this.view.size(video.videoWidth, video.videoHeight);
     video.addEventListener("seeking", () => this.timeline.clear());
     this.#capture(video);
-    const paint = () => {
-      if (this.video !== video) return;
-      this.#paint();
-      requestAnimationFrame(paint);
-    };
-    requestAnimationFrame(paint);
+    this.#animate();
+  }
+
+  /** Show a camera of the server. @param {import("../client.js").Client} client @param {string} name */
+  watch(client, name) {
+    this.stop();
+    this.between = 1000 / WATCHED_FPS;
+    this.use(client.watch(name));
+    this.#watch(client, name, this.#showing.signal);
+    this.#animate();
   }
 
   /** Send the video to a stream, in place of the last one. @param {import("../stream.js").Stream} stream */
   use(stream) {
     this.stream?.close();
     this.stream = stream;
-    stream.addEventListener("state", (event) => {
-      if (this.stream !== stream) return;
-      this.dispatchEvent(new CustomEvent("state", { detail: /** @type {CustomEvent} */ (event).detail }));
-    });
+    for (const kind of ["state", "camera"])
+      stream.addEventListener(kind, (event) => {
+        if (this.stream !== stream) return;
+        this.dispatchEvent(new CustomEvent(kind, { detail: /** @type {CustomEvent} */ (event).detail }));
+      });
     this.#receive(stream);
   }
 
   /** End the stream and release the camera or file. */
   stop() {
     const { stream, video } = this;
+    this.#showing.abort();
+    this.#showing = new AbortController();
+    this.#offset = Infinity;
     this.video = this.stream = null;
     stream?.close();
     if (video) release(video);
@@ -93,15 +105,50 @@ export class Live extends EventTarget {
       for await (const result of stream) {
         if (this.stream !== stream) return;
         if (result.type === "result") {
-          const { timestamp, width, height, latency_ms } = result;
+          let { timestamp: time, width, height, latency_ms } = result;
+          if (!this.video) {
+            this.#offset = Math.min(this.#offset, now() - result.age_ms - time);
+            time += this.#offset;
+            latency_ms = now() - time;
+          }
           const people = result.people.map((person) => named(person, this.view.width / width || 1));
-          this.timeline.add({ time: timestamp, people, width, height }, latency_ms, this.between);
+          this.timeline.add({ time, people, width, height }, latency_ms, this.between);
         }
         this.dispatchEvent(new CustomEvent("result", { detail: result }));
       }
     } catch (error) {
       if (/** @type {any} */ (error)?.name !== "StreamError") throw error; // its state event says more
     }
+  }
+
+  /** @param {import("../client.js").Client} client @param {string} name @param {AbortSignal} signal */
+  async #watch(client, name, signal) {
+    while (!signal.aborted) {
+      try {
+        for await (const { time, blob } of livePictures(client, name, signal)) {
+          const [frame, at] = [await createImageBitmap(blob), time + this.#offset];
+          if (signal.aborted || !(at > this.#newest && isFinite(at))) frame.close();
+          else {
+            this.timeline.waited(now() - at);
+            this.#newest = at;
+            this.#pictures.put(frame, at, this.timeline.delay);
+          }
+        }
+      } catch {
+        // there is no picture, or no connection: the stream of results says why
+      }
+      await new Promise((resolve) => setTimeout(resolve, RETRY));
+    }
+  }
+
+  #animate() {
+    const { signal } = this.#showing;
+    const paint = () => {
+      if (signal.aborted) return;
+      this.#paint();
+      requestAnimationFrame(paint);
+    };
+    requestAnimationFrame(paint);
   }
 
   #paint() {
@@ -157,6 +204,25 @@ export async function openVideo(file) {
   if (!video.videoWidth) throw new Error("the file has no pictures");
   await video.play();
   return video;
+}
+
+/** The pictures of a camera with their times. An `<img>` would send no API key, and tell no times.
+ * @param {import("../client.js").Client} client @param {string} name @param {AbortSignal} signal */
+async function* livePictures(client, name, signal) {
+  const path = `cameras/${encodeURIComponent(name)}/live.mjpg`;
+  const { body } = await client.request(path, { signal }, { draw: 0, fps: WATCHED_FPS, width: 1280 });
+  let bytes = new Uint8Array();
+  for await (const piece of /** @type {any} */ (body)) {
+    bytes = new Uint8Array(await new Blob([bytes, piece]).arrayBuffer());
+    const text = new TextDecoder("latin1").decode(bytes.subarray(0, 400));
+    const head = /Length: (\d+)\r\n.*Timestamp: ([\d.]+)\r\n\r\n/.exec(text);
+    if (!head) continue;
+    const start = head.index + head[0].length;
+    const end = start + Number(head[1]);
+    if (bytes.length < end) continue;
+    yield { time: Number(head[2]), blob: new Blob([bytes.subarray(start, end)], { type: "image/jpeg" }) };
+    bytes = bytes.slice(end);
+  }
 }
 
 /** @param {HTMLVideoElement} video */

@@ -5,6 +5,7 @@
  */
 import { Client, openCamera } from "../client.js";
 import { animate } from "./art.js";
+import { Cameras } from "./cameras.js";
 import { Counts } from "./counts.js";
 import { readSkeleton } from "./draw.js";
 import { Figures } from "./figures.js";
@@ -19,7 +20,7 @@ import { RegionEditor } from "./regions.js";
 import { Settings } from "./settings.js";
 import { Space } from "./space.js";
 import { View } from "./view.js";
-import { cameraWords, requestWords, streamWords } from "./words.js";
+import { cameraWords, requestWords, stateWords, streamWords } from "./words.js";
 
 const KEY = "posewire-key"; // in the storage of this tab, which ends with it
 const RETRY = 2000; // milliseconds
@@ -42,10 +43,11 @@ const recording = new Recording();
 const playback = new Playback($);
 const editor = new RegionEditor(view, settings, showTool);
 const jobs = new Jobs(client, settings, notice, $);
+const cameras = new Cameras(client, notice, $, watch);
 
 /** @type {Map<string, import("./draw.js").Skeleton>} */
 const skeletons = new Map();
-/** @typedef {"" | "camera" | "video" | "picture"} Kind What is on the stage. */
+/** @typedef {"" | "camera" | "video" | "picture" | "server camera"} Kind What is on the stage. */
 /** @type {Kind} */
 let kind = "";
 /** @type {import("./picture.js").Picture | null} */
@@ -61,6 +63,7 @@ async function load() {
     settings.offer(models, sets);
     notice.clear("server");
     jobs.load();
+    cameras.load();
   } catch (error) {
     if (/** @type {any} */ (error).status === 401) return notice.askKey(Boolean(client.key));
     notice.show(requestWords(error), "server");
@@ -75,6 +78,18 @@ function useKey(key) {
   load();
   if (live.video) openStream();
   else if (picture) estimate();
+  else if (cameras.chosen) watch(cameras.chosen, true);
+}
+
+/** Show a camera of the server, or none if it is shown. @param {string} name @param {boolean} [again] */
+function watch(name, again = false) {
+  if (name === cameras.chosen && !again) return stop();
+  clear("server camera");
+  cameras.chosen = name;
+  cameras.load();
+  $("overlay").focus();
+  status("busy", "Connecting");
+  live.watch(client, name);
 }
 
 async function startCamera() {
@@ -180,7 +195,9 @@ function clear(next) {
   for (const part of [people, counts, figures, space, recording]) part.clear();
   notice.clear();
   playback.show(null);
-  picture = null;
+  picture = settings.watched = null;
+  if (cameras.chosen) cameras.load();
+  cameras.chosen = "";
   kind = next;
   wasLost = false;
   display();
@@ -188,7 +205,7 @@ function clear(next) {
   $("empty").hidden = Boolean(kind);
   $("camera").setAttribute("aria-pressed", String(kind === "camera"));
   $("camera").textContent = kind === "camera" ? "Stop camera" : "Camera";
-  $("figures-panel").hidden = !live.video && kind !== "camera" && kind !== "video";
+  $("figures-panel").hidden = !kind || kind === "picture";
   $("add-zone").disabled = $("add-line").disabled = kind !== "camera" && kind !== "video";
   $("download").disabled = !kind;
   $("overlay").setAttribute("aria-label", kind ? `The ${kind} with the skeletons of the people in it` : "No picture yet");
@@ -228,6 +245,10 @@ live.addEventListener("state", (event) => {
     const skeleton = skeletons.get(live.stream?.welcome.skeleton) ?? null;
     if (skeleton !== view.skeleton) live.timeline.clear();
     view.skeleton = skeleton;
+    if (kind === "server camera") {
+      settings.watched = live.stream?.welcome;
+      counts.show();
+    }
     status("live", "Live");
     notice.clear("stream");
     if (wasLost) notice.show(streamWords(state), "good");
@@ -241,6 +262,14 @@ live.addEventListener("state", (event) => {
     if (state.code === 4401) notice.askKey(Boolean(client.key));
     else notice.show(streamWords(state), "stream");
   }
+});
+
+live.addEventListener("camera", (event) => {
+  const camera = /** @type {CustomEvent} */ (event).detail;
+  const isLive = camera.state === "live";
+  status(isLive ? "live" : "busy", isLive ? "Live" : `${cameras.chosen} ${stateWords({ state: camera.state })}`);
+  if (isLive) notice.clear("stream");
+  else notice.show(`The camera ${cameras.chosen} ${stateWords(camera)}.`, "stream");
 });
 
 live.addEventListener("result", (event) => {
@@ -257,6 +286,7 @@ settings.addEventListener("change", (event) => {
   display();
   if (!(/** @type {CustomEvent} */ (event).detail.server)) return;
   if (kind === "picture") estimate();
+  else if (kind === "server camera") return; // its entry says what is looked for
   else if (live.stream?.state.name === "closed") openStream(); // it had refused the settings before
   else live.stream?.change(settings.hello());
 });
@@ -283,11 +313,9 @@ $("save-picture").addEventListener("click", async () => save(await view.snapshot
 $("save-json").addEventListener("click", () => save(recording.json(), "posewire.json"));
 $("save-csv").addEventListener("click", () => save(recording.csv(), "posewire.csv"));
 $("share").addEventListener("click", async () => {
-  await navigator.clipboard?.writeText(location.href).then(
-    () => notice.show("The link to these settings, zones and lines is copied. It contains no picture and no key.", "good"),
-    () => notice.show(`Copy the address of this page: ${location.href}`),
-  );
-  if (!navigator.clipboard) notice.show(`Copy the address of this page: ${location.href}`);
+  const copied = await navigator.clipboard?.writeText(location.href).then(() => true, () => false);
+  if (copied) notice.show("The link to these settings, zones and lines is copied. It contains no picture and no key.", "good");
+  else notice.show(`Copy the address of this page: ${location.href}`);
 });
 $("download").addEventListener("click", () => openMenu($("download-menu").hidden));
 document.addEventListener("click", (event) => {

@@ -4,6 +4,7 @@
  * @module
  */
 import { colour } from "./draw.js";
+import { make } from "./make.js";
 import { clock, counted } from "./words.js";
 
 const KEPT = 8000; // milliseconds for which somebody who has left is listed
@@ -91,22 +92,17 @@ export class PeopleList {
 }
 
 function emptyRow() {
-  const row = document.createElement("tr");
-  const part = (/** @type {string} */ tag, /** @type {string} */ kind) => {
-    const element = document.createElement(tag);
-    element.className = kind;
+  const part = (/** @type {string} */ tag, /** @type {string} */ className) => {
+    const element = make(tag, { className });
     element.dataset.part = "";
     return element;
   };
-  const cells = [0, 1, 2].map(() => document.createElement("td"));
-  const meter = document.createElement("span");
-  meter.className = "meter";
-  meter.append(part("span", ""));
-  cells[0].append(part("span", "chip"), part("span", ""));
-  cells[1].append(meter, part("span", ""));
-  cells[2].append(part("span", ""));
-  row.append(...cells);
-  return row;
+  const cells = [
+    [part("span", "chip"), part("span", "")],
+    [make("span", { className: "meter" }, part("span", "")), part("span", "")],
+    [part("span", "")],
+  ];
+  return make("tr", {}, ...cells.map((parts) => make("td", {}, ...parts)));
 }
 
 /** @param {Element} element @param {string} text */

@@ -72,6 +72,7 @@ export class RegionEditor {
       else this.#add(point);
       return;
     }
+    if (this.settings.watched) return;
     const { zones, lines } = this.settings.values;
     for (const [shape, key, corner] of corners(zones, lines)) {
       if (!this.#near(point, corner)) continue;
@@ -153,7 +154,7 @@ export class RegionEditor {
   /** @param {import("./draw.js").Pen} pen @param {import("./draw.js").Look & {height: number}} look */
   draw(pen, look) {
     const at = ([x, y] = [0, 0]) => place(x * look.width, y * look.height, look);
-    const { zones, lines } = this.settings.values;
+    const { zones, lines } = this.settings.regions;
     pen.save();
     pen.lineJoin = pen.lineCap = "round";
     zones.forEach(({ name, polygon }, n) => outline(pen, polygon.map(at), regionColour(n), name, true));

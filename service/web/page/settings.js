@@ -26,6 +26,8 @@ const OF_THE_SERVER = new Set(["model", "skeleton", "detect_every", "smoothing",
 /** Dispatches `change` events; `detail.server` says whether the server must know of it. */
 export class Settings extends EventTarget {
   values = structuredClone(DEFAULTS);
+  /** The zones and lines of a camera that is watched. @type {{zones: Zone[], lines: Line[]} | null} */
+  watched = null;
   /** @type {{name: string, title: string, skeleton: string}[]} */
   #models = [];
   /** @type {{name: string, keypoints: string[]}[]} */
@@ -61,6 +63,11 @@ export class Settings extends EventTarget {
   offer(models, skeletons) {
     [this.#models, this.#skeletons] = [models, skeletons];
     this.#show();
+  }
+
+  /** The zones and lines on the stage. */
+  get regions() {
+    return this.watched ?? this.values;
   }
 
   /** The members of a stream's hello. */

@@ -43,7 +43,7 @@ export class Timeline {
     const last = this.moments.at(-1);
     if (last && moment.time <= last.time) return;
     if (last) remember(this.#intervals, moment.time - last.time);
-    remember(this.#latencies, latency);
+    this.waited(latency);
     this.moments.push(moment);
     if (this.moments.length > REMEMBERED) this.moments.shift();
     // Where the server answers every picture, its result is enough. Otherwise there must be one to interpolate to.
@@ -51,6 +51,11 @@ export class Timeline {
     const wanted = Math.min(LONGEST_DELAY, quantile(this.#latencies, 0.7) + (gap > between / 2 ? gap : 0));
     // Too short a delay takes skeletons off their people, so it grows faster than it shrinks.
     this.delay = this.delay ? this.delay + (wanted - this.delay) / (wanted > this.delay ? 2 : 8) : wanted;
+  }
+
+  /** A result or picture has arrived. @param {number} latency Milliseconds since its capture. */
+  waited(latency) {
+    remember(this.#latencies, latency);
   }
 
   /**

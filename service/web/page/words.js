@@ -50,6 +50,12 @@ export function streamWords({ name, code, reason, resumed }) {
   return "";
 }
 
+/** @param {{state: string, reason?: string}} camera A camera of the server. @returns {string} */
+export function stateWords({ state, reason }) {
+  const words = { connecting: "is connecting", lost: "is lost and tried again by itself", elsewhere: "is at another server" };
+  return `${words[/** @type {keyof typeof words} */ (state)] ?? `is ${state}`}${reason ? `: ${reason}` : ""}`;
+}
+
 /** @param {any} error Of a request. @returns {string} */
 export function requestWords(error) {
   if (error?.name === "AbortError") return "";

@@ -29,7 +29,7 @@ def some_result(people: int = 2) -> CameraResult:
         rng.uniform(-1, 1, (people, 17, 3)).astype(np.float32),
     )
     velocities, ages = rng.uniform(size=(people, 2)).astype(np.float32), rng.uniform(size=people).astype(np.float32)
-    events = [TrackingEvent("enter", "door", 1, 17.5)]
+    events = [TrackingEvent("enter", "door", 1, 17.5, 3, values={"angle": 90.0, "side": "left"})]
     processed = ProcessedFrame(poses, velocities, ages, events, 640, 480, {"track": 0.1})
     return CameraResult(7, np.zeros((480, 640, 3), np.uint8), processed, 1e9 + 0.25, 0.05, 3)
 

@@ -1,0 +1,1 @@
+"""MQTT 5: a client that publishes, and what it says to Home Assistant."""
