@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 Phase = Literal["connecting", "live", "lost", "ended"]
 
+_START_S = 20.0
+"""How long a process may take to start before the source is opened, on a machine that is very busy."""
 _TAKE_S = 1.0
 """How long a frame that has arrived may take to be converted and sent."""
 
@@ -214,7 +216,7 @@ class Camera:
                 self._reader.expect_frame()
             try:
                 last: float | None = None  # when the newest frame arrived
-                began = loop.time()
+                began = loop.time() + _START_S
                 while True:
                     limit = began + self.times.connect if last is None else last + self.times.stall
                     try:
@@ -222,6 +224,7 @@ class Camera:
                             message = await self._reader.receive()
                     except TimeoutError:
                         raise SourceEndedError(self._why_silent(last is not None)) from None
+                    began = min(began, loop.time())  # its first message says that it has started
                     match message:
                         case None:
                             return

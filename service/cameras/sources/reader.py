@@ -3,12 +3,13 @@
 The owner, `camera.Camera`, sends the source's kind, target and options, and then bytes: WANTED for each frame that it
 wants, EXPECTED if it wants to know when there is one. This process decodes every packet, keeps the newest frame, and
 converts and sends only the frames that are wanted. Messages are JSON documents (see `media.decoder_wire`): `opened`,
-`status` once a second, `arrived`, `frame` (followed by its pixels), and `ended`, the last one.
+`status` at the beginning and once a second, `arrived`, `frame` (followed by its pixels), and `ended`, the last one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -74,7 +75,7 @@ class _Conversation:
 
     def run(self) -> None:
         """Send messages until the source has ended. Raises OSError if the owner is gone."""
-        sent, reported = 0, time.monotonic()
+        sent, reported = 0, -math.inf  # a first report says that this process has started
         while True:
             with self._newest.changed:
                 self._newest.changed.wait_for(

@@ -8,6 +8,7 @@ import json
 import signal
 import struct
 import subprocess
+import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -172,5 +173,6 @@ class ReaderProcess:
     def _reap(self) -> int | None:
         try:
             return self._process.wait(_REAP_S)
-        except subprocess.TimeoutExpired:
+        except subprocess.TimeoutExpired:  # it hangs in a device, or the machine is busy: nobody has to wait for that
+            threading.Thread(target=self._process.wait, name="posewire-reaper", daemon=True).start()
             return None

@@ -173,7 +173,7 @@ def test_nothing_is_left_of_cameras_that_fail_again_and_again() -> None:
         async def story(watched: Watched) -> None:
             await until(lambda: len(watched.reasons()) >= 2)
             before = held()
-            await until(lambda: len(watched.reasons()) >= 8 and watched.states[-1].phase == "lost")
+            await until(lambda: len(watched.reasons()) >= 5 and watched.states[-1].phase == "lost")
             assert held() <= before + 4  # a reader may just be starting
 
         watch(camera.url, story, QUICK)
