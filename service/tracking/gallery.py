@@ -20,6 +20,8 @@ STRANGER, UNDECIDED = -1, -2
 _RETURN, _SOONER, _NEW = math.log(2.5), math.log(20), math.log(0.05)
 """Least odds of a return; those that are enough before `_PATIENCE`; and those below which somebody is new at first.
 The last rise to the first."""
+_APART = 2.0
+"""By how much somebody must look more like one person than like any other for further looks to be worth it."""
 _PATIENCE = 0.8
 """Seconds for which somebody who may have returned is looked at before the decision."""
 _ENOUGH, _MANY = 5, 7
@@ -50,7 +52,7 @@ class LooksWeights:
     contrast: float
 
 
-FITTED = LooksWeights(colour=-2.06, early=2.17, tint=2.73, contrast=4.63)
+FITTED = LooksWeights(colour=-1.96, early=2.03, tint=2.80, contrast=4.33)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,7 +106,11 @@ def recognise(
     odds = _odds(total, len(absent))
     patient = newcomers.ages < _PATIENCE
     common = compared[: len(absent)].max(axis=0)
-    hopeful = odds.max(axis=0) > _NEW + (_RETURN - _NEW) * np.square(np.minimum(newcomers.ages / _PATIENCE, 1))
+    grown = np.minimum(newcomers.ages / _PATIENCE, 1)
+    hopeful = odds.max(axis=0) > _NEW + (_RETURN - _NEW) * np.square(grown)
+    if len(total) > 1:
+        best = np.sort(total, axis=0)
+        hopeful &= best[-1] - best[-2] > _APART * grown
     found[patient & (hopeful | (common < colours.LEAST))] = UNDECIDED
     sooner = np.where(common >= min(_ENOUGH, len(sides)), _SOONER, np.inf)
     least = np.where(patient, sooner, _RETURN)

@@ -267,7 +267,8 @@ class PoseTracker:
             return
         tracks = self._tracks
         confirmed = tracks.ids != UNCONFIRMED
-        lost = np.flatnonzero(confirmed & (tracks.missed >= self._hold))
+        recent = self._now - tracks.seen <= self.config.forget_seconds
+        lost = np.flatnonzero(confirmed & recent & (tracks.missed >= self._hold))
         away = AbsentState.join([self._absent, gallery.as_absent(tracks.select(lost))])
         newcomers = gallery.Newcomers(tracks.colours[rows], tracks.boxes[rows], self._now - tracks.born[rows])
         others = tracks.colours[(tracks.missed == 0) & confirmed]
