@@ -101,19 +101,21 @@ class CameraFleet:
         known: dict[str, tuple[str, ...]] = {}
         wrong = []
         for path in self._folder.glob("events-*.ndjson"):
-            for line in path.read_text("utf-8").splitlines():
+            for line in path.read_text("utf-8").splitlines(keepends=True):
+                if not line.endswith("\n"):  # it is being written
+                    continue
                 event = json.loads(line)
                 what = event["source"], event["kind"], event["data"]["name"], str(event["data"]["id"])
                 ids[what].add(event["id"])
                 if known.setdefault(event["id"], what) != what:
                     wrong.append(f"{event['id']} is of {what} and of {known[event['id']]}")
         with Redis.from_url(self.redis.url) as base:
-            for (source, *what), found in ids.items():
+            for (source, *parts), found in ids.items():
                 data = base.hget(f"posewire:session:camera:{source.removeprefix('cameras/')}", "state")
                 assert isinstance(data, bytes)
                 session = SavedSession.unpack(data).id
-                if found != {event_id(session, *what, number) for number in range(1, len(found) + 1)}:
-                    wrong.append(f"{source}: {what} has {len(found)} ids, and not those of the first numbers")
+                if found != {event_id(session, *parts, number) for number in range(1, len(found) + 1)}:
+                    wrong.append(f"{source}: {parts} has {len(found)} ids, and not those of the first numbers")
         entered = sum(len(found) for (_, kind, *_), found in ids.items() if kind == "enter")
         if entered != len(self.scenes.scenes) * self.scenes.present:
             wrong.append(f"{entered} have entered")
