@@ -14,7 +14,8 @@ from service.api.schemas import CameraResponse
 from service.api.state import ServerState
 from service.cameras.camera_run import CameraParts
 from service.cameras.document import camera_document
-from service.cameras.served import ServedCamera, ServedCameras
+from service.cameras.served import ServedCameras
+from service.cameras.served_camera import ServedCamera
 from service.cameras.sources.spare_readers import SpareReaders
 from service.process.supervisor import Supervisor
 from service.streams.store.base import StoreAwayError

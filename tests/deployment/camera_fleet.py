@@ -105,17 +105,20 @@ class CameraFleet:
                 if not line.endswith("\n"):  # it is being written
                     continue
                 event = json.loads(line)
-                what = event["source"], event["kind"], event["data"]["name"], str(event["data"]["id"])
+                data = event["data"]
+                what = (event["source"], event["kind"], data["name"], str(data["id"]))
                 ids[what].add(event["id"])
                 if known.setdefault(event["id"], what) != what:
                     wrong.append(f"{event['id']} is of {what} and of {known[event['id']]}")
         with Redis.from_url(self.redis.url) as base:
-            for (source, *parts), found in ids.items():
-                data = base.hget(f"posewire:session:camera:{source.removeprefix('cameras/')}", "state")
-                assert isinstance(data, bytes)
-                session = SavedSession.unpack(data).id
-                if found != {event_id(session, *parts, number) for number in range(1, len(found) + 1)}:
-                    wrong.append(f"{source}: {parts} has {len(found)} ids, and not those of the first numbers")
+            for (source, kind, name, person), found in ids.items():
+                stored = base.hget(f"posewire:session:camera:{source.removeprefix('cameras/')}", "state")
+                assert isinstance(stored, bytes)
+                session = SavedSession.unpack(stored).id
+                if found != {event_id(session, kind, name, person, number) for number in range(1, len(found) + 1)}:
+                    wrong.append(
+                        f"{source}: {kind} {name} {person} has {len(found)} ids, and not those of the first numbers"
+                    )
         entered = sum(len(found) for (_, kind, *_), found in ids.items() if kind == "enter")
         if entered != len(self.scenes.scenes) * self.scenes.present:
             wrong.append(f"{entered} have entered")

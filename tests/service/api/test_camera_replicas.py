@@ -103,7 +103,11 @@ def test_changes_are_refused_while_redis_is_away_and_known_again_after_it_has_lo
 ) -> None:
     a, b = map(Api, servers)
     assert a.put("kept", {"source": source(camera)}).status_code == 201
-    wait_for(lambda: b.ask("GET", "/cameras/kept").status_code == 200)
+
+    def b_knows(name: str) -> bool:
+        return b.ask("GET", f"/cameras/{name}").status_code == 200
+
+    wait_for(lambda: b_knows("kept"))
     redis.kill()
     refused = b.put("refused", {"source": source(camera)})
     assert refused.status_code == 503
