@@ -20,7 +20,7 @@ from tests.benchmarks.goals import goal, show
 from tests.benchmarks.report import Row, main
 from tests.deployment.camera_fleet import CameraFleet, Onlooker
 
-_ROUNDS = 2
+_ROUNDS = 5
 _CAMERAS = 12
 _STEADY_S = 2.0
 """Before each harm, so that nothing else is still going on."""
