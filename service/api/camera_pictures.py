@@ -19,6 +19,7 @@ from service.api.problems import ApiError
 from service.api.schemas import LiveQuery, PictureQuery, Problem
 from service.api.state import ServerState
 from service.batching import OverloadedError
+from service.cameras.feed import ResultFeed
 from service.cameras.pictures import CameraPicture, PictureVariant
 from service.cameras.served_camera import ServedCamera
 from service.process.racing import race
@@ -36,7 +37,6 @@ _WIDTH_STEP, _QUALITY_STEP = 160, 10
 _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {404: {"model": Problem}, 503: {"model": Problem}}
-_SAME: dict[int | str, dict[str, Any]] = {304: {"description": "the picture is the one of `If-None-Match`"}}
 
 
 @router.get(
@@ -54,18 +54,19 @@ async def picture(request: Request, name: str, query: Annotated[PictureQuery, Qu
     server = ServerState.of(request)
     camera = find_camera(server, name)
     variant = _variant(camera, query)
-    tag = f'"{camera.feed.tag}-{camera.feed.frame}-{variant.drawn:d}-{variant.width}-{variant.quality}"'
-    if camera.feed.newest is not None and tag in _tags(request):
+    feed = camera.feed
+    known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+    if feed.newest is not None and (tag := _tag(feed, feed.frame, variant)) in known:
         return Response(status_code=304, headers={**_HEADERS, "etag": tag})
     await camera.fetch_picture()
-    made = await server.pictures.newest(camera.feed, camera.entry.hello(), variant)
+    made = await server.pictures.newest(feed, camera.entry.hello(), variant)
     if made is None:
         raise _no_picture(camera)
     state = request.scope["state"]
     state["resources"].enter_context(server.memory.take(state["client"], len(made.data)))
     headers = {
         **_HEADERS,
-        "etag": tag.replace(f"-{camera.feed.frame}-", f"-{made.frame}-"),
+        "etag": _tag(feed, made.frame, variant),
         "last-modified": formatdate(made.time, usegmt=True),
         "x-posewire-timestamp": _milliseconds(made),
     }
@@ -146,7 +147,7 @@ class _LiveResponse(Response):
         while True:
             self._news.clear()
             # All who want as many pictures a second take the same ones, by the time of their frames
-            if feed.newest is not None and (last is None or self._slot(feed.newest.time) > self._slot(last.time)):
+            if feed.newest is not None and (last is None or self._slot(feed.newest.time) != self._slot(last.time)):
                 with suppress(OverloadedError):
                     made = await self._server.pictures.newest(feed, self._hello, self._variant)
                     if made is not None and (last is None or made.frame > last.frame):
@@ -186,8 +187,9 @@ def _variant(camera: ServedCamera, query: PictureQuery) -> PictureVariant:
     return PictureVariant(query.draw, width, quality, blurred=camera.entry.blur is not None)
 
 
-def _tags(request: Request) -> set[str]:
-    return {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+def _tag(feed: ResultFeed, frame: int, variant: PictureVariant) -> str:
+    """The entity tag of a picture: the same for the same bytes alone."""
+    return f'"{feed.tag}-{frame}-{variant.drawn:d}-{variant.width}-{variant.quality}"'
 
 
 def _no_picture(camera: ServedCamera) -> ApiError:

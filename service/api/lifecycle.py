@@ -158,6 +158,7 @@ def _refresh_gauges(state: ServerState, serving: Serving) -> None:
         depths={batcher.name: batcher.stats.waiting_units for batcher in serving.batchers},
         connections=state.connections.quota.held,
         memory=state.memory.held,
+        watchers=len(state.watchers),
     )
     for name, runtime in tuple(serving.runtimes.items()):
         fallback = serving.fell_back(name, state.settings.precision)
@@ -176,7 +177,7 @@ def _draining(state: ServerState, supervisor: Supervisor) -> AbstractContextMana
         notice = supervisor.once("go-away", state.streams.go_away(wait))
         if state.cameras is not None:
             supervisor.once("hand over cameras", state.cameras.hand_over())
-        await state.watchers.go_away(wait)
+        supervisor.once("go-away of watchers", state.watchers.go_away(wait))
         await asyncio.sleep(wait)
         try:
             state.watchers.close()

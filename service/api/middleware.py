@@ -33,6 +33,8 @@ _ROUTES = frozenset(
 )
 """Paths that are labels of metrics. All others are counted as "other", so that clients cannot add labels."""
 _PREFIXES = {"/videos/": "/videos/{id}", "/cameras/": "/cameras/{name}"}
+_ENDLESS = "/live.mjpg"
+"""Lasts as long as somebody watches, so it has a label of its own."""
 _CAMERA_RESULTS = re.compile(r"/cameras/[^/]+/results")
 
 _COSTS = {"/metrics": 20, "/openapi.json": 20, "/docs": 5, "/models": 5, "/skeletons": 5}
@@ -217,7 +219,7 @@ def _route(path: str) -> str:
     """The label of a path in metrics."""
     for prefix, label in _PREFIXES.items():
         if path.startswith(prefix):
-            return label
+            return f"{label}{_ENDLESS}" if path.endswith(_ENDLESS) else label
     return path if path in _ROUTES else "other"
 
 

@@ -19,8 +19,8 @@ _MOST_EVENTS = 256
 """Events that are kept for watchers that miss results."""
 _WANTED_S = 5.0
 """How long pictures count as wanted after somebody has wanted one."""
-_BLURRED_S = 0.3
-"""How long a face is blurred after it was last seen: a detector may miss somebody in between."""
+_BLURRED_S, _MOST_BLURRED = 0.3, 64
+"""Seconds for which a face is blurred after it was last seen: a detector may miss it for once. And frames, at most."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +69,7 @@ class ResultFeed:
         self._changed = asyncio.Event()
         self._listeners: set[Callable[[], None]] = set()
         self._events: deque[tuple[int, dict[str, object]]] = deque(maxlen=_MOST_EVENTS)
-        self._faces: deque[tuple[float, Poses]] = deque()
+        self._faces: deque[tuple[float, Poses]] = deque(maxlen=_MOST_BLURRED)
 
     def put(self, result: CameraResult) -> None:
         """Replace the newest result, and wake all watchers."""
@@ -93,6 +93,7 @@ class ResultFeed:
     def clear(self) -> None:
         """Forget the newest result."""
         self.newest = None
+        self._faces.clear()
 
     def tell(self, state: FeedState) -> None:
         """Replace the camera's state, and wake all watchers."""

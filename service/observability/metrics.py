@@ -58,6 +58,7 @@ class Metrics(BatchObserver):
             "posewire_connections_refused", "Connections closed at a limit, by reason or status.", ["reason"]
         )
         self._connections = total("posewire_connections", "Open connections.")
+        self._watchers = total("posewire_camera_watchers", "Connections that watch cameras: results and live pictures.")
         self._memory = total("posewire_client_memory_bytes", "Bytes held of `memory_mb`: bodies, pixels, answers.")
         self._task_failures = counter(
             "posewire_task_failures", "Background tasks that ended on their own, with an error or too early.", ["task"]
@@ -117,8 +118,9 @@ class Metrics(BatchObserver):
             self._video_jobs.labels(state).set(jobs.get(state, 0))
         self._video_bytes.set(size)
 
-    def refresh(self, ready: bool, depths: Mapping[str, int], connections: int, memory: int) -> None:
-        """Set the gauges. depths: waiting work units by network. memory: bytes held for clients."""
+    def refresh(self, ready: bool, depths: Mapping[str, int], connections: int, memory: int, watchers: int = 0) -> None:
+        """Set the gauges. depths: waiting work units by network. memory: bytes held. watchers: of cameras."""
+        self._watchers.set(watchers)
         self._ready.set(ready)
         self._connections.set(connections)
         self._memory.set(memory)
