@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 LINES = [line.strip().strip("`") for line in README.splitlines() if re.match(r"\s+curl ", line)]
 CURLS = [line for line in LINES if "/videos" not in line and "/cameras/" not in line]
-CAMERA = [line for line in LINES if "/cameras/" in line]
+CAMERA = [line for line in LINES if "/cameras/" in line and " -X " in line]
 VIDEO_JOB = [line for line in LINES if "/videos" in line]
 
 
