@@ -158,13 +158,13 @@ def _falls(rows: dict[tuple[str, str], list[int]]) -> Iterator[Row]:
             **({"recall": round(right / clips, 3)} if kind == "fall" else {}),
             "false": false,
         }
-    for which in ("sideways", "oblique", "to or from"):
+    for which in ("", "sideways", "oblique", "to or from"):
         some = [row for (kind, name), row in rows.items() if kind == "no fall" or which in name]
         right, false = sum(row[1] for row in some), sum(row[2] for row in some)
-        clips = sum(row[0] for (kind, name), row in rows.items() if which in name)
+        clips = sum(row[0] for (kind, name), row in rows.items() if kind == "fall" and which in name)
         yield {
             "what": "all",
-            "motion": f"falls {which}, and no falls",
+            "motion": f"falls {which}, and no falls" if which else "all falls, and no falls",
             "clips": sum(row[0] for row in some),
             "recall": round(right / clips, 3),
             "precision": round(right / max(right + false, 1), 3),
