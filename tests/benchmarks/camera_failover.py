@@ -22,8 +22,8 @@ from tests.deployment.camera_fleet import CameraFleet, Onlooker
 
 _ROUNDS = 5
 _CAMERAS = 12
-_STEADY_S = 2.0
-"""Before each harm, so that nothing else is still going on."""
+_STEADY_S = 10.0
+"""Before each harm, so that nothing else is still going on, and readers are ready for cameras to come."""
 _FPS = 10.0
 _GOAL_S = 3.0
 

@@ -11,8 +11,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-_CALM_S = 5.0
+_CALM_S = 3.0
 """How long no reader must have been taken before another is started for later: cameras that come together go first."""
+
+_ROUND_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +79,7 @@ class SpareReaders:
                     reader.connection.close()
                 if len(self._spare) < self._number() and loop.time() - self._taken_at >= _CALM_S:
                     self._spare.append(start_reader())
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(_ROUND_S)
         finally:
             for reader in self._spare:
                 reader.end()
