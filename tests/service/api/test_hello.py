@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from engines.skeletons import COCO_17
 from service.api.hello import HelloMessage
+from service.rules import definition
 from service.rules.definition import FallRule
 from service.streams.protocol import CloseCode, StreamError
-from service.streams.rule_options import RulesMessage
+from service.streams.rule_options import AngleMessage, FallMessage, RepetitionMessage, RulesMessage, SpeedMessage
 from service.tracking.smoothing import OneEuroConfig
 
 
@@ -153,3 +155,11 @@ def test_rules_may_be_written_as_the_message_that_says_them() -> None:
     assert rules.fall == FallRule(("bed",))
     assert RulesMessage.of(rules).rules() == rules
     assert not HelloMessage.read('{"rules": {"fall": false}}').checked().rules
+
+
+def test_every_member_of_rules_is_documented() -> None:
+    page = (Path(definition.__file__).parent / "rules.md").read_text("utf-8")
+    for model in (RulesMessage, AngleMessage, FallMessage, RepetitionMessage, SpeedMessage):
+        assert all(f'"{name}"' in page for name in model.model_fields)
+    example = page.split("```json\n")[1].split("```")[0]
+    assert HelloMessage.read(example).checked(COCO_17).rules
