@@ -21,13 +21,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import numpy as np
-from websockets.exceptions import ConnectionClosed
 
 from tests.benchmarks.goals import goal, show
 from tests.benchmarks.report import Row, machine
@@ -79,15 +78,16 @@ class Watchers:
     def __init__(self, port: int, names: list[str]) -> None:
         self.heard = {name: Heard() for name in names}
         self._port = port
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._watch_all(),), daemon=True)
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._watch_all()), daemon=True)
 
     def __enter__(self) -> Watchers:
         self._thread.start()
+        self._started.wait()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._task.cancel)
+        self._loop.call_soon_threadsafe(self._end.set)
         self._thread.join()
 
     def clear(self) -> None:
@@ -95,9 +95,13 @@ class Watchers:
         self.heard.update({name: Heard() for name in self.heard})
 
     async def _watch_all(self) -> None:
-        self._task = asyncio.ensure_future(asyncio.gather(*map(self._watch, self.heard)))
-        with suppress(asyncio.CancelledError, ConnectionClosed):
-            await self._task
+        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        self._started.set()
+        tasks = [asyncio.create_task(self._watch(name)) for name in self.heard]
+        await self._end.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _watch(self, name: str) -> None:
         async with watch_camera(self._port, name, acknowledge=False, window=0) as opened:
