@@ -18,6 +18,8 @@ from tests.service.api.test_cameras import PASSWORD, Api, serve, source, write
 from tests.streaming import watch
 from tests.waiting import wait_for
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
