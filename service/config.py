@@ -126,7 +126,8 @@ class Settings(BaseSettings):
     )
     redis_url: SecretStr = Field(
         SecretStr(""),
-        description="where servers share the state of streams, as redis://HOST:6379/0; empty keeps it in memory",
+        description="where servers share the state of streams, and cameras, as redis://HOST:6379/0; "
+        "empty keeps it in memory",
     )
     checkpoint_ms: int = Field(1000, ge=50, description="greatest age of a running stream's state in Redis")
 

@@ -22,9 +22,10 @@ class Mosquitto:
     """`mosquitto` on a free port. A context manager. Skips the test if it is not installed.
 
     lines: of its configuration, beside the listener. users: with their passwords; without them, everybody may connect.
+    text: a configuration for port 1883, instead of all these.
     """
 
-    def __init__(self, folder: Path, *lines: str, users: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, *lines: str, users: Mapping[str, str] | None = None, text: str = "") -> None:
         found = shutil.which("mosquitto") or shutil.which("mosquitto", path=_PATH)
         if found is None:
             pytest.skip("mosquitto is not installed; apt-get install mosquitto")
@@ -33,15 +34,19 @@ class Mosquitto:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self._configuration = folder / "mosquitto.conf"
-        text = [f"listener {self.port} 127.0.0.1", "persistence false", "user root", *lines]
+        if text:
+            text = text.replace("listener 1883", f"listener {self.port} 127.0.0.1")
+            self._configuration.write_text(f"{text}\nuser root\n", "utf-8")
+            return
+        options = [f"listener {self.port} 127.0.0.1", "persistence false", "user root", *lines]
         if users:
             passwords = folder / "passwords"
             passwords.touch(0o600)
             for name, password in users.items():
                 subprocess.run(["mosquitto_passwd", "-b", str(passwords), name, password], check=True)
-            text.append(f"password_file {passwords}")
-        text.append(f"allow_anonymous {'false' if users else 'true'}")
-        self._configuration.write_text("\n".join(text) + "\n", "utf-8")
+            options.append(f"password_file {passwords}")
+        options.append(f"allow_anonymous {'false' if users else 'true'}")
+        self._configuration.write_text("\n".join(options) + "\n", "utf-8")
 
     def __enter__(self) -> Self:
         self.start()

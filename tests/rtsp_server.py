@@ -1,4 +1,6 @@
-"""A real RTSP server, GStreamer's: python3 tests/rtsp_server.py WIDTH HEIGHT CODEC [USER PASSWORD [PORT [HOST [LOSS]]]]
+"""A real RTSP server, GStreamer's.
+
+python3 tests/rtsp_server.py WIDTH HEIGHT CODEC [USER PASSWORD [PORT [HOST [LOSS [FPS]]]]]
 
 Runs in the system's Python, which has Debian's bindings of GStreamer. Serves a moving test picture at
 rtsp://HOST:PORT/live, and prints PORT once it listens. CODEC: h264, h265 or jpeg. LOSS: 0..1, the part of the RTP
@@ -29,12 +31,13 @@ def main(
     port: str = "0",
     host: str = "127.0.0.1",
     loss: str = "0",
+    fps: str = "20",
 ) -> None:
     """Serve until this process is killed."""
     Gst.init(None)
     server = GstRtspServer.RTSPServer(address=host, service=port)
     factory = GstRtspServer.RTSPMediaFactory(shared=True)
-    caps = f"video/x-raw,format=I420,width={width},height={height},framerate=20/1"
+    caps = f"video/x-raw,format=I420,width={width},height={height},framerate={fps}/1"
     encoder = _ENCODERS[codec]
     if float(loss):  # the server takes the last element as the payloader, so that it is the one that is renamed
         encoder = encoder.replace("name=pay0 ", "") + f" ! identity name=pay0 drop-probability={loss}"

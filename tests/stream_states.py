@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import ormsgpack
 
+from service.rules.state import RulesState, rows
 from service.tracking import AbsentState, TrackerState, TrackState
 from service.tracking.smoothing import Filtered, SmoothingState
 from service.tracking.zones import Presence, Visit, ZonesState
@@ -62,6 +63,17 @@ def absent(people: int) -> AbsentState:
         rng.uniform(0, 500, (people, 4)).astype(np.float32),
         rng.integers(0, 256, (people, 17, 4)).astype(np.uint8),
     )
+
+
+def rules_state(people: int = 3) -> RulesState:
+    """Return what two repetitions and other rules remember of the people 1, 2, ..., with three zones and lines."""
+    rng = np.random.default_rng(people)
+    table = rows(np.arange(1, people + 1), 2)
+    for name in table.dtype.names or ():
+        if table[name].dtype.kind == "f":
+            table[name] = rng.uniform(0, 1, table[name].shape)
+    table["count"], table["posture"] = 5, 2
+    return RulesState("rules", table, rng.integers(0, 9, (3, 2)))
 
 
 def with_columns(state: StreamState, **columns: object) -> StreamState:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import secrets
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ import pytest
 from PIL import Image
 
 from service.api.problems import KINDS
+from service.api.security import digest
 from service.config import Settings
 from tests.browser import browse, needs_chromium
 from tests.deployment.marked import SIZE, marked_catalogue, picture
@@ -34,7 +36,8 @@ from tests.service.media.videos import make_video
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 LINES = [line.strip().strip("`") for line in README.splitlines() if re.match(r"\s+curl ", line)]
-CURLS = [line for line in LINES if "/videos" not in line]
+CURLS = [line for line in LINES if "/videos" not in line and "/cameras/" not in line]
+CAMERA = [line for line in LINES if "/cameras/" in line and " -X " in line]
 VIDEO_JOB = [line for line in LINES if "/videos" in line]
 
 
@@ -51,6 +54,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(folder: Path) -> Iterator[ServerProcess]:
     with ServerProcess("--model", "tiny", catalogue=tiny_catalogue(folder)) as running:
         yield running
+
+
+def test_the_commands_of_a_camera_work_in_their_order(folder: Path) -> None:
+    key, hosts = secrets.token_urlsafe(32), "10.0.0.0/24"
+    assert f"POSEWIRE_API_KEYS=admin:DIGEST POSEWIRE_CAMERA_HOSTS={hosts} posewire serve" in README
+    environment = {"api_keys": f"admin:{digest(key)}", "camera_hosts": hosts}
+    assert [re.findall("-X (PUT|POST|DELETE)", line) for line in CAMERA] == [["PUT"], ["POST"], ["DELETE"]]
+    with ServerProcess("--model", "tiny", catalogue=tiny_catalogue(folder), environment=environment) as server:
+        for line in CAMERA:
+            pasted = line.replace("localhost:8000", f"127.0.0.1:{server.port}").replace("KEY", key)
+            pasted = pasted.replace("curl ", "curl -sS --fail ", 1)
+            done = subprocess.run(["bash", "-c", pasted], capture_output=True, check=False)
+            assert done.returncode == 0, done.stderr.decode()
 
 
 @pytest.mark.parametrize("command", CURLS)

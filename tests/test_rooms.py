@@ -22,7 +22,7 @@ FLOW = (
     *("engines.plans", "engines.runtimes", "engines.crops", "engines.build"),
     # service: libraries that stand alone, then a frame's way through the server, then the server itself
     *("service", "service.client", "service.camera_hosts", "service.config", "service.batching", "service.quota"),
-    *("service.tracking", "service.media", "service.formats", "service.evaluation"),
+    *("service.tracking", "service.rules", "service.media", "service.formats", "service.evaluation"),
     *("service.process", "service.events", "service.inference", "service.tracking_workers", "service.streams"),
     *("service.observability", "service.cameras", "service.offline", "service.watching", "service.load"),
     *("service.api", "service.server"),
@@ -38,6 +38,7 @@ ALLOWED = {
     "PIL": ("service/load/chart.py", "service/media/"),
     "ray": ("service/offline/bulk/ray_pool.py",),
     "sqlite3": ("service/offline/jobs/store.py", "service/events/journal", "service/cli/events.py"),
+    "paho": ("service/events/sinks/mqtt/",),
     "redis": (
         *("service/streams/store/redis", "service/offline/jobs/shared_list.py"),
         *("service/cameras/ownership/redis", "service/events/sinks/redis"),
@@ -63,6 +64,7 @@ ALLOWED = {
 NEEDS = {
     "service/client/": ("service.client",),
     "service/tracking/": ("service.tracking", "engines"),
+    "service/rules/": ("service.rules", "service.tracking", "engines"),
     "service/formats/": ("service.formats", "engines"),
     "service/evaluation/": ("service.evaluation", "service.formats", "engines"),
     "service/media/": ("service.media", "service.tracking", "engines"),

@@ -21,7 +21,7 @@ from service.api.state import ServerState
 from service.batching import OverloadedError
 from service.cameras.feed import ResultFeed
 from service.cameras.pictures import CameraPicture, PictureVariant
-from service.cameras.served import ServedCamera
+from service.cameras.served_camera import ServedCamera
 from service.process.racing import race
 from service.quota import QuotaExceededError
 from service.streams.protocol import CloseCode, StreamError

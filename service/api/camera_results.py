@@ -13,7 +13,7 @@ from service.api.problems import ApiError
 from service.api.socket_channel import SocketChannel, admit, choose_encoding, receive_hello, refusing, serve_socket
 from service.api.state import ServerState
 from service.cameras.result_watcher import ResultWatcher
-from service.cameras.served import ServedCamera
+from service.cameras.served_camera import ServedCamera
 from service.inference.model_registry import ServedModel
 
 router = APIRouter()

@@ -18,7 +18,8 @@ from service.cameras.camera_run import CameraParts, CannotServeError
 from service.cameras.feed import CameraResult
 from service.cameras.kept_cameras import KeptCameras
 from service.cameras.ownership.base import LocalOwnership
-from service.cameras.served import CamerasFullError, ServedCamera, ServedCameras
+from service.cameras.served import CamerasFullError, ServedCameras
+from service.cameras.served_camera import ServedCamera
 from service.cameras.state_files import StateFiles
 from service.events.frame_events import EventSource
 from service.inference.model_registry import ServedModel
@@ -74,14 +75,12 @@ async def reload_cameras(state: ServerState) -> None:
         return
     try:
         of_file = await asyncio.to_thread(CameraFile.read, file, state.settings.max_cameras)
+        changes = "" if state.cameras is None else await state.cameras.reload(of_file.cameras)
         await state.events.reload(of_file.event_settings)
-        if state.cameras is None:
-            return
-        changes = await state.cameras.reload(of_file.cameras)
     except (CameraFileError, CamerasFullError) as error:
         log.error("the cameras and sinks stay as they were: %s", error)
     else:
-        log.info("the cameras of %s are served now: %s", file, changes)
+        log.info("the cameras and sinks of %s are served now: %s", file, changes or "no cameras")
 
 
 def note_cameras(state: ServerState) -> None:
@@ -93,10 +92,13 @@ def note_cameras(state: ServerState) -> None:
 
 def _state_of(camera: ServedCamera) -> dict[str, Any]:
     is_live = camera.state.doing == "live"
-    bodies = None if camera.feed.newest is None else getattr(camera.feed.newest.processed, "bodies", None)
-    occupancy = getattr(bodies, "occupancy", None) or {}
-    people = camera.run.people if is_live else 0
-    return {"state": camera.state.doing, "people": people, "occupancy": occupancy if is_live else {}}
+    newest = camera.feed.newest if is_live else None
+    bodies = None if newest is None else newest.processed.bodies
+    return {
+        "state": camera.state.doing,
+        "people": camera.run.people if is_live else 0,
+        "occupancy": {} if bodies is None or bodies.occupancy is None else bodies.occupancy,
+    }
 
 
 def _parts(state: ServerState, store: Store) -> CameraParts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,12 +14,16 @@ from service.api.schemas import CameraResponse
 from service.api.state import ServerState
 from service.cameras.camera_run import CameraParts
 from service.cameras.document import camera_document
-from service.cameras.served import ServedCamera, ServedCameras
+from service.cameras.served import ServedCameras
+from service.cameras.served_camera import ServedCamera
+from service.cameras.sources.spare_readers import SpareReaders
 from service.process.supervisor import Supervisor
 from service.streams.store.base import StoreAwayError
 
 AtEnd = Callable[[str, Callable[[], Awaitable[object]]], None]
 
+_MOST_SPARE = 4
+"""Processes that are ready to read the cameras of a replica that ends. Each takes some 30 MB."""
 _TELL_S = 1.0
 """How often a replica tells the others what its cameras do."""
 _OWN_VIEW = ("name", "source", "origin", "options", "links")
@@ -36,8 +41,11 @@ def share_cameras(
 
     url = state.settings.redis_url.get_secret_value()
     entries, documents = RedisEntries(url), RedisDocuments(url)
+    spare = SpareReaders(lambda: min(_MOST_SPARE, sum(not camera.owned for camera in cameras.cameras.values())))
+    parts = replace(parts, start=spare.start)
     ownership = RedisOwnership(url, replica, supervisor=supervisor, changed=state.metrics.cameras.ownership_changed)
     cameras = ServedCameras(parts, supervisor, ownership=ownership, most=state.settings.max_cameras, shared=entries)
+    keeping = supervisor.keep("spare readers", spare.run)
     relay = RedisRelay(url, lambda: cameras.cameras, supervisor)
     state.camera_documents = documents
     telling = supervisor.keep("list of cameras", lambda: _tell(state, cameras))
@@ -45,6 +53,7 @@ def share_cameras(
 
     async def close() -> None:
         telling.cancel()
+        keeping.cancel()
         await asyncio.gather(relay.close(), documents.close(), entries.close())
 
     at_end("closing what replicas share of cameras", close)

@@ -19,7 +19,8 @@ from service.api.state import ServerState
 from service.api.uploads import read_body
 from service.camera_hosts import CameraHosts
 from service.cameras.entry import NAME, CameraEntry
-from service.cameras.served import CamerasFullError, ServedCamera, ServedCameras
+from service.cameras.served import CamerasFullError, ServedCameras
+from service.cameras.served_camera import ServedCamera
 from service.streams.store.base import StoreAwayError
 
 router = APIRouter()

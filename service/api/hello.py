@@ -7,6 +7,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from engines.skeletons import Skeleton
 from service.media.video_decoder import VideoCodec
 from service.streams.options import StreamOptionsMessage, complaint
 from service.streams.protocol import CloseCode, Hello, StreamError
@@ -36,16 +37,23 @@ class HelloMessage(StreamOptionsMessage):
         """Parse a hello. Raises StreamError if the message is not a valid one."""
         return _read(HelloMessage, message)
 
-    def checked(self) -> Hello:
-        """Return the hello for `service.streams`. Raises StreamError if smoothing, zones or lines are not valid."""
+    def checked(self, skeleton: Skeleton | None = None) -> Hello:
+        """Return the hello for `service.streams`.
+
+        skeleton: of the model, None if it is not known yet. Raises StreamError if smoothing, zones, lines or rules are
+        not valid, or if the skeleton lacks keypoints that rules need.
+        """
         try:
-            return self.options(
+            options = self.options(
                 window=self.window,
                 timestamps=self.timestamps,
                 extras=self.extras,
                 video=self.video,
                 resume=self.resume,
             )
+            if skeleton is not None:
+                options.rules.check_skeleton(skeleton)
+            return options
         except ValueError as error:
             raise StreamError(CloseCode.BAD_HELLO, str(error)) from error
 

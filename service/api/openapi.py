@@ -34,6 +34,8 @@ Send a whole video; the answer is a job, which shows its progress and has the re
 
     curl --data-binary @clip.mp4 'http://localhost:8000/videos?name=clip.mp4'
 
+Have the server open cameras itself: README says how, `GET /cameras` lists them.
+
 Errors are problem documents (RFC 9457); `GET` on their `type` says what to do. Live video goes over `WS /stream`, which
 has [a page of its own](docs/stream).
 """

@@ -69,7 +69,7 @@ async def _serve(server: ServerState, socket: WebSocket, channel: SocketChannel)
         served = server.find_model(message.model or named)
         skeleton = server.find_skeleton(served, message.skeleton)
     encoding = choose_encoding(channel, message.format)
-    await _run(server, channel, served, skeleton, message.checked(), encoding, client)
+    await _run(server, channel, served, skeleton, message.checked(served.skeleton), encoding, client)
 
 
 async def _run(

@@ -20,11 +20,14 @@ from service.cameras.sources.reader_process import (
     SourceEndedError,
     StatusMessage,
 )
+from service.cameras.sources.spare_readers import StartedReader, start_reader
 
 logger = logging.getLogger(__name__)
 
 Phase = Literal["connecting", "live", "lost", "ended"]
 
+_START_S = 20.0
+"""How long a process may take to start before the source is opened, on a machine that is very busy."""
 _TAKE_S = 1.0
 """How long a frame that has arrived may take to be converted and sent."""
 
@@ -88,7 +91,7 @@ class Camera:
 
     options: how the source is opened. times: may be replaced while it runs. fps: at most so many frames a second,
     math.inf for all. changed: called with each new phase. chance: 0..1, so that cameras that were lost together do not
-    return at once.
+    return at once. start: see `ReaderProcess`.
     """
 
     def __init__(
@@ -100,6 +103,7 @@ class Camera:
         times: CameraTimes | None = None,
         changed: Callable[[CameraState], None] = lambda _: None,
         chance: Callable[[], float] = random.random,
+        start: Callable[[], StartedReader] = start_reader,
     ) -> None:
         self.address = address
         self._options = options or SourceOptions()
@@ -108,6 +112,7 @@ class Camera:
         self.times = times or CameraTimes()
         self._changed = changed
         self._chance = chance
+        self._start = start
         self._reader: ReaderProcess | None = None
         self._task: asyncio.Task[None] | None = None
         self._waiter: asyncio.Future[CameraFrame] | None = None
@@ -206,12 +211,12 @@ class Camera:
         """Read the source once. Returns when it has ended, raises SourceEndedError when it has failed."""
         loop = asyncio.get_running_loop()
         self._earlier = self.state.decoded, self.state.damaged
-        async with ReaderProcess(self.address, self._options) as self._reader:
+        async with ReaderProcess(self.address, self._options, self._start) as self._reader:
             if self._arrival is not None:
                 self._reader.expect_frame()
             try:
                 last: float | None = None  # when the newest frame arrived
-                began = loop.time()
+                began = loop.time() + _START_S
                 while True:
                     limit = began + self.times.connect if last is None else last + self.times.stall
                     try:
@@ -219,6 +224,7 @@ class Camera:
                             message = await self._reader.receive()
                     except TimeoutError:
                         raise SourceEndedError(self._why_silent(last is not None)) from None
+                    began = min(began, loop.time())  # its first message says that it has started
                     match message:
                         case None:
                             return
@@ -249,12 +255,15 @@ class Camera:
 
     def _count(self, status: StatusMessage) -> None:
         decoded, damaged = self._earlier
-        self.state = replace(self.state, decoded=decoded + status.decoded, damaged=damaged + status.damaged)
+        new = max(self.state.decoded, decoded + status.decoded)
+        self.state = replace(self.state, decoded=new, damaged=damaged + status.damaged)
 
     def _take(self, message: FrameMessage, arrived: float) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._last_time = max(self._last_time, message.time)
             number = self._earlier[0] + message.number
+            # Reports come once a second: without this, the numbers after a loss might begin before the last one
+            self.state = replace(self.state, decoded=max(self.state.decoded, number))
             self._waiter.set_result(CameraFrame(number, message.pixels, self._last_time, arrived))
 
     def _set(self, phase: Phase, *, reason: str = "", retry_in: float = 0.0, **others: object) -> None:

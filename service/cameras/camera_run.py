@@ -16,6 +16,7 @@ from service.cameras.camera import Camera, CameraFrame, CameraState
 from service.cameras.entry import CameraEntry
 from service.cameras.feed import CameraResult, ResultFeed
 from service.cameras.saved_session import KEEP_S, SavedSession, store_name
+from service.cameras.sources.spare_readers import StartedReader, start_reader
 from service.cameras.tally import CameraTally
 from service.inference.model_registry import ServedModel
 from service.inference.stage import InferenceOptions
@@ -70,7 +71,7 @@ class CameraParts:
     from a frame's arrival to its deadline. max_people: in one frame, at most. checkpoint_seconds: how old a state in
     the store may be. hosts: the setting `camera_hosts`. publish: awaited with each result that has events, before the
     state that follows it is stored. confirm: awaited with each result before anybody is told of it. Does not return if
-    another replica has the camera.
+    another replica has the camera. start: the process that reads a source.
     """
 
     find: FindModel
@@ -85,6 +86,7 @@ class CameraParts:
     hosts: tuple[str, ...]
     publish: Callable[[str, str, CameraResult], Awaitable[None]] = _publish_nothing
     confirm: Callable[[str], Awaitable[None]] = _own_all
+    start: Callable[[], StartedReader] = start_reader
 
 
 @dataclass(eq=False)
@@ -128,12 +130,14 @@ class CameraRun:
         """Run until the source, a file, has ended. Raises CannotServeError, and CameraError if it cannot be read."""
         parts, hello = self.parts, self.entry.hello()
         served, skeleton = parts.find(self.entry.model, self.entry.skeleton)
+        try:
+            hello.rules.check_skeleton(served.skeleton)
+            if self.entry.blur:
+                check_heads(served.skeleton)
+        except (ValueError, UnseenHeadsError) as error:
+            raise CannotServeError(str(error)) from error
         most, least = min(hello.max_people or parts.max_people, parts.max_people), hello.min_score
         if self.entry.blur:  # also the faces of people who are not reported
-            try:
-                check_heads(served.skeleton)
-            except UnseenHeadsError as error:
-                raise CannotServeError(str(error)) from error
             most, least = parts.max_people, min(least, BLURRED_SCORE)
         options = InferenceOptions(
             client=f"camera:{self.name}", priority=Priority.LIVE, max_people=most, min_score=least
@@ -193,7 +197,9 @@ class CameraRun:
 
     def _open(self) -> Camera:
         options = self.entry.source_options(self.parts.hosts, own_host=self.from_file)
-        return Camera(self.entry.address, options, fps=self.entry.most_fps, changed=self._changed)
+        return Camera(
+            self.entry.address, options, fps=self.entry.most_fps, changed=self._changed, start=self.parts.start
+        )
 
     def _changed(self, state: CameraState) -> None:
         if state.phase == "lost":

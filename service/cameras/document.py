@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from service.cameras.served import ServedCamera
+from service.cameras.served_camera import ServedCamera
 
 
 def camera_document(camera: ServedCamera, replica: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from service.cli.output import write_out
 if TYPE_CHECKING:
     from service.cameras.camera import Camera
     from service.cameras.sources.address import SourceTransport
-    from service.tracking.zones import Line, Zone
+    from service.streams.protocol import Hello
     from service.watching.frames import WatchOptions
     from service.watching.outputs import What
     from service.watching.watching import Watching
@@ -41,7 +41,7 @@ _LARGEST_ZONES = 64_000
 @click.option(
     "--zones",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="JSON file with zones and lines, as in a stream's hello.",
+    help="JSON file with zones, lines and rules, as in a stream's hello.",
 )
 @click.option(
     "--transport", type=click.Choice(["tcp", "udp"]), default="tcp", show_default=True, help="Transport of RTSP."
@@ -110,7 +110,8 @@ def camera(
             check_display()
             outputs.append(PictureWindow(f"Posewire: {address.name}"))
         places = _read_zones(zones)
-        tracking = TrackingOptions(OneEuroConfig() if smooth else None, zones=places[0], lines=places[1])
+        smoothing = OneEuroConfig() if smooth else None
+        tracking = TrackingOptions(smoothing, zones=places.zones, lines=places.lines, rules=places.rules)
     except (ValueError, WindowError) as error:
         raise click.UsageError(str(error)) from error
     options = WatchOptions(min_score, max_people, skeleton, tracking)
@@ -178,23 +179,22 @@ def _stop_at_signals() -> None:
         loop.add_signal_handler(number, stop, number)
 
 
-def _read_zones(path: Path | None) -> tuple[tuple[Zone, ...], tuple[Line, ...]]:
-    """Read zones and lines from a JSON file. Raises ValueError with a message for the user."""
+def _read_zones(path: Path | None) -> Hello:
+    """Read zones, lines and rules from a JSON file. Raises ValueError with a message for the user."""
     from service.api.hello import HelloMessage
-    from service.streams.protocol import StreamError
+    from service.streams.protocol import Hello, StreamError
 
     if path is None:
-        return (), ()
+        return Hello()
     try:
         text = without_mark(read_small(path, _LARGEST_ZONES)).decode()
         document = json.loads(text)
-        if not isinstance(document, dict) or not document.keys() <= {"zones", "lines"}:
-            raise ValueError("it must be an object with zones, lines, or both")
-        hello = HelloMessage.read(text).checked()
+        if not isinstance(document, dict) or not document.keys() <= {"zones", "lines", "rules"}:
+            raise ValueError("it must be an object with zones, lines, rules, or several of them")
+        return HelloMessage.read(text).checked()
     except OSError as error:
         raise ValueError(f"{shown(path)} cannot be read: {error.strerror}") from error
     except StreamError as error:
         raise ValueError(f"{shown(path)}: {error.reason}") from error
     except ValueError as error:
         raise ValueError(f"{shown(path)}: {error}") from error
-    return hello.zones, hello.lines

@@ -11,6 +11,8 @@ UNREADABLE = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
 
 Document = Mapping[str, Any]
 
+_EVENT_MEMBERS = frozenset({"kind", "name", "id", "direction", "seconds"})
+
 
 @dataclass(frozen=True, slots=True)
 class Keypoint:
@@ -28,6 +30,9 @@ class Person:
     box: x1, y1, x2, y2 in pixels. keypoints: in the skeleton's order. keypoints_3d: metres relative to the hips, from
     models that estimate them. id: identity in a stream; -1 if not confirmed yet, None outside of streams. velocity:
     pixels per second, and age_s: seconds since first seen, in streams with `extras`.
+
+    In streams with rules, what they ask for, as far as it is known: angles and angles_3d in degrees, posture with its
+    confidence in 0..1, speed in m/s, and repetitions so far, by name.
     """
 
     score: float
@@ -37,6 +42,12 @@ class Person:
     id: int | None = None
     velocity: tuple[float, float] | None = None
     age_s: float | None = None
+    angles: Mapping[str, float] = field(default_factory=dict)
+    angles_3d: Mapping[str, float] = field(default_factory=dict)
+    posture: str | None = None
+    posture_confidence: float | None = None
+    speed: float | None = None
+    repetitions: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +64,17 @@ class PoseResult:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event at a zone or line. direction, seconds: None if the kind of event does not have them."""
+    """An event at a zone or line, or of a rule. direction, seconds: None if the kind of event does not have them.
+
+    id: of the person. values: further members, see GET /docs/stream.
+    """
 
     kind: str
     name: str
     id: int
     direction: str | None = None
     seconds: float | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +93,8 @@ class StreamResult:
     frame: the frame's number, counted across all connections. timestamp: the frame's timestamp in milliseconds.
     dropped: number of frames before it without a result. age_ms: time since the frame's arrival at the server. gap:
     set if the connection was lost since the last result. problem: why the frame could not be processed; or "".
-    timing_ms: the server's time per step.
+    timing_ms: the server's time per step. occupancy: people in each zone, and counts at each zone and line, in streams
+    with these rules.
     """
 
     frame: int
@@ -92,6 +108,8 @@ class StreamResult:
     gap: Gap | None = None
     problem: str = ""
     timing_ms: Mapping[str, float] = field(default_factory=dict)
+    occupancy: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def read_pose(document: Document) -> PoseResult:
@@ -115,15 +133,23 @@ def read_result(document: Document, frame: int, dropped: int, gap: Gap | None) -
     return replace(
         result,
         people=tuple(map(_person, document["people"])),
-        events=tuple(Event(**event) for event in document.get("events", ())),
+        events=tuple(map(_event, document.get("events", ()))),
         width=document["width"],
         height=document["height"],
         timing_ms=document.get("timing_ms", {}),
+        occupancy=document.get("occupancy", {}),
+        counts=document.get("counts", {}),
     )
+
+
+def _event(document: Document) -> Event:
+    known = {name: value for name, value in document.items() if name in _EVENT_MEMBERS}
+    return Event(**known, values={name: value for name, value in document.items() if name not in _EVENT_MEMBERS})
 
 
 def _person(document: Document) -> Person:
     metres, velocity = document.get("keypoints_3d"), document.get("velocity")
+    posture = document.get("posture") or {}
     return Person(
         score=document["score"],
         box=tuple(document["box"]),
@@ -132,4 +158,10 @@ def _person(document: Document) -> Person:
         id=document.get("id"),
         velocity=None if velocity is None else tuple(velocity),
         age_s=document.get("age_s"),
+        angles=document.get("angles", {}),
+        angles_3d=document.get("angles_3d", {}),
+        posture=posture.get("name"),
+        posture_confidence=posture.get("confidence"),
+        speed=document.get("speed"),
+        repetitions=document.get("repetitions", {}),
     )

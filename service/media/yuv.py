@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from engines.poses import Frame
 
@@ -12,8 +15,15 @@ _HD_HEIGHT = 720
 _UNNAMED = 2
 
 
-def to_rgb(frame: av.VideoFrame, width: int, height: int) -> Frame:
-    """Convert a frame to full-range RGB of this size."""
+def to_rgb(frame: av.VideoFrame, width: int, height: int, reformatter: VideoReformatter | None = None) -> Frame:
+    """Convert a frame to full-range RGB of this size.
+
+    reformatter: for one frame after another, in one thread. Without it, each frame has its own, and threads of it.
+    """
     matrix = "ITU709" if frame.colorspace == _UNNAMED and frame.height >= _HD_HEIGHT else None
-    rgb = frame.reformat(width, height, "rgb24", src_colorspace=matrix, dst_color_range="JPEG")
+    options: dict[str, Any] = {"src_colorspace": matrix, "dst_color_range": "JPEG"}
+    if reformatter is None:
+        rgb = frame.reformat(width, height, "rgb24", **options)
+    else:
+        rgb = reformatter.reformat(frame, width, height, "rgb24", threads=1, **options)
     return np.ascontiguousarray(rgb.to_ndarray(), np.uint8)

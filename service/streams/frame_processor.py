@@ -10,11 +10,13 @@ import numpy as np
 
 from engines.poses import Floats, Frame, Poses
 from engines.skeletons import Skeleton
+from service.formats.people import people_list
 from service.inference.pipeline import Pipeline
 from service.inference.stage import InferenceOptions, Timing
 from service.inference.video_stage import StreamDecoder
 from service.media.image_files import FRAMES
 from service.media.pixels import DecodedImage
+from service.rules.results import BodyResults
 from service.streams.protocol import Hello
 from service.tracking.config import TrackerConfig
 from service.tracking.detector_pace import Attention, detector_is_due
@@ -34,11 +36,12 @@ class NoPictureError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ProcessedFrame:
-    """The people of one frame of `width` x `height` pixels, with ids, and the events at zones and lines.
+    """The people of one frame of `width` x `height` pixels, with ids, and the events at zones and lines and of rules.
 
     velocities: (N, 2) pixels a second, 0 for people without an id. ages: (N,) seconds since each person was first seen.
-    seconds: where the time went, by part. everybody: the people who were found, also those who are not reported, as
-    the model sees them; None if the frame was reduced for it.
+    seconds: where the time went, by part. bodies: what the rules say about the people, None without rules. everybody:
+    the people who were found, also those who are not reported, as the model sees them; None if the frame was reduced
+    for it.
     """
 
     poses: Poses
@@ -48,7 +51,19 @@ class ProcessedFrame:
     width: int
     height: int
     seconds: dict[str, float]
+    bodies: BodyResults | None = None
     everybody: Poses | None = None
+
+    def people_documents(self, *, extras: bool) -> list[dict[str, object]]:
+        """The people as in a stream's results, for orjson with OPT_SERIALIZE_NUMPY. extras: velocities and ages."""
+        people = people_list(self.poses)
+        if extras:
+            for person, velocity, age in zip(people, self.velocities.round(2), self.ages.round(3), strict=True):
+                person |= {"velocity": velocity, "age_s": age}
+        if self.bodies is not None:
+            for person, members in zip(people, self.bodies.people_documents(len(people)), strict=True):
+                person |= members
+        return people
 
     @property
     def worked(self) -> float:
@@ -152,14 +167,15 @@ class FrameProcessor:
     ) -> ProcessedFrame:
         tracked, tracking = await self._stream.update(found, image.pixels, timestamp)
         self._attention = tracked.attention
-        poses, velocities, ages = self._reported(found, tracked)
+        poses, velocities, ages, bodies = self._reported(found, tracked)
         if image.scale != 1:
             poses, velocities = poses.scaled(image.scale), velocities * np.float32(image.scale)
         if self._skeleton is not None:
             poses = poses.as_skeleton(self._skeleton)
         seconds = {**timing.parts(), "track": proposing + tracking}
         everybody = found if image.scale == 1 else None
-        return ProcessedFrame(poses, velocities, ages, tracked.events, image.width, image.height, seconds, everybody)
+        size = image.width, image.height
+        return ProcessedFrame(poses, velocities, ages, tracked.events, *size, seconds, bodies, everybody)
 
     async def _decode(
         self, picture: bytes, options: InferenceOptions, earlier: Sequence[bytes]
@@ -176,10 +192,11 @@ class FrameProcessor:
         every = self._hello.detect_every
         return not self._pipeline.detects or detector_is_due(every, passed, self._attention, self._cost)
 
-    def _reported(self, found: Poses, tracked: TrackingResult) -> tuple[Poses, Floats, Floats]:
-        """Return the poses, velocities and ages of the people with the hello's minimum score."""
+    def _reported(self, found: Poses, tracked: TrackingResult) -> tuple[Poses, Floats, Floats, BodyResults | None]:
+        """Return the poses, velocities, ages and rules' results of the people with the hello's minimum score."""
         keypoints = found.keypoints if tracked.keypoints is None else tracked.keypoints
         poses = replace(found, keypoints=keypoints, ids=tracked.ids)
         # More may have been looked for than are reported
         wanted = np.flatnonzero(found.scores >= self._hello.min_score)[: self._hello.max_people]
-        return poses.select(wanted), tracked.velocities[wanted], tracked.ages[wanted]
+        bodies = None if tracked.bodies is None else tracked.bodies.select(wanted)
+        return poses.select(wanted), tracked.velocities[wanted], tracked.ages[wanted], bodies

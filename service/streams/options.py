@@ -8,7 +8,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from service.rules.definition import Rules
 from service.streams.protocol import Hello
+from service.streams.rule_options import Name, RulesMessage
 from service.tracking.smoothing import OneEuroConfig
 from service.tracking.zones import Line, Zone, Zones
 from service.tracking_workers.state import TrackingOptions
@@ -20,7 +22,6 @@ _LONGEST_COMPLAINT = 200
 """Characters."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Name = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 def complaint(error: Mapping[str, Any]) -> str:
@@ -95,16 +96,19 @@ class StreamOptionsMessage(BaseModel):
     forget_seconds: float = Field(int(TrackingOptions().forget_seconds), ge=0, le=3600)
     zones: list[ZoneMessage] = Field([], max_length=_MOST_ZONES)
     lines: list[LineMessage] = Field([], max_length=_MOST_ZONES)
+    rules: RulesMessage | None = None
 
     def options(self, **others: object) -> Hello:
         """Return the options for `service.streams`. others: members of a hello that only streams have.
 
-        Raises ValueError if smoothing, zones or lines are not valid.
+        Raises ValueError if smoothing, zones, lines or rules are not valid.
         """
         smoothing = None if self.smoothing is None else self.smoothing.checked()
         zones = tuple(Zone(z.name, tuple(z.polygon), z.dwell_seconds) for z in self.zones)
         lines = tuple(Line(line.name, line.start, line.end) for line in self.lines)
         Zones(zones, lines)  # their names must differ
+        rules = Rules() if self.rules is None else self.rules.rules()
+        rules.check(zones, lines)
         return Hello(
             model=self.model,
             skeleton=self.skeleton,
@@ -115,5 +119,6 @@ class StreamOptionsMessage(BaseModel):
             detect_every=None if self.detect_every is None else self.detect_every / 1000,
             zones=zones,
             lines=lines,
+            rules=rules,
             **others,  # type: ignore[arg-type]
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -18,6 +18,7 @@ import ormsgpack
 
 from service.media.image_files import NotAnImageError
 from service.media.video_decoder import VideoCodec
+from service.rules.definition import Rules
 from service.tracking.detector_pace import DetectEvery
 from service.tracking.smoothing import OneEuroConfig
 from service.tracking.zones import Line, Zone
@@ -77,7 +78,7 @@ class Hello:
     window: the most unacknowledged results, 0 for no acknowledgements. timestamps: every frame begins with one.
     smoothing: of keypoints, None for none. extras: results have velocities and ages. resume: a token, or empty.
     video: frames are chunks of it, not pictures.
-    forget_seconds: how long people who are out of sight are remembered.
+    forget_seconds: how long people who are out of sight are remembered. rules: about what people do.
     """
 
     model: str | None = None
@@ -94,15 +95,18 @@ class Hello:
     lines: tuple[Line, ...] = ()
     video: VideoCodec | None = None
     forget_seconds: float = TrackingOptions().forget_seconds
+    rules: Rules = field(default_factory=Rules)
 
     @property
     def tracking(self) -> TrackingOptions:
-        return TrackingOptions(self.smoothing, self.extras, self.zones, self.lines, self.forget_seconds)
+        return TrackingOptions(
+            self.smoothing, self.extras, self.zones, self.lines, self.forget_seconds, rules=self.rules
+        )
 
     @property
     def has_events(self) -> bool:
-        """True if results say what has happened."""
-        return bool(self.zones or self.lines)
+        """True if results have `events`."""
+        return bool(self.zones or self.lines or self.rules.events)
 
 
 def read_frame(message: bytes, timestamps: bool) -> tuple[float | None, bytes]:

@@ -202,7 +202,7 @@ class Streams:
             try:
                 state = unpack(stored.data)
                 if not state.fits(hello.tracking):
-                    raise StateError("it is of other zones and lines than those that it names")
+                    raise StateError("it is of other zones, lines or rules than those that it names")
             except StateError as error:
                 detail = _unreadable(error)
             else:

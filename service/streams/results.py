@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from service.formats.people import people_list
 from service.streams.frame_processor import ProcessedFrame
 from service.streams.protocol import Encoding, Hello, embed
 
@@ -18,21 +17,14 @@ def result_members(
     The people are encoded already, see `embed`.
     """
     started = time.perf_counter()
-    people = embed(_people(processed, hello), encoding)
+    people = embed(processed.people_documents(extras=hello.extras), encoding)
     seconds = {**processed.seconds, "serialise": time.perf_counter() - started}
     members = {
         "width": processed.width,
         "height": processed.height,
         "people": people,
         **({"events": [event.document() for event in processed.events]} if hello.has_events else {}),
+        **({} if processed.bodies is None else processed.bodies.frame_document()),
         "timing_ms": {part: round(1e3 * value, 3) for part, value in seconds.items()},
     }
     return members, seconds
-
-
-def _people(processed: ProcessedFrame, hello: Hello) -> list[dict[str, object]]:
-    people = people_list(processed.poses)
-    if hello.extras:
-        for person, velocity, age in zip(people, processed.velocities.round(2), processed.ages.round(3), strict=True):
-            person |= {"velocity": velocity, "age_s": age}
-    return people

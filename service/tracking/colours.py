@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.ops.nms import iou
-from engines.poses import Floats, Frame
+from engines.poses import Doubles, Floats, Frame
+from engines.skeletons import Skeleton
 
 _INWARD = 0.1
 """Colours are sampled this far from the keypoint towards the person's middle, because keypoints lie on edges."""
@@ -79,22 +80,50 @@ def _exclude_overlaps(known: NDArray[np.bool_], points: Floats, boxes: Floats) -
 
 
 def learn(
-    colours: Floats, rows: NDArray[np.intp], appearance: Appearance, chosen: NDArray[np.intp], elapsed: Floats
+    colours: Floats,
+    rows: NDArray[np.intp],
+    appearance: Appearance,
+    chosen: NDArray[np.intp],
+    elapsed: Doubles,
+    ages: Doubles,
+    new: NDArray[np.bool_],
 ) -> None:
-    """Update the `colours` (T, K, 4) of people `rows`, `elapsed` (M,) seconds after their last update, in place."""
+    """Update the `colours` (T, K, 4) of people `rows`, in place: a mean that becomes a moving average.
+
+    elapsed: (M,) seconds after the last update. ages: (M,) seconds between that and the first. new: (M,) people without
+    an id, who may have to be compared with absent people before they are seen as a whole.
+    """
     old, known = colours[rows], appearance.known[chosen]
-    known = known & ((known.mean(axis=1) >= _WHOLE)[:, None] | (old[..., 3] == 0))
-    gain = np.where(old[..., 3] > 0, -np.expm1(-elapsed / _LEARNING)[:, None], 1) * known
+    known = known & ((known.mean(axis=1) >= _WHOLE)[:, None] | (old[..., 3] == 0) | new[:, None])
+    recent = -np.expm1(-elapsed / _LEARNING)
+    mean = elapsed / np.maximum(ages + 2 * elapsed, 1e-6)
+    gain = np.where(old[..., 3] > 0, np.maximum(recent, mean)[:, None], 1) * known
     old[..., :3] += (appearance.rgb[chosen] - old[..., :3]) * gain[..., None]
     old[..., 3] = np.maximum(old[..., 3], known)
     colours[rows] = old
 
 
+def sides(skeleton: Skeleton) -> NDArray[np.intp]:
+    """The left and the right keypoint (P, 2) of each pair of a skeleton. Others, without a counterpart, stand twice."""
+    paired = {keypoint for pair in skeleton.pairs for keypoint in pair}
+    alone = [(n, n) for n in range(len(skeleton)) if n not in paired]
+    return np.array([*alone, *skeleton.pairs], np.intp).reshape(-1, 2)
+
+
+def pooled(colours: Floats, sides: NDArray[np.intp]) -> Floats:
+    """Average the known colours (T, K, 4) of left and right: (T, P, 4). Who turns around shows the other side."""
+    both = colours[:, sides]
+    known = both[..., 3:] > 0
+    count = known.sum(axis=2)
+    mean = (both[..., :3] * known).sum(axis=2) / np.maximum(count, 1)
+    return np.concatenate([mean, count > 0], axis=-1).astype(np.float32)
+
+
 def differences(
-    colours: Floats, appearance: Appearance, rows: NDArray[np.intp], columns: NDArray[np.intp]
+    colours: Floats, appearance: Appearance, rows: NDArray[np.intp], columns: NDArray[np.intp], many: int = MANY
 ) -> tuple[Floats, Floats, Floats]:
     """Compare person `rows[p]` with pose `columns[p]`: tint and contrast (P,), relative to what is usual between two
-    people, and how much the comparison is worth (P,), 0..1.
+    people, and how much the comparison is worth (P,), 0..1; 1 from `many` common keypoints on.
 
     The tint is the mean distance of colours with more weight on chroma than on brightness. The contrast is that of the
     logarithms of the colours without their common mean, so that it does not depend on how bright the light is.
@@ -110,5 +139,5 @@ def differences(
     contrasts = np.sqrt(np.square(ratio).mean(axis=-1))
     tint = (tints * both).sum(axis=1) / known / _USUAL_TINT
     contrast = (contrasts * both).sum(axis=1) / known / _USUAL_CONTRAST
-    worth = np.where(count >= LEAST, np.minimum(count / MANY, 1), 0)
+    worth = np.where(count >= LEAST, np.minimum(count / many, 1), 0)
     return np.maximum(tint, _EQUAL), np.maximum(contrast, _EQUAL), worth.astype(np.float32)

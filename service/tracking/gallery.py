@@ -5,64 +5,152 @@ A return needs clear evidence, because an id that is given to a stranger is wors
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.poses import Floats
-from service.tracking import colours, evidence
+from engines.poses import Doubles, Floats
+from service.tracking import colours
 from service.tracking.similarity import areas, middles
 from service.tracking.state import AbsentState, TrackState
 
-_CLEAR = 2.0
-"""Least evidence of a return, and by how much it must exceed the evidence for anybody else, absent or in sight."""
+STRANGER, UNDECIDED = -1, -2
+_RETURN, _SOONER, _NEW = math.log(2.5), math.log(20), math.log(0.05)
+"""Least odds of a return; those that are enough before `_PATIENCE`; and those below which somebody is new at first.
+The last rise to the first."""
+_APART = 2.0
+"""By how much somebody must look more like one person than like any other for further looks to be worth it."""
+_PATIENCE = 0.8
+"""Seconds for which somebody who may have returned is looked at before the decision."""
+_ENOUGH, _MANY = 5, 7
+"""Pairs of keypoints with colours that a decision before `_PATIENCE` needs, and with which colours count fully."""
+_SETTLES = 0.4
+"""Time constant in seconds with which the first looks at somebody become a mean of many."""
 _SETTLED = 0.3
 """Seconds for which somebody must have been seen to be remembered; others may be mistakes of the detector."""
 _GROWTH, _MOST_GROWTH = 0.35, 2.0
 """Spread of the logarithm of a person's size between leaving and returning, and the most that it counts against."""
 _START, _WANDER = 1.0, 0.5
 """The spread of the place of a return in sizes of the person, and its growth per second."""
-_PLACE = 1.0
-"""The most that the place counts for or against a return."""
+_PLACED, _MOST_PLACE = 0.5, 1.0
+"""The share of returns that are near the expected place, and the most that the place counts for one."""
+
+
+@dataclass(frozen=True, slots=True)
+class LooksWeights:
+    """The weights of appearance, that `python -m tests.benchmarks fit_gallery` fits.
+
+    colour, tint, contrast: as in `evidence.Weights`. early: is added to `colour` at the first look, and fades with the
+    time constant `_SETTLES`: a few looks differ more, and say less.
+    """
+
+    colour: float
+    early: float
+    tint: float
+    contrast: float
+
+
+FITTED = LooksWeights(colour=-1.96, early=2.03, tint=2.80, contrast=4.33)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Newcomers:
+    """N people without an id. colours: (N, K, 4) as in TrackState. boxes: (N, 4). ages: (N,) seconds since they were
+    first seen.
+    """
+
+    colours: Floats
+    boxes: Floats
+    ages: Doubles
 
 
 def remember(absent: AbsentState, tracks: TrackState, most: int) -> AbsentState:
     """Add people with known colours. Above `most` people, drop those who were unseen for the longest time."""
-    known = (tracks.colours[..., 3] > 0).sum(axis=1) >= colours.LEAST
-    tracks = tracks.select(known & (tracks.seen - tracks.born >= _SETTLED))
-    if not len(tracks):
-        return absent
-    bytes_ = np.clip(np.round(tracks.colours * 255), 0, 255).astype(np.uint8)
-    absent = AbsentState.join([absent, AbsentState(tracks.ids, tracks.born, tracks.seen, tracks.boxes, bytes_)])
+    absent = AbsentState.join([absent, as_absent(tracks)])
     return absent.select(np.sort(np.argsort(-absent.seen, kind="stable")[:most]))
 
 
-def recognise(
-    absent: AbsentState, others: Floats, looks: Floats, boxes: Floats, now: float, size: tuple[int, int]
-) -> NDArray[np.intp]:
-    """Return the row (N,) of the absent person who has returned as each newcomer; -1 for strangers.
+def as_absent(tracks: TrackState) -> AbsentState:
+    """What is remembered of people: of those who were seen for long enough, with known colours."""
+    known = (tracks.colours[..., 3] > 0).sum(axis=1) >= colours.LEAST
+    tracks = tracks.select(known & (tracks.seen - tracks.born >= _SETTLED))
+    bytes_ = np.clip(np.round(tracks.colours * 255), 0, 255).astype(np.uint8)
+    return AbsentState(tracks.ids, tracks.born, tracks.seen, tracks.boxes, bytes_)
 
-    others: (T, K, 4) colours of the people in sight. looks: (N, K, 4) colours of the newcomers. boxes: (N, 4).
-    size: of the frame in pixels.
+
+def recognise(
+    absent: AbsentState,
+    others: Floats,
+    newcomers: Newcomers,
+    now: float,
+    size: tuple[int, int],
+    sides: NDArray[np.intp],
+    by: LooksWeights = FITTED,
+) -> NDArray[np.intp]:
+    """Return the row (N,) of the absent person who has returned as each newcomer, STRANGER, or UNDECIDED for those who
+    should be looked at for longer.
+
+    others: (T, K, 4) colours of the people in sight. size: of the frame in pixels. sides: see `colours.pooled`.
     """
-    count, found = len(looks), np.full(len(looks), -1, np.intp)
+    count = len(newcomers.ages)
+    found = np.full(count, STRANGER, np.intp)
     if not len(absent) or not count:
         return found
     known = np.concatenate([absent.colours.astype(np.float32) / 255, others])
-    appearance = colours.Appearance(looks[..., :3], looks[..., 3] > 0)
-    rows, columns = (part.ravel() for part in np.indices((len(known), count)))
-    tint, contrast, worth = colours.differences(known, appearance, rows, columns)
-    alike = evidence.appearance(tint, contrast, worth, evidence.FITTED).reshape(len(known), count)
-    total = alike[: len(absent)] + _plausible(absent, boxes, now, size)
+    pooled = colours.pooled(known, sides), colours.pooled(newcomers.colours, sides)
+    alike, compared = likeness(*pooled, newcomers.ages, by)
+    total = alike.astype(np.float64)
+    total[: len(absent)] += _plausible(absent, newcomers.boxes, now, size)
+    odds = _odds(total, len(absent))
+    patient = newcomers.ages < _PATIENCE
+    common = compared[: len(absent)].max(axis=0)
+    grown = np.minimum(newcomers.ages / _PATIENCE, 1)
+    hopeful = odds.max(axis=0) > _NEW + (_RETURN - _NEW) * np.square(grown)
+    if len(total) > 1:
+        best = np.sort(total, axis=0)
+        hopeful &= best[-1] - best[-2] > _APART * grown
+    found[patient & (hopeful | (common < colours.LEAST))] = UNDECIDED
+    sooner = np.where(common >= min(_ENOUGH, len(sides)), _SOONER, np.inf)
+    least = np.where(patient, sooner, _RETURN)
     for _ in range(count):
-        row, column = np.unravel_index(int(total.argmax()), total.shape)
-        if total[row, column] < _CLEAR:
+        row, column = np.unravel_index(int(odds.argmax()), odds.shape)
+        if odds[row, column] == -np.inf:
             break
-        rivals = np.concatenate([np.delete(total[:, column], row), np.delete(total[row], column)])
-        rival = max(rivals.max(initial=-np.inf), alike[len(absent) :, column].max(initial=-np.inf))
-        if total[row, column] - rival >= _CLEAR:
+        if odds[row, column] >= least[column]:
             found[column] = row
-        total[row], total[:, column] = -np.inf, -np.inf
+            odds[row] = -np.inf
+        odds[:, column] = -np.inf
     return found
+
+
+def likeness(known: Floats, seen: Floats, ages: Doubles, by: LooksWeights = FITTED) -> tuple[Floats, NDArray[np.intp]]:
+    """The evidence (A, N) that people with the pooled colours `known` (A, P, 4) are those with `seen` (N, P, 4), who
+    were first seen `ages` (N,) seconds ago, and the number of pairs of keypoints that it rests on."""
+    rows, columns = (part.ravel() for part in np.indices((len(known), len(seen))))
+    shown = colours.Appearance(seen[..., :3], seen[..., 3] > 0)
+    tint, contrast, worth = colours.differences(known, shown, rows, columns, min(_MANY, known.shape[1]))
+    constant = by.colour + by.early * np.exp(-ages / _SETTLES)[columns]
+    value: Floats = (worth * (constant - by.tint * np.log(tint) - by.contrast * np.log(contrast))).astype(np.float32)
+    compared: NDArray[np.intp] = ((known[rows, :, 3] > 0) & shown.known[columns]).sum(axis=1)
+    shape = len(known), len(seen)
+    return value.reshape(shape), compared.reshape(shape)
+
+
+def _odds(total: Doubles, absent: int) -> Doubles:
+    """The logarithm of the odds (A, N) that each newcomer is one of the first `absent` people, given the evidence for
+    all people.
+
+    Half of the newcomers are taken to be somebody absent, one as likely as another. Whoever looks like people in sight
+    may be a further one who does.
+    """
+    top = np.maximum(total.max(axis=0), 0)
+    each = np.exp(total - top)
+    everybody = each.sum(axis=0) + absent * np.exp(-top)
+    rest = np.maximum(everybody - each[:absent], 1e-9)
+    value: Doubles = total[:absent] - top - np.log(rest)
+    return value
 
 
 def _plausible(absent: AbsentState, boxes: Floats, now: float, size: tuple[int, int]) -> Floats:
@@ -71,8 +159,8 @@ def _plausible(absent: AbsentState, boxes: Floats, now: float, size: tuple[int, 
     growth = np.abs(np.log(then[:, None] / there[None])) / 2 / _GROWTH
     gap = middles(absent.boxes)[:, None] - middles(boxes)[None]
     distance = (gap * gap).sum(axis=-1) / np.sqrt(then[:, None] * there[None])
-    spread = np.square(_START + _WANDER * (now - absent.seen))[:, None]
-    frame = max(size[0] * size[1], 1) / then[:, None]
-    near = np.log(frame / (2 * np.pi * spread)) - distance / (2 * spread)
-    value: Floats = np.clip(near, -_PLACE, _PLACE) + np.clip(0.5 - growth, -_MOST_GROWTH, 0.5)
+    frame = np.maximum(size[0] * size[1] / then, 1)[:, None] / (2 * np.pi)
+    spread = np.minimum(np.square(_START + _WANDER * (now - absent.seen))[:, None], frame)
+    near = np.log(1 - _PLACED + _PLACED * frame / spread * np.exp(-distance / (2 * spread)))
+    value: Floats = np.minimum(near, _MOST_PLACE) + np.clip(0.5 - growth, -_MOST_GROWTH, 0.5)
     return value

@@ -71,7 +71,7 @@ def match(tracks: TrackState, scene: Scene, config: TrackerConfig, sigmas: Float
     rounds = _Round(len(tracks), len(seen.scores))
     if len(tracks) and len(seen.scores):
         strong, fit = seen.scores >= config.birth_score, seen.scores >= config.weak_score
-        confirmed = tracks.ids != UNCONFIRMED
+        confirmed = (tracks.ids != UNCONFIRMED) | waits_for_id(tracks, config)
         in_view = confirmed & (tracks.missed < scene.hold)
         pairs, cues = evidence.between(tracks, scene.held, scene.now - tracks.seen, seen, scene.appearance, sigmas)
         # In a short time it is less likely, in proportion, that somebody else has come in a person's place.
@@ -85,6 +85,13 @@ def match(tracks: TrackState, scene: Scene, config: TrackerConfig, sigmas: Float
     if not rounds.rows:
         return np.zeros(0, np.intp), np.zeros(0, np.intp)
     return np.concatenate(rounds.rows), np.concatenate(rounds.chosen)
+
+
+def waits_for_id(tracks: TrackState, config: TrackerConfig) -> Mask:
+    """The people (T,) who are no mistake of the detector, but without an id until it is clear who they are."""
+    grown = tracks.seen - tracks.born >= config.confirm_seconds
+    waits: Mask = (tracks.ids == UNCONFIRMED) & (grown | (tracks.scores >= config.birth_score))
+    return waits
 
 
 def singles(seen: Observed, candidates: Indices, known: Indices, least: float, sigmas: Floats) -> Indices:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engines.ops.polygons import contains
 from engines.poses import Doubles, Poses
@@ -35,10 +36,21 @@ def hips(poses: Poses, min_score: float = 0.3) -> Doubles:
     return np.asarray(np.where(np.asarray(known)[:, None], middle, np.nan))
 
 
-def depth_inside(points: Doubles, polygon: Doubles) -> Doubles:
-    """Return the distance (N,) of each of `points` (N, 2) to the nearest edge of `polygon` (E, 2), negative outside."""
-    distance = _to_segments(points, polygon, np.roll(polygon, -1, axis=0)).min(axis=1)
+def depth_inside(points: Doubles, polygon: Doubles, edges: NDArray[np.bool_] | None = None) -> Doubles:
+    """Return the distance (N,) of each of `points` (N, 2) to the nearest edge of `polygon` (E, 2), negative outside.
+
+    edges: (E,) which edges count, edge n from corner n to the next; all without it. With none, it is infinite.
+    """
+    ends = np.roll(polygon, -1, axis=0)
+    counted = np.ones(len(polygon), bool) if edges is None else edges
+    distance = _to_segments(points, polygon[counted], ends[counted]).min(axis=1, initial=np.inf)
     return np.asarray(np.where(contains(polygon, points), distance, -distance))
+
+
+def on_border(polygon: Doubles) -> NDArray[np.bool_]:
+    """Return which edges (E,) of `polygon` (E, 2), in shares of the frame, lie on the frame's border."""
+    ends = np.roll(polygon, -1, axis=0)
+    return np.asarray(((polygon == ends) & ((ends == 0) | (ends == 1))).any(axis=1))
 
 
 def thickness(polygon: Doubles) -> float:

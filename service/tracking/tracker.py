@@ -19,7 +19,7 @@ from engines.skeletons import Skeleton
 from service.tracking import colours, gallery, motion
 from service.tracking.config import TrackerConfig
 from service.tracking.flow import Carried, Flow
-from service.tracking.matching import PAUSE, Scene, match, singles
+from service.tracking.matching import PAUSE, Scene, match, singles, waits_for_id
 from service.tracking.similarity import Observed, middles
 from service.tracking.state import UNCONFIRMED, AbsentState, Track, TrackerState, TrackState
 
@@ -66,6 +66,7 @@ class PoseTracker:
         self._unsettled = True
         self._filled = np.zeros((0, len(skeleton)), np.bool_)
         self._followed = _followed(skeleton)
+        self._sides = colours.sides(skeleton)
 
     @property
     def _hold(self) -> float:
@@ -217,9 +218,9 @@ class PoseTracker:
         missing[rows] = False
         returned = rows[tracks.missed[rows] > _STALE]
         if scene.appearance is not None:
-            colours.learn(
-                tracks.colours, rows, scene.appearance, chosen, (self._now - tracks.seen[rows]).astype(np.float32)
-            )
+            elapsed, ages = self._now - tracks.seen[rows], tracks.seen[rows] - tracks.born[rows]
+            new = tracks.ids[rows] == UNCONFIRMED
+            colours.learn(tracks.colours, rows, scene.appearance, chosen, elapsed, ages, new)
         motion.observe(tracks, rows, seen, chosen, self._now)
         tracks.poses[returned, 1:, :, 2] = 0
         tracks.missed[missing] += min(self._elapsed, _MAX_UNSEEN_STEP)
@@ -232,11 +233,10 @@ class PoseTracker:
         left = seen.scores >= config.weak_score
         left[chosen] = False
         grown = self._now - tracks.born[rows] >= config.confirm_seconds
-        clear = self._clear(scene)
-        ripe = (ids[chosen] == UNCONFIRMED) & (grown | ((seen.scores >= config.birth_score) & clear)[chosen])
+        ripe = (ids[chosen] == UNCONFIRMED) & (grown | (seen.scores >= config.birth_score)[chosen])
         taken = np.flatnonzero(ids != UNCONFIRMED)
         fresh = np.sort(singles(seen, np.flatnonzero(left), taken, config.duplicate_oks, self.skeleton.sigmas))
-        born = len(tracks) + np.flatnonzero((seen.scores >= config.birth_score)[fresh] & clear[fresh])
+        born = len(tracks) + np.flatnonzero((seen.scores >= config.birth_score)[fresh])
         self._add_tracks(scene, fresh)
         confirmed = np.concatenate([rows[ripe], born])
         self._confirm(confirmed)
@@ -244,13 +244,6 @@ class PoseTracker:
         self._drop_lost()
         self._held = np.zeros(len(self._tracks), np.float32)
         return ids
-
-    def _clear(self, scene: Scene) -> NDArray[np.bool_]:
-        """The poses (N,) that show enough to compare them with absent people, if there are any."""
-        if scene.appearance is None or not len(self._absent):
-            return np.ones(len(scene.seen.scores), np.bool_)
-        clear: NDArray[np.bool_] = scene.appearance.known.sum(axis=1) >= colours.MANY
-        return clear
 
     def _add_tracks(self, scene: Scene, fresh: NDArray[np.intp]) -> None:
         """Start an unconfirmed track for each new pose."""
@@ -264,26 +257,32 @@ class PoseTracker:
         born.scores[:] = seen.scores[fresh]
         born.poses[:, 0] = seen.points[fresh]
         if scene.appearance is not None:
-            colours.learn(
-                born.colours, np.arange(len(fresh)), scene.appearance, fresh, np.zeros(len(fresh), np.float32)
-            )
+            none = np.zeros(len(fresh))
+            colours.learn(born.colours, np.arange(len(fresh)), scene.appearance, fresh, none, none, none == 0)
         self._tracks = TrackState.join([self._tracks, born])
 
     def _confirm(self, rows: NDArray[np.intp]) -> None:
-        """Give ids to people: their old ids to those who have returned, new ids to others."""
+        """Give ids to people: their old ids to those who have returned, new ids to others. Some have to wait."""
         if not len(rows):
             return
-        tracks, absent = self._tracks, self._absent
-        others = tracks.colours[(tracks.missed == 0) & (tracks.ids != UNCONFIRMED)]
-        found = gallery.recognise(absent, others, tracks.colours[rows], tracks.boxes[rows], self._now, self._size)
+        tracks = self._tracks
+        confirmed = tracks.ids != UNCONFIRMED
+        recent = self._now - tracks.seen <= self.config.forget_seconds
+        lost = np.flatnonzero(confirmed & recent & (tracks.missed >= self._hold))
+        away = AbsentState.join([self._absent, gallery.as_absent(tracks.select(lost))])
+        newcomers = gallery.Newcomers(tracks.colours[rows], tracks.boxes[rows], self._now - tracks.born[rows])
+        others = tracks.colours[(tracks.missed == 0) & confirmed]
+        found = gallery.recognise(away, others, newcomers, self._now, self._size, self._sides)
         for row, who in zip(rows, found, strict=True):
-            if who < 0:
+            if who >= 0:
+                tracks.ids[row], tracks.born[row] = away.ids[who], away.born[who]
+            elif who == gallery.STRANGER or self._frame is None:
                 self._next_id += 1
                 tracks.ids[row] = self._next_id - 1
-            else:
-                tracks.ids[row], tracks.born[row] = absent.ids[who], absent.born[who]
-        if (found >= 0).any():
-            self._absent = absent.select(~np.isin(np.arange(len(absent)), found))
+        back = away.ids[found[found >= 0]]
+        if len(back):
+            tracks.ids[lost[np.isin(tracks.ids[lost], back)]] = UNCONFIRMED
+            self._absent = self._absent.select(~np.isin(self._absent.ids, back))
 
     def _drop_lost(self) -> None:
         """Remove people who were out of sight for too long or have left the picture, and remember their appearance.
@@ -294,7 +293,8 @@ class PoseTracker:
         confirmed = tracks.ids != UNCONFIRMED
         gone = missing = tracks.missed > 0
         if missing.any():
-            gone = tracks.missed > np.where(confirmed, config.lost_seconds, 0.0)
+            waiting = ~confirmed & waits_for_id(tracks, config)
+            gone = tracks.missed > np.where(confirmed, config.lost_seconds, np.where(waiting, self._hold, 0.0))
             gone |= self._outside() & confirmed & missing
             gone |= self._now - tracks.seen > max(config.forget_seconds, config.lost_seconds)
         if len(tracks) > config.max_tracks:

@@ -14,10 +14,14 @@ import numpy as np
 
 from engines.poses import Doubles, Poses
 from service.tracking.events import TrackingEvent
-from service.tracking.places import Point, crosses, depth_inside, feet, thickness, to_the_right
+from service.tracking.places import Point, crosses, depth_inside, feet, on_border, thickness, to_the_right
 
 _NARROW = 0.5
 """Largest margin as a share of a zone's thickness, so that narrow zones can be entered."""
+_IN_SIGHT_S = 1.0
+"""People who were seen so recently count as present: somebody may be covered for a moment, or get another id."""
+_INSET = 1e-3
+"""Pixels by which a point on the frame's border is moved into the frame, so that it is inside the zones there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +96,10 @@ class Zones:
     """The zones and lines of one stream.
 
     People count as inside, or on the other side, only when they are `margin` beyond the border (as a share of the
-    frame's shorter side; less in narrow zones), so that jitter at a border causes no events. A person who is first seen
-    inside a zone enters it at that moment. People who are out of sight for longer than `lost_seconds` leave; until then
-    a visit continues. Raises ValueError if names are not unique or a setting is invalid.
+    frame's shorter side; less in narrow zones, none on the frame's border), so that jitter at a border causes no
+    events. A person who is first seen inside a zone enters it at that moment. People who are out of sight for longer
+    than `lost_seconds` leave; until then a visit continues. Raises ValueError if names are not unique or a setting is
+    invalid.
     """
 
     def __init__(
@@ -142,6 +147,11 @@ class Zones:
         self._leave(timestamp, events)
         return events
 
+    def occupancy(self, now: float) -> list[int]:
+        """Return the number of people in each zone who were seen within the last second before `now`."""
+        present = [person for person in self._present.values() if now - person.seen <= _IN_SIGHT_S]
+        return [sum(person.visits[n] is not None for person in present) for n in range(len(self.zones))]
+
     def state(self) -> ZonesState:
         """Return the state for `restore`."""
         return ZonesState(tuple(self._present.values()))
@@ -157,9 +167,16 @@ class Zones:
         self._present = {person.id: person for person in state.present}
 
     def _depth(self, zone: Zone, points: Doubles, width: int, height: int) -> tuple[Doubles, float]:
-        """How deep inside the zone the points are, in pixels, and the zone's margin."""
-        polygon = np.array(zone.polygon) * (width, height)
-        return depth_inside(points, polygon), min(self._margin * min(width, height), _NARROW * thickness(polygon))
+        """How deep inside the zone the points are, in pixels, and the zone's margin.
+
+        A side on the frame's border has no margin: nobody is seen to leave through it, and the feet of somebody who is
+        cut off by the border lie on it or beyond.
+        """
+        corners = np.array(zone.polygon)
+        polygon = corners * (width, height)
+        visible = np.clip(points, _INSET, np.array((width, height)) - _INSET)
+        depth = depth_inside(visible, polygon, ~on_border(corners))
+        return depth, min(self._margin * min(width, height), _NARROW * thickness(polygon))
 
     @staticmethod
     def _visit(

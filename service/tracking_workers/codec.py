@@ -14,8 +14,10 @@ Versions 3 and 4 are 1 and 2 with people whom the tracker remembers by their app
 msgpack array, and the arrays of AbsentState, 0.1 kB a person and 64 people at most. They are used only while there are
 such people, so that servers that do not know them can continue most streams.
 
-Versions 5 to 8 are 1 to 4 with the numbers of events, in the same way: the last member of the msgpack array is a list
-of (kind, name, ids, numbers), 3 to 10 bytes for each person and kind of event.
+Versions 5 to 8 are 1 to 4 with events or rules, in the same way: the last member of the msgpack array holds the
+numbers of events as a list of (kind, name, ids, numbers), 3 to 10 bytes for each person and kind of event, and the
+hash of the rules and the numbers of people, repetitions, and zones and lines in `RulesState`, whose arrays come last:
+152 bytes a person, and 40 for each repetition.
 
 `unpack` checks types, lengths and values, so that no tracker fails later on a state that it has returned. The skeleton
 may be a user's: callers check that it is the one of their poses, see `is_of`.
@@ -34,6 +36,7 @@ import ormsgpack
 from numpy.typing import NDArray
 
 from engines.skeletons import Skeleton
+from service.rules.state import MOST_REPETITIONS, RulesState, row_type
 from service.tracking import AbsentState, TrackerState, TrackState
 from service.tracking.config import TrackerConfig
 from service.tracking.events import MOST_NUMBERS, Numbers
@@ -47,9 +50,9 @@ _MAGIC = b"PWTS"
 _VERSION, _SMOOTHED = 1, 2
 _REMEMBERING = 2
 """Added to the version of states with absent people."""
-_NUMBERED = 4
-"""Added to the version of states with numbers of events."""
-_LATEST_VERSION = _SMOOTHED + _REMEMBERING + _NUMBERED
+_EVENTFUL = 4
+"""Added to the version of states with numbers of events or with rules."""
+_LATEST_VERSION = _SMOOTHED + _REMEMBERING + _EVENTFUL
 _MOST = 10_000
 """Upper bound of every count that has no tighter one."""
 _MOST_TRACKS, _MOST_ABSENT = TrackerConfig().max_tracks, TrackerConfig().max_absent
@@ -94,9 +97,12 @@ def pack(state: StreamState) -> bytes:
         version += _REMEMBERING
         about.append(len(tracker.absent))
         columns += [getattr(tracker.absent, name) for name in _ABSENT]
-    if state.numbers:
-        version += _NUMBERED
-        about.append([(*key, list(last), list(last.values())) for key, last in state.numbers.items()])
+    if state.numbers or state.rules.hash:
+        version += _EVENTFUL
+        rules = state.rules
+        numbers = [(*key, list(last), list(last.values())) for key, last in state.numbers.items()]
+        about.append((numbers, rules.hash, len(rules.people), rules.repetitions, len(rules.counts)))
+        columns += [rules.people, rules.counts]
     head = ormsgpack.packb(about)
     body = head + b"".join(column.astype(column.dtype.newbyteorder("<")).tobytes() for column in columns)
     return _HEAD.pack(_MAGIC, version, zlib.crc32(body), len(head)) + body
@@ -109,13 +115,13 @@ def unpack(data: bytes) -> StreamState:
     _, version, checksum, length = _HEAD.unpack_from(data)
     if not _VERSION <= version <= _LATEST_VERSION:
         raise StateError(f"the state is of version {version}; this server reads versions 1 to {_LATEST_VERSION}")
-    smooth, remembering, numbered = (bool(version - _VERSION & 1 << bit) for bit in range(3))
+    smooth, remembering, eventful = (bool(version - _VERSION & 1 << bit) for bit in range(3))
     body = memoryview(data)[_HEAD.size :]
     if zlib.crc32(body) != checksum:
         raise StateError("the state is damaged: its checksum does not match")
     try:
-        about = _list(ormsgpack.unpackb(body[:length]), least=4 + smooth + remembering + numbered)
-        numbers = _numbers(about.pop()) if numbered else {}
+        about = _list(ormsgpack.unpackb(body[:length]), least=4 + smooth + remembering + eventful)
+        happened = _list(about.pop(), 5) if eventful else None
         skeleton, next_id, timestamp, width, height = _list(about[0], 5)
         people, history, keypoints = shape = [_whole(value, 0, _MOST) for value in _list(about[1], 3)]
         _whole(next_id, 1, MOST_IDS)
@@ -132,10 +138,13 @@ def unpack(data: bytes) -> StreamState:
         tracks = _tracks(arrays, *shape)
         smoothing = _smoothing(arrays, _whole(about[4], 1, _MOST), keypoints) if smooth else None
         absent = _absent(arrays, _whole(about[-1], 1, _MOST_ABSENT), keypoints) if remembering else None
+        numbers, rules = (
+            ({}, RulesState()) if happened is None else (_numbers(happened[0]), _rules(arrays, *happened[1:]))
+        )
         arrays.end()
         zones = ZonesState(tuple(map(_presence, present)))
         tracker = TrackerState(skeleton, next_id, timestamp, width, height, tracks, absent)
-        state = StreamState(tracker, zones, zones_hash, smoothing, numbers)
+        state = StreamState(tracker, zones, zones_hash, smoothing, numbers, rules)
         _check(state)
         return state
     except ValueError as error:
@@ -186,6 +195,14 @@ def _smoothing(arrays: _Arrays, people: int, keypoints: int) -> SmoothingState:
     return SmoothingState(ids, Filtered(raw, value, speed, time))
 
 
+def _rules(arrays: _Arrays, name: object, people: object, repetitions: object, places: object) -> RulesState:
+    if type(name) is not str or len(name) > _LONGEST_NAME:
+        raise ValueError("the rules have no name")
+    rows = row_type(_whole(repetitions, 0, MOST_REPETITIONS))
+    table = arrays.take(rows, _whole(people, 0, _MOST_TRACKS + _MOST_ABSENT))
+    return RulesState(name, table, arrays.take(np.dtype(np.int64), _whole(places, 0, _MOST), 2))
+
+
 def _plain(presence: Presence) -> tuple[object, ...]:
     visits = [visit and (visit.since, visit.dwelt) for visit in presence.visits]
     return presence.id, presence.seen, visits, presence.places
@@ -204,7 +221,7 @@ def _presence(plain: object) -> Presence:
 def _numbers(plain: object) -> Numbers:
     numbers: dict[tuple[str, str], dict[int, int]] = {}
     room = MOST_NUMBERS
-    for group in _list(plain, 1, MOST_NUMBERS):
+    for group in _list(plain, 0, MOST_NUMBERS):
         kind, name, ids, last = _list(group, 4)
         ids = [_whole(number, 0, MOST_IDS) for number in _list(ids, 1, room)]
         last = [_whole(number, 1, _LARGEST_NUMBER) for number in _list(last, len(ids))]
@@ -251,7 +268,7 @@ def _check(state: StreamState) -> None:
     tracker, tracks, present, smoothing = state.tracker, state.tracker.tracks, state.zones.present, state.smoothing
     now = tracker.timestamp
     if math.isnan(now):
-        people = len(tracks) or present or smoothing or tracker.absent or state.numbers
+        people = len(tracks) or present or smoothing or tracker.absent or state.numbers or len(state.rules.people)
         _require(not people, "there are people, but there was no frame")
         return
     _require(abs(now) <= _LATEST, "the timestamp is out of range")
@@ -273,6 +290,8 @@ def _check(state: StreamState) -> None:
         _require(person.seen <= now, "times are out of order")
         _require(all(visit.since <= person.seen for visit in person.visits if visit), "times are out of order")
     _require(all(0 <= n < tracker.next_id for last in state.numbers.values() for n in last), "ids are out of range")
+    _check_ids(state.rules.people["id"], tracker.next_id)
+    state.rules.check(now)
     if smoothing is not None:
         points = smoothing.points
         _check_ids(smoothing.ids, tracker.next_id)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
+from service.rules.definition import Rules
+from service.rules.state import RulesState
 from service.tracking import TrackerConfig, TrackerState
 from service.tracking.events import Numbers
 from service.tracking.smoothing import OneEuroConfig, SmoothingState
@@ -27,6 +29,7 @@ class TrackingOptions:
     zones: tuple[Zone, ...] = ()
     lines: tuple[Line, ...] = ()
     forget_seconds: float = TrackerConfig().forget_seconds
+    rules: Rules = field(default_factory=Rules)
 
     @property
     def zones_hash(self) -> str:
@@ -41,7 +44,7 @@ class StreamState:
     """Everything needed to continue a stream in another process or on another server.
 
     zones_hash: of the zones and lines that `zones` refers to. smoothing: None if nobody is smoothed.
-    numbers: of the events so far.
+    numbers: of the events so far. rules: what rules remember; it names those that it belongs to.
     """
 
     tracker: TrackerState
@@ -49,9 +52,12 @@ class StreamState:
     zones_hash: str = ""
     smoothing: SmoothingState | None = None
     numbers: Numbers = field(default_factory=dict)
+    rules: RulesState = field(default_factory=RulesState)
 
     def fits(self, options: TrackingOptions) -> bool:
-        """Return False if the state names the zones and lines of `options`, but holds another number of them."""
+        """Return False if the state names zones, lines or rules of `options`, but holds another number of them."""
+        if not self.rules.fits(options.rules, options.zones, options.lines):
+            return False
         wanted = len(options.zones), len(options.lines)
         return self.zones_hash != options.zones_hash or all(
             (len(person.visits), len(person.places)) == wanted for person in self.zones.present

@@ -1,4 +1,4 @@
-"""The tracking of one stream: identities, events at zones and lines, and smoothed keypoints."""
+"""The tracking of one stream: identities, events at zones and lines, smoothed keypoints, and rules."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from engines.poses import Detections, Floats, Frame, Poses
 from engines.skeletons import Skeleton
+from service.rules.results import BodyResults
+from service.rules.rules import BodyRules
+from service.rules.state import RulesState
 from service.tracking import PoseTracker, TrackerConfig, TrackerState
 from service.tracking.detector_pace import Attention
 from service.tracking.events import EventNumbers, TrackingEvent
@@ -26,7 +29,8 @@ class TrackingResult:
     ids: (N,) int64, -1 for an unconfirmed person. keypoints: (N, K, 2) smoothed, or None without smoothing.
     velocities: (N, 2) pixels a second. ages: (N,) seconds since the person was first seen. Both are 0 for unconfirmed
     people, and for everybody unless the options ask for extras. attention: what the next frame needs.
-    next_id: the first id that has not been assigned. state: the stream's state after this frame, see `codec`.
+    next_id: the first id that has not been assigned. state: the stream's state after this frame, see `codec`. bodies:
+    what the rules say, None without rules.
     """
 
     ids: NDArray[np.int64]
@@ -37,16 +41,19 @@ class TrackingResult:
     attention: Attention
     next_id: int
     state: bytes
+    bodies: BodyResults | None = None
 
 
 def initial_state(skeleton: Skeleton, options: TrackingOptions) -> StreamState:
-    return StreamState(PoseTracker(skeleton).state(), ZonesState(), options.zones_hash)
+    rules = RulesState.initial(options.rules, options.zones, options.lines)
+    return StreamState(PoseTracker(skeleton).state(), ZonesState(), options.zones_hash, rules=rules)
 
 
 class StreamTracker:
-    """A stream's tracker, zones and smoothing filter, restored from a packed state.
+    """A stream's tracker, zones, smoothing filter and rules, restored from a packed state.
 
-    Raises StateError if the bytes are not a valid state, and ValueError if the state has another skeleton.
+    Raises StateError if the bytes are not a valid state, and ValueError if the state has another skeleton, or the
+    skeleton lacks keypoints that the rules need.
     """
 
     def __init__(self, skeleton: Skeleton, options: TrackingOptions, state: bytes) -> None:
@@ -55,12 +62,15 @@ class StreamTracker:
         self._tracker = PoseTracker(skeleton, TrackerConfig(forget_seconds=options.forget_seconds))
         self._zones = Zones(options.zones, options.lines, lost_seconds=self._tracker.config.lost_seconds)
         self._numbers = EventNumbers()
+        self._rules = BodyRules(options.rules, skeleton, options.zones, options.lines) if options.rules else None
         self._smoother = None if options.smoothing is None else OneEuro(options.smoothing)
         restored = unpack(state)
         self._tracker.restore(restored.tracker)
         self._numbers.restore(restored.numbers)
         if restored.zones_hash == self._zones_hash:
             self._zones.restore(restored.zones)
+        if self._rules is not None:
+            self._rules.restore(restored.rules)
         if self._smoother is not None and restored.smoothing is not None:
             self._smoother.restore(restored.smoothing)
 
@@ -72,14 +82,24 @@ class StreamTracker:
         """Track the poses of the next frame. timestamp: seconds, never decreasing."""
         poses = self._tracker.update(poses, frame, timestamp)
         assert poses.ids is not None  # noqa: S101 - an update assigns them
-        events = self._zones.update(poses, frame.shape[1], frame.shape[0], timestamp)
+        height, width = frame.shape[:2]
+        events = self._zones.update(poses, width, height, timestamp)
         tracker, zones = self._tracker.state(), self._zones.state()
-        if events:
-            events = self._numbers.number(events, _known(tracker, zones))
         keypoints, smoothing = None, None
         if self._smoother is not None:
             keypoints = self._smoother.smooth(replace(poses, keypoints_3d=None), timestamp).keypoints
             smoothing = self._smoother.state()
+        bodies, rules = None, RulesState()
+        if self._rules is not None:
+            shown = poses if keypoints is None else replace(poses, keypoints=keypoints)
+            inside = self._zones.occupancy(timestamp)
+            bodies, told = self._rules.update(
+                shown, width, height, timestamp, events=events, occupancy=inside, known=_remembered(tracker)
+            )
+            events, rules = [*events, *told], self._rules.state()
+        if events:
+            present = [person.id for person in zones.present]
+            events = self._numbers.number(events, {*_remembered(tracker).tolist(), *present})
         velocities, ages = self._velocities_and_ages(poses.ids)
         return TrackingResult(
             poses.ids,
@@ -89,7 +109,8 @@ class StreamTracker:
             events,
             Attention.of(self._tracker),
             tracker.next_id,
-            pack(StreamState(tracker, zones, self._zones_hash, smoothing, self._numbers.state())),
+            pack(StreamState(tracker, zones, self._zones_hash, smoothing, self._numbers.state(), rules)),
+            bodies,
         )
 
     def _velocities_and_ages(self, ids: NDArray[np.int64]) -> tuple[Floats, Floats]:
@@ -101,7 +122,7 @@ class StreamTracker:
         return velocities, ages
 
 
-def _known(tracker: TrackerState, zones: ZonesState) -> set[int]:
-    """The ids of the people who may have further events."""
-    absent = () if tracker.absent is None else tracker.absent.ids.tolist()
-    return {*tracker.tracks.ids.tolist(), *absent, *(person.id for person in zones.present)}
+def _remembered(tracker: TrackerState) -> NDArray[np.int64]:
+    """The ids of the people whom the tracker knows, in sight or absent."""
+    ids = tracker.tracks.ids
+    return ids if tracker.absent is None else np.concatenate([ids, tracker.absent.ids])

@@ -27,7 +27,7 @@ class WatchedFrame:
     """A frame with its people, who have ids. number: of results, from 0. events: at zones and lines, as in streams.
 
     age_ms: from the frame's arrival on this machine until its people were known. dropped: frames of the camera since
-    the last result that were not looked at.
+    the last result that were not looked at. members: what rules say about each person. totals: and about the frame.
     """
 
     frame: CameraFrame
@@ -36,10 +36,15 @@ class WatchedFrame:
     events: Sequence[Mapping[str, object]]
     age_ms: float
     dropped: int
+    members: Sequence[Mapping[str, object]] = ()
+    totals: Mapping[str, object] = field(default_factory=dict)
 
     def document(self, *, with_events: bool) -> dict[str, object]:
         """The result as a stream's message, for orjson with OPT_SERIALIZE_NUMPY. with_events: there are zones."""
         height, width = self.frame.pixels.shape[:2]
+        people = people_list(self.people)
+        for person, members in zip(people, self.members, strict=False):  # there are none without rules
+            person |= members
         return {
             "type": "result",
             "frame": self.number,
@@ -48,7 +53,8 @@ class WatchedFrame:
             "dropped": self.dropped,
             "width": width,
             "height": height,
-            "people": people_list(self.people),
+            "people": people,
+            **self.totals,
             **({"events": self.events} if with_events else {}),
         }
 

@@ -15,6 +15,7 @@ from service.batching import Priority
 from service.cameras.camera import Camera, CameraFrame
 from service.inference.model_registry import ServedModel
 from service.inference.stage import InferenceOptions
+from service.rules.results import BodyResults
 from service.tracking.config import TrackerConfig
 from service.tracking.detector_pace import Attention, DetectEvery, detector_is_due
 from service.tracking_workers.codec import pack
@@ -54,16 +55,18 @@ class LocalWatcher:
         loop = asyncio.get_running_loop()
         number, last = 0, 0
         async for frame in camera:
-            people, events = await self._look(frame)
-            age = 1e3 * (loop.time() - frame.arrived)
-            yield WatchedFrame(frame, number, people, events, age, frame.number - last - 1)
+            people, events, bodies = await self._look(frame)
+            age, dropped = 1e3 * (loop.time() - frame.arrived), frame.number - last - 1
+            members = bodies.people_documents(len(people))
+            yield WatchedFrame(frame, number, people, events, age, dropped, members, bodies.frame_document())
             number, last = number + 1, frame.number
 
-    async def _look(self, frame: CameraFrame) -> tuple[Poses, list[Mapping[str, object]]]:
+    async def _look(self, frame: CameraFrame) -> tuple[Poses, list[Mapping[str, object]], BodyResults]:
         found = await self._estimate(frame.pixels, frame.time)
         tracked = await asyncio.to_thread(self._tracker.update, found, frame.pixels, frame.time)
         self._attention = tracked.attention
-        return self._reported(found, tracked), [event.document() for event in tracked.events]
+        reported, bodies = self._reported(found, tracked)
+        return reported, [event.document() for event in tracked.events], bodies
 
     async def _estimate(self, pixels: Frame, seconds: float) -> Poses:
         if not self._pipeline.detects or detector_is_due(
@@ -78,8 +81,9 @@ class LocalWatcher:
         found, _ = await self._pipeline.frame(pixels, self._options, people.select(slice(self._options.max_people)))
         return found
 
-    def _reported(self, found: Poses, tracked: TrackingResult) -> Poses:
+    def _reported(self, found: Poses, tracked: TrackingResult) -> tuple[Poses, BodyResults]:
         keypoints = found.keypoints if tracked.keypoints is None else tracked.keypoints
         poses = replace(found, keypoints=keypoints, ids=tracked.ids)
-        poses = poses.select(np.flatnonzero(found.scores >= self._wanted.min_score))
-        return poses if self._skeleton is None else poses.as_skeleton(self._skeleton)
+        wanted = np.flatnonzero(found.scores >= self._wanted.min_score)
+        poses, bodies = poses.select(wanted), (tracked.bodies or BodyResults()).select(wanted)
+        return poses if self._skeleton is None else poses.as_skeleton(self._skeleton), bodies

@@ -13,8 +13,9 @@ import numpy as np
 from engines.poses import Poses
 from engines.skeletons import Skeleton, define
 from service.cameras.camera import Camera, CameraFrame
-from service.client import AsyncClient, ClientError, Person, Stream, StreamResult, UnavailableError
+from service.client import AsyncClient, ClientError, Event, Person, Stream, StreamResult, UnavailableError
 from service.media.pixels import encode
+from service.streams.rule_options import RulesMessage
 from service.watching.frames import WatchedFrame, WatchOptions
 
 _IN_FLIGHT = 3
@@ -79,10 +80,13 @@ class RemoteWatcher:
                 if frame is None or result.problem:
                     continue
                 dropped, self._last = frame.number - self._last - 1, frame.number
-                events = [_event(asdict(event)) for event in result.events]
+                events = [_event(event) for event in result.events]
                 people = poses_of(result.people, skeleton)
                 age = 1e3 * (loop.time() - frame.arrived)
-                yield WatchedFrame(frame, self._number, people, events, age, dropped)
+                members = [_members(person) for person in result.people]
+                totals = {"occupancy": result.occupancy, "counts": result.counts}
+                totals = {name: values for name, values in totals.items() if values}
+                yield WatchedFrame(frame, self._number, people, events, age, dropped, members, totals)
                 self._number += 1
             await sending  # raises the camera's error, if it has ended with one
         finally:
@@ -127,6 +131,7 @@ def hello(options: WatchOptions, model: str | None) -> dict[str, Any]:
         "smoothing": False if smoothing is None else {"min_cutoff": smoothing.min_cutoff, "beta": smoothing.beta},
         "zones": [asdict(zone) for zone in options.tracking.zones],
         "lines": [asdict(line) for line in options.tracking.lines],
+        "rules": RulesMessage.of(options.tracking.rules).model_dump() if options.tracking.rules else None,
     }
     return {name: value for name, value in members.items() if value is not None}
 
@@ -148,5 +153,20 @@ def poses_of(people: tuple[Person, ...], skeleton: Skeleton) -> Poses:
     )
 
 
-def _event(members: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in members.items() if value is not None}
+def _event(event: Event) -> dict[str, Any]:
+    members = {name: value for name, value in asdict(event).items() if value is not None}
+    values: Mapping[str, Any] = members.pop("values")
+    return {**members, **values}
+
+
+def _members(person: Person) -> dict[str, Any]:
+    """What rules say about a person, as in a stream's results."""
+    posture = person.posture and {"name": person.posture, "confidence": person.posture_confidence}
+    members = {
+        "angles": person.angles,
+        "angles_3d": person.angles_3d,
+        "posture": posture,
+        "speed": person.speed,
+        "repetitions": person.repetitions,
+    }
+    return {name: value for name, value in members.items() if value is not None and value != {}}

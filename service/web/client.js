@@ -30,6 +30,11 @@ export { Stream, StreamError } from "./stream.js";
  * @property {number} [id] Of streams: 1 or higher, or -1 until the tracker is sure.
  * @property {[number, number]} [velocity] Of streams with `extras`: pixels a second.
  * @property {number} [age_s] Of streams with `extras`: seconds since the person was first seen.
+ * @property {Record<string, number>} [angles] Of streams with `rules`, as all that follow: degrees.
+ * @property {Record<string, number>} [angles_3d] Degrees in space, from models that give metres.
+ * @property {{name: "standing" | "sitting" | "lying", confidence: number}} [posture]
+ * @property {number} [speed] Metres a second.
+ * @property {Record<string, number>} [repetitions] So far.
  */
 
 /**

@@ -19,7 +19,10 @@ import { jpegEncoder, videoEncoder } from "./encoders.js";
  * @property {number} height
  * @property {import("./client.js").Person[]} people Empty for an error.
  * @property {Record<string, number>} [timing_ms]
- * @property {{kind: string, name: string, id: number, direction?: string, seconds?: number}[]} [events]
+ * @property {({kind: string, name: string, id: number, direction?: string, seconds?: number} &
+ *     Record<string, string | number | undefined>)[]} [events]
+ * @property {Record<string, number>} [occupancy] People in each zone, with that rule.
+ * @property {Record<string, Record<string, number>>} [counts] At each zone and line, with that rule.
  * @property {{type: string, title: string, status: number, detail: string}} [error]
  */
 

@@ -26,7 +26,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from tests.benchmarks.cameras import film, shoot_all
+from tests.benchmarks.filming import film, shoot_all
 from tests.benchmarks.goals import goal, show
 from tests.benchmarks.report import Row, main
 from tests.benchmarks.watch import Watch
@@ -126,7 +126,7 @@ class Stop:
 def stopped(task: Stop, folder: Path) -> list[Row]:
     """Rows of measurements of stopped cameras, followed by their goals."""
     with server(folder, 20.0) as running:
-        command = [sys.executable, "-m", "tests.benchmarks.cameras", str(running.port), str(task.fps)]
+        command = [sys.executable, "-m", "tests.benchmarks.filming", str(running.port), str(task.fps)]
         clients = [subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") for _ in range(task.cameras)]
         lines: list[list[str]] = [[] for _ in clients]
         readers = [threading.Thread(target=_read, args=(each, into)) for each, into in zip(clients, lines, strict=True)]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -14,7 +15,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
+from redis import Redis
 
+from service.cameras.saved_session import SavedSession
+from service.events.event import event_id
 from tests.deployment.crowd import ARRIVALS, Scene, identities
 from tests.deployment.marked import BLOCK, marked_catalogue
 from tests.deployment.scene_cameras import SceneCameras
@@ -22,9 +26,19 @@ from tests.redis_servers import RedisProcess
 from tests.servers import ServerProcess
 from tests.streaming import Message, watch
 
-_PATIENCE_S = 120.0
-_OPTIONS = """fps = 5
-detect_every = 0
+_PATIENCE_S = 300.0
+_OPTIONS = """detect_every = 0
+zones = [{name = "room", polygon = [[0, 0], [1, 0], [1, 1], [0, 1]]}]
+lines = [
+    {name = "left", start = [0.195, 0], end = [0.195, 1]}, {name = "middle", start = [0.5, 0], end = [0.5, 1]},
+    {name = "right", start = [0.805, 0], end = [0.805, 1]},
+]
+"""
+"""Everybody enters the room once, and sways over a line again and again."""
+_SINK = """
+[sinks.all]
+type = "file"
+path = "{path}"
 """
 
 
@@ -44,7 +58,6 @@ class CameraFleet:
             stack.enter_context(self.scenes)
             stack.callback(self._stop_all)
             self._catalogue = marked_catalogue(self._folder, BLOCK)
-            (self._folder / "cameras.toml").write_text(self.scenes.toml(_OPTIONS), "utf-8")
             with ThreadPoolExecutor() as pool:
                 self.replicas += pool.map(self._start, range(self._number))
             self._stack = stack.pop_all()
@@ -64,6 +77,10 @@ class CameraFleet:
         cameras: list[dict[str, Any]] = response.raise_for_status().json()["cameras"]
         return cameras
 
+    def owner_of_each(self) -> dict[str, str]:
+        """The replica that serves each camera."""
+        return {camera["name"]: camera["replica"] for camera in self.documents()}
+
     def owners(self) -> Counter[str]:
         """How many cameras each replica serves, of those that are live."""
         return Counter(camera["replica"] for camera in self.documents() if camera["state"] == "live")
@@ -74,15 +91,51 @@ class CameraFleet:
         even = max(owners.values(), default=0) - min(owners.values(), default=0) <= 1
         return even and len(owners) == len(self.live) and owners.total() == len(self.scenes.scenes)
 
+    def wrong_events(self) -> list[str]:
+        """What is wrong with the events that sinks have got: some are missing, or two have one id.
+
+        Every camera's events of a kind, place and person are numbered from 1. Nothing is missing if their ids are those
+        of the first numbers.
+        """
+        ids: dict[tuple[str, ...], set[str]] = defaultdict(set)
+        known: dict[str, tuple[str, ...]] = {}
+        wrong = []
+        for path in self._folder.glob("events-*.ndjson"):
+            for line in path.read_text("utf-8").splitlines(keepends=True):
+                if not line.endswith("\n"):  # it is being written
+                    continue
+                event = json.loads(line)
+                data = event["data"]
+                what = (event["source"], event["kind"], data["name"], str(data["id"]))
+                ids[what].add(event["id"])
+                if known.setdefault(event["id"], what) != what:
+                    wrong.append(f"{event['id']} is of {what} and of {known[event['id']]}")
+        with Redis.from_url(self.redis.url) as base:
+            for (source, kind, name, person), found in ids.items():
+                stored = base.hget(f"posewire:session:camera:{source.removeprefix('cameras/')}", "state")
+                assert isinstance(stored, bytes)
+                session = SavedSession.unpack(stored).id
+                if found != {event_id(session, kind, name, person, number) for number in range(1, len(found) + 1)}:
+                    wrong.append(
+                        f"{source}: {kind} {name} {person} has {len(found)} ids, and not those of the first numbers"
+                    )
+        entered = sum(len(found) for (_, kind, *_), found in ids.items() if kind == "enter")
+        if entered != len(self.scenes.scenes) * self.scenes.present:
+            wrong.append(f"{entered} have entered")
+        return wrong
+
     def restart(self, number: int) -> None:
         """Start a replica again after its process has ended."""
         self.replicas[number].__exit__(None, None, None)
         self.replicas[number] = self._start(number)
 
     def _start(self, number: int) -> ServerProcess:
+        file = self._folder / f"cameras-{number}.toml"
+        sink = _SINK.format(path=self._folder / f"events-{number}.ndjson")
+        file.write_text(self.scenes.toml(_OPTIONS) + sink, "utf-8")
         environment = {
             "redis_url": self.redis.url,
-            "cameras": self._folder / "cameras.toml",
+            "cameras": file,
             "data": self._folder / f"data-{number}",
             "trackers": 1,
             "drain_seconds": 1,
@@ -153,7 +206,7 @@ class Onlooker:
         while not await asyncio.to_thread(condition):
             assert time.monotonic() < stop, "it did not come to pass"
             assert not any(task.done() for task in self._tasks), "somebody who watches was cut off"
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.3)
 
     async def let_in(self, people: int) -> None:
         """Let people come before all cameras, one after the other, until each has an id."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -9,16 +10,20 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
 import redis
 import yaml
 
+from service.cameras.camera_file import CameraFile
 from service.config import Settings
 from tests.deployment.balancer import CONFIGURATION
 from tests.deployment.programs import find, needs
-from tests.waiting import wait_for
+from tests.mosquitto import Mosquitto, Subscriber
+from tests.service.events.happenings import Counts, happening, running
+from tests.waiting import until, wait_for
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
@@ -142,6 +147,28 @@ def test_the_store_accepts_its_options_and_writes_nothing_to_disk(tmp_path: Path
         finally:
             process.terminate()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_mqtt_broker_accepts_its_configuration_and_an_event(tmp_path: Path) -> None:
+    text = (ROOT / "docker" / "mosquitto.conf").read_text("utf-8").replace("/mosquitto/data/", f"{tmp_path}/")
+    assert SERVICES["mosquitto"]["profiles"] == ["mqtt"]
+    assert set(SERVICES["mosquitto"]["networks"]) & set(SERVICES["posewire"]["networks"]) == {"events"}
+    broker = Mosquitto(tmp_path, text=text)
+    with broker, Subscriber(broker.port, "posewire/#") as heard:
+        asyncio.run(_tell(broker, tmp_path))
+        wait_for(lambda: len(heard.on("posewire/cameras/door/events")) == 1)
+
+
+async def _tell(broker: Mosquitto, folder: Path) -> None:
+    [recipe] = re.findall(r"<<'END'\n(.*?)^    END$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    file = folder / "cameras.toml"
+    file.write_text(dedent(recipe).replace("mosquitto:1883", f"127.0.0.1:{broker.port}"), "utf-8")
+    settings = CameraFile.read(file, 10)
+    assert list(settings.cameras) == ["door"]
+    counts = Counts()
+    async with running(folder, settings.event_settings, counts) as events:
+        await events.add([happening(1)])
+        await until(lambda: counts.got["home"] == 1)
 
 
 def test_the_public_secrets_are_empty() -> None:

@@ -12,6 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engines.skeletons import COCO_17
+from service.rules.definition import AngleRule, FallRule, RepetitionRule, Rules
+from service.rules.ground import GroundPlane
+from service.rules.state import RulesState
 from service.tracking.smoothing import OneEuroConfig
 from service.tracking.zones import Line, Zone
 from service.tracking_workers.codec import StateError, pack, unpack
@@ -19,7 +22,7 @@ from service.tracking_workers.state import StreamState, TrackingOptions
 from service.tracking_workers.stream_tracker import StreamTracker
 from tests.fuzz.budget import fuzz
 from tests.service.tracking.people import people
-from tests.stream_states import NOW, SOMEBODY, join_state, smoothing, split_state, stream_state
+from tests.stream_states import NOW, SOMEBODY, join_state, rules_state, smoothing, split_state, stream_state
 
 OPTIONS = TrackingOptions(
     smoothing=OneEuroConfig(),
@@ -29,6 +32,16 @@ OPTIONS = TrackingOptions(
         Zone("all", ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))),
     ),
     lines=(Line("middle", (0.5, 0.0), (0.5, 1.0)),),
+    rules=Rules(
+        posture=True,
+        fall=FallRule(("left",)),
+        repetitions=tuple(
+            RepetitionRule(side, AngleRule.named(f"{side}_knee"), 100, 160) for side in ("left", "right")
+        ),
+        occupancy=True,
+        counts=True,
+        ground=GroundPlane(((0.0, 0.0, 0.0, 0.0), (1.0, 0.0, 4.0, 0.0), (1.0, 1.0, 4.0, 3.0), (0.0, 1.0, 0.0, 3.0))),
+    ),
 )
 FRAMES = [np.random.default_rng(n).integers(0, 256, (96, 128, 3)).astype(np.uint8) for n in range(2)]
 GOOD = pack(
@@ -37,6 +50,7 @@ GOOD = pack(
         smoothing=smoothing(3),
         zones_hash=OPTIONS.zones_hash,
         numbers={("enter", "all"): {1: 2, 7: 1}},
+        rules=replace(rules_state(), hash=RulesState.initial(OPTIONS.rules, OPTIONS.zones, OPTIONS.lines).hash),
     )
 )
 VERSION, ABOUT, ARRAYS = split_state(GOOD)
@@ -84,6 +98,8 @@ def check(data: bytes) -> bool:
             found = people([(40 + n, 50), (90 - n, 50)])
             tracked = stream_tracker.update(found, frame, now + 0.1 * n)
             assert len(tracked.ids) == 2
+            assert tracked.bodies is not None
+            assert len(tracked.bodies.people_documents(2)) == 2
     return True
 
 

@@ -35,6 +35,26 @@ zones = st.lists(
 lines = st.lists(st.fixed_dictionaries({"name": name, "start": point, "end": point}), max_size=3)
 
 
+rules = st.fixed_dictionaries(
+    {},
+    optional={
+        "angles": st.lists(st.fixed_dictionaries({"name": st.sampled_from(["left_knee", "a"]), "keypoints": anything})),
+        "posture": st.booleans(),
+        "fall": st.one_of(st.booleans(), st.fixed_dictionaries({"ignore_zones": st.lists(name, max_size=2)}), anything),
+        "repetitions": st.lists(
+            st.fixed_dictionaries(
+                {"name": name, "angle": st.just("left_hip"), "low": st.floats(), "high": st.floats(0, 200)}
+            ),
+            max_size=2,
+        ),
+        "counts": st.booleans(),
+        "speed": st.fixed_dictionaries(
+            {"ground": st.lists(st.tuples(share, share, st.floats(), share), min_size=4, max_size=4)}
+        ),
+    },
+)
+
+
 def answer(message: str | bytes) -> Hello | StreamError:
     """Return the hello of a first message, or the error."""
     try:
@@ -69,8 +89,8 @@ def test_any_members(members: dict[str, Any]) -> None:
 
 
 @fuzz(200)
-@given(st.fixed_dictionaries({}, optional={"zones": zones, "lines": lines}))
-def test_any_zones_and_lines(members: dict[str, Any]) -> None:
+@given(st.fixed_dictionaries({}, optional={"zones": zones, "lines": lines, "rules": rules}))
+def test_any_zones_lines_and_rules(members: dict[str, Any]) -> None:
     check(json.dumps(members))
 
 

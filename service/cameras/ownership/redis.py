@@ -137,7 +137,7 @@ class RedisOwnership(Ownership):
                 log.warning("the camera %s is no longer served here, but by %s", name, self.owner(name) or "nobody")
                 self._count("lost")
         for name in held.keys() - self._held.keys():
-            log.info("the camera %s is served here now; it has had %d owners", name, held[name])
+            log.info("the camera %s is served here now (ownership %d)", name, held[name])
             self._count("taken")
         self._held = held
         passing = {name for name in held if name in self._leases and self._leases[name].next_owner}

@@ -25,6 +25,8 @@ from service.streams.store.redis import converted_errors
 log = logging.getLogger(__name__)
 
 _VERSION = "#"
+_OF_FILES = ("file", "device")
+"""Kinds of sources that the API does not take, and that only the server's own file may name."""
 _RESTORE = """
 if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('HSET', KEYS[1], unpack(ARGV)) end
 """
@@ -78,7 +80,9 @@ class RedisEntries:
             except ValueError as error:
                 log.error("the camera %s in Redis is left out: %s", name[:64], _explain(error))
                 continue
-            if camera.entry is not None:
+            if camera.entry is not None and camera.entry.address.kind in _OF_FILES:
+                log.error("the camera %s in Redis is left out: its source is no URL", name)
+            elif camera.entry is not None:
                 entries[name] = camera.entry
             if camera.paused:
                 paused.add(name)

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 KEY = "posewire:cameras"
 ENTRIES_KEY = "posewire:camera-entries"
+_IDLE_S = 1.0
+"""Seconds between two rounds while there are no cameras."""
 AWAY_AFTER = 3
 """Rounds in a row that must fail before Redis counts as away. One also fails when this process has been suspended."""
 
@@ -162,7 +164,8 @@ class LeaseThread:
             if stopping:
                 self._redis.close()
                 return
-            self._woken.wait(max(0.0, now + self.times.every - self._clock()))
+            pause = self.times.every if self._names else min(_IDLE_S, self.times.lease)
+            self._woken.wait(max(0.0, now + pause - self._clock()))
 
     def round(self, now: float) -> LeaseRound:
         """Run one round. now: on the clock."""

@@ -3,18 +3,21 @@
 The owner, `camera.Camera`, sends the source's kind, target and options, and then bytes: WANTED for each frame that it
 wants, EXPECTED if it wants to know when there is one. This process decodes every packet, keeps the newest frame, and
 converts and sends only the frames that are wanted. Messages are JSON documents (see `media.decoder_wire`): `opened`,
-`status` once a second, `arrived`, `frame` (followed by its pixels), and `ended`, the last one.
+`status` at the beginning and once a second, `arrived`, `frame` (followed by its pixels), and `ended`, the last one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import socket
 import sys
 import threading
 import time
+
+from av.video.reformatter import VideoReformatter
 
 from service.cameras.sources.address import SourceOptions
 from service.cameras.sources.kinds import SOURCES, SourceError, SourceInfo
@@ -45,6 +48,9 @@ class _Conversation:
         self._wanted = False
         self._expected = False
         self._end: str | None = None
+        self._reformatter = VideoReformatter()
+        self._size = 0, 0
+        self._orientation = 1
 
     def opened(self, info: SourceInfo) -> None:
         """The source has been opened."""
@@ -69,7 +75,7 @@ class _Conversation:
 
     def run(self) -> None:
         """Send messages until the source has ended. Raises OSError if the owner is gone."""
-        sent, reported = 0, time.monotonic()
+        sent, reported = 0, -math.inf  # a first report says that this process has started
         while True:
             with self._newest.changed:
                 self._newest.changed.wait_for(
@@ -112,7 +118,11 @@ class _Conversation:
         )
 
     def _send(self, frame: DecodedFrame) -> None:
-        pixels = upright(to_rgb(frame.picture, frame.picture.width, frame.picture.height), orientation(frame.picture))
+        size = frame.picture.width, frame.picture.height
+        if size != self._size:
+            # Not of each frame: what is asked for this belongs to a cycle, and would be kept until it is collected
+            self._size, self._orientation = size, orientation(frame.picture)
+        pixels = upright(to_rgb(frame.picture, *size, self._reformatter), self._orientation)
         height, width = pixels.shape[:2]
         age = time.monotonic() - frame.arrived
         message = {"number": frame.number, "width": width, "height": height, "time": frame.time, "age": age}

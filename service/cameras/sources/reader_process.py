@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import signal
-import socket
 import struct
 import subprocess
-import sys
+import threading
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -20,6 +19,7 @@ from engines.poses import Frame
 from service.cameras.sources.address import SourceAddress, SourceOptions
 from service.cameras.sources.decoding import MAX_PIXELS, SourceInfo
 from service.cameras.sources.reader import EXPECTED, WANTED
+from service.cameras.sources.spare_readers import StartedReader, start_reader
 
 _LENGTH = struct.Struct(">I")
 _MAX_DOCUMENT = 1 << 16
@@ -61,17 +61,23 @@ Message = SourceInfo | StatusMessage | ArrivedMessage | FrameMessage
 class ReaderProcess:
     """A process that reads one source. An async context manager: the process is killed at its end.
 
-    The target goes through the socket, so that lists of processes do not show it.
+    The target goes through the socket, so that lists of processes do not show it. start: the process; raises OSError.
     """
 
-    def __init__(self, address: SourceAddress, options: SourceOptions) -> None:
+    def __init__(
+        self,
+        address: SourceAddress,
+        options: SourceOptions,
+        start: Callable[[], StartedReader] = start_reader,
+    ) -> None:
+        self._start = start
         request = {"kind": address.kind, "target": address.target, "options": asdict(options)}
         self._request = json.dumps(request).encode()
         self._wanted = self._expected = False
 
     async def __aenter__(self) -> Self:
         """Start the process. Raises OSError if there is none to be had."""
-        self._start()
+        self._begin()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -110,24 +116,13 @@ class ReaderProcess:
         except (ValueError, KeyError, TypeError) as error:
             raise SourceEndedError(f"the reader's messages cannot be understood: {error}") from error
 
-    def _start(self) -> None:
-        self._socket, theirs = socket.socketpair()
+    def _begin(self) -> None:
+        started = self._start()
+        self._process, self._socket = started.process, started.connection
         try:
-            with theirs:
-                self._socket.setblocking(False)
-                arguments = (str(theirs.fileno()), str(os.getpid()))
-                self._process = subprocess.Popen(  # noqa: S603 - runs a module of this package
-                    (sys.executable, "-m", "service.cameras.sources.reader", *arguments),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,  # FFmpeg's messages name URLs with their passwords
-                    pass_fds=(theirs.fileno(),),
-                    # Without settings, because these may hold keys and passwords.
-                    env={k: v for k, v in os.environ.items() if not k.startswith("POSEWIRE_")},
-                )
             self._socket.send(_LENGTH.pack(len(self._request)) + self._request)  # it fits the socket's buffer
         except BaseException:
-            self._socket.close()
+            started.end()
             raise
 
     async def _receive(self) -> Message | None:
@@ -178,5 +173,6 @@ class ReaderProcess:
     def _reap(self) -> int | None:
         try:
             return self._process.wait(_REAP_S)
-        except subprocess.TimeoutExpired:
+        except subprocess.TimeoutExpired:  # it hangs in a device, or the machine is busy: nobody has to wait for that
+            threading.Thread(target=self._process.wait, name="posewire-reaper", daemon=True).start()
             return None

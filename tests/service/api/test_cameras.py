@@ -215,7 +215,7 @@ def test_there_are_only_so_many_cameras(guarded: Api) -> None:
 
 
 def test_an_open_server_lets_nobody_name_sources(client: httpx.Client) -> None:
-    assert client.get("/cameras").json() == {"cameras": []}
+    assert client.get("/cameras").json() == {"cameras": [], "admin": False}
     for method, path in (("PUT", "x"), ("DELETE", "x"), ("POST", "x/pause"), ("POST", "x/resume")):
         answer = client.request(method, f"/cameras/{path}", json={"source": "rtsp://127.0.0.1/x"})
         assert answer.status_code == 403
@@ -262,7 +262,7 @@ def test_sighup_starts_stops_and_changes_cameras(catalogue: Path, tmp_path: Path
             ("[camera.a]\nsource = 'rtsp://x/'\n", "camera: there is no such name here"),
         ):
             file.write_text(text, "utf-8")
-            reload(server, "the cameras stay as they were")
+            reload(server, "the cameras and sinks stay as they were")
             assert complaint in server.log[-1]
             assert str(file) in server.log[-1]
         file.unlink()

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
+from engines.skeletons import COCO_17
 from service.api.hello import HelloMessage
+from service.rules import definition
+from service.rules.definition import FallRule
 from service.streams.protocol import CloseCode, StreamError
+from service.streams.rule_options import AngleMessage, FallMessage, RepetitionMessage, RulesMessage, SpeedMessage
 from service.tracking.smoothing import OneEuroConfig
 
 
@@ -42,9 +49,19 @@ from service.tracking.smoothing import OneEuroConfig
         ('{"detect_every": 1e9}', "detect_every: Input should be less than or equal to 10000"),
         ('{"forget_seconds": -1}', "forget_seconds: Input should be greater than or equal to 0"),
         ('{"forget_seconds": 4000}', "forget_seconds: Input should be less than or equal to 3600"),
+        ('{"rules": true}', "rules: Input should be an object"),
+        ('{"rules": {"angle": []}}', "rules.angle: there is no such name here"),
+        ('{"rules": {"fall": 3}}', "rules.fall: it must be true, false, or an object with ignore_zones"),
+        ('{"rules": {"angles": [{"name": "x", "keypoints": ["a", "b"]}]}}', "rules.angles.0.keypoints.2: "),
+        ('{"rules": {"speed": {"ground": [[0, 0, 0, 0]]}}}', "rules.speed.ground: List should have at least 4 items"),
+        (
+            '{"rules": {"speed": {"ground": [[0, 0, 0, NaN]]}}}',
+            "rules.speed.ground.0.3: Input should be a finite number",
+        ),
+        ('{"rules": {"repetitions": [{"name": "x", "angle": "left_knee"}]}}', "rules.repetitions.0.low: "),
         (" " * 64_001, "the hello has more than 64,000 characters"),
     ],
-    ids=range(28),
+    ids=range(35),
 )
 def test_the_close_reason_describes_the_error(message: str, reason: str) -> None:
     with pytest.raises(StreamError) as refusal:
@@ -96,3 +113,53 @@ def test_an_api_key_is_in_no_reason() -> None:
 def test_people_are_remembered_for_a_minute_unless_the_client_says_otherwise() -> None:
     for text, seconds in (("{}", 60), ('{"forget_seconds": 5.5}', 5.5), ('{"forget_seconds": 0}', 0)):
         assert HelloMessage.read(text).checked().tracking.forget_seconds == seconds
+
+
+@pytest.mark.parametrize(
+    ("rules", "reason"),
+    [
+        ('{"angles": [{"name": "left_tail"}]}', "rules: no angle is called 'left_tail'; give it three keypoints"),
+        (
+            '{"angles": [{"name": "x", "keypoints": ["nose", "tail", "left_hip"]}]}',
+            "rules: the model's skeleton coco",
+        ),
+        ('{"fall": {"ignore_zones": ["bed"]}}', "rules.fall: no zone is called 'bed'; there are no zones"),
+        ('{"repetitions": [{"name": "x", "angle": "tail", "low": 1, "high": 90}]}', "rules: no angle is called 'tail'"),
+        (
+            '{"repetitions": [{"name": "x", "angle": "left_hip", "low": 90, "high": 9}]}',
+            "rules: repetition 'x': low",
+        ),
+        ('{"speed": {"ground": [[0,0,0,0], [1,0,1,0], [1,1,1,1], [0,1,1,1]]}}', "rules: ground: two of the points"),
+        ('{"counts": true}', "rules.counts: there are no zones or lines to count at"),
+    ],
+)
+def test_the_close_reason_describes_rules_that_cannot_work(rules: str, reason: str) -> None:
+    with pytest.raises(StreamError) as refusal:
+        HelloMessage.read(f'{{"rules": {rules}}}').checked(COCO_17)
+    assert refusal.value.code is CloseCode.BAD_HELLO
+    assert refusal.value.reason.startswith(reason)
+
+
+def test_rules_may_be_written_as_the_message_that_says_them() -> None:
+    message = {
+        "angles": [{"name": "left_knee"}, {"name": "neck", "keypoints": ["nose", "left_shoulder", "left_hip"]}],
+        "posture": True,
+        "fall": {"ignore_zones": ["bed"]},
+        "repetitions": [{"name": "squats", "angle": "left_knee", "low": 100, "high": 160}],
+        "occupancy": True,
+        "counts": True,
+        "speed": {"ground": [[0, 0, 0, 0], [1, 0, 4, 0], [1, 1, 4, 3], [0, 1, 0, 3]]},
+    }
+    zones = [{"name": "bed", "polygon": [[0, 0], [1, 0], [1, 1]]}]
+    rules = HelloMessage.read(json.dumps({"rules": message, "zones": zones})).checked(COCO_17).rules
+    assert rules.fall == FallRule(("bed",))
+    assert RulesMessage.of(rules).rules() == rules
+    assert not HelloMessage.read('{"rules": {"fall": false}}').checked().rules
+
+
+def test_every_member_of_rules_is_documented() -> None:
+    page = (Path(definition.__file__).parent / "rules.md").read_text("utf-8")
+    for model in (RulesMessage, AngleMessage, FallMessage, RepetitionMessage, SpeedMessage):
+        assert all(f'"{name}"' in page for name in model.model_fields)
+    example = page.split("```json\n")[1].split("```")[0]
+    assert HelloMessage.read(example).checked(COCO_17).rules

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import struct
 from collections.abc import Mapping
 from typing import Any
 
@@ -117,6 +118,34 @@ def test_extras_and_zones_add_velocities_ages_and_events(live: ServerProcess, jp
         assert len(person["velocity"]) == 2
 
 
+def test_rules_add_what_people_do(live: ServerProcess, jpeg: bytes) -> None:
+    square = [[0, 0], [1, 0], [1, 1], [0, 1]]
+    rules = {
+        "angles": [{"name": "tilt", "keypoints": ["nose", "neck", "left_hip"]}],
+        "repetitions": [{"name": "curls", "angle": "left_elbow", "low": 60, "high": 150}],
+        "posture": True,
+        "occupancy": True,
+        "counts": True,
+        "speed": {"ground": [[0, 0, 0, 0], [1, 0, 4, 0], [1, 1, 4, 3], [0, 1, 0, 3]]},
+    }
+
+    async def scenario() -> tuple[list[Mapping[str, Any]], Mapping[str, Any]]:
+        hello: dict[str, Any] = {"zones": [{"name": "all", "polygon": square}], "rules": rules, "timestamps": True}
+        async with stream(live.port, model="pair", **hello) as opened:
+            frames = [struct.pack(">d", 1e3 + 100 * n) + jpeg for n in range(3)]
+            seen: list[Mapping[str, Any]] = [await opened.ask(frame) for frame in frames]
+        async with stream(live.port, model="pair", **hello, resume=seen[-1]["token"]) as opened:
+            return seen, await opened.ask(struct.pack(">d", 1400.0) + jpeg)
+
+    (first, *_, last), resumed = asyncio.run(scenario())
+    assert first["counts"] == resumed["counts"] == {"all": {"entered": 2, "left": 0}}
+    assert first["occupancy"] == resumed["occupancy"] == {"all": 2}
+    for person in (*last["people"], *resumed["people"]):
+        assert person["speed"] == 0
+        assert person["repetitions"] == {"curls": 0}
+        assert person["angles"].keys() <= {"tilt"}
+
+
 def test_a_bad_frame_gets_an_error_and_the_stream_continues(live: ServerProcess, jpeg: bytes) -> None:
     async def scenario() -> list[Mapping[str, Any]]:
         async with stream(live.port) as opened:
@@ -166,6 +195,7 @@ def test_frames_may_change_their_size_shape_and_format(live: ServerProcess) -> N
         ('{"window": 1000}', 4422, "window: "),
         ('{"min_score": "high"}', 4422, "min_score: "),
         ('{"zones": [{"name": "a", "polygon": [[0, 0], [1, 1], [0.5, 0.5]]}]}', 4422, "zone 'a' has no area"),
+        ('{"rules": {"angles": [{"name": "x", "keypoints": ["a", "b", "c"]}]}}', 4422, "rules: the model's skeleton"),
         ('{"zones": [{"name": "a", "polygon": [[0, 0], [2, 1], [0.5, 0]]}]}', 4422, "zones.0.polygon.1.0: "),
         ('{"lines": [{"name": "a", "start": [0, 0], "end": [0, 0]}]}', 4422, "line 'a' starts and ends"),
         ('{"model": "nope"}', 4404, "'nope' is not served here; served are: pair, tiny"),

@@ -5,23 +5,23 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import av
-import numpy as np
 import pytest
 
 from service.cameras.camera import CameraTimes
-from tests.camera_servers import HttpCamera, Mode, rtsp_answer, scripted_rtsp, session_description
-from tests.service.cameras.watched import PATIENT, QUICK, Watched, opened, watch
+from tests.camera_servers import HttpCamera, Mode
+from tests.rtsp_cameras import RtspScript, noise, rtsp_answer, scripted_rtsp, session_description
+from tests.service.cameras.watched import PATIENT, QUICK, Watched, opened, readers, watch
 from tests.service.media.videos import make_video
 from tests.waiting import until
 
 IMPATIENT = CameraTimes(connect=0.2, stall=0.2, first_pause=0.01, longest_pause=0.05)
 HUGE = "RTSP/1.0 200 OK\r\nContent-Length: 999999999\r\n"
-Answer = Callable[[str, str], bytes | Iterable[bytes]]
 
 
 async def lose(watched: Watched, reached: Callable[[], object]) -> None:
@@ -59,7 +59,7 @@ def test_bad_cameras_by_http_come_back_and_harm_no_other_camera() -> None:
         watch(camera.url, story, PATIENT)
 
 
-def never(method: str) -> Answer:
+def never(method: str) -> RtspScript:
     """A camera that does not answer one method."""
     return lambda asked, number: b"" if asked == method else rtsp_answer(asked, number)
 
@@ -69,25 +69,12 @@ def endless(_: str, number: str) -> Iterator[bytes]:
     yield from itertools.repeat(b"X-More: and more\r\n" * 1000)
 
 
-def noise(framed: bool) -> Answer:
-    """After PLAY, packets of noise, which are RTP or nothing at all."""
-    random = np.random.default_rng(7)
-
-    def answer(method: str, number: str) -> Iterator[bytes]:
-        yield rtsp_answer(method, number)
-        while method == "PLAY":
-            data = random.bytes(1000)
-            yield b"$" + bytes([random.integers(0, 4)]) + len(data).to_bytes(2, "big") + data if framed else data
-
-    return answer
-
-
-def without(kind: str, codec: str) -> Answer:
+def without(kind: str, codec: str) -> RtspScript:
     description = session_description(kind, codec)
     return lambda method, number: rtsp_answer(method, number, description=description)
 
 
-RTSP: dict[str, tuple[Answer, str]] = {
+RTSP: dict[str, tuple[RtspScript, str]] = {
     "no answer to OPTIONS": (never("OPTIONS"), "OPTIONS"),
     "no answer to DESCRIBE": (never("DESCRIBE"), "DESCRIBE"),
     "no answer to SETUP": (never("SETUP"), "SETUP"),
@@ -101,14 +88,14 @@ RTSP: dict[str, tuple[Answer, str]] = {
     "sound alone": (without("audio", "0 PCMU/8000"), "PLAY"),
     "an unknown codec": (without("video", "97 X-NOTHING/90000"), "PLAY"),
 }
-"""Answers, and the last request that is made before nothing more happens."""
+"""RtspScripts, and the last request that is made before nothing more happens."""
 
 
 def test_bad_cameras_by_rtsp_are_given_up_and_harm_no_other_camera() -> None:
     async def story(good: Watched) -> None:
         await good.frame()
 
-        async def suffer(answer: Answer, last: str) -> None:
+        async def suffer(answer: RtspScript, last: str) -> None:
             with scripted_rtsp(answer) as (port, asked):
                 async with opened(f"rtsp://127.0.0.1:{port}/live") as watched:
                     await lose(watched, lambda: last in asked)
@@ -186,7 +173,33 @@ def test_nothing_is_left_of_cameras_that_fail_again_and_again() -> None:
         async def story(watched: Watched) -> None:
             await until(lambda: len(watched.reasons()) >= 2)
             before = held()
-            await until(lambda: len(watched.reasons()) >= 8 and watched.states[-1].phase == "lost")
+            await until(lambda: len(watched.reasons()) >= 5 and watched.states[-1].phase == "lost")
             assert held() <= before + 4  # a reader may just be starting
 
         watch(camera.url, story, QUICK)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_reader_takes_no_more_memory_and_threads_with_each_frame() -> None:
+    def held() -> tuple[int, int]:
+        """Threads, and kilobytes."""
+        [reader] = readers()
+        status = Path(f"/proc/{reader.split()[0]}/status").read_text("ascii")
+        lines = dict(line.split(":", 1) for line in status.splitlines())
+        return int(lines["Threads"]), int(lines["VmData"].split()[0])
+
+    async def story(watched: Watched) -> None:
+        async def take(frames: int) -> tuple[int, int]:
+            for _ in range(frames):
+                await watched.frame()
+            return held()
+
+        threads, kilobytes = await take(30)
+        threads_later, kilobytes_later = await take(150)
+        assert threads_later <= threads
+        assert kilobytes_later < kilobytes + 50_000
+
+    with HttpCamera() as camera:
+        camera.mode = "flood"
+        camera.size = (640, 480)
+        watch(camera.url, story, PATIENT)

@@ -17,7 +17,8 @@ import pytest
 
 from service.cameras.camera import Camera, CameraError, CameraState, CameraTimes
 from service.cameras.sources.address import SourceAddress
-from tests.camera_servers import HttpCamera, make_hls, rtsp_server
+from tests.camera_servers import HttpCamera, make_hls
+from tests.rtsp_cameras import rtsp_server
 from tests.service.cameras.watched import PATIENT, Watched, readers, watch
 from tests.service.media.videos import make_video
 from tests.waiting import until, wait_for
@@ -125,17 +126,6 @@ def test_a_camera_that_hangs_in_connect_can_be_stopped_and_is_tried_again(server
 
     times = CameraTimes(connect=0.5, first_pause=0.01)
     assert watch(server.url, wait, times).reasons()[0] == "it could not be opened within 0.5 s"
-
-
-def test_a_camera_that_sends_garbage_is_tried_again_until_it_sends_pictures(server: HttpCamera) -> None:
-    server.mode = "garbage"
-
-    async def story(watched: Watched) -> None:
-        await until(lambda: bool(watched.reasons()))
-        server.mode = "play"
-        await watched.frame()
-
-    watch(server.url, story, CameraTimes(connect=3, first_pause=0.01))
 
 
 def test_garbage_in_the_middle_of_a_stream_is_survived(server: HttpCamera) -> None:

@@ -29,8 +29,13 @@ class Watched:
         return [state.reason for state in self.states if state.phase == "lost"]
 
     async def frame(self) -> CameraFrame:
-        async with asyncio.timeout(60):
-            return await anext(self.camera)
+        """Wait for the next frame, patiently."""
+        times, self.camera.times = self.camera.times, PATIENT
+        try:
+            async with asyncio.timeout(60):
+                return await anext(self.camera)
+        finally:
+            self.camera.times = times
 
 
 @asynccontextmanager

@@ -22,12 +22,14 @@ from service.client import (
     AsyncClient,
     Client,
     ClientError,
+    Event,
     ProblemError,
     Stream,
     StreamEndedError,
     StreamResult,
     UnavailableError,
 )
+from service.client.results import read_result
 from tests.redis_servers import RedisProcess
 from tests.servers import ServerProcess
 
@@ -52,7 +54,8 @@ def pair(tmp_path: Path, catalogue: Path) -> Iterator[tuple[ServerProcess, Serve
 def test_frames_get_typed_results_in_order(server: ServerProcess, jpeg: bytes) -> None:
     async def story() -> list[StreamResult]:
         zone = {"name": "all", "polygon": [[0, 0], [1, 0], [1, 1], [0, 1]]}
-        async with AsyncClient(server.url).stream(detect_every=0, extras=True, zones=[zone]) as stream:
+        rules = {"occupancy": True, "repetitions": [{"name": "c", "angle": "left_elbow", "low": 9, "high": 99}]}
+        async with AsyncClient(server.url).stream(detect_every=0, extras=True, zones=[zone], rules=rules) as stream:
             assert stream.welcome["model"] == "pair"
             results = [await stream.ask(jpeg, timestamp=100.0 * n) for n in range(3)]
             await stream.send(jpeg)
@@ -65,7 +68,19 @@ def test_frames_get_typed_results_in_order(server: ServerProcess, jpeg: bytes) -
     assert ids(results[-1]) == [1, 2]
     assert {event.kind for event in results[0].events} == {"enter"}
     assert results[-1].people[0].velocity is not None
+    assert results[-1].people[0].repetitions == {"c": 0}
+    assert results[-1].occupancy == {"all": 2}
     assert all(result.gap is None and result.problem == "" for result in results)
+
+
+def test_rules_and_events_with_further_members_are_read() -> None:
+    person = {"score": 1, "box": [0, 0, 1, 1], "keypoints": [], "posture": {"name": "lying", "confidence": 0.9}}
+    event = {"kind": "fall", "name": "fall", "id": 3, "speed": 4.5}
+    document = {"type": "result", "timestamp": None, "age_ms": 1, "width": 1, "height": 1}
+    result = read_result({**document, "people": [{**person, "speed": 1.5}], "events": [event]}, 0, 0, None)
+    assert result.events == (Event("fall", "fall", 3, values={"speed": 4.5}),)
+    [read] = result.people
+    assert (read.posture, read.posture_confidence, read.speed, read.angles) == ("lying", 0.9, 1.5, {})
 
 
 def test_the_newest_frame_wins_and_results_tell_how_many_were_dropped(server: ServerProcess, jpeg: bytes) -> None:

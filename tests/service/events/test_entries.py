@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
 from service.cameras.camera_file import CameraFile, CameraFileError
-from service.events.entries import WebhookEntry, read_sinks, shown_url, signing_key
+from service.events.entries import JournalEntry, WebhookEntry, read_sinks, shown_url, signing_key
 
 BAD = [
     ("[sinks.a]\ntype = 'smtp'\n", "sinks.a: Input tag 'smtp'"),
@@ -59,3 +60,13 @@ def test_an_entry_shows_no_secret() -> None:
 def test_secrets_are_base64_behind_their_mark_or_plain() -> None:
     assert signing_key(SecretStr("whsec_AAECAw==")) == bytes(range(4))
     assert signing_key(SecretStr("plain")) == b"plain"
+
+
+def test_the_file_in_the_readme_is_valid(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / "README.md").read_text("utf-8")
+    [block] = [found for found in re.findall(r"```toml\n(.*?)```", text, re.DOTALL) if "[sinks." in found]
+    path = tmp_path / "cameras.toml"
+    path.write_text(block, "utf-8")
+    found = CameraFile.read(path, 10)
+    assert {entry.type for entry in found.sinks.values()} == {"webhook", "mqtt", "redis", "file"}
+    assert found.events == JournalEntry()  # it says that these are the defaults

@@ -9,7 +9,10 @@ import pytest
 
 from engines.poses import Frame
 from engines.skeletons import COCO_17
-from service.tracking import PoseTracker, TrackerConfig
+from service.tracking import AbsentState, PoseTracker, TrackerConfig
+from service.tracking.colours import sides
+from service.tracking.gallery import STRANGER, UNDECIDED, Newcomers, recognise
+from service.tracking.state import UNCONFIRMED
 from tests.service.tracking.people import people
 
 WIDTH, HEIGHT = 400, 200
@@ -117,3 +120,65 @@ def test_who_returns_to_the_middle_was_only_hidden(seconds: float) -> None:
     walk(tracker, 0, 2, (200, RED), (320, GREEN))
     walk(tracker, 2, seconds, (320, GREEN))
     assert walk(tracker, 2 + seconds, 1, (320, GREEN), (205, RED)) == [2, 1]
+
+
+@pytest.mark.parametrize(("forget", "number"), [(60.0, 1), (0.0, 3)])
+def test_who_was_lost_from_sight_and_comes_in_elsewhere_is_known_if_looks_are_remembered(
+    forget: float, number: int
+) -> None:
+    tracker = PoseTracker(COCO_17, TrackerConfig(forget_seconds=forget))
+    walk(tracker, 0, 2, (340, RED), (200, GREEN))
+    walk(tracker, 2, 2, (200, GREEN))
+    assert {track.id for track in tracker.tracks} == {1, 2}
+    assert walk(tracker, 4, 1, (200, GREEN), (40, RED)) == [2, number]
+
+
+def test_who_shows_no_colours_waits_for_an_id_and_may_be_missed_once() -> None:
+    tracker = left()
+
+    def seen(now: float) -> int:
+        poses = people([(60, 100)], keypoint_score=0.4)
+        ids = tracker.update(poses, frame((60, BLUE)), now).ids
+        assert ids is not None
+        return int(ids[0])
+
+    assert [seen(3.0), seen(3.1), seen(3.2)] == [UNCONFIRMED] * 3
+    show(tracker, 3.3)
+    assert [seen(3.4), seen(3.7), seen(3.9)] == [UNCONFIRMED, UNCONFIRMED, 3]
+
+
+def decide(*, age: float, clothes: float, absent: int = 1, keypoints: int = 17) -> int:
+    """What a newcomer in the middle is taken for, who is brighter above, and by `clothes` less so than the absent."""
+    pairs, stripes = sides(COCO_17), np.linspace(0.2, 0.8, 17)[:, None].repeat(3, axis=1)
+    known = np.ones((absent, 17, 4), np.float32)
+    known[..., :3] = stripes
+    known[1:, :, :3] = stripes[::-1]
+    box, none = np.array([[100, 50, 150, 150]], np.float32), np.zeros(absent)
+    gone = AbsentState(
+        np.arange(1, absent + 1), none, none, box.repeat(absent, axis=0), np.round(known * 255).astype(np.uint8)
+    )
+    looks = np.ones((1, 17, 4), np.float32)
+    looks[0, :, :3] = stripes + (0.5 - stripes) * clothes
+    looks[0, keypoints:, 3] = 0
+    newcomers = Newcomers(looks, box, np.array([age]))
+    return int(recognise(gone, np.zeros((0, 17, 4), np.float32), newcomers, 20.0, (400, 200), pairs)[0])
+
+
+def test_clear_cases_are_decided_at_once_and_others_after_more_looks() -> None:
+    assert decide(age=0.0, clothes=0.05) == 0
+    assert decide(age=0.0, clothes=2.0) == STRANGER
+    early, late = ([decide(age=age, clothes=x) for x in (0.3, 0.4, 0.5, 0.6, 0.8)] for age in (0.0, 1.0))
+    assert UNDECIDED in early
+    assert UNDECIDED not in late
+    assert late == sorted(late, reverse=True)  # the less alike, the less is somebody taken for the absent person
+
+
+def test_the_more_people_are_absent_the_more_evidence_a_return_needs() -> None:
+    grades = np.linspace(0.1, 1, 19).tolist()
+    alone, among_many = (sum(decide(age=1.0, clothes=x, absent=n) == 0 for x in grades) for n in (1, 60))
+    assert 0 < among_many < alone
+
+
+def test_few_keypoints_are_looked_at_for_longer_and_are_no_evidence() -> None:
+    assert decide(age=0.0, clothes=0.0, keypoints=1) == UNDECIDED
+    assert decide(age=1.0, clothes=0.0, keypoints=1) == STRANGER

@@ -68,6 +68,21 @@ def test_a_narrow_zone_can_be_entered() -> None:
     assert [e.kind for e in walk(Zones([strip], margin=0.1), across(490, 516, steps=27))] == ["enter", "leave"]
 
 
+@pytest.mark.parametrize("feet", [(500.0, 500.0), (500.0, 520.0), (999.9, 499.9), (1000.0, 500.0)])
+def test_feet_on_the_border_of_the_frame_or_beyond_are_in_a_zone_that_reaches_it(feet: tuple[float, float]) -> None:
+    floor = Zone("floor", ((0.3, 0.6), (1.0, 0.6), (1.0, 1.0), (0.2, 1.0)))
+    frame = Zone("frame", ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)))
+    zones = Zones([floor, frame])
+    assert [(e.kind, e.name) for e in walk(zones, [feet] * 3)] == [("enter", "floor"), ("enter", "frame")]
+    assert [(e.kind, e.name) for e in walk(zones, [(500.0, 200.0)], start=1)] == [("leave", "floor")]
+
+
+def test_a_zone_that_does_not_reach_the_border_keeps_its_margin_there() -> None:
+    near = Zone("near", ((0.2, 0.6), (0.8, 0.6), (0.8, 0.99), (0.2, 0.99)))
+    assert walk(Zones([near]), [(500.0, 500.0), (500.0, 494.0), (500.0, 492.0)]) == []
+    assert [e.kind for e in walk(Zones([near]), [(500.0, 489.0)])] == ["enter"]
+
+
 def test_a_line_is_crossed_to_its_right_and_to_its_left() -> None:
     zones = Zones(lines=[DOOR])
     assert [(e.kind, e.direction) for e in walk(zones, across(450, 550))] == [("cross", "right")]
@@ -97,6 +112,16 @@ def test_a_person_out_of_sight_leaves_after_a_while() -> None:
     assert zones.update(standing({}), WIDTH, HEIGHT, 2.5) == []
     assert zones.update(standing({}), WIDTH, HEIGHT, 3.5) == [TrackingEvent("leave", "room", 7, 3.5, seconds=1.0)]
     assert zones.state() == ZonesState()
+
+
+def test_people_in_a_zone_are_counted_while_they_are_in_sight() -> None:
+    zones = Zones([ROOM, replace(ROOM, name="too")])
+    assert zones.occupancy(0.0) == [0, 0]
+    zones.update(standing({1: (500.0, 250.0), 2: (510.0, 250.0), 3: (10.0, 250.0)}), WIDTH, HEIGHT, 0.0)
+    zones.update(standing({2: (510.0, 250.0)}), WIDTH, HEIGHT, 0.9)
+    assert zones.occupancy(0.9) == [2, 2]
+    zones.update(standing({2: (510.0, 250.0)}), WIDTH, HEIGHT, 1.1)
+    assert zones.occupancy(1.1) == [1, 1]
 
 
 def test_a_short_gap_neither_ends_a_visit_nor_hides_a_crossing() -> None:

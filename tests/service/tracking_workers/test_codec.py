@@ -16,12 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.skeletons import COCO_17, MPII_16, define
+from service.rules.definition import Rules
+from service.rules.state import RulesState
 from service.tracking import AbsentState, PoseTracker, TrackerState, TrackState
 from service.tracking.config import TrackerConfig
 from service.tracking.smoothing import Filtered
-from service.tracking.zones import Presence, Visit, ZonesState
+from service.tracking.zones import Presence, Visit, Zone, ZonesState
 from service.tracking_workers.codec import StateError, is_of, pack, unpack
-from service.tracking_workers.state import MOST_IDS, StreamState
+from service.tracking_workers.state import MOST_IDS, StreamState, TrackingOptions
 from tests.stream_states import (
     NOBODY,
     NOW,
@@ -29,6 +31,7 @@ from tests.stream_states import (
     absent,
     join_state,
     packed,
+    rules_state,
     smoothing,
     split_state,
     stream_state,
@@ -94,7 +97,7 @@ def test_numbers_of_events_are_restored(others: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "groups",
     [
-        *(None, 3, [], [[]], [["enter", "hall", [1], [1, 2]]], [["enter", "hall", [], []]]),
+        *(None, 3, [[]], [["enter", "hall", [1], [1, 2]]], [["enter", "hall", [], []]]),
         *([["enter", 5, [1], [1]]], [["enter", "x" * 65, [1], [1]]], [["enter", "hall", [1, 1], [1, 2]]]),
         *([["enter", "hall", [42], [1]]], [["enter", "hall", [-1], [1]]], [["enter", "hall", [1], [0]]]),
         *([["enter", "hall", [1], [2**60]]], [["enter", "hall", [1], [1.0]]], [["enter", "hall", [1], [1]]] * 2),
@@ -102,9 +105,60 @@ def test_numbers_of_events_are_restored(others: dict[str, Any]) -> None:
     ],
 )
 def test_invalid_numbers_of_events_are_refused(groups: object) -> None:
-    _, about, arrays = split_state(packed())
+    version, about, arrays = split_state(pack(replace(stream_state(), rules=rules_state())))
+    last = about.pop()
+    assert isinstance(last, list)
     with pytest.raises(StateError):
-        unpack(join_state(5, [*about, groups], arrays))
+        unpack(join_state(version, [*about, [groups, *last[1:]]], arrays))
+
+
+@pytest.mark.parametrize("others", [{}, {"smoothing": smoothing(1)}])
+@pytest.mark.parametrize("people", [0, 3])
+def test_what_rules_remember_is_restored_exactly(people: int, others: dict[str, Any]) -> None:
+    before = rules_state(people)
+    after = unpack(pack(replace(stream_state(), rules=before, **others))).rules
+    assert after.hash == before.hash
+    np.testing.assert_array_equal(after.people, before.people)
+    np.testing.assert_array_equal(after.counts, before.counts)
+    assert after.people.dtype == before.people.dtype
+
+
+def test_rules_take_little() -> None:
+    with_rules = pack(replace(stream_state(20), rules=rules_state(20)))
+    assert len(with_rules) - len(pack(stream_state(20))) < 20 * 350
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("id", 0), ("id", 42), ("id", 2), ("posture", 3), ("posture", -2), ("side", 2), ("home", -2), ("count", -1)),
+        *(("count", 2**60), ("evidence", 1.5), ("evidence", math.nan), ("size", -1.0), ("size", math.inf)),
+        *(("speed", math.nan), ("weighed", NOW + 1), ("placed", NOW + 1), ("velocity", 1e30), ("upright", -math.inf)),
+    ],
+)
+def test_what_no_rule_can_remember_is_refused(name: str, value: float) -> None:
+    state = rules_state()
+    state.people[name][0] = value
+    with pytest.raises(StateError):
+        unpack(pack(replace(stream_state(), rules=state)))
+
+
+@pytest.mark.parametrize(
+    "shape", [(None, 3, 2, 3), ("x" * 65, 3, 2, 3), ("x", 2, 2, 3), ("x", 3, 1, 3), ("x", 3, 9, 3), ("x", 400, 2, 3)]
+)
+def test_rules_of_another_shape_than_their_arrays_are_refused(shape: tuple[object, ...]) -> None:
+    version, about, arrays = split_state(pack(replace(stream_state(), rules=rules_state())))
+    with pytest.raises(StateError):
+        unpack(join_state(version, [*about[:-1], [[], *shape]], arrays))
+
+
+def test_a_state_that_names_rules_but_has_another_shape_fits_no_options() -> None:
+    zones = (Zone("a", ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0))),)
+    options = TrackingOptions(zones=zones, rules=Rules(counts=True))
+    good = RulesState.initial(options.rules, zones, ())
+    assert replace(stream_state(), rules=good).fits(options)
+    assert replace(stream_state(), rules=rules_state()).fits(options)  # of other rules
+    assert not replace(stream_state(), rules=replace(good, counts=np.zeros((3, 2), np.int64))).fits(options)
 
 
 def test_absent_people_take_little_and_are_bounded() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.skeletons import COCO_17, SKELETONS
+from engines.skeletons import COCO_17, HAND_21, SKELETONS
+from service.rules.definition import FallRule, Rules
 from service.tracking.smoothing import OneEuroConfig
 from service.tracking.zones import Zone
 from service.tracking_workers.codec import StateError, pack, unpack
@@ -63,6 +64,28 @@ def test_the_numbers_of_events_continue_from_the_state() -> None:
             numbers += [(event.kind, event.number) for event in result.events]
         tracker = stream_tracker(result.state, zones=(left,))
     assert numbers == [("enter", 1), ("leave", 1), ("enter", 2), ("leave", 2)]
+
+
+def test_rules_cost_nothing_without_any_and_continue_from_the_state() -> None:
+    plain = stream_tracker().update(people([(80, 120)]), FRAME, 1.0)
+    assert plain.bodies is None
+    assert plain.state[4] == 1  # the version of states without rules
+    everywhere = Zone("all", ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)))
+    options: dict[str, Any] = {"zones": (everywhere,), "rules": Rules(occupancy=True, counts=True)}
+    first = stream_tracker(**options).update(people([(80, 120), (240, 120)]), FRAME, 1.0)
+    second = stream_tracker(first.state, **options).update(people([(81, 120), (239, 120)]), FRAME, 1.1)
+    for result in (first, second):
+        assert result.bodies is not None
+        assert result.bodies.occupancy == {"all": 2}
+        assert result.bodies.counts == {"all": {"entered": 2, "left": 0}}
+    other = stream_tracker(second.state, **options | {"rules": Rules(counts=True)})
+    again = other.update(people([(81, 120), (239, 120)]), FRAME, 1.2)
+    assert again.bodies is not None
+    assert again.bodies.counts == {"all": {"entered": 0, "left": 0}}  # of other rules
+    with pytest.raises(ValueError, match=r"the model's skeleton hand-21 has no left_shoulder"):
+        StreamTracker(
+            HAND_21, TrackingOptions(rules=Rules(fall=FallRule())), pack(initial_state(HAND_21, TrackingOptions()))
+        )
 
 
 def test_smoothing_continues_from_the_state_exactly() -> None:

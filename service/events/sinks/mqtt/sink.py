@@ -12,15 +12,13 @@ import orjson
 from service.events.entries import MqttEntry
 from service.events.event import PublishedEvent
 from service.events.sinks.base import Outcomes, SinkAwayError
-from service.events.sinks.mqtt.connection import Broker, Message, MqttConnection
+from service.events.sinks.mqtt.connection import Broker, Message, MqttConnection, Refusal
 from service.events.sinks.mqtt.discovery import camera_config, slug
-from service.events.sinks.mqtt.packets import BUSY, LEAST_ERROR, QUOTA_EXCEEDED, Will, reason
 
 CAMERAS = "cameras/"
 """Where sources of cameras begin. Only they have a state."""
 _ONLINE, _OFFLINE = b"online", b"offline"
 _NOT_IN_TOPICS = re.compile(r"[+#\x00-\x1f]")
-_LATER = (QUOTA_EXCEEDED, BUSY)
 
 
 class MqttSink:
@@ -44,7 +42,7 @@ class MqttSink:
             f"posewire-{server}-{name}",
             entry.username or unquote(url.username or ""),
             entry.password.get_secret_value() or unquote(url.password or ""),
-            Will(self._status, _OFFLINE),
+            Message(self._status, _OFFLINE, retain=True),
         )
         self._states: dict[str, Mapping[str, Any]] = {}
         self._announced: dict[str, bytes] = {}
@@ -54,7 +52,7 @@ class MqttSink:
         """See Sink. Connects, and publishes the states that have changed; after a new connection all of them."""
         if self._connection is not None:
             try:
-                await self._connection.check()
+                self._connection.check()
             except SinkAwayError:
                 await self._drop()
                 raise
@@ -71,15 +69,15 @@ class MqttSink:
         """See Sink."""
         messages = [self._event(event) for event in events]
         falls = [Message(f"{self._base(event.source)}/fall", b"ON") for event in events if event.kind == "fall"]
-        codes = await self._publish([*messages, *falls])
-        refusal = ""
-        for event, code in zip(events, codes, strict=False):
-            if code < LEAST_ERROR:
+        refusals = await self._publish([*messages, *falls])
+        away = ""
+        for event, refusal in zip(events, refusals, strict=False):
+            if refusal is None:
                 outcomes.delivered(event)
-            elif code in _LATER or not outcomes.refused(event, reason(code)):
-                refusal = f"it refuses an event: {reason(code)}"
-        if refusal:
-            raise SinkAwayError(refusal)
+            elif refusal.later or not outcomes.refused(event, refusal.why):
+                away = f"it refuses an event: {refusal.why}"
+        if away:
+            raise SinkAwayError(away)
 
     async def close(self) -> None:
         """See Sink. Says that this server is offline."""
@@ -87,7 +85,7 @@ class MqttSink:
         if connection is not None:
             await connection.close(Message(self._status, _OFFLINE, retain=True))
 
-    async def _publish(self, messages: Sequence[Message]) -> list[int]:
+    async def _publish(self, messages: Sequence[Message]) -> list[Refusal | None]:
         if self._connection is None:
             raise SinkAwayError("it is not connected")
         if not messages:

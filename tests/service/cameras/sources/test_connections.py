@@ -12,7 +12,7 @@ import pytest
 
 from service.cameras.sources.address import SourceAddress, SourceOptions
 from service.cameras.sources.reader_process import ReaderProcess
-from tests.camera_servers import rtsp_answer, rtsp_server, scripted_rtsp
+from tests.rtsp_cameras import rtsp_answer, rtsp_server, scripted_rtsp
 from tests.service.cameras.sources.reading import read
 from tests.waiting import until
 
