@@ -19,7 +19,8 @@ import numpy as np
 from service.media.pixels import encode
 from tests.service.media.videos import picture
 
-_ENTRIES = """
+_ENTRIES = {
+    "door": """
 [cameras.door]
 source = "{url}"
 detect_every = 0
@@ -27,14 +28,17 @@ detect_every = 0
 [[cameras.door.zones]]
 name = "all"
 polygon = [[0, 0], [1, 0], [1, 1], [0, 1]]
-
+""",
+    "masked": """
 [cameras.masked]
 source = "{url}"
 blur = "faces"
-
+""",
+    "dark": """
 [cameras.dark]
 source = "http://127.0.0.1:9/video.mjpg"
-"""
+""",
+}
 Mode = Literal["play", "hang", "silent", "garbage", "die", "flood", "head", "part", "huge", "bomb"]
 
 
@@ -151,10 +155,10 @@ class HttpCamera:
                 time.sleep(0.04)
 
 
-def camera_file(folder: Path, url: str) -> Path:
-    """Write a file of cameras: `door` and `masked` with this source, and `dark`, which cannot be reached."""
+def camera_file(folder: Path, url: str, *names: str) -> Path:
+    """Write a file of cameras: `door` and `masked` with this source, and `dark`, out of reach; or some of them."""
     path = folder / "cameras.toml"
-    path.write_text(_ENTRIES.format(url=url), "utf-8")
+    path.write_text("".join(_ENTRIES[name].format(url=url) for name in names or _ENTRIES), "utf-8")
     return path
 
 
