@@ -2,7 +2,8 @@
 
 A replica subscribes to a camera that is not its own for as long as it has watchers here, and puts what comes into the
 feed that the watchers have. The owner asks Redis who subscribes, and publishes only then. A camera has two channels:
-`posewire:camera:NAME:results`, and `posewire:camera:NAME:pictures`, where each result comes with its frame as JPEG.
+`posewire:camera:NAME:results`, and `posewire:camera:NAME:pictures`, where each result comes with its frame as JPEG,
+without faces if the camera's entry says so.
 Redis passes messages on and stores none.
 """
 
@@ -17,11 +18,12 @@ from typing import Protocol
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
+from service.cameras.entry import CameraEntry
 from service.cameras.feed import ResultFeed
 from service.cameras.ownership.result_codec import ResultError, pack_result, unpack_result
+from service.cameras.pictures import PictureVariant, render
 from service.media.decode import decode
 from service.media.image_files import ImageError, ImageLimits
-from service.media.pixels import encode
 from service.process.supervisor import Supervisor
 from service.streams.store.base import StoreAwayError
 from service.streams.store.redis import converted_errors
@@ -43,6 +45,10 @@ _LIMITS = ImageLimits(16_000_000, 50_000_000)
 
 class RelayedCamera(Protocol):
     """A camera of all replicas."""
+
+    @property
+    def entry(self) -> CameraEntry:
+        """What is known of it. A change comes with another feed."""
 
     @property
     def feed(self) -> ResultFeed:
@@ -81,32 +87,34 @@ class RedisRelay:
         while True:
             ours = {_PREFIX + name: camera for name, camera in self._cameras().items() if camera.owned}
             channels = [f"{prefix}:{kind}" for prefix in ours for kind in (_RESULTS, _PICTURES)]
-            wanted: dict[str, ResultFeed] = {}
+            wanted: dict[str, RelayedCamera] = {}
             try:
                 if channels:
                     async with converted_errors():
                         counts = await self._redis.pubsub_numsub(*channels)
                     asked = [name if isinstance(name, str) else name.decode() for name, number in counts if number]
-                    wanted = {channel: ours[channel.rpartition(":")[0]].feed for channel in asked}
+                    wanted = {channel: ours[channel.rpartition(":")[0]] for channel in asked}
             except StoreAwayError:
                 await asyncio.sleep(_PAUSE_S)  # others log it
             for channel, (task, feed) in list(self._publishing.items()):
-                if task.done() or wanted.get(channel) is not feed:
+                if task.done() or channel not in wanted or wanted[channel].feed is not feed:
                     task.cancel()
                     del self._publishing[channel]
             for channel in wanted.keys() - self._publishing.keys():
                 task = self._supervisor.once(f"publish {channel}", self._publish(channel, wanted[channel]))
-                self._publishing[channel] = task, wanted[channel]
+                self._publishing[channel] = task, wanted[channel].feed
             await asyncio.sleep(_LOOK_S)
 
-    async def _publish(self, channel: str, feed: ResultFeed) -> None:
+    async def _publish(self, channel: str, camera: RelayedCamera) -> None:
         """Publish the results of a camera until nobody has subscribed any more."""
-        number = -1
+        number, feed, hello = -1, camera.feed, camera.entry.hello()
+        plain = PictureVariant(drawn=False, width=0, quality=_QUALITY, blurred=camera.entry.blur is not None)
         while True:
             result = await feed.after(number)
             number, picture = result.number, b""
             if channel.endswith(_PICTURES):
-                picture = await asyncio.to_thread(encode, result.pixels, "image/jpeg", quality=_QUALITY)
+                faces = feed.faces() if plain.blurred else ()
+                picture = await asyncio.to_thread(render, result, hello, faces, plain)
             try:
                 async with converted_errors():
                     if not await self._redis.publish(channel, pack_result(result, picture)):

@@ -109,7 +109,7 @@ def test_a_network_that_fails_makes_the_camera_lost_until_it_works_again(
             raise RuntimeError("out of order")
 
         assert len((await scene.result()).processed.poses) == 2
-        runtime.run = bad  # type: ignore[method-assign]
+        runtime.run = bad  # type: ignore[assignment, method-assign]
         await until(lambda: scene.camera.state.doing == "lost")
         assert scene.camera.state.reason == "its frames get no results: the server fails on them; its log says why"
         runtime.run = good  # type: ignore[method-assign]
