@@ -19,6 +19,8 @@ from tests.benchmarks.tracking.regimes import REGIMES, Video
 from tests.benchmarks.tracking.sequences import RealSequence, read_mot
 from tests.shared import SHARED, needs_shared
 
+pytestmark = pytest.mark.slow
+
 FPS = 10.0
 MOST_VIDEOS = 2
 """Of each sequence and regime: the short form."""

@@ -32,7 +32,6 @@ from service.events.journal import EventJournal, JournalLimits
 from service.events.journal_file import FOLDER
 from service.events.journal_thread import EventsObserver, JournalAwayError, JournalThread
 from service.events.sinks.base import Sink
-from service.events.sinks.webhook import WebhookSink
 from service.process.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -229,6 +228,8 @@ def open_sink(name: str, entry: SinkEntry, server: str) -> Sink:
     """Return the sink of an entry. server: this server's name, where sinks show it."""
     match entry:
         case WebhookEntry():
+            from service.events.sinks.webhook import WebhookSink  # httpx is slow to import
+
             return WebhookSink(entry)
         case MqttEntry():
             from service.events.sinks.mqtt.sink import MqttSink

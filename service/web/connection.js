@@ -1,8 +1,4 @@
-/**
- * One connection of a stream: its hello, its frames and their answers.
- *
- * @module
- */
+/** One connection of a stream: its hello, its frames and their answers. @module */
 import { jpegEncoder, videoEncoder } from "./encoders.js";
 
 /**

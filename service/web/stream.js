@@ -1,8 +1,4 @@
-/**
- * A stream of live video: it sends the newest frames, and reconnects and resumes by itself.
- *
- * @module
- */
+/** A stream of live video: it sends the newest frames, and reconnects and resumes by itself. @module */
 import { Connection, now } from "./connection.js";
 import { chooseVideo } from "./encoders.js";
 

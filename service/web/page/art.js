@@ -1,8 +1,4 @@
-/**
- * Three people who walk across the empty stage: what the page does, before it has a picture.
- *
- * @module
- */
+/** Three people who walk across the empty stage: what the page does, before it has a picture. */
 import { drawPeople } from "./draw.js";
 
 const NAMES = ["head", "neck", "hip", "l_elbow", "l_hand", "r_elbow", "r_hand", "l_knee", "l_foot", "r_knee", "r_foot"];

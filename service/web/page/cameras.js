@@ -1,8 +1,4 @@
-/**
- * The cameras that the server opens itself, and what each of them does.
- *
- * @module
- */
+/** The cameras that the server opens itself, and what each of them does. */
 import { button, line, refill } from "./make.js";
 import { counted, requestWords, stateWords } from "./words.js";
 
@@ -20,7 +16,10 @@ export class Cameras {
    * @param {(name: string) => void} choose Called with the camera that shall be on the stage.
    */
   constructor(client, notice, $, choose) {
-    Object.assign(this, { client, notice, $, choose });
+    this.client = client;
+    this.notice = notice;
+    this.$ = $;
+    this.choose = choose;
     document.addEventListener("visibilitychange", () => this.load());
   }
 

@@ -1,8 +1,4 @@
-/**
- * Zones and lines as a list, with what has happened in them.
- *
- * @module
- */
+/** Zones and lines as a list, with what has happened in them. */
 import { make } from "./make.js";
 import { regionColour } from "./regions.js";
 

@@ -1,8 +1,4 @@
-/**
- * Skeletons, boxes, names and trails on a canvas.
- *
- * @module
- */
+/** Skeletons, boxes, names and trails on a canvas. */
 
 /**
  * Which keypoints are connected, and on which side of the body each one is.

@@ -1,8 +1,4 @@
-/**
- * Live figures: how often, how old, how many frames are left out, and where the server's time goes.
- *
- * @module
- */
+/** Live figures: how often, how old, how many frames are left out, and where the server's time goes. */
 import { make } from "./make.js";
 
 const SECOND = 1000;

@@ -1,8 +1,4 @@
-/**
- * Whole videos as jobs: upload, progress, and the drawn result with its data beside it.
- *
- * @module
- */
+/** Whole videos as jobs: upload, progress, and the drawn result with its data beside it. */
 import { button, line, make, refill } from "./make.js";
 import { save } from "./recording.js";
 import { clock, counted, requestWords } from "./words.js";

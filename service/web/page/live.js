@@ -1,8 +1,4 @@
-/**
- * Live video on the stage: the pictures of a camera or file, their stream, and the people at each moment.
- *
- * @module
- */
+/** Live video on the stage: the pictures of a camera or file, their stream, and the people at each moment. */
 import { now } from "../client.js";
 import { Pictures, Timeline } from "./timeline.js";
 
@@ -135,7 +131,7 @@ export class Live extends EventTarget {
           }
         }
       } catch {
-        // there is no picture, or no connection: the stream of results says why
+        // the stream of results says why there is none
       }
       await new Promise((resolve) => setTimeout(resolve, RETRY));
     }

@@ -1,8 +1,4 @@
-/**
- * The page: opens cameras, videos and pictures, and connects the parts that show what the server finds.
- *
- * @module
- */
+/** The page: opens cameras, videos and pictures, and connects the parts that show what the server finds. */
 import { Client, openCamera } from "../client.js";
 import { animate } from "./art.js";
 import { Cameras } from "./cameras.js";

@@ -1,8 +1,4 @@
-/**
- * Makes the elements of lists.
- *
- * @module
- */
+/** Makes the elements of lists. */
 
 /**
  * @param {string} tag @param {Record<string, any>} [properties] label: for screen readers.

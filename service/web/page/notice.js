@@ -1,8 +1,4 @@
-/**
- * The line above the picture that says what is wrong, and asks for the API key.
- *
- * @module
- */
+/** The line above the picture that says what is wrong, and asks for the API key. */
 
 const SHORT = 6000; // milliseconds for which good news is shown
 

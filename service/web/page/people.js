@@ -1,8 +1,4 @@
-/**
- * The list of people: who is in view, how sure the server is, and for how long.
- *
- * @module
- */
+/** The list of people: who is in view, how sure the server is, and for how long. */
 import { colour } from "./draw.js";
 import { make } from "./make.js";
 import { clock, counted } from "./words.js";

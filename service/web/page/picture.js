@@ -1,8 +1,4 @@
-/**
- * A picture from a file, as it is shown and as it is sent.
- *
- * @module
- */
+/** A picture from a file, as it is shown and as it is sent. */
 
 /**
  * @typedef {object} Picture

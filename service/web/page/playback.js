@@ -1,8 +1,4 @@
-/**
- * The controls of a video file: pause, position and time.
- *
- * @module
- */
+/** The controls of a video file: pause, position and time. */
 import { clock } from "./words.js";
 
 export class Playback {

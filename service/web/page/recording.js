@@ -1,8 +1,4 @@
-/**
- * The last results, to download as JSON or CSV.
- *
- * @module
- */
+/** The last results, to download as JSON or CSV. */
 
 const MOST = 1800; // results: a minute of 30 a second
 

@@ -1,8 +1,4 @@
-/**
- * Zones and lines: drawn on the stage with the mouse, a finger or the keyboard.
- *
- * @module
- */
+/** Zones and lines: drawn on the stage with the mouse, a finger or the keyboard. */
 import { place } from "./draw.js";
 
 /** @typedef {import("./settings.js").Zone} Zone */

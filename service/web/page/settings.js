@@ -1,8 +1,4 @@
-/**
- * The settings of the page. They live in the URL's fragment, which is never sent to a server, so that a link shares them.
- *
- * @module
- */
+/** The settings of the page. They live in the URL's fragment, which is never sent to a server, so that a link shares them. */
 
 /** @typedef {{name: string, polygon: [number, number][]}} Zone Corners as fractions of the picture. */
 /** @typedef {{name: string, start: [number, number], end: [number, number]}} Line */

@@ -1,8 +1,4 @@
-/**
- * Skeletons in space, from models that give keypoints in metres. Turned by dragging or with the arrow keys.
- *
- * @module
- */
+/** Skeletons in space, from models that give keypoints in metres. Turned by dragging or with the arrow keys. */
 import { colour } from "./draw.js";
 
 const APART = 1.1; // metres between two people side by side

@@ -3,11 +3,10 @@
  *
  * A result arrives later than its picture. Pictures are therefore shown with a delay that is as long as results usually
  * take, so that a skeleton lies on its own picture, and people are interpolated between two results.
- *
- * @module
  */
 
 /** @typedef {import("./draw.js").Figure} Figure */
+/** @typedef {VideoFrame | ImageBitmap} Picture */
 /** @typedef {{time: number, people: Figure[], width: number, height: number}} Moment time: of capture, milliseconds. */
 
 const REMEMBERED = 64; // results
@@ -97,11 +96,11 @@ export class Timeline {
 
 /** The pictures that wait to be shown. */
 export class Pictures {
-  /** @type {{frame: VideoFrame, time: number}[]} */
+  /** @type {{frame: Picture, time: number}[]} */
   #waiting = [];
 
   /**
-   * @param {VideoFrame} frame
+   * @param {Picture} frame
    * @param {number} time
    * @param {number} delay How long it will wait, milliseconds. Where that is long, some pictures are left out.
    */
@@ -117,7 +116,7 @@ export class Pictures {
     let taken = null;
     while (this.#waiting.length && this.#waiting[0].time <= time) {
       taken?.close();
-      taken = /** @type {{frame: VideoFrame}} */ (this.#waiting.shift()).frame;
+      taken = /** @type {{frame: Picture}} */ (this.#waiting.shift()).frame;
     }
     return taken;
   }

@@ -1,8 +1,4 @@
-/**
- * The stage: the picture, and on it the people, zones and lines.
- *
- * @module
- */
+/** The stage: the picture, and on it the people, zones and lines. */
 import { now } from "../client.js";
 import { drawPeople, drawTrails } from "./draw.js";
 

@@ -1,8 +1,4 @@
-/**
- * What the page says when something goes wrong, and what to do about it.
- *
- * @module
- */
+/** What the page says when something goes wrong, and what to do about it. */
 
 /** @param {any} error What `openCamera` or `getUserMedia` threw. @returns {string} */
 export function cameraWords(error) {

@@ -18,6 +18,8 @@ import torch
 from engines.networks import NETWORKS, build_network
 from tests.engines.networks.recipe import fill, images
 
+pytestmark = pytest.mark.slow
+
 GOLDENS = {
     "simple-baseline-r50": ["simplebaseline_r50_256x192", "simplebaseline_r50_384x288"],
     "simple-baseline-r101": ["simplebaseline_r101_256x192"],

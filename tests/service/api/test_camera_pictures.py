@@ -24,6 +24,8 @@ from tests.servers import ServerProcess
 from tests.service.api.raw import RawConnection
 from tests.waiting import wait_for
 
+pytestmark = pytest.mark.slow
+
 KEY = "a-long-random-key"
 PICTURE, LIVE = "/cameras/door/picture.jpg", "/cameras/door/live.mjpg"
 Part = tuple[float, bytes]

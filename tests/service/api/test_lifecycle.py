@@ -25,6 +25,8 @@ from tests.pictures import encoded, photo
 from tests.servers import ServerProcess
 from tests.waiting import until, wait_for
 
+pytestmark = pytest.mark.slow
+
 
 def test_unknown_variables_are_named_in_the_banner(live: ServerProcess, server: ServerProcess) -> None:
     """`live` runs with a variable of its own that is no setting."""

@@ -18,6 +18,8 @@ from tests.servers import ServerProcess
 from tests.streaming import stream
 from tests.waiting import wait_for
 
+pytestmark = pytest.mark.slow
+
 openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs OpenSSL's command")
 
 

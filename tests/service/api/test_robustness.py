@@ -19,6 +19,8 @@ from tests.pictures import encoded, photo
 from tests.servers import ServerProcess
 from tests.waiting import wait_for
 
+pytestmark = pytest.mark.slow
+
 
 def counted(server: ServerProcess, metric: str) -> float:
     """The sum of a metric over its labels."""

@@ -18,6 +18,8 @@ from tests.servers import ServerProcess
 from tests.service.media.files import slow_tiff
 from tests.waiting import until, wait_for
 
+pytestmark = pytest.mark.slow
+
 GOOD = [encoded(photo(320, 240)), encoded(photo(320, 240), "PNG"), encoded(photo(320, 240), "WEBP")]
 
 

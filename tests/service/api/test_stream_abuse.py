@@ -14,6 +14,8 @@ from tests.servers import ServerProcess
 from tests.service.api.raw import RawSocket
 from tests.streaming import stream
 
+pytestmark = pytest.mark.slow
+
 CLOSE, TEXT, BINARY, PING, PONG, CONTINUED = 8, 1, 2, 9, 10, 0
 
 

@@ -18,6 +18,8 @@ from tests.servers import ServerProcess
 from tests.streaming import Stream, connected, refusal, stream
 from tests.waiting import until, wait_for
 
+pytestmark = pytest.mark.slow
+
 Message = Mapping[str, Any]
 LEFT = [{"name": "left", "polygon": [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]}]
 

@@ -20,6 +20,8 @@ from tests.service.cameras.watched import PATIENT, QUICK, Watched, opened, reade
 from tests.service.media.videos import make_video
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 IMPATIENT = CameraTimes(connect=0.2, stall=0.2, first_pause=0.01, longest_pause=0.05)
 HUGE = "RTSP/1.0 200 OK\r\nContent-Length: 999999999\r\n"
 

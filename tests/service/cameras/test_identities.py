@@ -15,6 +15,8 @@ from tests.servers import ServerProcess
 from tests.service.api.test_cameras import Api
 from tests.streaming import Message, watch
 
+pytestmark = pytest.mark.slow
+
 LINE = {"name": "exit", "start": [0.1, 0.1], "end": [0.1, 0.9]}
 
 

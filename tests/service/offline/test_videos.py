@@ -25,6 +25,8 @@ from tests.service.media.videos import make_frames, make_song, make_video
 from tests.shared import SHARED, needs_shared, weights_catalogue
 from tests.waiting import wait_for
 
+pytestmark = pytest.mark.slow
+
 LONG = 150
 
 

@@ -19,6 +19,8 @@ from tests.servers import ServerProcess
 from tests.streaming import stream
 from tests.waiting import wait_for
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("cores", "workers", "groups"),

@@ -21,7 +21,7 @@ from engines.catalogue.fetch.sources import FetchError, File, NpmSource, Unreach
 from tests.engines.catalogue.fetch.publisher import Publisher
 from tests.engines.catalogue.fetch.test_store import eventually, leftovers, zipped
 
-pytestmark = pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")]
 
 SOURCE = NpmSource("@posewire/test-models", "1.2.3")
 WEIGHTS = random.Random(0).randbytes(1 << 20)  # noqa: S311

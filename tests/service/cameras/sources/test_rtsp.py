@@ -12,6 +12,8 @@ from service.cameras.sources.address import SourceOptions, SourceTransport
 from tests.rtsp_cameras import rtsp_process, rtsp_server
 from tests.service.cameras.sources.reading import read
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("codec", ["h264", "h265", "jpeg"])
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
