@@ -84,10 +84,10 @@ async def reload_cameras(state: ServerState) -> None:
 
 
 def note_cameras(state: ServerState) -> None:
-    """Let sinks that tell of states know how the cameras of this replica are."""
+    """Let sinks that tell of states know how all cameras are, also those that other replicas have."""
     if state.cameras is not None and state.events.active:
-        here = [camera for camera in state.cameras.cameras.values() if camera.owned]
-        state.events.note({f"cameras/{camera.name}": _state_of(camera) for camera in here})
+        cameras = state.cameras.cameras.values()
+        state.events.note({f"cameras/{camera.name}": _state_of(camera) for camera in cameras})
 
 
 def _state_of(camera: ServedCamera) -> dict[str, Any]:
