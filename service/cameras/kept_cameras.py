@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
+from engines.files import published
 from service.cameras.entry import CameraEntry, CameraName
 from service.streams.options import complaint
 
@@ -49,12 +50,11 @@ class KeptCameras:
         cameras = {name: entry.document(secret=True) for name, entry in entries.items()}
         data = orjson.dumps({"cameras": cameras, "paused": dict.fromkeys(paused, True)}, option=orjson.OPT_INDENT_2)
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = self._path.with_suffix(".new")
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        with (
+            published(self._path, unique=False) as part,
+            os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file,
+        ):
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self._path)
 
 
 def _mapping(document: object, name: str) -> dict[str, Any]:

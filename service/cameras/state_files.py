@@ -12,6 +12,7 @@ from pathlib import Path
 
 import ormsgpack
 
+from engines.files import published
 from service.process.supervisor import Supervisor
 from service.streams.store.base import Lost, Store, StoredState
 from service.streams.store.memory import MemoryStore
@@ -104,9 +105,8 @@ class StateFiles(Store):
         now = self._wall()
         for session, (state, expires) in changed.items():
             document = [_VERSION, state.generation, state.sequence, now - state.age, expires, state.data]
-            draft = self._folder / f"{session}.new"
-            draft.write_bytes(ormsgpack.packb(document))
-            draft.replace(self._folder / session)
+            with published(self._folder / session, durable=False, unique=False) as part:
+                part.write_bytes(ormsgpack.packb(document))
 
     def _read(self, session: str) -> StoredState | None:
         path = self._folder / session

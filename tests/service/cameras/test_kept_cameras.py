@@ -51,7 +51,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     file = tmp_path / "cameras.json"
     kept = KeptCameras(file)
     kept.save({"door": entry()}, [])
-    os.mkdir(file.with_suffix(".new"))  # noqa: PTH102 - what cannot be opened for writing
+    os.mkdir(file.with_suffix(".json.part"))  # noqa: PTH102 - what cannot be opened for writing
     with pytest.raises(OSError, match="directory"):
         kept.save({}, [])
     assert list(kept.load()[0]) == ["door"]
