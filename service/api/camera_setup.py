@@ -30,24 +30,22 @@ from service.streams.store.memory import MemoryStore
 log = logging.getLogger(__name__)
 
 
-async def start_events(state: ServerState) -> None:
-    """Start to deliver events to the sinks of the file. Raises CameraFileError."""
+async def read_camera_file(state: ServerState) -> CameraFile | None:
+    """Read the file of cameras and sinks; None if the settings name none. Raises CameraFileError."""
     settings = state.settings
-    if settings.cameras is not None:
-        of_file = await asyncio.to_thread(CameraFile.read, settings.cameras, settings.max_cameras)
-        await state.events.start(of_file.event_settings)
+    if settings.cameras is None:
+        return None
+    return await asyncio.to_thread(CameraFile.read, settings.cameras, settings.max_cameras)
 
 
-async def start_cameras(state: ServerState, supervisor: Supervisor, at_end: AtEnd) -> None:
+async def start_cameras(state: ServerState, file: CameraFile | None, supervisor: Supervisor, at_end: AtEnd) -> None:
     """Start the cameras of the file, and those that the API has added. at_end: registers a step of the shutdown.
 
-    Raises CameraFileError. Several workers without Redis have no cameras, as each of them would open all.
+    Several workers without Redis have no cameras, as each of them would open all.
     """
     settings = state.settings
     if settings.workers > 1 and not state.streams.store.shared:
         return
-    file = settings.cameras
-    of_file = {} if file is None else (await asyncio.to_thread(CameraFile.read, file, settings.max_cameras)).cameras
     store: Store = state.streams.store
     if not store.shared:
         folder = None if settings.data is None else settings.data / "cameras" / "states"
@@ -64,23 +62,22 @@ async def start_cameras(state: ServerState, supervisor: Supervisor, at_end: AtEn
             _parts(state, store), supervisor, ownership=ownership, most=settings.max_cameras, kept=kept
         )
     at_end("ending cameras", cameras.close)
-    await cameras.start(of_file)
+    await cameras.start({} if file is None else file.cameras)
     state.cameras = cameras
 
 
 async def reload_cameras(state: ServerState) -> None:
     """Read the file again. If it cannot be used, the cameras stay as they were."""
-    file = state.settings.cameras
-    if file is None:
-        return
     try:
-        of_file = await asyncio.to_thread(CameraFile.read, file, state.settings.max_cameras)
+        of_file = await read_camera_file(state)
+        if of_file is None:
+            return
         changes = "" if state.cameras is None else await state.cameras.reload(of_file.cameras)
         await state.events.reload(of_file.event_settings)
     except (CameraFileError, CamerasFullError) as error:
         log.error("the cameras and sinks stay as they were: %s", error)
     else:
-        log.info("the cameras and sinks of %s are served now: %s", file, changes or "no cameras")
+        log.info("the cameras and sinks of %s are served now: %s", state.settings.cameras, changes or "no cameras")
 
 
 def note_cameras(state: ServerState) -> None:

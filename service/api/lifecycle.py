@@ -15,7 +15,7 @@ from typing import Any
 
 from engines.runtimes.nvml import Gpus
 from engines.skeletons import Skeleton
-from service.api.camera_setup import note_cameras, reload_cameras, start_cameras, start_events
+from service.api.camera_setup import note_cameras, read_camera_file, reload_cameras, start_cameras
 from service.api.problems import ApiError
 from service.api.security import ApiKeys
 from service.api.state import ServerState
@@ -88,7 +88,9 @@ async def _start(
     serving.build_plans()
     stack.callback(setattr, state, "serving", None)
     at_end("closing the journal of events", state.events.close)
-    await start_events(state)
+    file = await read_camera_file(state)
+    if file is not None:
+        await state.events.start(file.event_settings)
     at_end("closing the store of streams", state.streams.stop)
     await state.streams.start()
     at_end("ending streams", state.streams.close)
@@ -104,7 +106,7 @@ async def _start(
         at_end("closing the list of video jobs", state.shared_jobs.close)
         sharing = supervisor.keep("list of video jobs", lambda: share_jobs(state))
         stack.callback(sharing.cancel)
-    await start_cameras(state, supervisor, at_end)
+    await start_cameras(state, file, supervisor, at_end)
     task = supervisor.keep("housekeeping", lambda: _do_housekeeping(state, serving), longest_delay=_HOUSEKEEPING_S)
     stack.callback(task.cancel)
     stack.enter_context(_draining(state, supervisor))
