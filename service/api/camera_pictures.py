@@ -14,7 +14,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.api.camera_results import find_camera
+from service.api.cameras import find_camera
 from service.api.problems import ApiError
 from service.api.schemas import LiveQuery, PictureQuery, Problem
 from service.api.state import ServerState

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from starlette.websockets import WebSocket
 
 from engines.skeletons import Skeleton
+from service.api.cameras import find_camera
 from service.api.hello import WatchMessage
 from service.api.problems import ApiError
 from service.api.socket_channel import SocketChannel, admit, choose_encoding, receive_hello, refusing, serve_socket
@@ -53,15 +54,6 @@ async def _serve(server: ServerState, socket: WebSocket, channel: SocketChannel,
         )
         with refusing(), server.watchers.hold(watcher):
             await watcher.run(_welcome(camera, served, skeleton, message))
-
-
-def find_camera(server: ServerState, name: str) -> ServedCamera:
-    """Return the camera of that name. Raises ApiError if there is none."""
-    server.running()
-    cameras = server.cameras.cameras if server.cameras is not None else {}
-    if name not in cameras:
-        raise ApiError("not-found", f"there is no camera {name[:100]!r}; GET /cameras lists those that there are")
-    return cameras[name]
 
 
 def _welcome(camera: ServedCamera, served: ServedModel, skeleton: Skeleton, message: WatchMessage) -> dict[str, Any]:

@@ -47,7 +47,7 @@ async def listing(request: Request) -> Response:
 async def show(request: Request, name: str) -> Response:
     """What it does, since when, and its rates over the last five seconds."""
     server = ServerState.of(request)
-    return await _shown(server, _find(_cameras(server), name))
+    return await _shown(server, find_camera(server, name))
 
 
 @router.put(
@@ -176,6 +176,11 @@ def _cameras(server: ServerState) -> ServedCameras:
 def _cameras_of_admin(server: ServerState, request: Request) -> ServedCameras:
     server.keys.check_admin(request.scope["state"]["client"])
     return _cameras(server)
+
+
+def find_camera(server: ServerState, name: str) -> ServedCamera:
+    """Return the camera of that name. Raises ApiError if there is none."""
+    return _find(_cameras(server), name)
 
 
 def _find(cameras: ServedCameras, name: str) -> ServedCamera:
