@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import socket
 import subprocess
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
+from tests.loopback import LoopbackProgram
+
 _PATH = "/usr/sbin:/usr/bin:/usr/local/sbin"
 
 
-class Mosquitto:
+class Mosquitto(LoopbackProgram):
     """`mosquitto` on a free port. A context manager. Skips the test if it is not installed.
 
     lines: of its configuration, beside the listener. users: with their passwords; without them, everybody may connect.
@@ -30,9 +29,7 @@ class Mosquitto:
         if found is None:
             pytest.skip("mosquitto is not installed; apt-get install mosquitto")
         self._program = found
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        super().__init__()
         self._configuration = folder / "mosquitto.conf"
         if text:
             text = text.replace("listener 1883", f"listener {self.port} 127.0.0.1")
@@ -48,46 +45,12 @@ class Mosquitto:
         options.append(f"allow_anonymous {'false' if users else 'true'}")
         self._configuration.write_text("\n".join(options) + "\n", "utf-8")
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-
     @property
     def url(self) -> str:
         return f"mqtt://127.0.0.1:{self.port}"
 
-    def start(self) -> None:
-        """Start an empty broker on the same port."""
-        command = [self._program, "-c", str(self._configuration)]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        stop = time.monotonic() + 30
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-            except OSError:
-                assert self.process.poll() is None, "mosquitto has ended"
-                if time.monotonic() > stop:
-                    self.kill()
-                    raise
-                time.sleep(0.02)
-            else:
-                return
-
-    def kill(self) -> None:
-        """kill -9: all data is lost."""
-        self.process.send_signal(signal.SIGCONT)
-        self.process.kill()
-        self.process.wait()
-
-    def freeze(self) -> None:
-        """Stop the process: it accepts connections, but does not answer."""
-        self.process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
+    def command(self) -> list[str]:
+        return [self._program, "-c", str(self._configuration)]
 
 
 class Subscriber:
