@@ -1,4 +1,4 @@
-"""The hello, the first message of a stream or of who watches a camera, as JSON."""
+"""The hello, the first message of a stream or of a watcher of a camera, as JSON."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class HelloMessage(StreamOptionsMessage):
 
 
 class WatchMessage(BaseModel):
-    """The hello of who watches a camera. All members are optional. fps: at most so many results a second."""
+    """The hello of a watcher of a camera. All members are optional. fps: the most results a second."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 

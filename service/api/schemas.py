@@ -76,7 +76,7 @@ class PictureQuery(BaseModel):
 class LiveQuery(PictureQuery):
     """The parameters of a camera's live pictures."""
 
-    fps: float = Field(10, ge=0.01, le=60, description="at most so many pictures a second")
+    fps: float = Field(10, ge=0.01, le=60, description="the most pictures a second")
 
 
 class PersonResponse(BaseModel):
