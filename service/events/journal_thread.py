@@ -190,12 +190,16 @@ class JournalThread:
             log.error("%d events are lost, as the journal could not be used until the end", len(self._held))
 
     def _take(self) -> tuple[list[_Call[Any]], bool]:
-        """Wait for calls, and return all that wait; and True if the thread should end."""
+        """Wait for calls, and return all that wait; and True if the thread should end.
+
+        They cannot be cancelled any more. Those that were are left out.
+        """
         calls: list[_Call[Any]] = []
         try:
             call = self._calls.get(timeout=None if self._up and not self._held else _RETRY_S)
             while call is not None:
-                calls.append(call)
+                if call.done.set_running_or_notify_cancel():
+                    calls.append(call)
                 if len(calls) >= _MOST_TOGETHER:
                     return calls, False
                 call = self._calls.get_nowait()
