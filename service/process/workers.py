@@ -103,10 +103,7 @@ class Workers(Multiprocess):
 
     def handle_hup(self) -> None:
         """Pass SIGHUP on to the workers. None is restarted, and no connection is lost."""
-        for process in self.processes:
-            if process.pid is not None and process.exitcode is None:
-                with suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGHUP)
+        self._send_all(signal.SIGHUP)
 
     def handle_ttin(self) -> None:
         """Ignore the signal: the number of workers is a setting."""
@@ -120,13 +117,23 @@ class Workers(Multiprocess):
             listening.close()
 
     def join_all(self) -> None:
-        """Wait until all workers have ended. Signals that arrive until then are passed on, and end their drain."""
+        """Wait until all workers have ended. A signal that arrives until then ends their drain.
+
+        It is passed on repeatedly: a worker that has not handled SIGTERM yet would take a second one for the same.
+        """
+        hurried = False
         for process in self.processes:
             while process.exitcode is None:
                 process.process.join(_POLL_S)
-                if self.signal_queue:
-                    self.signal_queue.clear()
-                    super().terminate_all()
+                hurried = hurried or bool(self.signal_queue)
+                if hurried:
+                    self._send_all(signal.SIGTERM)
+
+    def _send_all(self, number: signal.Signals) -> None:
+        for process in self.processes:
+            if process.pid is not None and process.exitcode is None:
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, number)
 
     def _is_responsive(self, process: Process, slot: _WorkerSlot) -> bool:
         """Return whether a worker answers pings. A process whose Python is still starting cannot, for `_START_S`."""
