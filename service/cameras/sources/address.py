@@ -96,10 +96,18 @@ def _secrets(url: str) -> Iterator[str]:
     parts = urlsplit(url)
     user, password = parts.username or "", parts.password or ""
     yield from (user, password, f"{user}:{password}", parts.query, parts.fragment)
-    yield from (word for field in re.split("[&;]", parts.query) for word in (field, field.partition("=")[2]))
+    yield from _values(parts.query)
     for segment in parts.path.split("/"):
         if _TOKEN.fullmatch(segment):
-            yield from (segment, *re.split("[=&;]", segment))
+            yield segment
+            yield from _values(segment)
+
+
+def _values(text: str) -> Iterator[str]:
+    """Whatever may be a name or a value in it. Some servers take `;` and a later `=` for separators, others do not."""
+    for separators in ("&", "[&;]"):
+        for pair in re.split(separators, text):
+            yield from (pair, pair.partition("=")[2], *pair.split("="))
 
 
 def _forms(secret: str) -> Iterator[str]:

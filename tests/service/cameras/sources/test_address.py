@@ -69,6 +69,7 @@ _SECRET = st.text("abcXYZ0189 !$'()*,;:@&=+/?#[]%\"<>\\^`{|}~é", min_size=5, ma
 
 @given(user=_SECRET, password=_SECRET, token=_SECRET, safe=st.sampled_from(["", "!$'()*,;", "+~"]))
 @example(user="%2525%", password="a+b c", token="a&b=c", safe="")  # noqa: S106 - of this test
+@example(user="00000", password="00000", token="00;00", safe="!$'()*,;")  # noqa: S106 - of this test
 def test_no_form_of_a_secret_is_left_in_any_message(user: str, password: str, token: str, safe: str) -> None:
     login = f"{quote(user, safe=safe)}:{quote(password, safe=safe)}"
     for source in (
