@@ -14,7 +14,7 @@ from engines.inputs import Arrays, PixelInput, batch_sizes_up_to
 from engines.runtimes.base import RuntimeSpec, batches_independently, cut_into_batch_sizes, join_batches
 from engines.runtimes.lifecycle import ActiveCalls, SharedCores, return_freed_memory
 from engines.runtimes.openvino.compiled import CompiledGraph
-from engines.runtimes.openvino.graphs import is_quantised, read_graph, takes_batch
+from engines.runtimes.openvino.graphs import is_quantised, prepare_graph, takes_batch
 
 _BATCH_SIZES = (1, 4)
 """Unless `max_batch` says otherwise. On a CPU the time per item is flat from four items on, so a larger batch would
@@ -57,17 +57,18 @@ class OpenVinoRuntime:
             core.set_property({"CACHE_DIR": str(cache_dir)})
         if threads is not None:
             core.set_property("CPU", {"INFERENCE_NUM_THREADS": threads})
+        graph = core.read_model(path)
 
         def compile_graph(batch: int, hint: str = "THROUGHPUT") -> CompiledGraph:
             config = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": {"fp32": "f32"}.get(precision, precision)}
-            graph = CompiledGraph(core.compile_model(read_graph(core, path, pixels, outputs, batch), "CPU", config))
-            graph.warm_up(batch)
-            return graph
+            compiled = CompiledGraph(core.compile_model(prepare_graph(graph, pixels, outputs, batch), "CPU", config))
+            compiled.warm_up(batch)
+            return compiled
 
         single = compile_graph(1)
         self._throughput = {1: single}
         batch_sizes = _BATCH_SIZES if max_batch is None else batch_sizes_up_to(max_batch)
-        if len(batch_sizes) > 1 and takes_batch(core, path, pixels, outputs, batch_sizes[1]):
+        if len(batch_sizes) > 1 and takes_batch(graph, pixels, outputs, batch_sizes[1]):
             with suppress(RuntimeError):  # a graph for one item may refuse two only when they are computed
                 graphs = {1: single, batch_sizes[1]: compile_graph(batch_sizes[1])}
                 if batches_independently(
@@ -81,7 +82,7 @@ class OpenVinoRuntime:
             batch_sizes=tuple(self._throughput),
             concurrency=single.streams,
             device=core.get_property("CPU", "FULL_DEVICE_NAME").strip(),
-            precision="int8" if is_quantised(core.read_model(path)) else precision,
+            precision="int8" if is_quantised(graph) else precision,
             on_cpu=True,
         )
         self._calls = ActiveCalls()

@@ -18,7 +18,7 @@ from engines.families import open_detector, open_estimator
 from engines.families.base import Detector, Estimator
 from engines.ops.affine import crop
 from engines.poses import Detections, Frame, Poses, Region
-from engines.runtimes.openvino.graphs import read_graph
+from engines.runtimes.openvino.graphs import prepare_graph
 from tests.pictures import astronaut, mosaic
 
 LIMIT = 2.0
@@ -42,7 +42,7 @@ def in_bf16(model: ov.Model) -> ov.Model:
 
 def network(name: str, role: Detector | Estimator, *, rounded: bool) -> RunRegions:
     core = ov.Core()
-    graph = read_graph(core, load()[name].fetch(), role.pixels, role.outputs, 1)
+    graph = prepare_graph(core.read_model(load()[name].fetch()), role.pixels, role.outputs, 1)
     compiled = core.compile_model(in_bf16(graph) if rounded else graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(frame: Frame, regions: list[Region]) -> dict[str, np.ndarray]:

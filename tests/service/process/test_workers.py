@@ -171,6 +171,6 @@ def test_a_second_sigterm_ends_the_drain(tmp_path: Path) -> None:
     with serve(tmp_path, drain=600) as server:
         wait_for(lambda: ready(server) == 2, 120)
         server.process.send_signal(signal.SIGTERM)
-        wait_for(lambda: httpx.get(f"{server.url}/readyz").status_code == 503)  # one worker drains; the other may not yet
+        wait_for(lambda: httpx.get(f"{server.url}/readyz").status_code == 503)  # of one worker at least
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(30) == 0

@@ -16,7 +16,7 @@ from openvino import opset13 as op
 from engines.catalogue.tfjs import Cut, convert
 from engines.runtimes import PixelInput, open_runtime
 from engines.runtimes.openvino.compiled import CompiledGraph
-from engines.runtimes.openvino.graphs import read_graph
+from engines.runtimes.openvino.graphs import prepare_graph
 from tests.graphs import save_folding_graph, save_keypoint_graph
 from tests.tfjs import save_graph_model, small_graph, small_heads
 
@@ -106,7 +106,7 @@ def test_batches_give_the_same_outputs_as_single_items_before_and_after_release(
 
 def test_memory_is_released_while_others_run_only_by_graphs_that_nobody_used_meanwhile(graph: Path) -> None:
     core, images = ov.Core(), np.random.default_rng(0).random((1, 3, 64, 48), np.float32)
-    compiled = CompiledGraph(core.compile_model(read_graph(core, graph, None, None, 1), "CPU"))
+    compiled = CompiledGraph(core.compile_model(prepare_graph(core.read_model(graph), None, None, 1), "CPU"))
     before = compiled.infer({"image": images})["heatmaps"]
     assert not compiled.release_if_unused()
     assert compiled.release_if_unused()
