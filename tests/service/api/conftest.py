@@ -32,16 +32,16 @@ def impatient(catalogue: Path) -> Iterator[ServerProcess]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def filmed() -> Iterator[HttpCamera]:
     """The camera before which two people stand, for the model `pair`."""
     with HttpCamera() as camera:
         yield camera
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cameras(tmp_path_factory: pytest.TempPathFactory, catalogue: Path, filmed: HttpCamera) -> Iterator[ServerProcess]:
-    """A server with the cameras of `camera_file`."""
+    """A server with the cameras of `camera_file`. It ends with the module, as it works all the time."""
     environment = {"cameras": camera_file(tmp_path_factory.mktemp("cameras"), filmed.url)}
     with ServerProcess("--model", "pair", catalogue=catalogue, environment=environment) as running:
         yield running
