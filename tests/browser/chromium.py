@@ -76,15 +76,14 @@ class Page:
         return str(await self.evaluate(f"document.querySelector({selector!r}).innerText"))
 
     async def click(self, selector: str, *, x: float = 0.5, y: float = 0.5) -> None:
-        """Click with the mouse on a visible element. x, y: where, as fractions of its width and height."""
+        """Click with the mouse on an element once it is visible. x, y: where, as fractions of its width and height."""
         place = f"""(() => {{
             const element = document.querySelector({selector!r});
-            element.scrollIntoView({{block: "center"}});
-            const {{left, top, width, height}} = element.getBoundingClientRect();
-            return [left + {x} * width, top + {y} * height, width * height];
+            element?.scrollIntoView({{block: "center"}});
+            const {{left, top, width, height}} = element?.getBoundingClientRect() ?? {{}};
+            return width * height > 0 && [left + {x} * width, top + {y} * height];
         }})()"""
-        left, top, area = await self.evaluate(place)
-        assert area > 0, f"{selector} is not visible"
+        left, top = await self.wait(place)
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
             await self.call("Input.dispatchMouseEvent", type=kind, x=left, y=top, button="left", clickCount=1)
 

@@ -68,7 +68,9 @@ def test_a_second_ctrl_c_ends_the_server_at_once_and_without_a_traceback(catalog
         ServerProcess("--model", "tiny", catalogue=catalogue) as server,
         socket.create_connection((server.host, server.port)) as slow,
     ):
-        slow.sendall(b"POST /pose HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
+        head = b"POST /pose HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 1000\r\n\r\n"
+        slow.sendall(head)
+        assert slow.recv(1000).startswith(b"HTTP/1.1 100 ")  # the request is under way
         server.process.send_signal(signal.SIGINT)
         wait_for(lambda: any("Waiting for connections to close" in line for line in server.log))
         server.process.send_signal(signal.SIGINT)
