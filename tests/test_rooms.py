@@ -104,6 +104,7 @@ def _imported(path: str, tree: ast.Module) -> Iterator[str]:
             yield from (f"{module}.{name.name}" for name in node.names)
 
 
+@cache
 def existing_rooms() -> set[str]:
     """Every folder and file directly inside a package, and the packages themselves."""
     rooms = set(PACKAGES)
