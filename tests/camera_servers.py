@@ -47,14 +47,15 @@ class HttpCamera:
 
     mode: what it does with /video.mjpg now: play pictures, never answer, send nothing more, send garbage, close
     connections, play without pauses, send a head or a part without an end, declare a huge part or a huge picture.
-    size: of its pictures. password: of the user `joe`, if it has one, who logs in by `scheme`.
-    redirect: where /moved leads. requests: the path and Authorization of each.
+    size: of its pictures. fps: of /video.mjpg. password: of the user `joe`, if it has one, who logs in by `scheme`.
+    redirect: where /moved leads. requests: the path and Authorization of each. pause: seconds after 2 kB of a file.
     """
 
     def __init__(
         self,
         folder: Path | None = None,
         *,
+        fps: float = 12.5,
         host: str = "127.0.0.1",
         password: str = "",
         scheme: str = "basic",
@@ -64,6 +65,8 @@ class HttpCamera:
         self.mode: Mode = "play"
         self.size = (160, 120)
         self.redirect = redirect
+        self.pause = 0.0
+        self._interval = 1 / fps
         self.requests: list[tuple[str, str | None]] = []
         self._password = password
         self._scheme = scheme
@@ -111,7 +114,10 @@ class HttpCamera:
             elif self._folder is not None and (file := self._folder / request.path.lstrip("/")).is_file():
                 request.send_response(200)
                 request.end_headers()
-                request.wfile.write(file.read_bytes())
+                with file.open("rb") as opened:
+                    while self._open and (piece := opened.read(2_000 if self.pause else -1)):
+                        request.wfile.write(piece)
+                        time.sleep(self.pause)
             else:
                 request.send_error(404)
 
@@ -152,7 +158,7 @@ class HttpCamera:
                 request.wfile.write(head.encode() + data + b"\r\n")
                 number += 1
             if self.mode != "flood":
-                time.sleep(0.04)
+                time.sleep(self._interval)
 
 
 def camera_file(folder: Path, url: str, *names: str) -> Path:

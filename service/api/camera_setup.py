@@ -88,13 +88,14 @@ def note_cameras(state: ServerState) -> None:
 
 
 def _state_of(camera: ServedCamera) -> dict[str, Any]:
-    is_live = camera.state.doing == "live"
+    is_live, hello = camera.state.doing == "live", camera.entry.hello()
     newest = camera.feed.newest if is_live else None
     bodies = None if newest is None else newest.processed.bodies
+    nobody = {zone.name: 0 for zone in hello.zones} if hello.rules.occupancy else {}
     return {
-        "state": camera.state.doing,
+        "state": camera.state.doing if camera.owned else "elsewhere",
         "people": camera.run.people if is_live else 0,
-        "occupancy": {} if bodies is None or bodies.occupancy is None else bodies.occupancy,
+        "occupancy": nobody if bodies is None or bodies.occupancy is None else bodies.occupancy,
     }
 
 

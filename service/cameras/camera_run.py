@@ -151,7 +151,7 @@ class CameraRun:
                 try:
                     await self._read(frames)
                 finally:
-                    frames.keep()
+                    frames.keep(last=True)
 
     def count(self) -> None:
         """Bring the tally up to date with the source."""
@@ -235,7 +235,8 @@ class _Frames:
         self._epoch = now - asyncio.get_running_loop().time()
         self._clock = FrameClock(last)
         self._kept = self._told = processor.state, processor.next_id
-        self._kept_at = self._arrived = asyncio.get_running_loop().time()
+        self._kept_at = asyncio.get_running_loop().time()
+        self._arrived = self._kept_at - session.gap
         self._failures = 0
         self._last = 0
 
@@ -256,10 +257,13 @@ class _Frames:
             else:
                 await self._fail(result)
 
-    def keep(self) -> None:
-        """Store the state after the last frame whose events have been published, if there is a new one."""
+    def keep(self, *, last: bool = False) -> None:
+        """Store the state after the last frame whose events have been published, if there is a new one.
+
+        last: also if it was stored before, as the store may have lost it meanwhile.
+        """
         run, now = self._run, asyncio.get_running_loop().time()
-        if self._told[0] is self._kept[0]:
+        if self._told[0] is self._kept[0] and not last:
             return
         self._kept, self._kept_at = self._told, now
         data = replace(self._session.saved, stream=self._kept[0]).pack()

@@ -179,6 +179,7 @@ class ServedCameras:
         """
         now = asyncio.get_running_loop().time()
         for name, camera in self.cameras.items():
+            camera.stand_by(self.ownership.cut_off)
             camera.run.count()
             tally = camera.run.tally
             tally.sample(now)

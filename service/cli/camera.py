@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import os
 import signal
@@ -15,21 +14,19 @@ from typing import TYPE_CHECKING
 import click
 
 from engines.catalogue import load
-from engines.files import read_small, shown, without_mark
 from service.cli.model_option import choose
 from service.cli.output import write_out
+from service.cli.zones_file import read_zones
 
 if TYPE_CHECKING:
     from service.cameras.camera import Camera
     from service.cameras.sources.address import SourceTransport
-    from service.streams.protocol import Hello
     from service.watching.frames import WatchOptions
     from service.watching.outputs import What
     from service.watching.watching import Watching
 
 _STOP_S = 1.5
 """After this time, the command ends without having finished: a network or a reader of the output may hang."""
-_LARGEST_ZONES = 64_000
 
 
 @click.command(short_help="Follow the people before a camera.")
@@ -109,7 +106,7 @@ def camera(
         if show:
             check_display()
             outputs.append(PictureWindow(f"Posewire: {address.name}"))
-        places = _read_zones(zones)
+        places = read_zones(zones)
         smoothing = OneEuroConfig() if smooth else None
         tracking = TrackingOptions(smoothing, zones=places.zones, lines=places.lines, rules=places.rules)
     except (ValueError, WindowError) as error:
@@ -177,24 +174,3 @@ def _stop_at_signals() -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop, number)
-
-
-def _read_zones(path: Path | None) -> Hello:
-    """Read zones, lines and rules from a JSON file. Raises ValueError with a message for the user."""
-    from service.api.hello import HelloMessage
-    from service.streams.protocol import Hello, StreamError
-
-    if path is None:
-        return Hello()
-    try:
-        text = without_mark(read_small(path, _LARGEST_ZONES)).decode()
-        document = json.loads(text)
-        if not isinstance(document, dict) or not document.keys() <= {"zones", "lines", "rules"}:
-            raise ValueError("it must be an object with zones, lines, rules, or several of them")
-        return HelloMessage.read(text).checked()
-    except OSError as error:
-        raise ValueError(f"{shown(path)} cannot be read: {error.strerror}") from error
-    except StreamError as error:
-        raise ValueError(f"{shown(path)}: {error.reason}") from error
-    except ValueError as error:
-        raise ValueError(f"{shown(path)}: {error}") from error

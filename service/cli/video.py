@@ -13,6 +13,7 @@ from engines.catalogue import load
 from service.cli.drawing import drawing_options
 from service.cli.model_option import MODEL_HELP, choose
 from service.cli.output import progress_bar
+from service.cli.zones_file import read_zones
 
 if TYPE_CHECKING:
     from service.media.draw import DrawOptions
@@ -34,6 +35,16 @@ def _read_detect_every(_: click.Context, __: click.Parameter, value: str) -> flo
 )
 @click.option(
     "--poses", type=click.Path(dir_okay=False, path_type=Path), help="Write the poses: .json, .ndjson or .csv."
+)
+@click.option(
+    "--zones",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="JSON file with zones, lines and rules, as in a stream's hello.",
+)
+@click.option(
+    "--events",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write what happens at --zones: .ndjson, a line an event.",
 )
 @click.option("--model", default="auto", show_default=True, help=MODEL_HELP)
 @click.option("--min-score", type=click.FloatRange(0, 1), default=0.3, show_default=True)
@@ -73,6 +84,8 @@ def video(
     source: Path,
     out: Path | None,
     poses: Path | None,
+    zones: Path | None,
+    events: Path | None,
     model: str,
     min_score: float,
     max_people: int,
@@ -99,11 +112,16 @@ def video(
     from service.offline.video_task import VideoTask
     from service.offline.videos import own_networks, process_video
     from service.tracking.smoothing import OneEuroConfig
+    from service.tracking_workers.state import TrackingOptions
 
     try:
         smoothing = OneEuroConfig(min_cutoff, beta) if smooth else None
     except ValueError as error:
         raise click.UsageError(f"--{str(error).replace('_', '-', 1)}") from error
+    try:
+        hello = read_zones(zones)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     if smooth_poses and smoothing is None:
         raise click.UsageError("--no-smooth and --smooth-poses contradict each other")
     options = VideoOptions(min_score, max_people, detect_every, forget_seconds)
@@ -120,6 +138,8 @@ def video(
         look=look,
         blur=blur is not None,
         heat_map=heat_map,
+        events=events,
+        places=TrackingOptions(zones=hello.zones, lines=hello.lines, rules=hello.rules),
     )
     if wrong := task.problem():
         raise click.UsageError(wrong)

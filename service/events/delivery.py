@@ -55,7 +55,8 @@ class Delivery:
         self._chance = chance
         self._position, self._noted, self._unnoted, self._told = 0, 0, 0, 0
         self._done: set[str] = set()
-        self._refusals: Counter[str] = Counter()
+        self._refusals: Counter[str] = Counter()  # tries by event, also those of an earlier process
+        self._refusals_read, self._refusals_changed = False, False
         self._failures, self._version = 0, 0
         self.stopping, self._stopped, self._hurry = False, asyncio.Event(), asyncio.Event()
 
@@ -101,6 +102,9 @@ class Delivery:
         """Send one batch. Returns False if there was nothing to send. Raises SinkAwayError, JournalAwayError."""
         if self.stopping:
             return False
+        if not self._refusals_read:
+            self._refusals.update(await self._journal.read(lambda journal: journal.refusals(self.name)))
+            self._refusals_read = True
         position, version = self._position, self._version
 
         def read(journal: EventJournal) -> tuple[Batch, list[tuple[str, int, Mapping[str, Any] | None]]]:
@@ -145,12 +149,13 @@ class Delivery:
     def delivered(self, event: PublishedEvent) -> None:
         """See Outcomes."""
         self._done.add(event.id)
-        self._refusals.pop(event.id, None)
+        self._refusals_changed |= self._refusals.pop(event.id, 0) > 0
         self._observer.delivered(self.name, 1)
 
     def refused(self, event: PublishedEvent, why: str) -> bool:
-        """See Outcomes. The tries are counted since the server has started."""
+        """See Outcomes."""
         self._refusals[event.id] += 1
+        self._refusals_changed = True
         if self._refusals[event.id] < MOST_REFUSALS:
             return False
         self._observer.failed_try(self.name)
@@ -172,12 +177,19 @@ class Delivery:
         self._position = max(self._position, batch.last)
 
     async def _note(self) -> None:
-        """Write the position into the journal. If that is not possible, it is written later."""
+        """Write the position and the refusals into the journal. If that is not possible, they are written later."""
         position, events, told = self._position, self._unnoted, self._told
-        if (position, told) == (self._noted, 0) and not events:
+        refusals = dict(self._refusals) if self._refusals_changed else None
+        if (position, told) == (self._noted, 0) and not events and refusals is None:
             return
-        await self._journal.change(lambda journal: journal.delivered(self.name, position, events, told))
-        self._noted, self._unnoted = position, self._unnoted - events
+
+        def note(journal: EventJournal) -> None:
+            journal.delivered(self.name, position, events, told)
+            if refusals is not None:
+                journal.set_refusals(self.name, refusals)
+
+        await self._journal.change(note)
+        self._noted, self._unnoted, self._refusals_changed = position, self._unnoted - events, False
         if self._told == told:
             self._told = 0
 

@@ -39,10 +39,14 @@ class _Entry(BaseModel):
 
 
 class WebhookEntry(_Entry):
-    """An HTTP receiver of CloudEvents. secret: signs them. headers: sent with each. timeout_seconds: of a request."""
+    """An HTTP receiver of CloudEvents. secret: signs them. headers: sent with each. timeout_seconds: of a request.
+
+    certificate: PEM file of the authority that signed the receiver's, by default the system's authorities.
+    """
 
     type: Literal["webhook"]
     url: SecretStr
+    certificate: Path | None = None
     secret: SecretStr | None = None
     headers: dict[str, SecretStr] = {}
     timeout_seconds: float = Field(10.0, gt=0, le=120)

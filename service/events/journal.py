@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS sinks (
     name TEXT PRIMARY KEY, filter TEXT NOT NULL, cursor INTEGER NOT NULL, waiting INTEGER NOT NULL,
     dropped INTEGER NOT NULL DEFAULT 0, told INTEGER NOT NULL DEFAULT 0, reason TEXT NOT NULL DEFAULT ''
 );
+CREATE TABLE IF NOT EXISTS refusals (sink TEXT NOT NULL, id TEXT NOT NULL, tries INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS states (source TEXT PRIMARY KEY, version INTEGER NOT NULL, document BLOB);
 """
 _ROW_BYTES = 200
@@ -180,7 +181,8 @@ class EventJournal:
         """Set the sinks, inside `changing`. A new one gets what is added from now on; others continue."""
         last = self._last()
         for name in set(self._filters()) - set(filters):
-            self._base.execute("DELETE FROM sinks WHERE name = ?", (name,))
+            for statement in ("DELETE FROM sinks WHERE name = ?", "DELETE FROM refusals WHERE sink = ?"):
+                self._base.execute(statement, (name,))
         for name, wanted in filters.items():
             text = orjson.dumps([wanted.kinds, wanted.sources]).decode()
             insert = "INSERT OR IGNORE INTO sinks (name, filter, cursor, waiting) VALUES (?, ?, ?, 0)"
@@ -215,6 +217,18 @@ class EventJournal:
         change = "UPDATE sinks SET cursor = max(cursor, :last), told = max(told, :told), "
         change += "waiting = max(0, waiting - (cursor < :last) * :events) WHERE name = :name"
         self._base.execute(change, values)
+
+    def refusals(self, sink: str) -> dict[str, int]:
+        """Return how often a sink has refused events that are still here, by their ids."""
+        query = "SELECT id, tries FROM refusals WHERE sink = ? AND id IN (SELECT id FROM events)"
+        rows = self._base.execute(query, (sink,)).fetchall()
+        return {row["id"]: row["tries"] for row in rows}
+
+    def set_refusals(self, sink: str, refusals: Mapping[str, int]) -> None:
+        """Replace what `refusals` returns, inside `changing`."""
+        self._base.execute("DELETE FROM refusals WHERE sink = ?", (sink,))
+        rows = [(sink, number, tries) for number, tries in refusals.items()]
+        self._base.executemany("INSERT INTO refusals VALUES (?, ?, ?)", rows)
 
     def lost(self, sink: str, events: int, reason: str) -> None:
         """Note events that a sink has lost before they came into the journal, inside `changing`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -53,13 +53,25 @@ class FramesFile:
             self._file.write("\n]}\n")
         self._file.close()
 
-    def write(self, number: int, seconds: float, poses: Poses) -> None:
-        """Append a frame. Times have 6 decimals."""
+    def write(
+        self,
+        number: int,
+        seconds: float,
+        poses: Poses,
+        people: Sequence[Mapping[str, object]] = (),
+        frame: Mapping[str, object] | None = None,
+    ) -> None:
+        """Append a frame. Times have 6 decimals. people, frame: further members of each person and of the frame, which
+        CSV has not.
+        """
         if self._csv:
             self._table.writerows((number, f"{seconds:.6f}", *row) for row in keypoint_lines(poses))
             return
-        frame = {"frame": number, "time": round(seconds, 6), "people": people_list(poses)}
-        line = orjson.dumps(frame, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+        listed = people_list(poses)
+        for person, members in zip(listed, people, strict=False):
+            person |= members
+        document = {"frame": number, "time": round(seconds, 6), "people": listed, **(frame or {})}
+        line = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY).decode()
         if self._json:
             self._file.write(self._separator + line)
             self._separator = ",\n"

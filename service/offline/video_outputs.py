@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from service.media.faces import FaceMemory, blur_circles, head_circles
 from service.media.video_reader import VideoError, VideoFrame, VideoInfo
 from service.media.video_writer import VideoWriter
 from service.offline.resumable_tracking import FrameEstimator
+from service.offline.video_events import VideoEvents
 from service.offline.video_task import VideoTask
 from service.tracking.two_way_smoothing import TwoWaySmoother
 
@@ -41,7 +42,9 @@ def video_document(name: str, info: VideoInfo, model: str, skeleton: Skeleton) -
 class VideoOutputs:
     """Writes the frames of one video to its outputs, in order.
 
-    outputs: closes the outputs. out, poses: the paths to write to, without their final names.
+    outputs: closes the outputs. out, poses, events: the paths to write to, without their final names.
+
+    Raises VideoError.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class VideoOutputs:
         estimator: FrameEstimator,
         out: Path | None,
         poses: Path | None,
+        events: Path | None = None,
     ) -> None:
         self._task = task
         self._skeleton = task.skeleton or estimator.skeleton
@@ -71,6 +75,14 @@ class VideoOutputs:
             outputs.enter_context(reported(task.poses))
             about = video_document(task.name or shown(task.source.name), info, estimator.model, self._skeleton)
             self._poses = outputs.enter_context(FramesFile(poses, task.poses.suffix, about))
+        self._events: VideoEvents | None = None
+        if task.watches:
+            with reported(task.events or Path()):
+                try:
+                    self._events = VideoEvents(task.places, info, self._skeleton, events)
+                except ValueError as error:
+                    raise VideoError(str(error)) from error
+                outputs.enter_context(self._events)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -117,9 +129,13 @@ class VideoOutputs:
             self._video.write(drawn, frame.pts)
 
     def _write_poses(self, frame: VideoFrame, people: Poses) -> None:
+        told: tuple[Sequence[Mapping[str, object]], Mapping[str, object]] = (), {}
+        if self._events is not None:
+            with reported(self._task.events or Path()):
+                told = self._events.update(frame, people)
         if self._poses is not None and self._task.poses is not None:
             with reported(self._task.poses):
-                self._poses.write(frame.number, frame.seconds, people)
+                self._poses.write(frame.number, frame.seconds, people, *told)
 
 
 def _blurred(frame: VideoFrame, people: Poses, circles: Doubles) -> tuple[VideoFrame, Poses]:

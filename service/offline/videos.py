@@ -71,11 +71,11 @@ async def process_video(
         about = {"video": fingerprint(task.source), "model": model, "version": __version__, **asdict(options)}
         journal = stack.enter_context(Journal(task.journal, about))
         outputs = stack.enter_context(ExitStack())
-        out, poses = (_begin(outputs, path) for path in (task.out, task.poses))
+        out, poses, events = (_begin(outputs, path) for path in (task.out, task.poses, task.events))
         estimator = await stack.enter_async_context(networks)
         if task.blur:
             check_heads(estimator.skeleton)
-        writer = VideoOutputs(outputs, task, video.info, estimator, out, poses)
+        writer = VideoOutputs(outputs, task, video.info, estimator, out, poses, events)
         pool = outputs.enter_context(ThreadPoolExecutor(3, thread_name_prefix="posewire-video"))
         tracker = ConcurrentVideoTracker(
             video, estimator, options, journal, pool, weak=task.blur, pixel_bytes=task.pixel_bytes

@@ -2,11 +2,16 @@
 
 Alone: one source adds one event after the other. Cameras: four at once, each with up to 10 frames a second that have
 two events. The receiver is on the loopback, in a process of its own, and answers at once.
+
+With --away SECONDS, see `events_away`: instead of that, a webhook, an MQTT broker and a Redis are away for so long
+while two cameras go on, and the server is killed in the middle. Needs mosquitto and redis-server.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import json
 import subprocess
 import sys
 import tempfile
@@ -21,7 +26,9 @@ from service.events.event import PublishedEvent
 from service.events.events import Events
 from service.events.journal_thread import EventsObserver
 from service.process.supervisor import Supervisor
-from tests.benchmarks.report import Row, main
+from tests.benchmarks.events_away import measure
+from tests.benchmarks.goals import show
+from tests.benchmarks.report import Row, machine
 from tests.waiting import until
 
 _EVENTS = 5_000
@@ -124,5 +131,19 @@ def run() -> list[Row]:
             receiver.kill()
 
 
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--away", type=float, metavar="SECONDS", help="keep sinks away for so long instead")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    given = parser.parse_args()
+    rows = run() if given.away is None else asyncio.run(measure(given.away))
+    print(machine())
+    print(show(rows))
+    if given.json is not None:
+        given.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n", "utf-8")
+    sys.exit(not all(row.get("holds", True) for row in rows))
+
+
 if __name__ == "__main__":
-    main(run)
+    main()

@@ -77,7 +77,7 @@ def _measure(server: ServerProcess, kind: str, number: int, seconds: float) -> R
 def run() -> list[Row]:
     """Measure nobody first, then more and more."""
     seconds = float(os.environ.get("POSEWIRE_BENCH_SECONDS", "10"))
-    with tempfile.TemporaryDirectory() as name, HttpCamera() as camera:
+    with tempfile.TemporaryDirectory() as name, HttpCamera(fps=25) as camera:
         camera.size = (640, 480)
         folder = Path(name)
         environment = {"cameras": camera_file(folder, camera.url, "door"), "log_level": "warning"}

@@ -27,7 +27,7 @@ from tests.servers import ServerProcess
 from tests.streaming import Message, watch
 
 _PATIENCE_S = 300.0
-_OPTIONS = """detect_every = 0
+EVENT_OPTIONS = """detect_every = 0
 zones = [{name = "room", polygon = [[0, 0], [1, 0], [1, 1], [0, 1]]}]
 lines = [
     {name = "left", start = [0.195, 0], end = [0.195, 1]}, {name = "middle", start = [0.5, 0], end = [0.5, 1]},
@@ -45,7 +45,7 @@ path = "{path}"
 class CameraFleet:
     """Real server processes with one file of cameras. A context manager. fps: of the cameras."""
 
-    def __init__(self, folder: Path, replicas: int = 3, cameras: int = 12, *, fps: float = 5.0) -> None:
+    def __init__(self, folder: Path, replicas: int = 3, cameras: int = 12, *, fps: float = 3.0) -> None:
         self.redis = RedisProcess(folder)
         self.scenes = SceneCameras(cameras, fps=fps)
         self.replicas: list[ServerProcess] = []
@@ -132,7 +132,7 @@ class CameraFleet:
     def _start(self, number: int) -> ServerProcess:
         file = self._folder / f"cameras-{number}.toml"
         sink = _SINK.format(path=self._folder / f"events-{number}.ndjson")
-        file.write_text(self.scenes.toml(_OPTIONS) + sink, "utf-8")
+        file.write_text(self.scenes.toml(EVENT_OPTIONS) + sink, "utf-8")
         environment = {
             "redis_url": self.redis.url,
             "cameras": file,

@@ -53,6 +53,11 @@ class Ownership(ABC):
     def owner(self, name: str) -> str:
         """The replica that serves a camera, as far as it is known; empty for none."""
 
+    @property
+    def cut_off(self) -> str:
+        """Why nobody knows here who serves the cameras, for the user; empty if it is known."""
+        return ""
+
     @abstractmethod
     async def confirm(self, name: str, generation: int) -> bool:
         """Return whether this replica still owns a camera and may tell what it sees. Waits until that is known."""

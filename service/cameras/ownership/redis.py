@@ -5,10 +5,10 @@ time that a lease lasts, and takes a lease that has ended. Before an owner tells
 sure that its lease has not ended meanwhile: a process that was suspended finds out here that it is no longer the owner.
 Its late states are refused by their generation, see `StoredState`.
 
-While Redis is away nobody can take a camera, so owners go on, and tell what they see. A replica that alone is cut off
-from Redis cannot know that: it goes on, while another takes its cameras when their leases have ended. Both then watch,
-and their events have the same ids for as long as they see the same; the one with the older generation stops as soon as
-it reaches Redis again. Standing still instead would lose the events of all cameras whenever Redis is restarted.
+A replica that cannot reach Redis does not know whether it is cut off alone. So it tells nothing once its leases have
+ended, and closes its cameras: another may have them, and two trackers would give different events the same ids. When
+Redis is back, those cameras that nobody has taken go on where they were. A replica that knew of no other when Redis
+went away has nobody to make room for, and goes on.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ class RedisOwnership(Ownership):
         self._until = -1.0  # on the clock, when the leases in `_held` end unless they are renewed
         self._away = ""  # why Redis is away now
         self._outage = False  # it was logged that Redis is away
+        self._alone = True  # there was no other replica when Redis was reached last
         self._leases: Mapping[str, CameraLease] = {}
         self._names: frozenset[str] = frozenset()
         self._given_back: dict[str, int] = {}
@@ -84,9 +85,15 @@ class RedisOwnership(Ownership):
         lease = self._leases.get(name)
         return "" if lease is None else lease.owner.strip("-")
 
+    @property
+    def cut_off(self) -> str:
+        if not self._away or self._alone or not self._has_ended():
+            return ""
+        return f"Redis is away ({self._away}), so this server does not know who serves it"
+
     async def confirm(self, name: str, generation: int) -> bool:
         while self._held.get(name) == generation:
-            if self._away or self._clock() + _MARGIN_S < self._until:
+            if (self._away and self._alone) or not self._has_ended():
                 return True
             await self._changed.wait()
         return False
@@ -126,7 +133,7 @@ class RedisOwnership(Ownership):
         if told.hung:
             log.error("the event loop hung for more than %g s: other replicas get the cameras", self.times.hang)
         if not told.failed:
-            self._until, self._leases = told.until, told.leases
+            self._until, self._leases, self._alone = told.until, told.leases, told.replicas <= 1
             if self._keeper is not None:
                 self._keeper.see_version(told.entries)
         # a round may have been under way when a lease was given back
@@ -142,9 +149,16 @@ class RedisOwnership(Ownership):
         self._held = held
         passing = {name for name in held if name in self._leases and self._leases[name].next_owner}
         wanted = {name: number for name, number in held.items() if name in self._names and name not in passing}
-        self._owned.want({} if self._leaving else wanted, held)
+        if told.failed and self._has_ended() and not self._alone:
+            self._owned.want({}, {})
+        else:
+            self._owned.want({} if self._leaving else wanted, held)
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+
+    def _has_ended(self) -> bool:
+        """The leases of this replica have ended, as far as it knows."""
+        return self._clock() + _MARGIN_S >= self._until
 
     def _release(self, name: str, generation: int) -> None:
         """Give back the lease of a camera that is no longer served here."""
@@ -159,8 +173,10 @@ class RedisOwnership(Ownership):
         """Log when Redis is away, and when it is back."""
         self._away = told.away
         if told.away and not self._outage:
-            text = "Redis is away (%s): this replica goes on with %d cameras, and takes no others"
-            log.warning(text, told.away, len(self._held))
+            what = "goes on with its" if self._alone else "closes its"
+            log.warning(
+                "Redis is away (%s): this replica %s %d cameras until it is back", told.away, what, len(self._held)
+            )
             self._outage = True
         if not told.failed and self._outage:
             log.warning("Redis is back")

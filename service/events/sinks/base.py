@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from service.events.event import PublishedEvent
@@ -48,8 +50,21 @@ class Sink(Protocol):
         """Close what is open."""
 
 
+def trusted(certificate: Path | None) -> ssl.SSLContext:
+    """Settings of TLS that trust one authority, by its PEM file, or else the system's. Raises SinkAwayError."""
+    try:
+        return ssl.create_default_context(cafile=certificate)
+    except OSError as error:
+        raise SinkAwayError(f"its `certificate` cannot be read: {problem(error)}") from None
+
+
 def problem(error: BaseException) -> str:
     """Describe an error of a connection in words without its address, which may have secrets."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate is not accepted ({cause.verify_message})"
+        cause = cause.__cause__ or cause.__context__
     match error:
         case ConnectionRefusedError():
             return "it refuses connections"

@@ -19,7 +19,7 @@ import orjson
 from service import __version__
 from service.events.entries import WebhookEntry, signing_key
 from service.events.event import DROPPED, PublishedEvent, iso
-from service.events.sinks.base import Outcomes, SinkAwayError
+from service.events.sinks.base import Outcomes, SinkAwayError, problem, trusted
 
 _TOGETHER = 8
 """Requests under way at once, of different sources."""
@@ -54,21 +54,15 @@ class WebhookSink:
     """
 
     def __init__(self, entry: WebhookEntry, clock: Callable[[], float] = time.time) -> None:
+        self._entry = entry
         self._url = entry.url.get_secret_value()
         self._key = None if entry.secret is None else signing_key(entry.secret)
         self._seconds = entry.timeout_seconds
         self._clock = clock
-        headers = {name: value.get_secret_value() for name, value in entry.headers.items()}
-        self._client = httpx.AsyncClient(
-            headers={"user-agent": f"posewire/{__version__}", "accept-encoding": "identity"} | headers,
-            timeout=entry.timeout_seconds,
-            follow_redirects=False,
-            trust_env=False,
-            limits=httpx.Limits(max_connections=_TOGETHER),
-        )
+        self._opened: httpx.AsyncClient | None = None
 
     async def tend(self, states: Mapping[str, Mapping[str, Any] | None]) -> None:
-        """See Sink. There is nothing to do."""
+        """See Sink. There is nothing to tell."""
 
     async def send(self, events: Sequence[PublishedEvent], outcomes: Outcomes) -> None:
         """See Sink."""
@@ -86,11 +80,28 @@ class WebhookSink:
         results = await asyncio.gather(*map(send_source, sources), return_exceptions=True)
         failed = [result for result in results if isinstance(result, BaseException)]
         if failed:
+            await self.close()  # the authority's certificate may be another by the next try
             raise max(failed, key=lambda error: error.retry_after if isinstance(error, SinkAwayError) else math.inf)
 
     async def close(self) -> None:
         """See Sink."""
-        await self._client.aclose()
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await opened.aclose()
+
+    def _client(self) -> httpx.AsyncClient:
+        """The connections; new ones after `close`. Raises SinkAwayError."""
+        if self._opened is None:
+            headers = {name: value.get_secret_value() for name, value in self._entry.headers.items()}
+            self._opened = httpx.AsyncClient(
+                headers={"user-agent": f"posewire/{__version__}", "accept-encoding": "identity"} | headers,
+                timeout=self._seconds,
+                follow_redirects=False,
+                trust_env=False,
+                verify=trusted(self._entry.certificate),
+                limits=httpx.Limits(max_connections=_TOGETHER),
+            )
+        return self._opened
 
     async def _post(self, event: PublishedEvent, outcomes: Outcomes) -> None:
         """Send one event. Raises SinkAwayError, also if it is refused and not given up."""
@@ -106,7 +117,7 @@ class WebhookSink:
         except (TimeoutError, httpx.TimeoutException):
             raise SinkAwayError(f"it did not answer within {self._seconds:g} s") from None
         except httpx.HTTPError as error:  # its message may have the URL
-            raise SinkAwayError(f"the request failed ({type(error).__name__})") from None
+            raise SinkAwayError(f"the request failed: {problem(error)}") from None
         if 200 <= status < 300:
             outcomes.delivered(event)
         elif status in _TEMPORARY or status >= 500 or not outcomes.refused(event, f"it answered {status}"):
@@ -114,7 +125,7 @@ class WebhookSink:
 
     async def _ask(self, headers: Mapping[str, str], body: bytes) -> tuple[int, float]:
         """Return the status, and the seconds after which to try again. The answer must be whole, but may be long."""
-        async with self._client.stream("POST", self._url, content=body, headers=headers) as response:
+        async with self._client().stream("POST", self._url, content=body, headers=headers) as response:
             async for _ in response.aiter_raw():
                 if response.num_bytes_downloaded > _MOST_ANSWER:
                     break

@@ -148,7 +148,7 @@ def test_faces_of_a_camera_that_blurs_them_are_in_no_picture(client: httpx.Clien
 
 def test_watchers_who_never_read_are_ended_and_hold_up_nobody(tmp_path: Path, catalogue: Path) -> None:
     with ExitStack() as stack:
-        camera = stack.enter_context(HttpCamera())
+        camera = stack.enter_context(HttpCamera(fps=25))
         camera.size = (640, 480)
         environment = {"cameras": camera_file(tmp_path, camera.url), "stall_seconds": 2}
         server = ServerProcess("--model", "pair", catalogue=catalogue, environment=environment)

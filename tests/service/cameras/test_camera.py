@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cameras.camera import Camera, CameraError, CameraState, CameraTimes
+from service.cameras.camera import Camera, CameraError, CameraFrame, CameraState, CameraTimes
 from service.cameras.sources.address import SourceAddress
 from tests.camera_servers import HttpCamera, make_hls
 from tests.rtsp_cameras import rtsp_server
@@ -26,7 +26,7 @@ from tests.waiting import until, wait_for
 
 @pytest.fixture
 def server() -> Iterator[HttpCamera]:
-    with HttpCamera() as server:
+    with HttpCamera(fps=25) as server:
         yield server
 
 
@@ -264,6 +264,39 @@ def test_hls_is_played_evenly_and_a_playlist_that_stands_still_is_noticed(tmp_pa
 
         reasons = watch(f"http://127.0.0.1:{server.port}/live.m3u8", story).reasons()
     assert reasons[0] == "no picture for 0.5 s"
+
+
+def test_a_stream_may_change_its_size_and_its_clock_and_comes_back_with_another_codec(tmp_path: Path) -> None:
+    """MPEG-TS in one connection: frames of another size whose clock jumps by 11 hours and back, then another codec."""
+    hours = range(1_000_000, 1_000_025)
+    small, large = make_video(tmp_path / "1.ts", 25), make_video(tmp_path / "2.ts", 25, size=(320, 240), times=hours)
+    other = make_video(tmp_path / "3.ts", 50, size=(200, 150), codec="mpeg2video")
+    folder = tmp_path / "served"
+    folder.mkdir()
+    live = folder / "live.ts"
+    live.write_bytes(b"".join(path.read_bytes() for path in (small, large, small, other)))
+    seen: list[CameraFrame] = []
+
+    async def story(watched: Watched) -> None:
+        async def until_shape(*shape: int) -> None:
+            while not seen or seen[-1].pixels.shape != shape:
+                seen.append(await watched.frame())
+
+        await until_shape(120, 160, 3)
+        await until_shape(240, 320, 3)
+        await until_shape(120, 160, 3)
+        assert watched.reasons() == []
+        live.write_bytes(other.read_bytes())
+        await until_shape(150, 200, 3)
+        await until(lambda: watched.camera.state.info is not None and watched.camera.state.info.codec == "mpeg2video")
+
+    with HttpCamera(folder) as server:
+        server.pause = 0.02
+        watch(f"http://127.0.0.1:{server.port}/live.ts", story, PATIENT)
+    assert [frame.number for frame in seen] == sorted({frame.number for frame in seen})
+    times = [frame.time for frame in seen]  # of arrival, whatever the stream's clock says
+    assert times == sorted(times)
+    assert times[-1] - times[0] < 3600
 
 
 def test_a_playlist_cannot_open_files_of_this_machine(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_ctrl_c_ends_it_whatever_the_camera_does(folder: Path, mode: str) -> Non
 
 
 def test_it_ends_at_ctrl_c_even_if_nobody_reads_its_output(folder: Path) -> None:
-    with HttpCamera() as camera, running(folder, camera.url, "--model", "tiny") as process:
+    with HttpCamera(fps=25) as camera, running(folder, camera.url, "--model", "tiny") as process:
         assert process.stdout is not None
         process.stdout.readline()
         wait_for(lambda: _stuck(process.pid))
@@ -181,7 +181,7 @@ def _stuck(pid: int) -> bool:
 
 def test_a_recording_can_be_played_after_kill_9(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
-    with HttpCamera() as camera, running(folder, camera.url, "--model", "tiny", "--record", str(path)) as process:
+    with HttpCamera(fps=25) as camera, running(folder, camera.url, "--model", "tiny", "--record", str(path)) as process:
         assert process.stdout is not None
         results = 0
         while not (path.exists() and path.stat().st_size > 20_000 and results > 60):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
@@ -37,11 +38,13 @@ class Request:
 class Receiver:
     """Listens on the loopback. faults: what it does with the next requests instead of answering 200: bytes to answer,
     `close` before or `cut` amid an answer, `hang`, `drip` bytes without an end, `slow`. always: with every request.
+    tls: its certificate.
     """
 
     faults: deque[bytes | str] = field(default_factory=deque)
     always: bytes | str = _OK
     port: int = 0
+    tls: ssl.SSLContext | None = None
     requests: list[Request] = field(default_factory=list)
     accepted: list[Request] = field(default_factory=list)
     held: int = 0
@@ -58,11 +61,11 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/hook"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}/hook"
 
     async def listen(self) -> None:
         """Accept connections, always on the same port."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def refuse(self) -> None:

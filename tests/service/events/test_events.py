@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,7 +64,7 @@ async def test_a_temporary_folder_is_warned_of_and_removed(
 
 
 @on_loop
-async def test_two_processes_on_one_folder_deliver_once_and_one_takes_over(tmp_path: Path) -> None:
+async def test_of_two_on_one_folder_one_delivers_and_the_other_takes_over(tmp_path: Path) -> None:
     async with Receiver() as receiver:
         settings = sinks(hook=hook(receiver))
         async with running(tmp_path, settings) as second:
@@ -83,6 +84,52 @@ async def test_two_processes_on_one_folder_deliver_once_and_one_takes_over(tmp_p
     assert sorted(receiver.ids()) == sorted(
         [happening(n, "cameras/b" if n % 2 or n >= 100 else "cameras/a").id for n in range(103)]
     )
+
+
+ADDING = """
+import asyncio, sys
+from pathlib import Path
+from tests.service.events.happenings import happening, running, sinks
+async def main(folder, url, source):
+    async with running(Path(folder), sinks(hook={"type": "webhook", "url": url})) as events:
+        for number in range(10_000):
+            await events.add([happening(number, source)])
+            print(number, flush=True)
+            await asyncio.sleep(0.05)
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@on_loop
+async def test_two_processes_share_a_folder_and_one_that_is_killed_loses_nothing(tmp_path: Path) -> None:
+    added: dict[str, int] = {}
+
+    async def listen(process: asyncio.subprocess.Process, source: str) -> None:
+        assert process.stdout is not None
+        async for line in process.stdout:
+            added[source] = int(line) + 1
+
+    async def start(source: str, url: str) -> tuple[asyncio.subprocess.Process, asyncio.Task[None]]:
+        command = (sys.executable, "-c", ADDING, str(tmp_path), url, source)
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        listening = asyncio.create_task(listen(process, source))
+        await until(lambda: added.get(source, 0) >= 5)
+        return process, listening
+
+    async with Receiver() as receiver:
+        first, heard = await start("cameras/a", receiver.url)  # it delivers
+        second, heard_too = await start("cameras/b", receiver.url)
+        await until(lambda: happening(4, "cameras/b").id in receiver.ids())
+        first.kill()
+        await asyncio.gather(first.wait(), heard)
+        known = {happening(n, source).id for source, number in added.items() for n in range(number)}
+        await until(lambda: set(receiver.ids()) >= known)
+        second.kill()
+        await asyncio.gather(second.wait(), heard_too)
+    for source in added:
+        events = [request.event for request in receiver.accepted if request.event["source"] == source]
+        numbers = [event["data"]["number"] for event in events]
+        assert list(dict.fromkeys(numbers)) == list(range(max(numbers) + 1))
 
 
 @on_loop

@@ -28,6 +28,10 @@ from tests.waiting import wait_for
 pytestmark = pytest.mark.slow
 
 LONG = 150
+ZONES = {
+    "zones": [{"name": "all", "polygon": [[0, 0], [1, 0], [1, 1], [0, 1]]}],
+    "rules": {"angles": [{"name": "left_knee"}], "occupancy": True, "counts": True},
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_catalogue(folder)
     make_video(folder / "short.mp4", 20, sound="aac")
     make_video(folder / "long.mp4", LONG)
+    (folder / "zones.json").write_text(json.dumps(ZONES), "utf-8")
     return folder
 
 
@@ -81,8 +86,9 @@ def keypoints(listed: list[dict[str, Any]]) -> NDArray[np.float64]:
 
 
 def test_a_video_gives_poses_with_ids_and_a_video_of_the_same_frames_and_sound(folder: Path, tmp_path: Path) -> None:
-    out, poses = tmp_path / "out.mp4", tmp_path / "poses.json"
-    code, said = posewire_video(folder, "short.mp4", "--out", out, "--poses", poses, "--trails", "1", model="pair")
+    out, poses, happened = tmp_path / "out.mp4", tmp_path / "poses.json", tmp_path / "events.ndjson"
+    options = ("--out", out, "--poses", poses, "--trails", "1", "--zones", "zones.json", "--events", happened)
+    code, said = posewire_video(folder, "short.mp4", *options, model="pair")
     assert code == 0, said
     assert "20 frames, " in said
 
@@ -95,13 +101,22 @@ def test_a_video_gives_poses_with_ids_and_a_video_of_the_same_frames_and_sound(f
     assert {len(frame["people"]) for frame in document["frames"]} == {2}
     assert all(isinstance(person["id"], int) for frame in document["frames"] for person in frame["people"])
 
+    last = document["frames"][-1]
+    assert last["occupancy"] == {"all": 2}
+    assert last["counts"]["all"] == {"entered": 2, "left": 0}
+    assert all("angles" in person for person in last["people"])
+    told = [json.loads(line) for line in happened.read_text("utf-8").splitlines()]
+    assert [(event["kind"], event["name"]) for event in told] == [("enter", "all")] * 2
+    assert {event["id"] for event in told} == {person["id"] for person in last["people"]}
+    assert all(event["time"] == document["frames"][event["frame"]]["time"] for event in told)
+
     with VideoReader(folder / "short.mp4") as before, VideoReader(out) as after:
         pairs = list(zip(before, after, strict=True))
     assert [b.seconds for b, _ in pairs] == pytest.approx([a.seconds for _, a in pairs])
     assert all(np.abs(b.pixels.astype(int) - a.pixels).max() > 60 for b, a in pairs)  # a person is drawn
     with av.open(folder / "short.mp4") as source, av.open(out) as made:
         assert [bytes(p) for p in made.demux(audio=0)] == [bytes(p) for p in source.demux(audio=0)]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "poses.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["events.ndjson", "out.mp4", "poses.json"]
 
 
 def test_poses_are_smoothed_if_asked_to(folder: Path, tmp_path: Path) -> None:
@@ -213,6 +228,14 @@ def test_a_full_disk_is_one_clear_line_and_leaves_no_partial_file(folder: Path, 
         (("short.mp4", "--out", "a.mp4", "--beta", "nan"), 2, "--beta is nan; it must be in 0..1000"),
         (("short.mp4", "--out", "a.mp4", "--detect-every", "-1"), 2, "it must be auto or a number of milliseconds"),
         (("short.mp4", "--poses", "a.json", "--no-smooth", "--smooth-poses"), 2, "contradict each other"),
+        (
+            ("short.mp4", "--events", "a.ndjson"),
+            2,
+            "--events needs zones, lines or rules; name their file",
+        ),
+        (("short.mp4", "--out", "a.mp4", "--zones", "zones.json"), 2, "--zones is for --events, and for --poses as .j"),
+        (("short.mp4", "--events", "a.json", "--zones", "zones.json"), 2, "the name must end in .ndjson"),
+        (("short.mp4", "--poses", "a.json", "--zones", "notes.txt"), 2, "notes.txt: "),
         (("notes.txt", "--poses", "a.json"), 1, "notes.txt cannot be read as a video: Invalid data"),
         (("pipe.mp4", "--poses", "a.json"), 1, "pipe.mp4 is not a file; save the video to a file first"),
         (("song.m4a", "--poses", "a.json"), 1, "song.m4a has no video in it, only audio"),

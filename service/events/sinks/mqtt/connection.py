@@ -22,7 +22,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from service.events.sinks.base import SinkAwayError, problem
+from service.events.sinks.base import SinkAwayError, problem, trusted
 
 _KEEP_ALIVE_S = 20
 _CLOSE_S = 0.5
@@ -158,9 +158,9 @@ class MqttConnection:
             self._under_way.clear()
 
     def _connect(self, broker: Broker) -> None:
-        """Blocks. Raises OSError and ValueError."""
+        """Blocks. Raises OSError, ValueError and SinkAwayError."""
         if broker.tls:
-            context = ssl.create_default_context(cafile=broker.certificate)
+            context = trusted(broker.certificate)
             context.sslsocket_class = _EncryptedSocket
             self._client.tls_set_context(context)
         self._client.connect(broker.host, broker.port, _KEEP_ALIVE_S, clean_start=True)

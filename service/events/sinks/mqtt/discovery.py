@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from service import __version__
@@ -22,12 +22,14 @@ def slug(text: str) -> str:
     return plain if plain == text else f"{plain}_{event_id(text)[:6]}"
 
 
-def camera_config(name: str, zones: Iterable[str], base: str, availability: Sequence[str]) -> dict[str, Any]:
-    """The message that announces a camera. zones: those with occupancy. base: of the camera's topics.
+def camera_config(
+    device: str, name: str, zones: Iterable[str], base: str, availability: Sequence[str]
+) -> dict[str, Any]:
+    """The message that announces a camera. device: its id. zones: those with occupancy. base: of the camera's topics.
 
     availability: topics, all of which must say `online`.
     """
-    me = f"posewire_{slug(name)}"
+    me = device
     people = {
         "platform": "sensor",
         "unique_id": f"{me}_people",
@@ -71,6 +73,15 @@ def camera_config(name: str, zones: Iterable[str], base: str, availability: Sequ
         "availability_mode": "all",
         "components": components,
     }
+
+
+def without(config: Mapping[str, Any], gone: Mapping[str, str]) -> dict[str, Any]:
+    """The message before `config` that removes components: Home Assistant keeps those that are not named any more.
+
+    gone: platforms by the names of components.
+    """
+    removed = {component: {"platform": platform} for component, platform in gone.items()}
+    return {**config, "components": {**config["components"], **removed}}
 
 
 def _quoted(text: str) -> str:

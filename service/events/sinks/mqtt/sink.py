@@ -13,7 +13,7 @@ from service.events.entries import MqttEntry
 from service.events.event import PublishedEvent
 from service.events.sinks.base import Outcomes, SinkAwayError
 from service.events.sinks.mqtt.connection import Broker, Message, MqttConnection, Refusal
-from service.events.sinks.mqtt.discovery import camera_config, slug
+from service.events.sinks.mqtt.discovery import camera_config, slug, without
 
 CAMERAS = "cameras/"
 """Where sources of cameras begin. Only they have a state."""
@@ -46,6 +46,7 @@ class MqttSink:
         )
         self._states: dict[str, Mapping[str, Any]] = {}
         self._announced: dict[str, bytes] = {}
+        self._components: dict[str, dict[str, str]] = {}  # that Home Assistant was told of, and their platforms
         self._connection: MqttConnection | None = None
 
     async def tend(self, states: Mapping[str, Mapping[str, Any] | None]) -> None:
@@ -107,10 +108,12 @@ class MqttSink:
     def _state(self, source: str, state: Mapping[str, Any] | None) -> list[Message]:
         """The messages that tell of a camera's state: that it exists, is available, and what is there."""
         base, name = self._base(source), source.removeprefix(CAMERAS)
-        config = f"{self._entry.discovery}/device/posewire_{slug(name)}/config"
+        device = f"{slug(self._entry.prefix)}_{slug(name)}"
+        config = f"{self._entry.discovery}/device/{device}/config"
         if state is None:
             self._states.pop(source, None)
             self._announced.pop(source, None)
+            self._components.pop(source, None)
             topics = [f"{base}/{part}" for part in ("state", "availability", "fall")]
             topics += [config] * bool(self._entry.discovery)
             return [Message(topic, b"", retain=True) for topic in topics]
@@ -122,10 +125,14 @@ class MqttSink:
         messages = []
         if self._entry.discovery:
             availability = (self._status, f"{base}/availability")
-            document = orjson.dumps(camera_config(name, state.get("occupancy", ()), base, availability))
-            if self._announced.get(source) != document:
-                self._announced[source] = document
-                messages += [Message(config, document, retain=True), Message(f"{base}/fall", b"OFF", retain=True)]
+            document = camera_config(device, name, state.get("occupancy", ()), base, availability)
+            if self._announced.get(source) != (text := orjson.dumps(document)):
+                self._announced[source] = text
+                known = self._components.setdefault(source, {})
+                known |= {part: about["platform"] for part, about in document["components"].items()}
+                if gone := {part: known[part] for part in known.keys() - document["components"].keys()}:
+                    messages.append(Message(config, orjson.dumps(without(document, gone)), retain=True))
+                messages += [Message(config, text, retain=True), Message(f"{base}/fall", b"OFF", retain=True)]
         available = _ONLINE if state.get("state") == "live" else _OFFLINE
         messages.append(Message(f"{base}/state", orjson.dumps(state), retain=True))
         return [*messages, Message(f"{base}/availability", available, retain=True)]

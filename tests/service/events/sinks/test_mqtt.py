@@ -44,6 +44,13 @@ async def test_events_states_and_discovery(tmp_path: Path) -> None:
                 await until(lambda: "homeassistant/device/posewire_door/config" in late.retained)
                 assert "posewire/cameras/door/events" not in late.retained
 
+            events.note({"cameras/door": LIVE | {"occupancy": {"sofa": 0}}})
+            await until(lambda: len(heard.on("homeassistant/device/posewire_door/config")) == 3)
+            _, removing, left = [one["components"] for one in heard.on("homeassistant/device/posewire_door/config")]
+            [gone] = components.keys() - left.keys()
+            assert removing == {**left, gone: {"platform": "sensor"}}  # Home Assistant would keep what is only left out
+            assert components[gone]["name"] == "People in the desk's"
+
             events.note({})
             await until(lambda: heard.last("homeassistant/device/posewire_door/config") == "")
             assert heard.last("posewire/cameras/door/state") == ""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import hmac
+import ssl
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.certificates import make
 from tests.service.events.happenings import Counts, happening, on_loop, running, sinks
 from tests.service.events.receiver import Receiver, answer
 from tests.waiting import until
@@ -125,6 +127,43 @@ async def test_a_refused_event_is_given_up_after_five_tries_and_counted(status: 
     assert [request.event["id"] for request in receiver.requests[:5]] == ["cameras/door-enter-0"] * 5
     assert receiver.ids() == ["cameras/door-enter-1", "cameras/door-enter-2"]
     assert counts.lost == {("hook", "refused"): 1}
+
+
+@on_loop
+async def test_tries_of_an_event_that_is_refused_are_counted_through_restarts(tmp_path: Path) -> None:
+    async with Receiver(always=answer(400)) as receiver:
+        for counts in (Counts(), Counts()):
+            async with running(tmp_path, sinks(hook=hook(receiver)), counts) as events:
+                await events.add([happening(0)])
+                await until(lambda: counts.tries["hook"] >= 2)  # noqa: B023 - awaited here
+        receiver.always = answer(200)
+        receiver.faults += [answer(400)] * (5 - len(receiver.requests))
+        async with running(tmp_path, sinks(hook=hook(receiver))) as events:
+            await events.add([happening(1)])
+            await until(lambda: len(receiver.accepted) == 1)
+    assert receiver.ids() == [happening(1).id]
+    assert [request.event["id"] for request in receiver.requests] == [happening(0).id] * 5 + [happening(1).id]
+
+
+@on_loop
+async def test_a_receiver_of_a_private_authority_is_trusted_once_its_certificate_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    counts = Counts()
+    certificate, key = make(tmp_path, "receiver")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate, key)
+    named = tmp_path / "authority.pem"
+    async with Receiver(tls=tls) as receiver, running(tmp_path, sinks(hook=hook(receiver)), counts) as events:
+        await events.add([happening(1)])
+        await until(lambda: counts.tries["hook"] >= 1)
+        assert "its certificate is not accepted" in caplog.text
+        await events.reload(sinks(hook=hook(receiver, certificate=str(named))))
+        await until(lambda: "its `certificate` cannot be read: No such file" in caplog.text)
+        assert not receiver.requests
+        named.write_bytes(certificate.read_bytes())  # read again without a reload
+        await until(lambda: counts.got["hook"] == 1)
+    assert receiver.ids() == [happening(1).id]
 
 
 @on_loop
