@@ -138,7 +138,9 @@ class Settings(BaseSettings):
     )
     max_videos: int = Field(100, ge=0, description="most video jobs at once, ended ones included; 0 takes none")
     max_video_mb: float = Field(2000.0, gt=0, description="largest video of a job, megabytes")
-    max_video_minutes: float = Field(60.0, gt=0, description="longest video of a job, minutes")
+    max_video_minutes: float = Field(
+        60.0, gt=0, description="longest video of a job, minutes; more pixels than 1080p at 60 frames/s count as longer"
+    )
     videos_gb: float = Field(20.0, gt=0, description="disk for all video jobs together, results included, gigabytes")
     video_hours: float = Field(24.0, gt=0, description="hours after which an ended video job is deleted")
 

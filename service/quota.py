@@ -1,12 +1,14 @@
-"""Quotas: refuse at once what exceeds the connections, requests, memory or streams of all clients, or a share."""
+"""Quotas of connections, requests, memory and streams, which refuse at once what exceeds them; and rates."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Self
 
 from service.batching import OverloadedError
 
 _RETRY_S = 1.0
+_MOST_CLIENTS = 10_000
 
 
 class QuotaExceededError(OverloadedError):
@@ -109,3 +111,57 @@ class Lease:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+class Bucket:
+    """A token bucket: `rate` tokens a second, at most `burst` at once. now: seconds, of the clock of later calls."""
+
+    __slots__ = ("_burst", "_rate", "_then", "tokens")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._then = now
+        self.tokens = burst
+
+    def take(self, amount: float, now: float) -> bool:
+        """Take tokens if there are enough, and return whether there were."""
+        self._refill(now)
+        if self.tokens < amount:
+            return False
+        self.tokens -= amount
+        return True
+
+    def take_some(self, most: int, now: float) -> int:
+        """Take as many whole tokens as there are, up to `most`, and return how many."""
+        self._refill(now)
+        taken = min(most, max(0, int(self.tokens)))
+        self.tokens -= taken
+        return taken
+
+    def charge(self, amount: float, now: float) -> float:
+        """Take tokens even if there are too few. Return the seconds until the balance is no longer negative."""
+        self._refill(now)
+        self.tokens -= amount
+        return max(0.0, -self.tokens / self._rate)
+
+    def _refill(self, now: float) -> None:
+        self.tokens = min(self._burst, self.tokens + (now - self._then) * self._rate)
+        self._then = now
+
+
+class ClientBuckets:
+    """A token bucket for each client. Keeps those of the 10,000 clients that were seen last."""
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
+
+    def of(self, client: str, now: float) -> Bucket:
+        """Return a client's bucket. now: seconds, of the clock of other calls."""
+        bucket = self._buckets.pop(client, None) or Bucket(self._rate, self._burst, now)
+        self._buckets[client] = bucket
+        if len(self._buckets) > _MOST_CLIENTS:
+            self._buckets.popitem(last=False)
+        return bucket

@@ -22,6 +22,7 @@ FLOW = (
     *("engines.plans", "engines.runtimes", "engines.crops", "engines.build"),
     # service: libraries that stand alone, then a frame's way through the server, then the server itself
     *("service", "service.client", "service.camera_hosts", "service.config", "service.batching", "service.quota"),
+    "service.redis_errors",
     *("service.tracking", "service.rules", "service.media", "service.formats", "service.evaluation"),
     *("service.process", "service.events", "service.inference", "service.tracking_workers", "service.streams"),
     *("service.observability", "service.cameras", "service.offline", "service.watching", "service.load"),
@@ -41,7 +42,7 @@ ALLOWED = {
     "paho": ("service/events/sinks/mqtt/",),
     "redis": (
         *("service/streams/store/redis", "service/offline/jobs/shared_list.py"),
-        *("service/cameras/ownership/redis", "service/events/sinks/redis"),
+        *("service/cameras/ownership/redis", "service/events/sinks/redis", "service/redis_errors.py"),
     ),
     "uvicorn": ("service/api/", "service/process/", "service/server.py"),
     "websockets": ("service/api/websocket.py", "service/client/"),

@@ -59,7 +59,7 @@ async def picture(request: Request, name: str, query: Annotated[PictureQuery, Qu
     if feed.newest is not None and (tag := _tag(feed, feed.frame, variant)) in known:
         return Response(status_code=304, headers={**_HEADERS, "etag": tag})
     await camera.fetch_picture()
-    made = await server.pictures.newest(feed, camera.entry.hello(), variant)
+    made = await server.pictures.newest(feed, camera.entry.hello(), variant, request.scope["state"]["client"])
     if made is None:
         raise _no_picture(camera)
     state = request.scope["state"]
@@ -140,6 +140,7 @@ class _LiveResponse(Response):
                 with suppress(QuotaExceededError):  # then this picture is left out
                     memory.grow(len(made.data) - memory.amount)
                     await send({"type": "http.response.body", "body": _part(made), "more_body": True})
+                await asyncio.sleep(self._server.watchers.pause(self.client, len(made.data)))
 
     async def _next(self, last: CameraPicture | None) -> CameraPicture:
         """Wait for the next picture. Returns the last one again if none comes for a while."""
@@ -149,7 +150,7 @@ class _LiveResponse(Response):
             # All who want as many pictures a second take the same ones, by the time of their frames
             if feed.newest is not None and (last is None or self._slot(feed.newest.time) != self._slot(last.time)):
                 with suppress(OverloadedError):
-                    made = await self._server.pictures.newest(feed, self._hello, self._variant)
+                    made = await self._server.pictures.newest(feed, self._hello, self._variant, self.client)
                     if made is not None and (last is None or made.frame > last.frame):
                         return made
             try:

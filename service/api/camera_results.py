@@ -51,6 +51,7 @@ async def _serve(server: ServerState, socket: WebSocket, channel: SocketChannel,
             server.settings.idle_seconds,
             memory,
             client,
+            lambda size: server.watchers.pause(client, size),
         )
         with refusing(), server.watchers.hold(watcher):
             await watcher.run(_welcome(camera, served, skeleton, message))

@@ -110,7 +110,8 @@ def _parts(state: ServerState, store: Store) -> CameraParts:
     async def publish(camera: str, session: str, result: CameraResult) -> None:
         entry = state.cameras.cameras[camera].entry if state.cameras and camera in state.cameras.cameras else None
         picture = f"/cameras/{camera}/picture.jpg" if entry is not None and entry.pictures else None
-        await EventSource(f"cameras/{camera}", session, picture).publisher(state.events)(result.processed)
+        source = EventSource(f"cameras/{camera}", session, picture=picture)
+        await source.publisher(state.events)(result.processed)
 
     settings = state.settings
     return CameraParts(

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from service.api.addresses import Proxies, client_of
-from service.api.security import Bucket, RateLimit
-from service.quota import Lease, Quota, QuotaExceededError
+from service.api.security import RateLimit
+from service.quota import Bucket, Lease, Quota, QuotaExceededError
 
 log = logging.getLogger(__name__)
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
 from service.api.problems import ApiError
+from service.quota import ClientBuckets
 
 ADMIN = "admin:"
 """Before the digest of a key whose holder may change the server's cameras."""
 PROBES = frozenset({"/livez", "/readyz"})
 """Paths that need no API key and count towards no rate limit."""
-_MOST_CLIENTS = 10_000
 _RECENT_S = 10.0
 
 
@@ -93,54 +92,21 @@ def _name(known: str) -> str:
     return f"key:{known[:12]}"
 
 
-class Bucket:
-    """A token bucket: `rate` tokens a second, at most `burst` at once. now: seconds, of the clock of later calls."""
-
-    __slots__ = ("_burst", "_rate", "_then", "tokens")
-
-    def __init__(self, rate: float, burst: float, now: float) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._then = now
-        self.tokens = burst
-
-    def take(self, amount: float, now: float) -> bool:
-        """Take tokens if there are enough, and return whether there were."""
-        self._refill(now)
-        if self.tokens < amount:
-            return False
-        self.tokens -= amount
-        return True
-
-    def charge(self, amount: float, now: float) -> float:
-        """Take tokens even if there are too few. Return the seconds until the balance is no longer negative."""
-        self._refill(now)
-        self.tokens -= amount
-        return max(0.0, -self.tokens / self._rate)
-
-    def _refill(self, now: float) -> None:
-        self.tokens = min(self._burst, self.tokens + (now - self._then) * self._rate)
-        self._then = now
-
-
 class RateLimit:
-    """A token bucket for each client: `rate` requests a second, `burst` at once. With a rate of 0, `take` is unlimited.
-
-    Keeps the buckets of the 10,000 clients that were seen last.
-    """
+    """`rate` requests a second of each client, `burst` at once. With a rate of 0, `take` is unlimited."""
 
     def __init__(self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = rate
         self._burst = burst
         self._clock = clock
-        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
+        self._buckets = ClientBuckets(rate, burst)
 
     def take(self, client: str, amount: int = 1) -> None:
         """Take tokens of a client. Raises ApiError with the seconds to wait if there are too few."""
         if not self._rate:
             return
         now = self._clock()
-        bucket = self._bucket(client, now)
+        bucket = self._buckets.of(client, now)
         if not bucket.take(amount, now):
             wait = (amount - bucket.tokens) / self._rate
             raise ApiError(
@@ -152,14 +118,7 @@ class RateLimit:
     def charge(self, client: str, amount: int) -> float:
         """Take tokens of a client even if there are too few, see `Bucket.charge`."""
         now = self._clock()
-        return self._bucket(client, now).charge(amount, now)
-
-    def _bucket(self, client: str, now: float) -> Bucket:
-        bucket = self._buckets.pop(client, None) or Bucket(self._rate, self._burst, now)
-        self._buckets[client] = bucket
-        if len(self._buckets) > _MOST_CLIENTS:
-            self._buckets.popitem(last=False)
-        return bucket
+        return self._buckets.of(client, now).charge(amount, now)
 
 
 class RecentClients:

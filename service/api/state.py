@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from service.cameras.ownership.redis_documents import RedisDocuments  # redis is slow to import
     from service.offline.jobs.shared_list import SharedJobs
 
+_MOST_READERS = 256
+"""Responses with results or events of video jobs at once, half of them for one client."""
 _MOST_CONVERSIONS = 4
 """Processes that convert results of video jobs at once, half of them for one client."""
 
@@ -47,6 +49,7 @@ class ServerState:
     camera_documents: what the cameras of other replicas do; None without Redis.
     cameras: those that the server opens itself; None before startup.
     watchers: the connections that watch them. pictures: makes what they see.
+    readers: responses with the results and the events of video jobs. Each may hold a file, for as long as it is read.
     conversions: the processes that convert the results of video jobs. A client that does not read its answer holds one.
     serving: the loaded models; None before startup and after shutdown.
     draining: true from SIGTERM on.
@@ -72,6 +75,7 @@ class ServerState:
     cameras: ServedCameras | None = None
     watchers: CameraWatchers = field(default_factory=CameraWatchers)
     pictures: PictureMaker = field(default_factory=PictureMaker)
+    readers: Quota = field(default_factory=lambda: Quota("readers of video jobs", _MOST_READERS, 0.5))
     conversions: Quota = field(default_factory=lambda: Quota("conversions of results", _MOST_CONVERSIONS, 0.5))
     serving: Serving | None = None
     draining: bool = False

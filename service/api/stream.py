@@ -113,7 +113,7 @@ async def _run(
                     gap=beginning.gap,
                     client=client,
                     memory=frames,
-                    publish=EventSource(f"streams/{name}", name).publisher(server.events),
+                    publish=EventSource(f"streams/{name}", name, client).publisher(server.events),
                 )
                 async with streams.hold(beginning.slot, session):
                     await session.run(_welcome(served, skeleton, hello, beginning, streams.resume_seconds))

@@ -23,6 +23,7 @@ from service.api.video_results import KEEP_ALIVE_S, converted, follow, json_line
 from service.api.video_upload import FIELD, RAW_TYPES, VideoUpload, check_head
 from service.offline.jobs.job import DRAWN, VideoJob
 from service.offline.jobs.video_jobs import VideoJobs
+from service.quota import Quota
 
 router = APIRouter()
 
@@ -122,6 +123,7 @@ async def events(request: Request, job_id: str) -> Response:
     """An event `job` with the job whenever it has changed, until it has ended."""
     server = ServerState.of(request)
     job = await _find(server, request, job_id)
+    _hold(request, server.readers)
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     return StreamingResponse(_events(server, job), headers=headers, media_type="text/event-stream")
 
@@ -165,6 +167,7 @@ async def poses(
     server = ServerState.of(request)
     job = await _find(server, request, job_id)
     folder = _videos(server).store.folder(job.id)
+    _hold(request, server.readers)
     if kind == "ndjson" and job.state != "failed":
         return StreamingResponse(follow(server, job), media_type=_TYPES[kind])
     _check_done(job)
@@ -173,8 +176,7 @@ async def poses(
         raise ApiError("bad-parameter", f"format: PoseTrack's has no keypoint of {skeleton.name}")
     if kind == "json":
         return StreamingResponse(json_lines(folder), media_type="application/json")
-    state = request.scope["state"]
-    state["resources"].enter_context(server.conversions.take(state["client"]))
+    _hold(request, server.conversions)
     return StreamingResponse(converted(kind, folder, skeleton), media_type=_TYPES.get(kind, "application/json"))
 
 
@@ -193,6 +195,7 @@ async def drawn(request: Request, job_id: str) -> Response:
     server = ServerState.of(request)
     job = await _find(server, request, job_id)
     _check_done(job)
+    _hold(request, server.readers)
     path = _videos(server).store.folder(job.id) / DRAWN
     try:
         about = await asyncio.to_thread(path.stat)
@@ -218,6 +221,12 @@ async def _find(server: ServerState, request: Request, job_id: str) -> VideoJob:
     if job is None or (server.keys.digests and job.client != request.scope["state"]["client"]):
         raise _unknown(job_id)
     return job
+
+
+def _hold(request: Request, quota: Quota) -> None:
+    """Hold one of a quota for the client until the response has been sent. Raises QuotaExceededError."""
+    state = request.scope["state"]
+    state["resources"].enter_context(quota.take(state["client"]))
 
 
 def _unknown(job_id: str) -> ApiError:

@@ -1,17 +1,23 @@
-"""Who watches the cameras now, so that they can be ended: at a shutdown, or when their API key is revoked."""
+"""Who watches the cameras now: their share of the event loop, and their end at a shutdown or without their API key."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 from service.api.problems import ApiError
+from service.quota import ClientBuckets
 from service.streams.protocol import CloseCode
 
 _NOTICE_S = 2.0
 """How long it may take to tell all watchers that the server shuts down."""
+_RATE, _BURST = 500, 500
+"""Messages that one client's watchers get together, a second and at once. Each takes some 0.2 ms of the event loop."""
+_MESSAGE_BYTES = 1 << 16
+"""Larger messages count as several."""
 
 
 class CameraWatcher(Protocol):
@@ -29,7 +35,9 @@ class CameraWatcher(Protocol):
 class CameraWatchers:
     """All open connections that watch a camera. Belongs to one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._rates = ClientBuckets(_RATE, _BURST)
         self._open: set[CameraWatcher] = set()
         self._closed = False
 
@@ -46,6 +54,14 @@ class CameraWatchers:
             yield
         finally:
             self._open.discard(watcher)
+
+    def pause(self, client: str, size: int) -> float:
+        """Count a message to a watcher of this client. size: in bytes. Return the seconds to wait before the next.
+
+        The more watchers a client has, the fewer results and pictures each of them gets.
+        """
+        now = self._clock()
+        return self._rates.of(client, now).charge(1 + size // _MESSAGE_BYTES, now)
 
     def end_unauthorized(self, admits: Callable[[str], bool]) -> None:
         """End the watchers whose client is no longer admitted."""

@@ -16,8 +16,7 @@ from websockets.frames import Frame
 
 from service.api.addresses import client_of_scope
 from service.api.connections import Connections
-from service.api.security import Bucket
-from service.quota import Lease, QuotaExceededError
+from service.quota import Bucket, Lease, QuotaExceededError
 from service.streams.protocol import CloseCode
 
 log = logging.getLogger("uvicorn.websocket")

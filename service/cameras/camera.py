@@ -28,6 +28,8 @@ Phase = Literal["connecting", "live", "lost", "ended"]
 
 _START_S = 20.0
 """How long a process may take to start before the source is opened, on a machine that is very busy."""
+_LONGEST_REASON = 300
+"""Characters. A camera may send long words, and every watcher gets them."""
 _TAKE_S = 1.0
 """How long a frame that has arrived may take to be converted and sent."""
 
@@ -194,7 +196,7 @@ class Camera:
             try:
                 await self._read()
             except SourceEndedError as error:
-                reason = self.address.redact(str(error))
+                reason = self.address.redact(str(error))[:_LONGEST_REASON]  # in this order
             if self.address.kind == "file":
                 self._set("ended", reason=reason)
                 if reason:

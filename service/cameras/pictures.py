@@ -5,24 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from engines.poses import Poses
-from service.batching import OverloadedError
 from service.cameras.feed import CameraResult, ResultFeed
 from service.media.faces import blur_circles, head_circles
 from service.media.pixels import encode
 from service.media.scene import draw_scene, narrowed
+from service.quota import Quota
 from service.streams.protocol import Hello
 
 _MOST_WAITING = 64
 """Pictures that may wait for the thread, for all cameras: at most about a second of its work."""
 _MOST_OF_A_CAMERA = 8
 """Variants of one camera's pictures that are made or kept at once."""
-_RETRY_S = 1.0
+_SHARE = 0.5
+"""The part of both that one client may have made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,8 @@ class PictureMaker:
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="posewire-camera-picture")
         self._turn = asyncio.Lock()
-        self._waiting = 0
+        self._waiting = Quota("pictures of cameras that are being made", _MOST_WAITING, _SHARE)
+        self._of_camera: WeakKeyDictionary[ResultFeed, Quota] = WeakKeyDictionary()
         self._made: WeakKeyDictionary[ResultFeed, dict[PictureVariant, CameraPicture]] = WeakKeyDictionary()
         self._making: WeakKeyDictionary[ResultFeed, dict[PictureVariant, asyncio.Task[CameraPicture | None]]]
         self._making = WeakKeyDictionary()
@@ -62,11 +65,13 @@ class PictureMaker:
         """End the thread."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def newest(self, feed: ResultFeed, hello: Hello, variant: PictureVariant) -> CameraPicture | None:
+    async def newest(
+        self, feed: ResultFeed, hello: Hello, variant: PictureVariant, client: str
+    ) -> CameraPicture | None:
         """Return a picture of the newest result, None if there is none. hello: has the zones and lines.
 
-        A picture that is being made for somebody else may be of the result before. Raises OverloadedError if too many
-        pictures wait, or too many variants of one camera's.
+        A picture that is being made for somebody else may be of the result before. Raises QuotaExceededError if too
+        many pictures wait, or too many variants of one camera's, of all clients or of this one.
         """
         feed.want_pictures()
         if feed.newest is None or not feed.newest.pixels.size:
@@ -77,15 +82,19 @@ class PictureMaker:
             return made
         making = self._making.setdefault(feed, {})
         if variant not in making:
-            if self._waiting >= _MOST_WAITING or len(making) >= _MOST_OF_A_CAMERA:
-                text = "too many pictures of cameras are being made"
-                raise OverloadedError(text, reason="pictures", retry_after_s=_RETRY_S)
-            making[variant] = asyncio.create_task(self._make(feed, hello, variant), name="posewire-camera-picture")
+            variants = self._of_camera.setdefault(feed, Quota("pictures of a camera", _MOST_OF_A_CAMERA, _SHARE))
+            with ExitStack() as leases:
+                leases.enter_context(self._waiting.take(client))
+                leases.enter_context(variants.take(client))
+                making[variant] = asyncio.create_task(
+                    self._make(feed, hello, variant, leases.pop_all()), name="posewire-camera-picture"
+                )
         return await asyncio.shield(making[variant])  # others may wait for it, too
 
-    async def _make(self, feed: ResultFeed, hello: Hello, variant: PictureVariant) -> CameraPicture | None:
+    async def _make(
+        self, feed: ResultFeed, hello: Hello, variant: PictureVariant, leases: ExitStack
+    ) -> CameraPicture | None:
         loop = asyncio.get_running_loop()
-        self._waiting += 1
         try:
             async with self._turn:
                 if (result := feed.newest) is None or not result.pixels.size:  # it was paused meanwhile
@@ -93,7 +102,7 @@ class PictureMaker:
                 frame, faces = feed.frame, feed.faces() if variant.blurred else ()
                 data = await loop.run_in_executor(self._pool, render, result, hello, faces, variant)
         finally:
-            self._waiting -= 1
+            leases.close()
             del self._making[feed][variant]
         made = CameraPicture(data, frame, result.time)
         current = [(other, kept) for other, kept in self._made.get(feed, {}).items() if kept.frame == frame]

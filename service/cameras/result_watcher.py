@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,8 @@ class ResultWatcher:
 
     hello: the camera's. window: the most unacknowledged results, 0 for no acknowledgements. interval: seconds between
     two results, at least. idle: seconds for which the client may read or acknowledge nothing. memory: holds the bytes
-    of the newest message. client: whose API key or address it is.
+    of the newest message. client: whose API key or address it is. pause: called with the bytes of each result; returns
+    how many seconds to wait before the next.
     """
 
     channel: Channel
@@ -34,6 +35,7 @@ class ResultWatcher:
     idle: float
     memory: Lease
     client: str
+    pause: Callable[[int], float] = lambda _: 0.0
 
     def __post_init__(self) -> None:
         self._window = Window(self.window)
@@ -91,6 +93,8 @@ class ResultWatcher:
                 last, members = feed.frame, self._result(last)
                 self._window.sent(last)
                 await self._send(members)
+                if (pause := self.pause(self.memory.amount)) > 0:
+                    await asyncio.sleep(pause)
 
     def _result(self, last: int) -> dict[str, Any]:
         """Return the newest result. last: the frame of the result before, for this client."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -33,12 +34,18 @@ from service.events.journal_file import FOLDER
 from service.events.journal_thread import EventsObserver, JournalAwayError, JournalThread
 from service.events.sinks.base import Sink
 from service.process.supervisor import Supervisor
+from service.quota import ClientBuckets
 
 log = logging.getLogger(__name__)
 
 _TICK_S = 0.5
 """How often it is looked for what other processes have added, and for a process that has ended."""
 _NAME_S = 5.0
+_RATE, _BURST = 20, 400
+"""Events that one client, or one camera, may have kept: a second, and at once. A stream whose options make thousands of
+events of each frame would displace the alarms of others, and hold them up.
+"""
+_SAY_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +69,11 @@ class Events:
         observer: EventsObserver | None = None,
         *,
         lasting: bool = True,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._data = data
+        self._clock = clock
+        self._rates, self._said_at = ClientBuckets(_RATE, _BURST), -math.inf
         self._lasting = lasting and data is not None
         self._supervisor = supervisor
         self._observer = observer or EventsObserver()
@@ -103,16 +113,32 @@ class Events:
                 await self._register(self._journal)
                 await self._adjust(self._journal)
 
-    async def add(self, events: Sequence[PublishedEvent]) -> None:
+    async def add(self, events: Sequence[PublishedEvent], client: str = "") -> None:
         """Return once the journal has the events on the disk. While it cannot be used, they are held in memory.
 
-        Does nothing without sinks. Never raises because of the disk, and does not wait for one that hangs.
+        client: whose they are, "" for no limit. What exceeds its rate is left out, counted and logged. Does nothing
+        without sinks. Never raises because of the disk, and does not wait for one that hangs.
         """
         if not events or not self.active or self._journal is None:
+            return
+        events = self._within_rate(events, client, self._journal) if client else events
+        if not events:
             return
         await self._journal.add(events)
         for running in self._running.values():
             running.delivery.wake.set()
+
+    def _within_rate(
+        self, events: Sequence[PublishedEvent], client: str, journal: JournalThread
+    ) -> Sequence[PublishedEvent]:
+        now = self._clock()
+        taken = self._rates.of(client, now).take_some(len(events), now)
+        if taken < len(events):
+            journal.refuse(events[taken:])
+            if now - self._said_at >= _SAY_EVERY_S:
+                self._said_at = now
+                log.warning("sinks do not get all events of %s, as there are more than %d a second", client, _RATE)
+        return events[:taken]
 
     def note(self, states: Mapping[str, Mapping[str, Any]]) -> None:
         """Replace what is known of all cameras, for sinks that tell of it: by source {"state", "people", "occupancy"}.

@@ -32,11 +32,13 @@ class FrameOfEvents(Protocol):
 class EventSource:
     """Where events come from. name: "cameras/NAME" or "streams/SESSION". session: in which people's ids are unique.
 
-    picture: URL of the camera's newest picture, where its entry switches that on; None for no reference.
+    client: whose rate of events counts; "" for that of the source itself. picture: URL of the camera's newest picture,
+    where its entry switches that on; None for no reference.
     """
 
     name: str
     session: str
+    client: str = ""
     picture: str | None = None
 
     def publisher(self, events: Events) -> Callable[[FrameOfEvents], Awaitable[None]]:
@@ -44,7 +46,7 @@ class EventSource:
 
         async def publish(frame: FrameOfEvents) -> None:
             if events.active:
-                await events.add(self.of_frame(frame, keypoints=events.keypoints))
+                await events.add(self.of_frame(frame, keypoints=events.keypoints), self.client or self.name)
 
         return publish
 

@@ -59,7 +59,7 @@ class EventsObserver:
         """A sink could not be reached, or refused an event."""
 
     def dropped(self, sink: str, events: int, reason: str) -> None:
-        """A sink has lost events. reason: `full`, `old`, `refused`, `memory` or `damaged`."""
+        """A sink has lost events. reason: `full`, `old`, `refused`, `memory`, `damaged` or `rate`."""
 
     def waiting(self, sink: str, events: int, oldest_seconds: float) -> None:
         """What waits for a sink."""
@@ -150,6 +150,12 @@ class JournalThread:
             if not done.done():
                 self._slow = True
                 self._note(up=False, error=TimeoutError("the disk does not answer"))
+
+    def refuse(self, events: Sequence[PublishedEvent]) -> None:
+        """Count events that are too many for their client. Sinks are not told, as that would be more to send."""
+        for name, wanted in self.filters.items():
+            if lost := wanted.count((event.kind, event.source) for event in events):
+                self._observer.dropped(name, lost, "rate")
 
     async def read(self, work: Callable[[EventJournal], Result]) -> Result:
         """Call `work` on the thread. Raises JournalAwayError."""

@@ -20,7 +20,7 @@ class EventMetrics(EventsObserver):
             "posewire_events_failed_tries", "Tries in which a sink was away, or refused an event.", ["sink"]
         )
         self._dropped = counter(
-            "posewire_events_dropped", "Events that a sink has lost: full, old, refused, memory or damaged.",
+            "posewire_events_dropped", "Events that a sink has lost: full, old, refused, memory, damaged or rate.",
             ["sink", "reason"],
         )  # fmt: skip
         gauge = partial(Gauge, labelnames=["sink"], registry=registry, multiprocess_mode="livesum")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.quota import Quota, QuotaExceededError
+from service.quota import Bucket, ClientBuckets, Quota, QuotaExceededError
 
 
 def test_all_clients_together_hold_at_most_the_total() -> None:
@@ -57,3 +57,21 @@ def test_clients_that_hold_nothing_are_forgotten() -> None:
     for number in range(1000):
         quota.take(f"client {number}").release()
     assert not quota._by_client
+
+
+def test_a_negative_balance_recovers_with_time() -> None:
+    bucket = Bucket(rate=10.0, burst=20.0, now=100.0)
+    assert bucket.charge(20, 100.0) == 0.0
+    assert bucket.charge(30, 100.0) == 3.0
+    assert bucket.charge(5, 101.0) == 2.5
+    assert bucket.charge(0, 110.0) == 0.0
+    assert bucket.tokens == 20.0
+
+
+def test_each_client_has_a_bucket_of_its_own_that_gives_what_is_left() -> None:
+    buckets = ClientBuckets(rate=10, burst=20)
+    assert buckets.of("a", 100.0).take_some(15, 100.0) == 15
+    assert buckets.of("a", 100.0).take_some(15, 100.0) == 5
+    assert buckets.of("a", 100.0).take_some(15, 100.05) == 0
+    assert buckets.of("b", 100.05).take_some(15, 100.05) == 15
+    assert buckets.of("a", 101.0).take_some(15, 101.0) == 10

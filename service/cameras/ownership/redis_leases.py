@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from service.cameras.ownership.redis_script import ROUND
-from service.streams.store.redis_errors import ERRORS, reason
+from service.redis_errors import ERRORS, reason
 
 log = logging.getLogger(__name__)
 

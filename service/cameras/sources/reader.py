@@ -27,13 +27,16 @@ from service.media.decoder_wire import receive, receive_document, send_document
 from service.media.pixels import upright
 from service.media.video_reader import orientation
 from service.media.yuv import to_rgb
+from service.process.memory import memory_limit
 from service.process.parent import die_with_parent
 
 WANTED, EXPECTED = b"+", b"?"
 STATUS_S = 1.0
 """Time between two `status` messages."""
-_MEMORY = 2 << 30
-"""Bytes that this process may allocate. A decoder of frames of the largest size needs less."""
+_LEAST_MEMORY, _MOST_MEMORY = 768 << 20, 2 << 30
+"""Bytes that this process may allocate: a quarter of the container's, within these. A decoder of frames of the largest
+size needs less than the most.
+"""
 _NICE = 5
 """Below the server's, so that a camera that keeps its reader busy does not slow what others wait for."""
 
@@ -162,7 +165,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(OSError):  # a sandbox may deny it
         os.nice(_NICE)
-    limit_memory(_MEMORY)
+    limit_memory(min(max(_LEAST_MEMORY, memory_limit() // 4), _MOST_MEMORY))
     with socket.socket(fileno=descriptor) as connection, contextlib.suppress(OSError, EOFError):
         serve(connection)
     os._exit(0)  # the threads may be in native code

@@ -7,11 +7,11 @@ from typing import Any
 
 import orjson
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from service.events.entries import RedisEntry
 from service.events.event import PublishedEvent, iso
-from service.events.sinks.base import Outcomes, SinkAwayError, problem
+from service.events.sinks.base import Outcomes, SinkAwayError
+from service.redis_errors import ERRORS, reason
 
 _ADD = """
 -- KEYS: the stream. ARGV: its length, seconds, and for each event id, source, time, kind and data.
@@ -46,17 +46,11 @@ class RedisSink:
             values += (event.id, event.source, iso(event.time), event.kind, orjson.dumps(event.data))
         try:
             await self._add(keys=[self._entry.stream], args=values)
-        except (RedisError, OSError, EOFError) as error:
-            raise SinkAwayError(_reason(error)) from None  # the message may quote the password
+        except ERRORS as error:
+            raise SinkAwayError(reason(error)) from None  # the message may quote the password
         for event in events:
             outcomes.delivered(event)
 
     async def close(self) -> None:
         """See Sink."""
         await self._redis.aclose()
-
-
-def _reason(error: BaseException) -> str:
-    text = str(error).split(" ", 1)[0]
-    code = f" ({text})" if text.isupper() and text.isalpha() else ""
-    return f"{problem(error)}{code}"

@@ -41,8 +41,8 @@ from service.tracking_workers.arena import Arena
 
 _NICE = 19
 _CPU_SECONDS = 60
-_MOST_FPS = 60
-"""Videos with more frames a second count as longer."""
+_MOST_FPS, _USUAL_PIXELS = 60, 1920 * 1080
+"""Videos with more frames a second, or larger ones, count as longer: they take as much time."""
 
 
 class _TooLargeError(Exception):
@@ -136,25 +136,31 @@ async def _process(
     with VideoReader(task.video.source) as video:
         info = video.info
         if info.width * info.height > task.pixels:
-            size = f"{info.width} x {info.height} pixels"
-            raise _TooLargeError(f"its frames have {size}, more than the {task.pixels / 1e6:g} million allowed here")
+            shape = f"{info.width} x {info.height} pixels"
+            raise _TooLargeError(f"its frames have {shape}, more than the {task.pixels / 1e6:g} million allowed here")
         frames = info.frames
-        _check_length(task, (frames or 0) / float(info.rate), 0)
+        size = max(1.0, info.width * info.height / _USUAL_PIXELS)
+        seconds = (frames or 0) / float(info.rate)
+        _check_length(task, seconds, seconds * min(float(info.rate), _MOST_FPS) * size)
         send_message(writer, type="video", frames=frames)
         document = video_document(task.video.name, info, task.model, task.video.skeleton or task.skeleton)
         write_atomically(task.video.source.with_name(ABOUT), orjson.dumps(document))
 
         def advance(frame: VideoFrame) -> None:
             grant_time(_CPU_SECONDS)
-            _check_length(task, frame.seconds, frame.number)
+            _check_length(task, frame.seconds, frame.number * size)
             send_message(writer, type="done", frames=frame.number + 1)
 
         return await process_video(video, task.video, task.model, estimator.opened(reader), advance=advance)
 
 
-def _check_length(task: ChildTask, seconds: float, frames: int) -> None:
-    if max(seconds, frames / _MOST_FPS) > task.seconds:
+def _check_length(task: ChildTask, seconds: float, frames: float) -> None:
+    """Raise _TooLargeError if a video is too long. frames: of the usual size, so far."""
+    if seconds > task.seconds:
         raise _TooLargeError(f"it is longer than the {task.seconds / 60:g} minutes allowed here")
+    if frames / _MOST_FPS > task.seconds:
+        text = f"it has more work than {task.seconds / 60:g} minutes of 1920 x 1080 pixels at {_MOST_FPS} frames/s"
+        raise _TooLargeError(f"{text}, as many as are allowed here; make it shorter or smaller")
 
 
 def _public(message: str, task: ChildTask) -> str:

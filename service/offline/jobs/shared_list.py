@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from redis.asyncio import Redis
 
-from service.streams.store.redis_errors import ERRORS, reason
+from service.redis_errors import ERRORS, reason
 
 log = logging.getLogger(__name__)
 

@@ -24,9 +24,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from service.process.supervisor import Supervisor
+from service.redis_errors import ERRORS, reason, refuses_all
 from service.streams.store.base import Lost, Store, StoreAwayError, StoredState, StoreObserver
 from service.streams.store.memory import MemoryStore
-from service.streams.store.redis_errors import ERRORS, reason, refuses_all
 from service.streams.store.redis_scripts import CLAIM, KEEP, PROBE
 from service.streams.tokens import Tokens
 from service.tracking_workers.codec import StateError

@@ -12,11 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import httpx
+
+from tests.benchmarks.attacks.surfaces import CAMERA
 from tests.benchmarks.cgroups import MemoryGroup, memory_group
+from tests.camera_servers import HttpCamera
 from tests.deployment.fleet import Fleet
 from tests.deployment.programs import find
 from tests.redis_servers import RedisProcess
 from tests.servers import ServerProcess
+from tests.waiting import wait_for
 
 Way = Literal["direct", "haproxy"]
 
@@ -100,6 +105,8 @@ def deployed(
 ) -> Iterator[Deployment]:
     """Start a deployment, which ends with the context. arguments, catalogue, environment: see `ServerProcess`."""
     with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        environment = {"cameras": _camera_file(folder, stack.enter_context(HttpCamera()).url), **(environment or {})}
         size = 1 if way == "direct" else 2
         groups = [stack.enter_context(memory_group(LIMIT)) for _ in range(size)]
         prefixes = [[*group.prefix, *_prefix(number, size)] for number, group in enumerate(groups)]
@@ -107,18 +114,31 @@ def deployed(
             server = ServerProcess(*arguments, catalogue=catalogue, environment=environment, prefix=prefixes[0])
             stack.enter_context(server)
             groups[0].attach(server.process.pid)
+            _wait_for_camera(server)
             yield Deployment(way, server.host, server.port, [server], groups)
             return
-        environment = {"proxies": "*", **(environment or {})}
+        environment = {"proxies": "*", **environment}
         if find("redis-server"):
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             environment["redis_url"] = stack.enter_context(RedisProcess(folder)).url
         fleet = stack.enter_context(
             Fleet(2, *arguments, catalogue=catalogue, environment=environment, prefixes=prefixes)
         )
         for group, replica in zip(groups, fleet.replicas, strict=True):
             group.attach(replica.process.pid)
+            _wait_for_camera(replica)
         yield Deployment(way, "127.0.0.1", fleet.port, fleet.replicas, groups, fleet)
+
+
+def _camera_file(folder: Path, url: str) -> Path:
+    """Write a file with one camera, of so few frames that it disturbs no measurement."""
+    path = folder / "cameras.toml"
+    path.write_text(f'[cameras.{CAMERA}]\nsource = "{url}"\nfps = 1\n', "utf-8")
+    return path
+
+
+def _wait_for_camera(server: ServerProcess) -> None:
+    """Wait until the camera is served, with all processes that it needs."""
+    wait_for(lambda: httpx.get(f"{server.url}/cameras/{CAMERA}/picture.jpg", timeout=30).is_success, 120)
 
 
 def _prefix(number: int, size: int) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tests.benchmarks.attacks import bodies, connections, files, requests, websockets
+from tests.benchmarks.attacks import bodies, connections, files, requests, surfaces, websockets
 from tests.benchmarks.attacks.attacker import Attacker
 
 _BUSY = frozenset({"503", "429"})
@@ -100,8 +100,13 @@ _PARTS: tuple[tuple[frozenset[str], tuple[Callable[[Attacker], None], ...]], ...
             websockets.frames_at_full_speed,
             websockets.garbage_tokens,
             websockets.resume_floods,
+            websockets.frames_with_most_rules,
+            websockets.garbage_video,
+            surfaces.result_watchers,
         ),
     ),
+    (frozenset({"200"}) | _BUSY, (surfaces.picture_watchers, surfaces.picture_variants)),
+    (frozenset({"200", "202", "507"}) | _BUSY | _BROKEN | _LATE, (surfaces.job_readers, surfaces.video_uploads)),
 )
 
 _ENDLESS = frozenset(

@@ -10,18 +10,39 @@ import socket
 import struct
 import threading
 from contextlib import suppress
+from math import cos, sin
 
 from tests.benchmarks.attacks.attacker import Attacker, Pace, close_code
 from tests.pictures import encoded, photo
 
-UPGRADE = (
-    b"GET /stream HTTP/1.1\r\nHost: posewire\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
-_CONTINUED, _TEXT, _BINARY, _PING, _PONG = 0, 1, 2, 9, 10
+
+def upgrade(path: str) -> bytes:
+    """The request that begins a websocket."""
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: posewire\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    ).encode()
+
+
+UPGRADE = upgrade("/stream")
+_CONTINUED, TEXT, _BINARY, _PING, _PONG = 0, 1, 2, 9, 10
 _RATE = 2e6
 """Bytes per second of a flood, over all its connections."""
 _HELLO = {"window": 0}
+_HUGE_VP8 = b"\x10\x00\x00\x9d\x01\x2a\xff\x3f\xff\x3f" + bytes(1000)
+"""The head of a key frame of VP8 with the largest width and height."""
+_MOST_RULES = {
+    "window": 0,
+    "timestamps": True,
+    "extras": True,
+    "zones": [
+        {"name": f"z{n}", "polygon": [[round(0.5 + 0.5 * f(0.0982 * k), 3) for f in (cos, sin)] for k in range(64)]}
+        for n in range(32)
+    ],
+    "lines": [{"name": f"l{n}", "start": [n / 32, 0], "end": [n / 32, 1]} for n in range(32)],
+    "rules": {"occupancy": True, "counts": True},
+}
+"""A hello with as many zones, corners and lines as there may be, whose frames have times of their own."""
 
 
 def frame(opcode: int, data: bytes = b"", *, last: bool = True) -> bytes:
@@ -46,9 +67,9 @@ def _open(attacker: Attacker, hello: object | None = None) -> tuple[socket.socke
     if b" 101 " in data[:20]:
         if hello is None:
             return connection, ""
-        attacker.send(connection, frame(_TEXT, json.dumps(hello).encode()))
+        attacker.send(connection, frame(TEXT, json.dumps(hello).encode()))
         told = data.partition(b"\r\n\r\n")[2] + attacker.receive(connection)
-        if told and told[0] & 0x0F == _TEXT:
+        if told and told[0] & 0x0F == TEXT:
             return connection, told[told.find(b"{") :].decode("utf-8", "replace")
         data = told
     _count_end(attacker, data)
@@ -63,14 +84,16 @@ def _count_end(attacker: Attacker, data: bytes) -> None:
     attacker.outcomes[status[1].decode() if status else close_code(data) or "closed without a code"] += 1
 
 
-def _flood(attacker: Attacker, chunk: bytes, *, hello: bool = True, first: bytes = b"", count: int = 2) -> None:
+def _flood(
+    attacker: Attacker, chunk: bytes, *, hello: object | None = _HELLO, first: bytes = b"", count: int = 2
+) -> None:
     """Send a chunk of frames repeatedly, and read the answers. first: sent once on each connection."""
     attacker.begin()
     pace = [Pace(attacker, _RATE / count) for _ in range(count)]
     numbers = itertools.cycle(range(count))
 
     def run() -> None:
-        connection, _ = _open(attacker, _HELLO if hello else None)
+        connection, _ = _open(attacker, hello)
         if connection is None:
             return
         number = next(numbers)
@@ -111,7 +134,7 @@ def empty_messages(attacker: Attacker) -> None:
 
 def acknowledgements(attacker: Attacker) -> None:
     """Acknowledgements of the first frame again and again."""
-    _flood(attacker, frame(_TEXT, b'{"ack":0}') * 2000, first=frame(_BINARY, encoded(photo(64, 48))))
+    _flood(attacker, frame(TEXT, b'{"ack":0}') * 2000, first=frame(_BINARY, encoded(photo(64, 48))))
 
 
 def pings(attacker: Attacker) -> None:
@@ -137,7 +160,7 @@ def small_fragments(attacker: Attacker) -> None:
 
 def unhelloed_pings(attacker: Attacker) -> None:
     """Pings on connections without a hello."""
-    _flood(attacker, frame(_PING) * 3000, hello=False)
+    _flood(attacker, frame(_PING) * 3000, hello=None)
 
 
 def broken_frames(attacker: Attacker) -> None:
@@ -160,12 +183,26 @@ def many_streams(attacker: Attacker) -> None:
     """300 streams that send a hello and one small picture every 5 s."""
     picture = frame(_BINARY, encoded(photo(64, 48)))
     attacker.begin()
-    attacker.hold(itertools.repeat(UPGRADE, 300), drip=picture, every=5.0, greeting=frame(_TEXT, b'{"window":0}'))
+    attacker.hold(itertools.repeat(UPGRADE, 300), drip=picture, every=5.0, greeting=frame(TEXT, b'{"window":0}'))
 
 
 def frames_at_full_speed(attacker: Attacker) -> None:
     """16 streams that send good pictures as fast as they can."""
     _flood(attacker, frame(_BINARY, encoded(photo(320, 240))), count=16)
+
+
+def frames_with_most_rules(attacker: Attacker) -> None:
+    """Streams with as many zones and lines as there may be, in which everybody leaves and enters with each frame."""
+    picture = encoded(photo(320, 240))
+    times = itertools.count(0, 60_000)
+    chunk = b"".join(frame(_BINARY, struct.pack(">d", next(times)) + picture) for _ in range(1000))
+    _flood(attacker, chunk, hello=_MOST_RULES, count=8)
+
+
+def garbage_video(attacker: Attacker) -> None:
+    """Compressed video of noise, and of a picture of 16384 x 16384 pixels, each chunk a key frame."""
+    noise = frame(_BINARY, b"\1" + secrets.token_bytes(20_000))
+    _flood(attacker, (noise + frame(_BINARY, b"\1" + _HUGE_VP8)) * 20, hello={**_HELLO, "video": "vp8"}, count=8)
 
 
 def garbage_tokens(attacker: Attacker) -> None:

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from service.api.problems import ApiError
-from service.api.security import ApiKeys, Bucket, RateLimit, digest
+from service.api.security import ApiKeys, RateLimit, digest
 from tests.servers import ServerProcess
 
 KEY = "a-long-random-key"
@@ -89,12 +89,3 @@ def test_a_server_with_keys_and_a_rate(catalogue: Path, jpeg: bytes) -> None:
         assert answers[-1].status_code == 429
         assert int(answers[-1].headers["retry-after"]) >= 1
         assert not any(KEY in line or digest(KEY) in line for line in server.log)
-
-
-def test_a_negative_balance_recovers_with_time() -> None:
-    bucket = Bucket(rate=10.0, burst=20.0, now=100.0)
-    assert bucket.charge(20, 100.0) == 0.0
-    assert bucket.charge(30, 100.0) == 3.0
-    assert bucket.charge(5, 101.0) == 2.5
-    assert bucket.charge(0, 110.0) == 0.0
-    assert bucket.tokens == 20.0

@@ -9,9 +9,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import httpx
 import numpy as np
 import pytest
@@ -215,6 +217,22 @@ def test_bad_uploads_are_refused_and_leave_nothing(
     assert left(data) == []
 
 
+def repeated(path: Path, size: tuple[int, int], count: int) -> Path:
+    """A video of the same picture again and again, which is encoded once."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mjpeg", rate=25)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuvj420p"
+        [packet] = stream.encode(av.VideoFrame(*size, "yuvj420p"))
+        data = bytes(packet)
+        for number in range(count):
+            packet = av.Packet(data[: len(data) if number == 0 else 1000])
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, number, number, Fraction(1, 25)
+            out.mux(packet)
+    return path
+
+
 def test_videos_that_cannot_be_done_fail_with_a_clear_text(client: httpx.Client, data: Path, tmp_path: Path) -> None:
     whole = make_video(tmp_path / "whole.mp4", 100, options={"movflags": "faststart"}).read_bytes()
     notes, cut = tmp_path / "notes.txt", tmp_path / "cut.mp4"
@@ -223,8 +241,9 @@ def test_videos_that_cannot_be_done_fail_with_a_clear_text(client: httpx.Client,
     long = make_video(tmp_path / "long.mp4", 7 * 25)
     endless = make_video(tmp_path / "endless.mkv", 12, times=[0, *range(10**6, 10**6 + 11)])
     pixel = make_frames(tmp_path / "pixel.mov", "png", "rgb24", (1, 1))
-    jobs = [ended(client, post(client, video, model="tiny")) for video in (notes, cut, long, endless, pixel)]
-    assert [job["state"] for job in jobs] == ["failed", "done", "failed", "failed", "done"]
+    huge = repeated(tmp_path / "huge.mkv", (4992, 4992), 40)
+    jobs = [ended(client, post(client, video, model="tiny")) for video in (notes, cut, long, endless, pixel, huge)]
+    assert [job["state"] for job in jobs] == ["failed", "done", "failed", "failed", "done", "failed"]
     errors = [job["error"] for job in jobs]
     assert errors[0]["detail"].startswith("notes.txt cannot be read as a video: Invalid data")
     assert errors[0]["type"] == "/problems/not-a-video"
@@ -232,6 +251,7 @@ def test_videos_that_cannot_be_done_fail_with_a_clear_text(client: httpx.Client,
     assert errors[2]["detail"] == errors[3]["detail"] == "it is longer than the 0.1 minutes allowed here"
     assert errors[2]["type"] == "/problems/too-large"
     assert errors[4] is None
+    assert errors[5]["detail"].startswith("it has more work than 0.1 minutes of 1920 x 1080 pixels at 60 frames/s")
     assert 20 < len(client.get(jobs[1]["links"]["poses"]).json()["frames"]) < 90
     for link in ("poses", "video"):
         answer = client.get(jobs[0]["links"][link])

@@ -133,6 +133,16 @@ def test_a_camera_that_never_accepts_can_be_stopped(scheme: str) -> None:
     assert watched.reasons() == ["it could not be opened within 1 s"]
 
 
+def test_what_a_camera_says_makes_no_long_reason() -> None:
+    async def story(watched: Watched) -> None:
+        await until(lambda: bool(watched.reasons()))
+
+    with HttpCamera(redirect="http://" + ".".join(["a" * 60] * 70)) as camera:
+        watched = watch(f"http://127.0.0.1:{camera.port}/moved", story, PATIENT)
+    assert watched.reasons()[0].startswith("the host aaa")
+    assert len(watched.reasons()[0]) == 300
+
+
 def test_a_video_that_never_has_a_key_frame_gives_no_picture(tmp_path: Path) -> None:
     whole, folder = make_video(tmp_path / "whole.ts", 100, options={}), tmp_path / "served"
     folder.mkdir()

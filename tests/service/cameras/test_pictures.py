@@ -52,21 +52,21 @@ def pixels_of(picture: CameraPicture | None) -> np.ndarray[Any, Any]:
 def test_a_picture_is_made_once_for_all_and_again_for_the_next_frame() -> None:
     async def story() -> None:
         feed, maker = ResultFeed(), PictureMaker()
-        assert await maker.newest(feed, HELLO, PLAIN) is None
+        assert await maker.newest(feed, HELLO, PLAIN, "me") is None
         feed.put(a_result(0))
-        first, same = await asyncio.gather(*(maker.newest(feed, HELLO, PLAIN) for _ in range(2)))
-        assert first is same is await maker.newest(feed, HELLO, PLAIN)
+        first, same = await asyncio.gather(*(maker.newest(feed, HELLO, PLAIN, "me") for _ in range(2)))
+        assert first is same is await maker.newest(feed, HELLO, PLAIN, "me")
         assert first is not None
         assert (first.frame, np.abs(pixels_of(first) - noise(0)).mean() < 60) == (0, True)
-        other = await maker.newest(feed, HELLO, DRAWN)
+        other = await maker.newest(feed, HELLO, DRAWN, "me")
         assert other is not first
-        assert first is await maker.newest(feed, HELLO, PLAIN)
+        assert first is await maker.newest(feed, HELLO, PLAIN, "me")
         feed.put(a_result(1))
-        later = await maker.newest(feed, HELLO, PLAIN)
+        later = await maker.newest(feed, HELLO, PLAIN, "me")
         assert later is not None
         assert (later.frame, later.data != first.data) == (1, True)
         feed.clear()
-        assert await maker.newest(feed, HELLO, PLAIN) is None
+        assert await maker.newest(feed, HELLO, PLAIN, "me") is None
         maker.close()
 
     asyncio.run(story())
@@ -76,7 +76,7 @@ def test_one_who_leaves_does_not_take_the_picture_from_the_others() -> None:
     async def story() -> CameraPicture | None:
         feed, maker = ResultFeed(), PictureMaker()
         feed.put(a_result(0))
-        leaving, staying = (asyncio.create_task(maker.newest(feed, HELLO, PLAIN)) for _ in range(2))
+        leaving, staying = (asyncio.create_task(maker.newest(feed, HELLO, PLAIN, "me")) for _ in range(2))
         await asyncio.sleep(0)
         leaving.cancel()
         return await staying
@@ -84,20 +84,22 @@ def test_one_who_leaves_does_not_take_the_picture_from_the_others() -> None:
     assert asyncio.run(story()) is not None
 
 
-def test_too_many_different_pictures_at_once_are_refused() -> None:
-    async def story() -> list[object]:
+def test_too_many_different_pictures_at_once_are_refused_and_one_client_cannot_have_all() -> None:
+    async def story() -> list[list[object]]:
         feed, maker = ResultFeed(), PictureMaker()
         feed.put(a_result(0))
-        variants = [PictureVariant(False, 0, quality) for quality in range(10, 30)]
-        made = await asyncio.gather(
-            *(maker.newest(feed, HELLO, variant) for variant in variants), return_exceptions=True
-        )
-        assert await maker.newest(feed, HELLO, PLAIN) is not None
-        return list(made)
+        asked = [
+            maker.newest(feed, HELLO, PictureVariant(False, 0, quality), client)
+            for client, qualities in (("greedy", range(10, 30)), ("a", range(30, 33)), ("b", range(40, 43)))
+            for quality in qualities
+        ]
+        made: list[object] = list(await asyncio.gather(*asked, return_exceptions=True))
+        assert await maker.newest(feed, HELLO, PLAIN, "greedy") is not None
+        return [made[:20], made[20:23], made[23:]]
 
-    made = asyncio.run(story())
-    assert [isinstance(picture, CameraPicture) for picture in made] == [True] * 8 + [False] * 12
-    assert all(isinstance(error, OverloadedError) for error in made[8:])
+    for made, most in zip(asyncio.run(story()), (4, 3, 1), strict=True):
+        assert [isinstance(picture, CameraPicture) for picture in made] == [n < most for n in range(len(made))]
+        assert all(isinstance(error, OverloadedError) for error in made[most:])
 
 
 @pytest.mark.parametrize("variant", [PLAIN, DRAWN, PictureVariant(False, 160, 90)])
@@ -108,7 +110,7 @@ def test_faces_are_blurred_in_every_picture_also_those_of_a_moment_ago(variant: 
             feed.put(a_result(number, seconds=0.2 * number, everybody=somebody(x=x)))
         feed.put(a_result(3, seconds=0.45))  # a detector that misses everybody for once
         variants = variant, replace(variant, blurred=True)
-        return [pixels_of(await maker.newest(feed, HELLO, each)) for each in variants]
+        return [pixels_of(await maker.newest(feed, HELLO, each, "me")) for each in variants]
 
     plain, blurred = asyncio.run(story())
     scale = blurred.shape[1] / SIZE[0]

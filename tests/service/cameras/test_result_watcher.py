@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,6 +20,7 @@ from service.streams.frame_processor import ProcessedFrame
 from service.streams.protocol import CloseCode, Hello, StreamError
 from service.tracking.events import TrackingEvent
 from service.tracking.zones import Zone
+from tests.waiting import until
 
 HELLO = Hello(extras=True, zones=(Zone("all", ((0, 0), (1, 0), (1, 1))),))
 
@@ -60,11 +61,17 @@ class Line:
 
 @asynccontextmanager
 async def watching(
-    feed: ResultFeed, *, window: int = 0, interval: float = 0.0, idle: float = 60.0, memory: int = 10**6
+    feed: ResultFeed,
+    *,
+    window: int = 0,
+    interval: float = 0.0,
+    idle: float = 60.0,
+    memory: int = 10**6,
+    pause: Callable[[int], float] = lambda _: 0.0,
 ) -> AsyncIterator[tuple[Line, asyncio.Task[None]]]:
     line = Line()
     lease = Quota("bytes", memory).take("me", 0)
-    watcher = ResultWatcher(line, feed, HELLO, "json", window, interval, idle, lease, "me")
+    watcher = ResultWatcher(line, feed, HELLO, "json", window, interval, idle, lease, "me", pause)
     task = asyncio.create_task(watcher.run({"camera": "door"}))
     try:
         await settle()
@@ -204,3 +211,24 @@ def test_how_it_ends(case: str) -> None:
     code, words = expected[case]
     assert error.code == code
     assert words in error.reason
+
+
+def test_a_watcher_whose_client_has_too_many_waits_and_misses_results() -> None:
+    async def story() -> tuple[list[tuple[int, int]], list[int]]:
+        feed, sizes = ResultFeed(), list[int]()
+
+        def pause(size: int) -> float:
+            sizes.append(size)
+            return 0.05 if len(sizes) == 1 else 0.0
+
+        async with watching(feed, pause=pause) as (line, _):
+            for number in range(4):
+                feed.put(a_result(number))
+                await settle()
+            seen = len(line.results())
+            await until(lambda: len(line.results()) > seen)
+            return line.results(), sizes
+
+    results, sizes = asyncio.run(story())
+    assert results == [(0, 0), (3, 2)]
+    assert min(sizes) > 50

@@ -277,3 +277,21 @@ async def test_adding_at_once_shares_transactions(tmp_path: Path) -> None:
                 [[held]] = base.execute("SELECT count(*) FROM events").fetchall()
             base.close()
     assert held == counts.journal_events == 1000
+
+
+@on_loop
+async def test_a_client_with_thousands_of_events_neither_displaces_nor_delays_those_of_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    counts = Counts()
+    async with Receiver() as receiver, running(tmp_path, sinks(hook=hook(receiver)), counts) as events:
+        for start in range(0, 9000, 3000):  # of one frame: 2,000 would fit the memory of all
+            flood = [happening(n, "streams/flood") for n in range(start, start + 3000)]
+            alarm = [happening(start, "cameras/door", "fall")]
+            await asyncio.gather(events.add(flood, "10.0.0.1"), events.add(alarm, "cameras/door"))
+        await until(lambda: sum("door" in name for name in receiver.ids()) == 3)
+    assert counts.lost["hook", "rate"] > 8000
+    assert counts.lost["hook", "memory"] == 0
+    assert not told(receiver)
+    said = [record.getMessage() for record in caplog.records if "10.0.0.1" in record.getMessage()]
+    assert said == ["sinks do not get all events of 10.0.0.1, as there are more than 20 a second"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from redis import Redis
 
 from service.events.entries import RedisEntry
+from service.events.sinks.base import SinkAwayError
 from service.events.sinks.redis_stream import RedisSink
 from tests.redis_servers import RedisProcess
 from tests.service.events.happenings import Counts, happening, on_loop, running, sinks
@@ -79,3 +82,26 @@ async def test_the_stream_is_bounded(tmp_path: Path) -> None:
             await sink.send([happening(n) for n in range(start, start + 50)], Outcome())
         await sink.close()
         assert 100 <= len(stream(server)) < 400  # about: whole nodes of the stream are removed
+
+
+@on_loop
+async def test_what_does_not_answer_as_redis_does_is_away() -> None:
+    replies = [b":abc\r\n", b"$-5\r\n", b"*\xff\r\n", b"_\r\n", b"+OK\r\n" * 10, b"-MOVED 1 a:b\r\n", b"*1\r\n" * 3000]
+    waiting = list(replies)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reply = waiting.pop(0) if waiting else b"+"
+        with suppress(ConnectionError):
+            await reader.read(1000)
+            writer.write(reply)
+            await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        url = f"redis://joe:hunter2@127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for _ in replies:
+            sink = RedisSink(RedisEntry(type="redis", url=url, timeout_seconds=0.3))
+            with pytest.raises(SinkAwayError) as away:
+                await sink.send([happening(1)], Outcome())
+            await sink.close()
+            assert "hunter2" not in str(away.value)
