@@ -64,13 +64,16 @@ def _reason(error: OSError) -> str:
 
 def _key(topology: Path, cut: Cut | None) -> str:
     """A digest of all that a conversion depends on. Raises OSError if a file cannot be read."""
-    digests = [records.vouched(path) or records.sha256(path) for path in (topology, *_weights(topology))]
+    digests = [records.vouched(path) or records.sha256(path) for path in (topology, *weight_files(topology))]
     about = None if cut is None else [cut.kind, cut.input, cut.shape, list(cut.outputs.items())]
     return hashlib.sha256(json.dumps([VERSION, about, digests]).encode()).hexdigest()
 
 
-def _weights(topology: Path) -> Iterator[Path]:
-    """The files of weights that model.json names and that exist; none of a file that is not a model."""
+def weight_files(topology: Path) -> Iterator[Path]:
+    """The files of weights that the model.json at `topology` names and that exist; none of a file that is no model.
+
+    Raises OSError if it cannot be read.
+    """
     try:
         names = [str(path) for group in json.loads(topology.read_bytes())["weightsManifest"] for path in group["paths"]]
     except (ValueError, LookupError, TypeError, RecursionError):

@@ -20,7 +20,8 @@ source = { kind = "pypi", package, version, python, platform }    # a wheel; the
        | { kind = "https", url }      # a zip with the files (the end of a member's path is enough), or the file, or,
                                       # where the URL ends in a slash, the folder of files with a URL each
        | { kind = "file", path }      # a folder or a file, relative to the catalogue file; used in place
-       | { kind = "checkpoint", architecture, url, file }   # weights to download by hand for `posewire build`
+       | { kind = "checkpoint", url, file, architecture }   # weights to download by hand for `posewire build`,
+       | { kind = "checkpoint", url, file, export }   # or for their authors' own command that writes a graph
 files = [{ path, sha256, archive }, ...]   # archive: a zip in the source that has the file; it and sha256 are optional;
                                       # no `files` for a file itself and for checkpoints
 convert = { input, shape, outputs = { NAME = "NODE" } }   # for a tfjs GraphModel, whose first file is its model.json:

@@ -15,8 +15,8 @@ from engines.families.centre_point import CentrePoint
 from engines.families.detections import BoxDetector, KeypointDetector
 from engines.families.detrpose import DETRPose
 from engines.families.heatmap import Heatmap
-from engines.families.movenet import MoveNet
-from engines.families.movenet_heads import MoveNetMulti, MoveNetSingle
+from engines.families.movenet import MoveNet, MoveNetSingle
+from engines.families.movenet_heads import MultiPoseHeads, SinglePoseHeads
 from engines.families.nanodet import NanoDet
 from engines.families.part_affinity import PartAffinity
 from engines.families.personlab import PersonLab
@@ -45,7 +45,8 @@ ESTIMATORS: Mapping[str, Callable[..., Estimator]] = MappingProxyType(
     {
         "blazepose": BlazePose,
         "heatmap": Heatmap,
-        "movenet_heads": MoveNetSingle,
+        "movenet": MoveNetSingle,
+        "movenet_heads": SinglePoseHeads,
         "simcc": SimCC,
         "simcc_3d": SimCC3D,
     }
@@ -56,7 +57,7 @@ ONE_STAGE_MODELS: Mapping[str, Callable[..., OneStageModel]] = MappingProxyType(
         "detections": KeypointDetector,
         "detrpose": DETRPose,
         "movenet": MoveNet,
-        "movenet_heads": MoveNetMulti,
+        "movenet_heads": MultiPoseHeads,
         "part_affinity": PartAffinity,
         "personlab": PersonLab,
         "rtmo": RTMO,

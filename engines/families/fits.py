@@ -209,6 +209,21 @@ def _movenet(graph: GraphPorts) -> _Found | None:
     return _Found(17) if shape and shape[1:] == (6, 56) else None
 
 
+def _movenet_single(graph: GraphPorts) -> _Found | None:
+    shape = _only(graph, 4)
+    return _Found(17) if shape and shape[1:] == (1, 17, 3) else None
+
+
+def _movenet_heads(graph: GraphPorts) -> _Found | None:
+    shapes = _named(graph, "centres", "keypoints", "guesses", "offsets")
+    return _Found(17) if shapes and [shape[3:] for shape in shapes] == [(1,), (17,), (34,), (34,)] else None
+
+
+def _movenet_heads_and_boxes(graph: GraphPorts) -> _Found | None:
+    shapes = _named(graph, "box_sizes", "box_offsets")
+    return _movenet_heads(graph) if shapes and [shape[3:] for shape in shapes] == [(2,), (2,)] else None
+
+
 def _yolox(graph: GraphPorts) -> _Found | None:
     shape = _only(graph, 3)
     return (
@@ -230,13 +245,19 @@ def _nanodet(graph: GraphPorts) -> _Found | None:
 
 
 def _centre_point(graph: GraphPorts) -> _Found | None:
-    names = ("hm", "wh", "reg") if _named(graph, "reg") else ("hm", "wh")
-    shapes = _named(graph, *names)
-    if shapes is None or any(len(shape) != 4 for shape in shapes) or len({shape[2:] for shape in shapes}) != 1:
+    if any(len(port.shape) != 4 for port in graph.outputs) or len({port.shape[2:] for port in graph.outputs}) != 1:
         return None
-    fit = all(shape[1] == 2 for shape in shapes[1:])
     doubts = (_PEOPLE.format(label=0), "sizes are in cells (`size_in_pixels`), x before y (`yx`)")
-    return _Found(None, {} if "reg" in names else {"offset": ""}, doubts) if fit else None
+    pairs = [port.name for port in graph.outputs if port.shape[1] == 2]
+    classes = [port.name for port in graph.outputs if port.shape[1] != 2]
+    if classes == ["hm"] and sorted(pairs) in (["wh"], ["reg", "wh"]):
+        return _Found(None, {} if "reg" in pairs else {"offset": ""}, doubts)
+    if len(classes) != 1 or len(pairs) != 2:
+        return None
+    names = {"heatmap": classes[0], "size": pairs[0], "offset": pairs[1]}
+    return _Found(
+        None, names, (*doubts, f"{pairs[0]} is the size of boxes (`size`), {pairs[1]} their place (`offset`)")
+    )
 
 
 def _keypoint_detections(graph: GraphPorts) -> _Found | None:
@@ -278,6 +299,7 @@ _SIGNED: Mapping[str, object] = {"mean": (127.5, 127.5, 127.5), "std": (127.5, 1
 _RTMDET: Mapping[str, object] = {**_BGR, "mean": (103.53, 116.28, 123.675), "std": (57.375, 57.12, 58.395)}
 _KEYPOINT_RCNN = "boxes (n, k, 4), scores, labels, keypoints (n, k, K, 3), keypoints_scores"
 _YOLO = "(n, 5 + 3K, cells), (n, 3 x cells, 6 + 3K), or (n, k, 6 + 3K) without duplicates"
+_HEADS = "centres (n, h, w, 1), keypoints (n, h, w, 17), guesses (n, h, w, 34), offsets (n, h, w, 34)"
 _LANDMARKS = "Identity (n, 195), Identity_1, Identity_3, Identity_4 (n, 117)"
 _RULES = (
     _Rule("rtmo", "one-stage", "dets (n, k, 5), keypoints (n, k, K, 3)", _rtmo, _BGR),
@@ -285,6 +307,9 @@ _RULES = (
     _Rule("detections", "one-stage", _KEYPOINT_RCNN, _keypoint_detections, _UNIT),
     _Rule("yolo_pose", "one-stage", _YOLO, _yolo_pose, _GREY),
     _Rule("movenet", "one-stage", "(n, 6, 56)", _movenet, {}),
+    _Rule("movenet_heads", "one-stage", f"{_HEADS}, box_sizes, box_offsets", _movenet_heads_and_boxes, _SIGNED),
+    _Rule("movenet", "estimator", "(n, 1, 17, 3)", _movenet_single, {}),
+    _Rule("movenet_heads", "estimator", _HEADS, _movenet_heads, _SIGNED),
     _Rule("simcc", "estimator", "(n, K, split x width) and (n, K, split x height)", _simcc, _IMAGENET),
     _Rule("simcc_3d", "estimator", "those of simcc, and (n, K, bins)", _simcc_3d, _IMAGENET),
     _Rule("blazepose", "estimator", _LANDMARKS, _blazepose, _EDGE),
@@ -298,7 +323,7 @@ _RULES = (
     _Rule(
         "nanodet", "detector", "for each of three grids (n, cells, classes), (n, cells, 4 x bins)", _nanodet, _RTMDET
     ),
-    _Rule("centre_point", "detector", "hm (n, classes, h, w), wh (n, 2, h, w), reg (n, 2, h, w)", _centre_point, _UNIT),
+    _Rule("centre_point", "detector", "(n, classes, h, w), (n, 2, h, w), (n, 2, h, w)", _centre_point, _UNIT),
     _Rule("yolox", "detector", "(n, cells, 5 + classes)", _yolox, _BGR),
     _Rule("detections", "detector", "boxes (n, k, 4), scores, labels", _detections, _UNIT),
     _Rule("blazepose_detector", "detector", "(n, 2254, 12), (n, 2254, 1)", _blazepose_detector, _SIGNED),

@@ -9,53 +9,38 @@ of the ending, with the constants that it holds; positions are y, x in cells.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.families.poses_in_frame import PersonCrops, distinct, poses_from_input
-from engines.families.regions import person_regions
+from engines.families.movenet import MoveNetCrops, check_skeleton
+from engines.families.poses_in_frame import poses_from_input
 from engines.families.whole_frame import WholeFrameFamily
 from engines.inputs import Arrays, PixelInput
 from engines.ops.activations import sigmoid
 from engines.ops.peaks import local_maxima
-from engines.poses import Detections, Floats, Poses, Region
-from engines.skeletons import COCO_17, Skeleton
+from engines.poses import Floats, Poses, Region
+from engines.skeletons import COCO_17
 
 _HEADS = ("centres", "keypoints", "guesses", "offsets")
 _K = len(COCO_17)
 _SOFTENING = np.float32(1.8)  # cells, added to a distance before dividing by it
 _SPREAD = 0.3  # the variance of the weight around a guess, as a share of the grid's shorter side
 _SURE = 0.127  # a person's score is that of the centre times the mean of the keypoint scores above this
-_SAME_PERSON = 0.6  # OKS; of two boxes of a person who stands before another
 _NEIGHBOURS = 5  # cells along a side, of which a centre has the highest score
 
 
-def _check_skeleton(skeleton: Skeleton) -> None:
-    if skeleton != COCO_17:
-        raise ValueError(f"skeleton {skeleton.name}: MoveNet gives {COCO_17.name}")
-
-
 @dataclass(kw_only=True, eq=False)
-class MoveNetSingle(PersonCrops):
+class SinglePoseHeads(MoveNetCrops):
     """MoveNet Lightning and Thunder, a top-down estimator: finds the person in the middle of a crop.
 
     Outputs: logits `centres` (n, H, W, 1) and `keypoints` (n, H, W, 17), `guesses` (n, H, W, 34) relative to the centre
-    and `offsets` (n, H, W, 34) in the cell. padding: the size of a crop relative to the person.
-    Raises ValueError for another skeleton than COCO's.
+    and `offsets` (n, H, W, 34) in the cell.
     """
 
-    padding: float = 1.1
-
     outputs = _HEADS
-
-    def __post_init__(self) -> None:
-        _check_skeleton(self.skeleton)
-
-    def regions(self, people: Detections) -> list[Region]:
-        return person_regions(people, self.pixels.width, self.pixels.height, self.padding)
 
     @np.errstate(invalid="ignore", over="ignore")  # garbage, which scores nothing
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> Poses:
@@ -77,21 +62,12 @@ class MoveNetSingle(PersonCrops):
         points = _in_pixels(found, offsets, np.arange(n)[:, None], self.pixels)
         return poses_from_input(points, sure, regions, self.pixels, self.skeleton)
 
-    def merge(self, poses: Poses, people: Detections) -> Poses:
-        """Give the poses the detector's boxes and the geometric mean of both networks' scores, and drop duplicates.
-
-        Both networks score people low who are partly hidden. The mean has the order of the product, and leaves these
-        people above the thresholds of trackers and clients.
-        """
-        poses = replace(poses, boxes=people.boxes, scores=np.sqrt(poses.scores * people.scores))
-        return distinct(poses.select(poses.scores > 0), _SAME_PERSON)
-
 
 @dataclass(kw_only=True, eq=False)
-class MoveNetMulti(WholeFrameFamily):
+class MultiPoseHeads(WholeFrameFamily):
     """MoveNet MultiPose, a one-stage model.
 
-    Outputs: those of `MoveNetSingle`, and `box_sizes` and `box_offsets` (n, H, W, 2). min_score: people under it are
+    Outputs: those of `SinglePoseHeads`, and `box_sizes` and `box_offsets` (n, H, W, 2). min_score: people under it are
     dropped, 0..1. most: the largest number of people. Raises ValueError for another skeleton than COCO's.
     """
 
@@ -101,7 +77,7 @@ class MoveNetMulti(WholeFrameFamily):
     outputs = (*_HEADS, "box_sizes", "box_offsets")
 
     def __post_init__(self) -> None:
-        _check_skeleton(self.skeleton)
+        check_skeleton(self.skeleton)
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
         heads = [np.asarray(outputs[name], np.float32) for name in self.outputs]

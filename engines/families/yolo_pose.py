@@ -13,6 +13,7 @@ from engines.families.whole_frame import WholeFrameFamily, best_boxes, corners
 from engines.inputs import Arrays
 from engines.poses import Floats, Poses, Region
 
+_ROUNDED_ONE = 1.01  # a score of 1 in half precision
 _LAYOUTS = ("columns", "rows", "end-to-end")
 
 
@@ -25,8 +26,8 @@ class YOLOPose(WholeFrameFamily):
     "end-to-end": (n, k, 6 + 3K) x1, y1, x2, y2, score, class, keypoints, duplicates suppressed (YOLO26).
 
     min_score: people under it are dropped, 0..1. overlap: boxes with a larger IoU are the same person.
-    relative: boxes and keypoints are in 0..1 of the input instead of pixels. score_scale: multiplies the scores of
-    keypoints, for exports that divide these as well by the size of the input.
+    relative: boxes and keypoints are in 0..1 of the input instead of pixels. Exports that divide them by its size may
+    divide the scores of the keypoints as well; these are multiplied by it if none of an image's exceeds 1 / size.
     Raises ValueError for an unknown layout.
     """
 
@@ -34,7 +35,6 @@ class YOLOPose(WholeFrameFamily):
     min_score: float = 0.1
     overlap: float = 0.65
     relative: bool = False
-    score_scale: float = 1.0
 
     outputs = None
 
@@ -67,5 +67,7 @@ class YOLOPose(WholeFrameFamily):
         best = best_boxes(boxes, scores, self.min_score, self.overlap)
         points = rows[best, -3 * len(self.skeleton) :].reshape(len(best), len(self.skeleton), 3)
         with np.errstate(over="ignore", invalid="ignore"):
-            points, sure = points[..., :2] * size, points[..., 2] * np.float32(self.score_scale)
+            points, sure = points[..., :2] * size, points[..., 2]
+            if self.relative and np.max(sure, initial=0) * size.max() <= _ROUNDED_ONE:
+                sure = sure * size.max()
         return self._poses(points, sure, scores[best], region, boxes[best])

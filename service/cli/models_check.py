@@ -35,7 +35,10 @@ def check(
     image: Path | None,
     output: Path | None,
 ) -> None:
-    """Find out how to serve the graph FILE (ONNX, TFLite, OpenVINO IR), write a catalogue file for it, and run it once.
+    """Find out how to serve the graph FILE, write a catalogue file for it, and run it once.
+
+    FILE is an ONNX, OpenVINO IR or TFLite file, a frozen TensorFlow graph (.pb), or the model.json of a TensorFlow.js
+    GraphModel.
 
     posewire models check my.onnx > my.toml
     POSEWIRE_CATALOGUE=my.toml posewire serve --model my

@@ -17,7 +17,9 @@ import numpy as np
 
 from engines.build.checkpoint.built import entry_text
 from engines.catalogue import Catalogue, CatalogueError, Model, load
+from engines.catalogue.converted import weight_files
 from engines.catalogue.models import named_files
+from engines.catalogue.tfjs import ConversionError, convert
 from engines.crops.runners import CpuCropRunner
 from engines.families import open_detector
 from engines.families.fits import Fit, fits, taken_outputs
@@ -62,10 +64,7 @@ class DraftedModel:
 
 def draft_model(path: Path, wishes: Wishes, catalogue: Catalogue) -> DraftedModel:
     """Find the family that reads the graph at `path`, and write its catalogue file. Raises ModelCheckError."""
-    try:
-        graph = read_ports(path, wishes.size)
-    except ValueError as error:
-        raise ModelCheckError(f"{shown(path)} {error}") from error
+    graph = _ports(path, wishes.size)
     name = wishes.name or re.sub(r"^[^A-Za-z0-9]+|[^A-Za-z0-9._-]+", "-", path.stem).strip("-") or "model"
     fit, *others = _fitting(path, graph, wishes.family)
     skeleton, alike = _skeleton(name, fit, wishes.skeleton, catalogue.skeletons)
@@ -118,6 +117,21 @@ def try_model(draft: DraftedModel, image: Path | None) -> str:
     found = f"{len(sure)} found (scores {', '.join(sure[:_SHOWN])}{', ...' if len(sure) > _SHOWN else ''})"
     where = "a drawn picture without people" if image is None else shown(image)
     return f"it ran on {where} in {1e3 * seconds:.1f} ms: {found if sure else f'nobody found ({best})'}"
+
+
+def _ports(path: Path, size: tuple[int, int] | None) -> GraphPorts:
+    """What the graph takes and gives; a tfjs model is converted first. Raises ModelCheckError, OSError."""
+    try:
+        if path.suffix.lower() != ".json":
+            return read_ports(path, size)
+        with tempfile.TemporaryDirectory(prefix="posewire-") as folder:
+            graph = Path(folder, "model.pb")
+            graph.write_bytes(convert(path))
+            return read_ports(graph, size)
+    except ConversionError as error:
+        raise ModelCheckError(f"{shown(path)} cannot be converted: {error}") from error
+    except ValueError as error:
+        raise ModelCheckError(f"{shown(path)} {error}") from error
 
 
 def _fitting(path: Path, graph: GraphPorts, family: str | None) -> list[Fit]:
@@ -190,8 +204,8 @@ def _entry(
         remarks.append(f'# Add detector = "NAME" ({known}); without one, the whole frame shows one person.')
     remarks += [f"# Assumed: {doubt}." for doubt in fit.doubts]
     whole = Path.cwd() / path
-    weights = whole.with_suffix(".bin")
-    files = [{"path": whole.name}, {"path": weights.name}] if path.suffix.lower() == ".xml" else None
+    weights = {".xml": [whole.with_suffix(".bin")], ".json": list(weight_files(whole))}.get(path.suffix.lower(), [])
+    files = [{"path": file.name} for file in (whole, *weights)] if weights else None
     keys: dict[str, object] = {
         "title": path.name,
         "role": fit.role,

@@ -9,20 +9,19 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
 from engines.catalogue.fetch.archives import zip_members
-from engines.catalogue.fetch.clients import run_client, sizes_of
+from engines.catalogue.fetch.clients import Stall, run_client, sizes_of
 from engines.catalogue.fetch.sources import DownloadProgress, FetchError, NpmSource, UnreachableError
 
 ANSWER_SECONDS = 5.0
 """How long a registry may take for its first answer, beside the time to connect."""
 STALL_SECONDS = 60.0
-"""A download of which nothing comes for this long is given up."""
+"""A download of which nothing comes for this long is given up, unless npm computes."""
 _START_SECONDS = 10.0
-"""npm's own start, on a busy machine."""
+"""npm's own start. On a busier machine it may take longer, if npm computes."""
 _NOT_REACHED = re.compile(r"ECONN|ENOTFOUND|EAI_AGAIN|TIMEDOUT|TIMEOUT|FETCH_ERROR|ENETUNREACH|EHOSTUNREACH|ENOTCACHED")
 
 
@@ -45,7 +44,7 @@ def download(
     if program is None:
         raise FetchError(f"npm is not installed, and {source.origin} comes through it", "Node.js brings it")
 
-    def run(*arguments: str, watch: Callable[[Path], None]) -> None:
+    def run(*arguments: str, watch: Callable[[Path, int], None]) -> None:
         own = ("--loglevel=error", "--logs-max=0", "--no-update-notifier", f"--cache={work / 'npm'}")
         command = [program, *arguments, *own, source.origin]
         # In a folder of ours, as npm would read settings of a project in the user's.
@@ -54,10 +53,10 @@ def download(
             raise _failure(source, done.errors)
 
     patience = connect_timeout + ANSWER_SECONDS
-    asked = time.monotonic()
+    silent = Stall(patience + _START_SECONDS)
 
-    def wait_for_answer(_output: Path) -> None:
-        if time.monotonic() > asked + patience + _START_SECONDS:  # such as while npm looks up a name
+    def wait_for_answer(_output: Path, group: int) -> None:
+        if silent(0, group):  # such as while npm looks up a name
             raise UnreachableError(f"{source.server} could not be reached: no answer within {patience:g} s", _HINT)
 
     # npm's own timeout is one for answers and for downloads, so that a short one needs a request of its own.
@@ -85,15 +84,11 @@ class _Watch:
         self._source = source
         self._work = work
         self._progress = progress
-        self._written = -1
-        self._since = time.monotonic()
+        self._stalled = Stall(STALL_SECONDS)
 
-    def __call__(self, _output: Path) -> None:
+    def __call__(self, _output: Path, group: int) -> None:
         sizes = sizes_of(self._work)
-        now = time.monotonic()
-        if sum(sizes) != self._written:
-            self._written, self._since = sum(sizes), now
-        elif now - self._since > STALL_SECONDS:
+        if self._stalled(sum(sizes), group):
             why = f"the download of {self._source.origin} broke off: nothing came for {STALL_SECONDS:g} s"
             raise FetchError(why, "start it again")
         if self._progress:

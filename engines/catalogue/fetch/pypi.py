@@ -44,7 +44,7 @@ def download(source: PypiSource, work: Path, *, progress: DownloadProgress | Non
         "TMPDIR": str(work),
     }
 
-    def show(output: Path) -> None:
+    def show(output: Path, _group: int) -> None:
         if progress:  # from what pip has written: before 24.1 it has no machine-readable progress
             progress(max(sizes_of(work, "*.whl"), default=0), _size_reported(output), source.origin)
 

@@ -203,20 +203,36 @@ class FileSource(Table):
 
 @dataclass(frozen=True, slots=True)
 class CheckpointSource(Table):
-    """Weights to be downloaded by hand from a web page, from which `posewire build` makes a model.
+    """Weights to be downloaded by hand, from which a graph is made: by `posewire build`, or by their authors' program.
 
-    architecture: one of `engines.networks.NETWORKS`. url: the page. file: the authors' file name for the weights.
+    url: the web page. file: the authors' file name for the weights. architecture: one of `engines.networks.NETWORKS`,
+    or else export: the command of the authors that writes the graph, in a copy of the repository at `url`.
     """
 
-    architecture: Name
     url: Url
     file: str
+    architecture: Name | None = None
+    export: str | None = None
     kind: Literal["checkpoint"] = "checkpoint"
+
+    def __post_init__(self) -> None:
+        if (self.architecture is None) == (self.export is None):
+            raise ValueError("architecture: a checkpoint has either this or export")
 
     @property
     def origin(self) -> str:
         """The source's name in messages."""
         return f"{self.file} of {self.url}"
+
+    @property
+    def instructions(self) -> str:
+        """How to make a graph of the weights, as the end of a sentence."""
+        if self.architecture is not None:
+            return f"run `posewire build {self.architecture} --checkpoint {self.file}`"
+        return (
+            f"run `{self.export}` in a copy of that repository; "
+            "then `posewire models check` on the graph that it writes"
+        )
 
 
 DownloadedSource = PypiSource | NpmSource | HttpsSource

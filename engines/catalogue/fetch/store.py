@@ -74,8 +74,8 @@ def fetch(
     """
     if isinstance(source, CheckpointSource):
         raise FetchError(
-            f"{source.architecture} is built from its authors' weights, which no program can fetch",
-            f"get {source.origin} and run `posewire build {source.architecture} --checkpoint {source.file}`",
+            "this model is built from its authors' weights, which posewire does not fetch",
+            f"get {source.origin} and {source.instructions}",
         )
     if isinstance(source, FileSource):
         for file in files:

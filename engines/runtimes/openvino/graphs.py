@@ -30,7 +30,7 @@ def prepare_graph(original: ov.Model, pixels: PixelInput | None, outputs: Sequen
     model = original.clone()
     if outputs is not None:
         _keep_outputs(model, outputs)
-    _name_ports(model)
+    name_ports(model)
     if pixels is not None:
         model = _fold_pixels(model, pixels)
     _set_batch(model, 1)
@@ -80,7 +80,7 @@ def _keep_outputs(model: ov.Model, outputs: Sequence[str]) -> None:
         port.get_tensor().set_names({name})
 
 
-def _name_ports(model: ov.Model) -> None:
+def name_ports(model: ov.Model) -> None:
     """Leave each input and output the shortest of its names, without TensorFlow's ":0"."""
     for port in (*model.inputs, *model.outputs):
         if names := _names(port):

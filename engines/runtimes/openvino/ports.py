@@ -8,10 +8,12 @@ import openvino as ov
 from openvino.frontend import FrontEndManager
 
 from engines.inputs import GraphPorts, Port
+from engines.runtimes.openvino.graphs import name_ports
 
-_READERS = {".onnx": "onnx", ".xml": "ir", ".tflite": "tflite"}
+_READERS = {".onnx": "onnx", ".xml": "ir", ".tflite": "tflite", ".pb": "tf"}
 _NO_GRAPH = (
-    "graphs are .onnx, .xml with .bin (OpenVINO IR) and .tflite; export other models, such as PyTorch's, to ONNX"
+    "graphs are .onnx, .xml with .bin (OpenVINO IR), .tflite, .pb (a frozen TensorFlow graph) and the model.json of a "
+    "TensorFlow.js GraphModel; export other models, such as PyTorch's, to ONNX"
 )
 
 
@@ -23,6 +25,7 @@ def read_ports(path: Path, size: tuple[int, int] | None = None) -> GraphPorts:
     one image with three channels, or do not say its size, and for a size that they cannot take.
     """
     model = _read(path)
+    name_ports(model)
     image = _image(model)
     shape = image.partial_shape
     rows = 2 if _is_channel(shape[1]) else 1

@@ -19,7 +19,7 @@ WEIGHTS = SHARED / "data" / "weights"
 
 
 _UNPINNED = {
-    *("rtmo-t", "rtmo-s", "rtmo-m", "rtmo-l", "posenet"),
+    *("rtmo-t", "rtmo-s", "rtmo-m", "rtmo-l"),
     *("vitpose-b", "vitpose-l", "yolo26n-pose", "yolo26s-pose"),
     *("rtmw-m", "rtmw-l", "rtmw-l-384", "rtmw-x-384", "rtmw3d-x"),
     *("dwpose-t", "dwpose-s", "dwpose-m", "dwpose-l", "dwpose-l-384"),
@@ -68,6 +68,10 @@ ROWS = {
     "rtmo-s": ("Apache-2.0", True, "AP 68.6 (COCO val2017)"),
     "rtmo-m": ("Apache-2.0", True, "AP 72.6 (COCO val2017)"),
     "rtmo-l": ("Apache-2.0", True, "AP 74.8 (COCO val2017)"),
+    "detrpose-s": ("Apache-2.0", True, "AP 67.0 (COCO val2017)"),
+    "detrpose-m": ("Apache-2.0", True, "AP 69.4 (COCO val2017)"),
+    "detrpose-l": ("Apache-2.0", True, "AP 72.5 (COCO val2017)"),
+    "detrpose-x": ("Apache-2.0", True, "AP 73.3 (COCO val2017)"),
     "movenet-thunder": ("Apache-2.0", True, "AP 46.6 (32 images of COCO val2017 with several people; measured)"),
     "movenet-multipose": ("Apache-2.0", True, "AP 33.2 (32 images of COCO val2017 with several people; measured)"),
     "human-pose-estimation-0001": ("Apache-2.0", True, "AP 42.8 (a part of COCO val)"),
@@ -91,13 +95,23 @@ def test_every_promised_model_has_a_row_with_publisher_licence_and_accuracy(name
 def test_a_model_that_has_to_be_built_says_how(tmp_path: Path) -> None:
     model = catalogue.load([], tmp_path)["hrnet-w32"]
     page = "https://github.com/leoxiaobin/deep-high-resolution-net.pytorch"
-    assert model.source == CheckpointSource("hrnet-w32", page, "pose_hrnet_w32_256x192.pth")
+    assert model.source == CheckpointSource(page, "pose_hrnet_w32_256x192.pth", "hrnet-w32")
     assert not model.cached
     with pytest.raises(FetchError) as caught:
         model.fetch()
     assert caught.value.hint == (
         f"get pose_hrnet_w32_256x192.pth of {page} and run "
         "`posewire build hrnet-w32 --checkpoint pose_hrnet_w32_256x192.pth`"
+    )
+
+
+def test_a_model_whose_authors_make_its_graph_says_how(tmp_path: Path) -> None:
+    with pytest.raises(FetchError) as caught:
+        catalogue.load([], tmp_path)["detrpose-s"].fetch()
+    assert caught.value.hint == (
+        "get detrpose_hgnetv2_s.pth of https://github.com/SebastianJanampa/DETRPose and run "
+        "`python tools/deployment/export_onnx.py -c configs/detrpose/detrpose_hgnetv2_s.py -r detrpose_hgnetv2_s.pth` "
+        "in a copy of that repository; then `posewire models check` on the graph that it writes"
     )
 
 

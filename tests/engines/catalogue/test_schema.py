@@ -46,6 +46,11 @@ ZIPPED = "files = [{ path = 'm', archive = 'z' }]"
         ("{}", "", "source kind: is missing; it must be one of checkpoint, file, https, npm, pypi"),
         ('{ kind = "ftp" }', "", "source kind: is 'ftp'; it must be one of checkpoint, file, https, npm, pypi"),
         ('{ kind = "file" }', "", "source path: is missing"),
+        (
+            '{ kind = "checkpoint", url = "https://a.example/b", file = "c.pth" }',
+            "",
+            "source architecture: a checkpoint has either this or export",
+        ),
         ('{ kind = "https", url = "http://a.example/b" }', FILES, "source url: is .* it must be an https:// address"),
         (
             '{ kind = "https", url = "https://a.example/b", sha = "" }',

@@ -16,7 +16,7 @@ from engines.families.centre_point import CentrePoint
 from engines.families.detections import BoxDetector, KeypointDetector
 from engines.families.detrpose import DETRPose
 from engines.families.movenet import MoveNet
-from engines.families.movenet_heads import MoveNetMulti
+from engines.families.movenet_heads import MultiPoseHeads
 from engines.families.nanodet import NanoDet
 from engines.families.part_affinity import PartAffinity
 from engines.families.personlab import PersonLab
@@ -49,7 +49,7 @@ CASES = {
     "keypoint_detections": Case(KeypointDetector(PIXELS, COCO_17), drawn.keypoint_rcnn(PERSON)),
     "detrpose": Case(DETRPose(PIXELS, COCO_17), drawn.detrpose(320, 256, PERSON)),
     "movenet": Case(MoveNet(PIXELS), drawn.movenet(320, 256, PERSON)),
-    "movenet_heads": Case(MoveNetMulti(PIXELS), drawn.movenet_heads(320, 256, PERSON)),
+    "movenet_heads": Case(MultiPoseHeads(PIXELS), drawn.movenet_heads(320, 256, PERSON)),
     "part_affinity": Case(PartAffinity(PIXELS), drawn.part_affinity(320, 256, PERSON)),
     "personlab": Case(
         PersonLab(GRID, heatmaps="heat", short_offsets="short", mid_offsets="mid"), drawn.personlab(321, 241, PERSON)

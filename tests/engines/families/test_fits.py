@@ -62,6 +62,14 @@ CASES: dict[str, tuple[GraphPorts, str, str, int | None, Mapping[str, object]]] 
         graph(320, 256, {"hm": (1, 80, 64, 80), "wh": (1, 2, 64, 80), "reg": (1, 2, 64, 80)}),
         "centre_point", "detector", None, NOTHING,
     ),
+    "centernet, other names": (
+        graph(320, 256, {"508": (1, 80, 64, 80), "511": (1, 2, 64, 80), "514": (1, 2, 64, 80)}),
+        "centre_point", "detector", None, {"heatmap": "508", "size": "511", "offset": "514"},
+    ),
+    "centernet without offsets": (
+        graph(320, 256, {"hm": (1, 1, 64, 80), "wh": (1, 2, 64, 80)}),
+        "centre_point", "detector", None, {"offset": ""},
+    ),
     "heatmaps": (graph(192, 256, {"output": (1, 5, 64, 48)}), "heatmap", "estimator", 5, NOTHING),
     "heatmaps and peaks": (
         graph(192, 256, {"maps": (1, 17, 64, 48), "peaks": (1, 17)}), "heatmap", "estimator", 17, {"output": "maps"},
@@ -76,6 +84,16 @@ CASES: dict[str, tuple[GraphPorts, str, str, int | None, Mapping[str, object]]] 
         graph(640, 640, {"output0": (1, 300, 6 + 3 * 21)}), "yolo_pose", "one-stage", 21, {"layout": "end-to-end"},
     ),
     "movenet": (graph(320, 256, drawn.movenet(320, 256, PERSON)), "movenet", "one-stage", 17, NOTHING),
+    "movenet, one person": (
+        graph(192, 192, {"Identity": (1, 1, 17, 3)}), "movenet", "estimator", 17, NOTHING,
+    ),
+    "movenet's heads, one person": (
+        graph(256, 256, {n: o for n, o in drawn.movenet_heads(256, 256, PERSON).items() if "box" not in n}),
+        "movenet_heads", "estimator", 17, NOTHING,
+    ),
+    "movenet's heads": (
+        graph(320, 256, drawn.movenet_heads(320, 256, PERSON)), "movenet_heads", "one-stage", 17, NOTHING,
+    ),
     "keypoint r-cnn": (graph(320, 256, drawn.keypoint_rcnn(PERSON)), "detections", "one-stage", 17, NOTHING),
     "higherhrnet": (
         graph(320, 256, {"l": (1, 34, 64, 80), "h": (1, 17, 128, 160)}),
@@ -117,9 +135,9 @@ def test_a_graph_that_takes_bytes_normalises_them_itself() -> None:
     assert fits(given)[0].pixels.mean == (123.675, 116.28, 103.53)
 
 
-def test_only_keypoint_r_cnn_is_read_by_two_roles() -> None:
+def test_only_two_kinds_of_graphs_are_read_by_two_roles() -> None:
     several = {case: [(fit.family, fit.role) for fit in fits(given)] for case, (given, *_) in CASES.items()}
-    assert {case for case, found in several.items() if len(found) > 1} == {"keypoint r-cnn"}
+    assert {case for case, found in several.items() if len(found) > 1} == {"keypoint r-cnn", "movenet's heads"}
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,14 @@
-"""The MoveNet family: from six rows in 0..1 of the input to people in frame pixels."""
+"""The MoveNet families: from rows in 0..1 of the input to people in frame pixels, for six and for one in each crop."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from engines.families.movenet import MoveNet
+from engines.families.movenet import MoveNet, MoveNetSingle
 from engines.inputs import PixelInput
-from engines.skeletons import HALPE_26
+from engines.poses import Detections, Region
+from engines.skeletons import COCO_17, HALPE_26
 from tests.drawn import box_of, movenet
 from tests.people import standing
 
@@ -41,5 +42,26 @@ def test_garbage_is_dropped(garbage: float) -> None:
 
 
 def test_other_skeletons_are_refused() -> None:
-    with pytest.raises(ValueError, match="halpe-26"):
-        MoveNet(PIXELS, HALPE_26)
+    for family in (MoveNet, MoveNetSingle):
+        with pytest.raises(ValueError, match="halpe-26"):
+            family(PIXELS, HALPE_26)
+
+
+def test_the_person_of_each_crop_is_placed_in_the_frame() -> None:
+    family = MoveNetSingle(PixelInput(256, 256), COCO_17)
+    people = standing(128, 120, 180), standing(120, 140, 150)
+    rows = np.stack([np.column_stack([person[:, ::-1] / 256, np.full(17, 0.8)]) for person in people])
+    outputs = {"Identity": rows[:, None].astype(np.float32)}
+    poses = family.decode(outputs, [Region(128, 128, 256, 256), Region(100, 100, 128, 128)])
+    np.testing.assert_allclose(poses.keypoints, np.stack([people[0], people[1] / 2 + 36]), atol=1e-3)
+    boxes = np.array([(0, 0, 200, 200), (50, 50, 150, 150)], np.float32)
+    merged = family.merge(poses, Detections(boxes, np.array([0.2, 0.5], np.float32)))
+    np.testing.assert_allclose(np.sort(merged.scores), np.sqrt([0.8 * 0.2, 0.8 * 0.5]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 1e30, -1e30])
+def test_garbage_of_a_crop_scores_nothing(garbage: float) -> None:
+    family = MoveNetSingle(PixelInput(256, 256), COCO_17)
+    poses = family.decode({"o": np.full((1, 1, 17, 3), garbage, np.float32)}, [Region(128, 128, 256, 256)])
+    assert np.isfinite(poses.keypoints).all()
+    assert not poses.scores.any()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engines.families.movenet_heads import MoveNetMulti, MoveNetSingle
+from engines.families.movenet_heads import MultiPoseHeads, SinglePoseHeads
 from engines.inputs import PixelInput
 from engines.poses import Detections, Region
 from engines.skeletons import COCO_17, HALPE_26
@@ -23,7 +23,7 @@ def joined(*outputs: Outputs) -> Outputs:
 
 
 def test_a_crop_shows_the_person_with_a_tenth_of_padding() -> None:
-    family = MoveNetSingle(CROP, COCO_17)
+    family = SinglePoseHeads(CROP, COCO_17)
     found = Detections(np.array([(100, 50, 130, 250)], np.float32), np.array([0.5], np.float32))
     [region] = family.regions(found)
     assert (region.center_x, region.center_y) == (115, 150)
@@ -35,7 +35,7 @@ def test_a_crop_shows_the_person_with_a_tenth_of_padding() -> None:
 
 
 def test_two_boxes_of_one_person_give_one_pose_and_neighbours_stay() -> None:
-    family = MoveNetSingle(CROP, COCO_17)
+    family = SinglePoseHeads(CROP, COCO_17)
     boxes = np.array([(0, 0, 100, 200), (10, 0, 140, 200), (60, 0, 160, 200)], np.float32)
     found = Detections(boxes, np.array([0.5, 0.7, 0.4], np.float32))
     outputs = drawn.movenet_heads(256, 256, standing(128, 128, 200))
@@ -46,7 +46,7 @@ def test_two_boxes_of_one_person_give_one_pose_and_neighbours_stay() -> None:
 
 def test_the_person_in_the_middle_of_each_crop_is_found() -> None:
     middle, side, other = standing(128, 120, 180), standing(40, 130, 180), standing(120, 140, 150)
-    family = MoveNetSingle(CROP, COCO_17)
+    family = SinglePoseHeads(CROP, COCO_17)
     outputs = joined(drawn.movenet_heads(256, 256, side, middle), drawn.movenet_heads(256, 256, other))
     poses = family.decode(outputs, [WHOLE, Region(100, 100, 128, 128)])
     np.testing.assert_allclose(poses.keypoints[0], middle, atol=1e-3)
@@ -58,13 +58,13 @@ def test_a_keypoint_is_the_likeliest_cell_near_its_guess() -> None:
     person = standing(128, 120, 180)
     outputs = drawn.movenet_heads(256, 256, person)
     outputs["keypoints"][0, 2, 2, 0] = 9.0  # surer, but far from the guess
-    [nose, *_] = MoveNetSingle(CROP, COCO_17).decode(outputs, [WHOLE]).keypoints[0]
+    [nose, *_] = SinglePoseHeads(CROP, COCO_17).decode(outputs, [WHOLE]).keypoints[0]
     np.testing.assert_allclose(nose, person[0], atol=1e-3)
 
 
 def test_everybody_is_found_in_each_frame_of_a_batch() -> None:
     left, right = standing(80, 120, 180), standing(230, 130, 160)
-    family = MoveNetMulti(FRAME)
+    family = MultiPoseHeads(FRAME)
     region = family.region(640, 480)
     outputs = joined(drawn.movenet_heads(320, 256, left, right), drawn.movenet_heads(320, 256, right))
     both, one = family.decode(outputs, [region, region])
@@ -79,16 +79,16 @@ def test_a_keypoint_outside_of_the_box_of_its_person_is_not_taken() -> None:
     person = standing(160, 130, 180)
     outputs = drawn.movenet_heads(320, 256, person)
     outputs["keypoints"][0, 30, 75, 0] = 9.0  # beside the person
-    [poses] = MoveNetMulti(FRAME).decode(outputs, [MoveNetMulti(FRAME).region(320, 256)])
+    [poses] = MultiPoseHeads(FRAME).decode(outputs, [MultiPoseHeads(FRAME).region(320, 256)])
     np.testing.assert_allclose(poses.keypoints, [person], atol=1e-2)
 
 
 def test_the_number_of_people_and_their_scores_are_bounded() -> None:
     people = [standing(60 + 100 * n, 130, 100) for n in range(3)]
     outputs = drawn.movenet_heads(320, 256, *people)
-    region = MoveNetMulti(FRAME).region(320, 256)
-    assert len(MoveNetMulti(FRAME, most=2).decode(outputs, [region])[0]) == 2
-    assert len(MoveNetMulti(FRAME, min_score=0.95).decode(outputs, [region])[0]) == 0
+    region = MultiPoseHeads(FRAME).region(320, 256)
+    assert len(MultiPoseHeads(FRAME, most=2).decode(outputs, [region])[0]) == 2
+    assert len(MultiPoseHeads(FRAME, min_score=0.95).decode(outputs, [region])[0]) == 0
 
 
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 0.0, 1e30, -1e30])
@@ -98,8 +98,8 @@ def test_garbage_gives_finite_poses(garbage: float, where: str) -> None:
     spoilt = {
         name: np.full_like(array, garbage) if where in (name, "all") else array for name, array in outputs.items()
     }
-    single = MoveNetSingle(CROP, COCO_17).decode(spoilt, [WHOLE])
-    [multi] = MoveNetMulti(CROP).decode(spoilt, [WHOLE])
+    single = SinglePoseHeads(CROP, COCO_17).decode(spoilt, [WHOLE])
+    [multi] = MultiPoseHeads(CROP).decode(spoilt, [WHOLE])
     for poses in (single, multi):
         assert np.isfinite(poses.keypoints).all()
         assert ((poses.keypoint_scores >= 0) & (poses.keypoint_scores <= 1)).all()
@@ -107,6 +107,6 @@ def test_garbage_gives_finite_poses(garbage: float, where: str) -> None:
 
 def test_other_skeletons_are_refused() -> None:
     with pytest.raises(ValueError, match="halpe-26"):
-        MoveNetSingle(CROP, HALPE_26)
+        SinglePoseHeads(CROP, HALPE_26)
     with pytest.raises(ValueError, match="halpe-26"):
-        MoveNetMulti(CROP, HALPE_26)
+        MultiPoseHeads(CROP, HALPE_26)

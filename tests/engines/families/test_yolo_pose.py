@@ -28,13 +28,16 @@ def test_the_best_box_of_each_person_is_returned_in_frame_pixels(layout: str) ->
     np.testing.assert_allclose(poses.scores, [0.9, 0.9])
 
 
-def test_positions_may_be_relative_to_the_input_and_scores_scaled() -> None:
+@pytest.mark.parametrize("divided", [False, True])
+def test_positions_may_be_relative_to_the_input_and_scores_divided_as_well(divided: bool) -> None:
     person = standing(150, 300, 400)
     outputs = yolo_pose(person, layout="end-to-end")
     rows = outputs["output0"]
     rows[..., :4] /= 640
-    rows[..., 6:] /= 640
-    family = YOLOPose(PIXELS, COCO_17, layout="end-to-end", relative=True, score_scale=640)
+    points = rows[..., 6:].reshape(*rows.shape[:2], 17, 3)
+    points[..., : 3 if divided else 2] /= 640
+    rows[..., 6:] = points.reshape(*rows.shape[:2], 51)
+    family = YOLOPose(PIXELS, COCO_17, layout="end-to-end", relative=True)
     [poses] = family.decode(outputs, [family.region(640, 640)])
     np.testing.assert_allclose(poses.keypoints, [person], atol=1e-2)
     np.testing.assert_allclose(poses.boxes, [box_of(person)], atol=1e-2)

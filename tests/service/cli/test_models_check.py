@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from engines.catalogue.tfjs import convert
 from service.cli.main import main
 
 pytest.importorskip("onnx", reason="needs onnx: pip install 'posewire[onnxruntime]'")
@@ -34,6 +35,7 @@ from tests.graphs import save_detector_graph, save_keypoint_graph
 from tests.people import standing
 from tests.pictures import encoded, photo
 from tests.servers import ServerProcess
+from tests.tfjs import FLOAT, constant, node, placeholder, save_graph_model
 
 PERSON = standing(100, 120, 160)
 
@@ -153,9 +155,44 @@ def test_a_whole_body_has_its_skeleton_and_a_tool_of_five_points_begins_one(tmp_
     assert written["skeletons"]["tool-5"]["keypoints"] == [f"point-{n}" for n in range(5)]
 
 
+def test_tensorflows_graphs_are_read_and_the_tfjs_model_is_served_with_its_weights(tmp_path: Path) -> None:
+    save_single_pose_tfjs(tmp_path)
+    tfjs = check(tmp_path, "model.json", "--name", "single")
+    (tmp_path / "frozen.pb").write_bytes(convert(tmp_path / "model.json"))
+    frozen = check(tmp_path, "frozen.pb")
+    for checked in (tfjs, frozen):
+        assert checked.exit_code == 0, checked.stderr
+        assert "it fits family movenet (estimator) with skeleton coco-17" in checked.stderr
+        assert "1 found (scores 0.9" in checked.stderr
+    entry = tomllib.loads(tfjs.stdout)["models"]["single"]
+    assert [file["path"] for file in entry["files"]] == ["model.json", "group1-shard1of2.bin", "group1-shard2of2.bin"]
+    assert tomllib.loads(frozen.stdout)["models"]["frozen"]["source"]["path"] == str(tmp_path / "frozen.pb")
+
+
+def save_single_pose_tfjs(folder: Path) -> None:
+    """MoveNet's signature for one person: PERSON, as y, x, score in 0..1, whatever the image shows."""
+    rows = np.column_stack([PERSON[:, ::-1] / 192, np.full(17, 0.9)])
+    weights = {
+        "axes": np.array([1, 2, 3], np.int32),
+        "zero": np.array(0, np.float32),
+        "rows": rows.reshape(1, 1, 17, 3).astype(np.float32),
+    }
+    kept = {"Tidx": {"type": "DT_INT32"}, "keep_dims": {"b": True}}
+    nodes = [
+        placeholder("input", "DT_INT32", 1, 192, 192, 3),
+        *(constant(name, weights) for name in weights),
+        node("cast", "Cast", ["input"], SrcT={"type": "DT_INT32"}, DstT={"type": "DT_FLOAT"}, Truncate={"b": False}),
+        node("sum", "Sum", ["cast", "axes"], **FLOAT, **kept),
+        node("nothing", "Mul", ["sum", "zero"], **FLOAT),
+        node("Identity", "AddV2", ["nothing", "rows"], **FLOAT),
+    ]
+    save_graph_model(folder, nodes, weights, shards=2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("notes.json",), "notes.json cannot be converted: notes.json is no tfjs GraphModel"),
         (("notes.onnx",), "notes.onnx is not a graph, or is damaged; graphs are .onnx,"),
         (("weights.pth",), "weights.pth is not a graph; graphs are .onnx,"),
         (("cut.onnx",), "cut.onnx "),
@@ -200,6 +237,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_constant_onnx(folder / "tiny.onnx", heatmaps(192, 256), 192, 256)
     (folder / "cut.onnx").write_bytes((folder / "tiny.onnx").read_bytes()[:5000])
     (folder / "notes.onnx").write_text("not a graph", "utf-8")
+    (folder / "notes.json").write_text("{}", "utf-8")
     (folder / "weights.pth").write_bytes(b"PK")
     save_keypoint_graph(folder / "alone.xml")
     (folder / "alone.bin").unlink()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from engines.catalogue.fetch import npm
+from engines.catalogue.fetch import clients, npm
 from engines.catalogue.fetch import store as fetching
 from engines.catalogue.fetch.sources import FetchError, File, NpmSource, UnreachableError
 from tests.engines.catalogue.fetch.publisher import Publisher
@@ -69,6 +69,7 @@ def registry(publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     )
     monkeypatch.setenv("npm_config_userconfig", str(settings))
     monkeypatch.setattr(npm, "_START_SECONDS", 60.0)  # beside other tests
+    monkeypatch.setattr(clients, "COMPUTING_SECONDS", 1.0)
     return publisher
 
 
@@ -130,6 +131,19 @@ def test_npm_that_hangs_is_killed_with_its_children(tmp_path: Path, monkeypatch:
     eventually(lambda: not status.exists() or "State:\tZ" in status.read_text("utf-8"))
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
+def test_npm_that_starts_slowly_is_not_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, real = tmp_path / "bin" / "npm", shutil.which("npm")
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/bash\nfor ((n = 0; n < 100000; n++)); do :; done\nexec {real} "$@"\n', "utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    for name in ("_START_SECONDS", "ANSWER_SECONDS", "STALL_SECONDS"):
+        monkeypatch.setattr(npm, name, 0.1)
+    path = fetching.fetch(tmp_path / "cache", SOURCE, FILES, connect_timeout=30)
+    assert path.read_bytes() == WEIGHTS
+
+
 @pytest.mark.parametrize(
     ("source", "says"),
     [
@@ -152,7 +166,7 @@ def test_a_download_that_stalls_is_given_up_and_succeeds_later(
 ) -> None:
     registry.stall_after = 1 << 18
     with monkeypatch.context() as patched:
-        patched.setattr(npm, "STALL_SECONDS", 8.0)  # npm starts within it
+        patched.setattr(npm, "STALL_SECONDS", 8.0)
         with pytest.raises(FetchError, match=r"the download of @posewire/test-models@1\.2\.3 broke off: nothing came"):
             fetching.fetch(tmp_path / "cache", SOURCE, FILES)
     assert registry.paths.count(TARBALL) == 1
