@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engines.poses import Frame, Poses
-from service.batching import Batcher, DeadlineExceededError, OverloadedError
+from service.batching import Batcher, OverloadedError
+from service.inference.client_slots import ClientSlots
 from service.inference.stage import InferenceOptions, PendingFrame, Timing, submit
 from service.inference.video_stage import VideoStage
 from service.media.decode import DecodedImage, ImageLimits, recognise
@@ -136,20 +137,13 @@ class QuickImage:
         return DecodedImage(self.frame.pixels(), self.width, self.height, self.scale)
 
 
-@dataclass(slots=True)
-class _ClientSlots:
-    """The decoder processes that one client may use at once. users: its images that have or wait for one."""
-
-    free: asyncio.Semaphore
-    users: int = 0
-
-
 class DecodeStage:
     """Decodes the images of all pipelines, and draws the pictures that clients request.
 
     JPEGs are decoded on `workers` threads behind one Batcher. Native code in a thread cannot be stopped, so all other
     formats are decoded by the processes of `pool`, behind a second Batcher with one thread for each process. A client
-    may use no more than `share` of the processes at once. Pictures are drawn behind a third Batcher.
+    may use no more than `share` of the processes at once, nor of the threads that wait for those of live video.
+    Pictures are drawn behind a third Batcher.
 
     A small JPEG for an idle pipeline is decoded at once, on the event loop, which is idle too: a hand-over to another
     thread and back would take about as long as the decoding.
@@ -175,11 +169,10 @@ class DecodeStage:
         self.drawing: Batcher[_DrawJob, bytes] = open_queue(
             _draw, "draw", max_batch=1, workers=max(1, workers // 2), hang_after=hang_after, nice=_DRAW_NICE
         )
-        self.video = VideoStage(limits, workers, open_queue)
+        self.video = VideoStage(limits, workers, open_queue, share=share)
         self.pool = pool
         self._limits = limits
-        self._max_per_client = max(1, int(pool.size * share))
-        self._slots: dict[str, _ClientSlots] = {}
+        self._slots = ClientSlots(max(1, int(pool.size * share)))
 
     def queue_for(self, data: bytes) -> Batcher[Any, Any]:
         """The queue that an image will probably pass."""
@@ -264,7 +257,8 @@ class DecodeStage:
     ) -> tuple[DecodedImage, Timing]:
         loop = asyncio.get_running_loop()
         job = _ProcessJob(kind, data, needs, whole, options.lease, loop, self.pool.bounds.wall_seconds)
-        release = await self._acquire_slot(options)
+        # A caller that was admitted limits its own concurrency.
+        release = (lambda: None) if options.admitted else await self._slots.acquire(options)
 
         def end() -> None:
             job.kill()
@@ -284,37 +278,6 @@ class DecodeStage:
             raise
         release()
         return result
-
-    async def _acquire_slot(self, options: InferenceOptions) -> Callable[[], None]:
-        """Wait until this client uses less than its share of the processes. Returns a function that frees the slot.
-
-        Raises DeadlineExceededError.
-        """
-        if options.admitted:  # the caller limits its own concurrency
-            return lambda: None
-        client = options.client if options.lease is None else options.lease.client
-        slots = self._slots.setdefault(client, _ClientSlots(asyncio.Semaphore(self._max_per_client)))
-        slots.users += 1
-
-        def forget() -> None:
-            slots.users -= 1
-            if not slots.users:
-                del self._slots[client]
-
-        def release() -> None:
-            slots.free.release()
-            forget()
-
-        try:
-            async with asyncio.timeout(None if options.deadline is None else options.deadline - time.monotonic()):
-                await slots.free.acquire()
-        except TimeoutError as error:
-            forget()
-            raise DeadlineExceededError("the deadline passed behind other images of this client") from error
-        except BaseException:
-            forget()
-            raise
-        return release
 
     def _decode_in_processes(self, jobs: Sequence[_ProcessJob]) -> Sequence[DecodedImage]:
         return [self._decode_in_process(job) for job in jobs]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from service.batching import Batcher, OverloadedError
+from service.inference.client_slots import ClientSlots
 from service.inference.stage import InferenceOptions, Timing, submit
 from service.media.decoder_process import Bounds, DecoderEndedError
 from service.media.image_files import ImageError, ImageLimits
@@ -43,21 +44,25 @@ class _ChunksJob:
 
 class VideoStage:
     """Decodes the chunks of all streams, on threads that wait for the streams' processes: two for each of `workers`, so
-    that streams whose chunks take long do not hold others up.
+    that streams whose chunks take long do not hold others up. A client's streams may use no more than `share` of these.
     """
 
-    def __init__(self, limits: ImageLimits, workers: int, open_queue: Callable[..., Batcher[Any, Any]]) -> None:
+    def __init__(
+        self, limits: ImageLimits, workers: int, open_queue: Callable[..., Batcher[Any, Any]], *, share: float = 1.0
+    ) -> None:
         self._limits = limits = replace(limits, max_pixels=min(limits.max_pixels, _MOST_PIXELS))
         self._bounds = Bounds(
             PROCESS_BYTES + limits.max_bytes + _BYTES_PER_PIXEL * limits.max_pixels, _CPU_SECONDS, _WALL_SECONDS
         )
-        self._batcher: Batcher[_ChunksJob, DecodedImage | None] = open_queue(
-            self._decode, "decode-video", max_batch=1, workers=max(4, 2 * workers), hang_after=2 * _WALL_SECONDS
+        threads = max(4, 2 * workers)
+        self._slots = ClientSlots(max(1, int(threads * share)))
+        self.batcher: Batcher[_ChunksJob, DecodedImage | None] = open_queue(
+            self._decode, "decode-video", max_batch=1, workers=threads, hang_after=2 * _WALL_SECONDS
         )
 
     def open(self, codec: VideoCodec, lease: Lease | None) -> StreamDecoder:
         """The decoder of a stream, to be closed at its end. lease: counts its memory."""
-        return StreamDecoder(codec, self._batcher, lease)
+        return StreamDecoder(codec, self.batcher, self._slots, lease)
 
     def _decode(self, jobs: Sequence[_ChunksJob]) -> Sequence[DecodedImage | None]:
         return [job.decoder.run(job, self._limits, self._bounds) for job in jobs]
@@ -70,15 +75,25 @@ class StreamDecoder:
     """
 
     def __init__(
-        self, codec: VideoCodec, batcher: Batcher[_ChunksJob, DecodedImage | None], lease: Lease | None
+        self,
+        codec: VideoCodec,
+        batcher: Batcher[_ChunksJob, DecodedImage | None],
+        slots: ClientSlots,
+        lease: Lease | None,
     ) -> None:
         self.needs_key = False
         self._codec = codec
         self._batcher = batcher
+        self._slots = slots
         self._lease = lease
         self._process: VideoDecoder | None = None
         self._using = threading.Lock()  # held by the thread that waits for the process
         self._generation = 0  # of processes: a job is for one, and must not touch the next one's
+
+    @property
+    def pid(self) -> int | None:
+        """Of its process; None while it has none."""
+        return None if self._process is None else self._process.pid
 
     async def decode(
         self, chunks: Sequence[bytes], needs: tuple[int, int], options: InferenceOptions
@@ -98,7 +113,11 @@ class StreamDecoder:
         self.needs_key = True
         job = _ChunksJob(self, self._generation, chunks, needs, reserve)
         try:
-            result = await submit(self._batcher, job, options)
+            release = await self._slots.acquire(options)
+            try:
+                result = await submit(self._batcher, job, options)
+            finally:
+                release()
         except DecoderEndedError as error:
             raise OverloadedError(str(error), reason="decoder", retry_after_s=1.0) from error
         except ImageError:

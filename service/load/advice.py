@@ -8,8 +8,8 @@ from service.load.samples import PARTS, Step
 
 _LATE_MS = 20.0
 """If this generator is later than this, its own machine is the limit."""
-_MOST_OF = 0.4
-"""A part that takes this share of the latency, or a network that is busy for this share of the time, is named."""
+_BUSY = 0.4
+"""A network that is busy for this share of the time is the limit."""
 _HELD = 0.99
 """A load is held if this share of it gets a result."""
 _STREAMS_HELD = 0.9
@@ -96,7 +96,7 @@ def _limit(what: str, step: Step) -> list[str]:
     busiest = max(step.networks, key=lambda name: step.networks[name].busy, default=None)
     parts = {part: step.parts.get(part, 0.0) for part in PARTS if part != "queue"}
     slowest = max(parts, key=lambda part: parts[part])
-    if busiest is not None and step.networks[busiest].busy >= _MOST_OF:
+    if busiest is not None and step.networks[busiest].busy >= _BUSY:
         use = step.networks[busiest]
         line = (
             f"The network {busiest} limits {at}: batches of it run for {use.busy:.2f} s of each second, "
@@ -108,7 +108,9 @@ def _limit(what: str, step: Step) -> list[str]:
     whole = sum(step.parts.values())
     if not whole:
         return []
+    queue = step.parts.get("queue", 0.0)
+    largest = "The largest part of" if queue < parts[slowest] else f"After waiting ({queue:.1f} ms), the largest part of"
     return [
-        f"Most of the latency of {at} is {_MEANS[slowest]} ({slowest}: {parts[slowest]:.1f} of {whole:.1f} ms). "
+        f"{largest} the latency of {at} is {_MEANS[slowest]} ({slowest}: {parts[slowest]:.1f} of {whole:.1f} ms). "
         f"It takes {_SETTINGS[slowest]}."
     ]

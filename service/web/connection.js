@@ -100,15 +100,15 @@ export class Connection {
     this.socket.close();
   }
 
-  /** @param {number} timestamp @param {...BlobPart} parts */
-  #send(timestamp, ...parts) {
+  /** @param {number} timestamp @param {Uint8Array} frame */
+  #send(timestamp, frame) {
     if (this.socket.readyState !== WebSocket.OPEN) return;
-    const head = new DataView(new ArrayBuffer(8));
-    head.setFloat64(0, timestamp);
-    const message = new Blob([head, ...parts]);
+    const message = new Uint8Array(8 + frame.length);
+    new DataView(message.buffer).setFloat64(0, timestamp);
+    message.set(frame, 8);
     this.socket.send(message);
     this.#sent += 1;
-    this.owner.sent(message.size);
+    this.owner.sent(message.length);
   }
 
   /** @param {any} message @param {(welcome: any) => void} opened */

@@ -4,9 +4,10 @@
  * @module
  */
 
-/** @typedef {CanvasImageSource & {videoWidth?: number, displayWidth?: number, naturalWidth?: number}} Source */
+/** @typedef {Exclude<CanvasImageSource, SVGImageElement>} Source */
+/** @typedef {{frame: VideoFrame | ImageBitmap, width: number, height: number, quality: number}} JpegOrder */
 /** @typedef {"vp8" | "vp9" | "h264" | "av1"} VideoName */
-/** @typedef {(timestamp: number, ...parts: BlobPart[]) => void} Output Takes the parts of a message. */
+/** @typedef {(timestamp: number, frame: Uint8Array) => void} Output Takes the frame of a message. */
 
 /** What WebCodecs calls the codecs that the server decodes, at up to 1920x1080 and 30 frames a second. */
 const CODECS = { h264: "avc1.42E028", vp8: "vp8", vp9: "vp09.00.40.08", av1: "av01.0.08M.08" };
@@ -23,8 +24,8 @@ const KEY_FRAME_EVERY = 300;
  * @param {{quality: number, longest: number}} options longest: greatest width or height of what is sent, in pixels.
  */
 export function jpegEncoder(output, { quality, longest }) {
-  const canvas = new OffscreenCanvas(1, 1);
-  const pen = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d", { alpha: false }));
+  let worker = jpegWorker();
+  const makeHere = jpegMaker();
   let busy = false;
   return {
     get busy() {
@@ -32,19 +33,55 @@ export function jpegEncoder(output, { quality, longest }) {
     },
     /** @param {Source} source @param {number} timestamp */
     async encode(source, timestamp) {
-      const [width, height] = fitted(source, longest);
-      if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-      pen.drawImage(source, 0, 0, width, height);
       busy = true;
       try {
-        output(timestamp, await canvas.convertToBlob({ type: "image/jpeg", quality }));
+        const plain = !("VideoFrame" in globalThis);
+        const frame = plain ? await createImageBitmap(source) : new VideoFrame(source, { timestamp: 0 });
+        const order = { frame, ...fitted(frame, longest), quality };
+        output(timestamp, await (worker ? made(worker, order) : makeHere(order)));
+      } catch (error) {
+        worker = null;
+        throw error;
       } finally {
         busy = false;
       }
     },
     requestKeyFrame() {},
-    close() {},
+    close() {
+      worker?.terminate();
+    },
   };
+}
+
+/** A function that makes a frame a JPEG of some size, and closes the frame. */
+export function jpegMaker() {
+  const canvas = new OffscreenCanvas(1, 1);
+  const pen = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d", { alpha: false }));
+  return async (/** @type {JpegOrder} */ { frame, width, height, quality }) => {
+    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+    pen.drawImage(frame, 0, 0, width, height);
+    frame.close();
+    const blob = await canvas.convertToBlob({ type: "image/jpeg", quality });
+    return new Uint8Array(await blob.arrayBuffer());
+  };
+}
+
+/** A worker that makes JPEGs, or null where there can be none, as on pages of another origin than this module's. */
+function jpegWorker() {
+  try {
+    return new Worker(new URL("jpeg_worker.js", import.meta.url), { type: "module" });
+  } catch {
+    return null;
+  }
+}
+
+/** @param {Worker} worker @param {JpegOrder} order @returns {Promise<Uint8Array>} */
+function made(worker, order) {
+  return new Promise((resolve, reject) => {
+    worker.onmessage = ({ data }) => (data instanceof Uint8Array ? resolve(data) : reject(data));
+    worker.onerror = () => reject(new Error("the worker that makes JPEGs has failed"));
+    worker.postMessage(order, [order.frame]);
+  });
 }
 
 /**
@@ -77,14 +114,14 @@ export function videoEncoder(output, { video, longest, failed }) {
     },
     /** @param {Source} source @param {number} timestamp */
     async encode(source, timestamp) {
-      const [width, height] = fitted(source, longest, 2);
+      const time = Math.round(timestamp * 1000);
+      const frame = new VideoFrame(source, { timestamp: time });
+      const { width, height } = fitted(frame, longest, 2);
       if (size !== `${width}x${height}`) {
         size = `${width}x${height}`;
         wantsKeyFrame = true;
         encoder.configure(configuration(video, width, height));
       }
-      const time = Math.round(timestamp * 1000);
-      const frame = new VideoFrame(source, { timestamp: time });
       timestamps.set(time, timestamp);
       encoder.encode(frame, { keyFrame: wantsKeyFrame || frames % KEY_FRAME_EVERY === 0 });
       frame.close();
@@ -132,14 +169,12 @@ function configuration(video, width, height) {
 /**
  * The size at which a frame is sent.
  *
- * @param {Source} source @param {number} longest @param {number} [multiple] Width and height are multiples of this.
- * @returns {[number, number]}
+ * @param {VideoFrame | ImageBitmap} frame @param {number} longest
+ * @param {number} [multiple] Width and height are multiples of this.
  */
-function fitted(source, longest, multiple = 1) {
-  const any = /** @type {any} */ (source);
-  const width = any.videoWidth ?? any.displayWidth ?? any.naturalWidth ?? any.width;
-  const height = any.videoHeight ?? any.displayHeight ?? any.naturalHeight ?? any.height;
-  const scale = Math.min(1, longest / Math.max(width, height));
+function fitted(frame, longest, multiple = 1) {
+  const [w, h] = "width" in frame ? [frame.width, frame.height] : [frame.displayWidth, frame.displayHeight];
+  const scale = Math.min(1, longest / Math.max(w, h));
   const round = (/** @type {number} */ side) => Math.max(multiple, Math.round((side * scale) / multiple) * multiple);
-  return [round(width), round(height)];
+  return { width: round(w), height: round(h) };
 }

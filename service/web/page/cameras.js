@@ -1,5 +1,5 @@
 /** The cameras that the server opens itself, and what each of them does. */
-import { button, line, refill } from "./make.js";
+import { $, button, line, refill } from "./make.js";
 import { counted, requestWords, stateWords } from "./words.js";
 
 const EVERY = 2000; // milliseconds
@@ -12,13 +12,11 @@ export class Cameras {
   /**
    * @param {import("../client.js").Client} client
    * @param {import("./notice.js").Notice} notice
-   * @param {(id: string) => any} $ Finds the elements of the page.
    * @param {(name: string) => void} choose Called with the camera that shall be on the stage.
    */
-  constructor(client, notice, $, choose) {
+  constructor(client, notice, choose) {
     this.client = client;
     this.notice = notice;
-    this.$ = $;
     this.choose = choose;
     document.addEventListener("visibilitychange", () => this.load());
   }
@@ -38,9 +36,9 @@ export class Cameras {
   /** @param {{cameras: any[], admin: boolean}} answer */
   #show({ cameras, admin }) {
     const rows = cameras.map((camera) => ({ name: camera.name, text: words(camera), share: null }));
-    this.$("server-cameras-panel").hidden = false;
-    this.$("server-cameras-none").hidden = rows.length > 0;
-    refill(this.$("server-cameras"), [rows, admin, this.chosen], () =>
+    $("server-cameras-panel").hidden = false;
+    $("server-cameras-none").hidden = rows.length > 0;
+    refill($("server-cameras"), [rows, admin, this.chosen], () =>
       rows.map((row, n) => line(row, this.#buttons(cameras[n], admin))),
     );
   }

@@ -1,5 +1,5 @@
 /** Zones and lines as a list, with what has happened in them. */
-import { make } from "./make.js";
+import { $, make } from "./make.js";
 import { regionColour } from "./regions.js";
 
 const MOST_EVENTS = 60; // in the list
@@ -11,16 +11,11 @@ export class Counts {
   /** @type {Map<string, Count>} By the region's name. */
   #counts = new Map();
 
-  /**
-   * @param {import("./settings.js").Settings} settings Has the zones and lines.
-   * @param {(id: string) => HTMLElement} $ Finds the elements of the page.
-   */
-  constructor(settings, $) {
+  /** @param {import("./settings.js").Settings} settings Has the zones and lines. */
+  constructor(settings) {
     this.settings = settings;
-    this.panel = $("regions-panel");
-    this.list = $("regions");
-    this.events = $("events");
-    this.none = $("events-none");
+    this.list = /** @type {HTMLElement} */ ($("regions"));
+    this.events = /** @type {HTMLElement} */ ($("events"));
   }
 
   /** Begin again, for a new stream. */
@@ -48,7 +43,7 @@ export class Counts {
   show() {
     const { zones, lines } = this.settings.regions;
     const shapes = [...zones, ...lines];
-    this.panel.hidden = !shapes.length && !this.events.children.length;
+    $("regions-panel").hidden = !shapes.length && !this.events.children.length;
     this.list.replaceChildren(...shapes.map((shape, n) => this.#row(shape, n)));
     this.#tally();
   }
@@ -61,7 +56,7 @@ export class Counts {
   }
 
   #tally() {
-    this.none.hidden = Boolean(this.events.children.length);
+    $("events-none").hidden = Boolean(this.events.children.length);
     for (const element of this.list.querySelectorAll(".tally")) {
       const tally = /** @type {HTMLElement} */ (element);
       const { inside, entered, right, left } = this.#count(tally.dataset.name ?? "");

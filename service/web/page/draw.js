@@ -19,6 +19,7 @@
  * @property {boolean} labels
  */
 
+/** @typedef {{x: number, y: number}} Place On the canvas. */
 /** @typedef {CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D} Pen */
 /** @typedef {import("../client.js").Person & {name?: string, fade?: number}} Figure */
 
@@ -96,19 +97,16 @@ function drawSkeleton(pen, person, skeleton, look) {
     pen.globalAlpha = alpha * confidence(Math.min(points[a].score, points[b].score));
     pen.strokeStyle = colour(id, LIGHTNESS[side]);
     pen.lineWidth = fine ? Math.max(1, thick * 0.35) : thick;
-    pen.beginPath();
-    pen.moveTo(points[a].x, points[a].y);
-    pen.lineTo(points[b].x, points[b].y);
-    pen.stroke();
+    segment(pen, points[a], points[b]);
   }
   points.forEach((point, k) => {
     if (!visible(point)) return;
     const radius = skeleton.fine[k] ? Math.max(0.8, thick * 0.3) : Math.max(1.6, thick * 0.62);
     pen.globalAlpha = alpha * confidence(point.score);
     pen.fillStyle = colour(id, LIGHTNESS[skeleton.sides[k] ?? "middle"]);
-    dot(pen, point.x, point.y, radius + (skeleton.fine[k] ? 0 : 1));
+    dot(pen, point, radius + (skeleton.fine[k] ? 0 : 1));
     pen.fillStyle = "#fff";
-    dot(pen, point.x, point.y, radius * 0.6);
+    dot(pen, point, radius * 0.6);
   });
   pen.globalAlpha = alpha;
 }
@@ -160,12 +158,8 @@ export function drawTrails(pen, trails, look) {
   for (const [id, points] of trails) {
     pen.strokeStyle = colour(id);
     for (let k = 1; k < points.length; k++) {
-      const [a, b] = [place(points[k - 1].x, points[k - 1].y, look), place(points[k].x, points[k].y, look)];
       pen.globalAlpha = 0.8 * (1 - points[k].age);
-      pen.beginPath();
-      pen.moveTo(a.x, a.y);
-      pen.lineTo(b.x, b.y);
-      pen.stroke();
+      segment(pen, place(points[k - 1].x, points[k - 1].y, look), place(points[k].x, points[k].y, look));
     }
   }
   pen.restore();
@@ -179,8 +173,16 @@ export function place(x, y, { width, scale, mirror }) {
 /** Opacity by score. @param {number} score */
 const confidence = (score) => 0.35 + 0.65 * Math.min(1, Math.max(0, (score - LOWEST_SCORE) / 0.3));
 
-/** @param {Pen} pen @param {number} x @param {number} y @param {number} radius */
-function dot(pen, x, y, radius) {
+/** @param {Pen} pen @param {Place} a @param {Place} b */
+export function segment(pen, a, b) {
+  pen.beginPath();
+  pen.moveTo(a.x, a.y);
+  pen.lineTo(b.x, b.y);
+  pen.stroke();
+}
+
+/** @param {Pen} pen @param {Place} middle @param {number} radius */
+export function dot(pen, { x, y }, radius) {
   pen.beginPath();
   pen.arc(x, y, radius, 0, 2 * Math.PI);
   pen.fill();

@@ -1,5 +1,6 @@
 /** Live figures: how often, how old, how many frames are left out, and where the server's time goes. */
-import { make } from "./make.js";
+import { $, clearedPen, make, write } from "./make.js";
+import { quantile } from "./timeline.js";
 
 const SECOND = 1000;
 const SPAN = 60; // seconds of the graph
@@ -13,19 +14,14 @@ const PARTS = [
 ];
 
 export class Figures {
-  /** @type {import("../connection.js").Result[]} Of the last second. */
+  /** @type {(import("../connection.js").Result & {time: number})[]} Of the last second. */
   #results = [];
   /** @type {{time: number, delay: number}[]} */
   #graph = [];
   #dropped = 0;
   #received = 0;
-  #times = /** @type {number[]} */ ([]);
 
-  /** @param {(id: string) => HTMLElement} $ Finds the elements of the page. */
-  constructor($) {
-    this.$ = $;
-    this.panel = $("figures-panel");
-    this.canvas = /** @type {HTMLCanvasElement} */ ($("figure-graph"));
+  constructor() {
     $("split").append(...PARTS.map(([, , colour]) => box("div", colour)));
     $("split-legend").append(
       ...PARTS.map(([, word, colour]) => make("li", {}, box("i", colour), `${word} `, make("span"))),
@@ -33,18 +29,15 @@ export class Figures {
   }
 
   clear() {
-    [this.#results, this.#graph, this.#times] = [[], [], []];
+    [this.#results, this.#graph] = [[], []];
     this.#dropped = this.#received = 0;
   }
 
   /** @param {import("../connection.js").Result} result */
   add(result) {
-    const time = performance.now();
     this.#received += 1;
     this.#dropped += result.dropped;
-    this.#results.push(result);
-    this.#times.push(time);
-    while (this.#times[0] < time - SECOND) (this.#times.shift(), this.#results.shift());
+    this.#results.push({ ...result, time: performance.now() });
   }
 
   /**
@@ -55,8 +48,7 @@ export class Figures {
    */
   show(delays, skipped) {
     const time = performance.now();
-    while (this.#times[0] < time - SECOND) (this.#times.shift(), this.#results.shift());
-    const results = this.#results;
+    const results = (this.#results = this.#results.filter((result) => result.time > time - SECOND));
     const delay = median(delays.slice(-30));
     const left = this.#dropped + skipped;
     const share = left / Math.max(1, left + this.#received);
@@ -65,7 +57,7 @@ export class Figures {
     this.#write("figure-delay", ...milliseconds(delay));
     this.#write("figure-dropped", `${Math.round(100 * share)} %`, ` ${left}`);
     if (delays.length) this.#graph.push({ time, delay });
-    while (this.#graph.length && this.#graph[0].time < time - SPAN * SECOND) this.#graph.shift();
+    this.#graph = this.#graph.filter((point) => point.time > time - SPAN * SECOND);
     this.#draw(time);
     this.#split(results.flatMap(({ timing_ms }) => (timing_ms ? [timing_ms] : [])));
   }
@@ -76,22 +68,16 @@ export class Figures {
     const medians = PARTS.map(([part]) => median(timings.map((timing) => timing[part] ?? 0)));
     const total = medians.reduce((sum, part) => sum + part, 0) || 1;
     medians.forEach((part, n) => {
-      /** @type {HTMLElement} */ (this.$("split").children[n]).style.width = `${(100 * part) / total}%`;
-      const text = this.$("split-legend").children[n].lastElementChild;
-      if (text) text.textContent = `${part.toFixed(1)} ms`;
+      $("split").children[n].style.width = `${(100 * part) / total}%`;
+      $("split-legend").children[n].lastElementChild.textContent = `${part.toFixed(1)} ms`;
     });
   }
 
   /** @param {number} time */
   #draw(time) {
-    const { canvas } = this;
-    const ratio = devicePixelRatio || 1;
-    const [width, height] = [canvas.clientWidth, canvas.clientHeight];
-    Object.assign(canvas, { width: width * ratio, height: height * ratio });
-    const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
-    pen.scale(ratio, ratio);
+    const { pen, width, height } = clearedPen($("figure-graph"));
     const top = Math.max(50, ...this.#graph.map(({ delay }) => delay)) * 1.15;
-    pen.strokeStyle = getComputedStyle(canvas).color;
+    pen.strokeStyle = getComputedStyle(pen.canvas).color;
     pen.lineWidth = 1.5;
     pen.lineJoin = "round";
     pen.beginPath();
@@ -103,7 +89,7 @@ export class Figures {
 
   /** @param {string} id @param {string} text @param {string} [unit] */
   #write(id, text, unit = "") {
-    const element = this.$(id);
+    const element = $(id);
     if (element.textContent === text + unit) return;
     element.replaceChildren(text, ...(unit ? [make("small", {}, unit)] : []));
   }
@@ -113,9 +99,7 @@ export class Figures {
 const milliseconds = (value) => (isNaN(value) ? ["–", ""] : [value.toFixed(0), " ms"]);
 
 /** @param {number[]} values @returns {number} NaN without values. */
-function median(values) {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN;
-}
+const median = (values) => quantile(values, 0.5);
 
 /** @param {string} tag @param {string} colour */
 function box(tag, colour) {

@@ -1,5 +1,5 @@
 /** Whole videos as jobs: upload, progress, and the drawn result with its data beside it. */
-import { button, line, make, refill } from "./make.js";
+import { $, button, line, make, onFile, refill } from "./make.js";
 import { save } from "./recording.js";
 import { clock, counted, requestWords } from "./words.js";
 
@@ -30,22 +30,16 @@ export class Jobs {
    * @param {import("../client.js").Client} client
    * @param {import("./settings.js").Settings} settings Their model and skeleton are those of the jobs.
    * @param {import("./notice.js").Notice} notice
-   * @param {(id: string) => any} $ Finds the elements of the page.
    */
-  constructor(client, settings, notice, $) {
+  constructor(client, settings, notice) {
     this.client = client;
     this.settings = settings;
     this.notice = notice;
     this.panel = $("jobs-panel");
     this.list = $("jobs");
     this.player = $("job-player");
-    const input = $("job-file");
-    $("job-open").addEventListener("click", () => input.click());
-    input.addEventListener("change", () => {
-      const [file] = input.files;
-      input.value = "";
-      if (file) this.upload(file);
-    });
+    $("job-open").addEventListener("click", () => $("job-file").click());
+    onFile($("job-file"), (file) => this.upload(file));
   }
 
   /** Show the jobs, or nothing where the server takes none. */
@@ -74,6 +68,7 @@ export class Jobs {
     request.open("POST", url);
     request.setRequestHeader("content-type", "application/octet-stream");
     if (this.client.key) request.setRequestHeader("x-api-key", this.client.key);
+    request.responseType = "json";
     request.upload.onprogress = ({ loaded, total }) => {
       upload.share = loaded / (total || 1);
       this.#show();
@@ -82,7 +77,10 @@ export class Jobs {
     request.onloadend = () => {
       this.#uploads = this.#uploads.filter((other) => other !== upload);
       if (request.status === 202) this.notice.clear("job");
-      else if (request.status) this.notice.show(`${file.name} was not taken: ${problemOf(request)}`, "job");
+      else if (request.status) {
+        const why = request.response?.detail ?? `the server answered ${request.status}`;
+        this.notice.show(`${file.name} was not taken: ${why}`, "job");
+      }
       this.load();
     };
     this.#uploads.push(upload);
@@ -205,13 +203,4 @@ function words(frame) {
   });
   const count = counted(people.length, "person", "people");
   return [`Frame ${frame.frame}, ${frame.time.toFixed(2)} s: ${count}`, ...people].join("\n");
-}
-
-/** @param {XMLHttpRequest} request */
-function problemOf({ responseText, status }) {
-  try {
-    return JSON.parse(responseText).detail;
-  } catch {
-    return `the server answered ${status}`;
-  }
 }

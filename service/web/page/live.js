@@ -9,8 +9,11 @@ const OBSERVED = 120; // delays that are kept
 const RETRY = 1000; // milliseconds
 const WATCHED_FPS = 10; // pictures of a camera of the server; between them skeletons go on
 
-/** Dispatches `state` (see Stream) and `result` events. */
-export class Live extends EventTarget {
+/** @typedef {import("../stream.js").State} State */
+/** @typedef {{state: string, reason?: string}} CameraState Of a camera of the server. */
+/** @typedef {{state(s: State): void, camera(c: CameraState): void, result(r: Result): void}} Told Called with what comes. */
+
+export class Live {
   /** Milliseconds from the capture of the last pictures until their people were drawn. @type {number[]} */
   delays = [];
   /** Milliseconds between two pictures of the source. */
@@ -19,6 +22,8 @@ export class Live extends EventTarget {
   #pictures = new Pictures();
   #newest = 0; // capture time of the newest picture
   #shown = 0; // capture time of the last result that was drawn
+  /** The time that was painted last, and the newest result then. @type {unknown[]} */
+  #painted = [];
   /** @type {import("../stream.js").Stream | null} */
   stream = null;
   /** @type {HTMLVideoElement | null} */
@@ -26,10 +31,10 @@ export class Live extends EventTarget {
   #showing = new AbortController(); // what is shown now
   #offset = Infinity; // from the clock of a camera of the server to the page's, milliseconds
 
-  /** @param {import("./view.js").View} view */
-  constructor(view) {
-    super();
+  /** @param {import("./view.js").View} view @param {Told} told */
+  constructor(view, told) {
     this.view = view;
+    this.told = told;
   }
 
   /** Show a video in place of the last one. @param {HTMLVideoElement} video */
@@ -55,11 +60,9 @@ export class Live extends EventTarget {
   use(stream) {
     this.stream?.close();
     this.stream = stream;
-    for (const kind of ["state", "camera"])
-      stream.addEventListener(kind, (event) => {
-        if (this.stream !== stream) return;
-        this.dispatchEvent(new CustomEvent(kind, { detail: /** @type {CustomEvent} */ (event).detail }));
-      });
+    for (const kind of /** @type {const} */ (["state", "camera"])) {
+      stream.addEventListener(kind, (/** @type {any} */ { detail }) => this.stream === stream && this.told[kind](detail));
+    }
     this.#receive(stream);
   }
 
@@ -110,7 +113,7 @@ export class Live extends EventTarget {
           const people = result.people.map((person) => named(person, this.view.width / width || 1));
           this.timeline.add({ time, people, width, height }, latency_ms, this.between);
         }
-        this.dispatchEvent(new CustomEvent("result", { detail: result }));
+        this.told.result(result);
       }
     } catch (error) {
       if (/** @type {any} */ (error)?.name !== "StreamError") throw error; // its state event says more
@@ -149,14 +152,14 @@ export class Live extends EventTarget {
 
   #paint() {
     const time = Math.min(now() - this.timeline.delay, this.#newest);
+    const last = this.timeline.moments.at(-1);
+    if (this.#painted[0] === time && this.#painted[1] === last) return;
+    this.#painted = [time, last];
     const picture = this.#pictures.take(time);
     if (picture) this.view.show(picture);
-    const people = this.timeline.at(time);
-    if (picture || people !== this.view.people) {
-      this.view.people = people;
-      this.view.trails = this.view.display.trails ? this.timeline.trails(time) : new Map();
-      this.view.draw();
-    }
+    this.view.people = this.timeline.at(time);
+    this.view.trails = this.view.display.trails ? this.timeline.trails(time) : new Map();
+    this.view.draw();
     const drawn = this.timeline.moments.findLast((moment) => moment.time <= time);
     if (drawn && drawn.time > this.#shown) {
       this.#shown = drawn.time;
@@ -175,12 +178,12 @@ export class Live extends EventTarget {
  */
 export function named(person, factor) {
   const { id = 0, box, keypoints } = person;
-  const scaled = factor === 1 ? person : {
+  return {
     ...person,
+    name: id > 0 ? `Person ${id}` : "",
     box: /** @type {Person["box"]} */ (box.map((side) => side * factor)),
-    keypoints: keypoints.map(([x, y, score]) => /** @type {[number, number, number]} */ ([x * factor, y * factor, score])),
+    keypoints: keypoints.map(([x, y, score]) => [x * factor, y * factor, score]),
   };
-  return { ...scaled, name: id > 0 ? `Person ${id}` : "" };
 }
 
 /**

@@ -7,6 +7,7 @@ import { readSkeleton } from "./draw.js";
 import { Figures } from "./figures.js";
 import { Jobs } from "./jobs.js";
 import { Live, named, openVideo } from "./live.js";
+import { $, onFile, write } from "./make.js";
 import { Notice } from "./notice.js";
 import { PeopleList } from "./people.js";
 import { Playback } from "./playback.js";
@@ -25,21 +26,20 @@ const LONGEST = 960; // pixels of what is sent of a video: networks use less, an
 /** Bytes cost nothing on the server's own machine, and pictures cost it less time than compressed video. */
 const LOCAL = ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname);
 
-const $ = (/** @type {string} */ id) => /** @type {any} */ (document.getElementById(id));
 const client = new Client(undefined, { key: sessionStorage.getItem(KEY) ?? "" });
 const settings = new Settings($("settings"));
-const view = new View($("stage"));
-const live = new Live(view);
-const notice = new Notice($, useKey);
-const people = new PeopleList($);
-const counts = new Counts(settings, $);
-const figures = new Figures($);
-const space = new Space($);
+const view = new View();
+const live = new Live(view, { state: showState, camera: showCamera, result: showResult });
+const notice = new Notice(useKey);
+const people = new PeopleList();
+const counts = new Counts(settings);
+const figures = new Figures();
+const space = new Space();
 const recording = new Recording();
-const playback = new Playback($);
+const playback = new Playback();
 const editor = new RegionEditor(view, settings, showTool);
-const jobs = new Jobs(client, settings, notice, $);
-const cameras = new Cameras(client, notice, $, watch);
+const jobs = new Jobs(client, settings, notice);
+const cameras = new Cameras(client, notice, watch);
 
 /** @type {Map<string, import("./draw.js").Skeleton>} */
 const skeletons = new Map();
@@ -224,7 +224,7 @@ function display() {
 /** @param {"idle" | "busy" | "live" | "bad"} state @param {string} text */
 function status(state, text) {
   $("status").dataset.state = state;
-  if ($("status-text").textContent !== text) $("status-text").textContent = text;
+  write($("status-text"), text);
 }
 
 /** @param {string} help */
@@ -235,8 +235,8 @@ function showTool(help) {
   $("add-line").setAttribute("aria-pressed", String(editor.tool === "line"));
 }
 
-live.addEventListener("state", (event) => {
-  const state = /** @type {CustomEvent<import("../stream.js").State>} */ (event).detail;
+/** @param {import("../stream.js").State} state */
+function showState(state) {
   if (state.name === "open") {
     const skeleton = skeletons.get(live.stream?.welcome.skeleton) ?? null;
     if (skeleton !== view.skeleton) live.timeline.clear();
@@ -258,25 +258,25 @@ live.addEventListener("state", (event) => {
     if (state.code === 4401) notice.askKey(Boolean(client.key));
     else notice.show(streamWords(state), "stream");
   }
-});
+}
 
-live.addEventListener("camera", (event) => {
-  const camera = /** @type {CustomEvent} */ (event).detail;
+/** @param {{state: string, reason?: string}} camera */
+function showCamera(camera) {
   const isLive = camera.state === "live";
   status(isLive ? "live" : "busy", isLive ? "Live" : `${cameras.chosen} ${stateWords({ state: camera.state })}`);
   if (isLive) notice.clear("stream");
   else notice.show(`The camera ${cameras.chosen} ${stateWords(camera)}.`, "stream");
-});
+}
 
-live.addEventListener("result", (event) => {
-  const result = /** @type {CustomEvent<import("../connection.js").Result>} */ (event).detail;
+/** @param {import("../connection.js").Result} result */
+function showResult(result) {
   figures.add(result);
   if (result.type !== "result" || !live.stream) return;
   people.show(result.people, performance.now());
   space.show(result.people, view.skeleton);
   counts.add(result.events ?? []);
   recording.add(result, live.stream.welcome);
-});
+}
 
 settings.addEventListener("change", (event) => {
   display();
@@ -292,28 +292,33 @@ setInterval(() => {
   figures.show(live.delays, live.stream.skipped);
 }, 500);
 
-for (const id of ["camera", "start-camera"]) $(id).addEventListener("click", startCamera);
-for (const id of ["open", "start-file"]) $(id).addEventListener("click", () => $("file").click());
-$("file").addEventListener("change", () => {
-  const [file] = $("file").files;
-  $("file").value = ""; // so that the same file can be chosen again
-  if (file) openFile(file);
-});
+/** @type {Record<string, () => void>} */
+const buttons = {
+  camera: startCamera,
+  "start-camera": startCamera,
+  open: () => $("file").click(),
+  "start-file": () => $("file").click(),
+  "add-zone": () => editor.use(editor.tool === "zone" ? "" : "zone"),
+  "add-line": () => editor.use(editor.tool === "line" ? "" : "line"),
+  "save-picture": async () => save(await view.snapshot(), "posewire.png"),
+  "save-json": () => save(recording.json(), "posewire.json"),
+  "save-csv": () => save(recording.csv(), "posewire.csv"),
+  share,
+  download: () => openMenu($("download-menu").hidden),
+};
+for (const [id, act] of Object.entries(buttons)) $(id).addEventListener("click", act);
+onFile($("file"), openFile);
 $("cameras").addEventListener("change", () => {
   if (kind === "camera") stop();
   startCamera();
 });
-$("add-zone").addEventListener("click", () => editor.use(editor.tool === "zone" ? "" : "zone"));
-$("add-line").addEventListener("click", () => editor.use(editor.tool === "line" ? "" : "line"));
-$("save-picture").addEventListener("click", async () => save(await view.snapshot(), "posewire.png"));
-$("save-json").addEventListener("click", () => save(recording.json(), "posewire.json"));
-$("save-csv").addEventListener("click", () => save(recording.csv(), "posewire.csv"));
-$("share").addEventListener("click", async () => {
+
+async function share() {
   const copied = await navigator.clipboard?.writeText(location.href).then(() => true, () => false);
   if (copied) notice.show("The link to these settings, zones and lines is copied. It contains no picture and no key.", "good");
   else notice.show(`Copy the address of this page: ${location.href}`);
-});
-$("download").addEventListener("click", () => openMenu($("download-menu").hidden));
+}
+
 document.addEventListener("click", (event) => {
   if (event.target !== $("download")) openMenu(false);
 });

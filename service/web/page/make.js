@@ -1,4 +1,31 @@
-/** Makes the elements of lists. */
+/** Finds, makes and fills elements of the page. */
+
+/** @param {string} id @returns {any} */
+export const $ = (id) => document.getElementById(id);
+
+/** Writes only what has changed, so that screen readers say nothing twice. @param {Element} element @param {string} text */
+export function write(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** @param {HTMLInputElement} input @param {(file: File) => void} act Called with each file that is chosen. */
+export function onFile(input, act) {
+  input.addEventListener("change", () => {
+    const [file] = input.files ?? [];
+    input.value = ""; // so that the same file can be chosen again
+    if (file) act(file);
+  });
+}
+
+/** Clear a canvas, which becomes as sharp as the screen. @param {HTMLCanvasElement} canvas Its size is that on the page. */
+export function clearedPen(canvas) {
+  const ratio = devicePixelRatio || 1;
+  const { clientWidth: width, clientHeight: height } = canvas;
+  Object.assign(canvas, { width: width * ratio, height: height * ratio });
+  const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  pen.scale(ratio, ratio);
+  return { pen, width, height };
+}
 
 /**
  * @param {string} tag @param {Record<string, any>} [properties] label: for screen readers.

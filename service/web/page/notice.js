@@ -1,13 +1,15 @@
 /** The line above the picture that says what is wrong, and asks for the API key. */
 
+import { $, write } from "./make.js";
+
 const SHORT = 6000; // milliseconds for which good news is shown
 
 export class Notice {
   #about = "";
   #timer = 0;
 
-  /** @param {(id: string) => any} $ Finds the elements of the page. @param {(key: string) => void} useKey */
-  constructor($, useKey) {
+  /** @param {(key: string) => void} useKey */
+  constructor(useKey) {
     this.box = $("notice");
     this.text = $("notice-text");
     this.form = $("key-form");
@@ -30,7 +32,7 @@ export class Notice {
     this.form.hidden = true;
     this.box.dataset.kind = about === "good" ? "good" : "bad";
     this.box.hidden = false;
-    if (this.text.textContent !== words) this.text.textContent = words;
+    write(this.text, words);
     if (about === "good") this.#timer = window.setTimeout(() => this.clear("good"), SHORT);
   }
 

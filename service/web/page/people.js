@@ -1,6 +1,6 @@
 /** The list of people: who is in view, how sure the server is, and for how long. */
 import { colour } from "./draw.js";
-import { make } from "./make.js";
+import { $, make, write } from "./make.js";
 import { clock, counted } from "./words.js";
 
 const KEPT = 8000; // milliseconds for which somebody who has left is listed
@@ -15,13 +15,7 @@ export class PeopleList {
   #shown = 0;
   #said = { count: -1, at: 0 };
 
-  /** @param {(id: string) => HTMLElement} $ Finds the elements of the page. */
-  constructor($) {
-    this.rows = $("people-rows");
-    this.none = $("people-none");
-    this.count = $("people-count");
-    this.said = $("people-said");
-  }
+  rows = /** @type {HTMLElement} */ ($("people-rows"));
 
   clear() {
     this.#people.clear();
@@ -66,42 +60,29 @@ export class PeopleList {
     while (this.rows.children.length > rows.length) this.rows.lastElementChild?.remove();
     while (this.rows.children.length < rows.length) this.rows.append(emptyRow());
     rows.forEach(({ id, score, seen, gone }, n) => {
-      const row = /** @type {HTMLElement} */ (this.rows.children[n]);
+      const row = this.rows.children[n];
+      const { chip, name, bar, percent, time } = /** @type {any} */ (row).parts;
       row.classList.toggle("gone", gone);
-      const [chip, name, bar, percent, time] = row.querySelectorAll("[data-part]");
-      /** @type {HTMLElement} */ (chip).style.background = colour(id, 60);
+      chip.style.background = colour(id, 60);
+      bar.style.width = `${Math.round(score * 100)}%`;
       write(name, `Person ${id}`);
-      /** @type {HTMLElement} */ (bar).style.width = `${Math.round(score * 100)}%`;
       write(percent, gone ? "left" : `${Math.round(score * 100)} %`);
       write(time, isNaN(seen) ? "–" : clock(seen / 1000));
     });
-    write(this.count, String(count));
-    this.none.hidden = rows.length > 0;
+    write($("people-count"), String(count));
+    $("people-none").hidden = rows.length > 0;
   }
 
   /** @param {number} count @param {number} time */
   #say(count, time) {
     if (count === this.#said.count || (this.#said.count >= 0 && time - this.#said.at < SAID_EVERY)) return;
     this.#said = { count, at: time };
-    write(this.said, `${counted(count, "person", "people")} in view`);
+    write($("people-said"), `${counted(count, "person", "people")} in view`);
   }
 }
 
 function emptyRow() {
-  const part = (/** @type {string} */ tag, /** @type {string} */ className) => {
-    const element = make(tag, { className });
-    element.dataset.part = "";
-    return element;
-  };
-  const cells = [
-    [part("span", "chip"), part("span", "")],
-    [make("span", { className: "meter" }, part("span", "")), part("span", "")],
-    [part("span", "")],
-  ];
-  return make("tr", {}, ...cells.map((parts) => make("td", {}, ...parts)));
-}
-
-/** @param {Element} element @param {string} text */
-function write(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+  const [chip, name, bar, percent, time] = ["chip", "", "", "", ""].map((className) => make("span", { className }));
+  const cells = [[chip, name], [make("span", { className: "meter" }, bar), percent], [time]];
+  return make("tr", { parts: { chip, name, bar, percent, time } }, ...cells.map((cell) => make("td", {}, ...cell)));
 }

@@ -1,16 +1,14 @@
 /** The controls of a video file: pause, position and time. */
+import { $ } from "./make.js";
 import { clock } from "./words.js";
 
 export class Playback {
   /** @type {HTMLVideoElement | null} */
   #video = null;
 
-  /** @param {(id: string) => any} $ Finds the elements of the page. */
-  constructor($) {
-    this.box = $("playback");
+  constructor() {
     this.button = $("play");
     this.seek = $("seek");
-    this.time = $("clock");
     this.button.addEventListener("click", () => {
       if (this.#video?.paused) this.#video.play();
       else this.#video?.pause();
@@ -24,7 +22,7 @@ export class Playback {
   /** @param {HTMLVideoElement | null} video Null hides the controls. */
   show(video) {
     this.#video = video;
-    this.box.hidden = !video;
+    $("playback").hidden = !video;
     if (!video) return;
     for (const name of ["play", "pause", "ended", "timeupdate"]) {
       video.addEventListener(name, () => this.#video === video && this.#update(video));
@@ -37,6 +35,6 @@ export class Playback {
     this.button.textContent = ended ? "Play again" : paused ? "Play" : "Pause";
     if (isFinite(duration)) this.seek.value = String(currentTime / duration || 0);
     this.seek.setAttribute("aria-valuetext", clock(currentTime));
-    this.time.textContent = `${clock(currentTime)}${isFinite(duration) ? ` / ${clock(duration)}` : ""}`;
+    $("clock").textContent = `${clock(currentTime)}${isFinite(duration) ? ` / ${clock(duration)}` : ""}`;
   }
 }

@@ -9,10 +9,6 @@ export class Recording {
   /** @type {Record<string, unknown>} */
   #about = {};
 
-  get empty() {
-    return !this.#frames.length;
-  }
-
   clear() {
     this.#frames = [];
   }

@@ -1,5 +1,5 @@
 /** Zones and lines: drawn on the stage with the mouse, a finger or the keyboard. */
-import { place } from "./draw.js";
+import { dot, place } from "./draw.js";
 
 /** @typedef {import("./settings.js").Zone} Zone */
 /** @typedef {import("./settings.js").Line} Line */
@@ -180,7 +180,7 @@ function* corners(zones, lines) {
   }
 }
 
-/** @param {import("./draw.js").Pen} pen @param {{x: number, y: number}[]} points @param {string} colour
+/** @param {import("./draw.js").Pen} pen @param {import("./draw.js").Place[]} points @param {string} colour
  * @param {string} name @param {boolean} closed */
 function outline(pen, points, colour, name, closed) {
   pen.beginPath();
@@ -197,11 +197,7 @@ function outline(pen, points, colour, name, closed) {
     pen.fill();
     pen.globalAlpha = 1;
   }
-  for (const { x, y } of points) {
-    pen.beginPath();
-    pen.arc(x, y, 4, 0, 2 * Math.PI);
-    pen.fill();
-  }
+  for (const point of points) dot(pen, point, 4);
   if (!name) return;
   const x = points.reduce((sum, point) => sum + point.x, 0) / points.length;
   const y = points.reduce((sum, point) => sum + point.y, 0) / points.length;
@@ -214,7 +210,7 @@ function outline(pen, points, colour, name, closed) {
 }
 
 /** The side that counts as right, as seen from the start. @param {import("./draw.js").Pen} pen
- * @param {{x: number, y: number}} a @param {{x: number, y: number}} b @param {boolean} mirror */
+ * @param {import("./draw.js").Place} a @param {import("./draw.js").Place} b @param {boolean} mirror */
 function arrow(pen, a, b, mirror) {
   const length = Math.hypot(b.x - a.x, b.y - a.y) || 1;
   const side = mirror ? -1 : 1;

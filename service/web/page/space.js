@@ -1,5 +1,6 @@
 /** Skeletons in space, from models that give keypoints in metres. Turned by dragging or with the arrow keys. */
-import { colour } from "./draw.js";
+import { colour, dot, segment } from "./draw.js";
+import { $, clearedPen } from "./make.js";
 
 const APART = 1.1; // metres between two people side by side
 const MOST = 3; // people
@@ -13,10 +14,10 @@ export class Space {
   /** @type {import("./draw.js").Skeleton | null} */
   #skeleton = null;
 
-  /** @param {(id: string) => HTMLElement} $ Finds the elements of the page. */
-  constructor($) {
-    this.panel = $("space-panel");
-    this.canvas = /** @type {HTMLCanvasElement} */ ($("space"));
+  panel = $("space-panel");
+  canvas = /** @type {HTMLCanvasElement} */ ($("space"));
+
+  constructor() {
     const { canvas } = this;
     canvas.addEventListener("pointerdown", (event) => canvas.setPointerCapture(event.pointerId));
     canvas.addEventListener("pointermove", (event) => {
@@ -52,12 +53,7 @@ export class Space {
   }
 
   #draw() {
-    const { canvas } = this;
-    const ratio = devicePixelRatio || 1;
-    const [width, height] = [canvas.clientWidth, canvas.clientHeight];
-    Object.assign(canvas, { width: width * ratio, height: height * ratio });
-    const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
-    pen.scale(ratio, ratio);
+    const { pen, width, height } = clearedPen(this.canvas);
     pen.lineCap = "round";
     const metre = height / 2.3 / Math.max(1, (this.#people.length * APART) / 3);
     const [cy, sy, cp, sp] = [Math.cos(this.#yaw), Math.sin(this.#yaw), Math.cos(this.#pitch), Math.sin(this.#pitch)];
@@ -67,10 +63,10 @@ export class Space {
       const far = 4 / (4 + deep * cp + y * sp); // a camera at 4 m
       return { x: width / 2 + turned * metre * far, y: height * 0.46 + (y * cp - deep * sp) * metre * far };
     };
-    pen.strokeStyle = getComputedStyle(canvas).getPropertyValue("--edge");
+    pen.strokeStyle = getComputedStyle(this.canvas).color;
     for (let step = -1; step <= 1.01; step += 0.25) {
       for (const [a, b] of [[project(step, 1, -1), project(step, 1, 1)], [project(-1, 1, step), project(1, 1, step)]]) {
-        line(pen, a, b);
+        segment(pen, a, b);
       }
     }
     this.#people.forEach((person, n) => {
@@ -79,20 +75,8 @@ export class Space {
       pen.strokeStyle = colour(person.id ?? 0, 58);
       pen.fillStyle = colour(person.id ?? 0, 50);
       pen.lineWidth = 3;
-      for (const [a, b] of this.#skeleton?.limbs ?? []) if (points[a] && points[b]) line(pen, points[a], points[b]);
-      for (const { x, y } of points) {
-        pen.beginPath();
-        pen.arc(x, y, 2.4, 0, 2 * Math.PI);
-        pen.fill();
-      }
+      for (const [a, b] of this.#skeleton?.limbs ?? []) if (points[a] && points[b]) segment(pen, points[a], points[b]);
+      for (const point of points) dot(pen, point, 2.4);
     });
   }
-}
-
-/** @param {CanvasRenderingContext2D} pen @param {{x: number, y: number}} a @param {{x: number, y: number}} b */
-function line(pen, a, b) {
-  pen.beginPath();
-  pen.moveTo(a.x, a.y);
-  pen.lineTo(b.x, b.y);
-  pen.stroke();
 }

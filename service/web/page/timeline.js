@@ -2,7 +2,8 @@
  * Results and pictures of the last moments, so that each is shown when its time has come.
  *
  * A result arrives later than its picture. Pictures are therefore shown with a delay that is as long as results usually
- * take, so that a skeleton lies on its own picture, and people are interpolated between two results.
+ * take, so that a skeleton lies on its own picture. In pictures without a result, people are interpolated between the
+ * two results around it, or move on as they did where results are so frequent that this is not seen.
  */
 
 /** @typedef {import("./draw.js").Figure} Figure */
@@ -12,6 +13,7 @@
 const REMEMBERED = 64; // results
 const OBSERVED = 30; // latencies from which the delay is derived
 const LONGEST_DELAY = 1500; // milliseconds
+const FURTHER = 40; // milliseconds for which people move on as they did before
 const STALE = 700; // milliseconds after which people without a newer result are no longer shown
 const TRAIL = 1500; // milliseconds
 const MOST_FRAMES = 8; // a camera has only so many buffers, and stops while all of them are in use
@@ -45,9 +47,9 @@ export class Timeline {
     this.waited(latency);
     this.moments.push(moment);
     if (this.moments.length > REMEMBERED) this.moments.shift();
-    // Where the server answers every picture, its result is enough. Otherwise there must be one to interpolate to.
-    const gap = this.#intervals.length ? Math.max(0, quantile(this.#intervals, 0.7) - between) : 0;
-    const wanted = Math.min(LONGEST_DELAY, quantile(this.#latencies, 0.7) + (gap > between / 2 ? gap : 0));
+    // Where results are frequent, people move on until the next one. Otherwise there must be one to interpolate to.
+    const gap = this.#intervals.length ? quantile(this.#intervals, 0.7) - between : 0;
+    const wanted = Math.min(LONGEST_DELAY, quantile(this.#latencies, 0.7) + (gap > FURTHER ? gap : 0));
     // Too short a delay takes skeletons off their people, so it grows faster than it shrinks.
     this.delay = this.delay ? this.delay + (wanted - this.delay) / (wanted > this.delay ? 2 : 8) : wanted;
   }
@@ -58,18 +60,19 @@ export class Timeline {
   }
 
   /**
-   * The people at a time, interpolated between the two results around it.
+   * The people at a time, from the two results around it or the last two before it.
    *
    * @param {number} time
    * @returns {Figure[]}
    */
   at(time) {
     const next = this.moments.findIndex((moment) => moment.time > time);
-    const after = next < 0 ? null : this.moments[next];
-    const before = next < 0 ? this.moments.at(-1) : this.moments[next - 1];
-    if (!before || time - before.time > STALE) return NOBODY;
-    if (!after) return before.people;
-    return between(before.people, after.people, (time - before.time) / (after.time - before.time));
+    const [before, after] = next ? this.moments.slice(next < 0 ? -2 : next - 1).slice(0, 2) : [];
+    const last = after?.time <= time ? after : before;
+    if (!last || time - last.time > STALE) return NOBODY;
+    if (!after || last.time === time) return last.people;
+    const shown = Math.min(time, after.time + FURTHER);
+    return between(before.people, after.people, (shown - before.time) / (after.time - before.time));
   }
 
   /**
@@ -79,15 +82,13 @@ export class Timeline {
    * @returns {Map<number, {x: number, y: number, age: number}[]>} By id, see `drawTrails`.
    */
   trails(time) {
-    /** @type {Map<number, {x: number, y: number, age: number}[]>} */
+    /** @type {ReturnType<Timeline["trails"]>} */
     const trails = new Map();
     for (const moment of this.moments) {
-      if (moment.time > time || time - moment.time > TRAIL) continue;
-      for (const { id = 0, box } of moment.people) {
-        if (id < 1) continue;
-        if (!trails.has(id)) trails.set(id, []);
-        const point = { x: (box[0] + box[2]) / 2, y: box[3], age: (time - moment.time) / TRAIL };
-        trails.get(id)?.push(point);
+      const age = (time - moment.time) / TRAIL;
+      for (const { id = 0, box } of age >= 0 && age <= 1 ? moment.people : NOBODY) {
+        const point = { x: (box[0] + box[2]) / 2, y: box[3], age };
+        if (id > 0) trails.set(id, [...(trails.get(id) ?? []), point]);
       }
     }
     return trails;
@@ -129,14 +130,14 @@ export class Pictures {
 
 /**
  * @param {Figure[]} before @param {Figure[]} after
- * @param {number} share 0 for the people of `before`, 1 for those of `after`.
+ * @param {number} share 0 for the people of `before`, 1 for those of `after`, more for where they go from there.
  * @returns {Figure[]}
  */
 function between(before, after, share) {
   const earlier = new Map(before.filter(({ id = 0 }) => id > 0).map((person) => [person.id, person]));
   const people = after.map((person) => {
     const then = earlier.get(person.id);
-    if (then?.keypoints.length !== person.keypoints.length) return { ...person, fade: share };
+    if (then?.keypoints.length !== person.keypoints.length) return { ...person, fade: Math.min(1, share) };
     earlier.delete(person.id);
     const mix = (/** @type {any} */ a, /** @type {any} */ b) =>
       a.map((/** @type {number} */ value, /** @type {number} */ n) => value + (b[n] - value) * share);
@@ -149,7 +150,7 @@ function between(before, after, share) {
         : {}),
     };
   });
-  return [...people, ...[...earlier.values()].map((person) => ({ ...person, fade: 1 - share }))];
+  return share < 1 ? [...people, ...[...earlier.values()].map((person) => ({ ...person, fade: 1 - share }))] : people;
 }
 
 /** @param {number[]} values @param {number} value */
@@ -158,8 +159,7 @@ function remember(values, value) {
   if (values.length > OBSERVED) values.shift();
 }
 
-/** @param {number[]} values Not empty. @param {number} share */
-function quantile(values, share) {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
+/** @param {number[]} values @param {number} share Less than 1. @returns {number} NaN without values. */
+export function quantile(values, share) {
+  return [...values].sort((a, b) => a - b)[Math.floor(share * values.length)] ?? NaN;
 }

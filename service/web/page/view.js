@@ -1,6 +1,6 @@
 /** The stage: the picture, and on it the people, zones and lines. */
-import { now } from "../client.js";
 import { drawPeople, drawTrails } from "./draw.js";
+import { $ } from "./make.js";
 
 /** @typedef {import("./draw.js").Figure} Figure */
 /** @typedef {import("./draw.js").Pen} Pen */
@@ -23,25 +23,22 @@ export class View {
   people = [];
   /** @type {Map<number, {x: number, y: number, age: number}[]>} */
   trails = new Map();
-  /** When the last drawing was made, and the capture time of its people: for measurements. */
-  drawn = { at: 0, of: 0 };
 
-  /** @param {HTMLElement} stage */
-  constructor(stage) {
-    this.stage = stage;
-    this.picture = /** @type {HTMLCanvasElement} */ (stage.querySelector("#picture"));
-    this.overlay = /** @type {HTMLCanvasElement} */ (stage.querySelector("#overlay"));
-    this.pixels = /** @type {CanvasRenderingContext2D} */ (this.picture.getContext("2d"));
-    this.pen = /** @type {CanvasRenderingContext2D} */ (this.overlay.getContext("2d"));
-    new ResizeObserver(() => this.draw()).observe(stage);
+  stage = /** @type {HTMLElement} */ ($("stage"));
+  picture = /** @type {HTMLCanvasElement} */ ($("picture"));
+  overlay = /** @type {HTMLCanvasElement} */ ($("overlay"));
+  pen = /** @type {CanvasRenderingContext2D} */ (this.overlay.getContext("2d"));
+
+  constructor() {
+    new ResizeObserver(() => this.draw()).observe(this.stage);
   }
 
   /** Show a picture, and close it. @param {ImageBitmap | VideoFrame} picture */
   show(picture) {
-    const [width, height] =
-      picture instanceof ImageBitmap ? [picture.width, picture.height] : [picture.displayWidth, picture.displayHeight];
+    const { width, height } =
+      picture instanceof ImageBitmap ? picture : { width: picture.displayWidth, height: picture.displayHeight };
     this.size(width, height);
-    this.pixels.drawImage(picture, 0, 0, width, height);
+    this.picture.getContext("2d")?.drawImage(picture, 0, 0, width, height);
     picture.close();
   }
 
@@ -74,7 +71,6 @@ export class View {
     this.pen.scale(ratio * shrink, ratio * shrink); // lines and letters are as thick as on the page
     this.#paint(this.pen, clientWidth / this.width);
     this.pen.restore();
-    this.drawn.at = now();
   }
 
   /** @param {Pen} pen @param {number} scale */

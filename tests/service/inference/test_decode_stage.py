@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
+import signal
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,11 +20,13 @@ from engines.skeletons import SKELETONS
 from service.batching import Batcher, DeadlineExceededError
 from service.inference.decode_stage import DecodeStage, decoder_pool
 from service.inference.stage import InferenceOptions
+from service.inference.video_stage import StreamDecoder
 from service.media.decode import ImageLimits, NotAnImageError, UndecodableImageError
 from service.media.decoder_pool import DecoderPool
 from service.media.decoder_process import Bounds
 from service.media.image_files import FRAMES
 from service.quota import Quota, QuotaExceededError
+from tests.chunks import chunks
 from tests.pictures import encoded, photo
 from tests.service.media.files import slow_tiff, unusual_jpeg
 from tests.waiting import until
@@ -174,6 +179,31 @@ def test_one_client_leaves_a_process_for_others_and_no_queue_hangs() -> None:
         assert decoder.processes.health.ok
 
     run(scenario, cpu_seconds=1)
+
+
+def test_the_video_of_one_client_leaves_threads_for_others() -> None:
+    async def scenario(decoder: DecodeStage) -> None:
+        [chunk] = [message[1:] for message in chunks("vp8", 1)]
+        with ExitStack() as streams:
+
+            def decode(client: str, stream: StreamDecoder) -> asyncio.Task[Any]:
+                return asyncio.create_task(stream.decode([chunk], NEEDS, InferenceOptions(client=client)))
+
+            own = [streams.enter_context(decoder.video.open("vp8", None)) for _ in range(4)]
+            for stream in own[:2]:  # of four threads
+                await decode("a", stream)
+                assert stream.pid is not None
+                os.kill(stream.pid, signal.SIGSTOP)
+            frozen = [decode("a", stream) for stream in own[:3]]
+            await until(lambda: decoder.video.batcher.stats.running_batches == 2)
+            image, _ = await decode("b", own[3])
+            assert image.width == 320
+            assert (decoder.video.batcher.stats.running_batches, frozen[2].done()) == (2, False)
+            for task in frozen:
+                task.cancel()
+            await asyncio.gather(*frozen, return_exceptions=True)
+
+    run(scenario)
 
 
 def test_a_stream_accepts_fewer_formats_than_a_request() -> None:

@@ -42,9 +42,16 @@ def test_the_capacity_is_the_highest_load_that_was_held() -> None:
     ],
 )
 def test_the_slowest_stage_and_its_setting_are_named(part: str, setting: str) -> None:
-    [line] = [line for line in said(replace(STILLS, parts={**PARTS, part: 90.0})).splitlines() if "Most of" in line]
+    [line] = [line for line in said(replace(STILLS, parts={**PARTS, part: 90.0})).splitlines() if "largest part" in line]
     assert f"({part}: 90.0 of " in line
     assert setting in line
+
+
+def test_a_part_is_called_the_largest_and_not_most_and_waiting_is_named() -> None:
+    text = said(replace(STILLS, parts={**PARTS, "queue": 200.0}))
+    assert "After waiting (200.0 ms), the largest part of the latency" in text
+    assert "(infer: 20.0 of 226.1 ms)" in text
+    assert "After waiting" not in said(STILLS)
 
 
 def test_a_busy_network_is_named_before_the_parts() -> None:
