@@ -235,8 +235,8 @@ class _Frames:
         self._epoch = now - asyncio.get_running_loop().time()
         self._clock = FrameClock(last)
         self._kept = self._told = processor.state, processor.next_id
-        self._kept_at = asyncio.get_running_loop().time()
-        self._arrived = self._kept_at - session.gap
+        self._kept_at = self._arrived = asyncio.get_running_loop().time()
+        self._has_told = False
         self._failures = 0
         self._last = 0
 
@@ -263,7 +263,7 @@ class _Frames:
         last: also if it was stored before, as the store may have lost it meanwhile.
         """
         run, now = self._run, asyncio.get_running_loop().time()
-        if self._told[0] is self._kept[0] and not last:
+        if self._told[0] is self._kept[0] and not (last and self._has_told):
             return
         self._kept, self._kept_at = self._told, now
         data = replace(self._session.saved, stream=self._kept[0]).pack()
@@ -301,7 +301,7 @@ class _Frames:
         run.feed.put(result)
         if result.processed.events:
             await self._parts.publish(run.name, self._session.saved.id, result)
-        self._told = self._processor.state, self._processor.next_id
+        self._told, self._has_told = (self._processor.state, self._processor.next_id), True
         # Ids and events are never given twice, so they are stored at once
         is_due = asyncio.get_running_loop().time() - self._kept_at >= self._parts.checkpoint_seconds
         if is_due or result.processed.events or self._told[1] != self._kept[1]:

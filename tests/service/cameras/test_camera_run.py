@@ -16,6 +16,7 @@ from engines.skeletons import Skeleton
 from service.cameras.camera_run import CameraParts
 from service.cameras.entry import CameraEntry
 from service.cameras.feed import CameraResult
+from service.cameras.saved_session import store_name
 from service.cameras.served_camera import ServedCamera
 from service.inference.model_registry import ServedModel, Serving
 from service.observability.cameras import CameraMetrics
@@ -139,6 +140,28 @@ def test_frames_take_memory_that_is_given_back_and_a_camera_without_any_says_so(
         await scene.result()
 
     assert play(catalogue, filmed.url, story).memory.held == 0
+
+
+def test_a_run_stores_its_state_at_its_end_but_none_before_its_first_result(
+    catalogue: Path, filmed: HttpCamera
+) -> None:
+    store = MemoryStore()
+
+    async def story(scene: Scene) -> None:
+        camera = scene.camera
+        await camera.disown()
+        assert len(store) == 0
+        await camera.own(2)
+        await scene.result()
+        session = camera.run.session
+        await until(lambda: len(store) == 1)
+        store.drop(store_name("door"))  # as a Redis that was started again empty
+        await camera.disown()
+        await camera.own(2)
+        await scene.result()
+        assert camera.run.session == session
+
+    play(catalogue, filmed.url, story, store=store, checkpoint_seconds=0.0)
 
 
 def test_metrics_of_a_camera_go_with_it() -> None:
