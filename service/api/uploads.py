@@ -135,7 +135,9 @@ def _from_multipart(content_type: str, body: bytes, settings: Settings) -> Uploa
     is_image = False
     pieces: list[bytes] = []
     try:
-        with PushMultipartParser(boundary, max_segment_count=4 * settings.max_images + 64) as parser:
+        most = 4 * settings.max_images + 64
+        # Names of files mean nothing here, and need not be UTF-8
+        with PushMultipartParser(boundary, max_segment_count=most, header_charset="latin-1") as parser:
             for at in range(0, len(body), _PIECE):
                 for event in parser.parse(body[at : at + _PIECE]):
                     if isinstance(event, MultipartSegment):

@@ -81,13 +81,13 @@ class VideoUpload:
         boundary = parse_options_header(request.headers["content-type"])[1].get("boundary", "")
         found = within = False
         try:
-            with PushMultipartParser(boundary, max_segment_count=_MOST_PARTS) as parser:
+            with PushMultipartParser(boundary, max_segment_count=_MOST_PARTS, header_charset="latin-1") as parser:
                 async for chunk in self._chunks(request):
                     for event in parser.parse(chunk):
                         if isinstance(event, MultipartSegment):
                             within = event.name == FIELD and not found
                             if within:
-                                found, self.name = True, event.filename or ""
+                                found, self.name = True, _file_name(event.filename or "")
                         elif event is not None and within:
                             await self._write(event)
         except ParserLimitReached as error:
@@ -140,6 +140,14 @@ class VideoUpload:
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(self._handle, rest) :]
+
+
+def _file_name(latin: str) -> str:
+    """The name of a file, read as Latin-1, whose bytes are UTF-8 or, from old programs, indeed Latin-1."""
+    try:
+        return latin.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return latin
 
 
 def _too_large(settings: Settings) -> ApiError:

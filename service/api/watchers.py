@@ -14,8 +14,8 @@ from service.streams.protocol import CloseCode
 
 _NOTICE_S = 2.0
 """How long it may take to tell all watchers that the server shuts down."""
-_RATE, _BURST = 500, 500
-"""Messages that one client's watchers get together, a second and at once. Each takes some 0.2 ms of the event loop."""
+_RATE, _BURST = 1_000, 1_000
+"""Messages that one client's watchers get together, a second and at once. Each takes some 0.1 ms of the event loop."""
 _MESSAGE_BYTES = 1 << 16
 """Larger messages count as several."""
 

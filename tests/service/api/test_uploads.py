@@ -121,3 +121,13 @@ def test_a_body_without_a_length_is_limited_while_it_arrives(client: httpx.Clien
     except httpx.TransportError:
         status = 413  # the connection was closed while the client was sending
     assert status == 413
+
+
+def test_the_name_of_a_file_need_not_be_utf8(client: httpx.Client, jpeg: bytes) -> None:
+    for name in ("Müller.jpg".encode(), "Müller.jpg".encode("latin-1")):
+        part = PART[2:].replace(b'filename="a"', b'filename="' + name + b'"')
+        body = part + jpeg + b"\r\n--" + BOUNDARY + b"--\r\n"
+        assert client.post("/pose", headers=FORM, content=body).status_code == 200
+        job = client.post("/videos", headers=FORM, content=body.replace(b'name="image"', b'name="file"')).json()
+        assert job["name"] == "Müller.jpg"
+        assert client.delete(job["links"]["self"]).status_code == 204
