@@ -1,15 +1,19 @@
-"""Keypoint AP of whole pipelines on real COCO images: python -m tests.benchmarks accuracy [--json FILE]
+"""Keypoint AP of whole pipelines on real images: python -m tests.benchmarks accuracy [--json FILE]
+[--data FOLDER] [--models NAME,...]
 
 Needs ../shared/data/coco, and the models of package registries, which it fetches. The last 32 images in the order of
-the annotation file, by `service.evaluation`. Images go in as the server gets them: encoded, and decoded only as large
-as the pipeline needs; `full decode` shows what that costs.
+the annotation file, by `service.evaluation`. With --data, all images of a folder with `person_keypoints.json`, in
+COCO's format, and the images that it names; --models picks models, in the precision that is served. Images go in as
+the server gets them: encoded, and decoded only as large as the pipeline needs; `full decode` shows what that costs.
 CPU ms: the processor time of this process an image, all cores together.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -50,14 +54,19 @@ _RUNS = (
 """(model, precision, whether images are decoded at full size)"""
 
 
-def evaluate(catalogue: Catalogue, model: str, precision: str, full_size: bool, images: int = 32) -> Row:
-    """Compute AP and AR of one model on the last `images` images."""
-    truth = json.loads((SHARED / "data/coco/person_keypoints.json").read_bytes())
-    truth["images"] = truth["images"][-images:]
+_COCO, _COUNT = SHARED / "data/coco", 32
+
+
+def evaluate(
+    catalogue: Catalogue, model: str, precision: str, full_size: bool, data: Path = _COCO, images: int | None = _COUNT
+) -> Row:
+    """Compute AP and AR of one model on the last `images` images in the folder `data`; None: on all."""
+    truth = json.loads((data / "person_keypoints.json").read_bytes())
+    truth["images"] = truth["images"][-images:] if images else truth["images"]
     numbers = {image["id"] for image in truth["images"]}
     truth["annotations"] = [person for person in truth["annotations"] if person["image_id"] in numbers]
     serving = open_serving(catalogue, [model], Settings(precision=precision))
-    files = [SHARED / "data/coco" / image["file_name"] for image in truth["images"]]
+    files = [data / image["file_name"] for image in truth["images"]]
     found, seconds = asyncio.run(_estimate(serving, files, full_size))
     results = [
         row
@@ -74,7 +83,7 @@ def evaluate(catalogue: Catalogue, model: str, precision: str, full_size: bool, 
         "AP50": round(figures.ap50, 3),
         "AR": round(figures.ar, 3),
         "people": len(results),
-        "CPU ms": round(1e3 * seconds / images),
+        "CPU ms": round(1e3 * seconds / len(files)),
     }
 
 
@@ -97,12 +106,18 @@ async def _look(pipeline: Pipeline, data: bytes, options: InferenceOptions, full
     return poses
 
 
-def run() -> list[Row]:
-    """Measure every pipeline of _RUNS."""
+def run(data: Path | None, models: str) -> list[Row]:
+    """Measure every pipeline of _RUNS, or the models that are named."""
+    runs = tuple((name, "auto", False) for name in models.split(",")) if models else _RUNS
     with tempfile.TemporaryDirectory() as folder:
         catalogue = load([weights_catalogue(Path(folder))])
-        return [evaluate(catalogue, *which) for which in _RUNS]
+        where = (_COCO, _COUNT) if data is None else (data, None)
+        return [evaluate(catalogue, *which, *where) for which in runs]
 
 
 if __name__ == "__main__":
-    main(run, table)
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--models", default="")
+    options, sys.argv[1:] = parser.parse_known_args()
+    main(lambda: run(options.data, options.models), table)
