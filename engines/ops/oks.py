@@ -32,8 +32,13 @@ def keypoint_similarity(offsets: Floating, areas: Floating, sigmas: Floating) ->
     offsets: (..., K, 2) pixels between two poses. areas: (...) square pixels. sigmas: (K,).
     Returns (..., K) in 0..1, in the precision of `offsets`.
     """
-    eps = np.spacing(1.0)  # COCO's guard against an area of 0
-    scale = (-0.5 / (np.square(2 * sigmas) * (areas[..., None] + eps))).astype(offsets.dtype)
     dx, dy = offsets[..., 0], offsets[..., 1]
-    similarity: Floating = np.exp((dx * dx + dy * dy) * scale)
+    return fall_off(dx * dx + dy * dy, areas, sigmas)
+
+
+def fall_off(squared: Floating, areas: Floating, sigmas: Floating) -> Floating:
+    """`keypoint_similarity` of squared distances (..., K) in square pixels."""
+    eps = np.spacing(1.0)  # COCO's guard against an area of 0
+    scale = (-0.5 / (np.square(2 * sigmas) * (areas[..., None] + eps))).astype(squared.dtype)
+    similarity: Floating = np.exp(squared * scale)
     return similarity

@@ -39,11 +39,17 @@ def _greedy(pairs: Pairs) -> tuple[Indices, Indices]:
 
 def _optimal(pairs: Pairs, least: float) -> tuple[Indices, Indices]:
     """Maximise the sum of similarities above `least`, with the algorithm of Jonker and Volgenant."""
-    tracks, row = np.unique(pairs.tracks, return_inverse=True)
-    poses, column = np.unique(pairs.poses, return_inverse=True)
+    tracks, row = _numbered(pairs.tracks)
+    poses, column = _numbered(pairs.poses)
     top = float(pairs.similarity.max())
     cost = np.full((len(tracks), len(poses)), 2 * (top - least) + 1)
     cost[row, column] = top - pairs.similarity
     _, chosen, _ = lap.lapjv(cost, extend_cost=True, cost_limit=top - least + 1e-6)
     matched = np.flatnonzero(chosen >= 0)
     return tracks[matched], poses[chosen[matched]]
+
+
+def _numbered(indices: Indices) -> tuple[Indices, Indices]:
+    """The distinct indices in order, and the place of each index among them, as `np.unique` does, which sorts."""
+    there = np.bincount(indices) > 0
+    return np.flatnonzero(there), (np.cumsum(there) - 1)[indices]

@@ -10,10 +10,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.ops.oks import keypoint_similarity
+from engines.ops.oks import fall_off
 from engines.poses import Doubles, Floats
 from service.tracking import colours
-from service.tracking.similarity import AREA, DENIED, Indices, Observed, Pairs, areas, form, middles
+from service.tracking.similarity import AREA, DENIED, Indices, Observed, Pairs, areas, form, middles, planes
 from service.tracking.state import TrackState
 
 _REACH = 1.5
@@ -216,25 +216,23 @@ def _keypoints(
     2.3), and of the newest pose at its position by constant velocity, because flow stays with the person in front when
     two people cross.
     """
-    queue, new = tracks.poses.take(row, axis=0), seen.points.take(column, axis=0)
-    pairs, history, keypoints, columns = queue.shape
+    queue, new = planes(tracks.poses).take(row, axis=1), planes(seen.points).take(column, axis=1)
+    _, pairs, history, keypoints = queue.shape
     moving = bool(tracks.drifts.any())  # otherwise constant velocity and flow agree
-    # Subtracts the scores too, although unused: numpy is slow if the innermost axis has length 2.
-    offsets = np.empty((pairs, history + moving, keypoints, columns), np.float32)
-    np.subtract(queue, new[:, None], out=offsets[:, :history])
+    offsets = np.empty((2, pairs, history + moving, keypoints), np.float32)
+    np.subtract(queue[:2], new[:2, :, None], out=offsets[:, :, :history])
     if moving:
-        offsets[:, history] = offsets[:, 0]
-        for axis in (0, 1):
-            offsets[:, history, :, axis] += tracks.drifts[row, axis, None]
+        np.add(offsets[:, :, 0], tracks.drifts.T[:, row, None], out=offsets[:, :, history])
+    weights = queue[2] * new[2, :, None]
+    common = weights[:, 0].sum(axis=-1)
+    mean = np.einsum("dpk,pk->dp", offsets[:, :, 0], weights[:, 0]) / np.maximum(common, 1e-6)
+    mean += (tracks.drifts * (_MOTION / (held + _MOTION))[:, None])[row].T
+    apart = np.sqrt(mean[0] * mean[0] + mean[1] * mean[1]) / size
+    offsets *= offsets
     area = np.maximum(areas(tracks.boxes)[row], seen.areas[column]) * np.float32(AREA)
-    alike = keypoint_similarity(offsets[..., :2], area[:, None], sigmas)
-    weights = queue[..., 2] * new[:, None, :, 2]
+    alike = fall_off(offsets[0] + offsets[1], area[:, None], sigmas)
     total = np.maximum(weights.sum(axis=-1), DENIED)
     best = (np.einsum("phk,phk->ph", alike[:, :history], weights) / total).max(axis=1)
     if moving:
         best = np.maximum(best, np.einsum("pk,pk->p", alike[:, history], weights[:, 0]) / total[:, 0])
-    common = weights[:, 0].sum(axis=-1)
-    mean = np.einsum("pkd,pk->pd", offsets[:, 0], weights[:, 0])[:, :2] / np.maximum(common, 1e-6)[:, None]
-    mean += (tracks.drifts * (_MOTION / (held + _MOTION))[:, None])[row]
-    apart = np.sqrt((mean * mean).sum(axis=1)) / size
-    return apart, common, best, form(queue[:, 0], new, sigmas)
+    return apart, common, best, form(queue[:, :, 0], new, sigmas)

@@ -24,6 +24,8 @@ _APART = 2.0
 """By how much somebody must look more like one person than like any other for further looks to be worth it."""
 _PATIENCE = 0.8
 """Seconds for which somebody who may have returned is looked at before the decision."""
+_OBSCURED = 0.8
+"""Seconds for which somebody of whom too little is seen is looked at beyond `_PATIENCE`."""
 _ENOUGH, _MANY = 5, 7
 """Pairs of keypoints with colours that a decision before `_PATIENCE` needs, and with which colours count fully."""
 _SETTLES = 0.4
@@ -32,10 +34,13 @@ _SETTLED = 0.3
 """Seconds for which somebody must have been seen to be remembered; others may be mistakes of the detector."""
 _GROWTH, _MOST_GROWTH = 0.35, 2.0
 """Spread of the logarithm of a person's size between leaving and returning, and the most that it counts against."""
+_BORDER = 0.2
+"""Share of a box's longer side by which it is away from the borders if all of the person is seen."""
 _START, _WANDER = 1.0, 0.5
 """The spread of the place of a return in sizes of the person, and its growth per second."""
-_PLACED, _MOST_PLACE = 0.5, 1.0
-"""The share of returns that are near the expected place, and the most that the place counts for one."""
+_PLACED, _FAR, _MOST_PLACE = 0.5, 10.0, 1.0
+"""The share of returns that are near the expected place after a long time, the time constant in seconds with which the
+others become possible, and the most that the place counts for a return."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +109,8 @@ def recognise(
     total = alike.astype(np.float64)
     total[: len(absent)] += _plausible(absent, newcomers.boxes, now, size)
     odds = _odds(total, len(absent))
-    patient = newcomers.ages < _PATIENCE
     common = compared[: len(absent)].max(axis=0)
+    patient = newcomers.ages < np.where(common < _ENOUGH, _PATIENCE + _OBSCURED, _PATIENCE)
     grown = np.minimum(newcomers.ages / _PATIENCE, 1)
     hopeful = odds.max(axis=0) > _NEW + (_RETURN - _NEW) * np.square(grown)
     if len(total) > 1:
@@ -142,13 +147,13 @@ def _odds(total: Doubles, absent: int) -> Doubles:
     """The logarithm of the odds (A, N) that each newcomer is one of the first `absent` people, given the evidence for
     all people.
 
-    Half of the newcomers are taken to be somebody absent, one as likely as another. Whoever looks like people in sight
-    may be a further one who does.
+    Half of the newcomers are taken to be somebody absent, one as likely as another. The others are somebody new, and
+    dress as people do here: the more of those in sight a newcomer looks like, the likelier is a further one who does.
     """
     top = np.maximum(total.max(axis=0), 0)
     each = np.exp(total - top)
-    everybody = each.sum(axis=0) + absent * np.exp(-top)
-    rest = np.maximum(everybody - each[:absent], 1e-9)
+    back, here = each[:absent].sum(axis=0), each[absent:].sum(axis=0) * (absent / len(total))
+    rest = np.maximum(back + here + absent * np.exp(-top) - each[:absent], 1e-9)
     value: Doubles = total[:absent] - top - np.log(rest)
     return value
 
@@ -156,11 +161,24 @@ def _odds(total: Doubles, absent: int) -> Doubles:
 def _plausible(absent: AbsentState, boxes: Floats, now: float, size: tuple[int, int]) -> Floats:
     """The evidence (A, N) of the size and the place of returns."""
     then, there = areas(absent.boxes), areas(boxes)
-    growth = np.abs(np.log(then[:, None] / there[None])) / 2 / _GROWTH
     gap = middles(absent.boxes)[:, None] - middles(boxes)[None]
     distance = (gap * gap).sum(axis=-1) / np.sqrt(then[:, None] * there[None])
     frame = np.maximum(size[0] * size[1] / then, 1)[:, None] / (2 * np.pi)
     spread = np.minimum(np.square(_START + _WANDER * (now - absent.seen))[:, None], frame)
-    near = np.log(1 - _PLACED + _PLACED * frame / spread * np.exp(-distance / (2 * spread)))
-    value: Floats = np.minimum(near, _MOST_PLACE) + np.clip(0.5 - growth, -_MOST_GROWTH, 0.5)
+    anywhere = (1 - _PLACED) * -np.expm1((absent.seen - now) / _FAR)[:, None]
+    near = np.log(anywhere + (1 - anywhere) * frame / spread * np.exp(-distance / (2 * spread)))
+    value: Floats = np.minimum(near, _MOST_PLACE) + _of_one_size(absent.boxes, boxes, size)
     return value
+
+
+def _of_one_size(then: Floats, there: Floats, size: tuple[int, int]) -> Floats:
+    """The evidence (A, N) of sizes. People who leave or enter are seen in part, so nobody is compared at a border."""
+    whole, logs = [], []
+    for boxes in (then, there):
+        sides = boxes[:, 2:] - boxes[:, :2]
+        margin = _BORDER * np.maximum(sides.max(axis=1), 1)[:, None]
+        whole.append(((boxes[:, :2] > margin) & (boxes[:, 2:] < size - margin)).all(axis=1))
+        logs.append(np.log(areas(boxes)) / 2)
+    growth = np.abs(logs[0][:, None] - logs[1]) / _GROWTH
+    evidence: Floats = np.where(whole[0][:, None] & whole[1], np.clip(0.5 - growth, -_MOST_GROWTH, 0.5), 0)
+    return evidence

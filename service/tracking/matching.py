@@ -21,6 +21,8 @@ PAUSE = 1.0
 """Seconds between frames after which the scene may have changed."""
 _RENEWAL = 1.5
 """Seconds unseen from which a match needs `match_evidence`; sooner it needs less."""
+_NEWCOMER, _WEAK = 2.0, 3.0
+"""How much less evidence counts for people who are not confirmed yet, and for poses below `birth_score`."""
 
 Mask = NDArray[np.bool_]
 
@@ -49,9 +51,10 @@ class _Round:
         self.chosen: list[Indices] = []
 
     def assign(self, pairs: Pairs, tracks: Mask, poses: Mask, least: float, method: Method) -> None:
-        if not (poses.any() and tracks.any() and self.free_tracks.any() and self.free_poses.any()):
+        poses, tracks = poses & self.free_poses, tracks & self.free_tracks
+        if not (poses.any() and tracks.any()):
             return
-        allowed = (tracks & self.free_tracks)[pairs.tracks] & (poses & self.free_poses)[pairs.poses]
+        allowed = tracks[pairs.tracks] & poses[pairs.poses]
         allowed &= pairs.similarity >= least
         if allowed.any():
             row, column = assign(pairs.where(allowed), least, method)
@@ -63,9 +66,9 @@ class _Round:
 def match(tracks: TrackState, scene: Scene, config: TrackerConfig, sigmas: Floats) -> tuple[Indices, Indices]:
     """Return the matched rows of tracks and poses, (M,) each.
 
-    Confirmed people are matched to the confident poses, then to the weak ones, so that weak poses keep people but take
-    no confident pose's place (as in ByteTrack, Zhang et al., ECCV 2022). Poses below `weak_score` only keep people who
-    are in sight. People who are not confirmed yet follow.
+    Everybody takes part in the first round, so that nobody whose own pose is weak takes a newcomer's confident one.
+    Weak poses that duplicate better ones follow. Poses below `weak_score` only keep people who are in sight (after
+    ByteTrack, Zhang et al., ECCV 2022). The rest is left to people who are not confirmed yet.
     """
     seen = scene.seen
     rounds = _Round(len(tracks), len(seen.scores))
@@ -78,13 +81,29 @@ def match(tracks: TrackState, scene: Scene, config: TrackerConfig, sigmas: Float
         sooner = np.log(np.minimum(cues.unseen / _RENEWAL, 1))
         pairs = pairs.where(pairs.similarity >= config.match_evidence + sooner)
         least, method = config.match_evidence + float(sooner.min(initial=0)), config.assignment
-        for which in (strong, *_better_first(seen, ~strong & fit, config.duplicate_oks, sigmas)):
+        weak = _better_first(seen, ~strong & fit, config.duplicate_oks, sigmas)
+        distinct = strong | weak[0] if weak else strong
+        first, anybody = _first_round(pairs, confirmed, in_view, strong), np.ones(len(tracks), np.bool_)
+        rounds.assign(first, anybody, distinct, least - _NEWCOMER - _WEAK, method)
+        for which in weak[1:]:
             rounds.assign(pairs, confirmed, which, least, method)
         rounds.assign(pairs, in_view, ~fit, least, method)
         rounds.assign(pairs, ~confirmed, fit, least, method)
     if not rounds.rows:
         return np.zeros(0, np.intp), np.zeros(0, np.intp)
     return np.concatenate(rounds.rows), np.concatenate(rounds.chosen)
+
+
+def _first_round(pairs: Pairs, confirmed: Mask, in_view: Mask, strong: Mask) -> Pairs:
+    """The pairs of the first round, with less evidence for those of newcomers and of weak poses. Newcomers leave poses
+    to people out of sight: of somebody who has come back, the first poses were often too weak to be known."""
+    if confirmed.all() and strong.all():
+        return pairs
+    new, lost = ~confirmed[pairs.tracks], (confirmed & ~in_view)[pairs.tracks]
+    claimed = np.zeros(len(strong), np.bool_)
+    claimed[pairs.poses[lost]] = True
+    behind = (new * _NEWCOMER + ~strong[pairs.poses] * _WEAK).astype(np.float32)
+    return Pairs(pairs.tracks, pairs.poses, pairs.similarity - behind).where(~(new & claimed[pairs.poses]))
 
 
 def waits_for_id(tracks: TrackState, config: TrackerConfig) -> Mask:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.ops.oks import keypoint_similarity
+from engines.ops.oks import fall_off, keypoint_similarity
 from engines.poses import Floats
 
 Indices = NDArray[np.intp]
@@ -76,23 +76,24 @@ def middles(boxes: Floats) -> Floats:
     return (boxes[:, :2] + boxes[:, 2:]) * np.float32(0.5)
 
 
+def planes(points: Floats) -> Floats:
+    """Points (..., 3) with x, y and score one after the other, (3, ...), so that numpy works on long rows."""
+    return np.ascontiguousarray(points.reshape(-1, 3).T).reshape(3, *points.shape[:-1])
+
+
 def form(a: Floats, b: Floats, sigmas: Floats) -> Floats:
-    """Return the OKS (P,) of poses (P, K, 3), centred and scaled to size 1, over their common keypoints."""
-    weights = a[..., 2] * b[..., 2]
-    total = np.maximum(weights.sum(axis=-1), 1e-6)[:, None]
-    x_of_a, y_of_a = _standardised(a, weights, total)
-    x_of_b, y_of_b = _standardised(b, weights, total)
-    offsets = np.stack([x_of_a - x_of_b, y_of_a - y_of_b], axis=-1)
+    """Return the OKS (P,) of poses (3, P, K), see `planes`, centred and scaled to size 1, over common keypoints."""
+    weights = a[2] * b[2]
+    total = weights.sum(axis=-1)
+    some = np.maximum(total, 1e-6)
+    points = np.stack([a[:2], b[:2]], axis=1)
+    points -= (np.einsum("dnpk,pk->dnp", points, weights) / some)[..., None]
+    squares = points * points
+    spread = np.sqrt(np.einsum("npk,pk->np", squares[0] + squares[1], weights) / some)
+    points /= np.maximum(spread, np.float32(1e-6))[..., None]
+    offsets = points[:, 0] - points[:, 1]
+    offsets *= offsets
     # the spread is about a third of a person's height, and the area about a fifth of the height squared
-    alike = keypoint_similarity(offsets, np.full(len(a), 2.0, np.float32), sigmas)
-    return (alike * weights).sum(axis=-1) / np.maximum(weights.sum(axis=-1), DENIED)  # type: ignore[no-any-return]
-
-
-def _standardised(points: Floats, weights: Floats, total: Floats) -> tuple[Floats, Floats]:
-    """Centre poses (P, K, 3) and scale them to size 1. Returns x and y (P, K)."""
-    x, y = points[..., 0], points[..., 1]
-    x = x - np.einsum("pk,pk->p", x, weights)[:, None] / total
-    y = y - np.einsum("pk,pk->p", y, weights)[:, None] / total
-    spread = np.sqrt(np.einsum("pk,pk->p", x * x + y * y, weights)[:, None] / total)
-    scale = 1 / np.maximum(spread, np.float32(1e-6))
-    return x * scale, y * scale
+    alike = fall_off(offsets[0] + offsets[1], np.full(1, 2.0, np.float32), sigmas)
+    value: Floats = np.einsum("pk,pk->p", alike, weights) / np.maximum(total, DENIED)
+    return value

@@ -29,6 +29,8 @@ _HOLD, _HOLD_FRAMES = 0.25, 2.5
 """Seconds, and times the interval between frames, without a pose for which a person still counts as in sight."""
 _PACE = 0.2
 """The weight of the newest interval in the average interval between frames."""
+_FLICKER = 0.15
+"""Seconds without a pose after which somebody who is not confirmed was a mistake of the detector."""
 _STALE = 0.5
 """Seconds out of sight after which a person's earlier poses are dropped."""
 _MAX_UNSEEN_STEP = 0.5
@@ -234,8 +236,10 @@ class PoseTracker:
         left[chosen] = False
         grown = self._now - tracks.born[rows] >= config.confirm_seconds
         ripe = (ids[chosen] == UNCONFIRMED) & (grown | (seen.scores >= config.birth_score)[chosen])
-        taken = np.flatnonzero(ids != UNCONFIRMED)
-        fresh = np.sort(singles(seen, np.flatnonzero(left), taken, config.duplicate_oks, self.skeleton.sigmas))
+        fresh = np.flatnonzero(left)
+        if len(fresh):
+            taken = np.flatnonzero(ids != UNCONFIRMED)
+            fresh = np.sort(singles(seen, fresh, taken, config.duplicate_oks, self.skeleton.sigmas))
         born = len(tracks) + np.flatnonzero((seen.scores >= config.birth_score)[fresh])
         self._add_tracks(scene, fresh)
         confirmed = np.concatenate([rows[ripe], born])
@@ -294,7 +298,7 @@ class PoseTracker:
         gone = missing = tracks.missed > 0
         if missing.any():
             waiting = ~confirmed & waits_for_id(tracks, config)
-            gone = tracks.missed > np.where(confirmed, config.lost_seconds, np.where(waiting, self._hold, 0.0))
+            gone = tracks.missed > np.where(confirmed, config.lost_seconds, np.where(waiting, self._hold, _FLICKER))
             gone |= self._outside() & confirmed & missing
             gone |= self._now - tracks.seen > max(config.forget_seconds, config.lost_seconds)
         if len(tracks) > config.max_tracks:

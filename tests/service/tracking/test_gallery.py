@@ -144,11 +144,17 @@ def test_who_shows_no_colours_waits_for_an_id_and_may_be_missed_once() -> None:
 
     assert [seen(3.0), seen(3.1), seen(3.2)] == [UNCONFIRMED] * 3
     show(tracker, 3.3)
-    assert [seen(3.4), seen(3.7), seen(3.9)] == [UNCONFIRMED, UNCONFIRMED, 3]
+    assert [seen(3.4), seen(3.7), seen(3.9), seen(4.2), seen(4.5)] == [UNCONFIRMED] * 5
+    assert seen(4.7) == 3
 
 
-def decide(*, age: float, clothes: float, absent: int = 1, keypoints: int = 17) -> int:
-    """What a newcomer in the middle is taken for, who is brighter above, and by `clothes` less so than the absent."""
+def decide(
+    *, age: float, clothes: float, absent: int = 1, keypoints: int = 17, left: float = 100, wide: int = 50
+) -> int:
+    """What a newcomer in the middle is taken for, who is brighter above, and by `clothes` less so than the absent.
+
+    left, wide: of the newcomer's box; that of the absent is 50 wide.
+    """
     pairs, stripes = sides(COCO_17), np.linspace(0.2, 0.8, 17)[:, None].repeat(3, axis=1)
     known = np.ones((absent, 17, 4), np.float32)
     known[..., :3] = stripes
@@ -160,7 +166,8 @@ def decide(*, age: float, clothes: float, absent: int = 1, keypoints: int = 17) 
     looks = np.ones((1, 17, 4), np.float32)
     looks[0, :, :3] = stripes + (0.5 - stripes) * clothes
     looks[0, keypoints:, 3] = 0
-    newcomers = Newcomers(looks, box, np.array([age]))
+    there = np.array([[left, 50, left + wide, 150]], np.float32)
+    newcomers = Newcomers(looks, there, np.array([age]))
     return int(recognise(gone, np.zeros((0, 17, 4), np.float32), newcomers, 20.0, (400, 200), pairs)[0])
 
 
@@ -181,4 +188,11 @@ def test_the_more_people_are_absent_the_more_evidence_a_return_needs() -> None:
 
 def test_few_keypoints_are_looked_at_for_longer_and_are_no_evidence() -> None:
     assert decide(age=0.0, clothes=0.0, keypoints=1) == UNDECIDED
-    assert decide(age=1.0, clothes=0.0, keypoints=1) == STRANGER
+    assert decide(age=1.0, clothes=0.0, keypoints=1) == UNDECIDED
+    assert decide(age=2.0, clothes=0.0, keypoints=1) == STRANGER
+
+
+def test_what_the_border_cuts_off_of_somebody_does_not_count_against_them() -> None:
+    grades = np.linspace(0.1, 1, 19).tolist()
+    cut, narrow = (sum(decide(age=1.0, clothes=x, left=left, wide=10) == 0 for x in grades) for left in (0, 120))
+    assert narrow < cut

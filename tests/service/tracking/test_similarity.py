@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engines.skeletons import COCO_17
-from service.tracking.similarity import Observed, between, form
+from service.tracking.similarity import Observed, between, form, planes
 from tests.service.tracking.people import people
 
 SIGMAS = COCO_17.sigmas
@@ -28,6 +28,6 @@ def test_poses_of_one_frame() -> None:
 def test_the_form_of_a_pose_depends_on_neither_place_nor_size() -> None:
     small, other = observed((100, 100)).points, observed((300, 40)).points
     other[..., :2] *= 2
-    assert form(small, other, SIGMAS)[0] == pytest.approx(1, abs=1e-3)
+    assert form(planes(small), planes(other), SIGMAS)[0] == pytest.approx(1, abs=1e-3)
     other[..., 0] *= -1
-    assert form(small, other, SIGMAS)[0] < 0.8
+    assert form(planes(small), planes(other), SIGMAS)[0] < 0.8

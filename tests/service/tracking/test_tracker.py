@@ -86,6 +86,13 @@ class TestBirth:
         tracker.update(people([A]), None, 0.0)
         assert ids(tracker.update(people([A], scores=0.1), None, 0.1)) == [1]
 
+    def test_who_is_hardly_seen_does_not_take_the_pose_of_a_newcomer_beside(self) -> None:
+        tracker, beside = PoseTracker(COCO_17), (A[0] + 45, A[1])
+        tracker.update(people([A]), None, 0.0)
+        for n in (1, 2):
+            assert ids(tracker.update(people([A, beside], scores=[0.9, 0.4]), None, n / 10)) == [1, UNCONFIRMED]
+        assert ids(tracker.update(people([A, beside], scores=[0.4, 0.9]), None, 0.3)) == [1, 2]
+
     def test_a_second_pose_of_a_person_is_nobody(self) -> None:
         tracker = PoseTracker(COCO_17)
         near = (A[0] + 1, A[1])
