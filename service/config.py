@@ -85,6 +85,12 @@ class Settings(BaseSettings):
         description="where crops are made: on the cpu or the networks' device; auto: on the device if it is a GPU",
     )
 
+    embedder: str = Field(
+        "",
+        description="model of the role embedder that helps streams and cameras recognise who comes back; "
+        "empty for colours alone",
+    )
+
     max_body_mb: float = Field(32.0, gt=0, description="largest request body, megabytes")
     head_seconds: float = Field(
         10.0, gt=0, description="timeout of a request's head, and of the first byte of a connection"

@@ -21,7 +21,7 @@ import uvicorn
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from engines.catalogue import Catalogue, load
+from engines.catalogue import Catalogue, UnknownModelError, load
 from engines.cores import usable_cores
 from engines.locks import is_locked, lock
 from service.api.addresses import Proxies
@@ -58,7 +58,7 @@ _NO_SETTINGS = {_NAMES, _WHY, "POSEWIRE_CATALOGUE", "POSEWIRE_CONFIG", "POSEWIRE
 def run_server(settings: Settings, catalogue: Catalogue, choice: tuple[Sequence[str], str]) -> None:
     """Serve until SIGTERM or Ctrl-C. choice: the models, already fetched, and why they were chosen."""
     names, why = choice
-    _check(settings)
+    _check(settings, catalogue)
     with _data_folder(settings):
         _serve(settings, catalogue, names, why)
 
@@ -143,7 +143,7 @@ def _serve(settings: Settings, catalogue: Catalogue, names: Sequence[str], why: 
             raise click.ClickException("no worker could start; the log says why")
 
 
-def _check(settings: Settings) -> None:
+def _check(settings: Settings, catalogue: Catalogue) -> None:
     """Raise UsageError for a setting at which each process would fail."""
     setting = "redis_url"
     try:
@@ -163,7 +163,10 @@ def _check(settings: Settings) -> None:
             CameraFile.read(settings.cameras, settings.max_cameras)
         setting = "tls_key" if settings.tls_certificate is None else "tls_certificate"
         ServerTls.of(settings)
-    except (OSError, ValueError) as error:
+        setting = "embedder"
+        if settings.embedder and (role := catalogue[settings.embedder].role) != "embedder":
+            raise ValueError(f"{settings.embedder} is no embedder; its role is {role}")
+    except (OSError, ValueError, UnknownModelError) as error:
         raise click.UsageError(f"setting {setting}: {error}") from error
 
 
@@ -180,7 +183,11 @@ def worker_app(tls: ServerTls | None = None) -> ASGIApp:
     threading.excepthook = _log_thread_error
     end_with_parent(settings.drain_seconds + settings.grace_seconds + _ORPHAN_S)
     names, why = os.environ[_NAMES].split(","), os.environ[_WHY]
-    app = create_app(settings, lambda observer: open_serving(load(), names, settings, observer, why=why), tls)
+    app = create_app(
+        settings,
+        lambda observer: open_serving(load(), names, settings, observer, why=why, embedder=settings.embedder),
+        tls,
+    )
     if not settings.cors_origins:
         return app
     return CORSMiddleware(

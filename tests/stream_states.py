@@ -62,6 +62,7 @@ def absent(people: int) -> AbsentState:
         seen,
         rng.uniform(0, 500, (people, 4)).astype(np.float32),
         rng.integers(0, 256, (people, 17, 4)).astype(np.uint8),
+        np.zeros((people, 0), np.int8),
     )
 
 

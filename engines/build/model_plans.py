@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engines.catalogue import Model
+from engines.catalogue import CatalogueError, Model
 from engines.families import open_detector, open_estimator, open_one_stage_model
 from engines.plans.find import PlanOrder
 from engines.plans.flavour import Flavour
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 def order_for(model: Model, precision: Precision, max_batch: int) -> PlanOrder:
     """The order for a plan of the model, whose files are fetched if needed. Raises FetchError and CatalogueError."""
+    if model.role == "embedder":
+        raise CatalogueError(f"{model.name} is an embedder, which runs without a plan")
     if model.role == "detector":
         outputs = open_detector(model).outputs
     else:

@@ -4,9 +4,10 @@ defaults = ["NAME", ...]              # best first; optional
 
 [models.NAME]
 title = "..."                         # default: NAME
-role = "estimator"                    # or detector, one-stage, bottom-up
+role = "estimator"                    # or detector, one-stage, bottom-up, embedder
 family = "..."                        # the code that prepares its input and decodes its output
 skeleton = "coco-17"                  # built in, or of [skeletons.NAME] in any catalogue file; not for detectors
+                                      # and embedders
 detector = "NAME"                     # for estimators; without one they take whole frames
 shapes = ["NAME", ...]                # for one-stage and bottom-up models: the same network with inputs of other
                                       # shapes; a frame goes to the one that shows it largest; optional
@@ -73,7 +74,7 @@ from engines.inputs import PixelInput
 from engines.skeletons import Skeleton
 from engines.skeletons.custom import RESERVED, SkeletonTable
 
-Role = Literal["detector", "estimator", "one-stage", "bottom-up"]
+Role = Literal["detector", "estimator", "one-stage", "bottom-up", "embedder"]
 
 _LARGEST_FILE = 16 << 20
 
@@ -118,8 +119,10 @@ class Entry(Table):
     )
 
     def __post_init__(self) -> None:
-        if (self.skeleton is None) != (self.role == "detector"):
-            raise ValueError(f"skeleton: {'is missing' if self.skeleton is None else 'is not a key of a detector'}")
+        if (self.skeleton is None) != (self.role in ("detector", "embedder")):
+            article = "an" if self.role == "embedder" else "a"
+            wrong = "is missing" if self.skeleton is None else f"is not a key of {article} {self.role}"
+            raise ValueError(f"skeleton: {wrong}")
         if self.detector is not None and self.role != "estimator":
             raise ValueError("detector: is a key of estimators alone")
         if self.shapes and self.role not in ("one-stage", "bottom-up"):

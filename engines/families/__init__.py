@@ -8,12 +8,13 @@ from typing import TypeVar
 
 from engines.catalogue import CatalogueError, Model
 from engines.families.associative_embedding import AssociativeEmbedding
-from engines.families.base import Detector, Estimator, HasKeypointCount, OneStageModel
+from engines.families.base import Detector, Embedder, Estimator, HasKeypointCount, OneStageModel
 from engines.families.blazepose import BlazePose
 from engines.families.blazepose_detector import BlazePoseDetector
 from engines.families.centre_point import CentrePoint
 from engines.families.detections import BoxDetector, KeypointDetector
 from engines.families.detrpose import DETRPose
+from engines.families.embedding import Embedding
 from engines.families.heatmap import Heatmap
 from engines.families.movenet import MoveNet, MoveNetSingle
 from engines.families.movenet_heads import MultiPoseHeads, SinglePoseHeads
@@ -41,6 +42,7 @@ DETECTORS: Mapping[str, Callable[..., Detector]] = MappingProxyType(
         "yolox": YOLOX,
     }
 )
+EMBEDDERS: Mapping[str, Callable[..., Embedder]] = MappingProxyType({"embedding": Embedding})
 ESTIMATORS: Mapping[str, Callable[..., Estimator]] = MappingProxyType(
     {
         "blazepose": BlazePose,
@@ -71,6 +73,11 @@ def open_detector(model: Model) -> Detector:
     return _build(model, DETECTORS, model.input)
 
 
+def open_embedder(model: Model) -> Embedder:
+    """The embedder of a catalogue entry. Raises CatalogueError if the family or its options are wrong."""
+    return _build(model, EMBEDDERS, model.input)
+
+
 def open_estimator(model: Model) -> Estimator:
     """The estimator of a catalogue entry. Raises CatalogueError if the family, skeleton or options are wrong."""
     return _build(model, ESTIMATORS, model.input, _skeleton(model))
@@ -81,7 +88,9 @@ def open_one_stage_model(model: Model) -> OneStageModel:
     return _build(model, ONE_STAGE_MODELS, model.input, _skeleton(model))
 
 
-def check_keypoints(model: Model, family: Detector | Estimator | OneStageModel, outputs: Sequence[TensorSpec]) -> None:
+def check_keypoints(
+    model: Model, family: Detector | Embedder | Estimator | OneStageModel, outputs: Sequence[TensorSpec]
+) -> None:
     """Raise CatalogueError if a graph with these outputs gives more or fewer keypoints than the skeleton has."""
     if model.keypoint_set is None or not isinstance(family, HasKeypointCount) or not outputs:
         return

@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 
 from engines.inputs import Arrays, PixelInput
 from engines.ops.keypoint_decoding import KeypointDecoder
-from engines.poses import Detections, Poses, Region
+from engines.poses import Detections, Floats, Poses, Region
 from engines.skeletons import Skeleton
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -73,6 +73,30 @@ class OneStageModel(Family, Protocol):
 
     def decode(self, outputs: Arrays, regions: Sequence[Region]) -> list[Poses]:
         """Poses in frame pixels, best first, one entry per region of the batch. Garbage in the outputs is dropped."""
+
+
+class Embedder(Family, Protocol):
+    """Says what people look like: one vector per region, similar for pictures of one person.
+
+    Two vectors at the angle a are of one person with the log odds `slope (cos(a) - middle)`.
+    """
+
+    @property
+    def middle(self) -> float:
+        """The cosine that speaks neither for one person nor for two."""
+
+    @property
+    def slope(self) -> float:
+        """Log odds per unit of the cosine."""
+
+    def size(self, outputs: Shapes) -> int:
+        """The number of values that a graph with these outputs gives. Raises ValueError if they are no vector."""
+
+    def regions(self, boxes: Floats) -> list[Region]:
+        """The region to crop for each person's box (N, 4)."""
+
+    def decode(self, outputs: Arrays, regions: Sequence[Region]) -> Floats:
+        """One row of length 1 per region of the batch; zeros for garbage in the outputs."""
 
 
 @runtime_checkable

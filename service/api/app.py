@@ -36,10 +36,12 @@ from service.process.memory import memory_limit
 from service.process.supervisor import Supervisor
 from service.process.tls import ServerTls
 from service.quota import Quota
+from service.streams.groups import Groups
 from service.streams.registry import Streams
 from service.streams.store.base import Store
 from service.streams.store.memory import MemoryStore
 from service.streams.tokens import Tokens
+from service.streams.tracking_parts import TrackingParts
 from service.tracking_workers.pool import TrackingWorkers
 
 _ROUTERS = (
@@ -86,6 +88,7 @@ def create_app(
         requests=Quota("requests under way", settings.max_requests, settings.client_share),
         memory=memory,
         parser=ThreadPoolExecutor(1, thread_name_prefix="posewire-parse"),
+        tracking=TrackingParts(Groups(shared=bool(settings.redis_url.get_secret_value()))),
         events=Events(settings.data, supervisor, metrics.events, lasting=settings.data_lasts),
         videos=_open_videos(settings, metrics, supervisor),
     )

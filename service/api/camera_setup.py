@@ -117,6 +117,7 @@ def _parts(state: ServerState, store: Store) -> CameraParts:
     return CameraParts(
         find,
         state.tracking_workers,
+        state.tracking,
         state.streams.limiter,
         store,
         state.memory,

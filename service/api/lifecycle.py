@@ -95,10 +95,17 @@ async def _start(
     await state.streams.start()
     at_end("ending streams", state.streams.close)
     gc.freeze()  # objects that live as long as the process are skipped by later collections
-    state.serving = serving
+    state.serving, state.tracking.embedder = serving, serving.embedder
     if (videos := state.videos) is not None:
         at_end("ending video jobs", videos.close)
         videos.start(lambda model, skeleton: _find_for_job(state, model, skeleton), lambda: len(state.streams) > 0)
+    if url := state.settings.redis_url.get_secret_value():
+        from service.streams.store.redis_groups import RedisGroups  # slow to import
+
+        groups = RedisGroups(url, state.tracking.groups)
+        at_end("closing the groups of streams", groups.close)
+        exchanging = supervisor.keep("groups of streams", groups.run)
+        stack.callback(exchanging.cancel)
     if videos is not None and (url := state.settings.redis_url.get_secret_value()):
         from service.offline.jobs.shared_list import SharedJobs  # slow to import
 
@@ -140,6 +147,7 @@ async def _do_housekeeping(state: ServerState, serving: Serving) -> None:
             log.warning("%d requests were refused", state.refused - refused)
             refused = state.refused
         await state.streams.reap()
+        state.tracking.groups.reap()
         await state.tracking_workers.revive()
         is_busy = bool(state.requests.held or len(state.streams) or cameras or state.answered != answered)
         idle, busy = 0 if is_busy else idle + 1, busy + is_busy

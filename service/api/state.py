@@ -23,6 +23,7 @@ from service.observability.metrics import Metrics
 from service.offline.jobs.video_jobs import VideoJobs
 from service.quota import Quota
 from service.streams.registry import Streams
+from service.streams.tracking_parts import TrackingParts
 from service.tracking_workers.pool import TrackingWorkers
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class ServerState:
     parser: one thread for large forms and JSON. Parsing holds the interpreter's lock most of the time, and more
         threads would keep it from the event loop.
     events: those that leave the server.
+    tracking: the embedder, and the groups of streams.
     videos: the video jobs; None if there is no folder for them.
     shared_jobs: the list of all replicas' video jobs; None without Redis.
     camera_documents: what the cameras of other replicas do; None without Redis.
@@ -69,6 +71,7 @@ class ServerState:
     memory: Quota
     parser: Executor
     events: Events
+    tracking: TrackingParts = field(default_factory=TrackingParts)
     videos: VideoJobs | None = None
     shared_jobs: SharedJobs | None = None
     camera_documents: RedisDocuments | None = None
@@ -124,5 +127,8 @@ class ServerState:
             return "draining"
         if self.serving is None:
             return "starting"
-        unhealthy = [f"{b.name}: {b.health.detail}" for b in self.serving.batchers if not b.health.ok]
+        # Streams go on without the embedder
+        optional = None if self.serving.embedder is None else self.serving.embedder.stage.batcher
+        needed = [batcher for batcher in self.serving.batchers if batcher is not optional]
+        unhealthy = [f"{batcher.name}: {batcher.health.detail}" for batcher in needed if not batcher.health.ok]
         return "; ".join(filter(None, [*unhealthy, self.tracking_workers.problem]))

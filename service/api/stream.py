@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,17 +92,31 @@ async def _run(
             min_score=hello.min_score,
             lease=server.memory.take(client, 0),
         )
+        tracking = server.tracking.options(hello)
         server.metrics.streams.began(token=bool(hello.resume), resumed=state is not None)
-        with server.memory.take(client, 0) as frames:
+        with server.memory.take(client, 0) as frames, ExitStack() as stack:
             async with (
                 _video(server, served, hello, client) as video,
-                server.tracking_workers.stream(served.skeleton, hello.tracking, state) as tracked,
+                server.tracking_workers.stream(served.skeleton, tracking, state) as tracked,
             ):
+                member = stack.enter_context(
+                    server.tracking.member(f"client {client}", hello, served.skeleton, tracking, state)
+                )
+                processor = FrameProcessor(
+                    served.pipeline,
+                    tracked,
+                    hello,
+                    options,
+                    skeleton,
+                    video,
+                    embedder=server.tracking.embedder,
+                    member=member,
+                )
                 session = Session(
                     channel,
                     hello,
                     encoding,
-                    FrameProcessor(served.pipeline, tracked, hello, options, skeleton, video),
+                    processor,
                     SessionLimits(frame=settings.timeout_ms / 1000, idle=settings.idle_seconds),
                     streams.limiter(served.model.name),
                     token=lambda sequence, next_id: streams.token(name, sequence, next_id),
@@ -116,7 +130,8 @@ async def _run(
                     publish=EventSource(f"streams/{name}", name, client).publisher(server.events),
                 )
                 async with streams.hold(beginning.slot, session):
-                    await session.run(_welcome(served, skeleton, hello, beginning, streams.resume_seconds))
+                    embedder = "" if server.tracking.embedder is None else server.tracking.embedder.name
+                    await session.run(_welcome(served, skeleton, hello, beginning, streams.resume_seconds, embedder))
 
 
 @asynccontextmanager
@@ -136,7 +151,7 @@ async def _video(
 
 
 def _welcome(
-    served: ServedModel, skeleton: Skeleton, hello: Hello, beginning: Beginning, resume_seconds: float
+    served: ServedModel, skeleton: Skeleton, hello: Hello, beginning: Beginning, resume_seconds: float, embedder: str
 ) -> dict[str, Any]:
     return {
         "session": beginning.slot.session,
@@ -147,6 +162,7 @@ def _welcome(
         "keypoints": skeleton.keypoints,
         "window": hello.window,
         **({"video": hello.video} if hello.video else {}),
+        **({"embedder": embedder} if embedder else {}),
         "resume_seconds": resume_seconds,
     }
 

@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
@@ -28,6 +29,7 @@ from service.streams.flow_control import ConcurrencyLimiter
 from service.streams.frame_processor import FrameProcessor
 from service.streams.protocol import Hello
 from service.streams.store.base import Store, StoreAwayError, StoredState
+from service.streams.tracking_parts import TrackingParts
 from service.tracking_workers.codec import StateError, is_of, unpack
 from service.tracking_workers.pool import TrackingWorkers
 from service.tracking_workers.state import StreamState
@@ -67,6 +69,7 @@ async def _own_all(_camera: str) -> None:
 class CameraParts:
     """What the cameras of a server share with its streams.
 
+    tracking: the embedder and the groups, whose owner is the server for its cameras.
     limiter: of a model's frames under way. store: of the states of cameras. memory: for their frames. frame_seconds:
     from a frame's arrival to its deadline. max_people: in one frame, at most. checkpoint_seconds: how old a state in
     the store may be. hosts: the setting `camera_hosts`. publish: awaited with each result that has events, before the
@@ -76,6 +79,7 @@ class CameraParts:
 
     find: FindModel
     workers: TrackingWorkers
+    tracking: TrackingParts
     limiter: Callable[[str], ConcurrencyLimiter]
     store: Store
     memory: Quota
@@ -144,9 +148,21 @@ class CameraRun:
         )
         session = await self._begin(served, hello)
         self.session = session.saved.id
-        with parts.memory.take(QUOTA_CLIENT, 0) as memory:
-            async with parts.workers.stream(served.skeleton, hello.tracking, session.stream) as tracked:
-                processor = FrameProcessor(served.pipeline, tracked, hello, options, skeleton)
+        with parts.memory.take(QUOTA_CLIENT, 0) as memory, ExitStack() as stack:
+            tracking = parts.tracking.options(hello)
+            async with parts.workers.stream(served.skeleton, tracking, session.stream) as tracked:
+                member = stack.enter_context(
+                    parts.tracking.member(QUOTA_CLIENT, hello, served.skeleton, tracking, session.stream)
+                )
+                processor = FrameProcessor(
+                    served.pipeline,
+                    tracked,
+                    hello,
+                    options,
+                    skeleton,
+                    embedder=parts.tracking.embedder,
+                    member=member,
+                )
                 frames = _Frames(self, session, processor, parts.limiter(served.model.name), options.client, memory)
                 try:
                     await self._read(frames)

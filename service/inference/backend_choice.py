@@ -137,6 +137,8 @@ class RuntimeOpener:
         if path.suffix != ".onnx" and backend.name != "openvino":
             logger.info("%s is not an ONNX graph: OpenVINO runs it, on the CPU", model.name)
             return self._open_graph("openvino", model, path, outputs, "auto")
+        if model.role == "embedder" and backend.name == "tensorrt":  # too small to be worth a plan and its gate
+            return self._open_graph(_without_tensorrt(find_gpu()).name, model, path, outputs, "auto")
         if backend.name != "tensorrt" or backend.flavour is None:
             return self._open_graph(backend.name, model, path, outputs, self.settings.precision)
         order = order_for(model, self._plan_precision(), _MAX_BATCH)

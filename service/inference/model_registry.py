@@ -15,7 +15,7 @@ from engines.catalogue.fetch.sources import DownloadProgress
 from engines.cores import core_limit, usable_cores
 from engines.crops.runners import CropRunner, CropRunners
 from engines.families import check_keypoints, open_detector, open_estimator, open_one_stage_model
-from engines.families.base import Detector, Estimator, HasFlipTest, HasKeypointDecoder, OneStageModel
+from engines.families.base import Detector, Estimator, Family, HasFlipTest, HasKeypointDecoder, OneStageModel
 from engines.files import shown
 from engines.inputs import Arrays
 from engines.plans.flavour import NoTensorRTError
@@ -28,10 +28,11 @@ from service.config import Settings
 from service.inference.backend_choice import RuntimeOpener, choose_backend
 from service.inference.decode_stage import DecodeStage, decoder_pool
 from service.inference.one_stage import OneStage
+from service.inference.people_embedder import PeopleEmbedder, open_people_embedder
 from service.inference.pipeline import Pipeline
 from service.inference.pipeline_admission import PipelineAdmission
 from service.inference.plan_builder import PlanBuilder, PlanStatus
-from service.inference.stage import POSE_ROWS, RowKind, Rows, Stage, list_rows
+from service.inference.stage import POSE_ROWS, RowKind, Rows, Stage, list_rows, replace_runtime
 from service.inference.top_down import TopDown
 from service.media.decode import ImageLimits
 from service.process.memory import memory_limit
@@ -61,7 +62,7 @@ class Serving:
     """The served models by name, the default first, with all their queues and networks.
 
     plan_statuses: of TensorRT's plans, by the network's name; empty if TensorRT is not used.
-    skeletons: by name, to which poses can be converted.
+    skeletons: by name, to which poses can be converted. embedder: None for none.
     """
 
     models: Mapping[str, ServedModel]
@@ -71,6 +72,7 @@ class Serving:
     plans: PlanBuilder
     decoder: DecodeStage | None = None
     skeletons: Mapping[str, Skeleton] = field(default_factory=lambda: SKELETONS)
+    embedder: PeopleEmbedder | None = None
 
     @property
     def default(self) -> ServedModel:
@@ -125,9 +127,11 @@ def image_limits(settings: Settings) -> ImageLimits:
 
 
 def servable(model: Model) -> Model:
-    """The model itself. Raises CatalogueError for a detector, which cannot answer for whole images."""
+    """The model itself. Raises CatalogueError for a detector or embedder, which cannot answer for whole images."""
     if model.role == "detector":
         raise CatalogueError(f"{model.name} is a detector; serve an estimator, which brings its detector along")
+    if model.role == "embedder":
+        raise CatalogueError(f"{model.name} is an embedder, which finds nobody; name it in the setting embedder")
     return model
 
 
@@ -140,15 +144,18 @@ def open_serving(
     why: str = "",
     progress: DownloadProgress | None = None,
     repeatable: bool = False,
+    embedder: str = "",
 ) -> Serving:
     """Load the models of `names` (at least one, the first is the default) with their detectors; blocks.
 
-    why: how the first was chosen. repeatable: see `ModelRegistry`.
+    why: how the first was chosen. repeatable: see `ModelRegistry`. embedder: for the trackers of streams, or none.
     Raises as `ModelRegistry.load`, UnknownModelError, and NoTensorRTError if TensorRT is required and cannot run.
     """
     models = [servable(catalogue[name]) for name in dict.fromkeys(names)]
     registry = ModelRegistry(catalogue, settings, observer, repeatable=repeatable)
     registry.load(models, why=why, progress=progress)
+    if embedder:
+        registry.load_embedder(catalogue[embedder], progress=progress)
     return registry.serving()
 
 
@@ -180,6 +187,7 @@ class ModelRegistry:
         self._detectors: dict[str, Detector] = {}
         self._estimators: dict[str, Estimator] = {}
         self._one_stage: dict[str, OneStageModel] = {}
+        self._embedder: PeopleEmbedder | None = None
         self._models: dict[str, ServedModel] = {}
         self._batchers: list[AnyBatcher] = []
         self._runtimes: dict[str, Runtime] = {}
@@ -209,6 +217,18 @@ class ModelRegistry:
             skeleton = (self._estimators | self._one_stage)[model.name].skeleton
             self._models[model.name] = ServedModel(model, pipeline, skeleton, "" if self._models else why)
 
+    def load_embedder(self, model: Model, *, progress: DownloadProgress | None = None) -> None:
+        """Load the embedder for the trackers of streams. One that cannot be had is logged, and streams do without.
+
+        Raises CatalogueError for a model of another role.
+        """
+        if model.role != "embedder":
+            raise CatalogueError(f"{model.name} is no embedder; its role is {model.role}")
+        opened = open_people_embedder(model, self._open_graph, self._runners, self._open_queue, progress)
+        if opened is not None:
+            self._embedder = opened
+            self._runtimes[model.name] = opened.stage.runtime
+
     async def unload(self, name: str, drain_seconds: float = 10.0) -> None:
         """Serve a model no more: finish its accepted work, then free the networks that no other model uses.
 
@@ -237,6 +257,7 @@ class ModelRegistry:
             plans,
             self._decoder,
             self._catalogue.skeletons,
+            self._embedder,
         )
 
     def _families(self) -> dict[str, Detector | Estimator | OneStageModel]:
@@ -254,22 +275,25 @@ class ModelRegistry:
 
     def _open_runtime(self, name: str) -> Runtime:
         model, family = self._catalogue[name], self._families()[name]
+        runtime = self._open_graph(model, family)
         try:
-            runtime = self._opener.open(model, family.outputs)
-            try:
-                check_keypoints(model, family, runtime.spec.outputs)
-            except CatalogueError:
-                runtime.close()
-                raise
-            return runtime
+            check_keypoints(model, family, runtime.spec.outputs)
+        except CatalogueError:
+            runtime.close()
+            raise
+        return runtime
+
+    def _open_graph(self, model: Model, family: Family) -> Runtime:
+        try:
+            return self._opener.open(model, family.outputs)
         except (CatalogueError, NoTensorRTError):
             raise
         except ValueError as error:
-            raise CatalogueError(f"{name}: {error}") from error
+            raise CatalogueError(f"{model.name}: {error}") from error
         except RuntimeError as error:  # from OpenVINO or ONNX Runtime, whose messages refer to their own sources
-            logger.debug("%s: %s", name, error)
+            logger.debug("%s: %s", model.name, error)
             raise CatalogueError(
-                f"{name}: {shown(model.fetch())} cannot be run; "
+                f"{model.name}: {shown(model.fetch())} cannot be run; "
                 "it is damaged, or its input or outputs are not as the catalogue says"
             ) from error
 
@@ -318,22 +342,3 @@ class ModelRegistry:
         """Run a network with its newly built plan from now on."""
         runtime = self._opener.open_plan(plan, self._families()[name].outputs)
         replace_runtime(self._runtimes, self._stages[name], runtime, partial(self._open_runner, name))
-
-
-def replace_runtime(
-    runtimes: dict[str, Runtime], stage: Stage[Any], new: Runtime, open_runner: Callable[[Runtime], CropRunner]
-) -> None:
-    """Replace a stage's runtime in `runtimes` with `new`, and close the old one.
-
-    open_runner: opens the runner of a runtime. If that or the switch fails, `new` is closed and nothing has changed.
-    """
-    try:
-        old = stage.switch(new, open_runner(new))
-    except BaseException:
-        new.close()
-        raise
-    runtimes[stage.name] = new
-    try:
-        old.close()
-    except Exception:  # it is idle from now on, and its memory is freed with the process
-        logger.exception("what ran %s before cannot be closed", stage.name)

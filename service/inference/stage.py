@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from engines.crops.runners import CropRunner
 from engines.inputs import Arrays, PixelInput
@@ -17,6 +18,8 @@ from engines.runtimes.base import Runtime, RuntimeClosedError
 from service.batching import Batcher, BatchResult, Division, Priority, Reservation
 from service.batching.prediction import powers_of_two
 from service.quota import Lease
+
+logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -269,3 +272,25 @@ class Stage(Generic[Rows]):
         """Join the outputs for the parts of a divided request. The timing is that of the slowest."""
         slowest = max((part.timing for part in parts), key=lambda timing: sum(timing.parts().values()))
         return StageOutput(self._kind.join([part.rows for part in parts]), slowest)
+
+
+def replace_runtime(
+    runtimes: MutableMapping[str, Runtime],
+    stage: Stage[Any],
+    new: Runtime,
+    open_runner: Callable[[Runtime], CropRunner],
+) -> None:
+    """Replace a stage's runtime in `runtimes` with `new`, and close the old one.
+
+    open_runner: opens the runner of a runtime. If that or the switch fails, `new` is closed and nothing has changed.
+    """
+    try:
+        old = stage.switch(new, open_runner(new))
+    except BaseException:
+        new.close()
+        raise
+    runtimes[stage.name] = new
+    try:
+        old.close()
+    except Exception:  # it is idle from now on, and its memory is freed with the process
+        logger.exception("what ran %s before cannot be closed", stage.name)

@@ -11,17 +11,20 @@ import numpy as np
 from engines.poses import Floats, Frame, Poses
 from engines.skeletons import Skeleton
 from service.formats.people import people_list
+from service.inference.people_embedder import PeopleEmbedder
 from service.inference.pipeline import Pipeline
 from service.inference.stage import InferenceOptions, Timing
 from service.inference.video_stage import StreamDecoder
 from service.media.image_files import FRAMES
 from service.media.pixels import DecodedImage
 from service.rules.results import BodyResults
+from service.streams.groups import GroupMember
 from service.streams.protocol import Hello
 from service.tracking.config import TrackerConfig
 from service.tracking.detector_pace import Attention, detector_is_due
 from service.tracking.events import TrackingEvent
 from service.tracking_workers.pool import TrackedStream
+from service.tracking_workers.state import TrackingInputs
 from service.tracking_workers.stream_tracker import TrackingResult
 
 _MIN_TRACKED_SCORE = TrackerConfig().weak_score
@@ -76,7 +79,7 @@ class FrameProcessor:
 
     pipeline: shared by all streams. stream: tracks the people. options: of the client. People below its minimum score
     are tracked, if they score enough for the tracker, but not reported. skeleton: of the results; None: the pipeline's.
-    video: decodes the chunks of a stream of video.
+    video: decodes the chunks of a stream of video. embedder: says what people look like. member: of a group of streams.
     """
 
     def __init__(
@@ -87,12 +90,18 @@ class FrameProcessor:
         options: InferenceOptions,
         skeleton: Skeleton | None = None,
         video: StreamDecoder | None = None,
+        *,
+        embedder: PeopleEmbedder | None = None,
+        member: GroupMember | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._stream = stream
         self._hello = hello
         self._skeleton = skeleton
         self._video = video
+        self._embedder = embedder
+        self._member = member
+        self._embeddings: Floats | None = None
         self._options = replace(options, min_score=min(options.min_score, _MIN_TRACKED_SCORE))
         self._detected = -math.inf
         self._cost = 0.0
@@ -139,7 +148,7 @@ class FrameProcessor:
         if self._video is None and self._detector_is_due(timestamp):
             image, found, timing = await self._pipeline.decode_and_estimate(picture, options, accepted=FRAMES)
             self._learn(timing, timestamp)
-            return await self._track(image, found, timing, timestamp)
+            return await self._track(image, found, timing, timestamp, options)
         image, timing = await self._decode(picture, options, earlier)
         return await self._estimate(image, timing, timestamp, options)
 
@@ -155,7 +164,7 @@ class FrameProcessor:
         timing += inference
         if due:
             self._learn(timing, timestamp)
-        return await self._track(image, found, timing, timestamp, proposing)
+        return await self._track(image, found, timing, timestamp, options, proposing)
 
     def _learn(self, timing: Timing, timestamp: float) -> None:
         """The detector has run: remember when, and what it costs."""
@@ -163,9 +172,18 @@ class FrameProcessor:
         self._detected = timestamp
 
     async def _track(
-        self, image: DecodedImage, found: Poses, timing: Timing, timestamp: float, proposing: float = 0.0
+        self,
+        image: DecodedImage,
+        found: Poses,
+        timing: Timing,
+        timestamp: float,
+        options: InferenceOptions,
+        proposing: float = 0.0,
     ) -> ProcessedFrame:
-        tracked, tracking = await self._stream.update(found, image.pixels, timestamp)
+        tracked, tracking = await self._update(found, image.pixels, timestamp)
+        if self._embedder is not None and tracked.look_at is not None:
+            self._embeddings, embedding = await self._embedder.embed(image.pixels, tracked.look_at, options)
+            timing += embedding
         self._attention = tracked.attention
         poses, velocities, ages, bodies = self._reported(found, tracked)
         if image.scale != 1:
@@ -176,6 +194,24 @@ class FrameProcessor:
         everybody = found if image.scale == 1 else None
         size = image.width, image.height
         return ProcessedFrame(poses, velocities, ages, tracked.events, *size, seconds, bodies, everybody)
+
+    async def _update(self, found: Poses, frame: Frame, timestamp: float) -> tuple[TrackingResult, float]:
+        """Track the people, with the embeddings of the last frame, and what other streams of the group know."""
+        inputs = None
+        if self._member is not None:
+            inputs = replace(self._member.inputs(timestamp), embeddings=self._embeddings)
+        elif self._embeddings is not None:
+            inputs = TrackingInputs(self._embeddings)
+        self._embeddings = None
+        try:
+            tracked, seconds = await self._stream.update(found, frame, timestamp, inputs)
+        except BaseException:
+            if self._member is not None:
+                self._member.failed()
+            raise
+        if self._member is not None:
+            self._member.learn(tracked, timestamp)
+        return tracked, seconds
 
     async def _decode(
         self, picture: bytes, options: InferenceOptions, earlier: Sequence[bytes]

@@ -94,6 +94,7 @@ class StreamOptionsMessage(BaseModel):
     smoothing: Annotated[SmoothingMessage | None, BeforeValidator(_read_smoothing)] = None
     detect_every: Annotated[int | None, Field(ge=0, le=10_000), BeforeValidator(_read_detect_every)] = None
     forget_seconds: float = Field(int(TrackingOptions().forget_seconds), ge=0, le=3600)
+    group: str | None = Field(None, pattern="^[A-Za-z0-9._-]{1,64}$")
     zones: list[ZoneMessage] = Field([], max_length=_MOST_ZONES)
     lines: list[LineMessage] = Field([], max_length=_MOST_ZONES)
     rules: RulesMessage | None = None
@@ -115,6 +116,7 @@ class StreamOptionsMessage(BaseModel):
             min_score=self.min_score,
             max_people=self.max_people,
             forget_seconds=self.forget_seconds,
+            group=self.group or "",
             smoothing=smoothing,
             detect_every=None if self.detect_every is None else self.detect_every / 1000,
             zones=zones,

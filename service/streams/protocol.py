@@ -78,7 +78,8 @@ class Hello:
     window: the most unacknowledged results, 0 for no acknowledgements. timestamps: every frame begins with one.
     smoothing: of keypoints, None for none. extras: results have velocities and ages. resume: a token, or empty.
     video: frames are chunks of it, not pictures.
-    forget_seconds: how long people who are out of sight are remembered. rules: about what people do.
+    forget_seconds: how long people who are out of sight are remembered. rules: about what people do. group: of streams
+    that share ids and absent people; empty for none.
     """
 
     model: str | None = None
@@ -96,11 +97,19 @@ class Hello:
     video: VideoCodec | None = None
     forget_seconds: float = TrackingOptions().forget_seconds
     rules: Rules = field(default_factory=Rules)
+    group: str = ""
 
     @property
     def tracking(self) -> TrackingOptions:
+        """What the hello says of tracking; the server adds the embedder."""
         return TrackingOptions(
-            self.smoothing, self.extras, self.zones, self.lines, self.forget_seconds, rules=self.rules
+            self.smoothing,
+            self.extras,
+            self.zones,
+            self.lines,
+            self.forget_seconds,
+            rules=self.rules,
+            grouped=bool(self.group),
         )
 
     @property

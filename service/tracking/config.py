@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from service.tracking.embeddings import EmbeddingSpace
+
 
 @dataclass(frozen=True, slots=True)
 class TrackerConfig:
@@ -27,6 +29,8 @@ class TrackerConfig:
     use_flow: propagate people by optical flow if there are pixels.
     assignment: "optimal", the greatest sum of evidence, or "greedy", the best pair first as in the paper.
     fill_keypoints: replace keypoints below `keypoint_score` by their positions according to flow.
+    embedder: of the embeddings that `PoseTracker.embed` gets; None for none.
+    grouped: one of several trackers that share ids and absent people, see `PoseTracker.share`.
     """
 
     birth_score: float = 0.5
@@ -43,6 +47,8 @@ class TrackerConfig:
     use_flow: bool = True
     assignment: Literal["greedy", "optimal"] = "optimal"
     fill_keypoints: bool = False
+    embedder: EmbeddingSpace | None = None
+    grouped: bool = False
 
     def __post_init__(self) -> None:
         for name in ("birth_score", "weak_score", "keypoint_score", "duplicate_oks"):

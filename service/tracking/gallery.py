@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.poses import Doubles, Floats
-from service.tracking import colours
+from service.tracking import colours, embeddings
+from service.tracking.embeddings import Embeddings, EmbeddingSpace
 from service.tracking.similarity import areas, middles
 from service.tracking.state import AbsentState, TrackState
 
@@ -63,12 +64,13 @@ FITTED = LooksWeights(colour=-1.96, early=2.03, tint=2.80, contrast=4.33)
 @dataclass(frozen=True, slots=True, eq=False)
 class Newcomers:
     """N people without an id. colours: (N, K, 4) as in TrackState. boxes: (N, 4). ages: (N,) seconds since they were
-    first seen.
+    first seen. embeddings: (N, D).
     """
 
     colours: Floats
     boxes: Floats
     ages: Doubles
+    embeddings: Embeddings
 
 
 def remember(absent: AbsentState, tracks: TrackState, most: int) -> AbsentState:
@@ -82,30 +84,35 @@ def as_absent(tracks: TrackState) -> AbsentState:
     known = (tracks.colours[..., 3] > 0).sum(axis=1) >= colours.LEAST
     tracks = tracks.select(known & (tracks.seen - tracks.born >= _SETTLED))
     bytes_ = np.clip(np.round(tracks.colours * 255), 0, 255).astype(np.uint8)
-    return AbsentState(tracks.ids, tracks.born, tracks.seen, tracks.boxes, bytes_)
+    return AbsentState(tracks.ids, tracks.born, tracks.seen, tracks.boxes, bytes_, tracks.embeddings)
 
 
 def recognise(
     absent: AbsentState,
-    others: Floats,
+    others: TrackState,
     newcomers: Newcomers,
     now: float,
     size: tuple[int, int],
     sides: NDArray[np.intp],
     by: LooksWeights = FITTED,
+    space: EmbeddingSpace | None = None,
 ) -> NDArray[np.intp]:
     """Return the row (N,) of the absent person who has returned as each newcomer, STRANGER, or UNDECIDED for those who
     should be looked at for longer.
 
-    others: (T, K, 4) colours of the people in sight. size: of the frame in pixels. sides: see `colours.pooled`.
+    others: the people in sight. size: of the frame in pixels. sides: see `colours.pooled`. space: of the embeddings,
+    None if there are none. With one, newcomers without an embedding are looked at for longer.
     """
     count = len(newcomers.ages)
     found = np.full(count, STRANGER, np.intp)
     if not len(absent) or not count:
         return found
-    known = np.concatenate([absent.colours.astype(np.float32) / 255, others])
+    known = np.concatenate([absent.colours.astype(np.float32) / 255, others.colours])
     pooled = colours.pooled(known, sides), colours.pooled(newcomers.colours, sides)
     alike, compared = likeness(*pooled, newcomers.ages, by)
+    if space is not None:
+        people = np.concatenate([absent.embeddings, others.embeddings])
+        alike = embeddings.add_evidence(alike, people, newcomers.embeddings, space)
     total = alike.astype(np.float64)
     total[: len(absent)] += _plausible(absent, newcomers.boxes, now, size)
     odds = _odds(total, len(absent))
@@ -119,6 +126,9 @@ def recognise(
     found[patient & (hopeful | (common < colours.LEAST))] = UNDECIDED
     sooner = np.where(common >= min(_ENOUGH, len(sides)), _SOONER, np.inf)
     least = np.where(patient, sooner, _RETURN)
+    if space is not None and embeddings.known(absent.embeddings).any():
+        waits = patient & ~embeddings.known(newcomers.embeddings)
+        found[waits], least[waits] = UNDECIDED, np.inf
     for _ in range(count):
         row, column = np.unravel_index(int(odds.argmax()), odds.shape)
         if odds[row, column] == -np.inf:
@@ -168,6 +178,7 @@ def _plausible(absent: AbsentState, boxes: Floats, now: float, size: tuple[int, 
     anywhere = (1 - _PLACED) * -np.expm1((absent.seen - now) / _FAR)[:, None]
     near = np.log(anywhere + (1 - anywhere) * frame / spread * np.exp(-distance / (2 * spread)))
     value: Floats = np.minimum(near, _MOST_PLACE) + _of_one_size(absent.boxes, boxes, size)
+    value[~absent.boxes.any(axis=1)] = 0  # they were last seen by another camera
     return value
 
 

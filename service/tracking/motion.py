@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.ops.nms import iou
+from engines.poses import Poses
+from engines.skeletons import Skeleton
 from service.tracking.flow import Carried
 from service.tracking.similarity import Observed, middles
 from service.tracking.state import TrackState
@@ -20,6 +24,12 @@ _SOON = 0.25
 """Seconds between frames that halve the trust in flow."""
 _SPEED = 0.3
 """Time constant of the average of speed, in seconds."""
+_OF_A_PART = 6
+"""Keypoints that flow follows of each fine part of a skeleton. Those close by move alike."""
+_BEYOND = 0.25
+"""Share of a box's width by which its middle must be beyond the border when a person has left the picture."""
+_MARGIN = 0.15
+"""Margin around a person's keypoints for a proposed box (section 3.2 of the paper)."""
 
 
 def carry(
@@ -98,3 +108,50 @@ def observe(tracks: TrackState, rows: NDArray[np.intp], seen: Observed, chosen: 
 def _shift(boxes: NDArray[np.float32], moves: NDArray[np.float32]) -> None:
     boxes[:, :2] += moves
     boxes[:, 2:] += moves
+
+
+def outside(tracks: TrackState, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The people (T,) who are expected beyond the border of a picture of `size` (width, height), but for a part."""
+    boxes = tracks.boxes + np.tile(tracks.drifts, 2)
+    beyond = (boxes[:, 2:] - boxes[:, :2]) * _BEYOND
+    at = middles(boxes)
+    outside: NDArray[np.bool_] = np.any((at < -beyond) | (at > size + beyond), axis=1)
+    return outside if 0 not in size else np.zeros(len(boxes), np.bool_)
+
+
+def fill(
+    tracks: TrackState, poses: Poses, rows: NDArray[np.intp], chosen: NDArray[np.intp], least: float
+) -> tuple[Poses, NDArray[np.bool_]]:
+    """Replace keypoints below the score `least` with better ones from the person's recent poses.
+
+    These are moved by flow, and their score is halved. Returns the poses, and which keypoints (N, K) were replaced.
+    """
+    keypoints, scores = poses.keypoints.copy(), poses.keypoint_scores.copy()
+    filled = np.zeros(scores.shape, np.bool_)
+    for row, pose in zip(rows, chosen, strict=True):
+        for past in tracks.poses[row]:
+            weak = (scores[pose] < least) & (past[:, 2] * 0.5 > scores[pose])
+            keypoints[pose, weak], scores[pose, weak] = past[weak, :2], past[weak, 2] * 0.5
+            filled[pose] |= weak
+    return replace(poses, keypoints=keypoints, keypoint_scores=scores), filled
+
+
+def followed(skeleton: Skeleton) -> NDArray[np.bool_]:
+    """The keypoints (K,) that flow follows: all, but of a fine part, such as a hand, a few that are spread over it."""
+    followed = np.ones(len(skeleton), np.bool_)
+    for part in skeleton.parts:
+        followed[list(part)] = False
+        followed[list(part[:: max(1, len(part) // _OF_A_PART)])] = True
+    return followed
+
+
+def around(tracks: TrackState) -> NDArray[np.float32]:
+    """Boxes (T, 4) around the keypoints, with a margin; the tracked box if few keypoints are known."""
+    newest = tracks.poses[:, 0]
+    known = newest[..., 2] > 0
+    low = np.where(known[..., None], newest[..., :2], np.inf).min(axis=1)
+    high = np.where(known[..., None], newest[..., :2], -np.inf).max(axis=1)
+    enough = known.mean(axis=1) > 0.5
+    margin = (high - low) * np.float32(_MARGIN)
+    wide = np.concatenate([low - margin, high + margin], axis=1)
+    return np.where(enough[:, None], wide, tracks.boxes).astype(np.float32)

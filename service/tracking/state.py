@@ -41,7 +41,7 @@ class TrackState:
     position by flow since the last pose to the position by constant velocity. boxes: (T, 4) float32 as in Poses.
     scores: (T,) float32 of the last pose. poses: (T, L, K, 3) float32 x, y, score of the last L poses, newest first;
     score 0 if there is none. colours: (T, K, 4) float32 red, green, blue 0..1 at each keypoint, and 1 if the colour is
-    known.
+    known. embeddings: (T, D) int8, see `embeddings`; D is 0 without an embedder.
     """
 
     ids: NDArray[np.int64]
@@ -54,12 +54,13 @@ class TrackState:
     scores: NDArray[np.float32]
     poses: NDArray[np.float32]
     colours: NDArray[np.float32]
+    embeddings: NDArray[np.int8]
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @staticmethod
-    def zeros(people: int, history: int, keypoints: int) -> TrackState:
+    def zeros(people: int, history: int, keypoints: int, embedding: int = 0) -> TrackState:
         """Create rows of zeros."""
         return TrackState(
             ids=np.zeros(people, np.int64),
@@ -72,6 +73,7 @@ class TrackState:
             scores=np.zeros(people, np.float32),
             poses=np.zeros((people, history, keypoints, 3), np.float32),
             colours=np.zeros((people, keypoints, 4), np.float32),
+            embeddings=np.zeros((people, embedding), np.int8),
         )
 
     @staticmethod
@@ -89,7 +91,7 @@ class TrackState:
 
     def fitted(self, history: int, keypoints: int) -> TrackState:
         """Return a copy with queues of `history` poses. Raises ValueError if the arrays are inconsistent."""
-        fitted = TrackState.zeros(len(self), history, keypoints)
+        fitted = TrackState.zeros(len(self), history, keypoints, self.embeddings.shape[1])
         for name in _FIELDS:
             given, wanted = getattr(self, name), getattr(fitted, name)
             if given.shape[0] != len(self) or given.shape[-1:] != wanted.shape[-1:] or given.ndim != wanted.ndim:
@@ -111,7 +113,8 @@ class AbsentState:
     """The A people whom a tracker remembers by their appearance alone, see `gallery`.
 
     ids: (A,) int64. born, seen: (A,) float64 timestamps of the first and last pose. boxes: (A, 4) float32, where they
-    are expected. colours: (A, K, 4) uint8, as in TrackState times 255.
+    are expected; a box of zeros if that is not known. colours: (A, K, 4) uint8, as in TrackState times 255.
+    embeddings: (A, D) int8, as in TrackState.
     """
 
     ids: NDArray[np.int64]
@@ -119,16 +122,18 @@ class AbsentState:
     seen: NDArray[np.float64]
     boxes: NDArray[np.float32]
     colours: NDArray[np.uint8]
+    embeddings: NDArray[np.int8]
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @staticmethod
-    def nobody(keypoints: int) -> AbsentState:
+    def nobody(keypoints: int, embedding: int = 0) -> AbsentState:
         """Create an empty state."""
         none = np.zeros(0)
         colours = np.zeros((0, keypoints, 4), np.uint8)
-        return AbsentState(none.astype(np.int64), none, none, np.zeros((0, 4), np.float32), colours)
+        embeddings = np.zeros((0, embedding), np.int8)
+        return AbsentState(none.astype(np.int64), none, none, np.zeros((0, 4), np.float32), colours, embeddings)
 
     @staticmethod
     def join(parts: Sequence[AbsentState]) -> AbsentState:
@@ -145,7 +150,8 @@ class TrackerState:
     """The state of a tracker, without its settings and pixels.
 
     skeleton: name of the skeleton. next_id: the next id to assign. timestamp: of the last frame in seconds; NaN before
-    the first. width, height: of the last frame in pixels; 0 without pixels. absent: None if nobody is.
+    the first. width, height: of the last frame in pixels; 0 without pixels. absent: None if nobody is. embedder: the
+    name of the network that the embeddings are of; empty without one.
     """
 
     skeleton: str
@@ -155,6 +161,17 @@ class TrackerState:
     height: int
     tracks: TrackState
     absent: AbsentState | None = None
+    embedder: str = ""
+
+    def with_embeddings(self, embedder: str, size: int) -> TrackerState:
+        """Return the state with embeddings of a network. Those of another one are replaced by unknown ones."""
+        if (self.embedder, self.tracks.embeddings.shape[1]) == (embedder, size):
+            return self
+        tracks = dataclasses.replace(self.tracks, embeddings=np.zeros((len(self.tracks), size), np.int8))
+        absent = self.absent
+        if absent is not None:
+            absent = dataclasses.replace(absent, embeddings=np.zeros((len(absent), size), np.int8))
+        return dataclasses.replace(self, tracks=tracks, absent=absent, embedder=embedder)
 
 
 _ABSENT = tuple(field.name for field in dataclasses.fields(AbsentState))

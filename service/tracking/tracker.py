@@ -18,9 +18,11 @@ from engines.poses import Detections, Frame, Poses
 from engines.skeletons import Skeleton
 from service.tracking import colours, gallery, motion
 from service.tracking.config import TrackerConfig
+from service.tracking.embeddings import Lookout
 from service.tracking.flow import Carried, Flow
 from service.tracking.matching import PAUSE, Scene, match, singles, waits_for_id
-from service.tracking.similarity import Observed, middles
+from service.tracking.sharing import AbsenceChange, IdBlocks, shared_with
+from service.tracking.similarity import Observed
 from service.tracking.state import UNCONFIRMED, AbsentState, Track, TrackerState, TrackState
 
 _DEFAULTS = TrackerConfig()
@@ -35,27 +37,26 @@ _STALE = 0.5
 """Seconds out of sight after which a person's earlier poses are dropped."""
 _MAX_UNSEEN_STEP = 0.5
 """Cap on the unseen time that one frame adds: in a longer gap there were no frames to see the person in."""
-_OF_A_PART = 6
-"""Keypoints that flow follows of each fine part of a skeleton. Those close by move alike."""
 _BROKEN = 0.3
 """Share of found keypoints below which flow has failed."""
-_BEYOND = 0.25
-"""Share of a box's width by which its middle must be beyond the border when a person has left the picture."""
-_MARGIN = 0.15
-"""Margin around a person's keypoints for a proposed box (section 3.2 of the paper)."""
 
 
 class PoseTracker:
     """Assigns ids to the poses of one stream.
 
-    skeleton: the skeleton of all poses. config: see TrackerConfig.
+    skeleton: the skeleton of all poses. config: see TrackerConfig. ids: those that a tracker of a group may give to new
+    people, who wait for an id while there are none. absences: of the last update.
     """
 
     def __init__(self, skeleton: Skeleton, config: TrackerConfig = _DEFAULTS) -> None:
         self.skeleton = skeleton
         self.config = config
-        self._tracks = TrackState.zeros(0, config.history, len(skeleton))
-        self._absent = AbsentState.nobody(len(skeleton))
+        self._embedder, self._width = ("", 0) if (space := config.embedder) is None else (space.name, space.size)
+        self._tracks = TrackState.zeros(0, config.history, len(skeleton), self._width)
+        self._absent = AbsentState.nobody(len(skeleton), self._width)
+        self._lookout = Lookout(config.embedder)
+        self.ids = IdBlocks()
+        self.absences = AbsenceChange(self._absent, [])
         self._flow = Flow()
         self._frame: Frame | None = None
         self._now = math.nan
@@ -67,7 +68,7 @@ class PoseTracker:
         self._broken = False
         self._unsettled = True
         self._filled = np.zeros((0, len(skeleton)), np.bool_)
-        self._followed = _followed(skeleton)
+        self._followed = motion.followed(skeleton)
         self._sides = colours.sides(skeleton)
 
     @property
@@ -110,6 +111,24 @@ class PoseTracker:
             for n in range(len(known))
         ]
 
+    def share(self, absent: AbsentState) -> None:
+        """Replace the people whom a tracker of a group remembers by everybody absent from its streams.
+
+        absent: with times on this tracker's clock, and boxes of zeros. The boxes of those who left here are kept.
+        """
+        ids = self._tracks.ids
+        self._absent = shared_with(self._absent, absent, ids[ids != UNCONFIRMED].tolist())
+
+    def look_at(self) -> NDArray[np.float32]:
+        """Return the boxes (M, 4) of the people of the last update whose embeddings should be computed, for `embed`."""
+        waiting = waits_for_id(self._tracks, self.config)
+        return self._lookout.choose(self._tracks, waiting, self._now, self._size)
+
+    def embed(self, vectors: NDArray[np.float32]) -> None:
+        """Take the embeddings (M, D) of the people that `look_at` has returned since the last update; zeros for
+        unknown ones."""
+        self._lookout.learn(self._tracks, vectors)
+
     def propose(self, frame: Frame | None, timestamp: float) -> Detections:
         """Predict the boxes of the people in sight, confirmed or not, by optical flow, or by velocity without pixels.
 
@@ -123,7 +142,9 @@ class PoseTracker:
         tracks = tracks.select(np.argsort(-tracks.scores, kind="stable"))
         scores = tracks.poses[:, 0, :, 2]
         means = scores.sum(axis=1) / np.maximum((scores > 0).sum(axis=1), 1)
-        return Detections(_around(tracks), np.minimum(tracks.scores / np.maximum(means, 1e-6), 1).astype(np.float32))
+        return Detections(
+            motion.around(tracks), np.minimum(tracks.scores / np.maximum(means, 1e-6), 1).astype(np.float32)
+        )
 
     def update(self, poses: Poses, frame: Frame | None, timestamp: float) -> Poses:
         """Return the poses in the same order with `ids`: at least 1, or -1 for poses that are not confirmed yet.
@@ -144,7 +165,8 @@ class PoseTracker:
         rows, chosen = match(self._tracks, scene, self.config, self.skeleton.sigmas)
         self._filled = np.zeros(poses.keypoint_scores.shape, np.bool_)
         if self.config.fill_keypoints:
-            poses = self._fill(poses, rows, chosen)
+            poses, self._filled = motion.fill(self._tracks, poses, rows, chosen, self.config.keypoint_score)
+        self.absences = AbsenceChange(AbsentState.nobody(len(self.skeleton), self._width), [])
         ids = self._remember(scene, rows, chosen)
         return replace(poses, ids=ids)
 
@@ -152,15 +174,26 @@ class PoseTracker:
         """Return the state for `restore`, as a copy."""
         width, height = self._size
         return TrackerState(
-            self.skeleton.name, self._next_id, self._now, width, height, self._tracks.copy(), self._absent
+            self.skeleton.name,
+            self._next_id,
+            self._now,
+            width,
+            height,
+            self._tracks.copy(),
+            # Those whom other trackers of the group have seen last come back with the next `share`.
+            self._absent.select(self._absent.ids < self._next_id) if self.config.grouped else self._absent,
+            self._embedder,
         )
 
     def restore(self, state: TrackerState) -> None:
         """Replace the state. Raises ValueError if `state` has another skeleton or is inconsistent."""
         if state.skeleton != self.skeleton.name:
             raise ValueError(f"this state is of {state.skeleton}; this tracker follows {self.skeleton.name}")
+        state = state.with_embeddings(self._embedder, self._width)
         self._tracks = state.tracks.fitted(self.config.history, len(self.skeleton))
-        self._absent = AbsentState.nobody(len(self.skeleton)) if state.absent is None else state.absent
+        nobody = AbsentState.nobody(len(self.skeleton), self._width)
+        self._absent = nobody if state.absent is None else state.absent
+        self._lookout.forget()
         self._next_id, self._now, self._size = state.next_id, state.timestamp, (state.width, state.height)
         self._frame, self._held = None, np.zeros(len(self._tracks), np.float32)
         self._flow.forget()
@@ -254,7 +287,7 @@ class PoseTracker:
         if not len(fresh):
             return
         seen = scene.seen
-        born = TrackState.zeros(len(fresh), self.config.history, len(self.skeleton))
+        born = TrackState.zeros(len(fresh), self.config.history, len(self.skeleton), self._width)
         born.ids[:] = UNCONFIRMED
         born.born[:] = born.seen[:] = self._now
         born.boxes[:] = seen.boxes[fresh]
@@ -274,19 +307,25 @@ class PoseTracker:
         recent = self._now - tracks.seen <= self.config.forget_seconds
         lost = np.flatnonzero(confirmed & recent & (tracks.missed >= self._hold))
         away = AbsentState.join([self._absent, gallery.as_absent(tracks.select(lost))])
-        newcomers = gallery.Newcomers(tracks.colours[rows], tracks.boxes[rows], self._now - tracks.born[rows])
-        others = tracks.colours[(tracks.missed == 0) & confirmed]
-        found = gallery.recognise(away, others, newcomers, self._now, self._size, self._sides)
+        ages = self._now - tracks.born[rows]
+        newcomers = gallery.Newcomers(tracks.colours[rows], tracks.boxes[rows], ages, tracks.embeddings[rows])
+        others = tracks.select((tracks.missed == 0) & confirmed)
+        found = gallery.recognise(
+            away, others, newcomers, self._now, self._size, self._sides, space=self.config.embedder
+        )
         for row, who in zip(rows, found, strict=True):
             if who >= 0:
                 tracks.ids[row], tracks.born[row] = away.ids[who], away.born[who]
             elif who == gallery.STRANGER or self._frame is None:
-                self._next_id += 1
-                tracks.ids[row] = self._next_id - 1
+                number = self.ids.take(self._next_id) if self.config.grouped else self._next_id
+                if number is not None:
+                    tracks.ids[row], self._next_id = number, number + 1
         back = away.ids[found[found >= 0]]
+        self.absences.back.extend(back.tolist())
         if len(back):
             tracks.ids[lost[np.isin(tracks.ids[lost], back)]] = UNCONFIRMED
             self._absent = self._absent.select(~np.isin(self._absent.ids, back))
+            self._next_id = max(self._next_id, int(back.max()) + 1)  # an id of another tracker of the group
 
     def _drop_lost(self) -> None:
         """Remove people who were out of sight for too long or have left the picture, and remember their appearance.
@@ -299,54 +338,14 @@ class PoseTracker:
         if missing.any():
             waiting = ~confirmed & waits_for_id(tracks, config)
             gone = tracks.missed > np.where(confirmed, config.lost_seconds, np.where(waiting, self._hold, _FLICKER))
-            gone |= self._outside() & confirmed & missing
+            gone |= motion.outside(tracks, self._size) & confirmed & missing
             gone |= self._now - tracks.seen > max(config.forget_seconds, config.lost_seconds)
         if len(tracks) > config.max_tracks:
             gone[np.argsort(-tracks.seen, kind="stable")[config.max_tracks :]] = True
         if gone.any():
-            self._absent = gallery.remember(self._absent, tracks.select(gone & confirmed), config.max_absent)
+            left = tracks.select(gone & confirmed)
+            self._absent = gallery.remember(self._absent, left, config.max_absent)
+            self.absences = replace(self.absences, left=gallery.as_absent(left))
             self._tracks = tracks.select(~gone)
         if len(self._absent):
             self._absent = self._absent.select(self._now - self._absent.seen <= config.forget_seconds)
-
-    def _outside(self) -> NDArray[np.bool_]:
-        """The people (T,) who are expected beyond the border of the picture, but for a part."""
-        boxes = self._tracks.boxes + np.tile(self._tracks.drifts, 2)
-        beyond = (boxes[:, 2:] - boxes[:, :2]) * _BEYOND
-        at = middles(boxes)
-        outside: NDArray[np.bool_] = np.any((at < -beyond) | (at > self._size + beyond), axis=1)
-        return outside if 0 not in self._size else np.zeros(len(boxes), np.bool_)
-
-    def _fill(self, poses: Poses, rows: NDArray[np.intp], chosen: NDArray[np.intp]) -> Poses:
-        """Replace low-scoring keypoints with better ones from the person's recent poses.
-
-        These are moved by flow, and their score is halved.
-        """
-        keypoints, scores = poses.keypoints.copy(), poses.keypoint_scores.copy()
-        for row, pose in zip(rows, chosen, strict=True):
-            for past in self._tracks.poses[row]:
-                weak = (scores[pose] < self.config.keypoint_score) & (past[:, 2] * 0.5 > scores[pose])
-                keypoints[pose, weak], scores[pose, weak] = past[weak, :2], past[weak, 2] * 0.5
-                self._filled[pose] |= weak
-        return replace(poses, keypoints=keypoints, keypoint_scores=scores)
-
-
-def _followed(skeleton: Skeleton) -> NDArray[np.bool_]:
-    """The keypoints (K,) that flow follows: all, but of a fine part, such as a hand, a few that are spread over it."""
-    followed = np.ones(len(skeleton), np.bool_)
-    for part in skeleton.parts:
-        followed[list(part)] = False
-        followed[list(part[:: max(1, len(part) // _OF_A_PART)])] = True
-    return followed
-
-
-def _around(tracks: TrackState) -> NDArray[np.float32]:
-    """Boxes (T, 4) around the keypoints, with a margin; the tracked box if few keypoints are known."""
-    newest = tracks.poses[:, 0]
-    known = newest[..., 2] > 0
-    low = np.where(known[..., None], newest[..., :2], np.inf).min(axis=1)
-    high = np.where(known[..., None], newest[..., :2], -np.inf).max(axis=1)
-    enough = known.mean(axis=1) > 0.5
-    margin = (high - low) * np.float32(_MARGIN)
-    wide = np.concatenate([low - margin, high + margin], axis=1)
-    return np.where(enough[:, None], wide, tracks.boxes).astype(np.float32)

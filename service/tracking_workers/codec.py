@@ -19,6 +19,9 @@ numbers of events as a list of (kind, name, ids, numbers), 3 to 10 bytes for eac
 hash of the rules and the numbers of people, repetitions, and zones and lines in `RulesState`, whose arrays come last:
 152 bytes a person, and 40 for each repetition.
 
+Versions 9 to 16 are 1 to 8 with embeddings: a member of the msgpack array before that of events holds the name of the
+embedder and the number D of values. People and absent people have D bytes more, as the last of their arrays.
+
 `unpack` checks types, lengths and values, so that no tracker fails later on a state that it has returned. The skeleton
 may be a user's: callers check that it is the one of their poses, see `is_of`.
 """
@@ -35,6 +38,7 @@ import numpy as np
 import ormsgpack
 from numpy.typing import NDArray
 
+from engines.families.embedding import MOST_VALUES
 from engines.skeletons import Skeleton
 from service.rules.state import MOST_REPETITIONS, RulesState, row_type
 from service.tracking import AbsentState, TrackerState, TrackState
@@ -52,7 +56,9 @@ _REMEMBERING = 2
 """Added to the version of states with absent people."""
 _EVENTFUL = 4
 """Added to the version of states with numbers of events or with rules."""
-_LATEST_VERSION = _SMOOTHED + _REMEMBERING + _EVENTFUL
+_EMBEDDED = 8
+"""Added to the version of states with embeddings."""
+_LATEST_VERSION = _SMOOTHED + _REMEMBERING + _EVENTFUL + _EMBEDDED
 _MOST = 10_000
 """Upper bound of every count that has no tighter one."""
 _MOST_TRACKS, _MOST_ABSENT = TrackerConfig().max_tracks, TrackerConfig().max_absent
@@ -97,6 +103,9 @@ def pack(state: StreamState) -> bytes:
         version += _REMEMBERING
         about.append(len(tracker.absent))
         columns += [getattr(tracker.absent, name) for name in _ABSENT]
+    if tracker.embedder:
+        version += _EMBEDDED
+        about.append((tracker.embedder, tracker.tracks.embeddings.shape[1]))
     if state.numbers or state.rules.hash:
         version += _EVENTFUL
         rules = state.rules
@@ -115,15 +124,19 @@ def unpack(data: bytes) -> StreamState:
     _, version, checksum, length = _HEAD.unpack_from(data)
     if not _VERSION <= version <= _LATEST_VERSION:
         raise StateError(f"the state is of version {version}; this server reads versions 1 to {_LATEST_VERSION}")
-    smooth, remembering, eventful = (bool(version - _VERSION & 1 << bit) for bit in range(3))
+    smooth, remembering, eventful, embedded = (bool(version - _VERSION & 1 << bit) for bit in range(4))
     body = memoryview(data)[_HEAD.size :]
     if zlib.crc32(body) != checksum:
         raise StateError("the state is damaged: its checksum does not match")
     try:
-        about = _list(ormsgpack.unpackb(body[:length]), least=4 + smooth + remembering + eventful)
+        about = _list(ormsgpack.unpackb(body[:length]), least=4 + smooth + remembering + eventful + embedded)
         happened = _list(about.pop(), 5) if eventful else None
+        embedder, values = _list(about.pop(), 2) if embedded else ("", 0)
+        _whole(values, int(embedded), MOST_VALUES)
+        if type(embedder) is not str or len(embedder) > _LONGEST_NAME or bool(embedder) != embedded:
+            raise ValueError("the embedder has no name")
         skeleton, next_id, timestamp, width, height = _list(about[0], 5)
-        people, history, keypoints = shape = [_whole(value, 0, _MOST) for value in _list(about[1], 3)]
+        people, history, keypoints = [_whole(value, 0, _MOST) for value in _list(about[1], 3)]
         _whole(next_id, 1, MOST_IDS)
         _whole(width, 0, _SIDE)
         _whole(height, 0, _SIDE)
@@ -135,15 +148,15 @@ def unpack(data: bytes) -> StreamState:
             raise ValueError("the timestamp is no number, or the places have no name")
         zones_hash, present = about[2], _list(about[3], 0, _MOST)
         arrays = _Arrays(body[length:])
-        tracks = _tracks(arrays, *shape)
+        tracks = _tracks(arrays, people, history, keypoints, values)
         smoothing = _smoothing(arrays, _whole(about[4], 1, _MOST), keypoints) if smooth else None
-        absent = _absent(arrays, _whole(about[-1], 1, _MOST_ABSENT), keypoints) if remembering else None
+        absent = _absent(arrays, _whole(about[-1], 1, _MOST_ABSENT), keypoints, values) if remembering else None
         numbers, rules = (
             ({}, RulesState()) if happened is None else (_numbers(happened[0]), _rules(arrays, *happened[1:]))
         )
         arrays.end()
         zones = ZonesState(tuple(map(_presence, present)))
-        tracker = TrackerState(skeleton, next_id, timestamp, width, height, tracks, absent)
+        tracker = TrackerState(skeleton, next_id, timestamp, width, height, tracks, absent, embedder)
         state = StreamState(tracker, zones, zones_hash, smoothing, numbers, rules)
         _check(state)
         return state
@@ -176,14 +189,15 @@ class _Arrays:
             raise ValueError(f"{len(self._data) - self._at} bytes are left over")
 
 
-def _tracks(arrays: _Arrays, people: int, history: int, keypoints: int) -> TrackState:
-    empty = TrackState.zeros(0, history, keypoints)  # allocates nothing for a number of people that may be wrong
+def _tracks(arrays: _Arrays, people: int, history: int, keypoints: int, values: int) -> TrackState:
+    # Allocates nothing for a number of people that may be wrong
+    empty = TrackState.zeros(0, history, keypoints, values)
     columns: list[NDArray[Any]] = [getattr(empty, name) for name in _COLUMNS]
     return TrackState(*(arrays.take(column.dtype, people, *column.shape[1:]) for column in columns))
 
 
-def _absent(arrays: _Arrays, people: int, keypoints: int) -> AbsentState:
-    nobody = AbsentState.nobody(keypoints)
+def _absent(arrays: _Arrays, people: int, keypoints: int, values: int) -> AbsentState:
+    nobody = AbsentState.nobody(keypoints, values)
     columns: list[NDArray[Any]] = [getattr(nobody, name) for name in _ABSENT]
     return AbsentState(*(arrays.take(column.dtype, people, *column.shape[1:]) for column in columns))
 

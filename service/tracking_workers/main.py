@@ -45,7 +45,7 @@ def _answer(request: Request, streams: dict[int, _Stream], arena: Arena) -> obje
         return stream.tracker.propose(stream.frame, request.timestamp)
     points, point_scores, boxes, scores, metres = request.poses
     poses = Poses(points, point_scores, boxes, scores, stream.skeleton, keypoints_3d=metres)
-    return stream.tracker.update(poses, stream.frame, request.timestamp)
+    return stream.tracker.update(poses, stream.frame, request.timestamp, request.inputs)
 
 
 def serve(connection: socket.socket, arena: Arena) -> None:

@@ -13,7 +13,7 @@ from engines.poses import Detections, Frame, Poses
 from engines.skeletons import Skeleton
 from service.process.supervisor import Supervisor
 from service.tracking_workers.codec import pack
-from service.tracking_workers.state import StreamState, TrackingOptions
+from service.tracking_workers.state import StreamState, TrackingInputs, TrackingOptions
 from service.tracking_workers.stream_tracker import TrackingResult, initial_state
 from service.tracking_workers.wire import Columns, StartStream, TrackFrame
 from service.tracking_workers.worker import ProcessEndedError, TrackingWorker
@@ -167,14 +167,16 @@ class TrackedStream:
         """Return the boxes of `StreamTracker.propose`, and the seconds it took. Raises the errors of `update`."""
         return await self._request(frame, timestamp, None)
 
-    async def update(self, poses: Poses, frame: Frame, timestamp: float) -> tuple[TrackingResult, float]:
+    async def update(
+        self, poses: Poses, frame: Frame, timestamp: float, inputs: TrackingInputs | None = None
+    ) -> tuple[TrackingResult, float]:
         """Return the result of `StreamTracker.update`, and the seconds it took.
 
         Raises TrackingWorkerError and ProcessEndedError.
         """
         columns = poses.keypoints, poses.keypoint_scores, poses.boxes, poses.scores, poses.keypoints_3d
         result: TrackingResult
-        result, seconds = await self._request(frame, timestamp, columns)
+        result, seconds = await self._request(frame, timestamp, columns, inputs)
         self.state, self.next_id = result.state, result.next_id
         self._written = None  # the next frame may be in the same array
         return result, seconds
@@ -183,7 +185,9 @@ class TrackedStream:
         if self._worker is not None:
             self._worker.release(self._slot)
 
-    async def _request(self, frame: Frame, timestamp: float, poses: Columns | None) -> tuple[Any, float]:
+    async def _request(
+        self, frame: Frame, timestamp: float, poses: Columns | None, inputs: TrackingInputs | None = None
+    ) -> tuple[Any, float]:
         """Send a frame to the stream's worker. Returns the value and the seconds of its reply."""
         tries = _TRIES
         while True:
@@ -194,7 +198,7 @@ class TrackedStream:
                     self._offset = worker.arena.write(self._slot, frame)
                     self._written = frame
                 return await worker.request(
-                    TrackFrame(self._slot, self._offset, frame.shape, new_frame, timestamp, poses)
+                    TrackFrame(self._slot, self._offset, frame.shape, new_frame, timestamp, poses, inputs)
                 )
             except ProcessEndedError as error:
                 tries -= error.suspect  # a request that only waited behind another is not the cause

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
+from engines.poses import Floats
 from service.rules.definition import Rules
 from service.rules.state import RulesState
-from service.tracking import TrackerConfig, TrackerState
+from service.tracking import AbsentState, TrackerConfig, TrackerState
+from service.tracking.embeddings import EmbeddingSpace
 from service.tracking.events import Numbers
 from service.tracking.smoothing import OneEuroConfig, SmoothingState
 from service.tracking.zones import Line, Zone, ZonesState
@@ -21,7 +23,8 @@ class TrackingOptions:
     """The part of a stream's hello that concerns tracking.
 
     smoothing: how keypoints are smoothed, None for not at all. extras: velocities and ages are reported.
-    forget_seconds: how long people who are out of sight are remembered.
+    forget_seconds: how long people who are out of sight are remembered. embedder: of the embeddings that come with
+    frames, None for none. grouped: ids and absent people are shared with other streams.
     """
 
     smoothing: OneEuroConfig | None = None
@@ -30,6 +33,8 @@ class TrackingOptions:
     lines: tuple[Line, ...] = ()
     forget_seconds: float = TrackerConfig().forget_seconds
     rules: Rules = field(default_factory=Rules)
+    embedder: EmbeddingSpace | None = None
+    grouped: bool = False
 
     @property
     def zones_hash(self) -> str:
@@ -37,6 +42,20 @@ class TrackingOptions:
         if not (self.zones or self.lines):
             return ""
         return hashlib.sha256(repr((self.zones, self.lines)).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrackingInputs:
+    """What a tracker gets beside the poses and the frame.
+
+    embeddings: (M, D) of the people at `TrackingResult.look_at` of the last frame, None if there are none. ids: those
+    that it may give from now on, as (first, end), and absent: everybody absent from the streams of its group, for
+    `PoseTracker.ids` and `share`; None if nothing has changed.
+    """
+
+    embeddings: Floats | None = None
+    ids: tuple[int, int] | None = None
+    absent: AbsentState | None = None
 
 
 @dataclass(frozen=True, slots=True)

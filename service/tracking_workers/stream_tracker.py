@@ -16,10 +16,11 @@ from service.rules.state import RulesState
 from service.tracking import PoseTracker, TrackerConfig, TrackerState
 from service.tracking.detector_pace import Attention
 from service.tracking.events import EventNumbers, TrackingEvent
+from service.tracking.sharing import AbsenceChange
 from service.tracking.smoothing import OneEuro
 from service.tracking.zones import Zones, ZonesState
 from service.tracking_workers.codec import pack, unpack
-from service.tracking_workers.state import StreamState, TrackingOptions
+from service.tracking_workers.state import StreamState, TrackingInputs, TrackingOptions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +31,8 @@ class TrackingResult:
     velocities: (N, 2) pixels a second. ages: (N,) seconds since the person was first seen. Both are 0 for unconfirmed
     people, and for everybody unless the options ask for extras. attention: what the next frame needs.
     next_id: the first id that has not been assigned. state: the stream's state after this frame, see `codec`. bodies:
-    what the rules say, None without rules.
+    what the rules say, None without rules. look_at: (M, 4) boxes whose embeddings the next frame should bring.
+    absences: of a stream in a group, None of others. spare_ids: how many it can give until it needs more.
     """
 
     ids: NDArray[np.int64]
@@ -42,6 +44,9 @@ class TrackingResult:
     next_id: int
     state: bytes
     bodies: BodyResults | None = None
+    look_at: Floats | None = None
+    absences: AbsenceChange | None = None
+    spare_ids: int = 0
 
 
 def initial_state(skeleton: Skeleton, options: TrackingOptions) -> StreamState:
@@ -59,7 +64,11 @@ class StreamTracker:
     def __init__(self, skeleton: Skeleton, options: TrackingOptions, state: bytes) -> None:
         self._extras = options.extras
         self._zones_hash = options.zones_hash
-        self._tracker = PoseTracker(skeleton, TrackerConfig(forget_seconds=options.forget_seconds))
+        self._grouped, self._embeds = options.grouped, options.embedder is not None
+        config = TrackerConfig(
+            forget_seconds=options.forget_seconds, embedder=options.embedder, grouped=options.grouped
+        )
+        self._tracker = PoseTracker(skeleton, config)
         self._zones = Zones(options.zones, options.lines, lost_seconds=self._tracker.config.lost_seconds)
         self._numbers = EventNumbers()
         self._rules = BodyRules(options.rules, skeleton, options.zones, options.lines) if options.rules else None
@@ -78,8 +87,12 @@ class StreamTracker:
         """Return the boxes where tracked people are expected in the frame. timestamp: seconds, never decreasing."""
         return self._tracker.propose(frame, timestamp)
 
-    def update(self, poses: Poses, frame: Frame, timestamp: float) -> TrackingResult:
+    def update(
+        self, poses: Poses, frame: Frame, timestamp: float, inputs: TrackingInputs | None = None
+    ) -> TrackingResult:
         """Track the poses of the next frame. timestamp: seconds, never decreasing."""
+        if inputs is not None:
+            self._take(inputs)
         poses = self._tracker.update(poses, frame, timestamp)
         assert poses.ids is not None  # noqa: S101 - an update assigns them
         height, width = frame.shape[:2]
@@ -101,6 +114,7 @@ class StreamTracker:
             present = [person.id for person in zones.present]
             events = self._numbers.number(events, {*_remembered(tracker).tolist(), *present})
         velocities, ages = self._velocities_and_ages(poses.ids)
+        look_at = self._tracker.look_at() if self._embeds else None
         return TrackingResult(
             poses.ids,
             keypoints,
@@ -111,7 +125,18 @@ class StreamTracker:
             tracker.next_id,
             pack(StreamState(tracker, zones, self._zones_hash, smoothing, self._numbers.state(), rules)),
             bodies,
+            look_at,
+            self._tracker.absences if self._grouped else None,
+            self._tracker.ids.spare(tracker.next_id),
         )
+
+    def _take(self, inputs: TrackingInputs) -> None:
+        if inputs.embeddings is not None:
+            self._tracker.embed(inputs.embeddings)
+        if inputs.ids is not None:
+            self._tracker.ids.add(*inputs.ids)
+        if inputs.absent is not None:
+            self._tracker.share(inputs.absent)
 
     def _velocities_and_ages(self, ids: NDArray[np.int64]) -> tuple[Floats, Floats]:
         velocities, ages = np.zeros((len(ids), 2), np.float32), np.zeros(len(ids), np.float32)

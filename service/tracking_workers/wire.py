@@ -9,7 +9,7 @@ from typing import Any
 
 from engines.poses import Floats
 from engines.skeletons import Skeleton
-from service.tracking_workers.state import TrackingOptions
+from service.tracking_workers.state import TrackingInputs, TrackingOptions
 
 LENGTH = struct.Struct(">I")
 Columns = tuple[Floats, Floats, Floats, Floats, Floats | None]
@@ -31,6 +31,7 @@ class TrackFrame:
     """Track the poses of a frame or, without poses, return the expected boxes of tracked people.
 
     offset, shape: of the frame, in the arena. new_frame: it differs from the last request's. timestamp: seconds.
+    inputs: with poses.
     """
 
     slot: int
@@ -39,6 +40,7 @@ class TrackFrame:
     new_frame: bool
     timestamp: float
     poses: Columns | None
+    inputs: TrackingInputs | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,15 +67,7 @@ class RedisStore(Store):
         supervisor: Supervisor | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=_CONNECTIONS,
-            timeout=_TIMEOUT_S,
-            socket_timeout=_TIMEOUT_S,
-            socket_connect_timeout=_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 1),  # a stale connection after a restart of Redis is not an outage
-        )
-        self._redis = Redis.from_pool(pool)
+        self._redis = open_redis(url)
         self._tokens = tokens
         self._observer = observer or StoreObserver()
         self._waiting = MemoryStore(clock=clock)
@@ -251,6 +243,19 @@ class RedisStore(Store):
             raise StoreAwayError(reason(theirs))
         if self._tokens is not None:
             self._tokens.adopt(theirs)
+
+
+def open_redis(url: str) -> Redis:
+    """Return a client whose commands fail after a second."""
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=_CONNECTIONS,
+        timeout=_TIMEOUT_S,
+        socket_timeout=_TIMEOUT_S,
+        socket_connect_timeout=_TIMEOUT_S,
+        retry=Retry(NoBackoff(), 1),  # a stale connection after a restart of Redis is not an outage
+    )
+    return Redis.from_pool(pool)
 
 
 @contextlib.asynccontextmanager

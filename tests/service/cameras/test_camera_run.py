@@ -24,6 +24,7 @@ from service.process.supervisor import Supervisor
 from service.quota import Quota
 from service.streams.flow_control import ConcurrencyLimiter
 from service.streams.store.memory import MemoryStore
+from service.streams.tracking_parts import TrackingParts
 from tests.camera_servers import HttpCamera
 from tests.scenarios import run, serve
 from tests.tracking_workers import tracking_workers
@@ -57,6 +58,7 @@ class Scene:
                 **{
                     "find": self.find,
                     "workers": workers,
+                    "tracking": TrackingParts(),
                     "limiter": lambda _: self.limiter,
                     "store": MemoryStore(),
                     "memory": self.memory,

@@ -17,8 +17,8 @@ from engines.poses import Poses
 from engines.runtimes import Runtime, RuntimeClosedError, open_runtime
 from service.batching import ClosedError
 from service.config import Settings
-from service.inference.model_registry import ModelRegistry, replace_runtime
-from service.inference.stage import InferenceOptions
+from service.inference.model_registry import ModelRegistry
+from service.inference.stage import InferenceOptions, replace_runtime
 from tests.graphs import tiny_catalogue
 from tests.pictures import encoded, photo
 from tests.scenarios import run, serve

@@ -12,7 +12,7 @@ from engines.skeletons import COCO_17
 from service.tracking import AbsentState, PoseTracker, TrackerConfig
 from service.tracking.colours import sides
 from service.tracking.gallery import STRANGER, UNDECIDED, Newcomers, recognise
-from service.tracking.state import UNCONFIRMED
+from service.tracking.state import UNCONFIRMED, TrackState
 from tests.service.tracking.people import people
 
 WIDTH, HEIGHT = 400, 200
@@ -160,15 +160,14 @@ def decide(
     known[..., :3] = stripes
     known[1:, :, :3] = stripes[::-1]
     box, none = np.array([[100, 50, 150, 150]], np.float32), np.zeros(absent)
-    gone = AbsentState(
-        np.arange(1, absent + 1), none, none, box.repeat(absent, axis=0), np.round(known * 255).astype(np.uint8)
-    )
+    rgb, nothing = np.round(known * 255).astype(np.uint8), np.zeros((absent, 0), np.int8)
+    gone = AbsentState(np.arange(1, absent + 1), none, none, box.repeat(absent, axis=0), rgb, nothing)
     looks = np.ones((1, 17, 4), np.float32)
     looks[0, :, :3] = stripes + (0.5 - stripes) * clothes
     looks[0, keypoints:, 3] = 0
     there = np.array([[left, 50, left + wide, 150]], np.float32)
-    newcomers = Newcomers(looks, there, np.array([age]))
-    return int(recognise(gone, np.zeros((0, 17, 4), np.float32), newcomers, 20.0, (400, 200), pairs)[0])
+    newcomers = Newcomers(looks, there, np.array([age]), np.zeros((1, 0), np.int8))
+    return int(recognise(gone, TrackState.zeros(0, 3, 17), newcomers, 20.0, (400, 200), pairs)[0])
 
 
 def test_clear_cases_are_decided_at_once_and_others_after_more_looks() -> None:
