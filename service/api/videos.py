@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator
 from operator import itemgetter
 from pathlib import Path
@@ -28,6 +29,7 @@ from service.quota import Quota
 router = APIRouter()
 
 _CLIENT_LEFT = 499
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{32}")
 _POLL_S = 0.3
 _BYTES = {"type": "string", "format": "binary"}
 _BODIES = {
@@ -200,7 +202,9 @@ async def drawn(request: Request, job_id: str) -> Response:
     try:
         about = await asyncio.to_thread(path.stat)
     except FileNotFoundError:  # deleted a moment ago
-        raise _unknown(job_id) from None
+        raise _unknown(_videos(server), job_id) from None
+    if request.scope["state"]["head"]:
+        request.scope["method"] = "HEAD"  # then the file is not read
     name = f"{Path(job.name).stem or 'video'}.mp4"
     return FileResponse(
         path, media_type="video/mp4", filename=name, stat_result=about, content_disposition_type="inline"
@@ -219,7 +223,7 @@ async def _find(server: ServerState, request: Request, job_id: str) -> VideoJob:
     # Not `videos.get`: another process may just have told the client that the job has ended.
     job = await videos.call(videos.store.get, job_id[:100])
     if job is None or (server.keys.digests and job.client != request.scope["state"]["client"]):
-        raise _unknown(job_id)
+        raise _unknown(videos, job_id)
     return job
 
 
@@ -229,9 +233,14 @@ def _hold(request: Request, quota: Quota) -> None:
     state["resources"].enter_context(quota.take(state["client"]))
 
 
-def _unknown(job_id: str) -> ApiError:
-    text = "jobs are deleted some time after they ended, and the replica that has one may be away"
-    return ApiError("not-found", f"there is no video job {job_id[:100]!r}; {text}")
+def _unknown(videos: VideoJobs, job_id: str) -> ApiError:
+    text = "jobs are deleted some time after they ended"
+    if _ID.fullmatch(job_id) and not job_id.startswith(f"{videos.store.replica}-"):
+        text = (
+            "its ID names another replica: a load balancer has to send requests for it there, as docker/haproxy.cfg "
+            "does, and that replica may be away"
+        )
+    return ApiError("not-found", f"there is no video job {job_id[:100]!r} here; {text}")
 
 
 def _check_done(job: VideoJob) -> None:

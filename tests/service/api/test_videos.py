@@ -121,6 +121,8 @@ def test_a_video_becomes_poses_in_every_format_and_a_drawn_video(
 
     film = client.get(job["links"]["video"])
     assert (film.status_code, film.headers["content-type"]) == (200, "video/mp4")
+    head = client.head(job["links"]["video"])
+    assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", str(len(film.content)))
     part = client.get(job["links"]["video"], headers={"Range": "bytes=100-199"})
     assert (part.status_code, part.content) == (206, film.content[100:200])
     (tmp_path / "drawn.mp4").write_bytes(film.content)
