@@ -220,7 +220,7 @@ def _read(file: Path, known: list[str]) -> dict[str, object]:
         values = tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
         raise SettingsError(f"the file of settings {file} cannot be read: {error.strerror}") from error
-    except ValueError as error:  # no TOML, or no UTF-8
+    except (ValueError, RecursionError) as error:  # no TOML, nested too deep, or no UTF-8
         raise SettingsError(f"the file of settings {file} is no TOML: {error}") from error
     for name in values:
         if name not in known:

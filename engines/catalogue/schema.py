@@ -234,6 +234,8 @@ def read_models(path: Path, cache: Path) -> tuple[dict[str, Model], dict[str, Sk
         raise CatalogueError(f"{name}: is not a catalogue (its lists or tables are nested too deep)") from error
     except ValidationError as error:
         raise CatalogueError(f"{name}: {_sentence(error.errors()[0])}") from error
+    except ValueError as error:  # of Python's int
+        raise CatalogueError(f"{name}: is not TOML (a number in it has thousands of digits)") from error
     models = {
         key: Model(**vars(entry) | {"title": entry.title or key}, name=key, declared_in=path, cache=cache)
         for key, entry in content.models.items()

@@ -40,6 +40,8 @@ class CameraFile(BaseModel):
             raise CameraFileError(f"{path} cannot be read: {error.strerror}") from error
         except ValidationError as error:
             raise CameraFileError(f"{path}: {_explain(error)}") from None  # the cause has the sources
+        except RecursionError:
+            raise CameraFileError(f"{path} is no TOML: it is nested too deep") from None
         except ValueError as error:  # no TOML, or no UTF-8
             raise CameraFileError(f"{path} is no TOML: {error}") from None
         if len(found.cameras) > most:

@@ -25,6 +25,8 @@ MAX_PIXELS = 1 << 27
 _MAX_TICKS = 1 << 62
 """Larger timestamps are errors, and would overflow when they are rebased."""
 _BUFFER_BYTES = 1 << 18
+_TEXT = "tty"
+"""FFmpeg plays text as the screen of a terminal."""
 _NO_PROTOCOL = "none"
 """A playlist given as a video must not open other files or addresses."""
 _ANY_TEXT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
@@ -65,6 +67,8 @@ class MediaFile:
             self._bytes.close()
             raise VideoError(f"{path} cannot be read as a video: {error.strerror or error}") from error
         try:
+            if self.file.format.name == _TEXT:
+                raise VideoError(f"{path} cannot be read as a video: it is text")
             self.file.flags &= ~av.container.Flags.gen_pts.value  # wrong in AVI files with B-frames
             self.video = self._find_video()
             streams = self.file.streams.audio

@@ -33,6 +33,7 @@ def test_the_environment_overrides_the_file_and_the_file_overrides_defaults(
     [
         (None, "posewire.toml cannot be read: No such file or directory"),
         ("port = \n", "posewire.toml is no TOML: Invalid value"),
+        ("port = " + "[" * 5000, "posewire.toml is no TOML: "),
         ("prot = 1\n", "no setting prot, which .*posewire.toml names; did you mean port?"),
         ("[serve]\nport = 1\n", "no setting serve, which"),
     ],

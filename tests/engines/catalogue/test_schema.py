@@ -156,6 +156,7 @@ def test_a_byte_order_mark_is_accepted(tmp_path: Path, encoding: str) -> None:
     [
         (_MINE.replace("PATH", "~nobody-of-this-name/a"), "source path: is '~nobody-of-this-name/a'; there is no such"),
         (_MINE.replace("PATH", "a\\u0000"), "source path: is "),
+        ("x = " + "9" * 5000, "is not TOML (a number in it has thousands of digits)"),
         ("x = " + "[" * 5000, "is not a catalogue (its lists or tables are nested too deep)"),
         ("a = 1\nb = ", "is not TOML (see "),
         (b"a = '\xff'", "is not TOML (it is not UTF-8 from byte 5 on)"),

@@ -80,6 +80,8 @@ SOURCE = f'source = "rtsp://joe:{SECRET}@10.0.0.5/"\n'
         (f"{SOURCE}[cameras.a]\n{SOURCE}", "source: there is no such name here"),
         (f"[cameras.a]\n{SOURCE}{SOURCE}", "is no TOML: Cannot overwrite a value"),
         (b"\xff\xfe[cameras]", "is no TOML: "),
+        ("x = " + "[" * 5000, "is no TOML: it is nested too deep"),
+        ("x = " + "9" * 5000, "is no TOML: "),
         ("".join(f"[cameras.c{n}]\n{SOURCE}fps = -1\n" for n in range(10)), "; and 2 more"),
         ("".join(f"[cameras.c{n}]\n{SOURCE}" for n in range(11)), "has 11 cameras; max_cameras allows 10"),
     ],

@@ -171,6 +171,13 @@ def test_a_path_that_is_not_a_file_is_named(tmp_path: Path) -> None:
         VideoReader(tmp_path / "empty.mp4")
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "screen.ans"])
+def test_text_is_no_video(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("hello\n" * 1000, "utf-8")
+    with pytest.raises(VideoError, match=rf"{name} cannot be read as a video: it is text"):
+        VideoReader(tmp_path / name)
+
+
 def test_frames_that_would_take_all_memory_are_refused(tmp_path: Path) -> None:
     Image.new("1", (15_000, 15_000)).save(tmp_path / "a.png")
     with pytest.raises(VideoError, match="has frames of 15000 x 15000 pixels, which is too large"):
