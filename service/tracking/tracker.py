@@ -31,8 +31,6 @@ _HOLD, _HOLD_FRAMES = 0.25, 2.5
 """Seconds, and times the interval between frames, without a pose for which a person still counts as in sight."""
 _PACE = 0.2
 """The weight of the newest interval in the average interval between frames."""
-_FLICKER = 0.15
-"""Seconds without a pose after which somebody who is not confirmed was a mistake of the detector."""
 _STALE = 0.5
 """Seconds out of sight after which a person's earlier poses are dropped."""
 _MAX_UNSEEN_STEP = 0.5
@@ -337,7 +335,7 @@ class PoseTracker:
         gone = missing = tracks.missed > 0
         if missing.any():
             waiting = ~confirmed & waits_for_id(tracks, config)
-            gone = tracks.missed > np.where(confirmed, config.lost_seconds, np.where(waiting, self._hold, _FLICKER))
+            gone = tracks.missed > np.where(confirmed, config.lost_seconds, np.where(waiting, self._hold, 0.0))
             gone |= motion.outside(tracks, self._size) & confirmed & missing
             gone |= self._now - tracks.seen > max(config.forget_seconds, config.lost_seconds)
         if len(tracks) > config.max_tracks:

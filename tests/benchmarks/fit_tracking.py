@@ -5,7 +5,8 @@ Each has pictures, gt.txt and poses.npz, as the README there describes. A tracke
 every third, about three and two frames a second, and a fifth of the poses missing. It gets the true assignment instead
 of its own, so that its expectations are those of a tracker that makes no mistake. All pairs of people and poses that it
 would have compared are samples. The constants minimise the log loss of `evidence.weigh`, starting from those in use.
-Each sequence is also left out in turn: `left out` is its loss with constants fitted to the others.
+Each sequence is also left out in turn: `left out` is its loss with constants fitted to the others. The constants in use
+were fitted to more than these sequences and by other weights, see service/tracking/evidence.md: this compares.
 """
 
 from __future__ import annotations
