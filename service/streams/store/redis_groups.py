@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from service.streams.groups import ID_BLOCK, MOST_PEOPLE, AbsentPerson, Group, GroupKey, Groups
 from service.streams.store.base import StoreAwayError
 from service.streams.store.redis import converted_errors, open_redis
-from service.streams.store.redis_errors import reason, refuses_all
+from service.redis_errors import reason, refuses_all
 from service.tracking_workers.state import MOST_IDS
 
 log = logging.getLogger(__name__)
