@@ -110,6 +110,9 @@ def _parts(state: ServerState, store: Store) -> CameraParts:
     async def publish(camera: str, session: str, result: CameraResult) -> None:
         entry = state.cameras.cameras[camera].entry if state.cameras and camera in state.cameras.cameras else None
         picture = f"/cameras/{camera}/picture.jpg" if entry is not None and entry.pictures else None
+        if state.cameras is not None and not state.cameras.ownership.certain:
+            # Another replica may have the camera, too: its tracker may give the same id and number to somebody else.
+            session = f"{session}.{state.cameras.ownership.replica}"
         source = EventSource(f"cameras/{camera}", session, picture=picture)
         await source.publisher(state.events)(result.processed)
 

@@ -179,7 +179,6 @@ class ServedCameras:
         """
         now = asyncio.get_running_loop().time()
         for name, camera in self.cameras.items():
-            camera.stand_by(self.ownership.cut_off)
             camera.run.count()
             tally = camera.run.tally
             tally.sample(now)

@@ -91,11 +91,6 @@ class ServedCamera:
             self.feed.clear()
             self._say("elsewhere")
 
-    def stand_by(self, cut_off: str) -> None:
-        """It is not served here. cut_off: see `Ownership.cut_off`."""
-        if not self.owned:
-            self._say("lost" if cut_off else "elsewhere", cut_off)
-
     async def pause(self) -> None:
         """Close its source until `resume`."""
         async with self._changing:

@@ -258,7 +258,7 @@ class DecodeStage:
         loop = asyncio.get_running_loop()
         job = _ProcessJob(kind, data, needs, whole, options.lease, loop, self.pool.bounds.wall_seconds)
         # A caller that was admitted limits its own concurrency.
-        release = (lambda: None) if options.admitted else await self._slots.acquire(options)
+        release: Callable[[], object] = (lambda: None) if options.admitted else await self._slots.acquire(options)
 
         def end() -> None:
             job.kill()

@@ -54,9 +54,9 @@ class Ownership(ABC):
         """The replica that serves a camera, as far as it is known; empty for none."""
 
     @property
-    def cut_off(self) -> str:
-        """Why nobody knows here who serves the cameras, for the user; empty if it is known."""
-        return ""
+    def certain(self) -> bool:
+        """Whether no other replica can serve the cameras of this one."""
+        return True
 
     @abstractmethod
     async def confirm(self, name: str, generation: int) -> bool:

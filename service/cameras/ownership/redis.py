@@ -5,10 +5,11 @@ time that a lease lasts, and takes a lease that has ended. Before an owner tells
 sure that its lease has not ended meanwhile: a process that was suspended finds out here that it is no longer the owner.
 Its late states are refused by their generation, see `StoredState`.
 
-A replica that cannot reach Redis does not know whether it is cut off alone. So it tells nothing once its leases have
-ended, and closes its cameras: another may have them, and two trackers would give different events the same ids. When
-Redis is back, those cameras that nobody has taken go on where they were. A replica that knew of no other when Redis
-went away has nobody to make room for, and goes on.
+While Redis is away nobody can take a camera, so owners go on, and tell what they see. A replica that alone is cut off
+from Redis cannot know that: it goes on, while another takes its cameras when their leases have ended. Both then watch,
+and the one with the older generation stops as soon as it reaches Redis again. Two trackers would give different events
+the same ids, so a replica that is not `certain` marks those of its events. Standing still instead would lose the events
+of all cameras whenever Redis is restarted.
 """
 
 from __future__ import annotations
@@ -86,14 +87,12 @@ class RedisOwnership(Ownership):
         return "" if lease is None else lease.owner.strip("-")
 
     @property
-    def cut_off(self) -> str:
-        if not self._away or self._alone or not self._has_ended():
-            return ""
-        return f"Redis is away ({self._away}), so this server does not know who serves it"
+    def certain(self) -> bool:
+        return not self._away or self._alone or not self._has_ended()
 
     async def confirm(self, name: str, generation: int) -> bool:
         while self._held.get(name) == generation:
-            if (self._away and self._alone) or not self._has_ended():
+            if self._away or not self._has_ended():
                 return True
             await self._changed.wait()
         return False
@@ -149,10 +148,7 @@ class RedisOwnership(Ownership):
         self._held = held
         passing = {name for name in held if name in self._leases and self._leases[name].next_owner}
         wanted = {name: number for name, number in held.items() if name in self._names and name not in passing}
-        if told.failed and self._has_ended() and not self._alone:
-            self._owned.want({}, {})
-        else:
-            self._owned.want({} if self._leaving else wanted, held)
+        self._owned.want({} if self._leaving else wanted, held)
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -173,10 +169,8 @@ class RedisOwnership(Ownership):
         """Log when Redis is away, and when it is back."""
         self._away = told.away
         if told.away and not self._outage:
-            what = "goes on with its" if self._alone else "closes its"
-            log.warning(
-                "Redis is away (%s): this replica %s %d cameras until it is back", told.away, what, len(self._held)
-            )
+            text = "Redis is away (%s): this replica goes on with %d cameras, and takes no others"
+            log.warning(text, told.away, len(self._held))
             self._outage = True
         if not told.failed and self._outage:
             log.warning("Redis is back")
