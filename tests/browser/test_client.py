@@ -91,6 +91,8 @@ def test_a_stream_ends_with_an_error_or_when_it_is_closed(server: ServerProcess)
         const client = new Client(), seen = [];
         const refused = client.stream({model: "none"});
         try { for await (const _ of refused); } catch (error) { seen.push(error instanceof StreamError, error.code); }
+        const Whole = Worker; // one that fails: then the page itself makes the JPEGs
+        globalThis.Worker = class extends Whole { constructor() { super("/models", {type: "module"}); } };
         const canvas = new OffscreenCanvas(192, 256), stream = client.stream({window: 1});
         canvas.getContext("2d").fillRect(0, 0, 9, 9);
         const timer = setInterval(() => stream.send(canvas, 1000 * (seen.length + 1)), 20);
