@@ -257,8 +257,7 @@ class DecodeStage:
     ) -> tuple[DecodedImage, Timing]:
         loop = asyncio.get_running_loop()
         job = _ProcessJob(kind, data, needs, whole, options.lease, loop, self.pool.bounds.wall_seconds)
-        # A caller that was admitted limits its own concurrency.
-        release: Callable[[], object] = (lambda: None) if options.admitted else await self._slots.acquire(options)
+        release = await self._acquire_slot(options)
 
         def end() -> None:
             job.kill()
@@ -278,6 +277,12 @@ class DecodeStage:
             raise
         release()
         return result
+
+    async def _acquire_slot(self, options: InferenceOptions) -> Callable[[], None]:
+        """As `ClientSlots.acquire`."""
+        if options.admitted:  # the caller limits its own concurrency
+            return lambda: None
+        return await self._slots.acquire(options)
 
     def _decode_in_processes(self, jobs: Sequence[_ProcessJob]) -> Sequence[DecodedImage]:
         return [self._decode_in_process(job) for job in jobs]

@@ -109,10 +109,8 @@ def _limit(what: str, step: Step) -> list[str]:
     if not whole:
         return []
     queue = step.parts.get("queue", 0.0)
-    largest = (
-        "The largest part of" if queue < parts[slowest] else f"After waiting ({queue:.1f} ms), the largest part of"
-    )
+    largest = "The largest part" if queue < parts[slowest] else f"After waiting ({queue:.1f} ms), the largest part"
     return [
-        f"{largest} the latency of {at} is {_MEANS[slowest]} ({slowest}: {parts[slowest]:.1f} of {whole:.1f} ms). "
+        f"{largest} of the latency of {at} is {_MEANS[slowest]} ({slowest}: {parts[slowest]:.1f} of {whole:.1f} ms). "
         f"It takes {_SETTINGS[slowest]}."
     ]

@@ -24,8 +24,7 @@ const KEY_FRAME_EVERY = 300;
  * @param {{quality: number, longest: number}} options longest: greatest width or height of what is sent, in pixels.
  */
 export function jpegEncoder(output, { quality, longest }) {
-  let worker = jpegWorker();
-  const makeHere = jpegMaker();
+  let make = jpegWorker();
   let busy = false;
   return {
     get busy() {
@@ -38,9 +37,10 @@ export function jpegEncoder(output, { quality, longest }) {
         const plain = !("VideoFrame" in globalThis);
         const frame = plain ? await createImageBitmap(source) : new VideoFrame(source, { timestamp: 0 });
         const order = { frame, ...fitted(frame, longest), quality };
-        output(timestamp, await (worker ? made(worker, order) : makeHere(order)));
+        output(timestamp, await make(order));
       } catch (error) {
-        worker = null;
+        make.close();
+        make = jpegMaker(); // on the page's own thread from now on
         throw error;
       } finally {
         busy = false;
@@ -48,7 +48,7 @@ export function jpegEncoder(output, { quality, longest }) {
     },
     requestKeyFrame() {},
     close() {
-      worker?.terminate();
+      make.close();
     },
   };
 }
@@ -57,31 +57,33 @@ export function jpegEncoder(output, { quality, longest }) {
 export function jpegMaker() {
   const canvas = new OffscreenCanvas(1, 1);
   const pen = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d", { alpha: false }));
-  return async (/** @type {JpegOrder} */ { frame, width, height, quality }) => {
+  const make = async (/** @type {JpegOrder} */ { frame, width, height, quality }) => {
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
     pen.drawImage(frame, 0, 0, width, height);
     frame.close();
     const blob = await canvas.convertToBlob({ type: "image/jpeg", quality });
     return new Uint8Array(await blob.arrayBuffer());
   };
+  return Object.assign(make, { close: () => {} });
 }
 
-/** A worker that makes JPEGs, or null where there can be none, as on pages of another origin than this module's. */
+/** As jpegMaker, in a worker where there can be one: pages of another origin than this module's have none. */
 function jpegWorker() {
   try {
-    return new Worker(new URL("jpeg_worker.js", import.meta.url), { type: "module" });
+    const worker = new Worker(new URL("jpeg_worker.js", import.meta.url), { type: "module" });
+    let broken = false;
+    worker.onerror = () => (broken = true);
+    const make = (/** @type {JpegOrder} */ order) =>
+      new Promise((resolve, reject) => {
+        worker.onmessage = ({ data }) => (data instanceof Uint8Array ? resolve(data) : reject(data));
+        worker.onerror = () => reject(new Error("the worker for JPEGs has failed"));
+        if (broken) reject(new Error("there is no worker for JPEGs"));
+        worker.postMessage(order, [order.frame]);
+      });
+    return Object.assign(make, { close: () => worker.terminate() });
   } catch {
-    return null;
+    return jpegMaker();
   }
-}
-
-/** @param {Worker} worker @param {JpegOrder} order @returns {Promise<Uint8Array>} */
-function made(worker, order) {
-  return new Promise((resolve, reject) => {
-    worker.onmessage = ({ data }) => (data instanceof Uint8Array ? resolve(data) : reject(data));
-    worker.onerror = () => reject(new Error("the worker that makes JPEGs has failed"));
-    worker.postMessage(order, [order.frame]);
-  });
 }
 
 /**

@@ -36,6 +36,17 @@ _ENCODE = """(async () => {
     return chunks.map(([timestamp, flags, ...bytes]) => [timestamp, flags, btoa(String.fromCharCode(...bytes))]);
 })()"""
 
+_TIMELINE = """(async () => {
+    const {Timeline} = await import("/page/timeline.js");
+    const timeline = new Timeline();
+    for (const [time, x] of [[1000, 0], [1033, 33]]) {
+        const people = [{id: 1, score: 1, box: [x, 0, x + 10, 10], keypoints: [[x, 5, 1]]}];
+        timeline.add({time, people, width: 99, height: 99}, 30, 33);
+    }
+    const left = (time) => timeline.at(time).map(({keypoints}) => Math.round(keypoints[0][0]));
+    return [timeline.delay, ...[999, 1000, 1011, 1033, 1053, 1200, 1800].map(left)];
+})()"""
+
 
 @needs_chromium
 @pytest.mark.parametrize(("codec", "decoder"), [("vp8", "vp8"), ("vp9", "vp9"), ("h264", "h264"), ("av1", "libdav1d")])
@@ -79,6 +90,8 @@ def test_the_client_finds_people_and_explains_errors(server: ServerProcess, pict
     async def scenario() -> list[object]:
         async with browse(server.url) as page:
             found: list[object] = await page.evaluate(script)
+            # Between results people are interpolated, after the last one they move on, stand still, and go.
+            assert await page.evaluate(_TIMELINE) == [30, [], [0], [11], [33], [53], [73], []]
             return found
 
     assert asyncio.run(scenario()) == [1, "hand", "image/png", True, 415, "/problems/not-an-image", 3]
@@ -91,6 +104,8 @@ def test_a_stream_ends_with_an_error_or_when_it_is_closed(server: ServerProcess)
         const client = new Client(), seen = [];
         const refused = client.stream({model: "none"});
         try { for await (const _ of refused); } catch (error) { seen.push(error instanceof StreamError, error.code); }
+        const Whole = Worker; // one that fails: then the page itself makes the JPEGs
+        globalThis.Worker = class extends Whole { constructor() { super("/models", {type: "module"}); } };
         const canvas = new OffscreenCanvas(192, 256), stream = client.stream({window: 1});
         canvas.getContext("2d").fillRect(0, 0, 9, 9);
         const timer = setInterval(() => stream.send(canvas, 1000 * (seen.length + 1)), 20);

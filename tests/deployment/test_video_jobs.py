@@ -42,6 +42,11 @@ def post(client: httpx.Client, video: bytes) -> Job:
     return job
 
 
+def first_name(url: str) -> str:
+    """The name of a replica."""
+    return httpx.get(f"{url}/videos").headers["x-posewire-replica"]
+
+
 def listed(client: httpx.Client) -> list[str]:
     """The ids of the jobs that a replica lists. HAProxy asks one after the other."""
     return [job["id"] for job in client.get("/videos").json()["videos"]]
@@ -74,4 +79,8 @@ def test_requests_for_a_job_reach_its_replica_and_every_replica_lists_all(
         assert client.delete(jobs[1]["links"]["self"]).status_code == 204
         assert client.get(jobs[1]["links"]["self"]).status_code == 404
         assert client.get(f"/videos/{'0' * 8}-{'1' * 32}").status_code == 404
+        first = fleet.replicas[0]
+        elsewhere = next(job for job in jobs if job["id"].split("-")[0] != first_name(first.url))
+        plain = httpx.get(f"{first.url}{elsewhere['links']['self']}")  # as through a load balancer that knows nothing
+        assert (plain.status_code, "names another replica" in plain.json()["detail"]) == (404, True)
         assert client.post("/videos", params={"model": "nobody"}, content=video).status_code == 404
