@@ -33,7 +33,6 @@ _HUGE_VP8 = b"\x10\x00\x00\x9d\x01\x2a\xff\x3f\xff\x3f" + bytes(1000)
 """The head of a key frame of VP8 with the largest width and height."""
 _MOST_RULES = {
     "window": 0,
-    "timestamps": True,
     "extras": True,
     "zones": [
         {"name": f"z{n}", "polygon": [[round(0.5 + 0.5 * f(0.0982 * k), 3) for f in (cos, sin)] for k in range(64)]}
@@ -42,7 +41,7 @@ _MOST_RULES = {
     "lines": [{"name": f"l{n}", "start": [n / 32, 0], "end": [n / 32, 1]} for n in range(32)],
     "rules": {"occupancy": True, "counts": True},
 }
-"""A hello with as many zones, corners and lines as there may be, whose frames have times of their own."""
+"""A hello with as many zones, corners and lines as there may be."""
 
 
 def frame(opcode: int, data: bytes = b"", *, last: bool = True) -> bytes:
@@ -192,10 +191,9 @@ def frames_at_full_speed(attacker: Attacker) -> None:
 
 
 def frames_with_most_rules(attacker: Attacker) -> None:
-    """Streams with as many zones and lines as there may be, in which everybody leaves and enters with each frame."""
-    picture = encoded(photo(320, 240))
-    times = itertools.count(0, 60_000)
-    chunk = b"".join(frame(_BINARY, struct.pack(">d", next(times)) + picture) for _ in range(1000))
+    """Streams with as many zones and lines as there may be, at full speed; each other picture is turned."""
+    picture = photo(320, 240)
+    chunk = b"".join(frame(_BINARY, encoded(each)) for each in (picture, picture.rotate(180)))
     _flood(attacker, chunk, hello=_MOST_RULES, count=8)
 
 
