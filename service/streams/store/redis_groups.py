@@ -15,10 +15,10 @@ from collections.abc import Sequence
 
 from redis.asyncio import Redis
 
+from service.redis_errors import reason, refuses_all
 from service.streams.groups import ID_BLOCK, MOST_PEOPLE, AbsentPerson, Group, GroupKey, Groups
 from service.streams.store.base import StoreAwayError
 from service.streams.store.redis import converted_errors, open_redis
-from service.redis_errors import reason, refuses_all
 from service.tracking_workers.state import MOST_IDS
 
 log = logging.getLogger(__name__)

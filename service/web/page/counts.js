@@ -57,9 +57,8 @@ export class Counts {
 
   #tally() {
     $("events-none").hidden = Boolean(this.events.children.length);
-    for (const element of this.list.querySelectorAll(".tally")) {
-      const tally = /** @type {HTMLElement} */ (element);
-      const { inside, entered, right, left } = this.#count(tally.dataset.name ?? "");
+    for (const tally of /** @type {any} */ (this.list.querySelectorAll(".tally"))) {
+      const { inside, entered, right, left } = this.#count(tally.dataset.name);
       tally.textContent = tally.dataset.zone
         ? `${inside.size} inside, ${entered} entered`
         : `${right} with the arrow, ${left} against`;
@@ -69,17 +68,17 @@ export class Counts {
   /** @param {any} shape @param {number} n */
   #row(shape, n) {
     const label = `Name of ${shape.name}`;
-    const chip = make("span", { className: "chip" });
-    chip.style.background = regionColour(n);
-    const name = make("input", { type: "text", value: shape.name, maxLength: 64, required: true, label });
-    name.addEventListener("change", () => this.#rename(shape, name));
+    const chip = make("span", { className: "chip", style: `background: ${regionColour(n)}` });
+    const onchange = () => this.#rename(shape, name);
+    const name = make("input", { type: "text", value: shape.name, maxLength: 64, required: true, label, onchange });
     const tally = make("span", { className: "tally" });
     Object.assign(tally.dataset, { name: shape.name, ...(shape.polygon ? { zone: "1" } : {}) });
-    const remove = make("button", { type: "button", className: "quiet", label: `Remove ${shape.name}` }, "✕");
-    remove.addEventListener("click", () => {
-      const others = (/** @type {any[]} */ shapes) => shapes.filter((other) => other !== shape);
-      this.settings.set({ zones: others(this.settings.values.zones), lines: others(this.settings.values.lines) });
-    });
+    const others = (/** @type {any[]} */ shapes) => shapes.filter((other) => other !== shape);
+    const onclick = () => {
+      const { zones, lines } = this.settings.values;
+      this.settings.set({ zones: others(zones), lines: others(lines) });
+    };
+    const remove = make("button", { className: "quiet", label: `Remove ${shape.name}`, onclick }, "✕");
     name.disabled = remove.hidden = Boolean(this.settings.watched);
     return make("li", {}, chip, name, tally, remove);
   }

@@ -22,10 +22,11 @@ export class Figures {
   #received = 0;
 
   constructor() {
-    $("split").append(...PARTS.map(([, , colour]) => box("div", colour)));
-    $("split-legend").append(
-      ...PARTS.map(([, word, colour]) => make("li", {}, box("i", colour), `${word} `, make("span"))),
-    );
+    for (const [, word, colour] of PARTS) {
+      const style = `background: ${colour}`;
+      $("split").append(make("div", { style }));
+      $("split-legend").append(make("li", {}, make("i", { style }), `${word} `, make("span")));
+    }
   }
 
   clear() {
@@ -100,10 +101,3 @@ const milliseconds = (value) => (isNaN(value) ? ["–", ""] : [value.toFixed(0),
 
 /** @param {number[]} values @returns {number} NaN without values. */
 const median = (values) => quantile(values, 0.5);
-
-/** @param {string} tag @param {string} colour */
-function box(tag, colour) {
-  const element = make(tag);
-  element.style.background = colour;
-  return element;
-}

@@ -61,7 +61,7 @@ export function line({ name, text, share }, buttons) {
 /** @param {string} text @param {string} label @param {string} focus Finds it again in a new list.
  * @param {() => void} act */
 export function button(text, label, focus, act) {
-  const made = make("button", { type: "button", label, onclick: act }, text);
+  const made = make("button", { label, onclick: act }, text);
   made.dataset.focus = focus;
   return made;
 }

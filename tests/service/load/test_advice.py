@@ -42,9 +42,8 @@ def test_the_capacity_is_the_highest_load_that_was_held() -> None:
     ],
 )
 def test_the_slowest_stage_and_its_setting_are_named(part: str, setting: str) -> None:
-    [line] = [
-        line for line in said(replace(STILLS, parts={**PARTS, part: 90.0})).splitlines() if "largest part" in line
-    ]
+    text = said(replace(STILLS, parts={**PARTS, part: 90.0}))
+    [line] = [line for line in text.splitlines() if "largest part" in line]
     assert f"({part}: 90.0 of " in line
     assert setting in line
 
