@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from engines.poses import Poses
 from engines.skeletons import COCO_17
 from service.tracking import TrackerConfig
-from tests.benchmarks.returns.__main__ import judge, make_scenes, watch
+from tests.benchmarks.returns.__main__ import CONFIGS, ReturnTracker, judge, make_scenes, watch
 from tests.benchmarks.tracking.contenders import Contender, ours
 from tests.benchmarks.tracking.figures import Figures, figures
 from tests.benchmarks.tracking.regimes import REGIMES, Video
@@ -129,7 +129,7 @@ def test_joining_after_the_fact_changes_little_where_the_tracker_knows_people_ag
 @needs_shared
 def test_ids_of_real_people_who_return_are_theirs_or_new() -> None:
     scenes = list(make_scenes(tune=True, count=2))
-    outcome = judge(scenes, [watch(scene, ["posewire"])[0] for scene in scenes])
+    outcome = judge(scenes, [watch(scene, [ReturnTracker("posewire", *CONFIGS["posewire"])])[0] for scene in scenes])
     assert outcome.returns == outcome.strangers == 2
     assert outcome.mistaken_returns + outcome.mistaken_strangers <= 1
     assert outcome.identity.idf1 >= 0.75

@@ -88,5 +88,5 @@ class CameraEntry(StreamOptionsMessage):
 
     def fingerprint(self, model: str) -> str:
         """What identities are good for: they are kept as long as this is the same. model: that the entry leads to."""
-        parts = model, *(getattr(self, name, None) for name in _OF_IDENTITIES)
+        parts = model, *(getattr(self, name, None) for name in _OF_IDENTITIES), *filter(None, [self.group])
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

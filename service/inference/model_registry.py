@@ -238,6 +238,8 @@ class ModelRegistry:
             raise ValueError(f"{name} is the only model that is served")
         del self._models[name]
         used = {network for served in self._models.values() for network in (served.model.name, *served.model.others)}
+        if self._embedder is not None:
+            used.add(self._embedder.name)
         for network in [network for network in self._runtimes if network not in used]:
             batcher = self._stages.pop(network).batcher
             await batcher.close(drain_seconds)

@@ -49,14 +49,14 @@ class PeopleEmbedder:
         Never raises for a network that fails or is overloaded: that is logged, and people go without for a while.
         """
         now = time.monotonic()
-        if not len(boxes) or now < self._paused_until:
+        deadline = now + _LONGEST_S
+        late = options.deadline is not None and options.deadline < deadline
+        if not len(boxes) or late or now < self._paused_until:
             return None, Timing()
-        soon = now + _LONGEST_S
-        deadline = soon if options.deadline is None else min(soon, options.deadline)
         # The embedder is not what frames were admitted for, and does without a lease: the frame's pixels are counted.
         options = replace(options, deadline=deadline, reservations={}, lease=None)
         try:
-            async with asyncio.timeout(deadline - now):
+            async with asyncio.timeout(_LONGEST_S):
                 result = await self.stage.run(frame, self.family.regions(boxes), options)
         except (BatchingError, TimeoutError) as error:
             self._fail(str(error) or "it gave no answer in time")

@@ -49,6 +49,8 @@ from service.tracking.smoothing import OneEuroConfig
         ('{"detect_every": 1e9}', "detect_every: Input should be less than or equal to 10000"),
         ('{"forget_seconds": -1}', "forget_seconds: Input should be greater than or equal to 0"),
         ('{"forget_seconds": 4000}', "forget_seconds: Input should be less than or equal to 3600"),
+        ('{"group": "a hall"}', "group: String should match pattern '^[A-Za-z0-9._-]{1,64}$'"),
+        ('{"group": ""}', "group: String should match pattern '^[A-Za-z0-9._-]{1,64}$'"),
         ('{"rules": true}', "rules: Input should be an object"),
         ('{"rules": {"angle": []}}', "rules.angle: there is no such name here"),
         ('{"rules": {"fall": 3}}', "rules.fall: it must be true, false, or an object with ignore_zones"),
@@ -61,7 +63,7 @@ from service.tracking.smoothing import OneEuroConfig
         ('{"rules": {"repetitions": [{"name": "x", "angle": "left_knee"}]}}', "rules.repetitions.0.low: "),
         (" " * 64_001, "the hello has more than 64,000 characters"),
     ],
-    ids=range(35),
+    ids=range(37),
 )
 def test_the_close_reason_describes_the_error(message: str, reason: str) -> None:
     with pytest.raises(StreamError) as refusal:

@@ -54,6 +54,26 @@ def test_a_state_is_restored_exactly(people: int, zones: ZonesState) -> None:
         np.testing.assert_array_equal(new, old)
 
 
+@pytest.mark.parametrize("people_absent", [0, 3])
+def test_embeddings_are_restored_exactly(people_absent: int) -> None:
+    looks = np.random.default_rng(0).integers(-127, 128, (64, 512)).astype(np.int8)
+    plain = stream_state().tracker
+    tracks = replace(plain.tracks, embeddings=looks[: len(plain.tracks)])
+    gone = replace(absent(people_absent), embeddings=looks[-people_absent:]) if people_absent else None
+    tracker = replace(plain, tracks=tracks, absent=gone, embedder="osnet", next_id=42)
+    data = pack(replace(stream_state(), tracker=tracker))
+    after = unpack(data).tracker
+    assert after.embedder == "osnet"
+    np.testing.assert_array_equal(after.tracks.embeddings, tracks.embeddings)
+    if gone is not None:
+        assert after.absent is not None
+        np.testing.assert_array_equal(after.absent.embeddings, gone.embeddings)
+    version, about, arrays = split_state(data)
+    for wrong in (["osnet", 511], ["osnet", 0], ["osnet", 4096], ["", 512], ["x" * 65, 512], [1, 512], "osnet"):
+        with pytest.raises(StateError):
+            unpack(join_state(version, [*about[:-1], wrong], arrays))
+
+
 def test_smoothing_is_restored_exactly() -> None:
     before = replace(stream_state(), smoothing=smoothing(3))
     after = unpack(pack(before)).smoothing
