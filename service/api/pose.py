@@ -26,7 +26,7 @@ from service.api.uploads import Upload, read_upload
 from service.batching import Priority
 from service.formats.coco import coco_results
 from service.formats.openpose import fits_openpose, openpose_document
-from service.formats.people import people_list
+from service.formats.posewire import people_list
 from service.inference.model_registry import ServedModel
 from service.inference.pipeline import Estimate, estimate_all
 from service.inference.stage import InferenceOptions

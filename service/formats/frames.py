@@ -12,7 +12,7 @@ from typing import Self
 import orjson
 
 from engines.poses import Poses
-from service.formats.people import people_list
+from service.formats.posewire import people_list
 from service.formats.table import HEADER, keypoint_lines
 
 POSES_SUFFIXES = (".json", ".csv", ".ndjson")

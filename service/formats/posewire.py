@@ -1,4 +1,4 @@
-"""Reading Posewire's own JSON: the output of `posewire image` and the files of `posewire video`."""
+"""Posewire's own JSON: people as all results have them, and reading the files of `posewire image` and `posewire video`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,19 @@ from pathlib import Path
 from engines.poses import Poses
 from engines.skeletons import COCO_17, SKELETONS, Skeleton
 from service.formats.parsing import JsonNode, Skeletons
+from service.formats.people import keypoint_rows, records
 from service.formats.sequence import PoseFrame, PoseSequence, SequencePerson, gather
+
+
+def people_list(poses: Poses) -> list[dict[str, object]]:
+    """Return for each person: score, box [x1, y1, x2, y2], keypoints [[x, y, score], ...] and, if the poses have them,
+    keypoints_3d [[x, y, z], ...] in metres and id.
+
+    Pixels have 2 decimals, scores and metres 3. Numbers are numpy's, for orjson with OPT_SERIALIZE_NUMPY.
+    """
+    rows = keypoint_rows(poses.keypoints, poses.keypoint_scores)
+    metres = {} if poses.keypoints_3d is None else {"keypoints_3d": poses.keypoints_3d.round(3)}
+    return records(poses, "id", score=poses.scores.round(3), box=poses.boxes.round(2), keypoints=rows, **metres)
 
 
 def read_posewire(path: Path, skeletons: Skeletons = SKELETONS) -> PoseSequence:

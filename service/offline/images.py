@@ -21,7 +21,7 @@ from service.batching import OverloadedError
 from service.config import Settings
 from service.formats.coco import coco_results, image_ids
 from service.formats.openpose import openpose_document
-from service.formats.people import people_list
+from service.formats.posewire import people_list
 from service.formats.table import csv_table
 from service.inference.model_registry import image_limits, open_serving
 from service.inference.stage import InferenceOptions

@@ -10,7 +10,7 @@ import numpy as np
 
 from engines.poses import Floats, Frame, Poses
 from engines.skeletons import Skeleton
-from service.formats.people import people_list
+from service.formats.posewire import people_list
 from service.inference.people_embedder import PeopleEmbedder
 from service.inference.pipeline import Pipeline
 from service.inference.stage import InferenceOptions, Timing

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from engines.poses import Poses
 from service.cameras.camera import Camera, CameraFrame
-from service.formats.people import people_list
+from service.formats.posewire import people_list
 from service.tracking_workers.state import TrackingOptions
 
 

@@ -29,9 +29,8 @@ from service.evaluation.files import evaluate_coco, evaluate_posetrack
 from service.formats.coco import coco_annotations, coco_results, read_coco
 from service.formats.openpose import openpose_document, read_openpose
 from service.formats.parsing import FormatError
-from service.formats.people import people_list
 from service.formats.posetrack import posetrack_document
-from service.formats.posewire import read_posewire
+from service.formats.posewire import people_list, read_posewire
 from service.formats.sequence import PoseFrame, PoseSequence
 from service.formats.table import csv_table, read_table
 from service.offline.bulk.errors import BulkError, UnreadableError

@@ -20,7 +20,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 
 from service.cameras.ownership.base import CameraKeeper, OwnedCameras, Ownership
-from service.cameras.ownership.redis_leases import CameraLease, LeaseRound, LeaseThread, LeaseTimes, lease_clock
+from service.cameras.ownership.redis_lease_thread import CameraLease, LeaseRound, LeaseThread, LeaseTimes, lease_clock
 from service.process.supervisor import Supervisor, run_on_thread
 
 log = logging.getLogger(__name__)

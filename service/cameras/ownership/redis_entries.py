@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from service.cameras.entry import CameraEntry, CameraName
-from service.cameras.ownership.redis_leases import ENTRIES_KEY
+from service.cameras.ownership.redis_lease_thread import ENTRIES_KEY
 from service.streams.store.redis import converted_errors
 
 log = logging.getLogger(__name__)

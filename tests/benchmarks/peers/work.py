@@ -15,7 +15,7 @@ from engines.families.regions import PADDING
 from engines.ops.affine import align, crop
 from engines.poses import Detections, Frame, Poses, Region
 from engines.runtimes import open_runtime
-from service.formats.people import people_list
+from service.formats.posewire import people_list
 from service.media.decode import DecodedImage, ImageLimits, decode
 
 

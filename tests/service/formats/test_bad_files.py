@@ -19,9 +19,8 @@ from engines.skeletons import COCO_17, POSETRACK_15
 from service.formats.coco import coco_annotations, coco_results, read_coco, read_coco_results, read_coco_truth
 from service.formats.openpose import openpose_document, read_openpose
 from service.formats.parsing import FormatError
-from service.formats.people import people_list
 from service.formats.posetrack import posetrack_document, read_posetrack
-from service.formats.posewire import read_posewire
+from service.formats.posewire import people_list, read_posewire
 from service.formats.sequence import PoseFrame, PoseSequence
 from tests.service.formats.people import two_people
 from tests.service.formats.sequences import save

@@ -1,18 +1,22 @@
-"""Posewire's own JSON is read as it was written."""
+"""Posewire's own JSON, and that files are read as they were written."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+import orjson
 import pytest
 from hypothesis import given
 
+from engines.poses import Poses
 from engines.skeletons import COCO_17, HALPE_26
 from service.formats.frames import FramesFile
 from service.formats.parsing import FormatError
-from service.formats.people import people_list
-from service.formats.posewire import read_posewire
+from service.formats.posewire import people_list, read_posewire
 from service.formats.sequence import PoseSequence
 from tests.service.formats.people import two_people
 from tests.service.formats.sequences import assert_same_people, few, save, sequences
@@ -56,3 +60,41 @@ def test_errors_are_reported(tmp_path: Path) -> None:
         read_posewire(save(tmp_path / "a.json", [image, {**image, "skeleton": "halpe-26"}]))
     with pytest.raises(FormatError, match=r"a\.json: people\[0\]\.keypoints must be a list of 26 x 3 numbers"):
         read_posewire(save(tmp_path / "a.json", {**image, "skeleton": "halpe-26"}))
+
+
+def as_json(poses: Poses) -> bytes:
+    return orjson.dumps(people_list(poses), option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def test_a_person_has_a_score_a_box_and_keypoints() -> None:
+    first, second = json.loads(as_json(two_people()))
+
+    assert list(first) == ["score", "box", "keypoints"]
+    assert first["score"] == 0.988
+    assert first["box"] == [0.13, 0.0, 160.13, 80.0]
+    assert first["keypoints"][:3] == [[0.13, 0.0, 0.0], [10.13, 5.0, 0.062], [20.13, 10.0, 0.125]]
+    assert len(first["keypoints"]) == 17
+    assert second["keypoints"][16] == [260.13, 80.0, 0.5]
+
+
+def test_numbers_are_rounded() -> None:
+    assert b'"box":[0.13,0.0,160.13,80.0]' in as_json(two_people())
+
+
+def test_ids_and_3d_keypoints_are_written_if_there_are_any() -> None:
+    metres = np.full((2, 17, 3), 0.12345, np.float32)
+    poses = replace(two_people(), ids=np.array([7, 2**40]), keypoints_3d=metres)
+    first, second = json.loads(as_json(poses))
+
+    assert first["keypoints_3d"][0] == [0.123, 0.123, 0.123]
+    assert (first["id"], second["id"]) == (7, 2**40)
+
+
+def test_no_people_are_an_empty_list() -> None:
+    assert as_json(Poses.empty(COCO_17)) == b"[]"
+
+
+def test_values_that_are_not_finite_are_null() -> None:
+    poses = two_people()
+    poses.keypoints[0, 0] = np.nan
+    assert json.loads(as_json(poses))[0]["keypoints"][0] == [None, None, 0.0]

@@ -12,7 +12,7 @@ from redis import Redis
 
 from service.cameras.ownership.base import LocalOwnership
 from service.cameras.ownership.redis import RedisOwnership
-from service.cameras.ownership.redis_leases import LeaseTimes
+from service.cameras.ownership.redis_lease_thread import LeaseTimes
 from service.process.supervisor import Supervisor
 from tests.loopback import LoopbackProxy
 from tests.redis_servers import RedisProcess

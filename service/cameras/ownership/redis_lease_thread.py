@@ -14,7 +14,7 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from service.cameras.ownership.redis_script import ROUND
+from service.cameras.ownership.redis_lease_rules import ROUND
 from service.redis_errors import ERRORS, reason
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""The Lua script with which replicas lease cameras. It runs atomically.
+"""Who may lease a camera, renew its lease and take it over: a Lua script, which Redis runs atomically.
 
 The hash `posewire:cameras` has the fields
 - `lease:CAMERA`: generation, time at which the lease ends or has ended, owner, and the replica that is to have it next;

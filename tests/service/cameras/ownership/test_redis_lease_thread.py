@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 from redis import Redis
 
-from service.cameras.ownership.redis_leases import (
+from service.cameras.ownership.redis_lease_thread import (
     AWAY_AFTER,
     KEY,
     LeaseRound,
