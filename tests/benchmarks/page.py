@@ -30,6 +30,42 @@ _PAINTED = """new Promise((resolve) => new PerformanceObserver((list) => {
 _DELAY = "parseFloat(document.querySelector('#figure-delay').textContent)"
 _FPS = "parseFloat(document.querySelector('#figure-fps').textContent)"
 _WARM_UP_S = 10.0
+_WATCH = """(() => {
+    const now = () => performance.timeOrigin + performance.now(), frames = (window.frames_ = new Map());
+    const about = (time, what) => frames.set(time, {...frames.get(time), ...what});
+    const callback = HTMLVideoElement.prototype.requestVideoFrameCallback;
+    HTMLVideoElement.prototype.requestVideoFrameCallback = function (act) {
+        return callback.call(this, (at, metadata) => {
+            about(performance.timeOrigin + (metadata.captureTime ?? at), {here: now()});
+            act(at, metadata);
+        });
+    };
+    const send = WebSocket.prototype.send;
+    WebSocket.prototype.send = function (data) {
+        if (data instanceof Uint8Array) about(new DataView(data.buffer).getFloat64(0), {sent: now()});
+        return send.call(this, data);
+    };
+    const onmessage = Object.getOwnPropertyDescriptor(WebSocket.prototype, "onmessage");
+    Object.defineProperty(WebSocket.prototype, "onmessage", {...onmessage, set(act) {
+        onmessage.set.call(this, (event) => {
+            const {type, timestamp, age_ms} = JSON.parse(event.data);
+            if (type === "result") about(timestamp, {answered: now(), age: age_ms});
+            act.call(this, event);
+        });
+    }});
+})()"""
+"""Notes when each frame of the camera reaches the page, is sent, and is answered."""
+_PARTS = """(() => {
+    const median = (values) => values.sort((a, b) => a - b)[values.length >> 1];
+    const all = [...frames_].map(([time, frame]) => ({time, ...frame})).filter((frame) => frame.here && frame.answered);
+    const parts = {
+        "from the camera": (frame) => frame.here - frame.time, "encoded": (frame) => frame.sent - frame.here,
+        "server": (frame) => frame.age, "network and browser": (frame) => frame.answered - frame.sent - frame.age,
+        "until the result": (frame) => frame.answered - frame.time,
+    };
+    return Object.fromEntries(Object.entries(parts).map(([name, part]) => [name, median(all.map(part))]));
+})()"""
+"""The medians of these in milliseconds. The rest of the time, the result waits until it is drawn."""
 
 
 async def cold(url: str, times: int) -> Row:
@@ -51,16 +87,22 @@ async def live(server: ServerProcess, camera: Path, delay: float, minutes: float
     """Stream the camera through a network, and read the page's figures every second. delay: seconds a direction."""
     shown = (*CAMERA, f"--use-file-for-fake-video-capture={camera}")
     async with link(server.port, delay) as way, browse(f"http://127.0.0.1:{way.port}", options=shown) as page:
-        await page.wait("document.querySelector('#settings').model.options.length === 3")
+        await page.call("Page.addScriptToEvaluateOnNewDocument", source=_WATCH)
+        await page.call("Page.reload")
+        await page.wait("window.frames_ && document.querySelector('#settings')?.model.options.length === 3")
         await page.click("#start-camera")
         await page.wait(f"{_DELAY} > 0")
         await asyncio.sleep(_WARM_UP_S)
         delays, rates, heaps = [], [], []
+        parts = dict[str, float]()
         for second in range(round(60 * minutes)):
             await asyncio.sleep(1)
+            if second % 30 == 29:
+                parts = await page.evaluate(_PARTS)
+                await page.evaluate("frames_.clear()")  # they are no growth of the page's own
             delays.append(await page.evaluate(_DELAY))
             rates.append(await page.evaluate(_FPS))
-            if second % 10 == 0:
+            if second % 30 == 0:
                 heaps.append(await _heap(page))
         part = max(1, len(delays) // 5)
         return {
@@ -68,6 +110,7 @@ async def live(server: ServerProcess, camera: Path, delay: float, minutes: float
             "results/s": round(statistics.median(rates), 1),
             "camera to skeleton, ms": round(statistics.median(delays), 1),
             "in the first and last fifth": f"{statistics.median(delays[:part])}, {statistics.median(delays[-part:])}",
+            **{f"{name}, ms": round(part, 1) for name, part in parts.items()},
             "heap after collection, MB": f"{heaps[0]:.1f}, {heaps[-1]:.1f}",
         }
 
