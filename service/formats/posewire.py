@@ -1,4 +1,4 @@
-"""Posewire's own JSON: people as all results have them, and reading the files of `posewire image` and `posewire video`."""
+"""Posewire's own JSON: people as all results have them, and reading files of `posewire image` and `posewire video`."""
 
 from __future__ import annotations
 
