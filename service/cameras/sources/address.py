@@ -14,10 +14,9 @@ from urllib.parse import quote, quote_plus, unquote, urlsplit
 from engines.files import shown
 from service.camera_hosts import CameraHosts
 
-SourceKind = Literal["device", "file", "rtsp", "http"]
+SourceKind = Literal["device", "file", "rtsp", "http", "srt"]
 
-_SCHEMES: dict[str, SourceKind] = {"rtsp": "rtsp", "rtsps": "rtsp", "http": "http", "https": "http"}
-_SRT = "srt:// cannot be read, as the FFmpeg in PyAV is built without SRT; have a gateway serve the camera by RTSP"
+_SCHEMES: dict[str, SourceKind] = {"rtsp": "rtsp", "rtsps": "rtsp", "http": "http", "https": "http", "srt": "srt"}
 _HIDDEN = "..."
 _TOKEN = re.compile(r".*=.*|(?=.*\d)[\w~.%+-]{20,}", re.DOTALL)
 """Parts of a path that some cameras and services take passwords and keys in."""
@@ -50,8 +49,6 @@ class SourceAddress:
                 return SourceAddress("file", text, shown(text))
             raise ValueError(f"{shown(text)} is not a file; name a camera as 0, /dev/video0 or rtsp://HOST/PATH")
         kind = _SCHEMES.get(scheme.lower())
-        if scheme.lower() == "srt":
-            raise ValueError(_SRT)
         if kind is None:
             raise ValueError(f"a source cannot begin with {shown(scheme)}://; these can: {', '.join(_SCHEMES)}")
         try:
@@ -63,15 +60,17 @@ class SourceAddress:
     @property
     def host(self) -> str:
         """The host in its URL; "" for a file or a device."""
-        return (urlsplit(self.target).hostname or "") if self.kind in ("rtsp", "http") else ""
+        return (urlsplit(self.target).hostname or "") if self.kind in _SCHEMES.values() else ""
 
     def check_host(self, hosts: CameraHosts) -> None:
         """Raise ValueError with a message for the user if a client of the API may not name this source.
 
         A name that is not listed may still have an address in a listed network, which is checked on connecting.
         """
-        if self.kind not in ("rtsp", "http"):
-            raise ValueError("cameras that are put by the API have an rtsp:// or http:// source, no file or device")
+        if self.kind not in _SCHEMES.values():
+            raise ValueError(
+                "cameras that are put by the API have an rtsp://, http:// or srt:// source, no file or device"
+            )
         try:
             ip_address(self.host)
             is_name = False
@@ -83,7 +82,7 @@ class SourceAddress:
     def redact(self, text: str) -> str:
         """Return a message without anything that opens this source, however it is encoded there."""
         text = text.replace(self.target, self.name)
-        if self.kind in ("rtsp", "http"):
+        if self.kind in _SCHEMES.values():
             forms = {form for secret in _secrets(self.target) for form in _forms(secret)}
             for form in sorted(forms, key=len, reverse=True):
                 if len(form) >= _SHORTEST_SECRET:

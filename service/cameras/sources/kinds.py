@@ -21,6 +21,7 @@ from service.cameras.sources.connections import confine_connections
 from service.cameras.sources.decoding import Opened, SourceInfo, read_frames
 from service.cameras.sources.errors import SourceError
 from service.cameras.sources.newest import NewestFrame
+from service.cameras.sources.srt import srt_stream
 
 __all__ = ["SOURCES", "CameraSource", "Opened", "SourceError", "SourceInfo"]
 
@@ -104,6 +105,21 @@ class HttpSource:
 
 
 @dataclass(frozen=True, slots=True)
+class SrtSource:
+    """A stream by SRT, in which MPEG-TS is."""
+
+    url: str
+    how: SourceOptions
+
+    def run(self, newest: NewestFrame, opened: Opened) -> None:
+        """See CameraSource."""
+        options = {**_LIVE, "protocol_whitelist": _NO_PROTOCOL, "format_whitelist": "mpegts"}
+        with srt_stream(self.url, self.how) as stream:
+            hardware = self.how.hardware
+            read_frames(stream, newest, opened, play=_never, hardware=hardware, format="mpegts", options=options)
+
+
+@dataclass(frozen=True, slots=True)
 class VideoFileSource:
     """A video file, played at its own speed."""
 
@@ -135,6 +151,7 @@ class DeviceSource:
 SOURCES: Mapping[SourceKind, Callable[[str, SourceOptions], CameraSource]] = {
     "rtsp": RtspSource,
     "http": HttpSource,
+    "srt": SrtSource,
     "file": VideoFileSource,
     "device": DeviceSource,
 }

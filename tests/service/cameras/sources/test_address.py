@@ -28,6 +28,7 @@ from service.cameras.sources.address import SourceAddress
         ),
         ("rtsp://cam/user=joe_password=s3cret/1", "rtsp", "rtsp://cam/user=joe_password=s3cret/1", "rtsp://cam/.../1"),
         ("rtsp://cam/1/k3yk3yk3yk3yk3yk3yk3y", "rtsp", "rtsp://cam/1/k3yk3yk3yk3yk3yk3yk3y", "rtsp://cam/1/..."),
+        ("srt://cam:9000?passphrase=s3cret", "srt", "srt://cam:9000?passphrase=s3cret", "srt://cam:9000?..."),
         ("https://joe@[::1]:8443/a.m3u8", "http", "https://joe@[::1]:8443/a.m3u8", "https://[::1]:8443/a.m3u8"),
     ],
 )
@@ -46,8 +47,7 @@ def test_a_file_is_a_source(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("nowhere.mp4", "nowhere.mp4 is not a file; name a camera as 0"),
-        ("ftp://cam/live", "a source cannot begin with ftp://; these can: rtsp, rtsps, http, https"),
-        ("srt://cam:9000", "the FFmpeg in PyAV is built without SRT"),
+        ("ftp://cam/live", "a source cannot begin with ftp://; these can: rtsp, rtsps, http, https, srt"),
         ("rtsp://", "no valid URL"),
         ("rtsp://joe:s3cret@cam:port/live", "no valid URL"),
     ],
