@@ -190,7 +190,7 @@ def _draining(state: ServerState, supervisor: Supervisor) -> AbstractContextMana
         supervisor.once("go-away of watchers", state.watchers.go_away(wait))
         await asyncio.sleep(wait)
         try:
-            state.watchers.close()
+            await state.watchers.close()
             await state.streams.close()
             notice.cancel()
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from service.api.problems import ApiError
@@ -13,7 +13,7 @@ from service.quota import ClientBuckets
 from service.streams.protocol import CloseCode
 
 _NOTICE_S = 2.0
-"""How long it may take to tell all watchers that the server shuts down."""
+"""How long it may take to tell all watchers that the server shuts down, and then to end them."""
 _RATE, _BURST = 1_000, 1_000
 """Messages that one client's watchers get together, a second and at once. Each takes some 0.1 ms of the event loop."""
 _MESSAGE_BYTES = 1 << 16
@@ -39,6 +39,7 @@ class CameraWatchers:
         self._clock = clock
         self._rates = ClientBuckets(_RATE, _BURST)
         self._open: set[CameraWatcher] = set()
+        self._left = asyncio.Event()
         self._closed = False
 
     def __len__(self) -> int:
@@ -54,6 +55,7 @@ class CameraWatchers:
             yield
         finally:
             self._open.discard(watcher)
+            self._left.set()
 
     def pause(self, client: str, size: int) -> float:
         """Count a message to a watcher of this client. size: in bytes. Return the seconds to wait before the next.
@@ -75,8 +77,13 @@ class CameraWatchers:
         notices = asyncio.gather(*(watcher.go_away(seconds) for watcher in self._open), return_exceptions=True)
         await asyncio.wait([asyncio.ensure_future(notices)], timeout=_NOTICE_S)
 
-    def close(self) -> None:
-        """End all watchers."""
+    async def close(self) -> None:
+        """End all watchers. Returns when they have left, so that each is told why."""
         self._closed = True
         for watcher in self._open:
             watcher.end(CloseCode.GOING_AWAY, "this server is going down; connect again")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_NOTICE_S):
+                while self._open:
+                    self._left.clear()
+                    await self._left.wait()

@@ -23,7 +23,7 @@ from tests.engines.catalogue.entries import estimator
         ("[models.a]\n", r"\[models.a\] role: is missing"),
         (
             "[models.a]\nrole = 'Detector'",
-            r"\[models.a\] role: is 'Detector'; it must be 'detector', 'estimator', 'one-stage' or 'bottom-up'",
+            r"\[models.a\] role: is 'Detector'; it must be 'detector', 'estimator', 'one-stage', 'bottom-up' or 'embed",
         ),
         ("not toml", "is not TOML"),
     ],

@@ -226,7 +226,8 @@ def repeated(path: Path, size: tuple[int, int], count: int) -> Path:
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height = size
         stream.pix_fmt = "yuvj420p"
-        [packet] = stream.encode(av.VideoFrame(*size, "yuvj420p"))
+        black = np.zeros((size[1] * 3 // 2, size[0]), np.uint8)
+        [packet] = stream.encode(av.VideoFrame.from_ndarray(black, "yuvj420p"))
         data = bytes(packet)
         for number in range(count):
             packet = av.Packet(data[: len(data) if number == 0 else 1000])
