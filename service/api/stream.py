@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import AsyncIterator, Mapping
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from service.inference.model_registry import ServedModel
 from service.inference.stage import InferenceOptions
 from service.inference.video_stage import PROCESS_BYTES, StreamDecoder
 from service.quota import QuotaExceededError
-from service.streams.frame_processor import FrameProcessor
 from service.streams.protocol import CloseCode, Encoding, Hello, StreamError
 from service.streams.registry import Beginning
 from service.streams.session import Session, SessionLimits
@@ -92,26 +91,13 @@ async def _run(
             min_score=hello.min_score,
             lease=server.memory.take(client, 0),
         )
-        tracking = server.tracking.options(hello)
         server.metrics.streams.began(token=bool(hello.resume), resumed=state is not None)
-        with server.memory.take(client, 0) as frames, ExitStack() as stack:
+        workers, owner = server.tracking_workers, f"client {client}"
+        with server.memory.take(client, 0) as frames:
             async with (
                 _video(server, served, hello, client) as video,
-                server.tracking_workers.stream(served.skeleton, tracking, state) as tracked,
+                server.tracking.processor(workers, owner, served, hello, options, skeleton, state, video) as processor,
             ):
-                member = stack.enter_context(
-                    server.tracking.member(f"client {client}", hello, served.skeleton, tracking, state)
-                )
-                processor = FrameProcessor(
-                    served.pipeline,
-                    tracked,
-                    hello,
-                    options,
-                    skeleton,
-                    video,
-                    embedder=server.tracking.embedder,
-                    member=member,
-                )
                 session = Session(
                     channel,
                     hello,

@@ -7,7 +7,6 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
@@ -148,21 +147,10 @@ class CameraRun:
         )
         session = await self._begin(served, hello)
         self.session = session.saved.id
-        with parts.memory.take(QUOTA_CLIENT, 0) as memory, ExitStack() as stack:
-            tracking = parts.tracking.options(hello)
-            async with parts.workers.stream(served.skeleton, tracking, session.stream) as tracked:
-                member = stack.enter_context(
-                    parts.tracking.member(QUOTA_CLIENT, hello, served.skeleton, tracking, session.stream)
-                )
-                processor = FrameProcessor(
-                    served.pipeline,
-                    tracked,
-                    hello,
-                    options,
-                    skeleton,
-                    embedder=parts.tracking.embedder,
-                    member=member,
-                )
+        with parts.memory.take(QUOTA_CLIENT, 0) as memory:
+            async with parts.tracking.processor(
+                parts.workers, QUOTA_CLIENT, served, hello, options, skeleton, session.stream
+            ) as processor:
                 frames = _Frames(self, session, processor, parts.limiter(served.model.name), options.client, memory)
                 try:
                     await self._read(frames)
