@@ -26,7 +26,7 @@ _APART = 2.0
 _PATIENCE = 0.8
 """Seconds for which somebody who may have returned is looked at before the decision."""
 _OBSCURED = 0.8
-"""Seconds for which somebody of whom too little is seen is looked at beyond `_PATIENCE`."""
+"""Seconds added to `_PATIENCE` for a newcomer with too few keypoints to compare."""
 _ENOUGH, _MANY = 5, 7
 """Pairs of keypoints with colours that a decision before `_PATIENCE` needs, and with which colours count fully."""
 _SETTLES = 0.4
@@ -73,9 +73,9 @@ class Newcomers:
     embeddings: Embeddings
 
 
-def remember(absent: AbsentState, tracks: TrackState, most: int) -> AbsentState:
-    """Add people with known colours. Above `most` people, drop those who were unseen for the longest time."""
-    absent = AbsentState.join([absent, as_absent(tracks)])
+def remember(absent: AbsentState, left: AbsentState, most: int) -> AbsentState:
+    """Add the people who have left. Above `most` people, drop those who were unseen for the longest time."""
+    absent = AbsentState.join([absent, left])
     return absent.select(np.sort(np.argsort(-absent.seen, kind="stable")[:most]))
 
 

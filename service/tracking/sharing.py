@@ -35,7 +35,7 @@ class AbsenceChange:
     """What an update has changed. left: people who are absent now, with boxes. back: ids of those who have returned."""
 
     left: AbsentState
-    back: list[int]
+    back: Sequence[int]
 
 
 def shared_with(own: AbsentState, shared: AbsentState, in_sight: Sequence[int]) -> AbsentState:

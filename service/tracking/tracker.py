@@ -54,7 +54,7 @@ class PoseTracker:
         self._absent = AbsentState.nobody(len(skeleton), self._width)
         self._lookout = Lookout(config.embedder)
         self.ids = IdBlocks()
-        self.absences = AbsenceChange(self._absent, [])
+        self._unchanged = self.absences = AbsenceChange(self._absent, ())
         self._flow = Flow()
         self._frame: Frame | None = None
         self._now = math.nan
@@ -164,7 +164,7 @@ class PoseTracker:
         self._filled = np.zeros(poses.keypoint_scores.shape, np.bool_)
         if self.config.fill_keypoints:
             poses, self._filled = motion.fill(self._tracks, poses, rows, chosen, self.config.keypoint_score)
-        self.absences = AbsenceChange(AbsentState.nobody(len(self.skeleton), self._width), [])
+        self.absences = self._unchanged
         ids = self._remember(scene, rows, chosen)
         return replace(poses, ids=ids)
 
@@ -319,8 +319,8 @@ class PoseTracker:
                 if number is not None:
                     tracks.ids[row], self._next_id = number, number + 1
         back = away.ids[found[found >= 0]]
-        self.absences.back.extend(back.tolist())
         if len(back):
+            self.absences = replace(self.absences, back=back.tolist())
             tracks.ids[lost[np.isin(tracks.ids[lost], back)]] = UNCONFIRMED
             self._absent = self._absent.select(~np.isin(self._absent.ids, back))
             self._next_id = max(self._next_id, int(back.max()) + 1)  # an id of another tracker of the group
@@ -341,9 +341,9 @@ class PoseTracker:
         if len(tracks) > config.max_tracks:
             gone[np.argsort(-tracks.seen, kind="stable")[config.max_tracks :]] = True
         if gone.any():
-            left = tracks.select(gone & confirmed)
+            left = gallery.as_absent(tracks.select(gone & confirmed))
             self._absent = gallery.remember(self._absent, left, config.max_absent)
-            self.absences = replace(self.absences, left=gallery.as_absent(left))
+            self.absences = replace(self.absences, left=left)
             self._tracks = tracks.select(~gone)
         if len(self._absent):
             self._absent = self._absent.select(self._now - self._absent.seen <= config.forget_seconds)
