@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,9 +153,8 @@ class JournalThread:
 
     def refuse(self, events: Sequence[PublishedEvent]) -> None:
         """Count events that are too many for their client. Sinks are not told, as that would be more to send."""
-        for name, wanted in self.filters.items():
-            if lost := wanted.count((event.kind, event.source) for event in events):
-                self._observer.dropped(name, lost, "rate")
+        for name, lost in self._wanted(events):
+            self._observer.dropped(name, lost, "rate")
 
     async def read(self, work: Callable[[EventJournal], Result]) -> Result:
         """Call `work` on the thread. Raises JournalAwayError."""
@@ -173,11 +172,17 @@ class JournalThread:
 
     def _lose(self, events: Iterable[PublishedEvent], reason: str) -> None:
         """Count events that never came into the journal. The sinks are told once it can be used."""
+        for name, lost in self._wanted(events):
+            with self._lock:
+                self._lost[name, reason] += lost
+            self._observer.dropped(name, lost, reason)
+
+    def _wanted(self, events: Iterable[PublishedEvent]) -> Iterator[tuple[str, int]]:
+        """The sinks that want some of these events, and how many."""
+        about = [(event.kind, event.source) for event in events]
         for name, wanted in self.filters.items():
-            if lost := wanted.count((event.kind, event.source) for event in events):
-                with self._lock:
-                    self._lost[name, reason] += lost
-                self._observer.dropped(name, lost, reason)
+            if count := wanted.count(about):
+                yield name, count
 
     # ---- on the thread
 
