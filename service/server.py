@@ -29,7 +29,7 @@ from service.api.app import create_app
 from service.api.security import ApiKeys
 from service.cameras.camera_file import CameraFile
 from service.config import TEMPORARY_DATA, Settings
-from service.inference.model_registry import open_serving
+from service.inference.model_registry import check_embedder, open_serving
 from service.observability import logs
 from service.offline.jobs.job import JobLimits
 from service.offline.jobs.store import JobStore
@@ -164,8 +164,8 @@ def _check(settings: Settings, catalogue: Catalogue) -> None:
         setting = "tls_key" if settings.tls_certificate is None else "tls_certificate"
         ServerTls.of(settings)
         setting = "embedder"
-        if settings.embedder and (role := catalogue[settings.embedder].role) != "embedder":
-            raise ValueError(f"{settings.embedder} is no embedder; its role is {role}")
+        if settings.embedder:
+            check_embedder(catalogue[settings.embedder])
     except (OSError, ValueError, UnknownModelError) as error:
         raise click.UsageError(f"setting {setting}: {error}") from error
 

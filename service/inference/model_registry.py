@@ -135,6 +135,12 @@ def servable(model: Model) -> Model:
     return model
 
 
+def check_embedder(model: Model) -> None:
+    """Raise CatalogueError for a model of another role."""
+    if model.role != "embedder":
+        raise CatalogueError(f"{model.name} is no embedder; its role is {model.role}")
+
+
 def open_serving(
     catalogue: Catalogue,
     names: Sequence[str],
@@ -222,8 +228,7 @@ class ModelRegistry:
 
         Raises CatalogueError for a model of another role.
         """
-        if model.role != "embedder":
-            raise CatalogueError(f"{model.name} is no embedder; its role is {model.role}")
+        check_embedder(model)
         opened = open_people_embedder(model, self._open_graph, self._runners, self._open_queue, progress)
         if opened is not None:
             self._embedder = opened
