@@ -58,16 +58,21 @@ class SourceAddress:
         return SourceAddress(kind, text, name)
 
     @property
+    def is_url(self) -> bool:
+        """False for a file or a device."""
+        return self.kind in _SCHEMES.values()
+
+    @property
     def host(self) -> str:
         """The host in its URL; "" for a file or a device."""
-        return (urlsplit(self.target).hostname or "") if self.kind in _SCHEMES.values() else ""
+        return (urlsplit(self.target).hostname or "") if self.is_url else ""
 
     def check_host(self, hosts: CameraHosts) -> None:
         """Raise ValueError with a message for the user if a client of the API may not name this source.
 
         A name that is not listed may still have an address in a listed network, which is checked on connecting.
         """
-        if self.kind not in _SCHEMES.values():
+        if not self.is_url:
             raise ValueError(
                 "cameras that are put by the API have an rtsp://, http:// or srt:// source, no file or device"
             )
@@ -82,7 +87,7 @@ class SourceAddress:
     def redact(self, text: str) -> str:
         """Return a message without anything that opens this source, however it is encoded there."""
         text = text.replace(self.target, self.name)
-        if self.kind in _SCHEMES.values():
+        if self.is_url:
             forms = {form for secret in _secrets(self.target) for form in _forms(secret)}
             for form in sorted(forms, key=len, reverse=True):
                 if len(form) >= _SHORTEST_SECRET:

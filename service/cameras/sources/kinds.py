@@ -115,8 +115,9 @@ class SrtSource:
         """See CameraSource."""
         options = {**_LIVE, "protocol_whitelist": _NO_PROTOCOL, "format_whitelist": "mpegts"}
         with srt_stream(self.url, self.how) as stream:
-            hardware = self.how.hardware
-            read_frames(stream, newest, opened, play=_never, hardware=hardware, format="mpegts", options=options)
+            read_frames(
+                stream, newest, opened, play=_never, hardware=self.how.hardware, format="mpegts", options=options
+            )
 
 
 @dataclass(frozen=True, slots=True)
