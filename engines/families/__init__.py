@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from engines.catalogue import CatalogueError, Model
 from engines.families.associative_embedding import AssociativeEmbedding
-from engines.families.base import Detector, Embedder, Estimator, HasKeypointCount, OneStageModel
+from engines.families.base import Detector, Embedder, Estimator, Family, HasKeypointCount, OneStageModel
 from engines.families.blazepose import BlazePose
 from engines.families.blazepose_detector import BlazePoseDetector
 from engines.families.centre_point import CentrePoint
@@ -88,9 +88,7 @@ def open_one_stage_model(model: Model) -> OneStageModel:
     return _build(model, ONE_STAGE_MODELS, model.input, _skeleton(model))
 
 
-def check_keypoints(
-    model: Model, family: Detector | Embedder | Estimator | OneStageModel, outputs: Sequence[TensorSpec]
-) -> None:
+def check_keypoints(model: Model, family: Family, outputs: Sequence[TensorSpec]) -> None:
     """Raise CatalogueError if a graph with these outputs gives more or fewer keypoints than the skeleton has."""
     if model.keypoint_set is None or not isinstance(family, HasKeypointCount) or not outputs:
         return

@@ -106,7 +106,7 @@ async def _start(
         at_end("closing the groups of streams", groups.close)
         exchanging = supervisor.keep("groups of streams", groups.run)
         stack.callback(exchanging.cancel)
-    if videos is not None and (url := state.settings.redis_url.get_secret_value()):
+    if videos is not None and url:
         from service.offline.jobs.shared_list import SharedJobs  # slow to import
 
         state.shared_jobs = SharedJobs(url, videos.store.replica)

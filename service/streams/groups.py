@@ -21,7 +21,7 @@ from service.tracking_workers.state import MOST_IDS, TrackingInputs, TrackingOpt
 from service.tracking_workers.stream_tracker import TrackingResult
 
 MOST_PEOPLE = 64
-"""People whom a group remembers. Those who were last seen longest ago are dropped."""
+"""The most absent people that a group remembers. Above that, it drops those who left first."""
 _MOST_IDLE, _MOST_IDLE_OF_CLIENT = 256, 16
 """Groups without a stream that are kept, of all clients and of one."""
 _IDLE_S = 3600.0
@@ -29,7 +29,7 @@ _IDLE_S = 3600.0
 ID_BLOCK = 100
 """Ids that a stream takes from its group at a time."""
 _FEWEST_IDS = 50
-"""A stream with fewer ids takes more: so many new people can come in one frame and have their ids at once."""
+"""A stream with fewer ids left takes another block, so that this many new people in one frame get ids at once."""
 _ALONE = 2**31
 """From here on are the ids that a server gives while it cannot ask the others."""
 _RESEND_S = 1.0
@@ -56,8 +56,10 @@ class GroupKey:
 
 @dataclass(frozen=True, slots=True)
 class AbsentPerson:
-    """Somebody whom no stream of a group sees. known_s: for how long they were seen until `left`. until: when they are
-    forgotten; both seconds of the group's clock. looks: the colours (K, 4) uint8, then the embedding (D,) int8.
+    """A person whom no stream of a group sees now.
+
+    left, until: when the person was last seen, and when the group forgets the person, in seconds of the group's clock.
+    known_s: seconds in sight before `left`. looks: the colours (K, 4) uint8, then the embedding (D,) int8.
     """
 
     id: int
@@ -146,7 +148,7 @@ class Group:
 
 @dataclass(eq=False)
 class GroupMember:
-    """A stream of a group, between the group and the stream's tracker. options: of the stream."""
+    """A stream of a group, between the group and the stream's tracker. next_id: of the tracker."""
 
     group: Group
     forget_seconds: float

@@ -85,7 +85,7 @@ def _normal(vectors: Floats) -> Floats:
 
 
 class Lookout:
-    """Decides of whom embeddings are needed: of people without an id soon, of others now and then.
+    """Chooses the people whose embeddings are computed next: people without an id soon, others now and then.
 
     space: of the embeddings, None if there are none.
     """
